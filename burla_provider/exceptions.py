@@ -1,0 +1,59 @@
+"""One tree of errors. Catch at the level you care about.
+
+Every message names what was wrong and what to do about it; none carries a secret.
+"""
+
+from __future__ import annotations
+
+
+class BurlaProviderError(Exception):
+    """Root of everything this provider raises on purpose."""
+
+
+class PermanentError(BurlaProviderError):
+    """Trying again cannot help: the operators fail the task without using up its retries."""
+
+
+class InvalidParameter(PermanentError, ValueError):
+    """A parameter cannot be used, known before any worker starts.
+
+    :param parameter: its name, as the user wrote it.
+    :param problem: what is wrong with its value.
+    :param advice: what to do, a sentence.
+    """
+
+    def __init__(self, parameter: str, problem: str, advice: str) -> None:
+        super().__init__(f"{parameter}: {problem} {advice}")
+        self.parameter = parameter
+
+
+class JobError(BurlaProviderError):
+    """The job as a whole ended before every item had an answer."""
+
+
+class BurlaNotInstalled(JobError, PermanentError):
+    """The client's interpreter has no burla, or one of a version that this provider does not know."""
+
+
+class ClusterUnauthorized(JobError, PermanentError):
+    """The cluster refused the credentials of the Burla connection."""
+
+
+class ClusterUnreachable(JobError):
+    """No answer from the cluster's head."""
+
+
+class ClusterBusy(JobError):
+    """No node was free for the job within ``queue_timeout``."""
+
+
+class JobCanceled(JobError):
+    """Somebody cancelled the job: the dashboard, the CLI, or the end of the task."""
+
+
+class JobLost(JobError):
+    """The cluster lost the job (a node or the head went away); what is missing may be run again."""
+
+
+class RangesFailed(BurlaProviderError):
+    """Some ranges (or inputs) failed for good while the others finished."""

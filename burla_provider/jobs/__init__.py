@@ -1,0 +1,1 @@
+"""Running a job: the client process and its engines. Knows neither Airflow nor tables."""

@@ -1,0 +1,117 @@
+"""One range of a table's key: half-open, as plain data, and as SQL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from burla_provider.ranges.key import INTEGER_LIMITS, Key
+
+Bound = tuple[str, ...]
+"""One value per key column, each as PostgreSQL's own text of it (exact for every type, and JSON)."""
+
+
+@dataclass(frozen=True)
+class KeyRange:
+    """The rows with ``lower <= key < upper``, or, with ``nulls``, those whose key is NULL.
+
+    :param key: the columns that the bounds are of.
+    :param index: the range's number within its plan, from 0.
+    :param lower: inclusive; None is open-ended.
+    :param upper: exclusive; None is open-ended.
+    :param nulls: the rows whose (single) key column is NULL, instead of a stretch of keys.
+    :param relation: schema and name of the leaf partition to read with ONLY; None: the plan's table.
+    :param expected_rows: the planner's estimate.
+    :param job_key: identifies the job across its retries; part of ``idempotency_key``.
+    """
+
+    key: Key
+    index: int
+    lower: Bound | None = None
+    upper: Bound | None = None
+    nulls: bool = False
+    relation: tuple[str, str] | None = None
+    expected_rows: int | None = None
+    job_key: str = ""
+
+    @property
+    def start_id(self) -> int:
+        """The least integer id of the range, inclusive. An open end is the type's own limit.
+
+        :raises TypeError: the key is not one integer column, or this is the range of NULL keys.
+        """
+        return self._integer_limit(0) if self.lower is None else int(self.lower[self._integer_key()])
+
+    @property
+    def end_id(self) -> int:
+        """The greatest integer id of the range, inclusive, so that ``BETWEEN start_id AND end_id`` is the range.
+
+        :raises TypeError: as ``start_id``.
+        """
+        return self._integer_limit(1) if self.upper is None else int(self.upper[self._integer_key()]) - 1
+
+    @property
+    def where(self) -> sql.Composable:
+        """The condition that picks the range's rows, right for every kind of key, NULL keys included."""
+        if self.nulls:
+            return sql.SQL("{} IS NULL").format(sql.Identifier(self.key.names[0]))
+        bounds = [(">=", self.lower), ("<", self.upper)]
+        conditions = [self._compare(operator, bound) for operator, bound in bounds if bound is not None]
+        return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("TRUE")
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same text whenever this range of this job is worked, on whatever try: for effects outside the database."""
+        return f"{self.job_key}/{self.index}"
+
+    def to_item(self) -> list[Any]:
+        """The range without what all ranges of a plan share: JSON, and small."""
+        return [self.lower, self.upper, self.nulls, self.relation, self.expected_rows]
+
+    @classmethod
+    def from_item(cls, key: Key, index: int, item: list[Any], job_key: str = "") -> KeyRange:
+        """The inverse of ``to_item``; lists that were tuples before a trip through JSON become tuples again."""
+        lower, upper, nulls, relation, expected_rows = item
+        return cls(
+            key=key,
+            index=index,
+            lower=None if lower is None else tuple(lower),
+            upper=None if upper is None else tuple(upper),
+            nulls=nulls,
+            relation=None if relation is None else (relation[0], relation[1]),
+            expected_rows=expected_rows,
+            job_key=job_key,
+        )
+
+    def __str__(self) -> str:
+        if self.nulls:
+            return f"range {self.index} ({self.key} IS NULL)"
+        lower, upper = (_text(bound) for bound in (self.lower, self.upper))
+        place = f" of {'.'.join(self.relation)}" if self.relation else ""
+        return f"range {self.index} ({lower} <= {self.key} < {upper}){place}"
+
+    def _compare(self, operator: str, bound: Bound) -> sql.Composable:
+        # A row comparison also for one column would hide the index from some planners, so only where it is needed.
+        columns = [sql.Identifier(name) for name in self.key.names]
+        values = [
+            sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(column.type))
+            for value, column in zip(bound, self.key.columns, strict=True)
+        ]
+        if len(columns) == 1:
+            return sql.SQL("{} {} {}").format(columns[0], sql.SQL(operator), values[0])
+        comma = sql.SQL(", ")
+        return sql.SQL("({}) {} ({})").format(comma.join(columns), sql.SQL(operator), comma.join(values))
+
+    def _integer_key(self) -> int:
+        if self.nulls or not self.key.is_integer:
+            raise TypeError(f"{self} has no integer ids: use key_range.where in the query.")
+        return 0
+
+    def _integer_limit(self, end: int) -> int:
+        return INTEGER_LIMITS[self.key.columns[self._integer_key()].type][end]
+
+
+def _text(bound: Bound | None) -> str:
+    return "..." if bound is None else ", ".join(bound)
