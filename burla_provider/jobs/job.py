@@ -87,7 +87,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class Broken:
-    """The call on item ``index`` raised through the engine: the work could not even be unpickled, or its worker died."""
+    """The call on item ``index`` raised through the engine: the work could not even be unpickled, say."""
 
     index: int
     error: str
@@ -107,4 +107,3 @@ class Tick:
 
 JobEvent = Started | Answered | Broken | Line | Tick
 """What a running job yields."""
-

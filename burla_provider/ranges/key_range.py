@@ -63,7 +63,7 @@ class KeyRange:
 
     @property
     def idempotency_key(self) -> str:
-        """The same text whenever this range of this job is worked, on whatever try: for effects outside the database."""
+        """The same text whenever this range of this job is worked: for effects outside the database."""
         return f"{self.job_key}/{self.index}"
 
     def to_item(self) -> list[Any]:
