@@ -105,7 +105,7 @@ def decode(answer: bytes) -> Outcome:
 
 class _PlainPickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
-        # psycopg's timestamptz carries a zoneinfo, which unpickles through arbitrary attribute access: same moment, UTC.
+        # timestamptz comes with a zoneinfo, which unpickles by attribute access: the same moment in UTC instead.
         if type(value) is datetime.datetime and type(value.tzinfo) not in (type(None), datetime.timezone):
             return value.astimezone(datetime.UTC).__reduce_ex__(5)
         return NotImplemented
