@@ -1,0 +1,67 @@
+"""The PostgreSQL server that tests share, and fresh databases on it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from burla_provider.demo.postgres import EmbeddedPostgres
+
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": "60",
+    "shared_buffers": "64MB",
+    "max_wal_size": "4GB",
+    "autovacuum": "off",  # a test that needs statistics says ANALYZE, so that they are there at a known moment
+}
+"""Settings of a server whose data nobody needs tomorrow."""
+
+
+class PostgresServer(EmbeddedPostgres):
+    """The embedded server, with what tests ask of it."""
+
+    @property
+    def dsn(self) -> str:
+        return self.conninfo()
+
+    @contextmanager
+    def database(self, name: str | None = None) -> Iterator[str]:
+        """Creates a database, yields its conninfo, and drops it, whoever is still connected."""
+        name = name or f"test_{uuid.uuid4().hex[:12]}"
+        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        try:
+            yield self.conninfo(name)
+        finally:
+            self._execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def _execute(self, statement: sql.Composed) -> None:
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(statement)
+
+
+@contextmanager
+def running_server(**options: object) -> Iterator[PostgresServer]:
+    """A server in a directory of its own, which is removed afterwards.
+
+    :param options: of ``EmbeddedPostgres``; ``settings`` are added to the fast ones.
+    """
+    options.setdefault("version", int(os.environ.get("BURLA_TEST_POSTGRES", "16")))
+    options["settings"] = {**FAST, **options.pop("settings", {})}
+    # Not pytest's tmp_path, which is private to this user: as root, the server runs as somebody else.
+    home = Path(tempfile.mkdtemp(prefix="burla-test-postgres-"))
+    home.chmod(0o755)
+    try:
+        with PostgresServer(home, **options) as server:
+            yield server
+    finally:
+        shutil.rmtree(home)

