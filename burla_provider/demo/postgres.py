@@ -180,7 +180,7 @@ class EmbeddedPostgres:
         raise PostgresFailed(f"PostgreSQL did not start. Its log, {self.log}, ends:\n{_tail(self.log)}")
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
-        command = [self._binaries / program, *arguments]
+        command: list[str | Path] = [self._binaries / program, *arguments]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **self._account.process
         )
