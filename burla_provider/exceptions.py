@@ -57,3 +57,7 @@ class JobLost(JobError):
 
 class RangesFailed(BurlaProviderError):
     """Some ranges (or inputs) failed for good while the others finished."""
+
+
+class TaskKilled(BaseException):
+    """The task was told to end (``on_kill``). No ``Exception``, so that no library on the way out swallows it."""

@@ -1,0 +1,49 @@
+"""``@task.burla``: a function of the DAG file, called on every item of its first argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
+
+from burla_provider.operators.map import BurlaMapOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context, TaskDecorator
+
+
+class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
+    """A decorated function as a BurlaMapOperator: its first argument is the inputs, the others go to every call."""
+
+    custom_operator_name = "@task.burla"
+    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *BurlaMapOperator.template_fields)
+
+    def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
+        upstream = {"python_callable": python_callable, "op_kwargs": kwargs.get("op_kwargs")}
+        super().__init__(python_callable=python_callable, kwargs_to_upstream=upstream, **kwargs)
+
+    def _execute(self, context: Context) -> list[Any] | None:
+        import inspect
+
+        arguments = inspect.signature(self.python_callable).bind(*self.op_args, **self.op_kwargs).arguments
+        first = next(iter(arguments))
+        self.inputs = arguments.pop(first)
+        self.op_kwargs = arguments
+        return super()._execute(context)
+
+
+def burla_task(
+    python_callable: Callable[..., Any] | None = None, multiple_outputs: bool | None = None, **kwargs: Any
+) -> TaskDecorator:
+    """Call the decorated function on every item of its first argument, in parallel on Burla.
+
+    ``kwargs`` are those of :class:`~burla_provider.operators.map.BurlaMapOperator`. The task's value is the list of
+    results, in the order of the items; further arguments of the function are the same for all calls.
+    """
+    return task_decorator_factory(
+        python_callable=python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=BurlaDecoratedOperator,
+        **kwargs,
+    )

@@ -1,0 +1,85 @@
+"""What is to be done about items that failed: go on, stop, or tolerate them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from burla_provider.exceptions import InvalidParameter, RangesFailed
+from burla_provider.work.outcome import Outcome
+
+OnFailure = Literal["finish", "stop"]
+SHOWN = 20
+"""How many failed items an error names one by one."""
+
+
+class Failures:
+    """Gathers the failed outcomes of a job and knows what they mean for it.
+
+    :param on_failure: "finish": the other items finish first, then the job has failed; "stop": end it at once.
+    :param tolerated: so many failed items, or a percentage of all items such as "5%", are no failure of the job.
+    :param describe: an item's number -> what people call it.
+    """
+
+    def __init__(self, on_failure: OnFailure, tolerated: int | str, describe: Callable[[int], str]) -> None:
+        self._on_failure = on_failure
+        self._tolerated = tolerated
+        self._describe = describe
+        self.failed: dict[int, Outcome] = {}
+
+    def add(self, outcome: Outcome) -> None:
+        if outcome.failure is not None:
+            self.failed[outcome.index] = outcome
+
+    def must_stop(self, item_count: int) -> bool:
+        """Whether going on is pointless: more failed than is tolerated, and "finish" was not asked for."""
+        return self._on_failure == "stop" and len(self.failed) > self._allowance(item_count)
+
+    def check(self, item_count: int) -> None:
+        """Accept the job's failures, or raise.
+
+        :raises RangesFailed: more items failed than is tolerated.
+        """
+        if len(self.failed) > self._allowance(item_count):
+            raise RangesFailed(self._report(item_count))
+
+    def check_trial(self, item_count: int) -> None:
+        """Accept a trial, of which no item may fail.
+
+        :raises RangesFailed: one did.
+        """
+        if self.failed:
+            raise RangesFailed(f"The trial failed, nothing else was started. {self._report(item_count)}")
+
+    def describe(self, outcome: Outcome) -> str:
+        """One line: which item, and why."""
+        failure = outcome.failure
+        if failure is None:
+            return f"{self._describe(outcome.index)}: ok"
+        state = f" [{failure.sqlstate}]" if failure.sqlstate else ""
+        tries = f" (after {outcome.attempts} attempts)" if outcome.attempts > 1 else ""
+        return f"{self._describe(outcome.index)}: {failure.type}{state}: {failure.message}{tries}"
+
+    def _allowance(self, item_count: int) -> float:
+        return allowance(self._tolerated, item_count)
+
+    def _report(self, item_count: int) -> str:
+        shown = [self.describe(self.failed[index]) for index in sorted(self.failed)[:SHOWN]]
+        more = [f"... and {len(self.failed) - SHOWN} more"] if len(self.failed) > SHOWN else []
+        head = f"{len(self.failed)} of {item_count} failed (tolerated: {self._tolerated}):"
+        return "\n  ".join([head, *shown, *more])
+
+
+def allowance(tolerated: int | str, item_count: int) -> float:
+    """How many of ``item_count`` items may fail.
+
+    :raises InvalidParameter: neither a count nor a percentage.
+    """
+    text = str(tolerated).strip()
+    try:
+        count = float(text[:-1]) * item_count / 100 if text.endswith("%") else int(text)
+    except ValueError:
+        count = -1
+    if count < 0 or (text.endswith("%") and count > item_count):
+        raise InvalidParameter("tolerated_failures", f"{tolerated!r} is no count.", 'Use a number or, say, "5%".')
+    return count

@@ -1,0 +1,27 @@
+"""The button on a task that opens its job in Burla's dashboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from airflow.providers.common.compat.sdk import BaseOperatorLink, XCom
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
+
+
+class BurlaJobLink(BaseOperatorLink):
+    """Opens the job's page in Burla's dashboard. There from the moment the job exists."""
+
+    name = "Burla job"
+    xcom_key = "burla_job_url"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        # Airflow stores what this answers when the task ends: hand back what the running task pushed.
+        url = XCom.get_value(key=self.xcom_key, ti_key=ti_key)
+        return url if isinstance(url, str) else ""
+
+    @classmethod
+    def publish(cls, context: Context, url: str) -> None:
+        """Make the button work, while the task still runs."""
+        context["ti"].xcom_push(key=cls.xcom_key, value=url)

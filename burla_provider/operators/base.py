@@ -1,0 +1,228 @@
+"""What every operator of this provider shares: where it runs, how much it may use, and how it ends."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
+
+from burla_provider.exceptions import PermanentError, TaskKilled
+from burla_provider.failures import Failures
+from burla_provider.hooks.burla import BurlaHook
+from burla_provider.jobs.job import Answered, Broken, Job, JobEvent, JobOptions, Line, Started
+from burla_provider.links.burla import BurlaJobLink
+from burla_provider.work.outcome import Failure, Outcome, decode
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from burla_provider.progress import Progress
+
+
+class Collector(Protocol):
+    """Somebody who wants to hear of every outcome: the totals, the failures, the progress."""
+
+    def add(self, outcome: Outcome) -> None: ...
+
+
+class BurlaBaseOperator(BaseOperator):
+    """Runs one job, keeps its outcomes, and leaves nothing running whatever way it ends.
+
+    :param burla_conn_id: connection of type ``burla``: the cluster, or the local engine.
+    :param max_parallelism: calls at the same time; None leaves it to the cluster.
+    :param func_cpu: CPUs a call, or "dynamic".
+    :param func_ram: GB of memory a call, or "dynamic" (Burla may then run a call again with more).
+    :param grow: let Burla boot nodes for this job.
+    :param image: container image of the nodes.
+    :param region: cloud region of the nodes.
+    :param requirements: packages that the user's function needs on the workers ("pandas", "foo==1.2"); those without
+        a version get this environment's. "environment" installs all that Airflow's environment has (Burla's own way).
+    :param burla_python: interpreter that has burla, in place of the connection's ``python``.
+    :param queue_timeout: seconds to wait for a free node.
+    :param job_retries: how often what a lost node left undone is run again within this try of the task.
+    """
+
+    template_fields: Sequence[str] = (
+        "burla_conn_id",
+        "max_parallelism",
+        "func_cpu",
+        "func_ram",
+        "image",
+        "region",
+        "requirements",
+        "burla_python",
+    )
+    operator_extra_links = (BurlaJobLink(),)
+    worker_requirements: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        *,
+        burla_conn_id: str = BurlaHook.default_conn_name,
+        max_parallelism: int | None = None,
+        func_cpu: int | Literal["dynamic"] = 1,
+        func_ram: int | Literal["dynamic"] = "dynamic",
+        grow: bool = False,
+        image: str | None = None,
+        region: str | None = None,
+        requirements: Sequence[str] | Literal["environment"] = (),
+        burla_python: str | None = None,
+        queue_timeout: float = 600,
+        job_retries: int = 2,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.burla_conn_id = burla_conn_id
+        self.max_parallelism = max_parallelism
+        self.func_cpu = func_cpu
+        self.func_ram = func_ram
+        self.grow = grow
+        self.image = image
+        self.region = region
+        self.requirements = requirements
+        self.burla_python = burla_python
+        self.queue_timeout = queue_timeout
+        self.job_retries = job_retries
+        self._executing = False
+        self._killed = False
+
+    @cached_property
+    def hook(self) -> BurlaHook:
+        return BurlaHook(self.burla_conn_id, python=self.burla_python)
+
+    def execute(self, context: Context) -> Any:
+        self._executing = True
+        try:
+            result = self._execute(context)
+        except PermanentError as error:
+            raise AirflowFailException(str(error)) from error
+        finally:
+            self._executing = False
+        if self._killed:
+            raise TaskKilled("The task was killed.")
+        return result
+
+    def on_kill(self) -> None:
+        # If this returned, execute() would go on and could end in success. Airflow calls it in the main thread, so
+        # raising ends execute() where it stands; the job is cancelled by the clean-up on the way out.
+        if self._executing and not self._killed:
+            self._killed = True
+            raise TaskKilled("The task was killed; its Burla job is being cancelled.")
+
+    @abstractmethod
+    def _execute(self, context: Context) -> Any:
+        """The run itself."""
+
+    def _make_job(self, context: Context, work: Any, items: Mapping[int, Any], max_parallelism: int | None) -> Job:
+        from burla_provider.jobs.pack import pack_work
+
+        return Job(
+            name=job_name(context),
+            work=pack_work(work),
+            items=items,
+            options=JobOptions(
+                max_parallelism=max_parallelism,
+                func_cpu=_whole(self.func_cpu),
+                func_ram=_whole(self.func_ram),
+                grow=self.grow,
+                image=self.image,
+                region=self.region,
+            ),
+            requirements=self._pins(),
+        )
+
+    def _pins(self) -> Mapping[str, str] | None:
+        from burla_provider.jobs.requirements import resolve_requirements
+
+        if self.requirements == "environment":
+            return None
+        if self.hook.engine.name == "local":
+            return {}
+        return resolve_requirements([*self.worker_requirements, *self.requirements])
+
+    def _work_off(
+        self, context: Context, job: Job, failures: Failures, collectors: Iterable[Collector], *, trial: int = 0
+    ) -> None:
+        """Run the job to its end, handing every outcome to every collector as it comes.
+
+        :param trial: run so many items first, spread over all; go on only if none fails.
+        :raises RangesFailed: an item of the trial failed, or more items than ``failures`` tolerates.
+        """
+        from burla_provider.progress import Progress
+
+        audience = (failures, progress := Progress(len(job.items)), *collectors)
+        if trial:
+            first = {index: job.items[index] for index in spread(sorted(job.items), trial)}
+            self._run_part(context, replace(job, items=first), failures, audience, progress)
+            failures.check_trial(len(first))
+            self.log.info("Trial of %d passed. %s", len(first), progress.line())
+            job = replace(job, items={index: item for index, item in job.items.items() if index not in first})
+        self._run_part(context, job, failures, audience, progress)
+        failures.check(len(job.items))
+
+    def _run_part(
+        self, context: Context, job: Job, failures: Failures, audience: Sequence[Collector], progress: Progress
+    ) -> None:
+        if not job.items:
+            return
+        events = self.hook.run(job, queue_timeout=self.queue_timeout, job_retries=self.job_retries)
+        with closing(events):
+            for event in events:
+                outcome = self._take(context, event)
+                if outcome is not None:
+                    self._tell(audience, failures, outcome)
+                if failures.must_stop(len(job.items)):
+                    return
+                if progress.due():
+                    self.log.info(progress.line())
+
+    def _take(self, context: Context, event: JobEvent) -> Outcome | None:
+        match event:
+            case Answered(_, answer):
+                return decode(answer)
+            case Broken(index, error):
+                return Outcome(index, failure=Failure("WorkerError", error))
+            case Line(text):
+                self.log.info(text)
+            case Started(job_id, url):
+                self._announce(context, job_id, url)
+        return None
+
+    def _tell(self, audience: Iterable[Collector], failures: Failures, outcome: Outcome) -> None:
+        for collector in audience:
+            collector.add(outcome)
+        if outcome.failure is not None:
+            self.log.error("%s\n%s", failures.describe(outcome), outcome.failure.traceback)
+
+    def _announce(self, context: Context, job_id: str, url: str | None) -> None:
+        self.log.info("Job %s%s", job_id, f": {url}" if url else "")
+        if url:
+            BurlaJobLink.publish(context, url)
+
+
+def job_name(context: Context) -> str:
+    """A name that shows dag, task, run and try in Burla's dashboard, of the characters that Burla takes."""
+    ti = context["ti"]
+    mapped = f"-{ti.map_index}" if ti.map_index is not None and ti.map_index >= 0 else ""
+    name = f"{ti.dag_id[:32]}-{ti.task_id[:32]}{mapped}-{ti.run_id[:40]}-try{ti.try_number}"
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
+
+
+def spread(items: Sequence[Any], count: int) -> list[Any]:
+    """``count`` of the items, evenly spread from the first to the last; all of them where there are no more."""
+    if count >= len(items):
+        return list(items)
+    if count == 1:
+        return [items[len(items) // 2]]
+    return [items[number * (len(items) - 1) // (count - 1)] for number in range(count)]
+
+
+def _whole(amount: Any) -> Any:
+    # A templated amount arrives as text.
+    return int(amount) if isinstance(amount, str) and amount.isdigit() else amount

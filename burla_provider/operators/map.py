@@ -1,0 +1,91 @@
+"""BurlaMapOperator: any function over any list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.failures import Failures, OnFailure, allowance
+from burla_provider.operators.base import BurlaBaseOperator
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from burla_provider.work.outcome import Outcome
+
+
+class BurlaMapOperator(BurlaBaseOperator):
+    """Calls a function on every input, in parallel on Burla. The return value is the results, in the inputs' order.
+
+    The inputs may be any objects that cloudpickle takes. A result is plain data (None, bool, numbers, str, bytes,
+    Decimal, UUID, dates and times, and lists, tuples and dicts of such), and is pushed to XCom like any other value of
+    Airflow, so that large results go where the XCom backend sends them.
+
+    :param python_callable: called as ``python_callable(input, **op_kwargs)`` on a worker.
+    :param inputs: a list, an XCom of an earlier task, or a callable without arguments that makes one.
+    :param op_kwargs: further arguments, the same for all calls.
+    :param trial_inputs: run so many inputs first, spread over the list; a failure among them ends the task.
+    :param collect: False to push no results, for functions called for their effect.
+    :param on_input_failure: "finish": the others finish, then the task fails and names the failed inputs; "stop".
+    :param tolerated_failures: so many failed inputs, or a percentage such as "5%", do not fail the task; the result of
+        a failed input is None.
+    :raises InvalidParameter: at parse, for values that cannot be used.
+    """
+
+    template_fields: Sequence[str] = (*BurlaBaseOperator.template_fields, "inputs", "op_kwargs", "trial_inputs")
+    template_fields_renderers = {"inputs": "py", "op_kwargs": "py"}  # noqa: RUF012 (Airflow declares it so)
+    shallow_copy_attrs: Sequence[str] = ("python_callable",)
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        inputs: Any = (),
+        op_kwargs: Mapping[str, Any] | None = None,
+        trial_inputs: int = 0,
+        collect: bool = True,
+        on_input_failure: OnFailure = "finish",
+        tolerated_failures: int | str = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not callable(python_callable):
+            raise InvalidParameter("python_callable", f"{python_callable!r} cannot be called.", "Give a function.")
+        allowance(tolerated_failures, 1)
+        self.python_callable = python_callable
+        self.inputs = inputs
+        self.op_kwargs = op_kwargs or {}
+        self.trial_inputs = trial_inputs
+        self.collect = collect
+        self.on_input_failure = on_input_failure
+        self.tolerated_failures = tolerated_failures
+
+    def _execute(self, context: Context) -> list[Any] | None:
+        from burla_provider.work.map_work import MapWork, pack_input
+
+        inputs = self._read_inputs()
+        items = {index: pack_input(value) for index, value in enumerate(inputs)}
+        job = self._make_job(context, MapWork(self.python_callable, dict(self.op_kwargs)), items, self.max_parallelism)
+        self.log.info("Calling %s on %d inputs", getattr(self.python_callable, "__name__", "the function"), len(items))
+        results = Results()
+        failures = Failures(self.on_input_failure, self.tolerated_failures, "input {}".format)
+        self._work_off(context, job, failures, [results], trial=int(self.trial_inputs))
+        return [results.values.get(index) for index in items] if self.collect else None
+
+    def _read_inputs(self) -> list[Any]:
+        inputs = self.inputs() if callable(self.inputs) else self.inputs
+        if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
+            raise InvalidParameter("inputs", f"{type(inputs).__name__} is no list.", "Give a list, or what makes one.")
+        return list(inputs)
+
+
+class Results:
+    """The results of the inputs that succeeded, by the input's number."""
+
+    def __init__(self) -> None:
+        self.values: dict[int, Any] = {}
+
+    def add(self, outcome: Outcome) -> None:
+        if outcome.ok:
+            self.values[outcome.index] = outcome.value

@@ -1,0 +1,214 @@
+"""Airflow's real task runner, with a supervisor that keeps in memory what the API server would keep in its database.
+
+Templates are rendered, ``execute`` runs under the runner's own signal handler, results go through XCom serialisation,
+links are finalised, retries decided: all by Airflow's code. Only the far end of the supervisor's pipe is ours.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import structlog
+from airflow.sdk import DAG, Connection
+from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
+from airflow.sdk.execution_time import comms, task_runner
+
+START = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
+DAY = datetime.timedelta(days=1)
+
+
+@dataclass
+class TaskResult:
+    """What one try left behind."""
+
+    state: str
+    xcoms: dict[str, Any]
+    error: BaseException | None
+    rendered: dict[str, Any]
+    log: str
+
+    @property
+    def value(self) -> Any:
+        return self.xcoms.get("return_value")
+
+
+@dataclass
+class Airflow:
+    """One task instance's world: connections, XComs, state stores; it survives from try to try."""
+
+    connections: dict[str, Connection] = field(default_factory=dict)
+    xcoms: dict[str, Any] = field(default_factory=dict)
+    state_store: dict[str, Any] = field(default_factory=dict)
+    asset_store: dict[tuple[str, str], Any] = field(default_factory=dict)
+    rendered: dict[str, Any] = field(default_factory=dict)
+    outlet_events: list[Any] = field(default_factory=list)
+    messages: list[Any] = field(default_factory=list)
+
+    def add_connection(self, conn_id: str, conn_type: str, **fields: Any) -> None:
+        extra = fields.pop("extra", None)
+        self.connections[conn_id] = Connection(
+            conn_id=conn_id, conn_type=conn_type, extra=json.dumps(extra) if extra else None, **fields
+        )
+
+    def run(
+        self,
+        operator: Any,
+        *,
+        try_number: int = 1,
+        max_tries: int = 0,
+        run_id: str = "scheduled__2026-11-20",
+        map_index: int = -1,
+        logical_date: datetime.datetime = START,
+        on_ready: Any = None,
+    ) -> TaskResult:
+        """Run one try of ``operator`` to its end, as the worker would, in this process."""
+        self.xcoms.clear()
+        ti = self._task_instance(operator, try_number, max_tries, run_id, map_index, logical_date)
+        with captured_log() as lines, self._supervised():
+            context = ti.get_template_context()
+            log = structlog.get_logger(logger_name="task")
+            if on_ready is not None:
+                on_ready()
+            state, _, error = task_runner.run(ti, context, log)
+            task_runner.finalize(ti, state, context, log, error)
+        return TaskResult(str(state), dict(self.xcoms), error, dict(self.rendered), "\n".join(lines))
+
+    def send(self, msg: Any) -> Any:
+        """What the task runner says to its supervisor, answered as the API server would."""
+        self.messages.append(msg)
+        handler = getattr(self, f"_on_{type(msg).__name__}", None)
+        return handler(msg) if handler else comms.OKResponse(ok=True)
+
+    def _on_GetConnection(self, msg: Any) -> Any:
+        connection = self.connections.get(msg.conn_id)
+        if connection is None:
+            return comms.ErrorResponse(error=comms.ErrorType.CONNECTION_NOT_FOUND, detail={"conn_id": msg.conn_id})
+        names = ("conn_id", "conn_type", "host", "schema", "login", "password", "port", "extra")
+        return comms.ConnectionResult(**{name: getattr(connection, name) for name in names})
+
+    def _on_GetVariable(self, msg: Any) -> Any:
+        return comms.ErrorResponse(error=comms.ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
+
+    def _on_SetXCom(self, msg: Any) -> None:
+        # The column is JSON: what does not survive it is lost here too.
+        self.xcoms[msg.key] = json.loads(json.dumps(msg.value))
+
+    def _on_GetXCom(self, msg: Any) -> Any:
+        return comms.XComResult(key=msg.key, value=self.xcoms.get(msg.key))
+
+    def _on_DeleteXCom(self, msg: Any) -> None:
+        self.xcoms.pop(msg.key, None)
+
+    def _on_SetRenderedFields(self, msg: Any) -> None:
+        self.rendered = msg.rendered_fields
+
+    def _on_SucceedTask(self, msg: Any) -> None:
+        self.outlet_events = list(msg.outlet_events or [])
+
+    def _on_GetTaskStateStore(self, msg: Any) -> Any:
+        if msg.key not in self.state_store:
+            return comms.ErrorResponse(error=comms.ErrorType.TASK_STORE_NOT_FOUND, detail={"key": msg.key})
+        return comms.TaskStateStoreResult(value=self.state_store[msg.key])
+
+    def _on_SetTaskStateStore(self, msg: Any) -> None:
+        self.state_store[msg.key] = json.loads(json.dumps(msg.value))
+
+    def _on_DeleteTaskStateStore(self, msg: Any) -> None:
+        self.state_store.pop(msg.key, None)
+
+    def _on_ClearTaskStateStore(self, msg: Any) -> None:
+        self.state_store.clear()
+
+    def _on_GetAssetStateStoreByName(self, msg: Any) -> Any:
+        if (msg.name, msg.key) not in self.asset_store:
+            return comms.ErrorResponse(error=comms.ErrorType.ASSET_STORE_NOT_FOUND, detail={"key": msg.key})
+        return comms.AssetStateStoreResult(value=self.asset_store[msg.name, msg.key])
+
+    def _on_SetAssetStateStoreByName(self, msg: Any) -> None:
+        self.asset_store[msg.name, msg.key] = json.loads(json.dumps(msg.value))
+
+    def _on_ValidateInletsAndOutlets(self, msg: Any) -> Any:
+        return comms.InactiveAssetsResult(inactive_assets=[])
+
+    @contextmanager
+    def _supervised(self) -> Iterator[None]:
+        before = getattr(task_runner, "SUPERVISOR_COMMS", None)
+        task_runner.SUPERVISOR_COMMS = self
+        try:
+            yield
+        finally:
+            task_runner.SUPERVISOR_COMMS = before
+
+    def _task_instance(
+        self, operator: Any, try_number: int, max_tries: int, run_id: str, map_index: int, logical_date: Any
+    ) -> Any:
+        if not operator.has_dag():
+            operator.dag = DAG("test_dag", start_date=START, schedule=None)
+        dag_id = operator.dag.dag_id
+        dag_run = DagRun(
+            dag_id=dag_id,
+            run_id=run_id,
+            logical_date=logical_date,
+            data_interval_start=logical_date,
+            data_interval_end=logical_date + DAY,
+            run_after=logical_date + DAY,
+            start_date=START,
+            end_date=None,
+            run_type=DagRunType.SCHEDULED,
+            state=DagRunState.RUNNING,
+            consumed_asset_events=[],
+            **({"partition_key": None} if "partition_key" in DagRun.model_fields else {}),
+        )
+        return task_runner.RuntimeTaskInstance.model_construct(
+            id=uuid.uuid5(uuid.NAMESPACE_URL, f"{dag_id}/{operator.task_id}/{run_id}/{map_index}/{try_number}"),
+            task_id=operator.task_id,
+            dag_id=dag_id,
+            run_id=run_id,
+            try_number=try_number,
+            map_index=map_index,
+            max_tries=max_tries,
+            task=operator,
+            bundle_instance=SimpleNamespace(name="test", version=None),
+            start_date=datetime.datetime.now(datetime.UTC),
+            dag_version_id=uuid.uuid4(),
+            _ti_context_from_server=TIRunContext(
+                dag_run=dag_run, max_tries=max_tries, should_retry=try_number <= max_tries
+            ),
+        )
+
+
+@contextmanager
+def captured_log() -> Iterator[list[str]]:
+    """Every line that the task logs: the operators' own (standard logging) and the runner's (structlog)."""
+    lines: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    def keep(_: Any, __: str, event: dict[str, Any]) -> Any:
+        lines.append(" ".join(f"{name}={value}" for name, value in event.items()))
+        raise structlog.DropEvent
+
+    handler = Keep()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    before = structlog.get_config()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    structlog.configure(processors=[structlog.processors.format_exc_info, keep], cache_logger_on_first_use=False)
+    try:
+        yield lines
+    finally:
+        structlog.configure(**before)
+        root.setLevel(level)
+        root.removeHandler(handler)
