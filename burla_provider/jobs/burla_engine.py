@@ -1,0 +1,248 @@
+"""The Burla engine: the only file that imports burla, and only in the client process.
+
+Loaded by ``client.py`` by its path, with an interpreter that has burla. All that it uses beyond Burla's documented
+interface is in ``Run._take_over``, guarded by a range of versions and by tests on a real cluster.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+from urllib.parse import quote
+
+_OLDEST, _TOO_NEW = (1, 8, 4), (1, 9)
+_HERE = os.path.dirname(os.path.abspath(__file__))
+_REQUEST_SECONDS = 2.0
+_KINDS = {
+    "NoNodes": "busy",
+    "AllNodesBusy": "busy",
+    "UnauthorizedError": "unauthorized",
+    "AuthException": "unauthorized",
+    "ADCBootstrapException": "unauthorized",
+    "DefaultCredentialsError": "unauthorized",
+    "LocalHeadError": "unauthorized",
+    "JobCanceled": "canceled",
+    "NoCompatibleNodes": "refused",
+    "FunctionTooBig": "refused",
+    "InputTooBig": "refused",
+    "VersionMismatch": "not installed",
+    "MainServiceTimeout": "unreachable",
+}
+_NETWORK_ERRORS = {"ClientError", "RequestException", "OSError", "TimeoutError"}
+
+
+class Run:
+    """One job. ``run`` returns when every item is answered, and raises ``client.failure`` when that cannot be."""
+
+    def __init__(self, job: dict[str, Any], client: Any) -> None:
+        self._job = job
+        self._client = client
+        self._ask = client.load_file(f"{_HERE}/api.py").ask
+        self._order = list(job["items"])
+        self._config: Any = None
+        self._queued_until = time.monotonic() + job["queue_timeout"]
+        self._job_id: str | None = None
+        self._url = ""
+        self._headers: dict[str, str] = {}
+        self._starting = False
+        self._started = False
+
+    def run(self) -> None:
+        self._check_version()
+        self._set_environment()
+        self._take_over()
+        while (reason := self._map()) is not None:
+            self._wait_for_nodes(reason)
+
+    def end(self, cancel: bool) -> None:
+        """Remove the credentials and, when asked to, cancel the job on the cluster. Takes 2 seconds at most or so."""
+        try:
+            if self._config is not None:
+                self._config.remove()
+        finally:
+            if cancel and self._job_id is not None:
+                self._cancel()
+
+    # -- before
+
+    def _check_version(self) -> None:
+        try:
+            version = metadata.version("burla")
+        except metadata.PackageNotFoundError:
+            raise self._not_installed(f"{sys.executable} has no burla.") from None
+        if not _OLDEST <= tuple(map(int, re.findall(r"\d+", version)[:3])) < _TOO_NEW:
+            raise self._not_installed(
+                f"{sys.executable} has burla {version}; 1.8.4 up to, not including, 1.9 is known."
+            )
+
+    def _not_installed(self, problem: str) -> Exception:
+        advice = "pip install 'airflow-provider-burla[burla]', or name an interpreter that has burla in the connection"
+        failure: Exception = self._client.failure("not installed", f'{problem} {advice} (extra: {{"python": ...}}).')
+        return failure
+
+    def _set_environment(self) -> None:
+        engine = self._job["engine"]
+        os.environ.pop("DISABLE_BURLA_TELEMETRY", None)
+        if not engine["telemetry"]:
+            os.environ["DISABLE_BURLA_TELEMETRY"] = "True"
+        if engine["url"]:
+            os.environ["BURLA_CLUSTER_DASHBOARD_URL"] = engine["url"]
+        if engine["token"]:
+            credentials = self._client.load_file(f"{_HERE}/credentials.py")
+            self._config = credentials.PrivateConfig(engine)
+            os.environ["XDG_CONFIG_HOME"] = self._config.home
+            os.environ.pop("BURLA_PRIVATE", None)  # with it set, Burla ignores the file
+        elif engine["url"] and self._is_open(engine["url"]):
+            os.environ["BURLA_PRIVATE"] = "True"  # or Burla would send a saved login of some other cluster
+
+    def _is_open(self, url: str) -> bool:
+        try:
+            status, _ = self._ask("GET", f"{url}/v1/cluster/open_token", {}, 10)
+        except OSError:
+            return False
+        return status == 200 and url.startswith("http:")
+
+    def _take_over(self) -> None:
+        import burla._remote_parallel_map as burla_map
+        from burla._auth import get_auth_headers
+        from burla._cluster_client import ClusterClient
+
+        scan = burla_map.scan_environment()
+        if self._job["requirements"] is not None:
+            scan = dataclasses.replace(scan, requirements=self._job["requirements"])
+        # Nothing in this process is local code to be shipped or complained of: the work is opaque bytes.
+        scan = dataclasses.replace(scan, local_dists={}, local_top_levels=frozenset(), dist_dir_prefixes=(os.sep,))
+        burla_map.scan_environment = lambda: scan
+        burla_map.send_alive_pings = _pinger(os.getpid())
+        start_job = ClusterClient.start_job
+
+        async def start_known_job(cluster: Any, job_id: str, config: dict[str, Any]) -> Any:
+            self._job_id, self._url, self._headers = job_id, cluster._url, get_auth_headers()
+            self._starting = True
+            try:
+                response = await start_job(cluster, job_id, config)
+            finally:
+                self._starting = False
+            self._started = True
+            self._client.send("started", job_id, f"{self._url}/jobs/{quote(job_id)}")
+            return response
+
+        ClusterClient.start_job = start_known_job
+
+    # -- the call
+
+    def _map(self) -> str | None:
+        # None: done. Otherwise why the job did not start, where waiting may help.
+        from burla import remote_parallel_map
+
+        call = self._client.load_file(f"{_HERE}/call.py").make_call(self._job["work"])
+        call.__name__ = self._job["name"]
+        # Tuples on purpose: Burla unpacks them into the call's arguments.
+        inputs = list(self._job["items"].items())
+        fixed = {"generator": True, "raise_errors": False, "spinner": False, "detach": False}
+        try:
+            for output in remote_parallel_map(call, inputs, **self._job["options"], **fixed):
+                self._report(output)
+        except Exception as error:
+            kind = self._kind(error)
+            if not self._worth_waiting(kind):
+                raise self._failure(kind, error) from error
+            return _first_line(error)
+        return None
+
+    def _report(self, output: Any) -> None:
+        if isinstance(output, tuple):
+            index, ok, answer = output
+            self._client.send("answered" if ok else "broken", index, answer)
+        else:  # an exception that the call could not catch, because it never ran
+            error = "".join(traceback.format_exception(output, limit=-8)).strip()
+            self._client.send("broken", self._order[output.burla_input_index], error)
+
+    # -- waiting for a place
+
+    def _worth_waiting(self, kind: str) -> bool:
+        mendable = kind == "busy" or (kind == "unreachable" and self._job["again"])
+        return mendable and not self._started and time.monotonic() < self._queued_until
+
+    def _wait_for_nodes(self, reason: str) -> None:
+        # Burla itself would ask a hundred times a second; a head with many waiting clients deserves better.
+        left = self._queued_until - time.monotonic()
+        self._client.send("line", f"{reason} Waiting for a node, {left:.0f} s more at most.")
+        until = time.monotonic() + min(left, 30)
+        while time.monotonic() < until:
+            time.sleep(min(1, max(0, until - time.monotonic())))
+            if self._has_ready_node():
+                return
+
+    def _has_ready_node(self) -> bool:
+        try:
+            status, state = self._ask("GET", f"{self._url}/v1/cluster/state", self._headers, _REQUEST_SECONDS)
+        except OSError:
+            return False
+        return status == 200 and bool(state["ready_nodes"])
+
+    # -- how it ended
+
+    def _kind(self, error: Exception) -> str:
+        names = [kind.__name__ for kind in type(error).__mro__]
+        if _NETWORK_ERRORS.intersection(names):
+            return "lost" if self._started else "unreachable"
+        if "No compatible containers" in str(error):  # the workers' Python is another one
+            return "refused"
+        return next((_KINDS[name] for name in names if name in _KINDS), "lost")
+
+    def _failure(self, kind: str, error: Exception) -> Exception:
+        message = f"{type(error).__name__}: {str(error).strip()}"
+        if kind == "lost" and self._started:
+            message = "\n".join([message, *self._errors_on_record()])
+        culprit = re.search(r"while executing input index (\d+)", message)
+        index = self._order[int(culprit[1])] if culprit else None
+        failure: Exception = self._client.failure(kind, message, index)
+        return failure
+
+    def _errors_on_record(self) -> list[str]:
+        try:
+            status, errors = self._ask("GET", f"{self._job_url}/errors", self._headers, _REQUEST_SECONDS)
+        except OSError:
+            return []
+        return [f"On record: {error}" for error in errors["items"][:5]] if status == 200 else []
+
+    def _cancel(self) -> None:
+        deadline = time.monotonic() + _REQUEST_SECONDS
+        while time.monotonic() < deadline:
+            status, _ = self._ask("POST", f"{self._job_url}/cancel", self._headers, _REQUEST_SECONDS)
+            if status != 404 or not self._starting:
+                return
+            time.sleep(0.1)  # the job is about to exist
+
+    @property
+    def _job_url(self) -> str:
+        return f"{self._url}/v1/management/jobs/{quote(self._job_id or '')}"
+
+
+def _pinger(client: int) -> Callable[[list[str], str | None], None]:
+    # Burla's heartbeat child outlives a client that is killed, and keeps the cluster busy for ever: this one looks.
+    def ping(node_hosts: list[str], cluster_ca: str | None) -> None:
+        from burla._heartbeat import send_alive_pings
+
+        def watch() -> None:
+            while os.getppid() == client:
+                time.sleep(0.5)
+            os._exit(0)
+
+        threading.Thread(target=watch, daemon=True).start()
+        send_alive_pings(node_hosts, cluster_ca)
+
+    return ping
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

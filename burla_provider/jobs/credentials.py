@@ -1,0 +1,79 @@
+"""Burla's credentials file, private to one client process. Loaded by ``burla_engine.py`` by its path."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from typing import Any
+
+_PREFIX = "airflow-burla-"
+_FRESH_SECONDS = 60.0
+
+
+class PrivateConfig:
+    """A config directory that only this user can read, with the login of one connection in it.
+
+    It lives as long as the client process: ``remove`` takes it away, and where a process was killed before it came
+    to that, the next one does. Which directories are still in use is told by a lock that ends with its holder.
+
+    :param engine: "email", "token", "project_id", "url".
+    """
+
+    def __init__(self, engine: dict[str, Any]) -> None:
+        _sweep()
+        self.home = tempfile.mkdtemp(prefix=_PREFIX)
+        _lock(self.home)
+        login = {
+            "email": engine["email"],
+            "auth_token": engine["token"],
+            "project_id": engine["project_id"] or "",
+            "cluster_dashboard_url": engine["url"] or "",
+        }
+        os.mkdir(f"{self.home}/burla", 0o700)
+        file = os.open(f"{self.home}/burla/burla_credentials.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(file, "w") as stream:
+            json.dump(login, stream)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _sweep() -> None:
+    with os.scandir(tempfile.gettempdir()) as entries:
+        for entry in entries:
+            if entry.name.startswith(_PREFIX) and _is_abandoned(entry):
+                shutil.rmtree(entry.path, ignore_errors=True)
+
+
+def _is_abandoned(entry: os.DirEntry[str]) -> bool:
+    try:
+        state = entry.stat(follow_symlinks=False)
+        is_old = time.time() - state.st_mtime > _FRESH_SECONDS  # a new one may not be locked yet
+        return (
+            is_old and state.st_uid == os.getuid() and entry.is_dir(follow_symlinks=False) and not _in_use(entry.path)
+        )
+    except OSError:
+        return False  # gone, or not ours
+
+
+def _in_use(directory: str) -> bool:
+    try:
+        os.close(_lock(directory))
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock(directory: str) -> int:
+    # The descriptor stays open on purpose: it is the lock. It does not pass to child processes.
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

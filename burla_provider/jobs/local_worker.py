@@ -1,0 +1,29 @@
+"""A worker process of the local engine: one connection, the work first, then items until its other end is gone.
+
+Run by its path: ``python local_worker.py FILE_DESCRIPTOR PATH_OF_CALL``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import sys
+from importlib.machinery import SourceFileLoader
+from multiprocessing.connection import Connection
+from types import ModuleType
+
+
+def main(descriptor: int, call_file: str) -> None:
+    """Answer every item with ``pickle.dumps(call(index, item))``."""
+    module = ModuleType("call")
+    SourceFileLoader("call", call_file).exec_module(module)
+    connection = Connection(descriptor)
+    call = module.make_call(connection.recv_bytes())
+    while True:
+        index, item = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the engine
+        connection.send_bytes(pickle.dumps(call(index, item), protocol=5))
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(EOFError, ConnectionError):  # the engine is gone, and so is the reason to live
+        main(int(sys.argv[1]), sys.argv[2])

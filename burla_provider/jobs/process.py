@@ -1,0 +1,152 @@
+"""The task's side of the client process: to start it, to hear it, to end it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.jobs import client
+from burla_provider.jobs.client import Frame, FrameReader, write_frame
+from burla_provider.jobs.job import Line, Tick
+from burla_provider.jobs.lines import LineReader
+
+_END_SECONDS = 4.0  # client.py gives itself 3 to cancel the job
+_INHERITED = {
+    *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV"),
+    *("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    # Burla's own ways to find its cluster and its saved login. None of these is a secret.
+    *("XDG_CONFIG_HOME", "XDG_DATA_HOME", "BURLA_CLUSTER_DASHBOARD_URL", "BURLA_CLOUD", "BURLA_PRIVATE"),
+    *("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CONFIG_FILE", "AZURE_CONFIG_DIR", "CLOUDSDK_CONFIG"),
+    *("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"),
+}
+"""What a child sees of the task's environment; everything else may hold a secret of Airflow's."""
+
+
+class ClientProcess:
+    """A child process that runs one job, with the group of its own that it leads.
+
+    :param python: its interpreter; None: this one.
+    :raises InvalidParameter: there is no such interpreter.
+    """
+
+    def __init__(self, python: str | None) -> None:
+        self._python = python or sys.executable
+        # Python's pipes do not pass to other child processes: nobody but us holds the end that keeps the client alive.
+        control, self._control = _pipe()
+        self._answers, answers = _pipe()
+        self._output, output = _pipe()
+        with control, answers, output:
+            self._process = self._spawn(control.fileno(), answers.fileno(), output.fileno())
+        os.set_blocking(self._output.fileno(), False)
+        os.set_blocking(self._answers.fileno(), False)
+
+    @property
+    def pid(self) -> int:
+        """The client's process id, which is also its group's."""
+        return self._process.pid
+
+    def start(self, job: Mapping[str, Any]) -> None:
+        """Send the job down. A client that is already dead is not an error here; its frames tell."""
+        with contextlib.suppress(BrokenPipeError):
+            write_frame(self._control.fileno(), (dict(job),))
+
+    def events(self, tick_seconds: float) -> Iterator[Frame | Line | Tick]:
+        """What happens until the client has ended; a tick at least every ``tick_seconds``."""
+        frames, lines = FrameReader(), LineReader()
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._answers, selectors.EVENT_READ)
+            selector.register(self._output, selectors.EVENT_READ)
+            alive = True
+            ticked = time.monotonic()
+            while alive:
+                ready = {key.fileobj for key, _ in selector.select(max(0, ticked + tick_seconds - time.monotonic()))}
+                if self._output in ready:
+                    data = _read(self._output.fileno())
+                    if data == b"":
+                        selector.unregister(self._output)
+                    yield from map(Line, lines.feed(data or b""))
+                if self._answers in ready:
+                    data = _read(self._answers.fileno())
+                    alive = data != b""
+                    yield from frames.feed(data or b"")
+                if time.monotonic() >= ticked + tick_seconds:
+                    yield from map(Line, lines.tick())
+                    yield Tick()
+                    ticked = time.monotonic()
+        while data := _read(self._output.fileno()):
+            yield from map(Line, lines.feed(data))
+        yield from map(Line, lines.end())
+
+    def end(self) -> int:
+        """End the client and its whole group, cancelling the job if it still runs; never longer than 5 seconds.
+
+        :returns: the client's exit status, negative for a signal.
+        """
+        try:
+            self._control.close()
+            self._wait_for_end()
+        finally:
+            self._kill_group()
+            self._answers.close()
+            self._output.close()
+        return self._process.wait()
+
+    def _spawn(self, control: int, answers: int, output: int) -> subprocess.Popen[bytes]:
+        command = [self._python, client.__file__, str(control), str(answers)]
+        try:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=(control, answers),
+                env=child_environment(os.environ),
+                start_new_session=True,
+            )
+        except OSError as error:
+            problem = f"{self._python} cannot be run: {error.strerror}."
+            raise InvalidParameter("python", problem, "Name a Python interpreter that has burla.") from None
+
+    def _wait_for_end(self) -> None:
+        # The client is the only one to hold the other end of this pipe, so its end is the client's.
+        deadline = time.monotonic() + _END_SECONDS
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._answers, selectors.EVENT_READ)
+            while (left := deadline - time.monotonic()) > 0:
+                if selector.select(left) and _read(self._answers.fileno()) == b"":
+                    return
+
+    def _kill_group(self) -> None:
+        # Before the client is reaped: until then its number cannot belong to anybody else.
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a dead group
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What the client process and its children see of the task's environment."""
+    inherited = {name: value for name, value in environment.items() if name in _INHERITED or name.startswith("LC_")}
+    # No module beside client.py, or in the working directory, may pass for one of the standard library.
+    return {**inherited, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _pipe() -> tuple[Any, Any]:
+    read, write = os.pipe()
+    return open(read, "rb", buffering=0), open(write, "wb", buffering=0)
+
+
+def _read(descriptor: int) -> bytes | None:
+    # None: nothing now. Empty: nobody is left to write.
+    try:
+        return os.read(descriptor, 1 << 20)
+    except BlockingIOError:
+        return None
