@@ -17,7 +17,7 @@ from burla_provider.work.outcome import Outcome
 
 KEY = "burla_report"
 """Under this key the report is in the task state store while the job runs, and in XCom afterwards."""
-SHOWN_RANGES = 400
+SHOWN_RANGES = 300
 """So many ranges are shown one by one on the timeline; with more, time is cut into bins."""
 SHOWN_WORKERS = 48
 CELLS = 800
