@@ -147,7 +147,7 @@ class _Span(NamedTuple):
             self.worker,
             round(self.started - start, 3),
             round(self.seconds, 3),
-            self.index,
+            self.item,
             self.rows,
             int(self.ok),
         ]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import Failures, OnFailure, allowance
 from burla_provider.operators.base import BurlaBaseOperator
+from burla_provider.work.outcome import Outcome, find_unplain
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-    from burla_provider.work.outcome import Outcome
 
 
 class BurlaMapOperator(BurlaBaseOperator):
@@ -62,10 +62,9 @@ class BurlaMapOperator(BurlaBaseOperator):
         self.tolerated_failures = tolerated_failures
 
     def _execute(self, context: Context) -> list[Any] | None:
-        from burla_provider.work.map_work import MapWork, pack_input
+        from burla_provider.work.map_work import MapWork
 
-        inputs = self._read_inputs()
-        items = {index: pack_input(value) for index, value in enumerate(inputs)}
+        items = {index: _pack_input(value) for index, value in enumerate(self._read_inputs())}
         job = self._make_job(context, MapWork(self.python_callable, dict(self.op_kwargs)), items, self.max_parallelism)
         self.log.info("Calling %s on %d inputs", getattr(self.python_callable, "__name__", "the function"), len(items))
         results = Results()
@@ -89,3 +88,10 @@ class Results:
     def add(self, outcome: Outcome) -> None:
         if outcome.ok:
             self.values[outcome.index] = outcome.value
+
+
+def _pack_input(value: Any) -> bytes:
+    from burla_provider.jobs.pack import pack_work
+
+    # Objects of the DAG's own classes need the whole machinery; most inputs are numbers, text and the like.
+    return pack_work(value, "inputs") if find_unplain(value) else pickle.dumps(value, protocol=5)
