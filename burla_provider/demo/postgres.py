@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import pwd
@@ -11,9 +10,8 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,10 +19,9 @@ from typing import IO, Any
 from psycopg.conninfo import make_conninfo
 
 from burla_provider.demo.binaries import PostgresFailed, copy_binaries, find_binaries, open_to_all
+from burla_provider.demo.children import end_with_parent
 
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
 
 
 class EmbeddedPostgres:
@@ -165,7 +162,7 @@ class EmbeddedPostgres:
                 stderr=log,
                 # Ctrl-C reaches the owner only, which stops the server when nobody needs it any more.
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent(signal.SIGINT),
                 **self._account.process,
             )
         self._wait_until_ready(self._server)
@@ -242,13 +239,6 @@ def _free_port(host: str) -> int:
         probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def _ask_kernel_to_end_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-
-
-_end_with_parent: Callable[[], None] | None = _ask_kernel_to_end_with_parent if sys.platform == "linux" else None
 
 
 def _tail(log: Path) -> str:

@@ -1,0 +1,52 @@
+"""The Burla cluster of `make cluster`: how to log in, and where its workers find this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+WORKER_NETWORKS = ("172.16.0.0/12", "10.213.0.0/16")
+"""Where the workers of a cluster in containers come from: Docker's own networks, and those inside a node."""
+
+
+class NoCluster(RuntimeError):
+    """There is no cluster on this machine; the text says how to get one."""
+
+
+@dataclass(frozen=True)
+class Login:
+    """What the file that ``burla login`` writes holds."""
+
+    url: str
+    email: str
+    token: str
+
+
+def find_login() -> Login:
+    """The login of this machine's cluster.
+
+    :raises NoCluster: it was never started.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    state = Path(os.environ.get("BURLA_CLUSTER_STATE") or cache / "burla-cluster")
+    try:
+        saved = json.loads((state / "config" / "burla" / "burla_credentials.json").read_text())
+    except FileNotFoundError:
+        raise NoCluster("There is no Burla cluster on this machine yet: start one with `make cluster`.") from None
+    return Login(saved["cluster_dashboard_url"], saved["email"], saved["auth_token"])
+
+
+def find_bridge() -> str:
+    """An address of this machine that its own processes and the workers in containers both reach.
+
+    :raises NoCluster: Docker does not run.
+    """
+    command = ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        raise NoCluster("Docker does not run here, so no Burla cluster does: start one with `make cluster`.") from None
+    return found.stdout.strip()

@@ -1,0 +1,79 @@
+"""The table of the demo: as many orders as one likes, the same ones every time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import LiteralString, NamedTuple
+
+import psycopg
+from psycopg import sql
+
+_EDITION = "demo orders, edition 1"
+_LEAST_BATCH = 250_000
+
+_TABLE: LiteralString = """
+    DROP TABLE IF EXISTS orders;
+    CREATE TABLE orders (
+        id bigint NOT NULL,
+        customer_id integer NOT NULL,
+        amount numeric(12, 2) NOT NULL,
+        status text NOT NULL,
+        created_at timestamptz NOT NULL,
+        note text
+    )"""
+
+# Every 96th id and a stretch of 3,000 after each 10,000 are missing, as if deleted. One order in a thousand is big.
+# Half of the orders have no note: their subscript is beyond the array.
+_ROWS: LiteralString = """
+    INSERT INTO orders
+    SELECT
+        n + n / 95 + n / 10000 * 3000,
+        n * 7919 %% 50021 + 1,
+        ((n * 48271 %% 99991 + 100) * CASE WHEN n %% 1000 = 0 THEN 37 ELSE 1 END)::numeric / 100,
+        (ARRAY['paid', 'paid', 'paid', 'shipped', 'open', 'refunded'])[n %% 6 + 1],
+        timestamptz '2024-01-01 00:00:00Z' + n * 13 * interval '1 second',
+        (ARRAY['gift', 'urgent: by Friday', 'Größe L, bitte', 'ring twice', 'call before delivery'])[n * 31 %% 10 + 1]
+    FROM generate_series(%s::bigint, %s) AS n"""
+
+
+class Totals(NamedTuple):
+    """What one plain SQL query says of the table."""
+
+    row_count: int
+    total_amount: Decimal | None
+
+
+def create_orders(conninfo: str, rows: int, progress: Callable[[int], None]) -> bool:
+    """Makes ``orders`` with ``rows`` rows, unless it is there already.
+
+    :param progress: called with the number of rows made so far, every so often.
+    :return: whether it had to be made.
+    """
+    comment = f"{_EDITION}, {rows} rows"
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        if _is_there(connection, rows, comment):
+            return False
+        with connection.transaction():
+            connection.execute(_TABLE)
+            batch = max(rows // 10, _LEAST_BATCH)
+            for first in range(1, rows + 1, batch):
+                last = min(first + batch - 1, rows)
+                connection.execute(_ROWS, [first, last])
+                progress(last)
+            connection.execute("ALTER TABLE orders ADD PRIMARY KEY (id)")
+            connection.execute(sql.SQL("COMMENT ON TABLE orders IS {}").format(comment))
+        connection.execute("VACUUM ANALYZE orders")
+        return True
+
+
+def sum_in_sql(conninfo: str) -> Totals:
+    """The totals by the query that everybody would write."""
+    with psycopg.connect(conninfo) as connection, connection.cursor() as cursor:
+        return Totals(*cursor.execute("SELECT count(*), sum(amount) FROM orders").fetchall()[0])
+
+
+def _is_there(connection: psycopg.Connection, rows: int, comment: str) -> bool:
+    found = connection.execute("SELECT obj_description(to_regclass('orders'), 'pg_class')").fetchone()
+    # The count, because somebody may have played with the table since.
+    return found == (comment,) and connection.execute("SELECT count(*) FROM orders").fetchone() == (rows,)

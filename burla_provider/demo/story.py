@@ -1,0 +1,94 @@
+"""What the demo says: one line a step, the task's log as it comes, two columns of totals."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+_OPERATORS = "airflow.task.operators."
+_HOUSEKEEPING = ("::endgroup::", "Done. Returned value was")
+
+
+class Step:
+    """One line that grows: a dot every second while it lasts, then what came of it."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+
+    def note(self, text: str) -> None:
+        """How far the step is."""
+        say(f" {text}", end="")
+
+    def done(self, text: str) -> None:
+        self._ended.set()
+        say(f" {text} ({time.monotonic() - self._began:.1f} s)")
+
+    def _tick(self) -> None:
+        while not self._ended.wait(1):
+            say(".", end="")
+
+
+@contextmanager
+def step(label: str) -> Iterator[Step]:
+    """A step; when it fails its line ends all the same, so that the error has one of its own."""
+    say(f"  {label:<16}", end="")
+    line = Step()
+    clock = threading.Thread(target=line._tick, daemon=True)
+    clock.start()
+    try:
+        yield line
+    except BaseException:
+        say()
+        raise
+    finally:
+        line._ended.set()
+        clock.join()
+
+
+class TaskLog:
+    """Prints what a person wants of Airflow's records: what the operators say, and why a task failed."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def show(self, record: Mapping[str, Any]) -> None:
+        text = worth_reading(record)
+        for number, line in enumerate(text.splitlines()):
+            clock = "" if number else f"{self.seconds:.1f} s"
+            say(f"  {clock:>8} | {line}".rstrip())
+
+
+def worth_reading(record: Mapping[str, Any]) -> str:
+    """The record's text; empty when it is Airflow's own housekeeping."""
+    event = str(record.get("printed") or record.get("event") or "")
+    by_a_task = "printed" in record or str(record.get("logger")).startswith(_OPERATORS)
+    if by_a_task and not event.startswith(_HOUSEKEEPING):
+        return event.removeprefix("::group::")
+    return "\n".join(f"{error['exc_type']}: {error['exc_value']}" for error in record.get("exception") or ())
+
+
+def compare(rows: list[tuple[str, Any, Any]]) -> bool:
+    """Prints the DAG's values beside SQL's; whether all are equal."""
+    say(f"\n  {'':<14}{'the DAG':>24}{'one SQL query':>24}")
+    for name, ours, theirs in rows:
+        verdict = "equal" if ours == theirs else "DIFFERENT"
+        say(f"  {name:<14}{_figure(ours):>24}{_figure(theirs):>24}   {verdict}")
+    return all(ours == theirs for _, ours, theirs in rows)
+
+
+def say(text: str = "", end: str = "\n") -> None:
+    """Prints at once, so that a line can grow."""
+    print(text, end=end, flush=True)
+
+
+def _figure(value: int | Decimal | None) -> str:
+    return "none" if value is None else f"{value:,}"
