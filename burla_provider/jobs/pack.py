@@ -1,0 +1,78 @@
+"""Packing user code so that a worker, which has neither Airflow nor the DAG folder, can run it.
+
+What the standard library and installed packages hold is named, and the worker imports its own. Functions and classes
+of **local** modules (DAG files, their helpers, this package) travel by value: only what is referred to, so a helper
+file may import Airflow. Local modules that are imported inside a function, or are used as modules, travel as source,
+and the import on the worker finds them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cloudpickle
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.jobs.local_modules import LocalSources, local_modules
+from burla_provider.jobs.shipped import unpack
+
+
+def pack_work(work: Callable[..., Any], parameter: str = "python_callable") -> bytes:
+    """The callable as bytes that ``pickle.loads`` turns into the callable again, wherever cloudpickle is installed.
+
+    :param parameter: what the user calls it, for the error.
+    :raises InvalidParameter: it, or something that it uses, cannot be pickled.
+    """
+    try:
+        with _by_value(local_modules()):
+            buffer = io.BytesIO()
+            pickler = _WorkPickler(buffer)
+            pickler.dump(work)
+            return bytes(cloudpickle.dumps(_Package(pickler.local, buffer.getvalue()), protocol=5))
+    except Exception as error:  # objects refuse in many ways
+        problem = f"it cannot be sent to workers ({type(error).__name__}: {error})."
+        advice = "Open connections, locks and files inside the function, and refer to none from outside of it."
+        raise InvalidParameter(parameter, problem, advice) from error
+
+
+class _WorkPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=5)
+        self.local = LocalSources()
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, types.ModuleType):
+            self.local.add(value.__name__)
+            if value.__name__ in self.local.sources:
+                return importlib.import_module, (value.__name__,)
+        if isinstance(value, types.FunctionType):
+            self.local.add_imports(value.__code__, value.__globals__.get("__package__") or "")
+        return super().reducer_override(value)
+
+
+class _Package:
+    # Pickles as a call of ``unpack``, which the worker makes when it unpickles.
+    def __init__(self, local: LocalSources, work: bytes) -> None:
+        self._sources = {name: tuple(source) for name, source in local.sources.items()}
+        self._work = work
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpack, (self._sources, self._work)
+
+
+@contextlib.contextmanager
+def _by_value(modules: dict[str, types.ModuleType]) -> Iterator[None]:
+    registered = cloudpickle.list_registry_pickle_by_value()
+    added = [module for name, module in modules.items() if name not in registered and module.__name__ == name]
+    for module in added:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for module in added:
+            cloudpickle.unregister_pickle_by_value(module)

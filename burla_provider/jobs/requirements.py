@@ -1,0 +1,108 @@
+"""What workers have to install: the packages that are asked for, as they are installed here, with what they need."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from burla_provider.exceptions import InvalidParameter
+
+_EVERY_WORKER_HAS = {"burla"}
+_WORKER = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}
+
+
+def resolve_requirements(names: Sequence[str]) -> dict[str, str]:
+    """Pins for ``names`` and everything that they depend on, since workers install just what is listed.
+
+    :param names: requirements as pip takes them: ``"pandas"``, ``"psycopg[binary]"``, ``"numpy>=2"``, ``"foo==1.2"``.
+        One with a version or a URL need not be installed here; its dependencies are then only known if it is.
+    :returns: canonical name -> requirement, ``{"pandas": "pandas==2.2.3", "numpy": "numpy==2.1.1", ...}``.
+    :raises InvalidParameter: a name is not installed and carries no version, is installed in a version that the
+        requirement excludes, or is not a requirement at all.
+    """
+    pins: dict[str, str] = {}
+    for name in names:
+        requirement = _parse(name)
+        pins.update(_resolve_root(requirement))
+    return {name: pin for name, pin in pins.items() if name not in _EVERY_WORKER_HAS}
+
+
+def _parse(text: str) -> Requirement:
+    try:
+        return Requirement(text)
+    except InvalidRequirement as error:
+        problem = f"{text!r} is not a requirement: {str(error).splitlines()[0]}."
+        raise InvalidParameter("requirements", problem, 'Write them as pip does: "pandas", "foo==1.2".') from None
+
+
+def _resolve_root(requirement: Requirement) -> dict[str, str]:
+    name: str = canonicalize_name(requirement.name)
+    pin = _explicit_pin(requirement)
+    installed = _installed(name)
+    if installed is None:
+        if pin is None:
+            problem = f"{requirement.name!r} is not installed here, so there is no version to take."
+            raise InvalidParameter("requirements", problem, f'Name one ("{requirement.name}==1.0"), or install it.')
+        return {name: pin}
+    if pin is None and not requirement.specifier.contains(installed.version, prereleases=True):
+        problem = f"{requirement} excludes the version that is installed here, {installed.version}."
+        raise InvalidParameter("requirements", problem, "Name one version with ==, or install another.")
+    pins = {name: pin or _pin(installed)}
+    _add_dependencies(installed, requirement.extras, pins)
+    return pins
+
+
+def _explicit_pin(requirement: Requirement) -> str | None:
+    if requirement.url:
+        return f"{requirement.name} @ {requirement.url}"
+    exact = [part.version for part in requirement.specifier if part.operator == "==" and "*" not in part.version]
+    return f"{requirement.name}=={exact[0]}" if exact else None
+
+
+def _add_dependencies(distribution: metadata.Distribution, extras: Iterable[str], pins: dict[str, str]) -> None:
+    seen = set()
+    waiting = [(distribution, frozenset(extras))]
+    while waiting:
+        parent, wanted = waiting.pop()
+        for requirement in _dependencies(parent, wanted):
+            name = canonicalize_name(requirement.name)
+            found = _installed(name)
+            key = (name, frozenset(requirement.extras))
+            if found is None or key in seen:  # not installed: this environment does without it, so can a worker
+                continue
+            seen.add(key)
+            pins.setdefault(name, _pin(found))
+            waiting.append((found, frozenset(requirement.extras)))
+
+
+def _dependencies(distribution: metadata.Distribution, extras: frozenset[str]) -> Iterator[Requirement]:
+    for text in distribution.requires or ():
+        requirement = Requirement(text)
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({**_WORKER, "extra": extra}) for extra in ("", *extras)):
+            yield requirement
+
+
+def _installed(name: str) -> metadata.Distribution | None:
+    try:
+        return metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _pin(distribution: metadata.Distribution) -> str:
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    name = distribution.metadata["Name"]
+    if "dir_info" in origin:
+        problem = f"{name!r} is installed from a directory of this machine, which workers do not have."
+        advice = "Leave it out if it is editable (its modules travel with the function), or publish it to an index."
+        raise InvalidParameter("requirements", problem, advice)
+    if "vcs_info" in origin:
+        source = origin["vcs_info"]
+        return f"{name} @ {source['vcs']}+{origin['url']}@{source['commit_id']}"
+    # No index has a local version ("2.1+cu121").
+    return f"{name}=={distribution.version.partition('+')[0]}"
