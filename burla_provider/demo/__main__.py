@@ -54,8 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _demo(options)
     except DemoFailed as error:
         log = options.directory / "airflow" / "demo.log"
-        say(f"\n{error} Airflow's log, {log}, ends:\n")
-        say("\n".join(log.read_text().splitlines()[-10:]))
+        said = [line for line in log.read_text().splitlines() if not line.startswith("{")]
+        say("\n".join(["", *said[-10:], f"{error} All that Airflow said is in {log}"]))
         return 1
     except (PostgresFailed, NoCluster) as error:
         say(f"\n{error}")

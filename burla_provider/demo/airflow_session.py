@@ -47,7 +47,7 @@ def _load(dag_id: str) -> DAG:
 
     bag = DagBag(conf.get("core", "dags_folder"))
     if dag_id not in bag.dags:
-        raise LookupError(f"There is no DAG {dag_id}. {bag.import_errors}")
+        raise LookupError(f"There is no DAG {dag_id} in {bag.dag_folder}, or its file cannot be imported.")
     return bag.dags[dag_id]
 
 

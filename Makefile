@@ -1,0 +1,60 @@
+# `make` lists what there is. Everything runs in .venv, which the first target that needs it sets up.
+ROWS ?= 1000000
+ENGINE ?= local
+# Python 3.11 before newer ones: it is what the workers of `make cluster` have.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell $(name) --version >/dev/null 2>&1 && echo $(name))))
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help demo airflow test test-cluster lint cluster cluster-down clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo           the example DAG on a table of 1,000,000 rows, on this machine (ROWS=, ENGINE=burla)"
+	@echo "make airflow        the same database and DAGs in Airflow's UI, on http://127.0.0.1:8080 (ENGINE=burla)"
+	@echo "make test           ruff, mypy, and all tests that need no cluster"
+	@echo "make cluster        boot a real Burla cluster on this machine (Debian or Ubuntu, root)"
+	@echo "make test-cluster   the tests that run on it"
+	@echo "make cluster-down   stop it"
+	@echo "make lint           ruff and mypy"
+	@echo "make clean          remove what the targets above have made, except the cluster"
+
+demo: .venv/ready
+	@$(BIN)/python -m burla_provider.demo --rows $(ROWS) --engine $(ENGINE)
+
+airflow: .venv/ready
+	@$(BIN)/python -m burla_provider.demo --rows $(ROWS) --engine $(ENGINE) --serve
+
+test: lint
+	$(PYTEST) -m "not cluster and not ui"
+
+test-cluster: .venv/ready
+	$(PYTEST) -m cluster
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+cluster: .venv/ready
+	@PATH="$(CURDIR)/$(BIN):$$PATH" cluster/up.sh
+
+cluster-down:
+	@cluster/down.sh
+
+clean:
+	[ ! -x $(BIN)/python ] || rm -rf "$$($(BIN)/python -c 'from burla_provider.demo.__main__ import default_directory as d; print(d())')"
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist test-artifacts
+
+# With uv where it is, with pip where it is not.
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "Setting up .venv (once, a minute or two) ..."
+	@set -e; if uv --version > /dev/null 2>&1; then \
+		[ -x $(BIN)/python ] || uv venv --quiet --python "$$(command -v $(PYTHON))" .venv; \
+		uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
+	else \
+		[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'; \
+	fi
+	@touch $@
