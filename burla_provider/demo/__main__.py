@@ -110,7 +110,7 @@ def _demo(options: argparse.Namespace) -> int:
         _hand_over(records, session, [_postgres_connection(server), place.burla])
         if options.serve:
             return _serve(records, home)
-        return _report(_follow(records), sum_in_sql(server.conninfo()))
+        return report(_follow(records), sum_in_sql(server.conninfo()))
 
 
 def _choose_place(engine: str) -> Place:
@@ -168,7 +168,8 @@ def _follow(records: Iterator[dict[str, Any]]) -> dict[str, Any]:
     raise DemoFailed("The DAG did not end well.")
 
 
-def _report(ours: dict[str, Any], theirs: Totals) -> int:
+def report(ours: dict[str, Any], theirs: Totals) -> int:
+    """Prints the totals of the DAG and of SQL, and as the last line all of it as JSON; the exit status."""
     total = None if ours["total_amount"] is None else Decimal(ours["total_amount"])
     exact = compare([("orders", ours["row_count"], theirs.row_count), ("total amount", total, theirs.total_amount)])
     say("\nThe totals are equal, to the last digit.\n" if exact else "\nThe totals differ.\n")
