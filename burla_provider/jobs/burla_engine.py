@@ -21,22 +21,7 @@ from urllib.parse import quote
 _OLDEST, _TOO_NEW = (1, 8, 4), (1, 9)
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _REQUEST_SECONDS = 2.0
-_KINDS = {
-    "NoNodes": "busy",
-    "AllNodesBusy": "busy",
-    "UnauthorizedError": "unauthorized",
-    "AuthException": "unauthorized",
-    "ADCBootstrapException": "unauthorized",
-    "DefaultCredentialsError": "unauthorized",
-    "LocalHeadError": "unauthorized",
-    "JobCanceled": "canceled",
-    "NoCompatibleNodes": "refused",
-    "FunctionTooBig": "refused",
-    "InputTooBig": "refused",
-    "VersionMismatch": "not installed",
-    "MainServiceTimeout": "unreachable",
-}
-_NETWORK_ERRORS = {"ClientError", "RequestException", "OSError", "TimeoutError"}
+_LAST_WORD_SECONDS = 60.0
 
 
 class Run:
@@ -46,11 +31,13 @@ class Run:
         self._job = job
         self._client = client
         self._ask = client.load_file(f"{_HERE}/api.py").ask
+        self._failures = client.load_file(f"{_HERE}/burla_failures.py")
         self._order = list(job["items"])
         self._config: Any = None
         self._queued_until = time.monotonic() + job["queue_timeout"]
+        self._patient = job["again"]  # a head that has answered before is worth waiting for
         self._job_id: str | None = None
-        self._url = ""
+        self._url = job["engine"]["url"] or ""
         self._headers: dict[str, str] = {}
         self._starting = False
         self._started = False
@@ -79,9 +66,7 @@ class Run:
         except metadata.PackageNotFoundError:
             raise self._not_installed(f"{sys.executable} has no burla.") from None
         if not _OLDEST <= tuple(map(int, re.findall(r"\d+", version)[:3])) < _TOO_NEW:
-            raise self._not_installed(
-                f"{sys.executable} has burla {version}; 1.8.4 up to, not including, 1.9 is known."
-            )
+            raise self._not_installed(f"{sys.executable} has burla {version}, not 1.8.4 or later below 1.9.")
 
     def _not_installed(self, problem: str) -> Exception:
         advice = "pip install 'airflow-provider-burla[burla]', or name an interpreter that has burla in the connection"
@@ -149,13 +134,16 @@ class Run:
         inputs = list(self._job["items"].items())
         fixed = {"generator": True, "raise_errors": False, "spinner": False, "detach": False}
         try:
-            for output in remote_parallel_map(call, inputs, **self._job["options"], **fixed):
+            outputs = remote_parallel_map(call, inputs, **self._job["options"], **fixed)
+            for number, output in enumerate(outputs, start=1):
                 self._report(output)
+                if number == len(inputs):  # Burla now tells the head; if that is away, not for ever
+                    threading.Timer(_LAST_WORD_SECONDS, self._client.finish).start()
         except Exception as error:
-            kind = self._kind(error)
+            kind = self._failures.kind_of(error, self._started)
             if not self._worth_waiting(kind):
                 raise self._failure(kind, error) from error
-            return _first_line(error)
+            return str(self._failures.describe(error))
         return None
 
     def _report(self, output: Any) -> None:
@@ -169,7 +157,8 @@ class Run:
     # -- waiting for a place
 
     def _worth_waiting(self, kind: str) -> bool:
-        mendable = kind == "busy" or (kind == "unreachable" and self._job["again"])
+        self._patient = self._patient or kind == "busy"
+        mendable = self._patient and kind in ("busy", "unreachable")
         return mendable and not self._started and time.monotonic() < self._queued_until
 
     def _wait_for_nodes(self, reason: str) -> None:
@@ -185,47 +174,55 @@ class Run:
     def _has_ready_node(self) -> bool:
         try:
             status, state = self._ask("GET", f"{self._url}/v1/cluster/state", self._headers, _REQUEST_SECONDS)
-        except OSError:
+        except (OSError, ValueError):  # the latter where no address is known yet
             return False
         return status == 200 and bool(state["ready_nodes"])
 
     # -- how it ended
 
-    def _kind(self, error: Exception) -> str:
-        names = [kind.__name__ for kind in type(error).__mro__]
-        if _NETWORK_ERRORS.intersection(names):
-            return "lost" if self._started else "unreachable"
-        if "No compatible containers" in str(error):  # the workers' Python is another one
-            return "refused"
-        return next((_KINDS[name] for name in names if name in _KINDS), "lost")
-
     def _failure(self, kind: str, error: Exception) -> Exception:
-        message = f"{type(error).__name__}: {str(error).strip()}"
+        message = self._failures.describe(error)
+        about: int | str | None = None
         if kind == "lost" and self._started:
-            message = "\n".join([message, *self._errors_on_record()])
-        culprit = re.search(r"while executing input index (\d+)", message)
-        index = self._order[int(culprit[1])] if culprit else None
-        failure: Exception = self._client.failure(kind, message, index)
+            position = self._failures.culprit(message)
+            about = None if position is None else self._order[position]
+            if problem := self._install_problem(str(error)):
+                kind, message = "refused", problem
+            else:
+                message = " ".join([message, *self._errors_on_record()])
+        if kind == "refused":
+            about = self._failures.refused_parameter(message)
+        if kind == "unreachable":
+            message = f"No answer from {self._url or 'the cluster'} ({type(error).__name__})."
+        failure: Exception = self._client.failure(kind, message, about)
         return failure
 
+    def _install_problem(self, message: str) -> str | None:
+        for node in self._failures.stalled_nodes(message):
+            log = self._get(f"/v1/management/nodes/{node}/logs?limit=5000")
+            if log and (problem := self._failures.install_problem(log, self._job_id)):
+                return str(problem)
+        return None
+
     def _errors_on_record(self) -> list[str]:
+        errors = self._get(f"/v1/management/jobs/{quote(self._job_id or '')}/errors")
+        return [f"On record: {error}" for error in errors["items"][:5]] if errors else []
+
+    def _get(self, path: str) -> Any:
         try:
-            status, errors = self._ask("GET", f"{self._job_url}/errors", self._headers, _REQUEST_SECONDS)
+            status, answer = self._ask("GET", f"{self._url}{path}", self._headers, _REQUEST_SECONDS)
         except OSError:
-            return []
-        return [f"On record: {error}" for error in errors["items"][:5]] if status == 200 else []
+            return None
+        return answer if status == 200 else None
 
     def _cancel(self) -> None:
+        url = f"{self._url}/v1/management/jobs/{quote(self._job_id or '')}/cancel"
         deadline = time.monotonic() + _REQUEST_SECONDS
         while time.monotonic() < deadline:
-            status, _ = self._ask("POST", f"{self._job_url}/cancel", self._headers, _REQUEST_SECONDS)
+            status, _ = self._ask("POST", url, self._headers, _REQUEST_SECONDS)
             if status != 404 or not self._starting:
                 return
             time.sleep(0.1)  # the job is about to exist
-
-    @property
-    def _job_url(self) -> str:
-        return f"{self._url}/v1/management/jobs/{quote(self._job_id or '')}"
 
 
 def _pinger(client: int) -> Callable[[list[str], str | None], None]:
@@ -242,7 +239,3 @@ def _pinger(client: int) -> Callable[[list[str], str | None], None]:
         send_alive_pings(node_hosts, cluster_ca)
 
     return ping
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

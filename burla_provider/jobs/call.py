@@ -41,7 +41,8 @@ def make_call(work: bytes) -> Call:
 def _describe(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"{error}: the workers do not have it. Name its package in requirements=[...]."
-    return "".join(traceback.format_exception(error, limit=-8)).strip()
+    frames = error.__traceback__.tb_next if error.__traceback__ else None  # without the one of ``call``
+    return "".join(traceback.format_exception(type(error), error, frames, limit=-8)).strip()
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ said so, or the task is gone) means "cancel". Up go frames, tuples that begin wi
     ("broken", index, error)            the call raised, or killed its worker again and again
     ("line", text)                      something a person may want to read
     ("done",)                           every item has its answer
-    ("failed", kind, message, culprit)  no more will come; kind is one of KINDS, culprit an index or None
+    ("failed", kind, message, about)    no more will come; kind is one of KINDS, about the culprit or None
 """
 
 from __future__ import annotations
@@ -44,13 +44,14 @@ class JobFailed(Exception):
 
     :param kind: one of ``KINDS``.
     :param message: for people.
-    :param culprit: the item that killed its worker, where that is known.
+    :param about: of what is "lost": the index of the item that killed its worker; of what is "refused": the name of
+        the parameter; None where that is not known.
     """
 
-    def __init__(self, kind: str, message: str, culprit: int | None = None) -> None:
+    def __init__(self, kind: str, message: str, about: int | str | None = None) -> None:
         super().__init__(message)
         self.kind = kind
-        self.culprit = culprit
+        self.about = about
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -123,7 +124,13 @@ class Client:
         """Run the job that comes down the pipe."""
         job = self._read_job()
         threading.Thread(target=self._watch, daemon=True).start()
-        self.send(*self._outcome(job))
+        outcome = self._outcome(job)
+        self.send(*outcome)
+        self.end(cancel=outcome[0] != "done")
+
+    def finish(self) -> None:
+        """Call the job done and end, though the engine still has something to say to the cluster."""
+        self.send("done")
         self.end()
 
     def end(self, cancel: bool = False) -> None:
@@ -150,7 +157,7 @@ class Client:
             self._run = load_file(job["engine_file"]).Run(job, self)
             self._run.run()
         except JobFailed as error:
-            return ("failed", error.kind, str(error), error.culprit)
+            return ("failed", error.kind, str(error), error.about)
         except BaseException:  # SystemExit and KeyboardInterrupt too: the task is to know of every end
             return ("failed", "lost", traceback.format_exc(limit=-8), None)
         return ("done",)

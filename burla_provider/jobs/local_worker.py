@@ -6,8 +6,11 @@ Run by its path: ``python local_worker.py FILE_DESCRIPTOR PATH_OF_CALL``.
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import sys
+import threading
+import time
 from importlib.machinery import SourceFileLoader
 from multiprocessing.connection import Connection
 from types import ModuleType
@@ -15,6 +18,7 @@ from types import ModuleType
 
 def main(descriptor: int, call_file: str) -> None:
     """Answer every item with ``pickle.dumps(call(index, item))``."""
+    threading.Thread(target=_end_with_engine, args=[os.getppid()], daemon=True).start()
     module = ModuleType("call")
     SourceFileLoader("call", call_file).exec_module(module)
     connection = Connection(descriptor)
@@ -22,6 +26,13 @@ def main(descriptor: int, call_file: str) -> None:
     while True:
         index, item = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the engine
         connection.send_bytes(pickle.dumps(call(index, item), protocol=5))
+
+
+def _end_with_engine(engine: int) -> None:
+    # Also in the middle of a call, where nobody listens to the connection.
+    while os.getppid() == engine:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class _Ending(NamedTuple):
     # How a client process ended: "done" or one of client.KINDS.
     kind: str
     message: str = ""
-    culprit: int | None = None
+    about: Any = None
 
 
 class _Missing:
@@ -102,8 +102,8 @@ class _Missing:
         if ending.kind not in ("lost", "done"):
             raise _error(ending)
         message = ending.message or "The client ended before every item had an answer."
-        if ending.culprit in self._items and len(self._deaths | {ending.culprit: 1}) <= _MAX_CULPRITS:
-            yield from self._note_death(ending.culprit, message)
+        if ending.about in self._items and len(self._deaths | {ending.about: 1}) <= _MAX_CULPRITS:
+            yield from self._note_death(ending.about, message)
             return
         self._losses += 1
         if self._losses > self._retries:
@@ -145,8 +145,8 @@ def _run_client(
                     yield Line(text)
                 case ("done",):
                     ending = _Ending("done")
-                case ("failed", kind, message, culprit):
-                    ending = _Ending(kind, message, culprit)
+                case ("failed", kind, message, about):
+                    ending = _Ending(kind, message, about)
     finally:
         status = process.end()
     return ending or _Ending("lost", f"The client process ended by itself (exit status {status}).")
@@ -173,7 +173,7 @@ def _job_frame(
 def _error(ending: _Ending) -> BurlaProviderError:
     message = ending.message
     if ending.kind == "refused":
-        return InvalidParameter("job", message, "Change what the job asks of the cluster, or the cluster.")
+        return InvalidParameter(ending.about or "job", message, "Change what the job asks for, or the cluster.")
     errors: dict[str, JobError] = {
         "busy": ClusterBusy(f"{message} No node was free in time: wait for other jobs, add nodes, or pass grow=True."),
         "unauthorized": ClusterUnauthorized(f"{message} Check login and password (e-mail, token) of the connection."),
