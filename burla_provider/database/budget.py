@@ -1,0 +1,97 @@
+"""How many connections the database can spare for a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from burla_provider.database.slots import taken_slots
+from burla_provider.exceptions import BurlaProviderError, InvalidParameter
+
+HEADROOM = 0.05
+"""The part of all connections (and at least 2) that stays free for people and other programs that come later."""
+
+_QUERY = """
+    SELECT current_setting('max_connections')::int AS allowed,
+           current_setting('superuser_reserved_connections')::int
+               + coalesce(current_setting('reserved_connections', true), '0')::int AS reserved,
+           (SELECT coalesce(sum(numbackends), 0)::int FROM pg_stat_database) AS in_use,
+           nullif(CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END, -1) AS role_limit,
+           (SELECT count(*)::int FROM pg_stat_activity WHERE usesysid = r.oid) AS role_in_use,
+           nullif(CASE WHEN rolsuper THEN -1 ELSE datconnlimit END, -1) AS database_limit,
+           (SELECT numbackends FROM pg_stat_database s WHERE s.datid = d.oid) AS database_in_use
+    FROM pg_roles r, pg_database d
+    WHERE rolname = current_user AND datname = current_database()
+"""
+
+
+@dataclass(frozen=True)
+class _Facts:
+    allowed: int
+    reserved: int
+    in_use: int
+    role_limit: int | None
+    role_in_use: int
+    database_limit: int | None
+    database_in_use: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a job may take.
+
+    :param limit: connections for this job, at least 1.
+    :param slots: connections for all jobs of this provider on this database together (``take_slot``).
+    :param parts: the sum, in words.
+    """
+
+    limit: int
+    slots: int
+    parts: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.limit} connections: the least of {'; '.join(self.parts)}"
+
+
+def connection_budget(connection: psycopg.Connection[Any], wanted: int | None = None) -> Budget:
+    """What the server, the role and the database can spare now, and no more than ``wanted``.
+
+    :param wanted: ``max_parallelism``; None: as many as can be spared.
+    :raises InvalidParameter: ``wanted`` is not positive.
+    :raises BurlaProviderError: not one connection is to spare now. Later there may be.
+    """
+    if wanted is not None and wanted < 1:
+        raise InvalidParameter("max_parallelism", f"{wanted} is not a number of workers.", "Give 1 or more, or None.")
+    with connection.cursor(row_factory=class_row(_Facts)) as cursor:
+        facts = next(cursor.execute(_QUERY))
+    ours = taken_slots(connection)
+    spare, parts = _spare(facts)
+    if spare < 1:
+        raise BurlaProviderError(
+            f"The database has no connection to spare: {'; '.join(parts)}. Retry the task when there is less going on,"
+            " or raise the limit."
+        )
+    asked = () if wanted is None else (f"max_parallelism {wanted}",)
+    return Budget(min(spare, wanted or spare), spare + ours, (*asked, *parts))
+
+
+def _spare(facts: _Facts) -> tuple[int, tuple[str, ...]]:
+    headroom = max(2, round(facts.allowed * HEADROOM))
+    spare = facts.allowed - facts.reserved - facts.in_use - headroom
+    sums = [
+        (
+            spare,
+            f"server {spare} ({facts.allowed} - {facts.reserved} reserved - {facts.in_use} in use"
+            f" - {headroom} for others)",
+        ),
+        *_limited("role", facts.role_limit, facts.role_in_use),
+        *_limited("database", facts.database_limit, facts.database_in_use),
+    ]
+    return min(number for number, _ in sums), tuple(text for _, text in sums)
+
+
+def _limited(what: str, limit: int | None, in_use: int) -> list[tuple[int, str]]:
+    return [] if limit is None else [(limit - in_use, f"{what} {limit - in_use} ({limit} - {in_use} in use)")]

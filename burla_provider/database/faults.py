@@ -1,0 +1,79 @@
+"""Which of the server's errors go away by themselves, and what people should know about those that do not."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+
+TRANSIENT = frozenset(
+    [
+        "40001",  # serialization failure; on a hot standby: conflict with recovery
+        "40P01",  # deadlock
+        "55P03",  # lock not available
+        "57P01",  # admin shutdown, pg_terminate_backend
+        "57P02",  # crash shutdown
+        "57P03",  # cannot connect now: starting up, shutting down
+        "57P05",  # idle session timeout
+        "53300",  # too many connections
+        "08000",
+        "08001",
+        "08003",
+        "08004",
+        "08006",
+    ]
+)
+CANCELED = "57014"
+"""Statement timeout, or cancelled by somebody: worth one more try, not more."""
+
+_REFUSED = re.compile(
+    r"authentication failed|no pg_hba\.conf entry|no password supplied|does not exist|permission denied"
+    r"|certificate verify failed|does not support SSL|server certificate for|not permitted to log in",
+)
+"""libpq gives no SQLSTATE for a refused connection. In another language than English it counts as transient."""
+
+
+class SnapshotLost(psycopg.OperationalError):
+    """The connection that held the job's snapshot is gone: no other range can be read at that moment any more."""
+
+
+class NoConnectionToSpare(psycopg.OperationalError):
+    """Every connection that the database can spare has been taken by other jobs for a long time."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again, on a new connection and after a moment, may help."""
+    if isinstance(error, SnapshotLost | NoConnectionToSpare) or not isinstance(error, psycopg.Error):
+        return False
+    if error.sqlstate is not None:
+        return error.sqlstate in TRANSIENT
+    # No SQLSTATE: it is not the server that speaks. A lost or refused connection, a name that does not resolve.
+    return isinstance(error, psycopg.OperationalError) and not _REFUSED.search(str(error))
+
+
+def is_canceled(error: BaseException) -> bool:
+    """Whether a statement took too long, or somebody stopped it."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == CANCELED
+
+
+def advice(error: BaseException) -> str:
+    """A sentence on what to do about an error that stayed, or ""."""
+    if not isinstance(error, psycopg.Error):
+        return ""
+    if error.sqlstate == "40001" and "recovery" in str(error):
+        return (
+            "The server is a hot standby whose replay needs what this job still reads: use smaller ranges, raise"
+            " max_standby_streaming_delay or set hot_standby_feedback there, or read from the primary."
+        )
+    return _ADVICE.get(error.sqlstate or "", "")
+
+
+_ADVICE = {
+    "25006": (
+        "Ranges are read in a read-only transaction: to write, give the operator a ledger (exactly once)"
+        ' or consistency="none" (at least once).'
+    ),
+    "53300": "Lower max_parallelism, or raise the server's (or the role's, or the database's) connection limit.",
+    "55P03": "Somebody holds or awaits a stronger lock on the table: see pg_locks for who, or raise range_retries.",
+    "57014": "Raise statement_timeout or range_timeout, or make the ranges smaller.",
+}

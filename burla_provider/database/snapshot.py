@@ -1,0 +1,160 @@
+"""One moment of the database for all ranges: exported by the task, joined by the workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from burla_provider.database.connect import open_connection
+from burla_provider.database.faults import SnapshotLost
+from burla_provider.database.session import application_name, local_settings
+from burla_provider.exceptions import BurlaProviderError, InvalidParameter
+
+REFUSALS = (
+    psycopg.errors.ObjectNotInPrerequisiteState,
+    psycopg.errors.InvalidParameterValue,
+    psycopg.errors.FeatureNotSupported,
+)
+"""55000, 22023 and 0A000: how servers that cannot do it say so."""
+
+SETTINGS = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "60s"}
+"""Of the holder: it is idle for as long as the job takes, and waits for a lock no longer than a person would."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment that other sessions can join as long as its holder lives.
+
+    :param id: what ``pg_export_snapshot()`` answered.
+    :param lockable: whether ``LOCK TABLE`` works on the table.
+    """
+
+    id: str
+    lockable: bool = True
+
+
+@dataclass(frozen=True)
+class HeldSnapshot:
+    """The session that holds a snapshot. Its connection is in that moment too: use it for planning."""
+
+    connection: psycopg.Connection[Any]
+    snapshot: Snapshot
+
+    def is_alive(self) -> bool:
+        """Whether the moment can still be joined: asks the server."""
+        try:
+            self.connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+@contextmanager
+def held_snapshot(
+    parameters: Mapping[str, str], schema: str, table: str, *, name: str = "burla"
+) -> Iterator[HeldSnapshot]:
+    """Opens a session of its own, guards the table against TRUNCATE and DDL, and holds a snapshot until the end.
+
+    Vacuum cannot remove what the snapshot still sees: hold it no longer than the job.
+
+    :param parameters: what ``connection_parameters`` answered.
+    :param name: shown in ``pg_stat_activity``.
+    :raises InvalidParameter: the server refuses to export or to join a snapshot.
+    :raises BurlaProviderError: somebody keeps the table locked.
+    :raises psycopg.errors.UndefinedTable: there is no such table.
+    """
+    relation = sql.Identifier(schema, table)
+    holder = open_connection(parameters, application_name=application_name(name, " snapshot"), autocommit=True)
+    try:
+        lockable = _is_lockable(holder, schema, table)
+        holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        holder.execute(local_settings(_settings(holder)))
+        # Before the first query: the snapshot must not be older than the lock, or it could see an emptied table.
+        _wait_for_guard(holder, relation, lockable)
+        snapshot = Snapshot(_export(holder), lockable)
+        _check_joinable(parameters, snapshot, name)
+        yield HeldSnapshot(holder, snapshot)
+    finally:
+        holder.close()
+
+
+def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relation: sql.Identifier) -> None:
+    """Takes the transaction that just began to the held moment, and guards the relation for it.
+
+    :raises SnapshotLost: its holder is gone.
+    :raises psycopg.errors.LockNotAvailable: somebody holds or awaits an exclusive lock. Waiting could last for ever:
+        that somebody waits for the snapshot's holder, who waits for us.
+    """
+    try:
+        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot.id)))
+    except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
+        raise SnapshotLost(
+            f"The snapshot that all ranges share is gone ({_first_line(error)}): the session that held it ended."
+            " A retry of the task starts the job afresh, at a new moment."
+        ) from error
+    connection.execute(_guard(relation, snapshot.lockable, nowait=True))
+
+
+def _is_lockable(connection: psycopg.Connection[Any], schema: str, table: str) -> bool:
+    relation = sql.Identifier(schema, table).as_string(connection)
+    # LOCK TABLE takes tables, partitioned tables and views, but neither materialized views nor foreign tables.
+    query = "SELECT relkind IN ('r', 'p', 'v') FROM pg_class WHERE oid = %s::regclass"
+    row = connection.execute(query, [relation]).fetchone()
+    return row is not None and row[0]
+
+
+def _settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    return SETTINGS | ({"transaction_timeout": "0"} if connection.info.server_version >= 170000 else {})
+
+
+def _wait_for_guard(holder: psycopg.Connection[Any], relation: sql.Identifier, lockable: bool) -> None:
+    try:
+        holder.execute(_guard(relation, lockable, nowait=False))
+    except psycopg.errors.LockNotAvailable as error:
+        raise BurlaProviderError(
+            f"Somebody has held {relation.as_string()} exclusively for {SETTINGS['lock_timeout']}"
+            f" ({_first_line(error)}): retry the task when they are done; pg_locks says who it is."
+        ) from error
+
+
+def _guard(relation: sql.Identifier, lockable: bool, *, nowait: bool) -> sql.Composed:
+    if not lockable:
+        # Reading takes the same lock, held until the transaction ends.
+        return sql.SQL("SELECT FROM {} LIMIT 0").format(relation)
+    return sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE {}").format(relation, sql.SQL("NOWAIT" if nowait else ""))
+
+
+def _export(holder: psycopg.Connection[Any]) -> str:
+    try:
+        row = holder.execute("SELECT pg_export_snapshot()").fetchone()
+    except REFUSALS as error:
+        raise _refused(error) from None
+    return str(row[0]) if row else ""
+
+
+def _check_joinable(parameters: Mapping[str, str], snapshot: Snapshot, name: str) -> None:
+    # Servers that import no snapshots, and poolers that spread sessions over several servers, show here, not in a job.
+    probe_name = application_name(name, " snapshot probe")
+    with open_connection(parameters, application_name=probe_name, autocommit=True) as probe:
+        try:
+            probe.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            probe.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot.id)))
+        except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
+            raise _refused(error) from None
+
+
+def _refused(error: psycopg.Error) -> InvalidParameter:
+    return InvalidParameter(
+        "consistency",
+        f"the server cannot share one snapshot between sessions ({_first_line(error)}).",
+        'Give consistency="none" to read every range at its own moment, or connect to PostgreSQL directly.',
+    )
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).splitlines()[0]

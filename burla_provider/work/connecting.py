@@ -1,0 +1,68 @@
+"""How a worker connects: within what the database can spare, and fit for the transactions that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+from burla_provider.database.connect import is_pooled, open_connection
+from burla_provider.database.faults import NoConnectionToSpare
+from burla_provider.database.slots import take_slot
+
+PATIENCE = 600
+"""Seconds that a worker waits for other jobs to give a connection back."""
+
+LEFT_ALONE = {"idle_session_timeout": "10min", "client_connection_check_interval": "10s"}
+"""From PostgreSQL 14 on: the server ends a session that its worker forgot, and a query whose worker died."""
+
+
+@retry(
+    retry=retry_if_exception_type(NoConnectionToSpare),
+    wait=wait_random_exponential(multiplier=0.2, max=5),
+    stop=stop_after_delay(PATIENCE),
+    reraise=True,
+)
+def connect_worker(
+    parameters: Mapping[str, str], name: str, *, read_only: bool, slots: int | None
+) -> psycopg.Connection[Any]:
+    """A connection whose transactions are read-only at one moment, or read-write.
+
+    :param name: shown in ``pg_stat_activity`` between ranges.
+    :param slots: connections that all jobs together may have; None: no such limit.
+    :raises NoConnectionToSpare: other jobs had them all for ten minutes.
+    """
+    connection = open_connection(parameters, application_name=name, autocommit=True)
+    try:
+        _prepare(connection, slots)
+    except BaseException:
+        connection.close()
+        raise
+    connection.autocommit = False
+    connection.read_only = read_only
+    connection.isolation_level = (
+        psycopg.IsolationLevel.REPEATABLE_READ if read_only else psycopg.IsolationLevel.READ_COMMITTED
+    )
+    return connection
+
+
+def _prepare(connection: psycopg.Connection[Any], slots: int | None) -> None:
+    if is_pooled(connection):
+        # The next transaction may meet another server process: nothing may stay behind in this one. Nor are slots
+        # needed, because the pooler limits connections.
+        connection.prepare_threshold = None
+        return
+    if slots is not None and not take_slot(connection, slots):
+        raise NoConnectionToSpare(f"All {slots} connections that the database can spare are taken by other jobs.")
+    if connection.info.server_version >= 140000:
+        _set_timeouts(connection)
+
+
+def _set_timeouts(connection: psycopg.Connection[Any]) -> None:
+    for name, value in LEFT_ALONE.items():
+        try:
+            connection.execute("SELECT set_config(%s, %s, false)", [name, value])
+        except psycopg.errors.InvalidParameterValue:
+            continue  # this server's operating system cannot do it

@@ -1,0 +1,58 @@
+"""An exception as text that is fit to be shown."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+
+import psycopg
+
+from burla_provider.database.faults import advice
+from burla_provider.database.secrets import scrub
+from burla_provider.work.outcome import Failure
+
+MESSAGE_LIMIT = 2_000
+TRACEBACK_LIMIT = 4_000
+"""Characters kept: a hundred failures must still fit in a log, and in Airflow's state store."""
+
+
+FRAMES = 6
+"""Innermost ones: how we came to call the user's function is of no interest."""
+
+
+class WorkError(Exception):
+    """The user's function broke a rule; the message says which one and what to do. Permanent."""
+
+
+def describe(error: BaseException, parameters: Mapping[str, str]) -> Failure:
+    """What went wrong, without the secrets among the connection parameters.
+
+    Advice is added where the server's own words leave a reader alone with them.
+    """
+    message = " ".join(part for part in (_text(error), advice(error)) if part)
+    return Failure(
+        type=_type_name(error),
+        message=scrub(message, parameters)[:MESSAGE_LIMIT],
+        sqlstate=error.sqlstate if isinstance(error, psycopg.Error) else None,
+        traceback=scrub(_traceback(error), parameters)[-TRACEBACK_LIMIT:],
+    )
+
+
+def _type_name(error: BaseException) -> str:
+    module, name = type(error).__module__, type(error).__qualname__
+    return name if module in ("builtins", "__main__") else f"{module}.{name}"
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error).strip()
+    except BaseException as failed:  # user code, too
+        return f"(its text cannot be shown: {type(failed).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        lines = traceback.format_exception(error, limit=-FRAMES)
+    except Exception:  # formatting calls the exception's own __str__
+        lines = traceback.format_tb(error.__traceback__, limit=-FRAMES)
+    return "".join(lines).strip()

@@ -1,0 +1,45 @@
+"""A worker's connection, kept open from range to range."""
+
+from __future__ import annotations
+
+import select
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+
+class KeptConnection(threading.local):
+    """At most one open connection a thread. It does not travel: a pickled copy starts with none."""
+
+    connection: psycopg.Connection[Any] | None = None
+
+    def __reduce__(self) -> tuple[type[KeptConnection], tuple[()]]:
+        return type(self), ()
+
+    def take(self, connect: Callable[[], psycopg.Connection[Any]]) -> psycopg.Connection[Any]:
+        """The kept connection, if it is still good, or a new one from ``connect()``."""
+        connection = self.connection
+        if connection is None or not _is_usable(connection):
+            self.close()
+            connection = self.connection = connect()
+        connection.row_factory = tuple_row  # whatever the last range's code set
+        return connection
+
+    def close(self) -> None:
+        """Closes what is kept by this thread."""
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+
+
+def _is_usable(connection: psycopg.Connection[Any]) -> bool:
+    if connection.closed or connection.info.transaction_status != TransactionStatus.IDLE:
+        return False
+    # An idle server has nothing to say, unless it says goodbye. No round trip.
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return not poll.poll(0)

@@ -1,0 +1,60 @@
+"""What every kind of work has in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import psycopg
+
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.work.failure import WorkError
+from burla_provider.work.outcome import find_unplain
+from burla_provider.work.source import Source
+
+
+@dataclass(frozen=True)
+class Worked:
+    """What a range gave.
+
+    :param value: plain data.
+    :param row_count: rows worked; None when only the user's function knows.
+    """
+
+    value: dict[str, Any]
+    row_count: int | None
+
+
+class Kind(Protocol):
+    """Works one range on an open connection, inside a transaction that is begun and ended by the caller."""
+
+    may_write: ClassVar[bool]
+    """Whether its transaction is read-write where no snapshot is asked for."""
+
+    def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> Worked:
+        """:raises Exception: whatever went wrong."""
+        ...
+
+
+def checked(value: Any, key_range: KeyRange) -> dict[str, Any]:
+    """``value``, if it can travel and be added up.
+
+    :raises WorkError: it is not a dict of plain data with text keys.
+    """
+    if type(value) is not dict:
+        raise WorkError(
+            f"The function returned {type(value).__module__}.{type(value).__qualname__} for {key_range}:"
+            " return a dict of plain data, such as {'total': 12}."
+        )
+    problem = find_unplain(value) or _find_other_key(value)
+    if problem:
+        raise WorkError(
+            f"For {key_range}, {problem}: return plain data (None, bool, int, float, str, bytes, Decimal, UUID, dates,"
+            " times, and lists, tuples and dicts of such), with text as the dict's keys."
+        )
+    return value
+
+
+def _find_other_key(value: dict[Any, Any]) -> str | None:
+    other = next((key for key in value if type(key) is not str), None)
+    return None if other is None else f"the return value has the key {other!r}"

@@ -1,0 +1,27 @@
+"""A user's function that gets the connection and the range."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import psycopg
+
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.work.kinds.kind import Worked, checked
+from burla_provider.work.source import Source
+
+
+@dataclass(frozen=True)
+class ProcessRange:
+    """``function(connection, key_range) -> dict``. An integer ``row_count`` in the dict counts as the range's rows."""
+
+    function: Callable[[psycopg.Connection[Any], KeyRange], dict[str, Any]]
+
+    may_write: ClassVar[bool] = True
+
+    def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> Worked:
+        value = checked(self.function(connection, key_range), key_range)
+        row_count = value.get("row_count")
+        return Worked(value, row_count if type(row_count) is int else None)

@@ -1,0 +1,35 @@
+"""Totals that PostgreSQL computes inside each range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg import sql
+
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.work.aggregates import Aggregate
+from burla_provider.work.kinds.kind import Worked
+from burla_provider.work.source import Source
+
+
+@dataclass(frozen=True)
+class SqlTotals:
+    """Answers, for every aggregate, the list of its partial values over the range."""
+
+    aggregates: tuple[Aggregate, ...]
+
+    may_write: ClassVar[bool] = False
+
+    def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> Worked:
+        partials = [aggregate.partials() for aggregate in self.aggregates]
+        columns = [sql.SQL("count(*)"), *(part for parts in partials for part in parts)]
+        query = source.select(sql.SQL(", ").join(columns), key_range)
+        row_count, *values = next(connection.execute(query))
+        remaining = iter(values)
+        value = {
+            aggregate.name: [next(remaining) for _ in parts]
+            for aggregate, parts in zip(self.aggregates, partials, strict=True)
+        }
+        return Worked(value, row_count)

@@ -1,0 +1,57 @@
+"""The rows that a job works on, as SQL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from burla_provider.ranges.key_range import KeyRange
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table, the columns of interest and the condition on its rows.
+
+    :param columns: in the order in which rows have them; empty: all of the table's.
+    :param where: a condition in SQL, final: nothing in it is replaced any more.
+    """
+
+    schema: str
+    table: str
+    columns: tuple[str, ...] = ()
+    where: str | None = None
+
+    @property
+    def relation(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.table)
+
+    def relation_of(self, key_range: KeyRange) -> sql.Identifier:
+        """The table that a range is a part of: the plan's own or one of its partitions."""
+        return sql.Identifier(*key_range.relation) if key_range.relation else self.relation
+
+    @property
+    def column_list(self) -> sql.Composable:
+        if not self.columns:
+            return sql.SQL("*")
+        return sql.SQL(", ").join(sql.Identifier(column) for column in self.columns)
+
+    def select(self, what: sql.Composable, key_range: KeyRange) -> sql.Composed:
+        """``SELECT what`` from the rows of one range."""
+        only = sql.SQL("ONLY" if key_range.relation else "")
+        relation = self.relation_of(key_range)
+        return sql.SQL("SELECT {} FROM {} {} WHERE ({}) AND {}").format(
+            what, only, relation, key_range.where, self.condition
+        )
+
+    def select_none(self, what: sql.Composable) -> sql.Composed:
+        """``SELECT what`` from no row at all: whether it is right, and of which types, at no cost."""
+        return sql.SQL("SELECT {} FROM {} WHERE {} AND FALSE").format(what, self.relation, self.condition)
+
+    @property
+    def condition(self) -> sql.Composable:
+        """``where`` in brackets. The line ends keep a comment in it to itself."""
+        return sql.SQL(f"(\n{self.where}\n)") if self.where else sql.SQL("TRUE")
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}"
