@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -119,6 +121,11 @@ class BurlaBaseOperator(BaseOperator):
     def _execute(self, context: Context) -> Any:
         """The run itself."""
 
+    def _parallelism(self) -> int | None:
+        """What the user wants; on the local engine else as many as this machine has processors; None: not known."""
+        wanted = _whole(self.max_parallelism)
+        return os.cpu_count() if wanted is None and self.hook.engine.name == "local" else wanted
+
     def _make_job(self, context: Context, work: Any, items: Mapping[int, Any], max_parallelism: int | None) -> Job:
         from burla_provider.jobs.pack import pack_work
 
@@ -156,12 +163,13 @@ class BurlaBaseOperator(BaseOperator):
         """
         from burla_provider.progress import Progress
 
-        audience = (failures, progress := Progress(len(job.items)), *collectors)
+        progress = Progress(len(job.items), time.monotonic())
+        audience: list[Collector] = [failures, progress, *collectors]
         if trial:
             first = {index: job.items[index] for index in spread(sorted(job.items), trial)}
             self._run_part(context, replace(job, items=first), failures, audience, progress)
             failures.check_trial(len(first))
-            self.log.info("Trial of %d passed. %s", len(first), progress.line())
+            self.log.info("Trial of %d passed. %s", len(first), progress.line(time.monotonic()))
             job = replace(job, items={index: item for index, item in job.items.items() if index not in first})
         self._run_part(context, job, failures, audience, progress)
         failures.check(len(job.items))
@@ -179,8 +187,8 @@ class BurlaBaseOperator(BaseOperator):
                     self._tell(audience, failures, outcome)
                 if failures.must_stop(len(job.items)):
                     return
-                if progress.due():
-                    self.log.info(progress.line())
+                if progress.due(now := time.monotonic()):
+                    self.log.info(progress.line(now))
 
     def _take(self, context: Context, event: JobEvent) -> Outcome | None:
         match event:
@@ -212,6 +220,22 @@ def job_name(context: Context) -> str:
     mapped = f"-{ti.map_index}" if ti.map_index is not None and ti.map_index >= 0 else ""
     name = f"{ti.dag_id[:32]}-{ti.task_id[:32]}{mapped}-{ti.run_id[:40]}-try{ti.try_number}"
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)
+
+
+def session_name(context: Context) -> str:
+    """Who is at work, for ``pg_stat_activity``."""
+    ti = context["ti"]
+    return f"{ti.dag_id[:20]}.{ti.task_id[:20]}.{ti.run_id[:18]}"
+
+
+def run_key(context: Context) -> str:
+    """What this run of this task is known by, the same on every retry, another one when somebody clears the task.
+
+    Clearing raises the number of tries that the task may take, or the run's clear number; a retry changes neither.
+    """
+    ti = context["ti"]
+    clears = getattr(context.get("dag_run"), "clear_number", 0) or 0
+    return f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}/{clears}.{ti.max_tries}"
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:

@@ -19,8 +19,9 @@ class BurlaMapOperator(BurlaBaseOperator):
     """Calls a function on every input, in parallel on Burla. The return value is the results, in the inputs' order.
 
     The inputs may be any objects that cloudpickle takes. A result is plain data (None, bool, numbers, str, bytes,
-    Decimal, UUID, dates and times, and lists, tuples and dicts of such), and is pushed to XCom like any other value of
-    Airflow, so that large results go where the XCom backend sends them.
+    Decimal, UUID, dates and times, and lists, tuples and dicts of such). Results are pushed to XCom like any other
+    value of Airflow, so that large ones go where the XCom backend sends them; a Decimal, UUID, date or time among them
+    is its text, because XCom's JSON would round the first and lose the others.
 
     :param python_callable: called as ``python_callable(input, **op_kwargs)`` on a worker.
     :param inputs: a list, an XCom of an earlier task, or a callable without arguments that makes one.
@@ -35,7 +36,7 @@ class BurlaMapOperator(BurlaBaseOperator):
 
     template_fields: Sequence[str] = (*BurlaBaseOperator.template_fields, "inputs", "op_kwargs", "trial_inputs")
     template_fields_renderers = {"inputs": "py", "op_kwargs": "py"}  # noqa: RUF012 (Airflow declares it so)
-    shallow_copy_attrs: Sequence[str] = ("python_callable",)
+    shallow_copy_attrs: Sequence[str] = ("python_callable", "make_inputs")
 
     def __init__(
         self,
@@ -54,7 +55,9 @@ class BurlaMapOperator(BurlaBaseOperator):
             raise InvalidParameter("python_callable", f"{python_callable!r} cannot be called.", "Give a function.")
         allowance(tolerated_failures, 1)
         self.python_callable = python_callable
-        self.inputs = inputs
+        # Airflow itself calls a templated field that is a function, and in its own way.
+        self.make_inputs = inputs if callable(inputs) else None
+        self.inputs = () if callable(inputs) else inputs
         self.op_kwargs = op_kwargs or {}
         self.trial_inputs = trial_inputs
         self.collect = collect
@@ -62,18 +65,19 @@ class BurlaMapOperator(BurlaBaseOperator):
         self.tolerated_failures = tolerated_failures
 
     def _execute(self, context: Context) -> list[Any] | None:
+        from burla_provider.totals import to_xcom
         from burla_provider.work.map_work import MapWork
 
         items = {index: _pack_input(value) for index, value in enumerate(self._read_inputs())}
-        job = self._make_job(context, MapWork(self.python_callable, dict(self.op_kwargs)), items, self.max_parallelism)
+        job = self._make_job(context, MapWork(self.python_callable, dict(self.op_kwargs)), items, self._parallelism())
         self.log.info("Calling %s on %d inputs", getattr(self.python_callable, "__name__", "the function"), len(items))
         results = Results()
         failures = Failures(self.on_input_failure, self.tolerated_failures, "input {}".format)
         self._work_off(context, job, failures, [results], trial=int(self.trial_inputs))
-        return [results.values.get(index) for index in items] if self.collect else None
+        return [to_xcom(results.values.get(index)) for index in items] if self.collect else None
 
     def _read_inputs(self) -> list[Any]:
-        inputs = self.inputs() if callable(self.inputs) else self.inputs
+        inputs = self.make_inputs() if self.make_inputs else self.inputs
         if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
             raise InvalidParameter("inputs", f"{type(inputs).__name__} is no list.", "Give a list, or what makes one.")
         return list(inputs)

@@ -79,7 +79,7 @@ class Airflow:
                 on_ready()
             state, _, error = task_runner.run(ti, context, log)
             task_runner.finalize(ti, state, context, log, error)
-        return TaskResult(str(state), dict(self.xcoms), error, dict(self.rendered), "\n".join(lines))
+        return TaskResult(state.value, dict(self.xcoms), error, dict(self.rendered), "\n".join(lines))
 
     def send(self, msg: Any) -> Any:
         """What the task runner says to its supervisor, answered as the API server would."""

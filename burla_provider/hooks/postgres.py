@@ -1,0 +1,34 @@
+"""From an ordinary Airflow Postgres connection to what a worker needs to connect."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+
+def read_parameters(postgres_conn_id: str) -> dict[str, str]:
+    """The libpq parameters of an Airflow connection, as the Postgres hook itself would connect.
+
+    One connection is opened and closed for it, so that TLS settings, options, timeouts and IAM or Azure tokens are what
+    the hook makes of them (its ``get_uri()`` drops them all).
+
+    :returns: libpq parameters, secrets among them: never to be printed.
+    :raises AirflowNotFoundException: there is no such connection.
+    :raises psycopg.OperationalError: the server does not let us in.
+    """
+    import psycopg
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    from burla_provider.database.connect import connection_parameters
+
+    with closing(PostgresHook(postgres_conn_id=postgres_conn_id).get_conn()) as connection:
+        if isinstance(connection, psycopg.Connection):
+            return connection_parameters(connection)
+        given = _psycopg2_parameters(connection)
+    with psycopg.connect(**given) as reopened:
+        return connection_parameters(reopened)
+
+
+def _psycopg2_parameters(connection: Any) -> dict[str, Any]:
+    # What the hook opens where Airflow still runs on SQLAlchemy 1.4.
+    return {**connection.info.dsn_parameters, "password": connection.info.password or ""}

@@ -1,0 +1,86 @@
+"""The task's own session with the database: it plans, and holds the moment at which all ranges are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.hooks.postgres import read_parameters
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from burla_provider.database.snapshot import Snapshot
+
+Consistency = Literal["snapshot", "none"]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The task's own session with the database.
+
+    :param name: what the server shows as the application's name.
+    :param parameters: how workers connect; secrets among them.
+    :param schema: of the table.
+    :param table: its name.
+    :param connection: for planning; inside the snapshot's transaction where there is one.
+    :param snapshot: what workers join; None: every range is read at a moment of its own.
+    """
+
+    name: str
+    parameters: Mapping[str, str] = field(repr=False)
+    schema: str
+    table: str
+    connection: psycopg.Connection[Any]
+    snapshot: Snapshot | None = None
+
+
+@contextmanager
+def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consistency) -> Iterator[Moment]:
+    """Connects as the Airflow connection says, and gives everything up at the end, whatever happens.
+
+    :param table: as SQL names it.
+    :param name: what ``pg_stat_activity`` shows.
+    :raises InvalidParameter: there is no such table, or the server cannot share a snapshot.
+    """
+    from burla_provider.database.connect import open_connection
+    from burla_provider.database.snapshot import held_snapshot
+
+    parameters = read_parameters(postgres_conn_id)
+    with open_connection(parameters, application_name=name, autocommit=True) as connection:
+        schema, table = find_table(connection, table)
+        if consistency == "none":
+            yield Moment(name, parameters, schema, table, connection)
+            return
+    with held_snapshot(parameters, schema, table, name=name) as held:
+        yield Moment(name, parameters, schema, table, held.connection, held.snapshot)
+
+
+def find_table(connection: psycopg.Connection[Any], table: str) -> tuple[str, str]:
+    """Schema and name of a table.
+
+    :raises InvalidParameter: there is none, or it may not be read.
+    """
+    from burla_provider.ranges.facts import read_facts
+    from burla_provider.ranges.queries import Queries
+
+    facts = read_facts(Queries(connection), table)
+    return facts.schema, facts.table
+
+
+def render(connection: psycopg.Connection[Any], where: str, parameters: Any) -> str:
+    """The condition with its parameters in it, quoted by psycopg: from here on it is SQL and nothing else.
+
+    :raises InvalidParameter: placeholders and parameters do not match.
+    """
+    import psycopg
+
+    try:
+        return psycopg.ClientCursor(connection).mogrify(where, parameters)
+    except psycopg.ProgrammingError as error:
+        raise InvalidParameter(
+            "parameters", f"they do not fit the placeholders of where: {error}.", "Use %s or %(name)s, and %% for a %."
+        ) from None
