@@ -6,31 +6,24 @@ import os
 import re
 import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
+from burla_provider.checkpoint import Checkpoint
 from burla_provider.exceptions import PermanentError, TaskKilled
-from burla_provider.failures import Failures
 from burla_provider.hooks.burla import BurlaHook
-from burla_provider.jobs.job import Answered, Broken, Job, JobEvent, JobOptions, Line, Started
+from burla_provider.jobs.job import Job, JobOptions
 from burla_provider.links.burla import BurlaJobLink
-from burla_provider.work.outcome import Failure, Outcome, decode
+from burla_provider.operators.resume import NO_STORE, Resume
+from burla_provider.operators.watch import Watch
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
-
-    from burla_provider.progress import Progress
-
-
-class Collector(Protocol):
-    """Somebody who wants to hear of every outcome: the totals, the failures, the progress."""
-
-    def add(self, outcome: Outcome) -> None: ...
 
 
 class BurlaBaseOperator(BaseOperator):
@@ -48,6 +41,8 @@ class BurlaBaseOperator(BaseOperator):
     :param burla_python: interpreter that has burla, in place of the connection's ``python``.
     :param queue_timeout: seconds to wait for a free node.
     :param job_retries: how often what a lost node left undone is run again within this try of the task.
+    :param resume: whether a retry of the task works only what the try before has not done: "auto" where that is sound,
+        True always, False never. Needs Airflow 3.3.
     """
 
     template_fields: Sequence[str] = (
@@ -77,6 +72,7 @@ class BurlaBaseOperator(BaseOperator):
         burla_python: str | None = None,
         queue_timeout: float = 600,
         job_retries: int = 2,
+        resume: Resume = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -91,6 +87,7 @@ class BurlaBaseOperator(BaseOperator):
         self.burla_python = burla_python
         self.queue_timeout = queue_timeout
         self.job_retries = job_retries
+        self.resume = resume
         self._executing = False
         self._killed = False
 
@@ -116,6 +113,12 @@ class BurlaBaseOperator(BaseOperator):
         if self._executing and not self._killed:
             self._killed = True
             raise TaskKilled("The task was killed; its Burla job is being cancelled.")
+
+    def _checkpoint(self, context: Context) -> Checkpoint:
+        store = context.get("task_state_store")
+        if store is None and self.retries:
+            self.log.info(NO_STORE)
+        return Checkpoint(store)
 
     @abstractmethod
     def _execute(self, context: Context) -> Any:
@@ -153,65 +156,38 @@ class BurlaBaseOperator(BaseOperator):
             return {}
         return resolve_requirements([*self.worker_requirements, *self.requirements])
 
-    def _work_off(
-        self, context: Context, job: Job, failures: Failures, collectors: Iterable[Collector], *, trial: int = 0
-    ) -> None:
-        """Run the job to its end, handing every outcome to every collector as it comes.
+    def _work_off(self, job: Job, watch: Watch, *, trial: int = 0) -> None:
+        """Run the job to its end while ``watch`` is told of all that happens.
 
         :param trial: run so many items first, spread over all; go on only if none fails.
-        :raises RangesFailed: an item of the trial failed, or more items than ``failures`` tolerates.
+        :raises RangesFailed: an item of the trial failed, or more items than is tolerated.
         """
-        from burla_provider.progress import Progress
+        try:
+            if 0 < trial < len(job.items):
+                job = self._try_out(job, watch, trial)
+            self._run(job, watch)
+            watch.failures.check(watch.total)
+        except BaseException:
+            watch.finish("failed")
+            raise
+        watch.finish("success")
 
-        progress = Progress(len(job.items), time.monotonic())
-        audience: list[Collector] = [failures, progress, *collectors]
-        if trial:
-            first = {index: job.items[index] for index in spread(sorted(job.items), trial)}
-            self._run_part(context, replace(job, items=first), failures, audience, progress)
-            failures.check_trial(len(first))
-            self.log.info("Trial of %d passed. %s", len(first), progress.line(time.monotonic()))
-            job = replace(job, items={index: item for index, item in job.items.items() if index not in first})
-        self._run_part(context, job, failures, audience, progress)
-        failures.check(len(job.items))
+    def _try_out(self, job: Job, watch: Watch, trial: int) -> Job:
+        first = {index: job.items[index] for index in spread(sorted(job.items), trial)}
+        self.log.info("Trying %d of %d first.", len(first), len(job.items))
+        self._run(replace(job, items=first), watch)
+        watch.failures.check_trial(len(first))
+        self.log.info("The trial passed: %s", watch.progress.line(time.monotonic()))
+        return replace(job, items={index: item for index, item in job.items.items() if index not in first})
 
-    def _run_part(
-        self, context: Context, job: Job, failures: Failures, audience: Sequence[Collector], progress: Progress
-    ) -> None:
+    def _run(self, job: Job, watch: Watch) -> None:
         if not job.items:
             return
-        events = self.hook.run(job, queue_timeout=self.queue_timeout, job_retries=self.job_retries)
-        with closing(events):
+        with closing(self.hook.run(job, queue_timeout=self.queue_timeout, job_retries=self.job_retries)) as events:
             for event in events:
-                outcome = self._take(context, event)
-                if outcome is not None:
-                    self._tell(audience, failures, outcome)
-                if failures.must_stop(len(job.items)):
+                watch.hear(event)
+                if watch.failures.must_stop(watch.total):
                     return
-                if progress.due(now := time.monotonic()):
-                    self.log.info(progress.line(now))
-
-    def _take(self, context: Context, event: JobEvent) -> Outcome | None:
-        match event:
-            case Answered(_, answer):
-                return decode(answer)
-            case Broken(index, error):
-                return Outcome(index, failure=Failure("WorkerError", error))
-            case Line(text):
-                self.log.info(text)
-            case Started(job_id, url):
-                self._announce(context, job_id, url)
-        return None
-
-    def _tell(self, audience: Iterable[Collector], failures: Failures, outcome: Outcome) -> None:
-        for collector in audience:
-            collector.add(outcome)
-        if outcome.failure is not None:
-            self.log.error("%s\n%s", failures.describe(outcome), outcome.failure.traceback)
-
-    def _announce(self, context: Context, job_id: str, url: str | None) -> None:
-        self.log.info("Job %s%s", job_id, f": {url}" if url else "")
-        if url:
-            BurlaJobLink.publish(context, url)
 
 
 def job_name(context: Context) -> str:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import Failures, OnFailure, allowance
-from burla_provider.operators.base import BurlaBaseOperator
+from burla_provider.fingerprint import fingerprint
+from burla_provider.operators.base import BurlaBaseOperator, run_key
+from burla_provider.operators.resume import JobFacts, find_earlier
+from burla_provider.operators.watch import Watch
 from burla_provider.work.outcome import Outcome, find_unplain
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from burla_provider.checkpoint import Checkpoint
 
 
 class BurlaMapOperator(BurlaBaseOperator):
@@ -69,12 +75,29 @@ class BurlaMapOperator(BurlaBaseOperator):
         from burla_provider.work.map_work import MapWork
 
         items = {index: _pack_input(value) for index, value in enumerate(self._read_inputs())}
-        job = self._make_job(context, MapWork(self.python_callable, dict(self.op_kwargs)), items, self._parallelism())
-        self.log.info("Calling %s on %d inputs", getattr(self.python_callable, "__name__", "the function"), len(items))
+        name = getattr(self.python_callable, "__name__", "the function")
+        self.log.info("Calling %s on %d inputs", name, len(items))
+        checkpoint = self._checkpoint(context)
+        earlier = self._find_earlier(context, checkpoint, items)
         results = Results()
         failures = Failures(self.on_input_failure, self.tolerated_failures, "input {}".format)
-        self._work_off(context, job, failures, [results], trial=int(self.trial_inputs))
+        watch = Watch(context, self.log, name, len(items), "input {}".format, failures, checkpoint, [results])
+        watch.resume(earlier)
+        missing = {index: item for index, item in items.items() if index not in results.values}
+        job = self._make_job(context, MapWork(self.python_callable, dict(self.op_kwargs)), missing, self._parallelism())
+        self._work_off(job, watch, trial=int(self.trial_inputs))
+        checkpoint.clear()
         return [to_xcom(results.values.get(index)) for index in items] if self.collect else None
+
+    def _find_earlier(self, context: Context, checkpoint: Checkpoint, items: Mapping[int, bytes]) -> list[Outcome]:
+        digest = hashlib.sha256(b"".join(hashlib.sha256(item).digest() for item in items.values())).hexdigest()
+        facts = JobFacts(run_key(context), fingerprint(self.python_callable, self.op_kwargs, digest))
+        saved, reason = find_earlier(checkpoint, self.resume, facts)
+        if reason:
+            self.log.info(reason)
+        if saved is None:
+            checkpoint.begin(facts.as_dict(snapshots=1))
+        return saved.outcomes if saved else []
 
     def _read_inputs(self) -> list[Any]:
         inputs = self.make_inputs() if self.make_inputs else self.inputs

@@ -28,6 +28,7 @@ class Moment:
     :param table: its name.
     :param connection: for planning; inside the snapshot's transaction where there is one.
     :param snapshot: what workers join; None: every range is read at a moment of its own.
+    :param state_before: the table's state (``table_state``) just before that moment.
     """
 
     name: str
@@ -36,6 +37,14 @@ class Moment:
     table: str
     connection: psycopg.Connection[Any]
     snapshot: Snapshot | None = None
+    state_before: dict[str, str] | None = None
+
+    @property
+    def state_now(self) -> dict[str, str] | None:
+        """The table's state by now: equal to an earlier ``state_before``, nothing was written between both moments."""
+        from burla_provider.database.changes import table_state
+
+        return table_state(self.connection, self.schema, self.table)
 
 
 @contextmanager
@@ -46,6 +55,7 @@ def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consi
     :param name: what ``pg_stat_activity`` shows.
     :raises InvalidParameter: there is no such table, or the server cannot share a snapshot.
     """
+    from burla_provider.database.changes import table_state
     from burla_provider.database.connect import open_connection
     from burla_provider.database.snapshot import held_snapshot
 
@@ -55,8 +65,9 @@ def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consi
         if consistency == "none":
             yield Moment(name, parameters, schema, table, connection)
             return
+        state = table_state(connection, schema, table)
     with held_snapshot(parameters, schema, table, name=name) as held:
-        yield Moment(name, parameters, schema, table, held.connection, held.snapshot)
+        yield Moment(name, parameters, schema, table, held.connection, held.snapshot, state)
 
 
 def find_table(connection: psycopg.Connection[Any], table: str) -> tuple[str, str]:

@@ -8,16 +8,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import Failures, OnFailure, allowance
+from burla_provider.fingerprint import fingerprint
 from burla_provider.operators.base import BurlaBaseOperator, run_key, session_name
 from burla_provider.operators.moment import Moment, open_moment, render
+from burla_provider.operators.resume import JobFacts, find_earlier
+from burla_provider.operators.watch import Watch
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from burla_provider.checkpoint import Checkpoint, Saved
     from burla_provider.database.session import Session
     from burla_provider.jobs.job import Job
     from burla_provider.ranges import RangePlan
-    from burla_provider.totals import Combination
+    from burla_provider.totals import Combination, Totals
     from burla_provider.work.kinds import Kind
     from burla_provider.work.source import Source
 
@@ -203,23 +207,28 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         allowance(self.tolerated_failures, 1)
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        from burla_provider.totals import Totals, to_xcom
+        from burla_provider.ranges import RangePlan
+        from burla_provider.totals import Totals
 
         self._check_parameters()
-        with open_moment(self.postgres_conn_id, self.table, session_name(context), self.consistency) as moment:
+        name = session_name(context)
+        with open_moment(self.postgres_conn_id, self.table, name, self.consistency) as moment:
             source = self._source(moment)
-            plan = self._plan(moment, source)
+            kind, combination = self._kind(moment, source)
+            checkpoint = self._checkpoint(context)
+            facts = self._facts(context, moment, source)
+            saved = self._find_earlier(checkpoint, facts, moment)
+            plan = RangePlan.load(saved.plan) if saved else self._plan(moment, source)
             self.log.info("::group::Plan\n%s\n::endgroup::", plan)
             if self.plan_only:
                 return plan.as_dict()
-            kind, combination = self._kind(moment, source)
             totals = Totals(combination, range(len(plan.ranges)))
-            failures = Failures(self.on_range_failure, self.tolerated_failures, lambda index: str(plan.ranges[index]))
-            job = self._job(context, moment, source, plan, kind)
-            self._work_off(context, job, failures, [totals], trial=int(self.trial_ranges))
-            result = to_xcom(totals.result(moment.connection))
-        self.log.info("::group::Totals\n%s\n::endgroup::", json.dumps(result, indent=2))
-        return result
+            watch = self._watch(context, plan, checkpoint, totals)
+            snapshots = self._take_over(saved, facts, checkpoint, plan, watch)
+            job = self._job(context, moment, source, plan, kind, totals.missing)
+            self._work_off(job, watch, trial=int(self.trial_ranges))
+            checkpoint.clear()
+            return self._result(moment, totals, snapshots)
 
     def _source(self, moment: Moment) -> Source:
         from burla_provider.work.aggregates import check_source
@@ -262,7 +271,46 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         assert self.process_range is not None  # noqa: S101 (_check_parameters)
         return ProcessRange(self.process_range), combination
 
-    def _job(self, context: Context, moment: Moment, source: Source, plan: RangePlan, kind: Kind) -> Job:
+    def _facts(self, context: Context, moment: Moment, source: Source) -> JobFacts:
+        """What decides what the ranges are and what each of them answers."""
+        window = (self.key, self.start_id, self.end_id, self.lower, self.upper)
+        cut = (self.split, self.rows_per_range, self.ranges)
+        kind = (self.totals, self.process_rows, self.row_format, self.process_range)
+        asked = fingerprint(self.postgres_conn_id, repr(source), repr(window), repr(cut), *kind)
+        return JobFacts(run_key(context), asked, moment.snapshot is not None, moment.state_before)
+
+    def _find_earlier(self, checkpoint: Checkpoint, facts: JobFacts, moment: Moment) -> Saved | None:
+        saved, reason = find_earlier(checkpoint, self.resume, facts, moment.state_now)
+        if reason:
+            self.log.info(reason)
+        return saved
+
+    def _take_over(
+        self, saved: Saved | None, facts: JobFacts, checkpoint: Checkpoint, plan: RangePlan, watch: Watch
+    ) -> int:
+        """Start to keep this job, or go on with what an earlier try left; answers how many moments it reads."""
+        if saved is None:
+            checkpoint.begin(facts.as_dict(snapshots=1), plan.dump())
+            return 1
+        watch.resume(saved.outcomes)
+        is_another_moment = facts.reads_one_moment and saved.facts["state"] != facts.state
+        snapshots = saved.facts["snapshots"] + is_another_moment
+        checkpoint.update(facts.as_dict(snapshots))
+        return int(snapshots)
+
+    def _watch(self, context: Context, plan: RangePlan, checkpoint: Checkpoint, totals: Totals) -> Watch:
+        def describe(index: int) -> str:
+            return str(plan.ranges[index])
+
+        failures = Failures(self.on_range_failure, self.tolerated_failures, describe)
+        title = f"{plan.schema}.{plan.table}"
+        return Watch(
+            context, self.log, title, len(plan.ranges), describe, failures, checkpoint, [totals], plan.as_dict()
+        )
+
+    def _job(
+        self, context: Context, moment: Moment, source: Source, plan: RangePlan, kind: Kind, missing: Sequence[int]
+    ) -> Job:
         from burla_provider.database.budget import connection_budget
         from burla_provider.work.range_work import RangeWork
 
@@ -278,8 +326,18 @@ class BurlaPostgresOperator(BurlaBaseOperator):
             range_retries=self.range_retries,
             job_key=run_key(context),
         )
-        items = {key_range.index: key_range.to_item() for key_range in plan.largest_first()}
+        wanted = set(missing)
+        items = {place.index: place.to_item() for place in plan.largest_first() if place.index in wanted}
         return self._make_job(context, work, items, budget.limit)
+
+    def _result(self, moment: Moment, totals: Totals, snapshots: int) -> dict[str, Any]:
+        from burla_provider.totals import to_xcom
+
+        result: dict[str, Any] = to_xcom(totals.result(moment.connection))
+        if snapshots > 1:
+            result["snapshots"] = snapshots
+        self.log.info("::group::Totals\n%s\n::endgroup::", json.dumps(result, indent=2))
+        return result
 
     def _session(self, moment: Moment) -> Session:
         from burla_provider.database.session import Session

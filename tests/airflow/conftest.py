@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from typing import Any
 
 # Before anything imports airflow: it reads its home and settings once.
 _HOME = tempfile.TemporaryDirectory(prefix="burla-test-airflow-")
@@ -11,6 +12,7 @@ os.environ["AIRFLOW_HOME"] = _HOME.name
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
 
+import psycopg  # noqa: E402
 import pytest  # noqa: E402
 
 from tests.support.task_runner import Airflow  # noqa: E402
@@ -22,3 +24,39 @@ def airflow() -> Airflow:
     world = Airflow()
     world.add_connection("burla_default", "burla", extra={"engine": "local"})
     return world
+
+
+@pytest.fixture
+def orders(connection: psycopg.Connection[Any], airflow: Airflow) -> Orders:
+    """A table with gaps in its ids, exact amounts, and the Airflow connection ``orders_db`` to it."""
+    connection.execute("""
+        CREATE TABLE orders (id bigint PRIMARY KEY, amount numeric(14, 4), status text, note text);
+        INSERT INTO orders
+        SELECT n * 3 + n / 1000 * 5000, (n * 7919 % 100000)::numeric / 700,
+               (ARRAY['paid', 'open', 'refunded'])[n % 3 + 1], CASE WHEN n % 5 > 0 THEN 'note ' || n END
+        FROM generate_series(1, 20000) AS n;
+        ANALYZE orders;
+    """)
+    info = connection.info
+    airflow.add_connection(
+        "orders_db",
+        "postgres",
+        host=info.host,
+        port=info.port,
+        login=info.user,
+        password=info.password,
+        schema=info.dbname,
+    )
+    return Orders(connection)
+
+
+class Orders:
+    """The table, to be asked what is true."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+
+    def ask(self, what: str, where: str = "TRUE") -> Any:
+        row = self.connection.execute(f"SELECT {what} FROM orders WHERE {where}").fetchone()
+        assert row is not None
+        return row[0] if len(row) == 1 else row

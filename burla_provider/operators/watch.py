@@ -1,0 +1,121 @@
+"""Everything that is told of a job while it runs: the log, the report, the link, the checkpoint."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Protocol
+
+from burla_provider.checkpoint import Checkpoint
+from burla_provider.failures import Failures
+from burla_provider.jobs.job import Answered, Broken, JobEvent, Line, Started
+from burla_provider.links.burla import BurlaJobLink
+from burla_provider.progress import Progress
+from burla_provider.report import KEY, Report
+from burla_provider.work.outcome import Failure, Outcome, decode
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+REPORT_SECONDS = 3.0
+"""How often the report in the task state store is renewed."""
+SHOWN_TRACEBACKS = 10
+"""So many failed items are logged with their traceback, the others with a line."""
+
+
+class Collector(Protocol):
+    """Somebody who wants to hear of every outcome."""
+
+    def add(self, outcome: Outcome) -> None: ...
+
+
+class Watch:
+    """Hears of all that happens to a job, and tells those who want to know.
+
+    :param log: the task's.
+    :param title: what is worked, for the report.
+    :param total: number of items.
+    :param describe: an item's number -> what people call it.
+    :param failures: told of every outcome, asked what they mean.
+    :param checkpoint: told of every outcome of this try.
+    :param collectors: told of every outcome, those of an earlier try included.
+    :param plan: what the report says of the plan.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        log: Any,
+        title: str,
+        total: int,
+        describe: Callable[[int], str],
+        failures: Failures,
+        checkpoint: Checkpoint,
+        collectors: Iterable[Collector],
+        plan: dict[str, Any] | None = None,
+    ) -> None:
+        self._context = context
+        self._log = log
+        self._store = context.get("task_state_store")
+        self._report = Report(title, total, describe, plan)
+        self._reported = 0.0
+        self.total = total
+        self.failures = failures
+        self._checkpoint = checkpoint
+        self._collectors = list(collectors)
+        self.progress = Progress(total, time.monotonic())
+
+    def resume(self, outcomes: Iterable[Outcome]) -> None:
+        """Take over what an earlier try has done."""
+        earlier = list(outcomes)
+        for outcome in earlier:
+            self._report.resume(outcome)
+            for collector in self._collectors:
+                collector.add(outcome)
+        self.progress = Progress(self.total, time.monotonic(), done=len(earlier))
+
+    def hear(self, event: JobEvent) -> None:
+        """Pass on what happened; whatever it was, a moment to say how far the job is."""
+        match event:
+            case Answered(_, answer):
+                self._take(decode(answer))
+            case Broken(index, error):
+                self._take(Outcome(index, failure=Failure("WorkerError", error)))
+            case Line(text):
+                self._log.info(text)
+            case Started(job_id, url):
+                self._announce(job_id, url)
+        self._pulse()
+
+    def finish(self, state: str) -> None:
+        """Leave the report where it stays: in XCom.
+
+        :param state: "success" or "failed".
+        """
+        self._checkpoint.flush()
+        report = self._report.as_dict(state)
+        self._context["ti"].xcom_push(key=KEY, value=report)
+        if self._store is not None:
+            self._store.delete(KEY)
+
+    def _take(self, outcome: Outcome) -> None:
+        for collector in (self.failures, self.progress, self._report, self._checkpoint, *self._collectors):
+            collector.add(outcome)
+        if outcome.failure is not None:
+            traceback = outcome.failure.traceback if len(self.failures.failed) <= SHOWN_TRACEBACKS else ""
+            self._log.error("%s\n%s", self.failures.describe(outcome), traceback)
+
+    def _announce(self, job_id: str, url: str | None) -> None:
+        self._log.info("Job %s%s", job_id, f": {url}" if url else "")
+        self._report.job = {"id": job_id, "url": url}
+        if url:
+            BurlaJobLink.publish(self._context, url)
+
+    def _pulse(self) -> None:
+        now = time.monotonic()
+        if self.progress.due(now):
+            self._log.info(self.progress.line(now))
+        if self._store is not None and now - self._reported >= REPORT_SECONDS:
+            self._reported = now
+            self._store.set(KEY, self._report.as_dict("running"))
+            self._checkpoint.flush()

@@ -1,0 +1,97 @@
+"""The demo as a newcomer runs it, with few rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROWS = 30_000
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    # Not pytest's own, which is private: as root, PostgreSQL runs as another user.
+    directory = Path(tempfile.mkdtemp(prefix="burla-test-demo-"))
+    directory.chmod(0o755)
+    yield directory
+    shutil.rmtree(directory)
+
+
+def start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "burla_provider.demo", "--directory", str(directory), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def left_behind(directory: Path) -> list[psutil.Process]:
+    """Whatever still runs that has to do with this directory."""
+    return [process for process in psutil.process_iter() if _belongs_to(process, directory)]
+
+
+def _belongs_to(process: psutil.Process, directory: Path) -> bool:
+    try:
+        words = [*process.cmdline(), *process.environ().values(), process.cwd()]
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return False
+    return process.status() != psutil.STATUS_ZOMBIE and any(str(directory) in word for word in words)
+
+
+@pytest.fixture(scope="module")
+def finished(directory: Path) -> tuple[int, str]:
+    """Exit status and output of a whole run."""
+    demo = start(directory, "--rows", str(ROWS))
+    output, _ = demo.communicate()
+    return demo.returncode, output
+
+
+def test_demo_succeeds(finished):
+    status, output = finished
+    assert status == 0, output
+
+
+def test_last_line_has_both_totals_and_they_are_equal(finished):
+    summary = json.loads(finished[1].splitlines()[-1])
+    assert summary["row_count"] == ROWS
+    assert summary["exact"] is True
+    assert Decimal(summary["total_amount"]) == Decimal(summary["sql_total_amount"]) > 0
+    assert summary["ranges"] >= 1
+    assert summary["seconds"] > 0
+
+
+def test_people_see_the_plan_and_the_totals(finished):
+    assert "split" in finished[1].lower()
+    assert f"{ROWS:,} orders" in finished[1]
+
+
+def test_the_password_is_not_shown_nor_written_to_a_log(finished, directory):
+    password = (directory / "postgres-16" / "password").read_text()
+    assert password not in finished[1]
+    logs = [file for file in directory.rglob("*.log") if file.is_file()]
+    assert logs
+    assert not any(password in file.read_text(errors="replace") for file in logs)
+
+
+def test_nothing_is_left_running(finished, directory):
+    assert left_behind(directory) == []
+
+
+@pytest.mark.parametrize("moment", ["Table orders", "Airflow", "Task runner", " | "])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_stopped_leaves_nothing_running(finished, directory, ending, moment):
+    demo = start(directory, "--rows", str(ROWS))
+    said = ""
+    while moment not in said:
+        said += demo.stdout.read(1)
+    demo.send_signal(ending)
+    demo.communicate()
+    assert demo.returncode in {130, 128 + signal.SIGTERM}
+    assert left_behind(directory) == []

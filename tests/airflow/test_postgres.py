@@ -1,0 +1,231 @@
+"""BurlaPostgresOperator through Airflow's real task runner, a real PostgreSQL and the local engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.operators.postgres import BurlaPostgresOperator
+from tests.airflow.conftest import Orders
+from tests.support.task_runner import Airflow
+
+TOTALS = {
+    "total": "sum(amount)",
+    "least": "min(amount)",
+    "most": "max(amount)",
+    "mean": "avg(amount)",
+    "notes": "count(note)",
+}
+
+
+def operator(**options: Any) -> BurlaPostgresOperator:
+    work = {} if {"process_rows", "process_range", "totals"} & options.keys() else {"totals": TOTALS}
+    defaults = {"task_id": "t", "table": "orders", "postgres_conn_id": "orders_db", "ranges": 7}
+    return BurlaPostgresOperator(**{**defaults, **work, **options})
+
+
+def add_up(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
+    return {"total": sum((amount for _, amount in rows), Decimal(0))}
+
+
+def count_in_range(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+    query = "SELECT count(*), coalesce(sum(amount), 0) FROM orders WHERE id BETWEEN %s AND %s"
+    count, total = connection.execute(query, (key_range.start_id, key_range.end_id)).fetchone()  # type: ignore[misc]
+    return {"row_count": count, "total": total}
+
+
+def test_totals_are_those_of_one_sql_query_to_the_last_digit(airflow: Airflow, orders: Orders) -> None:
+    result = airflow.run(operator())
+    assert result.state == "success", result.log
+    expected = orders.ask(f"count(*), {', '.join(TOTALS.values())}")
+    assert result.value == {
+        "row_count": expected[0],
+        "total": str(expected[1]),
+        "least": str(expected[2]),
+        "most": str(expected[3]),
+        "mean": str(expected[4]),
+        "notes": expected[5],
+    }
+
+
+def test_process_rows_gets_every_row_of_the_columns_asked_for(airflow: Airflow, orders: Orders) -> None:
+    result = airflow.run(operator(process_rows=add_up, columns=["id", "amount"]))
+    assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
+
+
+def test_process_rows_may_get_dicts(airflow: Airflow, orders: Orders) -> None:
+    def paid(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+        return {"paid": sum(1 for row in rows if row["status"] == "paid")}
+
+    result = airflow.run(operator(process_rows=paid, row_format="dict"))
+    assert result.value["paid"] == orders.ask("count(*)", "status = 'paid'")
+
+
+def test_process_range_gets_a_connection_and_the_range_as_the_guide_has_it(airflow: Airflow, orders: Orders) -> None:
+    result = airflow.run(operator(process_range=count_in_range))
+    assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
+
+
+def test_combine_replaces_the_addition(airflow: Airflow, orders: Orders) -> None:
+    def most(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
+        return {"most": max((amount for _, amount in rows), default=Decimal(0))}
+
+    result = airflow.run(
+        operator(
+            process_rows=most,
+            columns=["id", "amount"],
+            combine=lambda parts: {"most": max(part["most"] for part in parts), "parts": len(parts)},
+        )
+    )
+    assert result.value == {"row_count": 20000, "most": str(orders.ask("max(amount)")), "parts": 7}
+
+
+def test_a_window_of_ids_is_inclusive_at_both_ends(airflow: Airflow, orders: Orders) -> None:
+    result = airflow.run(operator(start_id="{{ 30 }}", end_id=300))
+    assert result.value["row_count"] == orders.ask("count(*)", "id BETWEEN 30 AND 300")
+
+
+def test_where_takes_parameters_and_a_percent_sign(airflow: Airflow, orders: Orders) -> None:
+    condition = "status = %(status)s AND note LIKE 'note%%7'"
+    result = airflow.run(operator(where=condition, parameters={"status": "{{ 'pa' ~ 'id' }}"}))
+    assert result.value["row_count"] == orders.ask("count(*)", "status = 'paid' AND note LIKE 'note%7'")
+
+
+def test_an_empty_table_gives_the_totals_of_no_rows(airflow: Airflow, orders: Orders) -> None:
+    orders.connection.execute("TRUNCATE orders")
+    result = airflow.run(operator(ranges=None))
+    assert result.value == {"row_count": 0, "total": "0", "least": None, "most": None, "mean": None, "notes": 0}
+
+
+def test_an_empty_window_gives_the_totals_of_no_rows(airflow: Airflow, orders: Orders) -> None:
+    result = airflow.run(operator(process_rows=add_up, columns=["id", "amount"], start_id=-10, end_id=-5, ranges=None))
+    assert result.value["row_count"] == 0
+
+
+def test_the_trial_counts(airflow: Airflow, orders: Orders) -> None:
+    result = airflow.run(operator(trial_ranges=3))
+    assert result.value["row_count"] == 20000
+    assert "Trying 3 of 7 first" in result.log
+
+
+def test_a_failed_trial_ends_the_task_before_the_fan_out(airflow: Airflow, orders: Orders) -> None:
+    def fail(rows: Iterable[Any]) -> dict[str, Any]:
+        raise LookupError("no such thing")
+
+    result = airflow.run(operator(process_rows=fail, trial_ranges=2))
+    assert result.state == "failed"
+    assert "The trial failed" in str(result.error)
+    assert "2 of 2 failed" in str(result.error)
+
+
+def test_plan_only_returns_the_plan_and_starts_nothing(airflow: Airflow, orders: Orders) -> None:
+    def fail(rows: Iterable[Any]) -> dict[str, Any]:
+        raise AssertionError("started")
+
+    result = airflow.run(operator(process_rows=fail, plan_only=True))
+    assert result.state == "success"
+    assert result.value["table"] == "orders"
+    assert result.value["strategy"]
+
+
+def test_the_log_shows_the_plan_and_the_totals(airflow: Airflow, orders: Orders) -> None:
+    log = airflow.run(operator()).log
+    assert "::group::Plan" in log
+    assert "::group::Totals" in log
+    assert "connections: the least of" in log
+
+
+def test_multiple_outputs_pushes_every_total_by_its_name(airflow: Airflow, orders: Orders) -> None:
+    result = airflow.run(operator(multiple_outputs=True))
+    assert result.xcoms["row_count"] == 20000
+    assert result.xcoms["total"] == str(orders.ask("sum(amount)"))
+
+
+def test_failed_ranges_are_named_with_their_bounds_and_errors(airflow: Airflow, orders: Orders) -> None:
+    def fail_late(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
+        if any(id > 100_000 for id, _ in rows):
+            raise ValueError("too late")
+        return {}
+
+    result = airflow.run(operator(process_rows=fail_late, columns=["id", "amount"]), max_tries=1)
+    assert result.state == "up_for_retry"
+    assert "of 7 failed" in str(result.error)
+    assert "ValueError: too late" in str(result.error)
+    assert "<= id <" in str(result.error)
+
+
+def test_tolerated_failures_say_that_the_result_is_not_complete(airflow: Airflow, orders: Orders) -> None:
+    def fail_first(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
+        if any(id == 3 for id, _ in rows):
+            raise ValueError("the first")
+        return {}
+
+    result = airflow.run(operator(process_rows=fail_first, columns=["id", "amount"], tolerated_failures=1))
+    assert result.state == "success"
+    assert result.value["complete"] is False
+    assert result.value["failed_ranges"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"table": "ordes"}, "table: there is no ordes"),
+        ({"key": "amoun"}, "key: "),
+        ({"columns": ["id", "nope"], "process_rows": add_up}, "columns: "),
+        ({"where": "amount >"}, "where: "),
+        ({"totals": {"x": "sum(nope)"}}, "totals: "),
+        ({"totals": {"x": "stddev(amount)"}}, "totals: "),
+        ({"where": "status = %s", "parameters": []}, "parameters: "),
+        ({"rows_per_range": "{{ 0 }}", "ranges": None}, "rows_per_range"),
+        ({"start_id": "{{ 5 }}", "end_id": "{{ 4 }}"}, "start_id"),
+        ({"start_id": "{{ 'five' }}"}, "start_id"),
+        ({"split": "wobbly"}, "split"),
+        ({"process_rows": lambda rows: {"connection": open}, "burla_conn_id": "burla_default", "ranges": 1}, "return"),
+    ],
+)
+def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
+    airflow: Airflow, orders: Orders, options: dict[str, Any], message: str
+) -> None:
+    result = airflow.run(operator(**options), max_tries=0)
+    assert result.state == "failed"
+    assert message in str(result.error)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"totals": None}, "none of them is given"),
+        ({"process_rows": add_up, "totals": TOTALS}, "totals and process_rows are given"),
+        ({"process_rows": "add_up"}, "process_rows"),
+        ({"rows_per_range": 0}, "rows_per_range"),
+        ({"start_id": 5, "end_id": 4}, "start_id"),
+        ({"consistency": "perfect"}, "consistency"),
+        ({"tolerated_failures": "many"}, "tolerated_failures"),
+    ],
+)
+def test_what_is_wrong_already_in_the_dag_file_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidParameter, match=message):
+        operator(**options)
+
+
+def test_permanent_errors_use_up_no_retries(airflow: Airflow, orders: Orders) -> None:
+    assert airflow.run(operator(table="ordes"), max_tries=3).state == "failed"
+
+
+def test_a_missing_connection_is_airflows_own_not_found(airflow: Airflow, orders: Orders) -> None:
+    result = airflow.run(operator(burla_conn_id="nowhere"))
+    assert type(result.error).__name__ == "AirflowNotFoundException"
+
+
+def test_a_total_beyond_what_json_numbers_hold_stays_exact(airflow: Airflow, orders: Orders) -> None:
+    orders.connection.execute("UPDATE orders SET id = id + 9007199254740993 WHERE id = 3")
+    orders.connection.execute("ALTER TABLE orders ALTER amount TYPE numeric(40, 4)")
+    orders.connection.execute("UPDATE orders SET amount = 12345678901234567890.1201 WHERE id = 9007199254740996")
+    result = airflow.run(operator(totals={"total": "sum(amount)", "last": "max(id)"}))
+    assert result.value["total"] == str(orders.ask("sum(amount)"))
+    assert result.value["last"] == 9007199254740996
