@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
-import math
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any, Protocol
-from uuid import UUID
 
 import psycopg
 
@@ -16,7 +13,10 @@ from burla_provider.exact import ExactSum, average, order
 from burla_provider.exceptions import PermanentError
 from burla_provider.work.aggregates import Aggregate
 from burla_provider.work.outcome import Failure, Outcome
+from burla_provider.work.plain_json import to_json as to_xcom
 from burla_provider.work.source import Source
+
+__all__ = ["AddedByKey", "Combination", "CombinedBy", "NotCombinable", "SqlCombination", "Totals", "to_xcom"]
 
 
 class NotCombinable(PermanentError):
@@ -254,27 +254,3 @@ def _finish(key: str, total: ExactSum) -> int | Decimal | float:
         return total.result
     except OverflowError:
         raise NotCombinable(f"The sum of {key!r} is beyond the greatest float: use Decimal or numeric.") from None
-
-
-def to_xcom(value: Any) -> Any:
-    """``value`` as what JSON holds exactly: Decimal, UUID, dates and times as text, bytes as hexadecimal text.
-
-    Floats stay floats, but NaN and the infinities, which JSON lacks, become text, as PostgreSQL spells them.
-    """
-    if isinstance(value, dict):
-        return {str(key): to_xcom(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_xcom(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return _special_text(value)
-    if isinstance(value, Decimal):
-        return format(value, "f") if value.is_finite() else _special_text(float(value))
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    return str(value) if isinstance(value, datetime.timedelta | UUID) else value
-
-
-def _special_text(value: float) -> str:
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -11,6 +11,9 @@ from burla_provider.exceptions import InvalidParameter
 NAME_LIMIT = 63
 """Bytes of an application_name that the server keeps."""
 
+AS_TEXT = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1"}
+"""Values that travel as text are the same text in every session, and exact."""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -38,7 +41,8 @@ class Session:
 
         :param suffix: what follows the name: " #17".
         """
-        return local_settings({"application_name": application_name(self.name, suffix), **self._milliseconds()})
+        name = {"application_name": application_name(self.name, suffix)}
+        return local_settings(name | AS_TEXT | self._milliseconds())
 
     def _timeouts(self) -> dict[str, float | None]:
         return {

@@ -30,10 +30,13 @@ class KeptConnection(threading.local):
         return connection
 
     def close(self) -> None:
-        """Closes what is kept by this thread."""
-        if self.connection is not None:
-            self.connection.close()
-            self.connection = None
+        """Closes what this thread keeps, and has the server stop what it is doing for it."""
+        connection, self.connection = self.connection, None
+        if connection is None:
+            return
+        if connection.info.transaction_status == TransactionStatus.ACTIVE:
+            connection.cancel_safe(timeout=5)
+        connection.close()
 
 
 def _is_usable(connection: psycopg.Connection[Any]) -> bool:

@@ -8,25 +8,32 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import psycopg
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_random_exponential
 
 from burla_provider.database.faults import is_canceled, is_transient
-from burla_provider.database.session import Session
+from burla_provider.database.session import Session, local_settings
 from burla_provider.database.snapshot import Snapshot, join_snapshot
-from burla_provider.ranges.key import Key
+from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.connecting import connect_worker
 from burla_provider.work.failure import describe
+from burla_provider.work.isolate import failing_keys, is_of_rows
 from burla_provider.work.kept import KeptConnection
-from burla_provider.work.kinds import Kind, Worked
-from burla_provider.work.outcome import Outcome, encode
+from burla_provider.work.kinds import Kind
+from burla_provider.work.ledger import Ledger, once
+from burla_provider.work.outcome import Failure, Outcome, encode
 from burla_provider.work.source import Source
+from burla_provider.work.time_limit import time_limit
 
 WAIT = wait_random_exponential(multiplier=0.5, max=15)
 """Between attempts, with jitter, so that workers that failed together do not come back together."""
+
+CTID_SETTINGS = local_settings({"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"})
+"""Otherwise the planner may read the whole table for every range of pages, and pick out the range's rows."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,9 @@ class RangeWork:
     :param snapshot: the moment at which all ranges are read, and only read; None: each range at its own.
     :param slots: connections that all jobs on the database together may have (``Budget.slots``); None: no such limit.
     :param range_retries: further attempts at a range after a fault that may go away by itself.
+    :param range_timeout: seconds that one attempt at a range may take, whatever it does; None: no limit.
+    :param isolate_failures: when a range fails because of what is in its rows, find out which rows these are.
+    :param ledger: makes writes happen once; None: a range that is worked again writes again.
     :param job_key: identifies the job across its retries; part of ``KeyRange.idempotency_key``.
     """
 
@@ -52,6 +62,9 @@ class RangeWork:
     snapshot: Snapshot | None = None
     slots: int | None = None
     range_retries: int = 8
+    range_timeout: float | None = None
+    isolate_failures: bool = False
+    ledger: Ledger | None = None
     job_key: str = ""
     _kept: KeptConnection = field(default_factory=KeptConnection, repr=False, compare=False)
 
@@ -72,26 +85,32 @@ class RangeWork:
         try:
             for attempt in retrying:
                 outcome = replace(outcome, attempts=attempt.retry_state.attempt_number, started=time.time())
-                clock = time.monotonic()
                 with attempt:
-                    worked = self._attempt(key_range)
-                outcome = replace(outcome, seconds=time.monotonic() - clock)
+                    outcome = self._attempt(key_range, outcome)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # a user's exception class may derive from anything, and must not travel
-            return replace(outcome, failure=describe(error, self.parameters))
-        return replace(outcome, value=worked.value, row_count=worked.row_count)
+            return replace(outcome, seconds=_lasted(outcome), failure=self._failure(error, key_range))
+        return outcome
 
-    def _attempt(self, key_range: KeyRange) -> Worked:
-        with self._transaction(key_range) as connection:
-            return self.kind(connection, self.source, key_range)
+    def _attempt(self, key_range: KeyRange, begun: Outcome) -> Outcome:
+        with self._transaction(key_range) as connection, time_limit(self.range_timeout):
+            if self.ledger is None:
+                return self._run(connection, key_range, begun)
+            return once(connection, self.ledger, key_range, begun, lambda: self._run(connection, key_range, begun))
+
+    def _run(self, connection: psycopg.Connection[Any], key_range: KeyRange, begun: Outcome) -> Outcome:
+        worked = self.kind(connection, self.source, key_range)
+        return replace(begun, value=worked.value, row_count=worked.row_count, seconds=_lasted(begun))
 
     @contextmanager
-    def _transaction(self, key_range: KeyRange) -> Iterator[psycopg.Connection[Any]]:
+    def _transaction(self, key_range: KeyRange, *, undo: bool = False) -> Iterator[psycopg.Connection[Any]]:
         try:
             connection = self._kept.take(self._connect)
-            with connection.transaction():
+            with connection.transaction(force_rollback=undo):
                 connection.execute(self.session.settings(f" #{key_range.index}"))
+                if self.key == CTID:
+                    connection.execute(CTID_SETTINGS)
                 if self.snapshot is not None:
                     join_snapshot(connection, self.snapshot, self.source.relation_of(key_range))
                 yield connection
@@ -99,9 +118,23 @@ class RangeWork:
             self._kept.close()  # whatever state it is in
             raise
 
+    def _failure(self, error: BaseException, key_range: KeyRange) -> Failure:
+        failure = describe(error, self.parameters)
+        if not self.isolate_failures or not is_of_rows(error):
+            return failure
+        try:
+            keys = failing_keys(key_range, partial(self._transaction, undo=True), self.kind, self.source)
+        except Exception as trouble:  # the failure itself is what counts
+            keys = f"not found, because of {describe(trouble, self.parameters).message}"
+        return replace(failure, message=f"{failure.message} Rows that fail: {keys}.")
+
     def _connect(self) -> psycopg.Connection[Any]:
         read_only = self.snapshot is not None or not self.kind.may_write
         return connect_worker(self.parameters, self.session.name, read_only=read_only, slots=self.slots)
+
+
+def _lasted(begun: Outcome) -> float:
+    return max(0.0, time.time() - begun.started)
 
 
 def _is_worth_another_try(state: RetryCallState) -> bool:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import psycopg
 
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.work.guarded import guarded
 from burla_provider.work.kinds.kind import Worked, checked
 from burla_provider.work.source import Source
 
@@ -22,6 +23,7 @@ class ProcessRange:
     may_write: ClassVar[bool] = True
 
     def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> Worked:
-        value = checked(self.function(connection, key_range), key_range)
+        with guarded(connection):
+            value = checked(self.function(connection, key_range), key_range)
         row_count = value.get("row_count")
         return Worked(value, row_count if type(row_count) is int else None)

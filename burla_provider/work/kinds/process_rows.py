@@ -10,7 +10,7 @@ import psycopg
 
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.kinds.kind import Worked, checked
-from burla_provider.work.rows import ROW_FORMATS, Rows
+from burla_provider.work.rows import ROW_FORMATS
 from burla_provider.work.source import Source
 
 
@@ -28,7 +28,7 @@ class ProcessRows:
 
     def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> Worked:
         query = source.select(source.column_list, key_range)
-        rows = Rows(ROW_FORMATS[self.row_format](connection, query))
+        rows = ROW_FORMATS[self.row_format](connection, query)
         with rows as taken:
             value = self.function(taken)
         return Worked(checked(value, key_range), rows.count)

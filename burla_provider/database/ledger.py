@@ -1,0 +1,163 @@
+"""The ledger's table: making it, checking it, and what the task reads and keeps in it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.work.guarded import UNFINISHED
+from burla_provider.work.ledger import Ledger
+from burla_provider.work.outcome import Outcome, decode
+
+COLUMNS = {
+    "run_key": "text",
+    "range_index": "integer",
+    "range": "text",
+    "row_count": "bigint",
+    "result": "jsonb",
+    "answer": "bytea",
+    "attempt": "integer",
+    "worker": "text",
+    "started_at": "timestamp with time zone",
+    "finished_at": "timestamp with time zone",
+    "unfinished": "text",
+}
+
+DDL = f"""
+CREATE TABLE IF NOT EXISTS {{table}} (
+    run_key     text        NOT NULL CHECK (run_key <> ''),
+    range_index integer     NOT NULL,
+    range       text        NOT NULL,                            -- the bounds of its key
+    row_count   bigint,
+    result      jsonb,                                           -- what the function returned, for people and SQL
+    answer      bytea,                                           -- the same, exactly, for this provider
+    attempt     integer     NOT NULL,                            -- of the worker, from 1
+    worker      text        NOT NULL,                            -- host:pid
+    started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,
+    unfinished  text,                                            -- '' while the range is worked, then NULL
+    PRIMARY KEY (run_key, range_index),
+    -- There is no run '', so nobody can commit a range that is not finished.
+    CONSTRAINT {UNFINISHED} FOREIGN KEY (unfinished, range_index)
+        REFERENCES {{table}} (run_key, range_index) DEFERRABLE INITIALLY DEFERRED
+);
+CREATE INDEX IF NOT EXISTS {{index}} ON {{table}} (unfinished, range_index) WHERE unfinished IS NOT NULL
+"""
+"""The table. ``{table}`` and ``{index}`` stand for quoted names. Where the role may not create it, somebody else does.
+The index is for the foreign key, which otherwise reads the whole table for every row that is removed."""
+
+PLAN = -1
+"""The range_index of the row that keeps a run's plan."""
+
+_RETRIABLE_CREATE = 0x42_75_72_6D  # advisory lock: two first runs at once would both create the table
+
+
+def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
+    """Creates the ledger's table if it is not there, and checks that ranges can be kept in it.
+
+    :raises InvalidParameter: it can be neither found nor created, has another shape, or may not be written.
+    """
+    table = ledger.relation.as_string(connection)
+    if not _exists(connection, table):
+        _create(connection, ledger)
+    _check_shape(connection, ledger, table)
+    _check_permission(connection, ledger, table)
+
+
+def keep_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Sequence[Any]) -> list[Any]:
+    """The ranges of the run as its first try planned them: ``items``, if this is the first.
+
+    The table may have changed since, and so would a plan: ranges that are done are done with the first one's bounds.
+
+    :param items: plain JSON data.
+    """
+    insert = sql.SQL(
+        "INSERT INTO {} (run_key, range_index, range, attempt, worker, result, finished_at)"
+        " VALUES (%s, %s, 'the plan', 1, '', %s::jsonb, clock_timestamp()) ON CONFLICT DO NOTHING"
+    ).format(ledger.relation)
+    select = sql.SQL("SELECT result FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
+    with connection.transaction():
+        connection.execute(insert, [ledger.run_key, PLAN, json.dumps(items)])
+        (kept,) = next(connection.execute(select, [ledger.run_key, PLAN]))
+    return list(kept)
+
+
+def finished_ranges(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[Outcome]:
+    """The outcomes of this run's ranges that are done already."""
+    query = sql.SQL("SELECT answer FROM {} WHERE run_key = %s AND range_index > %s").format(ledger.relation)
+    for (answer,) in connection.execute(query, [ledger.run_key, PLAN]):
+        yield decode(answer)
+
+
+def remove_old_runs(connection: psycopg.Connection[Any], ledger: Ledger, age: datetime.timedelta) -> int:
+    """Removes the runs, other than this one, whose last range was finished longer ago than ``age``.
+
+    :returns: rows removed.
+    """
+    query = sql.SQL(
+        "DELETE FROM {table} WHERE run_key IN (SELECT run_key FROM {table} WHERE run_key <> %s"
+        " GROUP BY run_key HAVING max(finished_at) < clock_timestamp() - %s)"
+    ).format(table=ledger.relation)
+    with connection.transaction():
+        return connection.execute(query, [ledger.run_key, age]).rowcount
+
+
+def _exists(connection: psycopg.Connection[Any], table: str) -> bool:
+    (exists,) = next(connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]))
+    return bool(exists)
+
+
+def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
+    try:
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_RETRIABLE_CREATE])
+            index = sql.Identifier(f"{ledger.table[:50]}_unfinished")
+            connection.execute(sql.SQL(DDL).format(table=ledger.relation, index=index))
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:
+        raise InvalidParameter(
+            "ledger",
+            f"the table {ledger} is not there and cannot be created ({error.diag.message_primary}).",
+            "Create it with the statement in the documentation, or grant CREATE on the schema.",
+        ) from None
+
+
+def _check_shape(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
+    columns = dict(
+        connection.execute(
+            "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
+            " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
+            [table],
+        ).fetchall()
+    )
+    wrong = [f"{name} {kind}" for name, kind in COLUMNS.items() if columns.get(name) != kind]
+    (claims,) = next(
+        connection.execute(
+            "SELECT count(*) FROM pg_constraint WHERE conrelid = %s::regclass AND conname = %s AND condeferred",
+            [table, UNFINISHED],
+        )
+    )
+    if not claims:
+        wrong.append(f"constraint {UNFINISHED}")
+    if wrong:
+        raise InvalidParameter(
+            "ledger",
+            f"the table {ledger} is not a ledger of this provider: it lacks {', '.join(wrong)}.",
+            "Name another table, which is then created.",
+        )
+
+
+def _check_permission(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
+    query = "SELECT bool_and(has_table_privilege(%s, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p"
+    (allowed,) = next(connection.execute(query, [table]))
+    if not allowed:
+        raise InvalidParameter(
+            "ledger",
+            f"the role may not SELECT, INSERT, UPDATE and DELETE in {ledger}.",
+            "Grant that, or connect as another role.",
+        )

@@ -1,0 +1,110 @@
+"""Every range once: a row per range, claimed and finished in the transaction of the range's own writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.work.failure import WorkError
+from burla_provider.work.outcome import Outcome, decode, encode
+from burla_provider.work.plain_json import to_json
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where a run keeps its books. ``database/ledger.py`` makes the table.
+
+    :param run_key: the same for all tries of one run, another for every other run.
+    """
+
+    schema: str
+    table: str
+    run_key: str
+
+    @property
+    def relation(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.table)
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+
+def once(
+    connection: psycopg.Connection[Any],
+    ledger: Ledger,
+    key_range: KeyRange,
+    begun: Outcome,
+    work: Callable[[], Outcome],
+) -> Outcome:
+    """The outcome of ``work()``, or what it was when it was done before; in the transaction that is going on.
+
+    Waits for another execution of the range that is going on at the same time. A COMMIT whose answer was lost needs no
+    care: whoever works the range again finds out here.
+
+    :raises WorkError: the ledger knows the range with other bounds, or the claim went away in the meantime.
+    """
+    if not _claim(connection, ledger, key_range, begun):
+        return _stored(connection, ledger, key_range)
+    outcome = work()
+    _finish(connection, ledger, key_range, outcome)
+    return outcome
+
+
+def _claim(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, begun: Outcome) -> bool:
+    # ``unfinished`` refers to a row that does not exist: until it is NULL, the server refuses to COMMIT.
+    query = sql.SQL(
+        "INSERT INTO {} (run_key, range_index, range, attempt, worker, unfinished) VALUES (%s, %s, %s, %s, %s, '')"
+        " ON CONFLICT (run_key, range_index) DO NOTHING"
+    ).format(ledger.relation)
+    row = [ledger.run_key, key_range.index, _bounds(key_range), begun.attempts, begun.worker]
+    return connection.execute(query, row).rowcount == 1
+
+
+def _stored(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange) -> Outcome:
+    query = sql.SQL("SELECT range, answer FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
+    bounds, answer = next(connection.execute(query, [ledger.run_key, key_range.index]))
+    if bounds != _bounds(key_range):
+        raise WorkError(
+            f"The ledger {ledger} has range {key_range.index} of this run as {bounds}, and now it is"
+            f" {_bounds(key_range)}: the plan has changed since the first try."
+            " Clear the task, so that it begins a new run."
+        )
+    return decode(answer)
+
+
+def _finish(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, outcome: Outcome) -> None:
+    query = sql.SQL(
+        "UPDATE {} SET row_count = %s, result = %s, answer = %s, finished_at = clock_timestamp(), unfinished = NULL"
+        " WHERE run_key = %s AND range_index = %s AND unfinished = ''"
+    ).format(ledger.relation)
+    values = [
+        outcome.row_count,
+        Jsonb(_readable(to_json(outcome.value))),
+        encode(outcome),
+        ledger.run_key,
+        key_range.index,
+    ]
+    if connection.execute(query, values).rowcount != 1:
+        raise WorkError(f"The claim of {key_range} in the ledger {ledger} is gone: did the function change the ledger?")
+
+
+def _bounds(key_range: KeyRange) -> str:
+    lower, upper, nulls, relation, _ = key_range.to_item()
+    if nulls:
+        return f"{key_range.key} IS NULL"
+    return repr((lower, upper, relation)) if relation else repr((lower, upper))
+
+
+def _readable(value: Any) -> Any:
+    # jsonb has no NUL character; the exact value is in ``answer``.
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, list):
+        return [_readable(item) for item in value]
+    return {_readable(key): _readable(item) for key, item in value.items()} if isinstance(value, dict) else value

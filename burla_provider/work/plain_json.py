@@ -1,0 +1,33 @@
+"""Plain data as what JSON holds exactly."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+
+def to_json(value: Any) -> Any:
+    """Decimal, UUID, dates and times as text, bytes as hexadecimal text, tuples as lists, keys as text.
+
+    Floats stay floats, but NaN and the infinities, which JSON lacks, become text, as PostgreSQL spells them.
+    """
+    if isinstance(value, dict):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return _special(value)
+    if isinstance(value, Decimal):
+        return format(value, "f") if value.is_finite() else _special(float(value))
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return str(value) if isinstance(value, datetime.timedelta | UUID) else value
+
+
+def _special(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
