@@ -34,15 +34,22 @@ class Report:
     :param total: number of ranges (or inputs).
     :param plan: what is to be said of the plan, JSON; None where there is none.
     :param describe: an item's number -> what people call it.
+    :param unit: what people call an item: "range" or "input".
     """
 
     def __init__(
-        self, title: str, total: int, describe: Callable[[int], str], plan: dict[str, Any] | None = None
+        self,
+        title: str,
+        total: int,
+        describe: Callable[[int], str],
+        plan: dict[str, Any] | None = None,
+        unit: str = "range",
     ) -> None:
         self._title = title
         self._total = total
         self._describe = describe
         self._plan = plan
+        self._unit = unit
         self._began = time.time()
         self._done = 0
         self._rows = 0
@@ -89,6 +96,7 @@ class Report:
             "version": 1,
             "state": state,
             "title": self._title,
+            "unit": self._unit,
             "updated": round(now or time.time(), 1),
             "began": round(self._began, 1),
             "elapsed": round(elapsed, 1),
@@ -170,10 +178,11 @@ class _Worker:
 
 
 def _spread(spans: list[_Span]) -> dict[str, list[float]]:
-    """Least, median, 95 % and greatest of rows and seconds per range: skew at a glance."""
+    """Least, median, 95 % and greatest of rows and seconds per range that is done: skew at a glance."""
+    done = [span for span in spans if span.ok]
     return {
-        "rows": _quantiles(sorted(span.rows for span in spans)),
-        "seconds": _quantiles(sorted(round(span.seconds, 3) for span in spans)),
+        "rows": _quantiles(sorted(span.rows for span in done)),
+        "seconds": _quantiles(sorted(round(span.seconds, 3) for span in done)),
     }
 
 

@@ -54,6 +54,20 @@ def test_ranges_of_an_earlier_try_count_as_done_but_not_for_the_pace() -> None:
     assert (seen["done"], seen["resumed"], seen["seconds_left"]) == (8, 6, 4.0)
 
 
+def test_a_failed_range_does_not_count_for_how_even_they_are() -> None:
+    report = Report("t", 3, describe)
+    for index in range(2):
+        report.add(outcome(index))
+    report.add(outcome(2, failure=Failure("E", "x"), row_count=None, seconds=9.0))
+    spread = report.as_dict("failed")["timeline"]["spread"]
+    assert spread == {"rows": [100, 100, 100, 100], "seconds": [0.5, 0.5, 0.5, 0.5]}
+
+
+def test_it_says_what_people_call_an_item() -> None:
+    assert Report("t", 3, describe).as_dict("running")["unit"] == "range"
+    assert Report("f", 3, describe, unit="input").as_dict("running")["unit"] == "input"
+
+
 def test_few_ranges_are_told_one_by_one() -> None:
     report = Report("t", 3, describe)
     for index in range(3):

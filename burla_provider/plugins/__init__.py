@@ -1,0 +1,1 @@
+"""What this provider adds to Airflow's own pages."""

@@ -1,0 +1,50 @@
+// Numbers, durations and times as people read them.
+
+const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
+export function count(number) {
+  return whole.format(number);
+}
+
+/** "1 range", "2 ranges". */
+export function several(number, noun) {
+  return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** "1.3 times", from 10 on without the fraction. */
+export function times(ratio) {
+  return `${ratio < 10 ? ratio.toFixed(1) : count(ratio)} times`;
+}
+
+export function percent(share) {
+  return `${Math.round(share * 100)} %`;
+}
+
+/** Seconds with three figures or so, then minutes, then hours. */
+export function duration(seconds) {
+  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 9.995) return `${seconds.toFixed(2)} s`;
+  if (seconds < 59.95) return `${seconds.toFixed(1)} s`;
+  const total = Math.round(seconds);
+  const [hours, minutes, rest] = [Math.floor(total / 3600), Math.floor(total / 60) % 60, total % 60];
+  return hours ? `${hours} h ${minutes} min` : rest ? `${minutes} min ${rest} s` : `${minutes} min`;
+}
+
+/** What is left to wait, no more exact than anybody knows: "20 s", "3 min", "2 h 5 min". */
+export function roughly(seconds) {
+  const minutes = Math.round(seconds / 60);
+  if (seconds < 90) return `${Math.ceil(seconds)} s`;
+  return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+/** The time of day, in the time zone that the person chose in Airflow. */
+export function clock(epoch) {
+  const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+  const moment = new Date(epoch * 1000);
+  try {
+    const timeZone = JSON.parse(localStorage.getItem("timezone")) ?? undefined;
+    return moment.toLocaleTimeString("en-GB", { ...options, timeZone });
+  } catch {
+    return moment.toLocaleTimeString("en-GB", options);
+  }
+}

@@ -1,0 +1,151 @@
+"""A whole Airflow, as ``airflow standalone`` runs it, in a home of its own, for tests that look at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from burla_provider.demo.children import end_group, end_with_parent
+
+SETTINGS = {
+    "CORE__LOAD_EXAMPLES": "False",
+    "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+    "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+    "CORE__TEST_CONNECTION": "Enabled",
+    "CORE__PARALLELISM": "4",
+    "API__WORKERS": "1",
+    "API__HOST": "127.0.0.1",
+    "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
+    "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+}
+
+
+class NotUp(RuntimeError):
+    """Airflow did not come up; the text has the end of its log."""
+
+
+@dataclass(frozen=True)
+class AirflowServer:
+    """:param url: where the UI and the REST API are, without a slash at the end."""
+
+    url: str
+    token: str
+    log: Path
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """A request to the REST API, ``path`` from after ``/api/v2``; its answer from JSON, None where it is empty."""
+        return _request(
+            method, f"{self.url}/api/v2{path}", body, {"Authorization": f"Bearer {self.token}"}
+        )
+
+    def wait_for(self, what: str, ready: Any, seconds: float = 90) -> Any:
+        """What ``ready()`` answers once that is true; asked twice a second."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := ready():
+                return found
+            time.sleep(0.5)
+        raise TimeoutError(f"Waited {seconds:.0f} s in vain: {what}. Airflow's log ends:\n{_tail(self.log)}")
+
+
+@contextmanager
+def running_airflow(home: Path, dags: Path, connections: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[AirflowServer]:
+    """Starts ``airflow standalone`` and yields it when it is healthy.
+
+    :param home: an empty directory, for AIRFLOW_HOME.
+    :param dags: folder of the DAGs.
+    :param connections: id -> fields, saved before the first DAG is parsed.
+    """
+    api, worker_logs, triggerer_logs = _free_ports(3)
+    url = f"http://127.0.0.1:{api}"
+    settings = {
+        **SETTINGS,
+        "CORE__DAGS_FOLDER": str(dags),
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "API__PORT": str(api),
+        "API__BASE_URL": url,
+        # Another Airflow may run on this machine.
+        "LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
+        "LOGGING__TRIGGER_LOG_SERVER_PORT": str(triggerer_logs),
+    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    environment |= {f"AIRFLOW__{name}": value for name, value in settings.items()}
+    environment |= {
+        "AIRFLOW_HOME": str(home),
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    }
+    log = home / "standalone.log"
+    with log.open("w") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "airflow", "standalone"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            text=True,
+            start_new_session=True,
+            preexec_fn=end_with_parent(signal.SIGINT),
+        )
+        try:
+            server = AirflowServer(url, _wait_until_healthy(url, child, log), log)
+            for conn_id, fields in (connections or {}).items():
+                server.call("POST", "/connections", {"connection_id": conn_id, **fields})
+            yield server
+        finally:
+            # It ends its own children on SIGINT only.
+            end_group(child, signal.SIGINT, 20)
+
+
+def _wait_until_healthy(url: str, child: subprocess.Popen[str], log: Path) -> str:
+    end = time.monotonic() + 180
+    while child.poll() is None and time.monotonic() < end:
+        try:
+            health = _request("GET", f"{url}/api/v2/monitor/health")
+            if all(health[part]["status"] == "healthy" for part in ("metadatabase", "scheduler", "dag_processor")):
+                return str(_request("GET", f"{url}/auth/token")["access_token"])
+        except (OSError, KeyError):
+            pass
+        time.sleep(0.5)
+    raise NotUp(f"Airflow did not come up. Its log, {log}, ends:\n{_tail(log)}")
+
+
+def _request(method: str, url: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Any:
+    request = urllib.request.Request(
+        url,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json", **(headers or {})},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20) as response:
+            content = response.read()
+    except urllib.error.HTTPError as error:
+        raise OSError(f"{method} {url}: HTTP {error.code} {error.read().decode()[:500]}") from None
+    return json.loads(content) if content else None
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-15:])
