@@ -50,6 +50,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _exit_in_order)
+    # A shell that starts us with & has it ignored, and so would all our children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _demo(options)
     except DemoFailed as error:
@@ -191,8 +193,16 @@ def report(ours: dict[str, Any], theirs: Totals) -> int:
 def _serve(records: Iterator[dict[str, Any]], home: AirflowHome) -> int:
     for _ in records:
         pass
-    say("\nAirflow's UI will be at http://127.0.0.1:8080, with everybody an administrator. Ctrl-C ends it.\n")
-    return home.standalone()
+    with home.standalone() as airflow:
+        with step("Airflow's UI") as line:
+            if not airflow.wait_until_healthy():
+                raise DemoFailed("Airflow ended.")
+            line.done(f"{airflow.url}, everybody is an administrator")
+        say("\nThe DAGs run once by themselves, and whenever you trigger them. Ctrl-C ends it all.")
+        try:
+            return airflow.wait()
+        finally:
+            say("\nEnding Airflow, which takes a few seconds ...")
 
 
 def _exit_in_order(number: int, _: FrameType | None) -> None:

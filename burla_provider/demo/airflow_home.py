@@ -9,6 +9,8 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import IO, Any
 
 import burla_provider
 from burla_provider.demo.children import end_group, end_with_parent
+from burla_provider.demo.postgres import choose_port
 
 _CONFIGURATION = """\
 [core]
@@ -32,6 +35,7 @@ sql_alchemy_conn = sqlite:///{home}/airflow.db
 
 [api]
 host = 127.0.0.1
+port = {port}
 secret_key = {secret_key}
 
 [api_auth]
@@ -45,6 +49,7 @@ class AirflowHome:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.log = path / "demo.log"
+        self.port = choose_port("127.0.0.1", 8080)
 
     def prepare(self) -> None:
         """Makes the directory, its keys (once) and its airflow.cfg."""
@@ -60,6 +65,7 @@ class AirflowHome:
             _CONFIGURATION.format(
                 home=self.path,
                 dags=find_dags(),
+                port=self.port,
                 fernet_key=base64.urlsafe_b64encode(bytes.fromhex(fernet)).decode(),
                 secret_key=secret,
                 jwt_secret=jwt,
@@ -87,14 +93,17 @@ class AirflowHome:
                     if pipe is not None:
                         pipe.close()
 
-    def standalone(self) -> int:
-        """Runs ``airflow standalone`` until it ends, and returns its exit status, or until we are told to end."""
-        child = self._start([sys.executable, "-m", "airflow", "standalone"], signal.SIGINT, {})
-        try:
-            return child.wait()
-        finally:
-            # It ends its own children on SIGINT only.
-            end_group(child, signal.SIGINT, 20)
+    @contextmanager
+    def standalone(self) -> Iterator[Standalone]:
+        """``airflow standalone``, for as long as the context lasts."""
+        with self.log.open("w") as log:
+            command = [sys.executable, "-m", "airflow", "standalone"]
+            child = self._start(command, signal.SIGINT, {}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            try:
+                yield Standalone(child, f"http://127.0.0.1:{self.port}")
+            finally:
+                # It ends its own children on SIGINT only.
+                end_group(child, signal.SIGINT, 20)
 
     def _start(
         self, command: list[str], ending: signal.Signals, environment: Mapping[str, str], **pipes: Any
@@ -112,6 +121,31 @@ class AirflowHome:
             preexec_fn=end_with_parent(ending),
             **pipes,
         )
+
+
+class Standalone:
+    """A whole Airflow: scheduler, DAG processor, triggerer, and the server of its UI."""
+
+    def __init__(self, child: subprocess.Popen[str], url: str) -> None:
+        self._child = child
+        self.url = url
+
+    def wait_until_healthy(self) -> bool:
+        """:return: False when it ended instead."""
+        while self._child.poll() is None:
+            try:
+                with urllib.request.urlopen(f"{self.url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310
+                    parts = json.load(answer)
+                if all(part["status"] == "healthy" for part in parts.values()):
+                    return True
+            except (OSError, ValueError):
+                pass
+            time.sleep(0.5)
+        return False
+
+    def wait(self) -> int:
+        """Its exit status, when it ends."""
+        return self._child.wait()
 
 
 class Session:

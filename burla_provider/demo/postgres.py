@@ -142,7 +142,7 @@ class EmbeddedPostgres:
             self._run("pg_ctl", "stop", f"--pgdata={self.data}", "--mode=immediate", check=False)
 
     def _launch(self) -> None:
-        self.port = self.port or _free_port(self.host)
+        self.port = self.port or choose_port(self.host)
         access = self.home / "pg_hba.conf"
         networks = ("127.0.0.1/32", "::1/128", *(f"{address}/32" for address in self.listen[1:]), *self.networks)
         access.write_text("".join(f"host all all {network} scram-sha-256\n" for network in networks))
@@ -234,9 +234,14 @@ def _take_lock(home: Path) -> IO[str]:
     return lock
 
 
-def _free_port(host: str) -> int:
+def choose_port(host: str, wanted: int = 0) -> int:
+    """The port that is wanted, or, when somebody has it, or none is wanted, a free one."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, wanted))
+        except OSError:
+            probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
 
