@@ -148,11 +148,13 @@ def _split_at_bracket(name: str, text: str, start: int) -> tuple[str, int]:
         if skipped:
             place = skipped.end()
             continue
+        if text[place] in "'\"":  # opened and never closed
+            break
         depth += {"(": 1, ")": -1}.get(text[place], 0)
         place += 1
         if depth == 0:
             return text[start : place - 1], place
-    raise InvalidParameter("totals", f"{name!r} is {text!r}, where a bracket is not closed.", _ADVICE)
+    raise InvalidParameter("totals", f"{name!r} is {text!r}, where a bracket or a quote is not closed.", _ADVICE)
 
 
 def _with_types(connection: psycopg.Connection[Any], source: Source, aggregate: Aggregate) -> Aggregate:

@@ -1,0 +1,68 @@
+import pytest
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.work.aggregates import Aggregate, parse_totals
+
+
+def parse(text):
+    (aggregate,) = parse_totals({"x": text})
+    return aggregate.function, aggregate.argument, aggregate.filter
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sum(amount)", ("sum", "amount", None)),
+        (" SUM ( amount ) ", ("sum", "amount", None)),
+        ("count(*)", ("count", "*", None)),
+        ("max((a + b) * 2)", ("max", "(a + b) * 2", None)),
+        ("min(')')", ("min", "')'", None)),
+        ("min('it''s )')", ("min", "'it''s )'", None)),
+        (r"min(E'\') ')", ("min", r"E'\') '", None)),
+        ('max("odd ) name")', ("max", '"odd ) name"', None)),
+        ("max($$ ) $$ || $a$ ) $$ $a$)", ("max", "$$ ) $$ || $a$ ) $$ $a$", None)),
+        ("sum(a /* ) */ + b -- )\n)", ("sum", "a /* ) */ + b -- )", None)),
+        ("avg(x) FILTER (WHERE y > (1))", ("avg", "x", " y > (1)")),
+        ("count(*) filter(where name = ')')", ("count", "*", " name = ')'")),
+    ],
+)
+def test_an_aggregate_is_taken_apart(text, expected):
+    assert parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("stddev(amount)", "not an aggregate that ranges share"),
+        ("amount", "not an aggregate that ranges share"),
+        ("sum(a) / count(*)", r"has '/ count\(\*\)' behind its aggregate"),
+        ("sum(a) OVER ()", "behind its aggregate"),
+        ("sum(a) FILTER (WHERE b) + 1", "behind its aggregate"),
+        ("sum(a", "a bracket or a quote is not closed"),
+        ("sum(a ')", "a bracket or a quote is not closed"),
+        ("count(DISTINCT a)", "distinct values of two ranges"),
+        ("", "not an aggregate that ranges share"),
+    ],
+)
+def test_what_ranges_cannot_share_is_refused(text, problem):
+    with pytest.raises(InvalidParameter, match=problem) as error:
+        parse_totals({"x": text})
+    assert error.value.parameter == "totals"
+
+
+def test_no_totals_at_all_are_refused():
+    with pytest.raises(InvalidParameter, match="empty"):
+        parse_totals({})
+
+
+def test_an_average_travels_as_sum_and_count():
+    average = Aggregate("x", "avg", "a", "b > 0", argument_type="integer")
+    assert [part.as_string() for part in average.partials()] == [
+        "sum(a\n) FILTER (WHERE b > 0\n)",
+        "count(a\n) FILTER (WHERE b > 0\n)",
+    ]
+
+
+def test_values_that_are_not_numbers_travel_as_text():
+    (largest,) = Aggregate("x", "max", "a", argument_type="text").partials()
+    assert largest.as_string() == "(max(a\n))::text"
