@@ -165,7 +165,7 @@ def _follow(records: Iterator[dict[str, Any]]) -> dict[str, Any]:
     log = TaskLog()
     for record in chain([first], records):
         if record.get("demo") == "ran" and record["state"] == "success":
-            return {**record["values"][_TASK], "seconds": log.seconds}
+            return {**record["values"][_TASK], "ranges": record["reports"][_TASK]["done"], "seconds": log.seconds}
         log.show(record)
     raise DemoFailed("The DAG did not end well.")
 
@@ -182,7 +182,7 @@ def report(ours: dict[str, Any], theirs: Totals) -> int:
                 "total_amount": ours["total_amount"],
                 "sql_total_amount": None if theirs.total_amount is None else str(theirs.total_amount),
                 "exact": exact,
-                "ranges": ours.get("ranges"),
+                "ranges": ours["ranges"],
                 "seconds": round(ours["seconds"], 1),
             }
         )

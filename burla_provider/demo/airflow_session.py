@@ -52,10 +52,13 @@ def _load(dag_id: str) -> DAG:
 
 
 def _run(dag: DAG) -> None:
+    from burla_provider.report import KEY
+
     run = dag.test()
     tasks = {task.task_id: task for task in run.get_task_instances()}
     values = {task_id: task.xcom_pull(task_ids=task_id) for task_id, task in tasks.items()}
-    _answer("ran", state=str(run.state), values=values)
+    reports = {task_id: task.xcom_pull(task_ids=task_id, key=KEY) for task_id, task in tasks.items()}
+    _answer("ran", state=str(run.state), values=values, reports=reports)
 
 
 def _answer(what: str, **details: Any) -> None:
