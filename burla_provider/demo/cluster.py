@@ -40,13 +40,14 @@ def find_login() -> Login:
 
 
 def find_bridge() -> str:
-    """An address of this machine that its own processes and the workers in containers both reach.
+    """The address of this machine on the cluster's network: its own processes and the workers both reach it.
 
-    :raises NoCluster: Docker does not run.
+    :raises NoCluster: there is no such network, so there is no such cluster either.
     """
-    command = ["docker", "network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}"]
+    network = f"burla-{os.environ.get('BURLA_CLUSTER_NAME') or 'kit'}"
+    command = ["docker", "network", "inspect", network, "--format", "{{(index .IPAM.Config 0).Gateway}}"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):
-        raise NoCluster("Docker does not run here, so no Burla cluster does: start one with `make cluster`.") from None
+        raise NoCluster("The Burla cluster of this machine is not up: start it with `make cluster`.") from None
     return found.stdout.strip()

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 _OPERATORS = "airflow.task.operators."
-_HOUSEKEEPING = ("::endgroup::", "Done. Returned value was")
+_HOUSEKEEPING = "Done. Returned value was"
 
 
 class Step:
@@ -72,7 +72,8 @@ def worth_reading(record: Mapping[str, Any]) -> str:
     event = str(record.get("printed") or record.get("event") or "")
     by_a_task = "printed" in record or str(record.get("logger")).startswith(_OPERATORS)
     if by_a_task and not event.startswith(_HOUSEKEEPING):
-        return event.removeprefix("::group::")
+        lines = [line.removeprefix("::group::") for line in event.splitlines()]
+        return "\n".join(line for line in lines if line != "::endgroup::")
     return "\n".join(f"{error['exc_type']}: {error['exc_value']}" for error in record.get("exception") or ())
 
 

@@ -6,8 +6,8 @@ from burla_provider.demo.story import compare, worth_reading
 
 
 def test_what_an_operator_says_is_worth_reading():
-    record = {"logger": "airflow.task.operators.burla_provider.operators.postgres", "event": "::group::Plan"}
-    assert worth_reading(record) == "Plan"
+    record = {"logger": "airflow.task.operators.burla_provider", "event": "::group::Plan\n10 ranges\n::endgroup::"}
+    assert worth_reading(record) == "Plan\n10 ranges"
 
 
 def test_what_a_task_prints_is_worth_reading():
