@@ -71,8 +71,8 @@ class BurlaMapOperator(BurlaBaseOperator):
         self.tolerated_failures = tolerated_failures
 
     def _execute(self, context: Context) -> list[Any] | None:
-        from burla_provider.totals import to_xcom
         from burla_provider.work.map_work import MapWork
+        from burla_provider.work.plain_json import to_json
 
         items = {index: _pack_input(value) for index, value in enumerate(self._read_inputs())}
         name = getattr(self.python_callable, "__name__", "the function")
@@ -87,7 +87,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         job = self._make_job(context, MapWork(self.python_callable, dict(self.op_kwargs)), missing, self._parallelism())
         self._work_off(job, watch, trial=int(self.trial_inputs))
         checkpoint.clear()
-        return [to_xcom(results.values.get(index)) for index in items] if self.collect else None
+        return [to_json(results.values.get(index)) for index in items] if self.collect else None
 
     def _find_earlier(self, context: Context, checkpoint: Checkpoint, items: Mapping[int, bytes]) -> list[Outcome]:
         digest = hashlib.sha256(b"".join(hashlib.sha256(item).digest() for item in items.values())).hexdigest()
@@ -96,7 +96,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         if reason:
             self.log.info(reason)
         if saved is None:
-            checkpoint.begin(facts.as_dict(snapshots=1))
+            checkpoint.begin(facts.as_dict())
         return saved.outcomes if saved else []
 
     def _read_inputs(self) -> list[Any]:

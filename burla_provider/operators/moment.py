@@ -39,6 +39,23 @@ class Moment:
     snapshot: Snapshot | None = None
     state_before: dict[str, str] | None = None
 
+    def resolve(self, parameter: str, name: str) -> tuple[str, str]:
+        """Schema and name of a table that need not exist yet, as SQL names it.
+
+        :raises InvalidParameter: that is no name.
+        """
+        import psycopg
+
+        try:
+            with self.connection.transaction():
+                row = self.connection.execute("SELECT parse_ident(%s), current_schema()", [name]).fetchone()
+        except psycopg.DataError:
+            row = None
+        if row is None or len(row[0]) > 2:
+            raise InvalidParameter(parameter, f"{name!r} is no name of a table.", 'Write "schema.table".')
+        *schema, table = row[0]
+        return (schema[0] if schema else row[1]), table
+
     @property
     def state_now(self) -> dict[str, str] | None:
         """The table's state by now: equal to an earlier ``state_before``, nothing was written between both moments."""

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from burla_provider.exceptions import InvalidParameter
-from burla_provider.failures import Failures, OnFailure, allowance
-from burla_provider.fingerprint import fingerprint
-from burla_provider.operators.base import BurlaBaseOperator, run_key, session_name
-from burla_provider.operators.moment import Moment, open_moment, render
-from burla_provider.operators.resume import JobFacts, find_earlier
-from burla_provider.operators.watch import Watch
+from burla_provider.failures import OnFailure, allowance
+from burla_provider.operators.base import BurlaBaseOperator, session_name
+from burla_provider.operators.incremental import AssetMark, find_column, find_increment
+from burla_provider.operators.table_run import TableRun
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from burla_provider.checkpoint import Checkpoint, Saved
-    from burla_provider.database.session import Session
-    from burla_provider.jobs.job import Job
-    from burla_provider.ranges import RangePlan
-    from burla_provider.totals import Combination, Totals
-    from burla_provider.work.kinds import Kind
-    from burla_provider.work.source import Source
+    from burla_provider.operators.moment import Moment
 
 KINDS = ("totals", "process_rows", "process_range")
 
@@ -62,17 +54,17 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     :param split: "auto", or a strategy: "width", "histogram", "keyset", "pages", "single".
     :param rows_per_range: rows that a range should have, about.
     :param ranges: how many ranges to make. With neither, the table's size and ``max_parallelism`` decide.
+    :param refine: look how large the ranges really are, and cut those that are too large.
     :param trial_ranges: work so many ranges first, spread over the table; go on only if none fails. They count.
     :param plan_only: return the plan and start nothing.
 
     **How to read**
 
-    :param consistency: "snapshot": all ranges see the table at one moment; "none": each sees it at its own. Default:
-        "snapshot".
+    :param consistency: "snapshot": all ranges see the table at one moment, and only read; "none": each sees it at its
+        own. Default: "snapshot"; with a ledger "none".
     :param statement_timeout: seconds for one statement. None: what the server says.
     :param lock_timeout: seconds to wait for a lock. None: what the server says.
     :param idle_in_transaction_session_timeout: seconds that a session may rest inside a transaction.
-    :param pgbouncer: a transaction-mode pooler stands before the database: keep no state in sessions.
     :param range_retries: how often a range is tried again after a transient fault of the database.
     :param range_timeout: seconds for one range, all its tries together.
 
@@ -83,6 +75,18 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         then says ``complete: False`` and names them.
     :param isolate_failures: find the rows that make ``process_rows`` fail, and name their keys.
     :param verify: "count": compare the rows worked with ``count(*)`` at the same moment.
+
+    **Writing, and what comes after**
+
+    :param ledger: table ("schema.table", made if it is not there) with which ``process_range`` writes exactly once: the
+        function's writes and the ledger's row about them are one transaction.
+    :param ledger_retention: remove runs from the ledger that ended longer ago; None keeps them.
+    :param results_table: table ("schema.table", made if it is not there) that gets a row per range at the end.
+    :param incremental: work only the keys that came since the last success; the mark is kept in Airflow's asset state
+        store for the one asset in ``outlets`` (Airflow 3.3). A run with a window of its own does not move it.
+    :param start: where the very first incremental run begins, inclusive; None: at the table's first key.
+    :param lag: leave so much to the next incremental run, because rows may become visible late: a number of ids, or a
+        timedelta.
 
     Running options: see :class:`~burla_provider.operators.base.BurlaBaseOperator`.
 
@@ -104,6 +108,9 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         "upper",
         "rows_per_range",
         "ranges",
+        "ledger",
+        "results_table",
+        "start",
     )
     template_fields_renderers = {"where": "postgresql", "parameters": "json", "totals": "json"}  # noqa: RUF012
     shallow_copy_attrs: Sequence[str] = ("process_rows", "process_range", "combine")
@@ -133,17 +140,23 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         ranges: int | str | None = None,
         trial_ranges: int = 0,
         plan_only: bool = False,
+        refine: bool = False,
         consistency: Literal["snapshot", "none"] | None = None,
         statement_timeout: float | None = None,
         lock_timeout: float | None = None,
         idle_in_transaction_session_timeout: float | None = None,
-        pgbouncer: bool = False,
         range_retries: int = 5,
         range_timeout: float | None = None,
         on_range_failure: OnFailure = "finish",
         tolerated_failures: int | str = 0,
         isolate_failures: bool = False,
         verify: Literal["count"] | None = None,
+        ledger: str | None = None,
+        ledger_retention: timedelta | None = None,
+        results_table: str | None = None,
+        incremental: bool = False,
+        start: Any = None,
+        lag: int | timedelta | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -167,17 +180,23 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self.ranges = ranges
         self.trial_ranges = trial_ranges
         self.plan_only = plan_only
-        self.consistency = consistency or "snapshot"
+        self.refine = refine
+        self.consistency = consistency or ("none" if ledger else "snapshot")
         self.statement_timeout = statement_timeout
         self.lock_timeout = lock_timeout
         self.idle_in_transaction_session_timeout = idle_in_transaction_session_timeout
-        self.pgbouncer = pgbouncer
         self.range_retries = range_retries
         self.range_timeout = range_timeout
         self.on_range_failure = on_range_failure
         self.tolerated_failures = tolerated_failures
         self.isolate_failures = isolate_failures
         self.verify = verify
+        self.ledger = ledger
+        self.ledger_retention = ledger_retention
+        self.results_table = results_table
+        self.incremental = incremental
+        self.start = start
+        self.lag = lag
         self._check_parameters()
 
     def _check_parameters(self) -> None:
@@ -204,153 +223,66 @@ class BurlaPostgresOperator(BurlaBaseOperator):
             )
         if self.consistency not in ("snapshot", "none"):
             raise InvalidParameter("consistency", f"{self.consistency!r} is unknown.", 'Use "snapshot" or "none".')
+        self._check_combinations()
         allowance(self.tolerated_failures, 1)
 
+    def _check_combinations(self) -> None:
+        if self.combine is not None and self.totals is not None:
+            raise InvalidParameter("combine", "totals are combined by themselves.", "Leave it out.")
+        if self.ledger is not None and self.process_range is None:
+            raise InvalidParameter("ledger", "it is for functions that write.", "Use it with process_range.")
+        if self.ledger is not None and self.consistency == "snapshot":
+            raise InvalidParameter(
+                "consistency", "a snapshot can only be read.", "Leave it out where there is a ledger."
+            )
+        if self.verify is not None and self.consistency != "snapshot":
+            raise InvalidParameter("verify", "rows can be compared at one moment only.", 'Use consistency="snapshot".')
+        if self.incremental and not isinstance(self.key, str):
+            raise InvalidParameter("incremental", f"the key is {self.key!r}.", "Name the one column that only goes up.")
+        if not self.incremental and (self.start is not None or self.lag is not None):
+            raise InvalidParameter(
+                "start, lag", "they are for incremental=True.", "Use lower or start_id for a window."
+            )
+
     def _execute(self, context: Context) -> dict[str, Any]:
-        from burla_provider.ranges import RangePlan
-        from burla_provider.totals import Totals
+        from burla_provider.operators.moment import open_moment
 
         self._check_parameters()
-        name = session_name(context)
-        with open_moment(self.postgres_conn_id, self.table, name, self.consistency) as moment:
-            source = self._source(moment)
-            kind, combination = self._kind(moment, source)
-            checkpoint = self._checkpoint(context)
-            facts = self._facts(context, moment, source)
-            saved = self._find_earlier(checkpoint, facts, moment)
-            plan = RangePlan.load(saved.plan) if saved else self._plan(moment, source)
-            self.log.info("::group::Plan\n%s\n::endgroup::", plan)
-            if self.plan_only:
-                return plan.as_dict()
-            totals = Totals(combination, range(len(plan.ranges)))
-            watch = self._watch(context, plan, checkpoint, totals)
-            snapshots = self._take_over(saved, facts, checkpoint, plan, watch)
-            job = self._job(context, moment, source, plan, kind, totals.missing)
-            self._work_off(job, watch, trial=int(self.trial_ranges))
-            checkpoint.clear()
-            return self._result(moment, totals, snapshots)
+        with open_moment(self.postgres_conn_id, self.table, session_name(context), self.consistency) as moment:
+            if self.incremental and not self.has_window:
+                return self._work_increment(context, moment)
+            run = TableRun(self, context, moment)
+            return self._show_plan(run) if self.plan_only else run.run()
 
-    def _source(self, moment: Moment) -> Source:
-        from burla_provider.work.aggregates import check_source
-        from burla_provider.work.source import Source
+    def _show_plan(self, run: TableRun) -> dict[str, Any]:
+        plan = run.plan()
+        self.log.info("::group::Plan\n%s\n::endgroup::", plan)
+        return plan.as_dict()
 
-        where = self.where and render(moment.connection, self.where, self.parameters)
-        source = Source(moment.schema, moment.table, tuple(self.columns or ()), where or None)
-        check_source(moment.connection, source)
-        return source
-
-    def _plan(self, moment: Moment, source: Source) -> RangePlan:
-        from burla_provider.ranges import plan_ranges
-
-        return plan_ranges(
-            moment.connection,
-            table=source.relation.as_string(moment.connection),
-            key=self.key or None,
-            start_id=self._number("start_id"),
-            end_id=self._number("end_id"),
-            lower=self.lower,
-            upper=self.upper,
-            where=source.where,
-            split=self.split,
-            rows_per_range=self._number("rows_per_range"),
-            ranges=self._number("ranges"),
-            parallelism=self._parallelism(),
-        )
-
-    def _kind(self, moment: Moment, source: Source) -> tuple[Kind, Combination]:
-        from burla_provider.totals import AddedByKey, CombinedBy, SqlCombination
-        from burla_provider.work.aggregates import check_totals, parse_totals
-        from burla_provider.work.kinds import ProcessRange, ProcessRows, SqlTotals
-
-        if self.totals is not None:
-            aggregates = check_totals(moment.connection, source, parse_totals(self.totals))
-            return SqlTotals(aggregates), SqlCombination(aggregates, source)
-        combination = CombinedBy(self.combine) if self.combine else AddedByKey()
-        if self.process_rows is not None:
-            return ProcessRows(self.process_rows, self.row_format), combination
-        assert self.process_range is not None  # noqa: S101 (_check_parameters)
-        return ProcessRange(self.process_range), combination
-
-    def _facts(self, context: Context, moment: Moment, source: Source) -> JobFacts:
-        """What decides what the ranges are and what each of them answers."""
-        window = (self.key, self.start_id, self.end_id, self.lower, self.upper)
-        cut = (self.split, self.rows_per_range, self.ranges)
-        kind = (self.totals, self.process_rows, self.row_format, self.process_range)
-        asked = fingerprint(self.postgres_conn_id, repr(source), repr(window), repr(cut), *kind)
-        return JobFacts(run_key(context), asked, moment.snapshot is not None, moment.state_before)
-
-    def _find_earlier(self, checkpoint: Checkpoint, facts: JobFacts, moment: Moment) -> Saved | None:
-        saved, reason = find_earlier(checkpoint, self.resume, facts, moment.state_now)
-        if reason:
-            self.log.info(reason)
-        return saved
-
-    def _take_over(
-        self, saved: Saved | None, facts: JobFacts, checkpoint: Checkpoint, plan: RangePlan, watch: Watch
-    ) -> int:
-        """Start to keep this job, or go on with what an earlier try left; answers how many moments it reads."""
-        if saved is None:
-            checkpoint.begin(facts.as_dict(snapshots=1), plan.dump())
-            return 1
-        watch.resume(saved.outcomes)
-        is_another_moment = facts.reads_one_moment and saved.facts["state"] != facts.state
-        snapshots = saved.facts["snapshots"] + is_another_moment
-        checkpoint.update(facts.as_dict(snapshots))
-        return int(snapshots)
-
-    def _watch(self, context: Context, plan: RangePlan, checkpoint: Checkpoint, totals: Totals) -> Watch:
-        def describe(index: int) -> str:
-            return str(plan.ranges[index])
-
-        failures = Failures(self.on_range_failure, self.tolerated_failures, describe)
-        title = f"{plan.schema}.{plan.table}"
-        return Watch(
-            context, self.log, title, len(plan.ranges), describe, failures, checkpoint, [totals], plan.as_dict()
-        )
-
-    def _job(
-        self, context: Context, moment: Moment, source: Source, plan: RangePlan, kind: Kind, missing: Sequence[int]
-    ) -> Job:
-        from burla_provider.database.budget import connection_budget
-        from burla_provider.work.range_work import RangeWork
-
-        budget = connection_budget(moment.connection, self._parallelism())
-        self.log.info("%s", budget)
-        work = RangeWork(
-            parameters=moment.parameters,
-            source=source,
-            key=plan.key,
-            kind=kind,
-            session=self._session(moment),
-            snapshot=moment.snapshot,
-            range_retries=self.range_retries,
-            job_key=run_key(context),
-        )
-        wanted = set(missing)
-        items = {place.index: place.to_item() for place in plan.largest_first() if place.index in wanted}
-        return self._make_job(context, work, items, budget.limit)
-
-    def _result(self, moment: Moment, totals: Totals, snapshots: int) -> dict[str, Any]:
-        from burla_provider.totals import to_xcom
-
-        result: dict[str, Any] = to_xcom(totals.result(moment.connection))
-        if snapshots > 1:
-            result["snapshots"] = snapshots
-        self.log.info("::group::Totals\n%s\n::endgroup::", json.dumps(result, indent=2))
+    def _work_increment(self, context: Context, moment: Moment) -> dict[str, Any]:
+        """What came since the last success. The mark moves last of all: a failed run leaves it where it is."""
+        mark = AssetMark(context, self.outlets, f"{self.dag_id}.{self.task_id} {moment.table}.{self.key}")
+        begin = mark.get() or (None if self.start in (None, "") else str(self.start))
+        run = TableRun(self, context, moment, window=(begin, None))
+        column = find_column(moment.connection, self.table, str(self.key))
+        increment = find_increment(moment.connection, run.source, column, begin, self.lag)
+        if increment is None:
+            self.log.info("Nothing came since %s.", begin)
+            return run.nothing()
+        self.log.info("Working %s <= %s < %s.", increment.lower or "...", self.key, increment.upper)
+        run.upper = increment.upper
+        result = self._show_plan(run) if self.plan_only else run.run()
+        if run.end is not None:
+            mark.set(run.end)
         return result
 
-    def _session(self, moment: Moment) -> Session:
-        from burla_provider.database.session import Session
+    @property
+    def has_window(self) -> bool:
+        """Whether the user says which keys are to be worked."""
+        return any(value not in (None, "") for value in (self.start_id, self.end_id, self.lower, self.upper))
 
-        return Session(
-            name=moment.name,
-            statement_timeout=self.statement_timeout,
-            lock_timeout=self.lock_timeout,
-            idle_in_transaction_session_timeout=self.idle_in_transaction_session_timeout,
-        )
-
-    def _number(self, name: str) -> int | None:
-        """The parameter as an integer; a template renders to text."""
+    def number(self, name: str) -> int | None:
+        """A parameter as an integer; a template renders to text."""
         value = getattr(self, name)
         if value is None or value == "":
             return None

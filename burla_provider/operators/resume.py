@@ -27,8 +27,12 @@ class JobFacts:
     reads_one_moment: bool = False
     state: dict[str, str] | None = None
 
-    def as_dict(self, snapshots: int) -> dict[str, Any]:
-        return {"run": self.run, "fingerprint": self.fingerprint, "state": self.state, "snapshots": snapshots}
+    def as_dict(self, moments: int = 1) -> dict[str, Any]:
+        """For the checkpoint.
+
+        :param moments: at how many moments the table has been read.
+        """
+        return {"run": self.run, "fingerprint": self.fingerprint, "state": self.state, "moments": moments}
 
 
 def find_earlier(

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from burla_provider.checkpoint import Checkpoint
 from burla_provider.failures import Failures
 from burla_provider.jobs.job import Answered, Broken, JobEvent, Line, Started
 from burla_provider.links.burla import BurlaJobLink
@@ -29,6 +28,12 @@ class Collector(Protocol):
     def add(self, outcome: Outcome) -> None: ...
 
 
+class Keeper(Collector, Protocol):
+    """A collector that writes down what it heard, now and then."""
+
+    def flush(self) -> None: ...
+
+
 class Watch:
     """Hears of all that happens to a job, and tells those who want to know.
 
@@ -37,7 +42,7 @@ class Watch:
     :param total: number of items.
     :param describe: an item's number -> what people call it.
     :param failures: told of every outcome, asked what they mean.
-    :param checkpoint: told of every outcome of this try.
+    :param books: told of every outcome of this try, and to write it down now and then.
     :param collectors: told of every outcome, those of an earlier try included.
     :param plan: what the report says of the plan.
     """
@@ -50,7 +55,7 @@ class Watch:
         total: int,
         describe: Callable[[int], str],
         failures: Failures,
-        checkpoint: Checkpoint,
+        books: Keeper,
         collectors: Iterable[Collector],
         plan: dict[str, Any] | None = None,
     ) -> None:
@@ -61,7 +66,7 @@ class Watch:
         self._reported = 0.0
         self.total = total
         self.failures = failures
-        self._checkpoint = checkpoint
+        self._books = books
         self._collectors = list(collectors)
         self.progress = Progress(total, time.monotonic())
 
@@ -92,14 +97,15 @@ class Watch:
 
         :param state: "success" or "failed".
         """
-        self._checkpoint.flush()
+        self._books.flush()
         report = self._report.as_dict(state)
         self._context["ti"].xcom_push(key=KEY, value=report)
         if self._store is not None:
             self._store.delete(KEY)
 
     def _take(self, outcome: Outcome) -> None:
-        for collector in (self.failures, self.progress, self._report, self._checkpoint, *self._collectors):
+        audience: list[Collector] = [self.failures, self.progress, self._report, self._books, *self._collectors]
+        for collector in audience:
             collector.add(outcome)
         if outcome.failure is not None:
             traceback = outcome.failure.traceback if len(self.failures.failed) <= SHOWN_TRACEBACKS else ""
@@ -118,4 +124,4 @@ class Watch:
         if self._store is not None and now - self._reported >= REPORT_SECONDS:
             self._reported = now
             self._store.set(KEY, self._report.as_dict("running"))
-            self._checkpoint.flush()
+            self._books.flush()

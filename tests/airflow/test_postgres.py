@@ -129,7 +129,7 @@ def test_plan_only_returns_the_plan_and_starts_nothing(airflow: Airflow, orders:
 
     result = airflow.run(operator(process_rows=fail, plan_only=True))
     assert result.state == "success"
-    assert result.value["table"] == "orders"
+    assert result.value["table"] == "public.orders"
     assert result.value["strategy"]
 
 

@@ -1,0 +1,121 @@
+"""Where a job's plan and outcomes are kept for a retry: the task state store, or, for jobs that write, the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from burla_provider.checkpoint import Checkpoint
+from burla_provider.exceptions import PermanentError
+from burla_provider.operators.resume import JobFacts, Resume, find_earlier
+from burla_provider.work.outcome import Outcome
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from burla_provider.operators.moment import Moment
+    from burla_provider.ranges.stored import Plan
+    from burla_provider.work.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What there is to go on with.
+
+    :param plan: of the first try, or a new one.
+    :param earlier: outcomes of the tries before.
+    :param moments: at how many moments the table is read, all tries together.
+    :param note: a sentence for the log; "" when there is nothing to say.
+    """
+
+    plan: Plan
+    earlier: list[Outcome]
+    moments: int = 1
+    note: str = ""
+
+
+class Books(Protocol):
+    """Opened with the plan, told of every outcome, closed when the job has succeeded."""
+
+    def open(self, make_plan: Callable[[], Plan]) -> Opened: ...
+    def add(self, outcome: Outcome) -> None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class StateStoreBooks:
+    """In Airflow's task state store, for jobs that read.
+
+    :param resume: the operator's parameter.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, resume: Resume, facts: JobFacts, moment: Moment) -> None:
+        self._checkpoint = checkpoint
+        self._resume = resume
+        self._facts = facts
+        self._moment = moment
+        self.add = checkpoint.add
+        self.flush = checkpoint.flush
+        self.close = checkpoint.clear
+
+    def open(self, make_plan: Callable[[], Plan]) -> Opened:
+        from burla_provider.ranges.stored import from_record, to_record
+
+        saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._moment.state_now)
+        if saved is None:
+            plan = make_plan()
+            self._checkpoint.begin(self._facts.as_dict(moments=1), json.dumps(to_record(plan)).encode())
+            return Opened(plan, [], 1, note)
+        is_another = self._facts.reads_one_moment and saved.facts["state"] != self._moment.state_now
+        moments = saved.facts["moments"] + is_another
+        self._checkpoint.update(self._facts.as_dict(moments))
+        return Opened(from_record(json.loads(saved.plan)), saved.outcomes, moments, note)
+
+
+class LedgerBooks:
+    """In the ledger, for jobs that write: the worker's own transactions keep the outcomes.
+
+    :param connection: autocommit.
+    :param asked: a fingerprint of what is asked for, without the function's code: a mended function may go on.
+    :param retention: runs that ended longer ago are removed; None keeps them.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection[Any], ledger: Ledger, asked: str, retention: timedelta | None
+    ) -> None:
+        self._connection = connection
+        self._ledger = ledger
+        self._asked = asked
+        self._retention = retention
+
+    def open(self, make_plan: Callable[[], Plan]) -> Opened:
+        """:raises PermanentError: the task is to do something else than its first try."""
+        from burla_provider.database.ledger import finished_ranges, keep_plan, prepare_ledger
+        from burla_provider.ranges.stored import from_record, to_record
+
+        prepare_ledger(self._connection, self._ledger)
+        # The first try's plan holds for all tries: ranges that are done are done with its bounds.
+        asked, record = keep_plan(self._connection, self._ledger, [self._asked, to_record(make_plan())])
+        if asked != self._asked:
+            raise PermanentError(
+                f"The table, window, condition or split changed since this run's first try, whose writes the ledger"
+                f" {self._ledger} has. Clear the task to begin a new run, or change it back."
+            )
+        earlier = list(finished_ranges(self._connection, self._ledger))
+        note = f"The ledger has {len(earlier):,} ranges of this run: working only what is missing." if earlier else ""
+        return Opened(from_record(record), earlier, 1, note)
+
+    def add(self, outcome: Outcome) -> None:
+        """Nothing to do: the range's own transaction has kept it."""
+
+    def flush(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        from burla_provider.database.ledger import remove_old_runs
+
+        if self._retention is not None:
+            remove_old_runs(self._connection, self._ledger, self._retention)

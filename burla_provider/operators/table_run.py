@@ -1,0 +1,260 @@
+"""One try of a BurlaPostgresOperator: from its rendered parameters to the result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from burla_provider.exceptions import BurlaProviderError
+from burla_provider.failures import Failures
+from burla_provider.fingerprint import fingerprint
+from burla_provider.operators.base import run_key
+from burla_provider.operators.books import Books, LedgerBooks, Opened, StateStoreBooks
+from burla_provider.operators.moment import Moment, render
+from burla_provider.operators.resume import JobFacts
+from burla_provider.operators.watch import Collector, Watch
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from burla_provider.database.results import Results
+    from burla_provider.jobs.job import Job
+    from burla_provider.operators.postgres import BurlaPostgresOperator
+    from burla_provider.ranges.plan import RangePlan
+    from burla_provider.ranges.stored import Plan
+    from burla_provider.totals import Combination, Totals
+    from burla_provider.work.kinds import Kind
+    from burla_provider.work.ledger import Ledger
+    from burla_provider.work.source import Source
+
+
+class TableRun:
+    """Plans, fans out, combines. The moment is open for as long as this lives.
+
+    :param asked: the operator, its templates rendered and its parameters checked.
+    :param window: lower and upper key that are to be worked, in place of the operator's; None: the operator's.
+    :ivar end: where the window that was worked ended, after ``run``; None: it was open.
+    """
+
+    def __init__(
+        self,
+        asked: BurlaPostgresOperator,
+        context: Context,
+        moment: Moment,
+        window: tuple[str | None, str | None] | None = None,
+    ) -> None:
+        self.asked = asked
+        self.context = context
+        self.moment = moment
+        self.lower: Any = window[0] if window else asked.lower
+        self.upper: Any = window[1] if window else asked.upper
+        self.log = asked.log
+        self.end: str | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Work every range and answer with the totals, as JSON."""
+        kind, combination = self.kind
+        books = self._books()
+        opened = books.open(self.plan)
+        plan = self._told(opened)
+        totals = self._totals(combination, plan)
+        results = self._results()
+        watch = self._watch(plan, books, [totals, *([results] if results else [])])
+        watch.resume(opened.earlier)
+        self.asked._work_off(self._job(plan, kind, totals.missing), watch, trial=int(self.asked.trial_ranges))
+        self._verify(plan, totals)
+        if results:
+            results.write(plan.ranges)
+        books.close()
+        self.end = upper_end(plan)
+        return self._result(totals, opened.moments)
+
+    def plan(self) -> RangePlan:
+        """A new plan, of the table as it is at this moment."""
+        from burla_provider.ranges import plan_ranges
+
+        asked = self.asked
+        return plan_ranges(
+            self.moment.connection,
+            table=self.source.relation.as_string(self.moment.connection),
+            key=asked.key or None,
+            start_id=asked.number("start_id"),
+            end_id=asked.number("end_id"),
+            lower=self.lower or None,
+            upper=self.upper or None,
+            where=self.source.where,
+            split=asked.split,
+            rows_per_range=asked.number("rows_per_range"),
+            ranges=asked.number("ranges"),
+            parallelism=asked._parallelism(),
+            refine=asked.refine,
+            # A table that grows while it is written would never end.
+            freeze_upper=asked.ledger is not None,
+        )
+
+    @cached_property
+    def source(self) -> Source:
+        """The rows in question; the server has seen the condition and the columns.
+
+        :raises InvalidParameter: it does not accept them.
+        """
+        from burla_provider.work.aggregates import check_source
+        from burla_provider.work.source import Source
+
+        asked = self.asked
+        where = render(self.moment.connection, asked.where, asked.parameters) if asked.where else None
+        source = Source(self.moment.schema, self.moment.table, tuple(asked.columns or ()), where)
+        check_source(self.moment.connection, source)
+        return source
+
+    @cached_property
+    def kind(self) -> tuple[Kind, Combination]:
+        """What is done with a range, and how the ranges' values become one."""
+        from burla_provider.totals import AddedByKey, CombinedBy, SqlCombination
+        from burla_provider.work.aggregates import check_totals, parse_totals
+        from burla_provider.work.kinds import ProcessRange, ProcessRows, SqlTotals
+
+        asked = self.asked
+        if asked.totals is not None:
+            aggregates = check_totals(self.moment.connection, self.source, parse_totals(asked.totals))
+            return SqlTotals(aggregates), SqlCombination(aggregates, self.source)
+        combination = CombinedBy(asked.combine) if asked.combine else AddedByKey()
+        if asked.process_rows is not None:
+            return ProcessRows(asked.process_rows, asked.row_format), combination
+        assert asked.process_range is not None  # noqa: S101 (the operator has checked it)
+        return ProcessRange(asked.process_range), combination
+
+    def nothing(self) -> dict[str, Any]:
+        """The result of no rows at all."""
+        _, combination = self.kind
+        return self._result(self._totals(combination, None), moments=1)
+
+    def _books(self) -> Books:
+        asked, moment = self.asked, self.moment
+        window = (asked.key, asked.start_id, asked.end_id, asked.lower, asked.upper, self.lower)
+        cut = (asked.split, asked.rows_per_range, asked.ranges)
+        what = (asked.postgres_conn_id, repr(self.source), repr(window), repr(cut), asked.totals)
+        if self.ledger:
+            return LedgerBooks(moment.connection, self.ledger, fingerprint(*what), asked.ledger_retention)
+        how = (asked.process_rows, asked.row_format, asked.process_range)
+        one_moment = moment.snapshot is not None
+        facts = JobFacts(run_key(self.context), fingerprint(*what, *how), one_moment, moment.state_before)
+        return StateStoreBooks(asked._checkpoint(self.context), asked.resume, facts, moment)
+
+    @cached_property
+    def ledger(self) -> Ledger | None:
+        from burla_provider.work.ledger import Ledger
+
+        if self.asked.ledger is None:
+            return None
+        schema, table = self.moment.resolve("ledger", self.asked.ledger)
+        return Ledger(schema, table, run_key(self.context))
+
+    def _results(self) -> Results | None:
+        from burla_provider.database.results import Results
+
+        if self.asked.results_table is None:
+            return None
+        ti = self.context["ti"]
+        run = f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}"
+        schema, table = self.moment.resolve("results_table", self.asked.results_table)
+        results = Results(self.moment.parameters, schema, table, run)
+        results.check()
+        return results
+
+    def _told(self, opened: Opened) -> Plan:
+        if opened.note:
+            self.log.info(opened.note)
+        self.log.info("::group::Plan\n%s\n::endgroup::", opened.plan)
+        return opened.plan
+
+    def _totals(self, combination: Combination, plan: Plan | None) -> Totals:
+        from burla_provider.totals import Totals
+
+        return Totals(combination, range(len(plan.ranges)) if plan else ())
+
+    def _watch(self, plan: Plan, books: Books, collectors: Sequence[Collector]) -> Watch:
+        def describe(index: int) -> str:
+            return str(plan.ranges[index])
+
+        asked = self.asked
+        failures = Failures(asked.on_range_failure, asked.tolerated_failures, describe)
+        title = f"{plan.schema}.{plan.table}"
+        count = len(plan.ranges)
+        return Watch(self.context, self.log, title, count, describe, failures, books, collectors, plan.as_dict())
+
+    def _job(self, plan: Plan, kind: Kind, missing: Sequence[int]) -> Job:
+        from burla_provider.database.budget import connection_budget
+        from burla_provider.database.session import Session
+        from burla_provider.work.range_work import RangeWork
+
+        asked, moment = self.asked, self.moment
+        budget = connection_budget(moment.connection, asked._parallelism())
+        self.log.info("%s", budget)
+        work = RangeWork(
+            parameters=moment.parameters,
+            source=self.source,
+            key=plan.key,
+            kind=kind,
+            session=Session(
+                name=moment.name,
+                statement_timeout=asked.statement_timeout,
+                lock_timeout=asked.lock_timeout,
+                idle_in_transaction_session_timeout=asked.idle_in_transaction_session_timeout,
+            ),
+            snapshot=moment.snapshot,
+            slots=budget.slots,
+            range_retries=asked.range_retries,
+            range_timeout=asked.range_timeout,
+            isolate_failures=asked.isolate_failures,
+            ledger=self.ledger,
+            job_key=run_key(self.context),
+        )
+        wanted = set(missing)
+        items = {one.index: one.to_item() for one in plan.largest_first() if one.index in wanted}
+        return asked._make_job(self.context, work, items, budget.limit)
+
+    def _verify(self, plan: Plan, totals: Totals) -> None:
+        """:raises BurlaProviderError: rows worked and rows there differ, at one and the same moment."""
+        if self.asked.verify is None or not totals.complete:
+            return
+        there = count_rows(self.moment.connection, self.source, plan)
+        if there != totals.row_count:
+            raise BurlaProviderError(
+                f"verify: {totals.row_count:,} rows were worked, and {there:,} are there. Does the function take all of"
+                " its rows? If it does, please report this with the plan in the log."
+            )
+        self.log.info("Verified: count(*) is %d too, at the same moment.", there)
+
+    def _result(self, totals: Totals, moments: int) -> dict[str, Any]:
+        from burla_provider.work.plain_json import to_json
+
+        result: dict[str, Any] = to_json(totals.result(self.moment.connection))
+        if moments > 1:
+            result["snapshots"] = moments
+        self.log.info("::group::Totals\n%s\n::endgroup::", json.dumps(result, indent=2))
+        return result
+
+
+def upper_end(plan: Plan) -> str | None:
+    """Where the plan's window ends, of a key of one column; None where it is open or there are no ranges."""
+    upper = next((one.upper for one in reversed(plan.ranges) if not one.nulls), None)
+    return upper[0] if upper else None
+
+
+def count_rows(connection: Any, source: Source, plan: Plan) -> int:
+    """Counts the rows of the plan's window in one query, without its ranges."""
+    from psycopg import sql
+
+    if not plan.ranges:
+        return 0
+    stretches = [one for one in plan.ranges if not one.nulls]
+    whole = [replace(one, upper=stretches[-1].upper) for one in stretches[:1]]
+    nulls = [one for one in plan.ranges if one.nulls][:1]
+    where = sql.SQL(" OR ").join(sql.SQL("({})").format(one.where) for one in [*whole, *nulls])
+    query = sql.SQL("SELECT count(*) FROM {} WHERE ({}) AND {}").format(source.relation, where, source.condition)
+    row = connection.execute(query).fetchone()
+    return int(row[0])
