@@ -33,6 +33,8 @@ def pack_work(work: Callable[..., Any], parameter: str = "python_callable") -> b
             buffer = io.BytesIO()
             pickler = _WorkPickler(buffer)
             pickler.dump(work)
+            if not pickler.local.sources:
+                return buffer.getvalue()
             return bytes(cloudpickle.dumps(_Package(pickler.local, buffer.getvalue()), protocol=5))
     except Exception as error:  # objects refuse in many ways
         problem = f"it cannot be sent to workers ({type(error).__name__}: {error})."

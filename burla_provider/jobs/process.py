@@ -19,6 +19,7 @@ from burla_provider.jobs.job import Line, Tick
 from burla_provider.jobs.lines import LineReader
 
 _END_SECONDS = 4.0  # client.py gives itself 3 to cancel the job
+_REAP_SECONDS = 0.5
 _INHERITED = {
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV"),
     *("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
@@ -98,7 +99,9 @@ class ClientProcess:
             self._kill_group()
             self._answers.close()
             self._output.close()
-        return self._process.wait()
+        status = self._process.wait()
+        self._wait_for_group()
+        return status
 
     def _spawn(self, control: int, answers: int, output: int) -> subprocess.Popen[bytes]:
         command = [self._python, client.__file__, str(control), str(answers)]
@@ -130,6 +133,14 @@ class ClientProcess:
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a dead group
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _wait_for_group(self) -> None:
+        # What was killed is dead a moment later. Where nobody reaps orphans (a container's init), not for ever.
+        deadline = time.monotonic() + _REAP_SECONDS
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            while time.monotonic() < deadline:
+                os.killpg(self._process.pid, 0)
+                time.sleep(0.01)
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -24,11 +24,13 @@ def resolve_requirements(names: Sequence[str]) -> dict[str, str]:
     :raises InvalidParameter: a name is not installed and carries no version, is installed in a version that the
         requirement excludes, or is not a requirement at all.
     """
-    pins: dict[str, str] = {}
-    for name in names:
-        requirement = _parse(name)
-        pins.update(_resolve_root(requirement))
-    return {name: pin for name, pin in pins.items() if name not in _EVERY_WORKER_HAS}
+    roots: dict[str, str] = {}
+    dependencies: dict[str, str] = {}
+    for requirement in map(_parse, names):
+        name = canonicalize_name(requirement.name)
+        if name not in _EVERY_WORKER_HAS:
+            roots[name] = _resolve_root(name, requirement, dependencies)
+    return {**dependencies, **roots}
 
 
 def _parse(text: str) -> Requirement:
@@ -39,21 +41,19 @@ def _parse(text: str) -> Requirement:
         raise InvalidParameter("requirements", problem, 'Write them as pip does: "pandas", "foo==1.2".') from None
 
 
-def _resolve_root(requirement: Requirement) -> dict[str, str]:
-    name: str = canonicalize_name(requirement.name)
+def _resolve_root(name: str, requirement: Requirement, dependencies: dict[str, str]) -> str:
     pin = _explicit_pin(requirement)
     installed = _installed(name)
     if installed is None:
         if pin is None:
             problem = f"{requirement.name!r} is not installed here, so there is no version to take."
             raise InvalidParameter("requirements", problem, f'Name one ("{requirement.name}==1.0"), or install it.')
-        return {name: pin}
+        return pin
     if pin is None and not requirement.specifier.contains(installed.version, prereleases=True):
         problem = f"{requirement} excludes the version that is installed here, {installed.version}."
         raise InvalidParameter("requirements", problem, "Name one version with ==, or install another.")
-    pins = {name: pin or _pin(installed)}
-    _add_dependencies(installed, requirement.extras, pins)
-    return pins
+    _add_dependencies(installed, requirement.extras, dependencies)
+    return pin or _pin(installed)
 
 
 def _explicit_pin(requirement: Requirement) -> str | None:

@@ -1,0 +1,66 @@
+"""Helpers for tests that run jobs: small works, their answers, and a look at which processes are alive."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import psutil
+
+from burla_provider.jobs.job import Answered, Broken, Engine, Job, JobEvent, Line
+from burla_provider.jobs.pack import pack_work
+from burla_provider.jobs.runner import run_job
+
+Work = Callable[[int, Any], bytes]
+LOCAL = Engine("local")
+
+
+def make_job(work: Work, items: Iterable[Any], **options: Any) -> Job:
+    return Job("a-test", pack_work(work), dict(enumerate(items)), **options)
+
+
+def run(
+    work: Callable[[int, Any], bytes], items: Iterable[Any], engine: Engine = LOCAL, **options: Any
+) -> list[JobEvent]:
+    return list(run_job(make_job(work, items), engine, **options))
+
+
+def answers(events: Iterable[JobEvent]) -> dict[int, bytes]:
+    return {event.index: event.answer for event in events if isinstance(event, Answered)}
+
+
+def broken(events: Iterable[JobEvent]) -> dict[int, str]:
+    return {event.index: event.error for event in events if isinstance(event, Broken)}
+
+
+def lines(events: Iterable[JobEvent]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Line)]
+
+
+def client_of(parent: int | None = None) -> psutil.Process:
+    """The client process that a process has started."""
+    children = psutil.Process(parent).children()
+    (client,) = [child for child in children if any(part.endswith("client.py") for part in child.cmdline())]
+    return client
+
+
+def group(leader: int) -> list[psutil.Process]:
+    """The living processes of a process group."""
+    members = []
+    for process in psutil.process_iter():
+        try:
+            if os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            pass
+    return members
+
+
+def start_task(script: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """A process that runs ``script``, which prints a line when a test may go on."""
+    command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})

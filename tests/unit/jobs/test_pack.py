@@ -1,0 +1,195 @@
+"""User code on a worker: unpickled in another Python, far from the DAG folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.jobs.local_modules import is_local
+from burla_provider.jobs.pack import pack_work
+
+ELSEWHERE = """
+    import pickle, sys
+    work = pickle.load(sys.stdin.buffer)
+    assert not [name for name in sys.modules if name.partition(".")[0] in ("burla_provider", "tests", "airflow")]
+    print(work(0, 20))
+"""
+
+
+@pytest.fixture
+def dags(tmp_path, monkeypatch):
+    """A DAG folder: ``dags(name, source)`` writes a file of it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(name, source):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(textwrap.dedent(source))
+
+    before = set(sys.modules)
+    yield write
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__spec__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def load_dag(tmp_path):
+    """Load a file as Airflow does: under a name that nobody could import."""
+
+    def load(name="dag.py"):
+        spec = importlib.util.spec_from_file_location("unusual_prefix_0123_dag", tmp_path / name)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    sys.modules.pop("unusual_prefix_0123_dag", None)
+
+
+def run_elsewhere(*packed, script=ELSEWHERE):
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(script)], input=b"".join(packed), capture_output=True, cwd="/"
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    return result.stdout.decode().strip()
+
+
+def test_a_function_of_a_dag_file_travels_by_value(dags, load_dag):
+    dags("dag.py", "RATE = 2\ndef work(index, item): return item * RATE\n")
+    assert run_elsewhere(pack_work(load_dag().work)) == "40"
+
+
+def test_a_helper_may_import_what_workers_do_not_have(dags, load_dag):
+    dags("helper.py", "import airflow\nimport threading\nLOCK = threading.Lock()\ndef double(x): return x * 2\n")
+    dags("dag.py", "from helper import double\ndef work(index, item): return double(item)\n")
+    assert run_elsewhere(pack_work(load_dag().work)) == "40"
+
+
+def test_a_local_module_may_be_imported_inside_the_function(dags, load_dag):
+    dags("late.py", "import later\ndef triple(x): return later.triple(x)\n")
+    dags("later.py", "def triple(x): return x * 3\n")
+    dags("dag.py", "def work(index, item):\n    from late import triple\n    return triple(item)\n")
+    module = load_dag()
+    packed = pack_work(module.work)
+    assert "late" not in sys.modules
+    assert run_elsewhere(packed) == "60"
+
+
+def test_a_local_module_may_be_used_as_a_module(dags, load_dag):
+    dags(
+        "counting.py",
+        "import threading\nLOCK = threading.Lock()\nCALLS = []\ndef count(): CALLS.append(1); return len(CALLS)\n",
+    )
+    dags("dag.py", "import counting\ndef work(index, item):\n    counting.count()\n    return counting.count()\n")
+    assert run_elsewhere(pack_work(load_dag().work)) == "2"
+
+
+def test_packages_and_relative_imports_work(dags, load_dag):
+    dags("shop/__init__.py", "")
+    dags("shop/tax/__init__.py", "from .rates import RATE\n")
+    dags("shop/tax/rates.py", "RATE = 5\n")
+    dags(
+        "shop/prices.py",
+        "from . import tax\ndef price(x):\n    from .tax.rates import RATE\n    return x * RATE + tax.RATE\n",
+    )
+    dags("dag.py", "from shop.prices import price\ndef work(index, item): return price(item)\n")
+    assert run_elsewhere(pack_work(load_dag().work)) == "105"
+
+
+def test_a_package_without_init_file_works(dags, load_dag):
+    dags("loose/part.py", "N = 7\n")
+    dags("dag.py", "def work(index, item):\n    import loose.part\n    return loose.part.N\n")
+    assert run_elsewhere(pack_work(load_dag().work)) == "7"
+
+
+def test_classes_of_local_modules_travel_by_value(dags, load_dag):
+    source = """
+        import dataclasses
+        @dataclasses.dataclass
+        class Box:
+            side: int
+            def area(self):
+                return self.side ** 2
+    """
+    dags("shapes.py", source)
+    dags("dag.py", "from shapes import Box\nB = Box(3)\ndef work(index, item): return B.area() + Box(item).area()\n")
+    assert run_elsewhere(pack_work(load_dag().work)) == "409"
+
+
+def test_an_installed_module_is_named_and_not_shipped(dags, load_dag):
+    dags("dag.py", "import psycopg\ndef work(index, item):\n    import tenacity\n    return psycopg.__name__\n")
+    packed = pack_work(load_dag().work)
+    assert len(packed) < 5_000
+    assert run_elsewhere(packed) == "psycopg"
+
+
+def test_a_worker_that_ran_another_job_forgets_its_modules(dags, load_dag):
+    dags("dag.py", "def work(index, item):\n    import version\n    return version.N\n")
+    work = load_dag().work
+    dags("version.py", "N = 1\n")
+    first = pack_work(work)
+    dags("version.py", "N = 2\n")
+    second = pack_work(work)
+    both = """
+        import pickle, sys
+        for _ in range(2):
+            print(pickle.load(sys.stdin.buffer)(0, 0))
+    """
+    assert run_elsewhere(first, second, script=both).split() == ["1", "2"]
+
+
+def test_a_traceback_shows_the_lines_of_a_shipped_module(dags, load_dag):
+    source = """
+        def work(index, item):
+            import breaking, traceback
+            try:
+                breaking.burst()
+            except ValueError:
+                return traceback.format_exc()
+    """
+    dags("breaking.py", "def burst():\n    raise ValueError('with a reason')  # here\n")
+    dags("dag.py", source)
+    packed = pack_work(load_dag().work)
+    os.remove(importlib.util.find_spec("breaking").origin)
+    assert "# here" in run_elsewhere(packed)
+
+
+@pytest.mark.parametrize("unpicklable", [threading.Lock(), (number for number in ())])
+def test_what_cannot_be_pickled_is_refused_with_the_name_of_the_parameter(unpicklable):
+    def work(index, item):
+        return unpicklable
+
+    with pytest.raises(InvalidParameter, match=r"^process_rows: it cannot be sent to workers"):
+        pack_work(work, parameter="process_rows")
+
+
+def test_packing_leaves_cloudpickle_as_it_was():
+    import cloudpickle
+
+    before = cloudpickle.list_registry_pickle_by_value()
+    pack_work(run_elsewhere)
+    assert cloudpickle.list_registry_pickle_by_value() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "local"),
+    [
+        ("json", False),
+        ("sys", False),
+        ("psycopg", False),
+        ("airflow", False),
+        ("burla_provider.exceptions", True),
+        (__name__, True),
+    ],
+)
+def test_local_is_what_belongs_to_no_installed_package(name, local):
+    assert is_local(importlib.util.find_spec(name)) is local

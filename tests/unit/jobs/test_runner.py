@@ -1,0 +1,352 @@
+"""Jobs on the local engine, with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from burla_provider.exceptions import BurlaNotInstalled, InvalidParameter, JobLost
+from burla_provider.jobs.job import Answered, Engine, Job, JobOptions, Line, Started, Tick
+from burla_provider.jobs.runner import run_job
+from tests.unit.jobs.running import LOCAL, answers, broken, client_of, group, lines, make_job, run, start_task
+
+
+def echo(index, item):
+    return repr((index, item)).encode()
+
+
+def sleep_long(index, item):
+    time.sleep(600)
+    return b""
+
+
+def test_every_item_is_answered_once():
+    events = run(echo, range(2_000))
+    assert sorted(event.index for event in events if isinstance(event, Answered)) == list(range(2_000))
+
+
+def test_items_keep_their_index_though_some_are_missing():
+    work = make_job(echo, []).work
+    events = run_job(Job("a-test", work, {7: "seven", 3: "three"}), LOCAL)
+    assert answers(events) == {7: b"(7, 'seven')", 3: b"(3, 'three')"}
+
+
+def test_a_tuple_is_one_item():
+    assert answers(run(echo, [(1, 2), ((3,),)])) == {0: b"(0, (1, 2))", 1: b"(1, ((3,),))"}
+
+
+def test_no_items_start_no_process():
+    assert run(echo, []) == []
+
+
+def test_the_job_says_that_it_has_started():
+    events = run(echo, [1])
+    assert isinstance(next(event for event in events if not isinstance(event, Tick)), Started)
+
+
+def test_a_tick_comes_though_nothing_happens():
+    events = run_job(make_job(sleep_long, [1]), LOCAL, tick_seconds=0.01)
+    assert sum(isinstance(next(events), Tick) for _ in range(10)) >= 5
+    events.close()
+
+
+def test_the_work_is_unpickled_once_a_worker(tmp_path):
+    class Work:
+        def __init__(self, directory):
+            self.directory = directory
+
+        def __setstate__(self, state):
+            self.__dict__ = state
+            (self.directory / str(os.getpid())).open("a").write("unpickled\n")
+
+        def __call__(self, index, item):
+            return b""
+
+    run_to_end = run_job(make_job(Work(tmp_path), range(50), options=JobOptions(max_parallelism=3)), LOCAL)
+    assert len(answers(run_to_end)) == 50
+    assert {file.read_text() for file in tmp_path.iterdir()} == {"unpickled\n"}
+
+
+def test_no_more_workers_than_max_parallelism():
+    def who(index, item):
+        return str(os.getpid()).encode()
+
+    events = run_job(make_job(who, range(40), options=JobOptions(max_parallelism=2)), LOCAL)
+    assert len(set(answers(events).values())) <= 2
+
+
+def raise_own_class(index, item):
+    class Own(Exception):
+        def __init__(self, needed):
+            super().__init__("own trouble")
+            self.lock = __import__("threading").Lock()
+
+    raise Own(1)
+
+
+def exit_politely(index, item):
+    sys.exit(3)
+
+
+def answer_with_text(index, item):
+    return "text"
+
+
+def interrupt(index, item):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (raise_own_class, "own trouble"),
+        (exit_politely, "SystemExit: 3"),
+        (interrupt, "KeyboardInterrupt"),
+        (answer_with_text, "answered with str where bytes were due"),
+    ],
+)
+def test_whatever_a_call_raises_breaks_its_item_only(work, said):
+    def sometimes(index, item):
+        return work(index, item) if index == 1 else b"fine"
+
+    events = run(sometimes, range(3))
+    assert answers(events) == {0: b"fine", 2: b"fine"}
+    assert said in broken(events)[1]
+
+
+def test_work_that_a_worker_cannot_load_says_which_package_is_missing():
+    class Needs:
+        def __reduce__(self):
+            return __import__, ("a_package_nobody_has",)
+
+    error = broken(run(Needs(), [1]))[0]
+    assert "No module named 'a_package_nobody_has'" in error
+    assert "requirements=[...]" in error
+
+
+def test_an_item_whose_worker_died_is_worked_again(tmp_path):
+    def die_once(index, item):
+        if index == 2 and not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            os._exit(1)
+        return b"done"
+
+    events = run(die_once, range(5))
+    assert answers(events) == dict.fromkeys(range(5), b"done")
+    assert "[2] A worker process died (exit status 1); trying again." in lines(events)
+
+
+def test_an_item_that_kills_every_worker_is_broken_and_the_rest_finishes():
+    def die(index, item):
+        if index == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return b"done"
+
+    events = run(die, range(20))
+    assert broken(events) == {1: "3 worker processes died of this item (signal 9)."}
+    assert len(answers(events)) == 19
+
+
+def test_a_killed_client_costs_only_what_was_not_answered_yet(tmp_path):
+    def note(index, item):
+        with (tmp_path / str(index)).open("a") as file:
+            file.write("x")
+        return b"done"
+
+    def killing_the_first_client(events):
+        for event in events:
+            if isinstance(event, Answered) and not killed:
+                killed.append(client_of())
+                killed[0].kill()
+            yield event
+
+    killed: list[psutil.Process] = []
+    events = list(killing_the_first_client(run_job(make_job(note, range(3_000)), LOCAL)))
+    assert len(answers(events)) == 3_000
+    assert sum(isinstance(event, Started) for event in events) == 2
+    assert any("The client process ended by itself (exit status -9)." in line for line in lines(events))
+    twice = [file for file in tmp_path.iterdir() if len(file.read_text()) > 1]
+    assert len(twice) < 1_000
+    assert group(killed[0].pid) == []
+
+
+def test_a_job_that_is_lost_too_often_says_how_much_is_missing():
+    def kill_the_client(index, item):
+        if index == 0:
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(600)
+        return b"done"
+
+    with pytest.raises(JobLost, match=r"lost 2 times, and \d of 4 items are still missing"):
+        run(kill_the_client, range(4), job_retries=1)
+
+
+def started_job():
+    """A job with workers in the middle of long calls, and its process group."""
+
+    def say_and_sleep(index, item):
+        print("at work")
+        time.sleep(600)
+
+    events = run_job(make_job(say_and_sleep, range(10)), LOCAL)
+    for event in events:
+        if isinstance(event, Line):
+            return events, client_of().pid
+    raise AssertionError
+
+
+def test_closing_the_job_leaves_no_process():
+    events, leader = started_job()
+    assert len(group(leader)) > 1
+    events.close()
+    assert group(leader) == []
+
+
+def test_an_exception_thrown_in_leaves_no_process():
+    events, leader = started_job()
+    with pytest.raises(ZeroDivisionError):
+        events.throw(ZeroDivisionError())
+    assert group(leader) == []
+
+
+def test_an_exception_of_a_signal_handler_ends_the_job(monkeypatch):
+    class Timeout(BaseException):
+        pass
+
+    def time_out(number, frame):
+        raise Timeout
+
+    events, leader = started_job()
+    before = signal.signal(signal.SIGALRM, time_out)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(Timeout):
+            for _ in events:
+                pass
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert group(leader) == []
+
+
+TASK = """
+    import sys, time
+    from burla_provider.jobs.job import Line
+    from tests.unit.jobs.running import LOCAL, client_of, make_job
+    from burla_provider.jobs.runner import run_job
+
+    def work(index, item):
+        print("at work")
+        time.sleep(600)
+
+    for event in run_job(make_job(work, range(4)), LOCAL):
+        if isinstance(event, Line):
+            print(client_of().pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_process_outlives_a_task_that_was_killed(number):
+    with start_task(TASK) as task:
+        members = group(int(task.stdout.readline()))
+        assert len(members) > 1
+        task.send_signal(number)
+        _, alive = psutil.wait_procs(members, timeout=20)
+        assert alive == []
+
+
+def test_no_process_outlives_a_task_and_its_client_killed_together():
+    with start_task(TASK) as task:
+        leader = int(task.stdout.readline())
+        members = group(leader)
+        task.kill()
+        os.kill(leader, signal.SIGKILL)
+        _, alive = psutil.wait_procs(members, timeout=20)
+        assert alive == []
+
+
+def test_a_fork_of_the_task_does_not_keep_the_client_alive():
+    script = TASK.replace(
+        "    print(client_of", "    fork = os.fork() or time.sleep(600)\n            print(fork, client_of"
+    )
+    with start_task(script.replace("import sys", "import os, sys")) as task:
+        fork, leader = map(int, task.stdout.readline().split())
+        members = group(leader)
+        task.kill()
+        _, alive = psutil.wait_procs(members, timeout=20)
+        os.kill(fork, signal.SIGKILL)
+        assert alive == []
+
+
+def test_prints_become_lines_that_name_their_item():
+    def talk(index, item):
+        print("to", "stdout")
+        print("to stderr", file=sys.stderr)
+        print("no newline", end="")
+        return b""
+
+    assert sorted(lines(run(talk, range(2)))) == [
+        "[0] no newline", "[0] to stderr", "[0] to stdout", "[1] no newline", "[1] to stderr", "[1] to stdout"
+    ]  # fmt: skip
+
+
+def test_a_subprocess_of_the_work_can_write_to_its_stdout():
+    def shout(index, item):
+        import subprocess
+
+        subprocess.run(["echo", "from a child"], stdout=sys.stdout, check=True)
+        return b""
+
+    assert "from a child" in lines(run(shout, [1]))
+
+
+def test_a_flood_of_prints_is_stemmed_and_counted():
+    def flood(index, item):
+        for number in range(50_000):
+            print("drip", number)
+        return b""
+
+    said = lines(run(flood, [1]))
+    assert len(said) < 2_000
+    assert any("more lines were printed, too many to show" in line for line in said)
+
+
+def test_no_secret_of_the_task_reaches_a_command_line_or_an_environment(monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_ORDERS", "postgres://u:env-secret@db/x")
+    monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "env-secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "env-secret")
+    monkeypatch.setenv("BURLA_AUTH_TOKEN", "env-secret")
+    password = "work-secret"
+
+    def work(index, item):
+        print("at work")
+        time.sleep(600)
+        return password.encode()
+
+    engine = Engine("local", email="someone@example.com", token="token-secret")
+    events = run_job(make_job(work, ["item-secret"] * 4), engine)
+    next(event for event in events if isinstance(event, Line))
+    members = group(client_of().pid)
+    seen = [Path(f"/proc/{member.pid}/{file}").read_bytes() for member in members for file in ("cmdline", "environ")]
+    events.close()
+    assert len(members) > 1
+    assert [text for text in seen if b"secret" in text] == []
+    assert "secret" not in repr(engine)
+
+
+def test_an_interpreter_that_does_not_exist_is_named():
+    with pytest.raises(InvalidParameter, match=r"^python: /no/such/python cannot be run"):
+        run(echo, [1], Engine("local", python="/no/such/python"))
+
+
+def test_an_interpreter_without_burla_is_told_what_to_install(tmp_path):
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
+    bare.chmod(0o700)
+    with pytest.raises(BurlaNotInstalled, match=r"pip install 'airflow-provider-burla\[burla\]'"):
+        run(echo, [1], Engine("burla", python=str(bare)))
