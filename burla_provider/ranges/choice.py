@@ -1,0 +1,135 @@
+"""What cuts a table when nobody asked for it by name: which key, which strategy, and why, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.ranges.axis import axis_of
+from burla_provider.ranges.choose_key import choose_key
+from burla_provider.ranges.facts import TableFacts
+from burla_provider.ranges.key import CTID, Key
+from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.request import AUTO, Request
+from burla_provider.ranges.size import LEAST_BYTES, Size
+from burla_provider.ranges.survey import Piece, can_cut_by_leaf
+
+_PAGES_SINCE = 140000
+"""The first server version that reads a range of pages without reading the whole table."""
+
+_STEPS_A_RANGE = 1.5
+"""How many buckets of the statistics a range must have where cuts are possible only between them."""
+
+_WALKABLE = 100_000_000
+"""Rows whose index is walked in seconds, to know more than the statistics do."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A strategy, and why it is the right one: a clause, such as "the statistics are fresh"."""
+
+    strategy: str
+    reason: str
+
+
+def choose_cut_key(facts: TableFacts, request: Request) -> Key:
+    """The key to cut by: columns, the physical pages, or none at all for a table that stays whole.
+
+    :raises InvalidParameter: there is none for such a request.
+    """
+    if request.split == "pages":
+        if problem := _why_no_pages(facts):
+            raise InvalidParameter("split", problem, "Split by a key.")
+        return CTID
+    key = choose_key(facts, request.key)
+    if key.columns or (request.split == "single" and not request.limits.given and not request.freeze_upper):
+        return key
+    if request.split != AUTO or request.limits.given or request.freeze_upper:
+        raise _no_key(facts, "")
+    if _is_tiny(facts, request.size):
+        return Key()
+    if problem := _why_no_pages(facts):
+        raise _no_key(facts, f" {problem}")
+    return CTID
+
+
+def choose_strategy(queries: Queries, piece: Piece, size: Size, request: Request) -> Choice:
+    """The strategy that was asked for, else the cheapest one that gives balanced ranges."""
+    if piece.window.empty or not piece.rows:
+        return Choice("single", "there is no row in the window")
+    if request.split != AUTO:
+        return Choice(request.split, "it was asked for")
+    if piece.key == CTID:
+        return Choice("pages", "the table has no unique key, so it is cut by its pages, which takes one snapshot")
+    if not piece.key.columns:
+        return Choice("single", "the table is small and has no unique key")
+    return _choose_for_key(queries, piece, size, refine=request.refine)
+
+
+def _choose_for_key(queries: Queries, piece: Piece, size: Size, *, refine: bool) -> Choice:
+    doubt = piece.doubt
+    if _is_small(queries, piece, size, doubt):
+        return Choice("single", f"about {piece.rows:,.0f} rows are no more than one range should have")
+    if refine and piece.indexed:
+        return Choice("keyset", "refine asks for exact ranges, so the index was walked")
+    doubt = doubt or _coarseness(piece, size)
+    if doubt is None:
+        return Choice("histogram", "the statistics are fresh, so no row had to be read")
+    if piece.indexed:
+        return Choice("keyset", f"{doubt}, so the index was walked")
+    if piece.statistics and piece.statistics.shape:
+        return Choice("histogram", f"{doubt}, and no index is in the key's order to do better")
+    return Choice("keyset", f"{doubt} and no index is in its order, so the table was sorted once")
+
+
+def _is_small(queries: Queries, piece: Piece, size: Size, doubt: str | None) -> bool:
+    if size.share(piece.rows) > 1:
+        return False
+    if doubt is None or size.ranges == 1:
+        return True
+    if not piece.indexed and piece.window.bounded:
+        return sum(leaf.bytes for leaf in piece.leaves) <= LEAST_BYTES
+    # The estimate is all there is, and it may be anything: look whether there are more rows.
+    statement = sql.SQL("SELECT EXISTS (SELECT FROM {} AS origin WHERE {} OFFSET {})")
+    return not queries.value(statement.format(piece.source, piece.inside, sql.Literal(int(size.least))))
+
+
+def _coarseness(piece: Piece, size: Size) -> str | None:
+    """Why the statistics are too coarse for ranges of that size; None: they are not."""
+    if piece.statistics is None or piece.statistics.shape is None:
+        return None
+    shape, ranges, column = piece.statistics.shape, size.share(piece.rows), piece.key.columns[0]
+    if len(piece.key.columns) > 1 and shape.heaviest.mass / shape.rows * ranges > 1:
+        return f"some values of {column.name} have more rows than one range should have"
+    if all(knot.gap == 0 for knot in shape.knots):
+        return None  # every key is known
+    known = piece.statistics.steps
+    if axis_of(column) and piece.rows > _WALKABLE:
+        return None  # Cuts between two known keys may be uneven, but that is better than minutes of planning.
+    # Within a bucket, nobody knows where the gaps are.
+    if ranges > (known if axis_of(column) else known / _STEPS_A_RANGE):
+        return f"{ranges:,} ranges are finer than the statistics of {column.name}"
+    return None
+
+
+def _is_tiny(facts: TableFacts, size: Size) -> bool:
+    asked = size.ranges or size.rows_per_range
+    return not asked and facts.kind in ("r", "m", "p") and facts.bytes <= LEAST_BYTES
+
+
+def _why_no_pages(facts: TableFacts) -> str | None:
+    if facts.kind not in ("r", "m", "p") or (facts.is_tree and not can_cut_by_leaf(facts)):
+        return f"{facts} is a {facts.describe}, whose pages cannot be read by themselves."
+    if any(leaf.method != "heap" for leaf in facts.leaves):
+        return f"{facts} is not stored as a heap."
+    if facts.server < _PAGES_SINCE:
+        return f"PostgreSQL {facts.server // 10000} cannot read a range of pages."
+    return None
+
+
+def _no_key(facts: TableFacts, more: str) -> InvalidParameter:
+    indexed = sorted({index.columns[0] for index in facts.indexes})
+    advice = "Name the column to split by" + (f": there is an index on {', '.join(indexed)}." if indexed else ".")
+    return InvalidParameter("key", f"{facts}, a {facts.describe}, has no unique key to take.{more}", advice)

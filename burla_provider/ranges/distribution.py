@@ -1,0 +1,150 @@
+"""Where the rows of a table are along its key, and where to cut for ranges of equal size. Nothing here asks the server.
+
+Rows are floats here: they are estimates, unless somebody counted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+
+from burla_provider.ranges.axis import Axis
+from burla_provider.ranges.key_range import Bound
+
+_UNEVEN = 8
+"""Neighbouring gaps whose densities are that many times apart."""
+
+
+@dataclass(frozen=True)
+class Knot:
+    """A key that is known by value.
+
+    :param bound: the key.
+    :param place: of its first column on the column's axis; None where it has none.
+    :param mass: rows with just this key, where they are known to be many.
+    :param gap: rows from here to the next knot.
+    """
+
+    bound: Bound
+    place: int | None = None
+    mass: float = 0.0
+    gap: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Where one range ends and the next one begins, and how many rows are before it."""
+
+    bound: Bound
+    before: float
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The rows along the key.
+
+    :param knots: ascending in the server's order. The first one is where the rows begin.
+    :param axis: of the first column, to cut between knots by; None: cut at knots only.
+    :param rest: what a cut between knots has in the other columns.
+    :param settled: the cuts are the knots (but the first), however many ranges are wanted.
+    """
+
+    knots: tuple[Knot, ...]
+    axis: Axis | None = None
+    rest: Bound = ()
+    settled: bool = False
+
+    @property
+    def rows(self) -> float:
+        return sum(knot.mass + knot.gap for knot in self.knots)
+
+    @property
+    def heaviest(self) -> Knot:
+        """The most frequent key."""
+        return max(self.knots, key=lambda knot: knot.mass)
+
+    def scaled(self, rows: float) -> Distribution:
+        """The same shape with another number of rows."""
+        factor = rows / self.rows
+        knots = (replace(knot, mass=knot.mass * factor, gap=knot.gap * factor) for knot in self.knots)
+        return replace(self, knots=tuple(knots))
+
+    def cuts(self, count: int) -> list[Cut]:
+        """Where to cut for ``count`` ranges of about equal size; fewer when there are not so many keys."""
+        before = [0.0, *accumulate(knot.mass + knot.gap for knot in self.knots)]
+        if self.settled:
+            return [Cut(knot.bound, rows) for knot, rows in zip(self.knots[1:], before[1:], strict=False)]
+        target = before[-1] / count
+        uneven = self._uneven(target)
+        goals = (target * number for number in range(1, count))
+        return list(_distinct((self._nearest(goal, before, uneven) for goal in goals), before[-1]))
+
+    def rows_before(self, places: Sequence[int]) -> list[float]:
+        """How many rows are before each place. All knots must have places."""
+        known = [knot.place or 0 for knot in self.knots]
+        before = [0.0, *accumulate(knot.mass + knot.gap for knot in self.knots)]
+        return [self._rows_before(place, bisect_right(known, place - 1) - 1, before) for place in places]
+
+    def _rows_before(self, place: int, number: int, before: list[float]) -> float:
+        if number < 0:
+            return 0.0
+        share = self._share(number, place)
+        return before[number] + self.knots[number].mass + self.knots[number].gap * share
+
+    def _uneven(self, target: float) -> set[int]:
+        """Numbers of the gaps that are not cut inside, for rows must be dense on one side: the gap next to it is.
+
+        A gap with more rows than a range should have is cut all the same.
+        """
+        density = [self._density(number) for number in range(len(self.knots))]
+        jumps = [
+            number
+            for number, (own, later) in enumerate(pairwise(density))
+            if own and later and not 1 / _UNEVEN < own / later < _UNEVEN
+        ]
+        sides = {number + side for number in jumps for side in (0, 1)}
+        return {number for number in sides if self.knots[number].gap <= target}
+
+    def _density(self, number: int) -> float | None:
+        """Rows a place in the gap behind a knot."""
+        ends = [knot.place for knot in self.knots[number : number + 2] if knot.place is not None]
+        return self.knots[number].gap / (ends[1] - ends[0]) if len(ends) == 2 else None
+
+    def _nearest(self, goal: float, before: list[float], uneven: set[int]) -> Cut:
+        number = min(bisect_right(before, goal), len(self.knots)) - 1
+        ends = zip(self.knots[number : number + 2], before[number:], strict=False)
+        cuts = [Cut(knot.bound, rows) for knot, rows in ends]
+        if number not in uneven:
+            cuts += self._between(number, goal, before[number])
+        return min(cuts, key=lambda cut: abs(cut.before - goal))
+
+    def _between(self, number: int, goal: float, before: float) -> Iterator[Cut]:
+        """The cut inside of a gap, if there is room for one and its keys can be counted."""
+        start, *ends = self.knots[number : number + 2]
+        end = ends[0].place if ends else None
+        if self.axis is None or start.place is None or end is None or end - start.place < 2:
+            return
+        # At least one place on, so that the knot's own rows stay before the cut.
+        missing = max(goal - before - start.mass, 0.0)
+        numerator, denominator = (missing / start.gap if start.gap else 0.0).as_integer_ratio()
+        steps = (end - start.place) * numerator // denominator
+        place = min(start.place + max(steps, 1), end - 1)
+        bound = (self.axis.write(place), *self.rest)
+        yield Cut(bound, before + start.mass + start.gap * self._share(number, place))
+
+    def _share(self, number: int, place: int) -> float:
+        """Which part of the gap behind a knot is before ``place``."""
+        start, end = self.knots[number].place, self.knots[number + 1].place if number + 1 < len(self.knots) else None
+        if start is None or end is None:
+            return 1.0
+        return min((place - start) / (end - start), 1.0)
+
+
+def _distinct(cuts: Iterator[Cut], rows: float) -> Iterator[Cut]:
+    last = 0.0
+    for cut in cuts:
+        if last < cut.before < rows:
+            yield cut
+            last = cut.before

@@ -1,0 +1,92 @@
+"""Dates and timestamps as PostgreSQL prints them (ISO), as days and microseconds since 1970, and back.
+
+Python's own ``datetime`` ends at the years 1 and 9999; PostgreSQL's types go from 4714 BC to 294276 and further.
+"""
+
+from __future__ import annotations
+
+import re
+
+_DAY = 86_400_000_000
+_HOUR = 3_600_000_000
+_MINUTE = 60_000_000
+_SECOND = 1_000_000
+
+_DAYS_IN_400_YEARS = 146_097
+_DAYS_BEFORE_1970 = 719_468  # since 1 March of the year 0: with the leap day last, months have a formula
+
+_MOMENT = re.compile(
+    r"(?P<year>\d{4,})-(?P<month>\d\d)-(?P<day>\d\d)"
+    r"(?: (?P<time>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,6}))?(?P<zone>[+-]\d\d(?::\d\d){0,2})?)?(?P<bc> BC)?"
+)
+
+
+def read_date(text: str) -> int | None:
+    """Days since 1970-01-01; None for infinity."""
+    match = _MOMENT.fullmatch(text)
+    return None if match is None else _day_of(match)
+
+
+def write_date(day: int) -> str:
+    """The inverse of ``read_date``."""
+    date, era = _date_at(day)
+    return date + era
+
+
+def read_moment(text: str) -> int | None:
+    """Microseconds since 1970-01-01 00:00, in UTC when the text has a zone; None for infinity."""
+    match = _MOMENT.fullmatch(text)
+    if match is None:
+        return None
+    fraction = int((match["fraction"] or "").ljust(6, "0"))
+    return _day_of(match) * _DAY + _clock(match["time"] or "") + fraction - _offset(match["zone"] or "+00")
+
+
+def write_moment(moment: int, zone: str = "") -> str:
+    """The inverse of ``read_moment``, for a timestamp without time zone."""
+    day, of_day = divmod(moment, _DAY)
+    date, era = _date_at(day)
+    hour, of_hour = divmod(of_day, _HOUR)
+    minute, of_minute = divmod(of_hour, _MINUTE)
+    second, fraction = divmod(of_minute, _SECOND)
+    digits = f".{fraction:06}" if fraction else ""
+    return f"{date} {hour:02}:{minute:02}:{second:02}{digits}{zone}{era}"
+
+
+def write_moment_with_zone(moment: int) -> str:
+    """The inverse of ``read_moment``, in UTC."""
+    return write_moment(moment, "+00")
+
+
+def _clock(text: str) -> int:
+    return sum(int(part) * unit for part, unit in zip(text.split(":"), (_HOUR, _MINUTE, _SECOND), strict=False) if part)
+
+
+def _offset(zone: str) -> int:
+    return _clock(zone[1:]) * (-1 if zone[0] == "-" else 1)
+
+
+def _day_of(match: re.Match[str]) -> int:
+    # The year before 1 is 1 BC, which arithmetic calls 0.
+    year = 1 - int(match["year"]) if match["bc"] else int(match["year"])
+    month, day = int(match["month"]), int(match["day"])
+    months = (month - 3) % 12
+    years = year - (month < 3)
+    day_of_year = (153 * months + 2) // 5 + day - 1
+    return 365 * years + years // 4 - years // 100 + years // 400 + day_of_year - _DAYS_BEFORE_1970
+
+
+def _date_at(day: int) -> tuple[str, str]:
+    cycle, of_cycle = divmod(day + _DAYS_BEFORE_1970, _DAYS_IN_400_YEARS)
+    year = (of_cycle - of_cycle // 1_460 + of_cycle // 36_524 - of_cycle // 146_096) // 365
+    of_year = of_cycle - (365 * year + year // 4 - year // 100)
+    months = (5 * of_year + 2) // 153
+    day_of_month = of_year - (153 * months + 2) // 5 + 1
+    month = (months + 2) % 12 + 1
+    year += cycle * 400 + (month < 3)
+    shown, era = (year, "") if year > 0 else (1 - year, " BC")
+    return f"{shown:04}-{month:02}-{day_of_month:02}", era
+
+
+LAST_DATE = _day_of(re.fullmatch(_MOMENT, "5874897-12-31"))  # type: ignore[arg-type]
+LAST_MOMENT = _day_of(re.fullmatch(_MOMENT, "294277-01-01")) * _DAY - 1  # type: ignore[arg-type]

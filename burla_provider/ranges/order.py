@@ -1,0 +1,105 @@
+"""A key's order as SQL: which columns, in which collation, compared how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from burla_provider.ranges.facts import Column
+from burla_provider.ranges.key_range import Bound
+from burla_provider.ranges.queries import Queries
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of one or more columns, most significant first. Inside a statement their values are ``k0``, ``k1``."""
+
+    columns: tuple[Column, ...]
+
+    @property
+    def by(self) -> sql.Composable:
+        """What ORDER BY takes."""
+        return joined([sql.Identifier(column.name) for column in self.columns])
+
+    @property
+    def by_descending(self) -> sql.Composable:
+        """The same, from the greatest key on."""
+        return joined([sql.SQL("{} DESC").format(sql.Identifier(column.name)) for column in self.columns])
+
+    @property
+    def row(self) -> sql.Composable:
+        """The columns, as one side of a comparison."""
+        return row([sql.Identifier(column.name) for column in self.columns])
+
+    @property
+    def values(self) -> sql.Composable:
+        """A select list that names the values of a row of the table ``k0``, ``k1``, ..."""
+        return joined(
+            [
+                sql.SQL("{}::{} AS {}").format(sql.Identifier(column.name), sql.SQL(column.type), sql.Identifier(name))
+                for column, name in zip(self.columns, self.names, strict=True)
+            ]
+        )
+
+    @property
+    def names(self) -> list[str]:
+        return [f"k{number}" for number in range(len(self.columns))]
+
+    def of(self, alias: str) -> sql.Composable:
+        """The values that ``alias`` has under those names, as the other side of a comparison."""
+        return row([sql.Identifier(alias, name) for name in self.names])
+
+    def texts(self, alias: str) -> sql.Composable:
+        """The same values as a select list of their texts."""
+        return joined([sql.SQL("{}::text").format(sql.Identifier(alias, name)) for name in self.names])
+
+    def literals(self, bound: Bound) -> list[sql.Composable]:
+        """A bound's values, each of its column's type and collation."""
+        parts = zip(bound, self.columns, strict=True)
+        return [typed(sql.Literal(value), sql.SQL(column.type), column) for value, column in parts]
+
+
+def is_sorted(queries: Queries, order: Order, bounds: Sequence[Bound], operator: str = "<=") -> bool:
+    """Whether the server finds each bound ``operator`` the one that follows it."""
+    arrays = [
+        sql.SQL("{}::{}[]").format(sql.Literal([bound[place] for bound in bounds]), sql.SQL(column.type))
+        for place, column in enumerate(order.columns)
+    ]
+    names = [sql.Identifier(name) for name in order.names]
+    before = [
+        sql.SQL("lag({}) OVER (ORDER BY place) AS {}").format(name, sql.Identifier(f"p{place}"))
+        for place, name in enumerate(names)
+    ]
+    earlier = [
+        typed(sql.Identifier(f"p{place}"), sql.SQL(column.type), column) for place, column in enumerate(order.columns)
+    ]
+    statement = sql.SQL(
+        "SELECT coalesce(bool_and({earlier} {operator} {later}), true)"
+        " FROM (SELECT {names}, {before} FROM unnest({arrays}) WITH ORDINALITY AS bound ({names}, place)) AS pair"
+        " WHERE p0 IS NOT NULL"
+    ).format(
+        earlier=row(earlier),
+        operator=sql.SQL(operator),
+        later=row(names),
+        names=joined(names),
+        before=joined(before),
+        arrays=joined(arrays),
+    )
+    return bool(queries.value(statement))
+
+
+def typed(value: sql.Composable, type_: sql.Composable, column: Column) -> sql.Composable:
+    """The value as one of that type, compared in the column's collation."""
+    collate = sql.SQL(" COLLATE {}").format(sql.Identifier(*column.collation)) if column.collation else sql.SQL("")
+    return sql.SQL("{}::{}{}").format(value, type_, collate)
+
+
+def joined(parts: Sequence[sql.Composable]) -> sql.Composable:
+    return sql.SQL(", ").join(parts)
+
+
+def row(parts: Sequence[sql.Composable]) -> sql.Composable:
+    """One value as it is, several as a row: a row of one hides the index from some versions."""
+    return parts[0] if len(parts) == 1 else sql.SQL("({})").format(joined(parts))

@@ -1,0 +1,186 @@
+"""From a table and a wish to a plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import psycopg
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.ranges.choice import Choice, choose_cut_key, choose_strategy
+from burla_provider.ranges.choose_key import columns_of
+from burla_provider.ranges.facts import TableFacts, read_facts
+from burla_provider.ranges.frozen import freeze
+from burla_provider.ranges.key import CTID, Key
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.ranges.order import Order, is_sorted
+from burla_provider.ranges.plan import NotCovered, RangePlan, places_of
+from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.refine import refine as cut_oversize
+from burla_provider.ranges.request import Request
+from burla_provider.ranges.size import Size
+from burla_provider.ranges.spans import Span, tile
+from burla_provider.ranges.strategies import STRATEGIES
+from burla_provider.ranges.survey import Piece, Survey, survey
+from burla_provider.ranges.window import Limits, read_window
+from burla_provider.ranges.words import hints_of, reason_of
+
+_SESSION = {
+    "datestyle": "ISO",  # keeps the order of day and month that the user's own values are read by
+    "intervalstyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "max_parallel_workers_per_gather": "0",  # a parallel plan's row estimates are those of one worker
+    "jit": "off",
+}
+"""Makes every bound's text exact and the same in every session, and estimates comparable."""
+
+_NOTEWORTHY = 0.25
+"""Changes since ANALYZE of such a part of a range are worth a look at the first and the last range."""
+
+
+def plan_ranges(
+    connection: psycopg.Connection[Any],
+    *,
+    table: str,
+    key: str | Sequence[str] | None = None,
+    start_id: int | None = None,
+    end_id: int | None = None,
+    lower: Any = None,
+    upper: Any = None,
+    where: str | None = None,
+    split: str = "auto",
+    rows_per_range: int | None = None,
+    ranges: int | None = None,
+    parallelism: int | None = None,
+    max_ranges: int = 100_000,
+    refine: bool = False,
+    freeze_upper: bool = False,
+) -> RangePlan:
+    """Splits a table into ranges of about equal size that cover it exactly.
+
+    Reads the catalog, the statistics and, where those do not say enough, the key's index. Writes nothing, and leaves
+    session and transaction as they were, so the connection may be in a transaction whose snapshot the workers share.
+
+    :param table: as SQL names it: ``orders``, ``sales.orders``, ``"Sales"."Orders"``. A partitioned table is split
+        partition by partition; a view or a foreign table needs ``key``.
+    :param key: the column (or columns, most significant first) to split by; None: the primary key, else another unique
+        key, else the physical pages, which need a snapshot. Every type with an order will do. Several columns must be
+        NOT NULL; the rows whose only key column is NULL get a range of their own.
+    :param start_id: least id, inclusive, of an integer key.
+    :param end_id: greatest id, inclusive, of an integer key.
+    :param lower: least key, inclusive, for any type; a list for several columns. With any bound given, rows whose key
+        is NULL are left out.
+    :param upper: first key that is no longer wanted.
+    :param where: SQL condition that the ranges' rows will be filtered by, without placeholders: for the estimate.
+    :param split: "auto", or a strategy by name: "width", "histogram", "keyset", "pages", "single".
+    :param rows_per_range: about how many rows (that pass ``where``) a range should have; with "width" and an integer
+        key: how many ids.
+    :param ranges: about how many ranges there should be. With neither: 12 for each of ``parallelism``, but neither
+        dust nor giants.
+    :param parallelism: how many ranges will be worked at the same time; None: 8.
+    :param max_ranges: there may not be more.
+    :param refine: look how large ranges really are, by the key's index: "auto" then walks over it, for ranges that are
+        exact; "width" and "histogram" cut those that are too large.
+    :param freeze_upper: end the last range right behind the greatest key of now, so that a table that grows has an end.
+    :raises InvalidParameter: a parameter cannot be used; it says which and why.
+    """
+    started = time.perf_counter()
+    limits = Limits(start_id, end_id, lower, upper)
+    size = Size(rows_per_range, ranges, parallelism, max_ranges)
+    request = Request(table, key, limits, where, split, size, refine, freeze_upper)
+    queries = Queries(connection)
+    with queries.locally(**_SESSION):
+        plan = _plan(queries, request)
+    plan = replace(plan, queries=queries.count, seconds=time.perf_counter() - started)
+    plan.check()
+    return plan
+
+
+def _plan(queries: Queries, request: Request) -> RangePlan:
+    facts = read_facts(queries, request.table)
+    key = choose_cut_key(facts, request)
+    order = Order(tuple(columns_of(facts, key)))
+    window = read_window(queries, order, key, request.limits)
+    if request.freeze_upper:
+        window = freeze(queries, facts.source, key, order, window)
+    seen = survey(queries, facts, key, order, window, request.where, _most_pieces(request, key))
+    size = replace(request.size, rows=seen.rows, row_bytes=_row_bytes(facts), selectivity=seen.selectivity)
+    choices = [choose_strategy(queries, piece, size, request) for piece in seen.pieces]
+    spans = _cut(queries, seen.pieces, choices, size, request)
+    size.allow("max_ranges" if request.size.rows_per_range is None else "rows_per_range", sum(map(len, spans)))
+    _prove_order(queries, key, order, spans)
+    return RangePlan(
+        schema=facts.schema,
+        table=facts.table,
+        key=key,
+        window=window,
+        relations=tuple(piece.relation for piece in seen.pieces),
+        ranges=tuple(_number(key, seen, spans)),
+        strategy=", ".join(dict.fromkeys(choice.strategy for choice in choices)) or "single",
+        reason=reason_of(choices),
+        hints=hints_of(seen.pieces, size),
+        facts=facts,
+    )
+
+
+def _most_pieces(request: Request, key: Key) -> int | None:
+    # Pages are of one file, so there is no way around the partitions; a key can also be cut in all of them at once.
+    return None if key == CTID else request.size.ranges or request.size.max_ranges
+
+
+def _row_bytes(facts: TableFacts) -> float:
+    return facts.bytes / facts.rows if facts.rows else 0.0
+
+
+def _cut(
+    queries: Queries, pieces: Sequence[Piece], choices: Sequence[Choice], size: Size, request: Request
+) -> list[list[Span]]:
+    """The spans of each piece. How many each gets is decided when all are measured, for they share one target."""
+    shapes = [STRATEGIES[choice.strategy](queries, piece, size) for piece, choice in zip(pieces, choices, strict=True)]
+    size = replace(size, rows=sum(shape.rows for shape in shapes))
+    spans = []
+    for piece, choice, shape in zip(pieces, choices, shapes, strict=True):
+        tiled = tile(piece.window, shape.cuts(size.share(shape.rows)), shape.rows)
+        spans.append(list(_refined(queries, piece, choice, tiled, size.target, refine=request.refine)))
+    return spans
+
+
+def _refined(
+    queries: Queries, piece: Piece, choice: Choice, spans: Sequence[Span], target: float, *, refine: bool
+) -> Iterable[Span]:
+    if choice.strategy not in ("width", "histogram"):
+        return spans
+    if refine and not piece.indexed:
+        problem = f"no index is in the order of {piece.key}, so that looking would take a scan for each range."
+        raise InvalidParameter("refine", problem, "Make an index, or leave refine out.")
+    if refine:
+        return cut_oversize(queries, piece, spans, target, range(len(spans)))
+    if choice.strategy == "histogram" and piece.indexed and piece.changed > _NOTEWORTHY * target:
+        # What came since ANALYZE is mostly beyond the ends that it saw.
+        return cut_oversize(queries, piece, spans, target, {0, len(spans) - 1})
+    return spans
+
+
+def _number(key: Key, seen: Survey, spans: Sequence[Sequence[Span]]) -> Iterator[KeyRange]:
+    """The ranges: each span, and the NULL keys of each piece unless one range takes everything."""
+    numbers = count()
+    for piece, own in zip(seen.pieces, spans, strict=True):
+        for span in own:
+            rows = round(span.rows * seen.selectivity)
+            yield KeyRange(key, next(numbers), span.lower, span.upper, relation=piece.relation, expected_rows=rows)
+        takes_all = len(own) == 1 and own[0].lower is None and own[0].upper is None
+        if piece.window.nulls and not takes_all:
+            nulls = None if piece.null_rows is None else round(piece.null_rows * seen.selectivity)
+            yield KeyRange(key, next(numbers), nulls=True, relation=piece.relation, expected_rows=nulls)
+
+
+def _prove_order(queries: Queries, key: Key, order: Order, spans: Sequence[Sequence[Span]]) -> None:
+    for own in spans:
+        bounds = [span.lower for span in own if span.lower] + [span.upper for span in own[-1:] if span.upper]
+        if order.columns and places_of(key, bounds) is None and not is_sorted(queries, order, bounds):
+            raise NotCovered("the server does not find the bounds in order.")

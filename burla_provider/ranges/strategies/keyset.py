@@ -1,0 +1,105 @@
+"""By walking over the key's index: exact, whatever the statistics say. Without an index: by sorting the table once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+from typing import LiteralString
+
+from psycopg import sql
+
+from burla_provider.ranges.axis import axis_of
+from burla_provider.ranges.distribution import Distribution, Knot
+from burla_provider.ranges.order import Order
+from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.size import Size
+from burla_provider.ranges.survey import READ_BY_INDEX, Piece
+from burla_provider.ranges.walk import Path, Step, walk
+
+_MOST_STEPS = 10_000
+"""A longer walk takes seconds. Where keys can be counted, cuts are interpolated between its steps instead."""
+
+_STEPS_A_RANGE = 16
+"""Where the number of ranges counts, not their size: so that every cut has a step close to its goal."""
+
+_FEW_STEPS_A_RANGE = 4
+"""With fewer, the nearest step may be far off, so that each step is better made a range of its own."""
+
+
+@dataclass(frozen=True)
+class _Pace:
+    """How long steps are (rows), whether each is a range, and whether cuts between them are interpolated."""
+
+    step: int
+    settled: bool
+    interpolated: bool
+
+    @classmethod
+    def choose(cls, piece: Piece, size: Size) -> _Pace:
+        ranges = max(piece.rows / size.target, 1.0)
+        if _is_countable(piece) and ranges > _MOST_STEPS:
+            return cls(ceil(piece.rows / _MOST_STEPS), settled=False, interpolated=True)
+        if size.rows_per_range is not None:
+            return cls(max(int(size.target), 1), settled=True, interpolated=False)
+        steps = min(max(int(_MOST_STEPS / ranges), 1), _STEPS_A_RANGE)
+        few = steps < _FEW_STEPS_A_RANGE
+        return cls(max(int(size.target / (1 if few else steps)), 1), settled=few, interpolated=False)
+
+
+def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
+    order, pace = piece.order, _Pace.choose(piece, size)
+    if piece.indexed:
+        path = Path(piece.source, order, piece.inside, piece.unique)
+        # A table that is larger than it looked would be walked in tiny steps.
+        hurry_after = None if pace.settled else 2 * _MOST_STEPS
+        with queries.locally(**READ_BY_INDEX):
+            found = walk(queries, path, pace.step, hurry_after=hurry_after)
+            steps = list(_limited(found, size) if pace.settled else found)
+    else:
+        steps = _sort(queries, piece, order, pace.step)
+    axis = axis_of(order.columns[0], [step.bound[0] for step in steps]) if pace.interpolated else None
+    knots = (Knot(step.bound, axis.read(step.bound[0]) if axis else None, gap=step.rows) for step in steps)
+    return Distribution(tuple(knots), axis, settled=pace.settled)
+
+
+def _is_countable(piece: Piece) -> bool:
+    return len(piece.key.columns) == 1 and axis_of(piece.key.columns[0]) is not None
+
+
+def _limited(steps: Iterable[Step], size: Size) -> Iterator[Step]:
+    """The steps, unless there are more than ranges may be: a wrong estimate must not fill the memory."""
+    parameter = "max_ranges" if size.rows_per_range is None else "rows_per_range"
+    for number, step in enumerate(steps, 1):
+        size.allow(parameter, number)
+        yield step
+
+
+def _sort(queries: Queries, piece: Piece, order: Order, step: int) -> list[Step]:
+    statement = sql.SQL(_SORT).format(
+        source=piece.source,
+        inside=piece.inside,
+        by=order.by,
+        values=order.values,
+        texts=order.texts("numbered"),
+        first=sql.Identifier(order.columns[0].name),
+        step=sql.Literal(step),
+    )
+    ends = [*queries.rows(statement)]
+    total = ends[0][-1] if ends else 0
+    # Equal keys: each has the number of the first of them.
+    firsts = {before: tuple(bound) for *bound, before, _ in reversed(ends)}
+    places = sorted(firsts)
+    return [Step(firsts[start], end - start) for start, end in pairwise([*places, total])]
+
+
+_SORT: LiteralString = """
+    SELECT {texts}, earlier, total
+    FROM (
+        SELECT {values}, row_number() OVER keys - 1 AS place, rank() OVER keys - 1 AS earlier, count(*) OVER () AS total
+        FROM {source} AS origin WHERE {inside} AND {first} IS NOT NULL WINDOW keys AS (ORDER BY {by})
+    ) AS numbered
+    WHERE place % {step} = 0
+    ORDER BY place
+"""

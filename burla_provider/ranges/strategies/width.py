@@ -1,0 +1,110 @@
+"""Equal stretches of the key, as the guide has them: right for a key without gaps, whose rows are evenly spread."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import ceil
+
+from psycopg import sql
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.ranges.axis import Axis, axis_of
+from burla_provider.ranges.distribution import Distribution, Knot
+from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.size import Size
+from burla_provider.ranges.survey import READ_BY_INDEX, Piece
+
+_NO_ENDS = {
+    "numeric": ("{key} < 'NaN'",),
+    **dict.fromkeys(
+        ("date", "timestamp without time zone", "timestamp with time zone"),
+        ("{key} > '-infinity'", "{key} < 'infinity'"),
+    ),
+}
+"""Conditions that leave out the values that are no distance away from any other."""
+
+
+def build_id_ranges(start_id: int, end_id: int, rows_per_range: int) -> list[tuple[int, int]]:
+    """The guide's ranges: from ``start_id`` to ``end_id``, both inclusive, with ``rows_per_range`` ids each.
+
+    :raises InvalidParameter: ``rows_per_range`` is not positive.
+    """
+    if rows_per_range < 1:
+        raise InvalidParameter("rows_per_range", f"{rows_per_range} is not positive.", "Give 1 or more.")
+    return [(start, min(start + rows_per_range - 1, end_id)) for start in range(start_id, end_id + 1, rows_per_range)]
+
+
+def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
+    if len(piece.key.columns) != 1 or axis_of(piece.key.columns[0]) is None:
+        kinds = ", ".join(column.type for column in piece.key.columns)
+        problem = f"'width' cannot measure the key {piece.key} ({kinds})."
+        raise InvalidParameter("split", problem, "Use 'histogram' or 'keyset'.")
+    column = piece.key.columns[0]
+    found = _finite_ends(queries, piece)
+    given = [bound[0] for bound in (piece.window.lower, piece.window.upper) if bound]
+    axis = axis_of(column, [*found, *given])
+    assert axis is not None  # noqa: S101 - seen above
+    start, end = _stretch(piece, axis, found)
+    if start >= end:
+        return Distribution((Knot((), gap=piece.rows),), settled=True)
+    places = range(start, end, _step(piece, size, end - start))
+    before = _rows_before(piece, axis, places, end)
+    knots = (
+        Knot((axis.write(place),), place, gap=later - earlier)
+        for place, (earlier, later) in zip(places, pairwise([0.0, *before[1:], piece.rows]), strict=True)
+    )
+    return Distribution(tuple(knots), settled=True)
+
+
+def _step(piece: Piece, size: Size, length: int) -> int:
+    if size.rows_per_range is not None and piece.key.is_integer:
+        # As the guide has it: so many ids, whether or not there is a row for each.
+        size.allow("rows_per_range", ceil(length / size.rows_per_range))
+        return size.rows_per_range
+    ranges = size.share(piece.rows)
+    size.allow("rows_per_range", ranges)
+    return -(-length // ranges)
+
+
+def _stretch(piece: Piece, axis: Axis, found: tuple[str, ...]) -> tuple[int, int]:
+    """The places that the ranges reach from and to; the same one twice when there are no keys."""
+    lower = axis.read(piece.window.lower[0]) if piece.window.lower else None
+    upper = axis.read(piece.window.upper[0]) if piece.window.upper else None
+    ends = [axis.read(value) for value in found]
+    if None in ends:
+        raise InvalidParameter(
+            "split", f"'width' cannot reach to {found[1]}.", "Give lower and upper, or use 'keyset'."
+        )
+    least, greatest = [end for end in ends if end is not None] or (0, -1)
+    return least if lower is None else lower, greatest + 1 if upper is None else upper
+
+
+def _finite_ends(queries: Queries, piece: Piece) -> tuple[str, ...]:
+    """The least and the greatest key that is a number; nothing when there is no key or the window has both ends."""
+    if piece.window.lower and piece.window.upper:
+        return ()
+    key = sql.Identifier(piece.key.names[0])
+    finite = [sql.SQL(text).format(key=key) for text in _NO_ENDS.get(piece.key.columns[0].type, ())]
+    statement = sql.SQL(
+        "SELECT least.k0::text, greatest.k0::text"
+        " FROM (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} LIMIT 1) AS least,"
+        " (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} DESC LIMIT 1) AS greatest"
+    ).format(
+        values=piece.order.values,
+        source=piece.source,
+        inside=sql.SQL(" AND ").join([piece.inside, *finite, sql.SQL("{} IS NOT NULL").format(key)]),
+        by=piece.order.by,
+    )
+    with queries.locally(**READ_BY_INDEX):
+        return queries.row(statement) or ()
+
+
+def _rows_before(piece: Piece, axis: Axis, places: range, end: int) -> list[float]:
+    """Estimated rows before each place: by the statistics, else as if they were evenly spread."""
+    shape = piece.statistics.shape if piece.statistics else None
+    if shape is None or shape.axis is None or any(knot.place is None for knot in shape.knots):
+        shape = Distribution((Knot((), places.start, gap=1.0), Knot((), end)))
+        return shape.scaled(piece.rows).rows_before(places)
+    # A numeric's places are counted by another number of digits there.
+    known = [shape.axis.read(axis.write(place)) or 0 for place in places]
+    return shape.scaled(piece.rows).rows_before(known)

@@ -1,0 +1,193 @@
+"""Which relations a plan has to cut, and what is known of each: facts, the server's estimates, statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from burla_provider.ranges.choose_key import is_unique
+from burla_provider.ranges.explain import explain
+from burla_provider.ranges.facts import Leaf, TableFacts
+from burla_provider.ranges.key import Key
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.ranges.order import Order
+from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.statistics import Statistics, read_statistics
+from burla_provider.ranges.window import Window
+
+READ_BY_INDEX = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
+"""Makes the server take the rows in order from an index whenever there is one, whatever it thinks of the price."""
+
+_STALE = 0.1
+"""Part of the rows that may have changed since ANALYZE; autovacuum's own threshold."""
+
+_LEAST_SELECTIVITY = 0.001
+"""The server's guess at a condition that it knows nothing about can be far too low; ranges must not become giants."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One relation to cut.
+
+    :param source: the relation, as FROM takes it.
+    :param relation: schema and name of the partition that it is; None: the whole table.
+    :param order: of the key's columns; of none for pages or the whole table.
+    :param window: the keys to cover.
+    :param rows: in the window, as estimated.
+    :param leaves: what holds its rows.
+    :param indexed: an index gives the rows in the key's order.
+    :param unique: no two rows have the same key.
+    :param statistics: of the key; None: there are none, or the role may not see them.
+    :param null_rows: rows whose key is NULL, as estimated; None: nothing is known of them.
+    """
+
+    source: sql.Composable
+    relation: tuple[str, str] | None
+    key: Key
+    order: Order
+    window: Window
+    rows: float
+    leaves: tuple[Leaf, ...]
+    indexed: bool = False
+    unique: bool = False
+    statistics: Statistics | None = None
+    null_rows: float | None = None
+
+    @property
+    def pages(self) -> int:
+        return sum(leaf.pages for leaf in self.leaves)
+
+    @property
+    def changed(self) -> float:
+        """Rows that changed since ANALYZE, by the statistics collector or by the relation's growth."""
+        return sum(max(leaf.changed, _grown(leaf)) for leaf in self.leaves)
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the statistics do not tell where the rows are; None: they do."""
+        if not self.statistics:
+            return "there are no statistics of the key"
+        if self.statistics.shape is None:
+            return "the statistics know no row in the window"
+        counted = sum(leaf.counted_rows or 0 for leaf in self.leaves)
+        if self.changed > _STALE * max(counted, 1):
+            return f"about {self.changed:,.0f} rows changed since the last ANALYZE"
+        return None
+
+    @property
+    def inside(self) -> sql.Composable:
+        """The condition that picks the window's rows."""
+        return KeyRange(self.key, 0, self.window.lower, self.window.upper).where
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The relations to cut, and which part of their rows passes ``where``."""
+
+    pieces: tuple[Piece, ...]
+    selectivity: float
+
+    @property
+    def rows(self) -> float:
+        return sum(piece.rows for piece in self.pieces)
+
+
+def survey(
+    queries: Queries,
+    facts: TableFacts,
+    key: Key,
+    order: Order,
+    window: Window,
+    where: str | None,
+    most_pieces: int | None,
+) -> Survey:
+    """Looks at everything that a plan is made from.
+
+    :param most_pieces: a partitioned table with more partitions in the window is cut as a whole. None: never.
+    :raises InvalidParameter: ``where`` is no condition on the table, the role may not read the key, or it has no order.
+    """
+    inside = KeyRange(key, 0, window.lower, window.upper).where
+    with queries.blaming("key", "The role must be allowed to read the columns of the key."):
+        whole = explain(queries, sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, inside))
+    selectivity = _selectivity(queries, facts, inside, where, whole.rows)
+    piece = Piece(facts.source, None, key, order, window, whole.rows, facts.leaves, unique=is_unique(facts, key))
+    pieces = [_without_phantoms(piece) for piece in _split(piece, facts, whole.relations, most_pieces)]
+    if order.columns:
+        indexed = _is_indexed(queries, facts, order, inside)
+        known = _statistics(queries, facts, order, window, pieces)
+        pieces = [_with_statistics(piece, indexed, of) for piece, of in zip(pieces, known, strict=True)]
+    return Survey(tuple(pieces), selectivity)
+
+
+def can_cut_by_leaf(facts: TableFacts) -> bool:
+    """Whether every partition may be read by its own name, and shows the same rows that way.
+
+    Policies of the table do not reach a read of the partition, and rights on the one say nothing about the other.
+    """
+    return facts.kind == "p" and not facts.row_security and all(leaf.readable for leaf in facts.leaves)
+
+
+def _selectivity(queries: Queries, facts: TableFacts, inside: sql.Composable, where: str | None, rows: float) -> float:
+    if where is None:
+        return 1.0
+    # On lines of its own, so that a comment at its end ends there.
+    condition = sql.SQL(where)
+    query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.source, inside, condition)
+    with queries.blaming("where", f"It must be a condition on one row of {facts}."):
+        passing = explain(queries, query).rows
+    return min(max(passing / rows, _LEAST_SELECTIVITY), 1.0)
+
+
+def _split(piece: Piece, facts: TableFacts, rows: dict[tuple[str, str], int], most: int | None) -> list[Piece]:
+    if not can_cut_by_leaf(facts):
+        return [piece]
+    leaves = [leaf for leaf in facts.leaves if not piece.window.bounded or (leaf.schema, leaf.name) in rows]
+    if most is not None and len(leaves) > most:
+        return [replace(piece, leaves=tuple(leaves))]
+    return [
+        replace(
+            piece,
+            source=sql.SQL("ONLY {}").format(sql.Identifier(leaf.schema, leaf.name)),
+            relation=(leaf.schema, leaf.name),
+            rows=rows.get((leaf.schema, leaf.name), 0),
+            leaves=(leaf,),
+        )
+        for leaf in leaves
+    ]
+
+
+def _is_indexed(queries: Queries, facts: TableFacts, order: Order, inside: sql.Composable) -> bool:
+    query = sql.SQL("SELECT {by} FROM {table} WHERE {inside} ORDER BY {by} LIMIT 1")
+    with queries.locally(**READ_BY_INDEX), queries.blaming("key", "Choose a key whose type can be sorted."):
+        return not explain(queries, query.format(by=order.by, table=facts.source, inside=inside)).sorts
+
+
+def _statistics(
+    queries: Queries, facts: TableFacts, order: Order, window: Window, pieces: Sequence[Piece]
+) -> list[Statistics | None]:
+    relations = [piece.relation or (facts.schema, facts.table) for piece in pieces]
+    inherited = facts.is_tree and any(piece.relation is None for piece in pieces)
+    return read_statistics(queries, order, window, relations, inherited=inherited) if pieces else []
+
+
+def _with_statistics(piece: Piece, indexed: bool, statistics: Statistics | None) -> Piece:
+    piece = replace(piece, indexed=indexed, statistics=statistics)
+    if statistics is None or not piece.window.nulls:
+        return piece
+    nulls = statistics.nulls
+    if not piece.window.bounded:
+        return replace(piece, rows=piece.rows * (1 - nulls), null_rows=piece.rows * nulls)
+    return replace(piece, null_rows=piece.rows * nulls / (1 - nulls) if nulls < 1 else None)
+
+
+def _without_phantoms(piece: Piece) -> Piece:
+    # The server takes a table that it never counted for a few pages long, even an empty one.
+    stored = all(leaf.kind in ("r", "m") for leaf in piece.leaves)
+    return replace(piece, rows=0.0) if stored and not piece.pages else piece
+
+
+def _grown(leaf: Leaf) -> float:
+    rows = leaf.rows
+    return 0.0 if rows is None or leaf.counted_rows is None else abs(rows - leaf.counted_rows)

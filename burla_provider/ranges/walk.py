@@ -1,0 +1,151 @@
+"""Walking over an index: every so many rows a key, exact, without a scan of the table and without a sort."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg import sql
+
+from burla_provider.ranges.key_range import Bound
+from burla_provider.ranges.order import Order, joined, row
+from burla_provider.ranges.queries import Queries
+
+_log = logging.getLogger(__name__)
+
+_ROWS_A_QUERY = 5_000_000
+"""A second or so: often enough to say how far the walk is, and short of most statement timeouts."""
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+_EXACTNESS = 16
+"""Rows with equal keys are counted one by one where more than this part of a step has the same key."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """What is walked over.
+
+    :param source: the relation, as FROM takes it.
+    :param order: the key's.
+    :param inside: the condition of the window.
+    :param unique: no two rows have the same key.
+    """
+
+    source: sql.Composable
+    order: Order
+    inside: sql.Composable
+    unique: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """A key, and how many rows there are from it up to the next step's key."""
+
+    bound: Bound
+    rows: int
+
+
+def walk(queries: Queries, path: Path, step: int, *, hurry_after: int | None = None) -> Iterator[Step]:
+    """Yields the first key, and then one every ``step`` rows, or as soon after that as the key changes.
+
+    :param hurry_after: after so many steps, and again after as many, steps are twice as long, because there are more
+        rows than somebody thought.
+    """
+    start = queries.row(_statement(_FIRST, path))
+    if start is None or start[0] is None:
+        return
+    progress = _Progress()
+    taken = 0
+    while True:
+        batch = min(max(_ROWS_A_QUERY // step, 1), hurry_after or _ROWS_A_QUERY)
+        rows = queries.rows(_statement(_WALK, path, start, step=sql.Literal(step), batch=sql.Literal(batch)))
+        for *bound, passed in rows:
+            yield Step(start, passed)
+            start = tuple(bound)
+            progress.add(passed)
+        if len(rows) < batch:
+            break
+        taken += batch
+        if hurry_after is not None and taken >= hurry_after:
+            step, taken = step * 2, 0
+    yield Step(start, queries.value(_statement(_REST, path, start)))
+
+
+def _statement(template: LiteralString, path: Path, start: Bound = (), **parts: sql.Composable) -> sql.Composable:
+    order = path.order
+    literals = order.literals(start) if start else []
+    frequent = "false" if path.unique else _FREQUENT
+    return sql.SQL(template.replace("{frequent}", frequent)).format(
+        source=path.source,
+        inside=path.inside,
+        by=order.by,
+        row=order.row,
+        values=order.values,
+        names=joined([sql.Identifier(name) for name in order.names]),
+        texts=order.texts("walk"),
+        walk=order.of("walk"),
+        far=order.of("far"),
+        cut=order.of("cut"),
+        cuts=joined([sql.Identifier("cut", name) for name in order.names]),
+        start=row(literals) if literals else sql.SQL(""),
+        starts=joined(literals),
+        exactness=sql.Literal(_EXACTNESS),
+        **parts,
+    )
+
+
+class _Progress:
+    """Says now and then how far a long walk is."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._said = time.monotonic()
+
+    def add(self, rows: int) -> None:
+        self._rows += rows
+        if time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
+            _log.info("Planning: %s rows of the index walked so far.", f"{self._rows:,}")
+            self._said = time.monotonic()
+
+
+_FIRST: LiteralString = """
+    SELECT {texts} FROM (SELECT {values} FROM {source} AS origin WHERE {inside} ORDER BY {by} LIMIT 1) AS walk
+"""
+
+# far: the key that many rows on. cut: that key, or the next greater one where all those rows have the same key.
+_WALK: LiteralString = """
+    WITH RECURSIVE walk ({names}, passed) AS (
+        SELECT {starts}, 0::bigint
+        UNION ALL
+        SELECT {cuts}, passed.passed
+        FROM walk
+        CROSS JOIN LATERAL (
+            SELECT {values} FROM {source} AS origin WHERE {inside} AND {row} >= {walk}
+            ORDER BY {by} OFFSET {step} LIMIT 1
+        ) AS far
+        CROSS JOIN LATERAL (
+            SELECT far.*, {frequent} WHERE {far} > {walk}
+            UNION ALL
+            (
+                SELECT {values}, true FROM {source} AS origin WHERE NOT {far} > {walk} AND {inside} AND {row} > {walk}
+                ORDER BY {by} LIMIT 1
+            )
+        ) AS cut ({names}, counted)
+        CROSS JOIN LATERAL (
+            SELECT CASE WHEN cut.counted THEN (
+                SELECT count(*) FROM {source} AS origin WHERE {inside} AND {row} >= {walk} AND {row} < {cut}
+            ) ELSE {step} END
+        ) AS passed (passed)
+    )
+    SELECT {texts}, passed FROM walk OFFSET 1 LIMIT {batch}
+"""
+
+_FREQUENT: LiteralString = "EXISTS (SELECT FROM {source} AS origin WHERE {row} = {far} OFFSET {step} / {exactness})"
+
+_REST: LiteralString = """
+    SELECT count(*) FROM {source} AS origin WHERE {inside} AND {row} >= {start}
+"""

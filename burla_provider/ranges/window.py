@@ -1,0 +1,146 @@
+"""The stretch of keys that a plan covers: what the user bounds, in PostgreSQL's own text."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.ranges.key import INTEGER_LIMITS, Key, KeyColumn
+from burla_provider.ranges.key_range import Bound
+from burla_provider.ranges.order import Order, is_sorted, joined
+from burla_provider.ranges.queries import Queries
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The window as the user gave it: see ``plan_ranges``."""
+
+    start_id: Any = None
+    end_id: Any = None
+    lower: Any = None
+    upper: Any = None
+
+    @property
+    def given(self) -> list[str]:
+        """The names of those that were given."""
+        return [name for name, value in vars(self).items() if value is not None]
+
+
+@dataclass(frozen=True)
+class Window:
+    """The keys from ``lower`` (inclusive) to ``upper`` (exclusive); None is open-ended.
+
+    :param nulls: the rows whose key is NULL belong to it too.
+    :param empty: it is known to hold no key at all.
+    """
+
+    lower: Bound | None = None
+    upper: Bound | None = None
+    nulls: bool = False
+    empty: bool = False
+
+    @property
+    def bounded(self) -> bool:
+        return self.lower is not None or self.upper is not None
+
+
+def read_window(queries: Queries, order: Order, key: Key, limits: Limits) -> Window:
+    """The window with its bounds as the server understands them.
+
+    Rows whose key is NULL are in no window that has a bound.
+
+    :raises InvalidParameter: a bound does not parse as the key's type, is given twice, or the lower one is not lower.
+    """
+    if not limits.given:
+        return Window(nulls=key.nullable)
+    if not key.columns:
+        raise InvalidParameter(limits.given[0], "there is no key that it could be a bound of.", "Name one with key=...")
+    lower = _bound(queries, key, limits, "start_id", "lower")
+    upper = _bound(queries, key, limits, "end_id", "upper")
+    if lower is not None and upper is not None and not _is_below(queries, order, key, lower, upper):
+        names = " and ".join(limits.given)
+        raise InvalidParameter(
+            limits.given[0],
+            f"there is no key from {', '.join(lower)} (inclusive) to {', '.join(upper)} (exclusive).",
+            f"Give {names} so that the first is the lesser one; the interval of a manual run may be empty.",
+        )
+    return _clamped(lower, upper, INTEGER_LIMITS[key.columns[0].type]) if key.is_integer else Window(lower, upper)
+
+
+def _bound(queries: Queries, key: Key, limits: Limits, of_ids: str, of_any: str) -> Bound | None:
+    identifier, value = getattr(limits, of_ids), getattr(limits, of_any)
+    if identifier is None:
+        return None if value is None else _parse(queries, key, of_any, value)
+    if value is not None:
+        raise InvalidParameter(of_ids, f"{of_any} says the same.", "Give one of them.")
+    if not key.is_integer:
+        kinds = ", ".join(column.type for column in key.columns)
+        raise InvalidParameter(of_ids, f"the key {key} is not one integer ({kinds}).", "Use lower and upper instead.")
+    # Inclusive both, as the guide has it; a window's upper bound is exclusive.
+    return (str(_integer(of_ids, identifier) + (of_ids == "end_id")),)
+
+
+def _clamped(lower: Bound | None, upper: Bound | None, limits: tuple[int, int]) -> Window:
+    """Ids that the column's type cannot hold bound nothing, but the server would not even parse them."""
+    least, greatest = limits
+    start = least if lower is None else max(int(lower[0]), least)
+    end = greatest + 1 if upper is None else min(int(upper[0]), greatest + 1)
+    if start >= end:
+        return Window(empty=True)
+    # A range that is open at both ends would have the NULL keys, too.
+    return Window((str(start),), (str(end),) if end <= greatest else None)
+
+
+def _integer(parameter: str, value: Any) -> int:
+    try:
+        # int() also takes 1.9 and True.
+        return int(value if type(value) in (int, str) else "")
+    except ValueError:
+        raise InvalidParameter(parameter, f"{value!r} is not a whole number.", "Give an id.") from None
+
+
+def _parse(queries: Queries, key: Key, parameter: str, value: Any) -> Bound:
+    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
+    if len(values) != len(key.columns):
+        problem = f"{value!r} has {len(values)} value(s) for the {len(key.columns)} column(s) of the key {key}."
+        raise InvalidParameter(parameter, problem, "Give one value a column, a list for several columns.")
+    pairs = list(zip((_text(parameter, item) for item in values), key.columns, strict=True))
+    for text, column in pairs:
+        _refuse_offset(parameter, text, column)
+    casts = [sql.SQL("{}::{}::text").format(sql.Literal(text), sql.SQL(column.type)) for text, column in pairs]
+    kinds = ", ".join(column.type for column in key.columns)
+    with queries.blaming(parameter, f"The key {key} is of type {kinds}."):
+        return queries.rows(sql.SQL("SELECT {}").format(joined(casts)))[0]
+
+
+def _text(parameter: str, value: Any) -> str:
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    if value is None or isinstance(value, float | dict | set):
+        raise InvalidParameter(parameter, f"{value!r} is no exact value.", "Give text, an integer, a date or the like.")
+    return value.isoformat() if isinstance(value, datetime.date) else str(value)
+
+
+def _refuse_offset(parameter: str, text: str, column: KeyColumn) -> None:
+    if column.type != "timestamp without time zone":
+        return
+    try:
+        offset = datetime.datetime.fromisoformat(text).utcoffset()
+    except ValueError:
+        return  # Not ISO: whether it is anything at all, the server will say.
+    if offset:
+        # The server would drop the offset without a word.
+        problem = f"{text} has an offset from UTC, and {column.name} has no time zone."
+        raise InvalidParameter(parameter, problem, "Give the moment as the column stores it, without offset.")
+
+
+def _is_below(queries: Queries, order: Order, key: Key, lower: Bound, upper: Bound) -> bool:
+    if key.is_integer:
+        return int(lower[0]) < int(upper[0])
+    with queries.blaming("key", "Choose a key whose type can be sorted."):
+        return is_sorted(queries, order, [lower, upper], "<")

@@ -1,0 +1,54 @@
+"""Why a plan is as it is, and what would make it better, in sentences."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from burla_provider.ranges.choice import Choice
+from burla_provider.ranges.size import Size
+from burla_provider.ranges.survey import Piece
+
+_RANDOM = 0.1
+"""Below such a correlation, keys that are neighbours lie anywhere on disk."""
+
+_BIG = 4 * 2**30
+"""Bytes of a table that is more likely on disk than in memory."""
+
+_HINTS = 5
+
+
+def reason_of(choices: Sequence[Choice]) -> str:
+    """One sentence for the choices of all pieces."""
+    reasons = list(dict.fromkeys(choice.reason for choice in choices))
+    if len(reasons) < 2:
+        return _sentence(reasons[0] if reasons else "no partition has a row in the window")
+    first = {choice.strategy: choice.reason for choice in reversed(choices)}
+    numbers = Counter(choice.strategy for choice in choices)
+    return _sentence("; ".join(f"{number:,} partitions by {name}: {first[name]}" for name, number in numbers.items()))
+
+
+def hints_of(pieces: Sequence[Piece], size: Size) -> tuple[str, ...]:
+    """What a person should know or could do, at most a handful of sentences."""
+    return tuple(islice(dict.fromkeys(hint for piece in pieces for hint in _hints(piece, size)), _HINTS))
+
+
+def _hints(piece: Piece, size: Size) -> Iterator[str]:
+    if piece.order.columns and piece.pages and not piece.indexed:
+        yield f"No index is in the order of {piece.key}, so that every range reads the whole table."
+    statistics = piece.statistics
+    if statistics is None:
+        return
+    if sum(leaf.bytes for leaf in piece.leaves) > _BIG and abs(statistics.correlation) < _RANDOM:
+        yield f"On disk, rows are in no order of {piece.key}: with one snapshot, split='pages' reads each page once."
+    if statistics.shape is None or len(piece.key.columns) > 1:
+        return
+    rows = statistics.shape.heaviest.mass / statistics.shape.rows * piece.rows
+    if rows > 2 * size.target:
+        value = statistics.shape.heaviest.bound[0]
+        yield f"About {rows:,.0f} rows have the same key, {value[:80]}, so that they stay in one range."
+
+
+def _sentence(clause: str) -> str:
+    return f"{clause[:1].upper()}{clause[1:]}."
