@@ -13,7 +13,8 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-burla",
         "name": "Burla",
-        "description": "Process every row of a big PostgreSQL table with Python, in parallel on Burla.",
+        "description": "Process every row of a big PostgreSQL table with Python, in parallel on "
+        "`Burla <https://docs.burla.dev>`__.",
         "versions": [__version__],
         "integrations": [
             {"integration-name": "Burla", "external-doc-url": "https://docs.burla.dev", "tags": ["service"]},

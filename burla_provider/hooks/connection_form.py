@@ -7,18 +7,23 @@ from typing import Any
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "engine": {
         "label": "Engine",
-        "description": "burla: on the cluster. local: in worker processes on the Airflow machine, to try things out.",
-        "schema": {"type": ["string", "null"], "enum": ["burla", "local"], "default": "burla"},
+        "description": "Where ranges are worked. On the Airflow machine is for trying things out: it needs no cluster.",
+        "schema": {
+            "type": ["string", "null"],
+            "enum": ["burla", "local"],
+            "values_display": {"burla": "burla: on the cluster", "local": "local: on the Airflow machine"},
+            "default": "burla",
+        },
     },
     "project_id": {
         "label": "Project",
-        "description": "The Burla project, as `burla login` shows it. Needed only where a user has several.",
+        "description": 'The Burla project, as "burla login" shows it. Needed only where a user has several.',
         "schema": {"type": ["string", "null"]},
     },
     "python": {
         "label": "Client interpreter",
         "description": "Path of another Python that has burla, where Airflow's own cannot have it. "
-        "`python -m burla_provider.jobs.setup_client PATH` makes one.",
+        "To make one: python -m burla_provider.jobs.setup_client DIRECTORY",
         "schema": {"type": ["string", "null"]},
     },
     "telemetry": {
@@ -33,7 +38,7 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema"],
     "relabeling": {"host": "Cluster URL", "login": "E-mail", "password": "Auth token"},
     "placeholders": {
-        "host": "https://burla.example.com (empty: what `burla login` saved)",
+        "host": 'https://burla.example.com (empty: what "burla login" saved)',
         "login": "you@example.com",
         "password": "auth_token of burla_credentials.json",
         "port": "only where the URL does not carry it",
@@ -44,9 +49,11 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
 def form_widgets() -> dict[str, Any]:
     """The same fields as wtforms widgets, which is what Airflow 3.1 reads."""
     from wtforms import BooleanField, StringField
+    from wtforms.validators import any_of
 
-    kinds = {"boolean": BooleanField}
-    return {
-        name: kinds.get(field["schema"]["type"][0], StringField)(field["label"], description=field["description"])
-        for name, field in CONNECTION_FIELDS.items()
-    }
+    def widget(label: str, description: str, schema: dict[str, Any]) -> Any:
+        kind = BooleanField if "boolean" in schema["type"] else StringField
+        checks = [any_of(schema["enum"])] if "enum" in schema else []
+        return kind(label, checks, description=description, default=schema.get("default"))
+
+    return {name: widget(**field) for name, field in CONNECTION_FIELDS.items()}

@@ -46,9 +46,7 @@ class AirflowServer:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """A request to the REST API, ``path`` from after ``/api/v2``; its answer from JSON, None where it is empty."""
-        return _request(
-            method, f"{self.url}/api/v2{path}", body, {"Authorization": f"Bearer {self.token}"}
-        )
+        return _request(method, f"{self.url}/api/v2{path}", body, {"Authorization": f"Bearer {self.token}"})
 
     def wait_for(self, what: str, ready: Any, seconds: float = 90) -> Any:
         """What ``ready()`` answers once that is true; asked twice a second."""
@@ -61,7 +59,9 @@ class AirflowServer:
 
 
 @contextmanager
-def running_airflow(home: Path, dags: Path, connections: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[AirflowServer]:
+def running_airflow(
+    home: Path, dags: Path, connections: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[AirflowServer]:
     """Starts ``airflow standalone`` and yields it when it is healthy.
 
     :param home: an empty directory, for AIRFLOW_HOME.

@@ -4,7 +4,7 @@ const KEY = "burla_report";
 const API = "../api/v2";
 const UNFINISHED = [null, "scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"];
 
-/** Airflow answered, but not with what was asked for. */
+/** Airflow did not answer with what was asked for: `status` is HTTP's, 0 without any answer. */
 export class Refused extends Error {
   constructor(status) {
     super(`HTTP ${status}`);
@@ -57,7 +57,9 @@ function instancePath({ dag, run, task }) {
 }
 
 async function get(path) {
-  const answer = await fetch(API + path, { headers: { Accept: "application/json" } });
+  const answer = await fetch(API + path).catch(() => {
+    throw new Refused(0);
+  });
   if (answer.status === 404) return null;
   if (!answer.ok) throw new Refused(answer.status);
   return answer.json();

@@ -40,7 +40,8 @@ export function caveat(report, instance) {
 
 /** Why Airflow did not answer as asked. */
 export function whyNot(error) {
-  if (!(error instanceof Refused)) return "Airflow does not answer. This page keeps trying.";
+  if (!(error instanceof Refused)) return `This page cannot show the report (${error.message}). The log has it all.`;
+  if (error.status === 0) return "Airflow does not answer. This page keeps trying.";
   if (error.status === 401) return "Your session in Airflow has ended: log in again.";
   if (error.status === 403) return "You may not see this: it takes the permission to read this task's instances and XComs.";
   return `Airflow answered with an error (${error.message}). This page keeps trying; the API server's log tells more.`;
