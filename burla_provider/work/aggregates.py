@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
+from burla_provider.work.brackets import closing_bracket
 from burla_provider.work.source import Source
 
 FUNCTIONS = ("count", "sum", "min", "max", "avg")
@@ -20,16 +21,6 @@ NUMBERS = frozenset(["smallint", "integer", "bigint", "numeric", "real", "double
 _FORM = re.compile(r"\s*(\w+)\s*\(", re.ASCII)
 _FILTER = re.compile(r"\s*filter\s*\(\s*where\b", re.IGNORECASE)
 _DISTINCT = re.compile(r"\s*distinct\b", re.IGNORECASE)
-_SKIPPED = re.compile(
-    r"""  [eE]'(?:[^'\\]|\\.|'')*'              # a string with escapes
-      |   '(?:[^']|'')*'                        # a string
-      |   "(?:[^"]|"")*"                        # an identifier
-      |   \$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$  # a dollar-quoted string
-      |   --[^\n]*                              # a comment
-      |   /\*.*?\*/                             # a comment
-    """,
-    re.VERBOSE | re.DOTALL,
-)
 _ADVICE = (
     'Write one aggregate, such as "sum(amount)" or "max(price) FILTER (WHERE price < 100)":'
     " the functions are count, sum, min, max and avg."
@@ -110,7 +101,11 @@ def check_source(connection: psycopg.Connection[Any], source: Source) -> None:
 
     :raises InvalidParameter: the server does not accept them.
     """
-    _ask(connection, source.select_none(sql.SQL("TRUE")), "where", source.where or "")
+    condition = source.where or ""
+    if closing_bracket(f"{condition}\n)") != len(condition) + 1:
+        # In brackets, as it is used, it might even be SQL, and pick rows of other ranges.
+        raise InvalidParameter("where", f"in {condition!r} a bracket or a quote is not closed.", "Close it.")
+    _ask(connection, source.select_none(sql.SQL("TRUE")), "where", condition)
     _ask(connection, source.select_none(source.column_list), "columns", ", ".join(source.columns))
 
 
@@ -142,19 +137,10 @@ def _parse_filter(name: str, text: str, start: int) -> str | None:
 
 def _split_at_bracket(name: str, text: str, start: int) -> tuple[str, int]:
     """What stands between ``start`` and the bracket that closes there, and where it goes on behind it."""
-    depth, place = 1, start
-    while place < len(text):
-        skipped = _SKIPPED.match(text, place)
-        if skipped:
-            place = skipped.end()
-            continue
-        if text[place] in "'\"":  # opened and never closed
-            break
-        depth += {"(": 1, ")": -1}.get(text[place], 0)
-        place += 1
-        if depth == 0:
-            return text[start : place - 1], place
-    raise InvalidParameter("totals", f"{name!r} is {text!r}, where a bracket or a quote is not closed.", _ADVICE)
+    place = closing_bracket(text, start)
+    if place is None:
+        raise InvalidParameter("totals", f"{name!r} is {text!r}, where a bracket or a quote is not closed.", _ADVICE)
+    return text[start:place], place + 1
 
 
 def _with_types(connection: psycopg.Connection[Any], source: Source, aggregate: Aggregate) -> Aggregate:

@@ -1,0 +1,66 @@
+"""The arithmetic of totals, side by side with PostgreSQL's own."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from burla_provider.exact import ExactSum, average, order
+
+same_server = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+
+numerics = st.one_of(
+    st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30, places=places)
+    for places in (0, 2, 12, 25)
+)
+tiny = st.integers(-(10**6), 10**6).map(lambda value: Decimal(value).scaleb(-40))
+special = st.sampled_from([Decimal("NaN"), Decimal("Infinity"), Decimal("-Infinity")])
+
+
+def on_server(connection, expression, values):
+    query = f"SELECT ({expression})::text FROM unnest(%s::text[]) AS t, LATERAL (SELECT t::numeric AS v) AS n"
+    return connection.execute(query, [[text(value) for value in values]]).fetchone()[0]
+
+
+def total(values):
+    exact = ExactSum()
+    for value in values:
+        exact.add(value)
+    return exact.result
+
+
+def text(value):
+    return format(value, "f") if value.is_finite() else str(value)
+
+
+@same_server
+@given(values=st.lists(st.one_of(numerics, tiny), min_size=1, max_size=20))
+def test_sums_have_the_digits_of_the_server(connection, values):
+    assert text(total(values)) == on_server(connection, "sum(v)", values)
+
+
+@same_server
+@given(values=st.lists(st.one_of(numerics, tiny), min_size=1, max_size=20))
+def test_averages_have_the_digits_of_the_server(connection, values):
+    assert text(average(total(values), len(values))) == on_server(connection, "avg(v)", values)
+
+
+@same_server
+@given(values=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=9))
+def test_averages_of_ints_have_the_digits_of_the_server(connection, values):
+    assert text(average(total(values), len(values))) == on_server(connection, "avg(v)", map(Decimal, values))
+
+
+@same_server
+@given(values=st.lists(st.one_of(numerics, special), min_size=1, max_size=5))
+def test_nan_and_infinity_are_treated_as_the_server_does(connection, values):
+    if connection.info.server_version < 140000:
+        pytest.skip("numeric has no infinity before PostgreSQL 14")
+    for function, ours in (
+        ("sum(v)", total(values)),
+        ("avg(v)", average(total(values), len(values))),
+        ("min(v)", min(values, key=order)),
+        ("max(v)", max(values, key=order)),
+    ):
+        assert text(ours) == on_server(connection, function, values)
