@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 from burla_provider.ranges.axis import Axis
 from burla_provider.ranges.key_range import Bound
@@ -33,8 +34,7 @@ class Knot:
     gap: float = 0.0
 
 
-@dataclass(frozen=True)
-class Cut:
+class Cut(NamedTuple):
     """Where one range ends and the next one begins, and how many rows are before it."""
 
     bound: Bound
@@ -109,37 +109,45 @@ class Distribution:
 
     def _density(self, number: int) -> float | None:
         """Rows a place in the gap behind a knot."""
-        ends = [knot.place for knot in self.knots[number : number + 2] if knot.place is not None]
-        return self.knots[number].gap / (ends[1] - ends[0]) if len(ends) == 2 else None
+        start, end = self.knots[number].place, self._end(number)
+        return None if start is None or end is None else self.knots[number].gap / (end - start)
 
     def _nearest(self, goal: float, before: list[float], uneven: set[int]) -> Cut:
         number = min(bisect_right(before, goal), len(self.knots)) - 1
-        ends = zip(self.knots[number : number + 2], before[number:], strict=False)
+        missing = goal - before[number] - self.knots[number].mass
+        inside = None if number in uneven else self._inside(number, missing)
+        if inside is not None and missing > 0:
+            return self._cut_at(inside, number, before)
+        # The goal is among rows with one key, or in a gap that cannot be cut: the next best place.
+        ends = zip(self.knots[number : number + 2], before[number : number + 2], strict=False)
         cuts = [Cut(knot.bound, rows) for knot, rows in ends]
-        if number not in uneven:
-            cuts += self._between(number, goal, before[number])
+        if inside is not None:
+            cuts.append(self._cut_at(inside, number, before))
         return min(cuts, key=lambda cut: abs(cut.before - goal))
 
-    def _between(self, number: int, goal: float, before: float) -> Iterator[Cut]:
-        """The cut inside of a gap, if there is room for one and its keys can be counted."""
-        start, *ends = self.knots[number : number + 2]
-        end = ends[0].place if ends else None
+    def _inside(self, number: int, missing: float) -> int | None:
+        """The place inside of a gap that has ``missing`` of the gap's rows before it, if there is such a place."""
+        start, end = self.knots[number], self._end(number)
         if self.axis is None or start.place is None or end is None or end - start.place < 2:
-            return
-        # At least one place on, so that the knot's own rows stay before the cut.
-        missing = max(goal - before - start.mass, 0.0)
-        numerator, denominator = (missing / start.gap if start.gap else 0.0).as_integer_ratio()
+            return None
+        # At least one place on, so that the knot's own rows stay before it. Exact, for numbers that no float can hold.
+        numerator, denominator = (max(missing, 0.0) / start.gap if start.gap else 0.0).as_integer_ratio()
         steps = (end - start.place) * numerator // denominator
-        place = min(start.place + max(steps, 1), end - 1)
-        bound = (self.axis.write(place), *self.rest)
-        yield Cut(bound, before + start.mass + start.gap * self._share(number, place))
+        return min(start.place + max(steps, 1), end - 1)
+
+    def _cut_at(self, place: int, number: int, before: list[float]) -> Cut:
+        assert self.axis is not None  # noqa: S101 - there are no places inside of gaps otherwise
+        knot = self.knots[number]
+        rows = before[number] + knot.mass + knot.gap * self._share(number, place)
+        return Cut((self.axis.write(place), *self.rest), rows)
+
+    def _end(self, number: int) -> int | None:
+        return self.knots[number + 1].place if number + 1 < len(self.knots) else None
 
     def _share(self, number: int, place: int) -> float:
         """Which part of the gap behind a knot is before ``place``."""
-        start, end = self.knots[number].place, self.knots[number + 1].place if number + 1 < len(self.knots) else None
-        if start is None or end is None:
-            return 1.0
-        return min((place - start) / (end - start), 1.0)
+        start, end = self.knots[number].place, self._end(number)
+        return 1.0 if start is None or end is None else min((place - start) / (end - start), 1.0)
 
 
 def _distinct(cuts: Iterator[Cut], rows: float) -> Iterator[Cut]:

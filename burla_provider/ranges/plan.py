@@ -73,9 +73,16 @@ class RangePlan:
 
         Each relation's ranges must begin and end where the window does, each where the one before it ends; NULL keys
         have a range of their own exactly when an open one does not have them; the bounds never go down. (The order
-        of texts only the server knows: it was asked when the plan was made.)
+        of texts only the server knows: it is asked when the plan is made.)
 
         :raises NotCovered: they do not.
+        """
+        self.prove()
+
+    def prove(self) -> list[list[Bound]]:
+        """As ``check``, and returns what remains to be proved: bounds whose order only the server knows.
+
+        :raises NotCovered: something is left out, or is in two ranges.
         """
         if [key_range.index for key_range in self.ranges] != list(range(len(self.ranges))):
             raise NotCovered("the ranges are not numbered in their order.")
@@ -83,8 +90,8 @@ class RangePlan:
         expected = () if self.window.empty and not self.window.nulls else self.relations
         if tuple(relation for relation, _ in groups) != expected:
             raise NotCovered("the ranges are not of the relations that hold the rows.")
-        for relation, group in groups:
-            self._check_relation(relation, group)
+        bounds = [self._tiled(relation, group) for relation, group in groups]
+        return [of_relation for of_relation in bounds if not _is_sorted(self.key, of_relation)]
 
     def as_dict(self) -> dict[str, Any]:
         """What a person wants to know of the plan, as JSON: a few KB, however many ranges there are."""
@@ -128,39 +135,37 @@ class RangePlan:
         sizes = [one.expected_rows for one in self.ranges if one.expected_rows is not None and not one.nulls]
         return (min(sizes), round(median(sizes)), max(sizes)) if sizes else (0, 0, 0)
 
-    def _check_relation(self, relation: Relation, ranges: list[KeyRange]) -> None:
+    def _tiled(self, relation: Relation, ranges: list[KeyRange]) -> list[Bound]:
+        """All bounds of a relation's ranges, which tile the window provided that the bounds are in order."""
         where = "the table" if relation is None else ".".join(relation)
         stretches = [one for one in ranges if not one.nulls]
-        ends = [*((one.lower, one.upper) for one in stretches)]
         if self.window.empty != (not stretches):
             raise NotCovered(f"{where} has ranges of keys although its window is empty, or none although it is not.")
-        if stretches and (ends[0][0], ends[-1][1]) != (self.window.lower, self.window.upper):
+        if stretches and (stretches[0].lower, stretches[-1].upper) != (self.window.lower, self.window.upper):
             raise NotCovered(f"the ranges of {where} do not begin and end where the window does.")
-        if any(None in (upper, lower) or upper != lower for (_, upper), (lower, _) in pairwise(ends)):
+        if any(before.upper is None or before.upper != after.lower for before, after in pairwise(stretches)):
             raise NotCovered(f"a range of {where} does not begin where the one before it ends.")
-        takes_nulls = ends == [(None, None)]
+        takes_nulls = len(stretches) == 1 and not self.window.bounded
         if [one.nulls for one in ranges[len(stretches) :]] != [True] * (self.window.nulls and not takes_nulls):
             raise NotCovered(f"the rows of {where} whose key is NULL are not in exactly one range.")
-        bounds = [lower for lower, _ in ends if lower is not None] + [upper for _, upper in ends[-1:] if upper]
-        places = places_of(self.key, bounds)
-        if places is not None and any(later < earlier for earlier, later in pairwise(places)):
-            raise NotCovered(f"the bounds of {where} are not in order.")
+        bounds = [one.lower for one in stretches] + [one.upper for one in stretches[-1:]]
+        return [bound for bound in bounds if bound is not None]
 
 
-def places_of(key: Key, bounds: Sequence[Bound]) -> list[tuple[int, ...]] | None:
-    """The bounds as numbers in the same order; None when only the server knows their order."""
+def _is_sorted(key: Key, bounds: Sequence[Bound]) -> bool:
+    """Whether the bounds never go down; False when only the server knows.
+
+    :raises NotCovered: they do.
+    """
     axes = [axis_of(column, (bound[n] for bound in bounds)) for n, column in enumerate(key.columns)]
-    places = []
-    for bound in bounds:
-        place = tuple(
-            number
-            for axis, value in zip(axes, bound, strict=True)
-            if axis is not None and (number := axis.read(value)) is not None
-        )
-        if len(place) < len(axes):
-            return None
-        places.append(place)
-    return places
+    if None in axes:
+        return False
+    places = [[axis.read(bound[n]) for bound in bounds] for n, axis in enumerate(axes) if axis is not None]
+    if any(None in column for column in places):
+        return False
+    if any(later < earlier for earlier, later in pairwise(zip(*places, strict=True))):
+        raise NotCovered("the bounds are not in order.")
+    return True
 
 
 def largest_first(ranges: Iterable[KeyRange]) -> list[KeyRange]:

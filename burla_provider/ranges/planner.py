@@ -18,7 +18,7 @@ from burla_provider.ranges.frozen import freeze
 from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.order import Order, is_sorted
-from burla_provider.ranges.plan import NotCovered, RangePlan, places_of
+from burla_provider.ranges.plan import NotCovered, RangePlan
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.refine import refine as cut_oversize
 from burla_provider.ranges.request import Request
@@ -96,9 +96,7 @@ def plan_ranges(
     queries = Queries(connection)
     with queries.locally(**_SESSION):
         plan = _plan(queries, request)
-    plan = replace(plan, queries=queries.count, seconds=time.perf_counter() - started)
-    plan.check()
-    return plan
+    return replace(plan, queries=queries.count, seconds=time.perf_counter() - started)
 
 
 def _plan(queries: Queries, request: Request) -> RangePlan:
@@ -113,8 +111,7 @@ def _plan(queries: Queries, request: Request) -> RangePlan:
     choices = [choose_strategy(queries, piece, size, request) for piece in seen.pieces]
     spans = _cut(queries, seen.pieces, choices, size, request)
     size.allow("max_ranges" if request.size.rows_per_range is None else "rows_per_range", sum(map(len, spans)))
-    _prove_order(queries, key, order, spans)
-    return RangePlan(
+    plan = RangePlan(
         schema=facts.schema,
         table=facts.table,
         key=key,
@@ -126,6 +123,10 @@ def _plan(queries: Queries, request: Request) -> RangePlan:
         hints=hints_of(seen.pieces, size),
         facts=facts,
     )
+    for bounds in plan.prove():
+        if not is_sorted(queries, order, bounds):
+            raise NotCovered("the server does not find the bounds in order.")
+    return plan
 
 
 def _most_pieces(request: Request, key: Key) -> int | None:
@@ -177,10 +178,3 @@ def _number(key: Key, seen: Survey, spans: Sequence[Sequence[Span]]) -> Iterator
         if piece.window.nulls and not takes_all:
             nulls = None if piece.null_rows is None else round(piece.null_rows * seen.selectivity)
             yield KeyRange(key, next(numbers), nulls=True, relation=piece.relation, expected_rows=nulls)
-
-
-def _prove_order(queries: Queries, key: Key, order: Order, spans: Sequence[Sequence[Span]]) -> None:
-    for own in spans:
-        bounds = [span.lower for span in own if span.lower] + [span.upper for span in own[-1:] if span.upper]
-        if order.columns and places_of(key, bounds) is None and not is_sorted(queries, order, bounds):
-            raise NotCovered("the server does not find the bounds in order.")

@@ -18,6 +18,10 @@ MOST_ROWS, MOST_BYTES = 5_000_000, 2**30
 """A range is neither dust nor a giant: whichever limit is reached first. A giant is long to repeat when it fails."""
 
 
+_LEAST_SELECTIVITY = 0.1
+"""At a condition that the server knows nothing about it guesses 0.005: ranges must not become giants by that."""
+
+
 @dataclass(frozen=True)
 class Size:
     """What was asked for, and what it means for a certain table.
@@ -28,7 +32,7 @@ class Size:
     :param max_ranges: there may not be more.
     :param rows: in the window, as estimated, before ``where``.
     :param row_bytes: of an average row, with TOAST.
-    :param selectivity: which part of the rows passes ``where``.
+    :param selectivity: which part of the rows passes ``where``, as the server guesses.
     """
 
     rows_per_range: int | None = None
@@ -53,7 +57,7 @@ class Size:
     def target(self) -> float:
         """Rows of the table that a range should have, at least one."""
         if self.rows_per_range is not None:
-            return self.rows_per_range / self.selectivity
+            return self.rows_per_range / max(self.selectivity, _LEAST_SELECTIVITY)
         rows = self.rows / self.count(self.rows)
         return max(rows, 1.0) if self.ranges is not None else max(rows, self.least)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from burla_provider.ranges.distribution import Cut
 from burla_provider.ranges.key_range import Bound
 from burla_provider.ranges.window import Window
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """The keys from ``lower`` (inclusive) to ``upper`` (exclusive), None where it is open, with about ``rows`` rows."""
 
     lower: Bound | None

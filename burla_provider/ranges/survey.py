@@ -23,9 +23,6 @@ READ_BY_INDEX = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapsc
 _STALE = 0.1
 """Part of the rows that may have changed since ANALYZE; autovacuum's own threshold."""
 
-_LEAST_SELECTIVITY = 0.001
-"""The server's guess at a condition that it knows nothing about can be far too low; ranges must not become giants."""
-
 
 @dataclass(frozen=True)
 class Piece:
@@ -137,7 +134,7 @@ def _selectivity(queries: Queries, facts: TableFacts, inside: sql.Composable, wh
     query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.source, inside, condition)
     with queries.blaming("where", f"It must be a condition on one row of {facts}."):
         passing = explain(queries, query).rows
-    return min(max(passing / rows, _LEAST_SELECTIVITY), 1.0)
+    return min(passing / max(rows, 1), 1.0)
 
 
 def _split(piece: Piece, facts: TableFacts, rows: dict[tuple[str, str], int], most: int | None) -> list[Piece]:
