@@ -51,11 +51,15 @@ class Progress:
             parts += [f"{self.rows:,} rows", f"{self.rows / seconds:,.0f} rows/s"]
         if self.failed:
             parts.append(f"{self.failed:,} failed")
-        worked = self.done + self.failed - self._earlier
         left = self.ranges - self.done - self.failed
-        if worked and left:
-            parts.append(f"about {duration(left * seconds / worked)} left")
+        if self.worked and left:
+            parts.append(f"about {duration(left * seconds / self.worked)} left")
         return ", ".join(parts)
+
+    @property
+    def worked(self) -> int:
+        """Ranges that this try has an answer for, good or bad."""
+        return self.done + self.failed - self._earlier
 
 
 def duration(seconds: float) -> str:

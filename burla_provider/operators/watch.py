@@ -114,6 +114,9 @@ class Watch:
     def _announce(self, job_id: str, url: str | None) -> None:
         self._log.info("Job %s%s", job_id, f": {url}" if url else "")
         self._report.job = {"id": job_id, "url": url}
+        if not self.progress.worked:
+            # Waiting for a free node says nothing about the pace.
+            self.progress = Progress(self.total, time.monotonic(), done=self.progress.done)
         if url:
             BurlaJobLink.publish(self._context, url)
 
