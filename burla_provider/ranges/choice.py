@@ -72,16 +72,15 @@ def _choose_for_key(queries: Queries, piece: Piece, size: Size, *, refine: bool)
     doubt = piece.doubt
     if _is_small(queries, piece, size, doubt):
         return Choice("single", f"about {piece.rows:,.0f} rows are no more than one range should have")
-    if refine and piece.indexed:
-        return Choice("keyset", "refine asks for exact ranges, so the index was walked")
+    looked = "the index was walked" if piece.indexed else "the table was sorted once, for there is no index to walk over"
+    if refine:
+        return Choice("keyset", f"refine asks for exact ranges, so {looked}")
     doubt = doubt or _coarseness(piece, size)
     if doubt is None:
         return Choice("histogram", "the statistics are fresh, so no row had to be read")
-    if piece.indexed:
-        return Choice("keyset", f"{doubt}, so the index was walked")
-    if piece.statistics and piece.statistics.shape:
-        return Choice("histogram", f"{doubt}, and no index is in the key's order to do better")
-    return Choice("keyset", f"{doubt} and no index is in its order, so the table was sorted once")
+    if not piece.indexed and piece.statistics and piece.statistics.shape:
+        return Choice("histogram", f"{doubt}, and there is no index to do better by")
+    return Choice("keyset", f"{doubt}, so {looked}")
 
 
 def _is_small(queries: Queries, piece: Piece, size: Size, doubt: str | None) -> bool:
