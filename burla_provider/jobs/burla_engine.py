@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shutil
 import sys
 import threading
 import time
 import traceback
+import urllib.request
 from collections.abc import Callable
 from importlib import metadata
 from typing import Any
@@ -106,7 +108,6 @@ class Run:
         # Nothing in this process is local code to be shipped or complained of: the work is opaque bytes.
         scan = dataclasses.replace(scan, local_dists={}, local_top_levels=frozenset(), dist_dir_prefixes=(os.sep,))
         burla_map.scan_environment = lambda: scan
-        burla_map.send_alive_pings = _pinger(os.getpid())
         start_job = ClusterClient.start_job
 
         async def start_known_job(cluster: Any, job_id: str, config: dict[str, Any]) -> Any:
@@ -117,6 +118,7 @@ class Run:
             finally:
                 self._starting = False
             self._started = True
+            burla_map.send_alive_pings = self._heartbeat()
             self._client.send("started", job_id, f"{self._url}/jobs/{quote(job_id)}")
             return response
 
@@ -216,26 +218,39 @@ class Run:
         return answer if status == 200 else None
 
     def _cancel(self) -> None:
-        url = f"{self._url}/v1/management/jobs/{quote(self._job_id or '')}/cancel"
         deadline = time.monotonic() + _REQUEST_SECONDS
         while time.monotonic() < deadline:
-            status, _ = self._ask("POST", url, self._headers, _REQUEST_SECONDS)
+            status, _ = self._ask("POST", self._cancel_url, self._headers, _REQUEST_SECONDS)
             if status != 404 or not self._starting:
                 return
             time.sleep(0.1)  # the job is about to exist
 
+    @property
+    def _cancel_url(self) -> str:
+        return f"{self._url}/v1/management/jobs/{quote(self._job_id or '')}/cancel"
 
-def _pinger(client: int) -> Callable[[list[str], str | None], None]:
-    # Burla's heartbeat child outlives a client that is killed, and keeps the cluster busy for ever: this one looks.
-    def ping(node_hosts: list[str], cluster_ca: str | None) -> None:
-        from burla._heartbeat import send_alive_pings
+    def _heartbeat(self) -> Callable[[list[str], str | None], None]:
+        # What Burla's heartbeat child runs. Burla's own outlives a client that is killed and keeps the cluster busy
+        # for ever; and a node that had no ping yet when it is killed too never misses them. So this one looks out,
+        # and then does what the client could not.
+        client = os.getpid()
+        cancel = urllib.request.Request(self._cancel_url, headers=self._headers, method="POST")  # noqa: S310
+        config = None if self._config is None else self._config.home
 
         def watch() -> None:
             while os.getppid() == client:
                 time.sleep(0.5)
-            os._exit(0)
+            try:
+                if config is not None:
+                    shutil.rmtree(config, ignore_errors=True)
+                urllib.request.urlopen(cancel, timeout=_REQUEST_SECONDS)  # noqa: S310
+            finally:
+                os._exit(0)
 
-        threading.Thread(target=watch, daemon=True).start()
-        send_alive_pings(node_hosts, cluster_ca)
+        def ping(node_hosts: list[str], cluster_ca: str | None) -> None:
+            threading.Thread(target=watch, daemon=True).start()
+            from burla._heartbeat import send_alive_pings
 
-    return ping
+            send_alive_pings(node_hosts, cluster_ca)
+
+        return ping

@@ -47,13 +47,13 @@ def _describe(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _labelled_output(label: str) -> Iterator[None]:
-    out, err = _Labelled(sys.stdout, label), _Labelled(sys.stderr, label)
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    # One stream for both: Burla loses what comes on stderr after the call's end was marked on stdout.
+    output = _Labelled(sys.stdout, label)
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             yield
         finally:
-            out.finish()
-            err.finish()
+            output.finish()
 
 
 class _Labelled(io.TextIOBase):

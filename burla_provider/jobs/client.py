@@ -13,6 +13,7 @@ said so, or the task is gone) means "cancel". Up go frames, tuples that begin wi
     ("line", text)                      something a person may want to read
     ("done",)                           every item has its answer
     ("failed", kind, message, about)    no more will come; kind is one of KINDS, about the culprit or None
+    ("ended",)                          the group is about to be killed, and leaves nothing behind
 """
 
 from __future__ import annotations
@@ -141,6 +142,7 @@ class Client:
         try:
             if self._run is not None:
                 self._run.end(cancel)
+            self.send("ended")
         finally:
             _kill_group()
 

@@ -19,7 +19,8 @@ from burla_provider.jobs.job import Line, Tick
 from burla_provider.jobs.lines import LineReader
 
 _END_SECONDS = 4.0  # client.py gives itself 3 to cancel the job
-_REAP_SECONDS = 0.5
+_ORPHANS_SECONDS = 2.5
+_REAP_SECONDS = 0.3
 _INHERITED = {
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV"),
     *("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
@@ -47,6 +48,8 @@ class ClientProcess:
         self._output, output = _pipe()
         with control, answers, output:
             self._process = self._spawn(control.fileno(), answers.fileno(), output.fileno())
+        self._reader = FrameReader()
+        self._orderly = False  # whether the client has said that it ends its group itself
         os.set_blocking(self._output.fileno(), False)
         os.set_blocking(self._answers.fileno(), False)
 
@@ -62,7 +65,7 @@ class ClientProcess:
 
     def events(self, tick_seconds: float) -> Iterator[Frame | Line | Tick]:
         """What happens until the client has ended; a tick at least every ``tick_seconds``."""
-        frames, lines = FrameReader(), LineReader()
+        lines = LineReader()
         with selectors.DefaultSelector() as selector:
             selector.register(self._answers, selectors.EVENT_READ)
             selector.register(self._output, selectors.EVENT_READ)
@@ -78,7 +81,7 @@ class ClientProcess:
                 if self._answers in ready:
                     data = _read(self._answers.fileno())
                     alive = data != b""
-                    yield from frames.feed(data or b"")
+                    yield from self._frames(data or b"")
                 if time.monotonic() >= ticked + tick_seconds:
                     yield from map(Line, lines.tick())
                     yield Tick()
@@ -94,13 +97,16 @@ class ClientProcess:
         """
         try:
             self._control.close()
-            self._wait_for_end()
+            if self._client_ended() and not self._orderly:
+                # It was killed. What it left behind notices, and cancels the job: see burla_engine.py.
+                self._process.wait()
+                self._group_ended(_ORPHANS_SECONDS)
         finally:
-            self._kill_group()
+            self._signal_group(signal.SIGKILL)
             self._answers.close()
             self._output.close()
         status = self._process.wait()
-        self._wait_for_group()
+        self._group_ended(_REAP_SECONDS)
         return status
 
     def _spawn(self, control: int, answers: int, output: int) -> subprocess.Popen[bytes]:
@@ -119,28 +125,36 @@ class ClientProcess:
             problem = f"{self._python} cannot be run: {error.strerror}."
             raise InvalidParameter("python", problem, "Name a Python interpreter that has burla.") from None
 
-    def _wait_for_end(self) -> None:
+    def _frames(self, data: bytes) -> list[Frame]:
+        frames = list(self._reader.feed(data))
+        self._orderly = self._orderly or ("ended",) in frames
+        return [frame for frame in frames if frame != ("ended",)]
+
+    def _client_ended(self) -> bool:
         # The client is the only one to hold the other end of this pipe, so its end is the client's.
         deadline = time.monotonic() + _END_SECONDS
         with selectors.DefaultSelector() as selector:
             selector.register(self._answers, selectors.EVENT_READ)
             while (left := deadline - time.monotonic()) > 0:
-                if selector.select(left) and _read(self._answers.fileno()) == b"":
-                    return
+                data = _read(self._answers.fileno()) if selector.select(left) else None
+                if data == b"":
+                    return True
+                self._frames(data or b"")
+        return False
 
-    def _kill_group(self) -> None:
-        # Before the client is reaped: until then its number cannot belong to anybody else.
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS says the latter of a dead group
-                os.killpg(self._process.pid, signal.SIGKILL)
+    def _group_ended(self, seconds: float) -> None:
+        # Where nobody reaps orphans (some containers), its number stays in use: so not for ever.
+        deadline = time.monotonic() + seconds
+        while self._signal_group(0) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
-    def _wait_for_group(self) -> None:
-        # What was killed is dead a moment later. Where nobody reaps orphans (a container's init), not for ever.
-        deadline = time.monotonic() + _REAP_SECONDS
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            while time.monotonic() < deadline:
-                os.killpg(self._process.pid, 0)
-                time.sleep(0.01)
+    def _signal_group(self, number: int) -> bool:
+        # False: nobody is left.
+        try:
+            os.killpg(self._process.pid, number)
+        except (ProcessLookupError, PermissionError):  # macOS says the latter of a group that is all dead
+            return False
+        return True
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
