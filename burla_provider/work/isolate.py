@@ -117,7 +117,11 @@ def _key_at(
     behind: tuple[str, ...] | None = None,
 ) -> tuple[str, ...] | None:
     columns = [sql.Identifier(name) for name in part.key.names]
-    texts = sql.SQL(", ").join(sql.SQL("{}::text").format(column) for column in columns)
+    # Named otherwise than the column, or ORDER BY would mean the text.
+    texts = sql.SQL(", ").join(
+        sql.SQL("{}::text AS {}").format(column, sql.Identifier(f"text {place}"))
+        for place, column in enumerate(columns)
+    )
     order = sql.SQL(", ").join(columns)
     condition: sql.Composable = sql.SQL("")
     if behind is not None:
