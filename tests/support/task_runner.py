@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import multiprocessing
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +53,7 @@ class Airflow:
     rendered: dict[str, Any] = field(default_factory=dict)
     outlet_events: list[Any] = field(default_factory=list)
     messages: list[Any] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
 
     def add_connection(self, conn_id: str, conn_type: str, **fields: Any) -> None:
         extra = fields.pop("extra", None)
@@ -212,3 +215,49 @@ def captured_log() -> Iterator[list[str]]:
         structlog.configure(**before)
         root.setLevel(level)
         root.removeHandler(handler)
+
+
+def run_and_kill(airflow: Airflow, operator: Any, number: int, *, when: Any, times: int = 1, **options: Any) -> int:
+    """Run a try of ``operator`` in a forked process, as the supervisor does, and send it a signal.
+
+    :param number: the signal, sent as soon as ``when()`` is true; the child's world reaches this one through a pipe.
+    :param times: how often it is sent.
+    :returns: the process's exit status, as ``os.waitstatus_to_exitcode`` has it.
+    """
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    pid = os.fork()
+    if pid == 0:
+        receiver.close()
+        airflow.state_store = _Told(airflow.state_store, sender)
+        status = 70
+        try:
+            result = airflow.run(operator, max_tries=1, **options)
+            sender.send(("state", result.state))
+            status = 0
+        finally:
+            os._exit(status)
+    sender.close()
+    while True:
+        # Not every sign is a value of the state store: look now and then.
+        if receiver.poll(0.05):
+            try:
+                key, value = receiver.recv()
+            except EOFError:
+                break
+            airflow.states.append(value) if key == "state" else airflow.state_store.__setitem__(key, value)
+        if times and when():
+            os.kill(pid, number)
+            times -= 1
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+class _Told(dict[str, Any]):
+    """A state store in a child process that tells its parent of every value."""
+
+    def __init__(self, values: dict[str, Any], sender: Any) -> None:
+        super().__init__(values)
+        self._sender = sender
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self._sender.send((key, value))

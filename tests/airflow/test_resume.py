@@ -1,0 +1,325 @@
+"""What a retry does, through Airflow's real task runner: only what is missing, and never anything twice."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from airflow.sdk import Asset
+
+from burla_provider.operators.map import BurlaMapOperator
+from burla_provider.operators.postgres import BurlaPostgresOperator
+from tests.airflow.conftest import Orders
+from tests.support.task_runner import Airflow, TaskResult, run_and_kill
+
+
+class Marks:
+    """Counts in the database which range was worked how often: rows are written by the workers themselves."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self.connection = connection
+        self.conninfo = f"{connection.info.dsn} password={connection.info.password}"
+        connection.execute("CREATE TABLE marks (first_id bigint)")
+
+    def worked(self) -> dict[int, int]:
+        return dict(self.connection.execute("SELECT first_id, count(*) FROM marks GROUP BY 1").fetchall())
+
+
+@pytest.fixture
+def marks(orders: Orders) -> Marks:
+    return Marks(orders.connection)
+
+
+def reader(marks: Marks, stop_file: Path) -> Any:
+    """A function that leaves a mark for its range, and fails for late ids as long as the file is there."""
+    conninfo, path = marks.conninfo, str(stop_file)
+
+    def read(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
+        import os
+
+        import psycopg
+
+        taken = list(rows)
+        if taken[0][0] > 60_000 and os.path.exists(path):
+            raise RuntimeError("not yet")
+        with psycopg.connect(conninfo) as connection:
+            connection.execute("INSERT INTO marks VALUES (%s)", [taken[0][0]])
+        return {"total": sum(amount for _, amount in taken)}
+
+    return read
+
+
+def operator(function: Any, **options: Any) -> BurlaPostgresOperator:
+    defaults = {"task_id": "t", "table": "orders", "postgres_conn_id": "orders_db", "ranges": 8, "key": "id"}
+    return BurlaPostgresOperator(**{**defaults, "process_rows": function, "columns": ["id", "amount"], **options})
+
+
+def fail_then_retry(airflow: Airflow, marks: Marks, tmp_path: Path, **options: Any) -> TaskResult:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    function = reader(marks, stop_file)
+    first = airflow.run(operator(function, **options), max_tries=1)
+    assert first.state == "up_for_retry"
+    stop_file.unlink()
+    return airflow.run(operator(function, **options), try_number=2, max_tries=1)
+
+
+def test_a_retry_works_only_the_ranges_that_failed(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
+) -> None:
+    result = fail_then_retry(airflow, marks, tmp_path)
+    assert result.state == "success", result.log
+    assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
+    assert set(marks.worked().values()) == {1}
+    assert "An earlier try has done" in result.log
+
+
+def test_after_success_nothing_is_left_in_the_state_store(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
+) -> None:
+    fail_then_retry(airflow, marks, tmp_path)
+    assert airflow.state_store == {}
+
+
+def test_a_table_that_changed_is_read_afresh_at_one_moment(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
+) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    function = reader(marks, stop_file)
+    airflow.run(operator(function), max_tries=1)
+    stop_file.unlink()
+    with psycopg.connect(marks.conninfo) as other:  # its counts are reported when it ends
+        other.execute("INSERT INTO orders VALUES (1, 0.01)")
+    result = airflow.run(operator(function), try_number=2, max_tries=1)
+    assert result.value["row_count"] == 20001
+    assert "the table may have changed since" in result.log
+
+
+def test_resume_true_goes_on_at_a_second_moment_and_says_so(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
+) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    function = reader(marks, stop_file)
+    airflow.run(operator(function, resume=True), max_tries=1)
+    stop_file.unlink()
+    with psycopg.connect(marks.conninfo) as other:
+        other.execute("INSERT INTO orders VALUES (999999, 0.01)")
+    result = airflow.run(operator(function, resume=True), try_number=2, max_tries=1)
+    assert result.value["snapshots"] == 2
+    assert set(marks.worked().values()) == {1}
+
+
+def test_without_a_snapshot_a_retry_goes_on_whatever_changed(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
+) -> None:
+    result = fail_then_retry(airflow, marks, tmp_path, consistency="none")
+    assert result.state == "success"
+    assert set(marks.worked().values()) == {1}
+
+
+def test_resume_false_starts_afresh(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
+    result = fail_then_retry(airflow, marks, tmp_path, resume=False)
+    assert result.state == "success"
+    assert max(marks.worked().values()) == 2
+    assert "resume=False" in result.log
+
+
+def test_changed_code_starts_afresh_and_says_so(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    airflow.run(operator(reader(marks, stop_file)), max_tries=1)
+
+    def other(rows: Iterable[Any]) -> dict[str, Any]:
+        return {"others": sum(1 for _ in rows)}
+
+    result = airflow.run(operator(other), try_number=2, max_tries=1)
+    assert result.value == {"row_count": 20000, "others": 20000}
+    assert "what it is to do has changed since" in result.log
+
+
+def test_a_changed_condition_starts_afresh(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    function = reader(marks, stop_file)
+    airflow.run(operator(function), max_tries=1)
+    stop_file.unlink()
+    result = airflow.run(operator(function, where="status = 'paid'"), try_number=2, max_tries=1)
+    assert result.value["row_count"] == orders.ask("count(*)", "status = 'paid'")
+    assert "what it is to do has changed since" in result.log
+
+
+def test_a_cleared_task_starts_afresh(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    function = reader(marks, stop_file)
+    airflow.run(operator(function), max_tries=0)
+    stop_file.unlink()
+    # Clearing lets the task take more tries than it had.
+    result = airflow.run(operator(function), try_number=2, max_tries=1)
+    assert result.state == "success"
+    assert max(marks.worked().values()) == 2
+    assert "the task was cleared since" in result.log
+
+
+def test_a_task_killed_with_sigkill_is_resumed_by_its_retry(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
+) -> None:
+    conninfo = marks.conninfo
+
+    def slow(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
+        import time
+
+        import psycopg
+
+        taken = list(rows)
+        with psycopg.connect(conninfo) as connection:
+            connection.execute("INSERT INTO marks VALUES (%s)", [taken[0][0]])
+        time.sleep(0.4)
+        return {"total": sum(amount for _, amount in taken)}
+
+    task = operator(slow, ranges=30, max_parallelism=2)
+    run_and_kill(airflow, task, signal.SIGKILL, when=lambda: "burla_checkpoint_outcomes_00000" in airflow.state_store)
+    done_before = marks.worked()
+    assert 0 < len(done_before) < 20
+    result = airflow.run(operator(slow, ranges=30, max_parallelism=2), try_number=2, max_tries=1)
+    assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
+    worked = marks.worked()
+    assert len(worked) >= 30
+    # What was under way, or answered in the last seconds before the kill, is worked again; the rest is not.
+    again = [first for first, times in worked.items() if times > 1]
+    assert len(again) < len(done_before)
+
+
+def test_exactly_once_writes_survive_a_retry(airflow: Airflow, orders: Orders, tmp_path: Path) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    path = str(stop_file)
+
+    def raise_amounts(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+        import os
+
+        from psycopg import sql
+
+        query = sql.SQL("UPDATE orders SET amount = amount + 1 WHERE {}").format(key_range.where)
+        changed = connection.execute(query).rowcount
+        if key_range.index > 4 and os.path.exists(path):
+            raise RuntimeError("not yet")
+        return {"row_count": changed}
+
+    def write() -> BurlaPostgresOperator:
+        return BurlaPostgresOperator(
+            task_id="t",
+            table="orders",
+            postgres_conn_id="orders_db",
+            key="id",
+            ranges=8,
+            process_range=raise_amounts,
+            ledger="public.books",
+        )
+
+    before = orders.ask("sum(amount)")
+    assert airflow.run(write(), max_tries=1).state == "up_for_retry"
+    stop_file.unlink()
+    result = airflow.run(write(), try_number=2, max_tries=1)
+    assert result.state == "success", result.log
+    assert result.value == {"row_count": 20000}
+    assert orders.ask("sum(amount)") == before + 20000
+    assert "The ledger has" in result.log
+
+
+def test_a_map_resumes_its_missing_inputs(airflow: Airflow, tmp_path: Path) -> None:
+    folder = str(tmp_path)
+
+    def touch(number: int) -> int:
+        import os
+        import pathlib
+
+        if number % 2 and os.path.exists(f"{folder}/stop"):
+            raise RuntimeError("not yet")
+        path = pathlib.Path(folder, f"{number}")
+        assert not path.exists()
+        path.touch()
+        return number
+
+    (tmp_path / "stop").touch()
+    first = airflow.run(BurlaMapOperator(task_id="t", python_callable=touch, inputs=list(range(10))), max_tries=1)
+    assert first.state == "up_for_retry"
+    (tmp_path / "stop").unlink()
+    task = BurlaMapOperator(task_id="t", python_callable=touch, inputs=list(range(10)))
+    assert airflow.run(task, try_number=2, max_tries=1).value == list(range(10))
+
+
+def new_orders(orders: Orders, count: int) -> None:
+    orders.connection.execute(
+        "INSERT INTO orders SELECT (SELECT max(id) FROM orders) + n, 1 FROM generate_series(1, %s) AS n", [count]
+    )
+
+
+def increment(**options: Any) -> BurlaPostgresOperator:
+    return BurlaPostgresOperator(
+        **{
+            "task_id": "t",
+            "table": "orders",
+            "postgres_conn_id": "orders_db",
+            "key": "id",
+            "totals": {"total": "sum(amount)"},
+            "incremental": True,
+            "outlets": [Asset("order_totals")],
+            **options,
+        }
+    )
+
+
+def test_increments_count_every_row_once_over_many_runs(airflow: Airflow, orders: Orders) -> None:
+    counted = [airflow.run(increment(), run_id="r0").value["row_count"]]
+    for number, added in enumerate([5, 0, 300], start=1):
+        new_orders(orders, added)
+        counted.append(airflow.run(increment(), run_id=f"r{number}").value["row_count"])
+    assert counted == [20000, 5, 0, 300]
+
+
+def test_a_failed_run_does_not_move_the_mark(airflow: Airflow, orders: Orders) -> None:
+    airflow.run(increment(), run_id="r0")
+    new_orders(orders, 7)
+    failing = increment(totals={"total": "sum(1 / (id - id))"})
+    assert airflow.run(failing, run_id="r1").state == "failed"
+    assert airflow.run(increment(), run_id="r2").value["row_count"] == 7
+
+
+def test_a_run_with_a_window_of_its_own_does_not_move_the_mark(airflow: Airflow, orders: Orders) -> None:
+    airflow.run(increment(), run_id="r0")
+    assert airflow.run(increment(start_id=3, end_id=30), run_id="backfill").value["row_count"] == 10
+    new_orders(orders, 2)
+    assert airflow.run(increment(), run_id="r1").value["row_count"] == 2
+
+
+def test_a_lag_leaves_the_last_ids_to_the_next_run(airflow: Airflow, orders: Orders) -> None:
+    last = orders.ask("max(id)")
+    first = airflow.run(increment(lag=100), run_id="r0").value["row_count"]
+    assert first == orders.ask("count(*)", f"id <= {last - 100}")
+    # A transaction that took its id early commits late.
+    orders.connection.execute("INSERT INTO orders VALUES (%s, 1)", [last - 50])
+    second = airflow.run(increment(lag=0), run_id="r1").value["row_count"]
+    assert first + second == orders.ask("count(*)")
+
+
+def test_a_key_that_can_go_down_is_refused(airflow: Airflow, orders: Orders) -> None:
+    result = airflow.run(increment(key="status"))
+    assert "incremental" in str(result.error)
+
+
+def test_the_results_table_has_a_row_per_range_and_is_replaced(airflow: Airflow, orders: Orders) -> None:
+    task = {"incremental": False, "outlets": [], "results_table": "public.results", "ranges": 6}
+    for _ in range(2):
+        assert airflow.run(increment(**task)).state == "success"
+    rows = orders.connection.execute(
+        "SELECT count(*), sum(row_count), sum((result->>'total')::numeric) FROM results"
+    ).fetchone()
+    assert rows == (6, 20000, orders.ask("sum(amount)"))
