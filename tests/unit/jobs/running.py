@@ -23,9 +23,7 @@ def make_job(work: Work, items: Iterable[Any], **options: Any) -> Job:
     return Job("a-test", pack_work(work), dict(enumerate(items)), **options)
 
 
-def run(
-    work: Callable[[int, Any], bytes], items: Iterable[Any], engine: Engine = LOCAL, **options: Any
-) -> list[JobEvent]:
+def run(work: Work, items: Iterable[Any], engine: Engine = LOCAL, **options: Any) -> list[JobEvent]:
     return list(run_job(make_job(work, items), engine, **options))
 
 

@@ -1,0 +1,84 @@
+"""A real Burla cluster, the one that `make cluster` boots."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from burla_provider.exceptions import ClusterUnreachable
+from burla_provider.jobs.api import ask
+from burla_provider.jobs.head import check_head
+from burla_provider.jobs.job import Engine
+
+URL = os.environ.get("BURLA_CLUSTER_DASHBOARD_URL", "http://localhost:5001")
+TOKEN = os.environ.get("BURLA_KIT_TOKEN", "local-dev-token")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+class Cluster:
+    """What tests ask of the cluster, past the provider."""
+
+    engine = Engine(url=URL, email="kit@example.com", token=TOKEN)
+
+    def get(self, path: str) -> Any:
+        status, answer = ask("GET", f"{URL}{path}", {"Authorization": f"Bearer {TOKEN}"}, 10)
+        assert status == 200, (path, status, answer)
+        return answer
+
+    def job(self, job_id: str) -> Any:
+        return self.get(f"/v1/management/jobs/{quote(job_id)}")
+
+    def is_free(self) -> bool:
+        return bool(self.get("/v1/cluster/state")["ready_nodes"])
+
+    def wait_until_free(self, seconds: float = 120) -> None:
+        wait_for(self.is_free, seconds)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="session")
+def running_cluster() -> Cluster:
+    try:
+        check_head(Cluster.engine)
+    except ClusterUnreachable as error:
+        if os.environ.get("BURLA_REQUIRE_CLUSTER") == "1":
+            raise
+        pytest.skip(f"No Burla cluster runs here: {error} Start one with `make cluster`.")
+    return Cluster()
+
+
+@pytest.fixture
+def cluster(running_cluster: Cluster) -> Cluster:
+    """The cluster, with a node free: it does one job at a time."""
+    running_cluster.wait_until_free()
+    return running_cluster
+
+
+@pytest.fixture(scope="session")
+def other_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An interpreter with burla and without Airflow, as ``setup_client`` makes it."""
+    path = tmp_path_factory.mktemp("client") / "env"
+    command = [sys.executable, "-m", "burla_provider.jobs.setup_client", str(path)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert f'{{"python": "{path}/bin/python"}}' in result.stdout
+    return str(path / "bin" / "python")
