@@ -1,0 +1,90 @@
+"""BurlaHook: from an Airflow connection to an engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk import Connection
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.hooks.burla import BurlaHook, read_engine
+
+
+def connection(**fields: Any) -> Connection:
+    return Connection(conn_id="c", conn_type="burla", **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "url"),
+    [
+        ({"host": "https://burla.example.com"}, "https://burla.example.com"),
+        ({"host": "https://burla.example.com/"}, "https://burla.example.com"),
+        ({"host": "burla.example.com"}, "https://burla.example.com"),
+        ({"host": "http://localhost:5001"}, "http://localhost:5001"),
+        ({"host": "http://localhost", "port": 5001}, "http://localhost:5001"),
+        ({"host": "localhost", "schema": "http", "port": 5001}, "http://localhost:5001"),
+        ({"host": "http://localhost:5001", "port": 80}, "http://localhost:5001"),
+        ({"host": "http://localhost:5001", "port": 0}, "http://localhost:5001"),
+        ({}, None),
+    ],
+)
+def test_the_head_is_found_however_the_connection_spells_it(fields: dict[str, Any], url: str | None) -> None:
+    assert read_engine(connection(**fields)).url == url
+
+
+def test_the_extra_says_engine_project_interpreter_and_telemetry() -> None:
+    extra = '{"engine": "local", "project_id": "p", "python": "/opt/burla/bin/python", "telemetry": true}'
+    engine = read_engine(connection(extra=extra))
+    assert (engine.name, engine.project_id, engine.python, engine.telemetry) == (
+        "local",
+        "p",
+        "/opt/burla/bin/python",
+        True,
+    )
+
+
+def test_the_defaults_are_the_cluster_and_no_telemetry() -> None:
+    engine = read_engine(connection())
+    assert (engine.name, engine.telemetry) == ("burla", False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"extra": '{"engine": "spark"}'}, "'spark' is no engine"),
+        ({"extra": '{"enigne": "local"}'}, "unknown field 'enigne'"),
+        ({"login": "me@example.com"}, "there is a login but no password"),
+        ({"password": "t0ken"}, "there is a password but no login"),
+    ],
+)
+def test_what_the_connection_cannot_mean_is_refused_by_its_field(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidParameter, match=message):
+        read_engine(connection(**fields))
+
+
+def test_the_token_is_not_in_the_engines_repr() -> None:
+    engine = read_engine(connection(login="me@example.com", password="t0ken-of-mine"))
+    assert "t0ken-of-mine" not in repr(engine)
+
+
+def test_the_operators_interpreter_takes_the_place_of_the_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BurlaHook, "get_connection", classmethod(lambda cls, conn_id: connection()))
+    assert BurlaHook("c", python="/opt/python").engine.python == "/opt/python"
+
+
+@pytest.mark.parametrize(
+    ("fields", "good", "words"),
+    [
+        ({"extra": '{"engine": "local"}'}, True, "local"),
+        ({"host": "http://127.0.0.1:9"}, False, "127.0.0.1:9"),
+        ({"host": "http://burla.example.com"}, False, "https"),
+    ],
+)
+def test_testing_the_connection_answers_in_words(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], good: bool, words: str
+) -> None:
+    monkeypatch.setattr(BurlaHook, "get_connection", classmethod(lambda cls, conn_id: connection(**fields)))
+    answer, message = BurlaHook("c").test_connection()
+    assert answer is good
+    assert words in message

@@ -1,0 +1,69 @@
+"""What Airflow itself makes of the package: discovery, the connection type, the example DAGs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+
+from burla_provider import __version__
+from burla_provider.get_provider_info import get_provider_info
+
+DAGS = Path(__file__).parents[2] / "dags"
+
+
+def test_the_provider_info_fits_airflows_own_schema() -> None:
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_airflow_discovers_the_provider() -> None:
+    command = [sys.executable, "-m", "airflow", "providers", "get", "airflow-provider-burla", "--output", "json"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    found = json.loads(answer.stdout[answer.stdout.index("[") :])[0]
+    assert found["Provider"] == "airflow-provider-burla"
+    assert found["Version"] == __version__
+
+
+def test_the_connection_type_and_the_decorator_are_registered() -> None:
+    from airflow.providers_manager import ProvidersManager
+
+    manager = ProvidersManager()
+    assert manager.hooks["burla"] is not None
+    assert "burla" in dict(manager.taskflow_decorators)
+
+
+@pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_dag_imports_without_errors(path: Path) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(path))
+    assert bag.import_errors == {}
+    [dag] = bag.dags.values()
+    assert dag.doc_md
+    assert dag.tags
+
+
+@pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_dag_survives_serialization(path: Path) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    [dag] = DagBag(dag_folder=str(path)).dags.values()
+    again = DagSerialization.from_dict(json.loads(json.dumps(DagSerialization.to_dict(dag))))
+    assert again.task_ids == dag.task_ids
+
+
+def test_parsing_an_operator_imports_neither_burla_nor_a_driver() -> None:
+    heavy = ["burla", "psycopg", "loky", "pandas", "airflow.providers.postgres.hooks.postgres"]
+    code = (
+        "import sys, burla_provider.operators.postgres, burla_provider.operators.map, burla_provider.decorators.burla\n"
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip().splitlines()[-1] == "[]"

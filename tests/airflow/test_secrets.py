@@ -1,0 +1,142 @@
+"""No password and no token anywhere that somebody may look: a running task is searched, process by process."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from psycopg import sql
+
+from burla_provider.operators.postgres import BurlaPostgresOperator
+from tests.airflow.conftest import Orders
+from tests.support.task_runner import Airflow, TaskResult
+
+PASSWORD = "s3cret'pass%word&with+signs"
+TOKEN = "t0ken-that-nobody-may-see"
+
+
+class Search(threading.Thread):
+    """Reads command line and environment of every process below this one, again and again."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.found: list[str] = []
+        self.seen: set[int] = set()
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        while not self.done.wait(0.02):
+            for process in psutil.Process().children(recursive=True):
+                self.look(process.pid)
+
+    def look(self, pid: int) -> None:
+        for name in ("cmdline", "environ"):
+            try:
+                content = Path(f"/proc/{pid}/{name}").read_bytes()
+            except OSError:
+                continue
+            self.seen.add(pid)
+            self.found += [f"{name} of {pid}" for secret in (PASSWORD, TOKEN) if secret.encode() in content]
+
+
+@pytest.fixture
+def secret_connections(airflow: Airflow, orders: Orders) -> Airflow:
+    connection = orders.connection
+    name = f"reader_{os.getpid()}"
+    connection.execute(
+        sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}; GRANT SELECT ON orders TO {}").format(
+            sql.Identifier(name), sql.Literal(PASSWORD), sql.Identifier(name)
+        )
+    )
+    known = airflow.connections["orders_db"]
+    airflow.add_connection(
+        "orders_db",
+        "postgres",
+        host=known.host,
+        port=known.port,
+        login=name,
+        password=PASSWORD,
+        schema=known.schema,
+    )
+    airflow.add_connection("burla_default", "burla", login="me@example.com", password=TOKEN, extra={"engine": "local"})
+    yield airflow
+    connection.execute(
+        sql.SQL("REVOKE ALL ON orders FROM {}; DROP ROLE {}").format(sql.Identifier(name), sql.Identifier(name))
+    )
+
+
+def run(airflow: Airflow, function: Any) -> TaskResult:
+    task = BurlaPostgresOperator(
+        task_id="t",
+        table="orders",
+        postgres_conn_id="orders_db",
+        ranges=6,
+        process_rows=function,
+        where="status = %(status)s",
+        parameters={"status": "paid"},
+    )
+    return airflow.run(task, max_tries=1)
+
+
+def everything(airflow: Airflow, result: TaskResult) -> str:
+    """All that Airflow would store or show."""
+    # MaskSecret is how Airflow learns what to hide; it is neither stored nor shown.
+    shown = [message for message in airflow.messages if type(message).__name__ != "MaskSecret"]
+    messages = "\n".join(repr(message) for message in shown)
+    return "\n".join([result.log, json.dumps(result.xcoms), json.dumps(result.rendered), messages, repr(result.error)])
+
+
+def test_a_good_run_shows_no_secret(secret_connections: Airflow, capfd: pytest.CaptureFixture[str]) -> None:
+    search = Search()
+    search.start()
+    result = run(secret_connections, lambda rows: {"n": sum(1 for _ in rows)})
+    search.done.set()
+    search.join()
+    assert result.state == "success", result.log
+    assert len(search.seen) >= 2, "the client and its workers were not found"
+    assert search.found == []
+    output = "".join(capfd.readouterr())
+    assert PASSWORD not in everything(secret_connections, result) + output
+    assert TOKEN not in everything(secret_connections, result) + output
+
+
+def test_an_error_that_quotes_the_password_is_shown_without_it(
+    secret_connections: Airflow, capfd: pytest.CaptureFixture[str]
+) -> None:
+    password = PASSWORD
+
+    def leak(rows: Iterable[Any]) -> dict[str, Any]:
+        raise RuntimeError(f"cannot connect with password={password}")
+
+    result = run(secret_connections, leak)
+    assert result.state == "up_for_retry"
+    assert "cannot connect with password=***" in str(result.error)
+    assert PASSWORD not in everything(secret_connections, result) + "".join(capfd.readouterr())
+
+
+def test_a_wrong_password_is_not_shown_either(secret_connections: Airflow) -> None:
+    known = secret_connections.connections["orders_db"]
+    wrong = "wr0ng-but-still-secret"
+    secret_connections.add_connection(
+        "orders_db", "postgres", host=known.host, port=known.port, login=known.login, password=wrong, schema="postgres"
+    )
+    result = run(secret_connections, lambda rows: {})
+    assert isinstance(result.error, psycopg.OperationalError)
+    assert wrong not in everything(secret_connections, result)
+
+
+def test_the_shipped_work_prints_without_its_password(orders: Orders) -> None:
+    from burla_provider.ranges import Key
+    from burla_provider.work.kinds import ProcessRows
+    from burla_provider.work.range_work import RangeWork
+    from burla_provider.work.source import Source
+
+    work = RangeWork({"password": PASSWORD}, Source("public", "orders"), Key(), ProcessRows(len))  # type: ignore[arg-type]
+    assert PASSWORD not in repr(work)
