@@ -22,6 +22,7 @@ REFUSALS = (
 )
 """55000, 22023 and 0A000: how servers that cannot do it say so."""
 
+BEGIN = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 SETTINGS = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "60s"}
 """Of the holder: it is idle for as long as the job takes, and waits for a lock no longer than a person would."""
 
@@ -72,8 +73,8 @@ def held_snapshot(
     holder = open_connection(parameters, application_name=application_name(name, " snapshot"), autocommit=True)
     try:
         lockable = _is_lockable(holder, schema, table)
-        holder.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        holder.execute(local_settings(_settings(holder)))
+        # At once, so that no limit of the role strikes in between.
+        holder.execute(sql.SQL("{}; {}").format(BEGIN, local_settings(_settings(holder))))
         # Before the first query: the snapshot must not be older than the lock, or it could see an emptied table.
         _wait_for_guard(holder, relation, lockable)
         snapshot = Snapshot(_export(holder), lockable)
@@ -91,7 +92,7 @@ def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relat
         that somebody waits for the snapshot's holder, who waits for us.
     """
     try:
-        connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot.id)))
+        connection.execute(_join(snapshot))
     except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
         raise SnapshotLost(
             f"The snapshot that all ranges share is gone ({_first_line(error)}): the session that held it ended."
@@ -122,6 +123,10 @@ def _wait_for_guard(holder: psycopg.Connection[Any], relation: sql.Identifier, l
         ) from error
 
 
+def _join(snapshot: Snapshot) -> sql.Composed:
+    return sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot.id))
+
+
 def _guard(relation: sql.Identifier, lockable: bool, *, nowait: bool) -> sql.Composed:
     if not lockable:
         # Reading takes the same lock, held until the transaction ends.
@@ -142,8 +147,7 @@ def _check_joinable(parameters: Mapping[str, str], snapshot: Snapshot, name: str
     probe_name = application_name(name, " snapshot probe")
     with open_connection(parameters, application_name=probe_name, autocommit=True) as probe:
         try:
-            probe.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            probe.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot.id)))
+            probe.execute(sql.SQL("{}; {}; ROLLBACK").format(BEGIN, _join(snapshot)))
         except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
             raise _refused(error) from None
 

@@ -1,0 +1,122 @@
+import os
+import shutil
+import subprocess
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from burla_provider.database.connect import connection_parameters, is_pooled, open_connection
+from burla_provider.demo.binaries import PostgresFailed, find_binaries
+from tests.support.postgres import running_server
+
+PASSWORD = "s3cret 'with\\ all/kinds@of:characters é"
+
+
+def test_the_same_server_user_and_database_are_reached_again(connection):
+    with open_connection(connection_parameters(connection), application_name="again") as again:
+        row = again.execute("SELECT current_user, current_database(), inet_server_port()").fetchone()
+    assert row == connection.execute("SELECT current_user, current_database(), inet_server_port()").fetchone()
+
+
+def test_a_password_of_any_characters_arrives(connection, database):
+    connection.execute("DROP ROLE IF EXISTS guest")
+    connection.execute(sql.SQL("CREATE ROLE guest LOGIN PASSWORD {}").format(sql.Literal(PASSWORD)))
+    try:
+        with psycopg.connect(database, user="guest", password=PASSWORD) as guest:
+            parameters = connection_parameters(guest)
+        with open_connection(parameters, application_name="again") as again:
+            assert again.execute("SELECT current_user").fetchone() == ("guest",)
+    finally:
+        connection.execute("DROP ROLE guest")
+
+
+def test_options_and_timeouts_of_the_connection_are_kept(database):
+    given = make_conninfo(database, options="-c search_path=elsewhere", connect_timeout=7, keepalives_idle=99)
+    with psycopg.connect(given) as connection:
+        parameters = connection_parameters(connection)
+    assert (parameters["connect_timeout"], parameters["keepalives_idle"]) == ("7", "99")
+    with open_connection(parameters, application_name="again") as again:
+        assert again.execute("SHOW search_path").fetchone() == ("elsewhere",)
+
+
+def test_the_address_as_this_machine_resolved_it_stays_here(database):
+    with psycopg.connect(database, host="localhost", hostaddr="127.0.0.1") as connection:
+        parameters = connection_parameters(connection)
+    assert parameters["host"] == "localhost"
+    assert "hostaddr" not in parameters
+
+
+def test_of_several_hosts_the_one_that_answered_is_named(database, postgres_server):
+    hosts = {"host": "127.0.0.1,127.0.0.1", "port": f"1,{postgres_server.port}"}
+    with psycopg.connect(database, **hosts) as connection:
+        parameters = connection_parameters(connection)
+    assert (parameters["host"], parameters["port"]) == ("127.0.0.1", str(postgres_server.port))
+
+
+def test_a_direct_connection_is_not_pooled(connection):
+    assert not is_pooled(connection)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """A certificate authority, and server.crt, server.key, client.crt and client.key that it signed."""
+    home = tmp_path_factory.mktemp("certificates")
+    make = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+
+    def run(*command):
+        subprocess.run(command, cwd=home, check=True, capture_output=True)
+
+    run(*make, "-x509", "-subj", "/CN=root", "-keyout", "root.key", "-out", "root.crt")
+    for name, subject in (("server", "/CN=localhost"), ("client", "/CN=postgres")):
+        run(*make, "-subj", subject, "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        sign = ["openssl", "x509", "-req", "-CA", "root.crt", "-CAkey", "root.key", "-CAcreateserial"]
+        run(*sign, "-in", f"{name}.csr", "-out", f"{name}.crt")
+    return home
+
+
+@pytest.fixture
+def tls_server(certificates):
+    """Debian's PostgreSQL, because the embedded one is built without TLS."""
+    if not shutil.which("openssl"):
+        pytest.skip("there is no openssl to make certificates with")
+    try:
+        find_binaries(15)
+    except PostgresFailed as error:
+        pytest.skip(str(error))
+    with running_server(version=15) as server:
+        turn_tls_on(server, certificates)
+        yield server
+
+
+def test_certificates_reach_a_worker_that_has_none_of_the_files(tls_server, certificates, tmp_path):
+    given = make_conninfo(
+        tls_server.dsn,
+        host="localhost",
+        sslmode="verify-full",
+        sslrootcert=certificates / "root.crt",
+        sslcert=certificates / "client.crt",
+        sslkey=certificates / "client.key",
+    )
+    with psycopg.connect(given) as connection:
+        parameters = connection_parameters(connection)
+    for name in ("root.crt", "client.crt", "client.key"):
+        (certificates / name).rename(tmp_path / name)
+    with open_connection(parameters, application_name="again") as again:
+        query = "SELECT ssl, client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        assert again.execute(query).fetchone() == (True, "/CN=postgres")
+    assert str(certificates) not in str(parameters)
+
+
+def turn_tls_on(server, certificates):
+    owner = server.data.stat()
+    for name in ("server.crt", "server.key", "root.crt"):
+        target = server.data / name
+        shutil.copy(certificates / name, target)
+        os.chown(target, owner.st_uid, owner.st_gid)
+        target.chmod(0o600)
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET ssl_ca_file = 'root.crt'")
+        connection.execute("ALTER SYSTEM SET ssl = on")
+    server.restart()

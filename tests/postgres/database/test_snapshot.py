@@ -1,0 +1,103 @@
+import psycopg
+import pytest
+
+from burla_provider.database import snapshot
+from burla_provider.database.connect import connection_parameters
+from burla_provider.database.faults import SnapshotLost
+from burla_provider.database.snapshot import Snapshot, held_snapshot, join_snapshot
+from burla_provider.exceptions import BurlaProviderError, InvalidParameter
+
+
+@pytest.fixture
+def table(connection):
+    connection.execute("CREATE TABLE t AS SELECT g AS id FROM generate_series(1, 10) AS g")
+    return psycopg.sql.Identifier("public", "t")
+
+
+@pytest.fixture
+def parameters(connection, table):
+    return connection_parameters(connection)
+
+
+@pytest.fixture
+def joiner(database):
+    with psycopg.connect(database, autocommit=True) as joiner:
+        joiner.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield joiner
+
+
+def count(connection):
+    return connection.execute("SELECT count(*) FROM t").fetchone()[0]
+
+
+def test_whoever_joins_sees_the_moment_of_the_holder(parameters, connection, table, joiner):
+    with held_snapshot(parameters, "public", "t") as held:
+        connection.execute("DELETE FROM t WHERE id > 5")
+        join_snapshot(joiner, held.snapshot, table)
+        assert (count(held.connection), count(joiner), count(connection)) == (10, 10, 5)
+
+
+def test_a_snapshot_whose_holder_is_gone_is_lost(parameters, table, joiner):
+    with held_snapshot(parameters, "public", "t") as held:
+        pass
+    with pytest.raises(SnapshotLost, match="is gone"):
+        join_snapshot(joiner, held.snapshot, table)
+
+
+def test_the_holder_knows_when_its_session_was_ended(parameters, connection):
+    with held_snapshot(parameters, "public", "t") as held:
+        assert held.is_alive()
+        connection.execute("SELECT pg_terminate_backend(%s, 10000)", [held.connection.info.backend_pid])
+        assert not held.is_alive()
+
+
+def test_nothing_is_held_afterwards_whatever_happened(parameters, connection):
+    with pytest.raises(ZeroDivisionError), held_snapshot(parameters, "public", "t") as held:
+        raise ZeroDivisionError
+    assert held.connection.closed
+
+
+def test_no_limit_of_the_role_ends_the_holder(parameters, connection):
+    role_limits = "SET idle_in_transaction_session_timeout = '50ms'"
+    connection.execute(f"ALTER DATABASE {connection.info.dbname} {role_limits}")
+    with held_snapshot(parameters, "public", "t") as held:
+        connection.execute("SELECT pg_sleep(0.1)")
+        assert held.is_alive()
+
+
+def test_the_session_says_what_it_is_for(parameters, connection):
+    with held_snapshot(parameters, "public", "t", name="dag.task.run"):
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dag.task.run snapshot'"
+        assert connection.execute(query).fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    "definition",
+    ["CREATE VIEW v AS SELECT * FROM t", "CREATE MATERIALIZED VIEW v AS SELECT * FROM t"],
+    ids=["view", "materialized view"],
+)
+def test_views_have_a_moment_too(parameters, connection, joiner, definition):
+    connection.execute(definition)
+    with held_snapshot(parameters, "public", "v") as held:
+        join_snapshot(joiner, held.snapshot, psycopg.sql.Identifier("public", "v"))
+        assert joiner.execute("SELECT count(*) FROM v").fetchone() == (10,)
+
+
+def test_a_table_that_is_not_there_is_the_server_s_own_error(parameters):
+    with pytest.raises(psycopg.errors.UndefinedTable), held_snapshot(parameters, "public", "nothing"):
+        pass
+
+
+def test_a_table_that_somebody_keeps_locked_is_named(parameters, connection, database, monkeypatch):
+    monkeypatch.setitem(snapshot.SETTINGS, "lock_timeout", "50ms")
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(BurlaProviderError, match=r'held "public"\."t" exclusively'):
+            held_snapshot(parameters, "public", "t").__enter__()
+
+
+def test_a_server_that_refuses_is_told_apart_and_the_way_out_is_named(parameters):
+    # What a pooler that spreads sessions over two servers answers: this one does not know the snapshot.
+    with pytest.raises(InvalidParameter, match='consistency="none"') as error:
+        snapshot._check_joinable(parameters, Snapshot("0000FFFF-0000FFFF-1"), "x")
+    assert error.value.parameter == "consistency"
