@@ -1,0 +1,32 @@
+"""Whether the rows that were worked are as many as there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from burla_provider.exceptions import PermanentError
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.work.source import Source
+
+
+class RowsDiffer(PermanentError):
+    """The ranges together worked more or fewer rows than the table has."""
+
+
+def check_count(connection: psycopg.Connection[Any], source: Source, whole: KeyRange, worked: int) -> None:
+    """Counts the job's rows with one plain query, and compares.
+
+    :param connection: in the snapshot that the ranges were read in; in another one, rows may have come or gone.
+    :param whole: the window of the plan, as one range.
+    :param worked: rows that the ranges worked.
+    :raises RowsDiffer: the numbers are not the same.
+    """
+    (rows,) = next(connection.execute(source.select(sql.SQL("count(*)"), whole)))
+    if rows != worked:
+        raise RowsDiffer(
+            f"The ranges worked {worked:,} rows, and {source} has {rows:,}. Either the function does not take all of its"
+            ' rows, or (with consistency="none") rows came and went meanwhile. If neither is so, please report it.'
+        )
