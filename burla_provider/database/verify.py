@@ -27,6 +27,6 @@ def check_count(connection: psycopg.Connection[Any], source: Source, whole: KeyR
     (rows,) = next(connection.execute(source.select(sql.SQL("count(*)"), whole)))
     if rows != worked:
         raise RowsDiffer(
-            f"The ranges worked {worked:,} rows, and {source} has {rows:,}. Either the function does not take all of its"
-            ' rows, or (with consistency="none") rows came and went meanwhile. If neither is so, please report it.'
+            f"The ranges worked {worked:,} rows, and {source} has {rows:,}. Either the function does not take all of"
+            ' its rows, or (with consistency="none") rows came and went meanwhile. If neither is so, please report it.'
         )

@@ -59,8 +59,8 @@ def worker(orders: psycopg.Connection):
     opened = []
 
     def make(kind, **fields) -> Worker:
-        fields = {"source": ORDERS, "key": KEY, "range_retries": 2} | fields
-        opened.append(Worker(RangeWork(parameters=connection_parameters(orders), kind=kind, **fields)))
+        usual = {"parameters": connection_parameters(orders), "source": ORDERS, "key": KEY, "range_retries": 2}
+        opened.append(Worker(RangeWork(kind=kind, **usual | fields)))
         return opened[-1]
 
     yield make
