@@ -56,15 +56,18 @@ def is_canceled(error: BaseException) -> bool:
     return isinstance(error, psycopg.Error) and error.sqlstate == CANCELED
 
 
+ON_STANDBY = (
+    "The server is a hot standby whose replay needs what this job still reads: use smaller ranges, raise"
+    " max_standby_streaming_delay or set hot_standby_feedback there, or read from the primary."
+)
+
+
 def advice(error: BaseException) -> str:
     """A sentence on what to do about an error that stayed, or ""."""
     if not isinstance(error, psycopg.Error):
         return ""
     if error.sqlstate == "40001" and "recovery" in str(error):
-        return (
-            "The server is a hot standby whose replay needs what this job still reads: use smaller ranges, raise"
-            " max_standby_streaming_delay or set hot_standby_feedback there, or read from the primary."
-        )
+        return ON_STANDBY
     return _ADVICE.get(error.sqlstate or "", "")
 
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.connect import open_connection
-from burla_provider.database.faults import SnapshotLost
+from burla_provider.database.faults import ON_STANDBY, SnapshotLost
 from burla_provider.database.session import application_name, local_settings
 from burla_provider.exceptions import BurlaProviderError, InvalidParameter
 
@@ -94,9 +94,10 @@ def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relat
     try:
         connection.execute(_join(snapshot))
     except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
+        why = ON_STANDBY if connection.info.parameter_status("in_hot_standby") == "on" else ""
         raise SnapshotLost(
             f"The snapshot that all ranges share is gone ({_first_line(error)}): the session that held it ended."
-            " A retry of the task starts the job afresh, at a new moment."
+            f" A retry of the task starts the job afresh, at a new moment. {why}"
         ) from error
     connection.execute(_guard(relation, snapshot.lockable, nowait=True))
 
