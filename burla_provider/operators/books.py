@@ -67,11 +67,12 @@ class StateStoreBooks:
         saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._moment.state_now)
         if saved is None:
             plan = make_plan()
-            self._checkpoint.begin(self._facts.as_dict(moments=1), json.dumps(to_record(plan)).encode())
+            facts = self._facts.as_dict(pages=plan.needs_snapshot)
+            self._checkpoint.begin(facts, json.dumps(to_record(plan)).encode())
             return Opened(plan, [], 1, note)
         is_another = self._facts.reads_one_moment and saved.facts["state"] != self._moment.state_now
         moments = saved.facts["moments"] + is_another
-        self._checkpoint.update(self._facts.as_dict(moments))
+        self._checkpoint.update(self._facts.as_dict(moments, pages=saved.facts["pages"]))
         return Opened(from_record(json.loads(saved.plan)), saved.outcomes, moments, note)
 
 

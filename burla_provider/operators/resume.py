@@ -27,12 +27,14 @@ class JobFacts:
     reads_one_moment: bool = False
     state: dict[str, str] | None = None
 
-    def as_dict(self, moments: int = 1) -> dict[str, Any]:
+    def as_dict(self, moments: int = 1, *, pages: bool = False) -> dict[str, Any]:
         """For the checkpoint.
 
         :param moments: at how many moments the table has been read.
+        :param pages: the ranges are of physical pages.
         """
-        return {"run": self.run, "fingerprint": self.fingerprint, "state": self.state, "moments": moments}
+        facts = {"run": self.run, "fingerprint": self.fingerprint, "state": self.state}
+        return facts | {"moments": moments, "pages": pages}
 
 
 def find_earlier(
@@ -59,9 +61,12 @@ def _objection(saved: Saved, resume: Resume, facts: JobFacts, state_now: dict[st
         return "the task was cleared since."
     if saved.facts.get("fingerprint") != facts.fingerprint:
         return "what it is to do has changed since (the table, the window, the condition, the function or a parameter)."
-    if resume is True or not facts.reads_one_moment:
+    if not facts.reads_one_moment:
         return ""
-    if state_now is None or saved.facts.get("state") != state_now:
+    is_unchanged = state_now is not None and saved.facts.get("state") == state_now
+    if not is_unchanged and saved.facts.get("pages"):
+        return "its ranges are of physical pages, which hold other rows when the table has changed."
+    if not is_unchanged and resume is not True:
         return (
             "the table may have changed since, and all ranges are to be read at one moment."
             " With resume=True it would go on at a second moment, and say so in the result."

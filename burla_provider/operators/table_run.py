@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from burla_provider.exceptions import BurlaProviderError
+from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import Failures
 from burla_provider.fingerprint import fingerprint
 from burla_provider.operators.base import run_key
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from burla_provider.database.results import Results
     from burla_provider.jobs.job import Job
     from burla_provider.operators.postgres import BurlaPostgresOperator
+    from burla_provider.ranges.key_range import KeyRange
     from burla_provider.ranges.plan import RangePlan
     from burla_provider.ranges.stored import Plan
     from burla_provider.totals import Combination, Totals
@@ -73,11 +73,14 @@ class TableRun:
         return self._result(totals, opened.moments)
 
     def plan(self) -> RangePlan:
-        """A new plan, of the table as it is at this moment."""
+        """A new plan, of the table as it is at this moment.
+
+        :raises InvalidParameter: the table cannot be split as it is asked for.
+        """
         from burla_provider.ranges import plan_ranges
 
         asked = self.asked
-        return plan_ranges(
+        plan = plan_ranges(
             self.moment.connection,
             table=self.source.relation.as_string(self.moment.connection),
             key=asked.key or None,
@@ -94,6 +97,13 @@ class TableRun:
             # A table that grows while it is written would never end.
             freeze_upper=asked.ledger is not None,
         )
+        if plan.needs_snapshot and self.moment.snapshot is None:
+            raise InvalidParameter(
+                "key",
+                f"{plan.schema}.{plan.table} has none that the provider could choose, and pages need a snapshot.",
+                'Name a column to split by, or read with consistency="snapshot".',
+            )
+        return plan
 
     @cached_property
     def source(self) -> Source:
@@ -218,16 +228,12 @@ class TableRun:
         return asked._make_job(self.context, work, items, budget.limit)
 
     def _verify(self, plan: Plan, totals: Totals) -> None:
-        """:raises BurlaProviderError: rows worked and rows there differ, at one and the same moment."""
+        from burla_provider.database.verify import check_count
+
         if self.asked.verify is None or not totals.complete:
             return
-        there = count_rows(self.moment.connection, self.source, plan)
-        if there != totals.row_count:
-            raise BurlaProviderError(
-                f"verify: {totals.row_count:,} rows were worked, and {there:,} are there. Does the function take all of"
-                " its rows? If it does, please report this with the plan in the log."
-            )
-        self.log.info("Verified: count(*) is %d too, at the same moment.", there)
+        check_count(self.moment.connection, self.source, whole(plan), totals.row_count)
+        self.log.info("Verified: count(*) gives %s rows too, at the same moment.", f"{totals.row_count:,}")
 
     def _result(self, totals: Totals, moments: int) -> dict[str, Any]:
         from burla_provider.work.plain_json import to_json
@@ -245,16 +251,10 @@ def upper_end(plan: Plan) -> str | None:
     return upper[0] if upper else None
 
 
-def count_rows(connection: Any, source: Source, plan: Plan) -> int:
-    """Counts the rows of the plan's window in one query, without its ranges."""
-    from psycopg import sql
+def whole(plan: Plan) -> KeyRange:
+    """The plan's window as one range. Open at both ends it has the NULL keys too, as the plan does."""
+    from burla_provider.ranges.key_range import KeyRange
 
-    if not plan.ranges:
-        return 0
     stretches = [one for one in plan.ranges if not one.nulls]
-    whole = [replace(one, upper=stretches[-1].upper) for one in stretches[:1]]
-    nulls = [one for one in plan.ranges if one.nulls][:1]
-    where = sql.SQL(" OR ").join(sql.SQL("({})").format(one.where) for one in [*whole, *nulls])
-    query = sql.SQL("SELECT count(*) FROM {} WHERE ({}) AND {}").format(source.relation, where, source.condition)
-    row = connection.execute(query).fetchone()
-    return int(row[0])
+    lower, upper = (stretches[0].lower, stretches[-1].upper) if stretches else (None, None)
+    return KeyRange(plan.key, 0, lower, upper)

@@ -229,3 +229,37 @@ def test_a_total_beyond_what_json_numbers_hold_stays_exact(airflow: Airflow, ord
     result = airflow.run(operator(totals={"total": "sum(amount)", "last": "max(id)"}))
     assert result.value["total"] == str(orders.ask("sum(amount)"))
     assert result.value["last"] == 9007199254740996
+
+
+def test_verify_compares_with_a_count_of_the_same_moment(airflow: Airflow, orders: Orders) -> None:
+    assert "count(*) gives 20,000 rows too" in airflow.run(operator(verify="count")).log
+
+
+def test_verify_fails_a_function_that_does_not_take_all_of_its_rows(airflow: Airflow, orders: Orders) -> None:
+    def first_only(rows: Iterable[Any]) -> dict[str, Any]:
+        next(iter(rows))
+        return {}
+
+    result = airflow.run(operator(process_rows=first_only, verify="count"))
+    assert result.state == "failed"
+    assert "Either the function does not take all of its rows" in str(result.error)
+
+
+def test_rows_with_a_null_key_are_worked_and_verified(airflow: Airflow, orders: Orders) -> None:
+    orders.connection.execute("ALTER TABLE orders ADD place integer; UPDATE orders SET place = id / 7 WHERE id % 4 > 0")
+    result = airflow.run(operator(key="place", verify="count"))
+    assert result.value["row_count"] == 20000, result.log
+
+
+def test_a_table_without_any_key_is_split_by_its_pages(airflow: Airflow, orders: Orders) -> None:
+    orders.connection.execute("CREATE TABLE loose AS SELECT * FROM orders; ANALYZE loose")
+    result = airflow.run(operator(table="loose", verify="count"))
+    assert result.value["row_count"] == 20000, result.log
+    assert "pages" in result.log
+
+
+def test_pages_are_refused_where_there_is_no_snapshot(airflow: Airflow, orders: Orders) -> None:
+    orders.connection.execute("CREATE TABLE loose AS SELECT * FROM orders; ANALYZE loose")
+    result = airflow.run(operator(table="loose", consistency="none"))
+    assert result.state == "failed"
+    assert "key: public.loose has none" in str(result.error)
