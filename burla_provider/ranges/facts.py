@@ -160,8 +160,9 @@ def read_facts(queries: Queries, table: str) -> TableFacts:
 def _find(queries: Queries, table: str) -> tuple[int, str, str, str, str, bool, bool, int]:
     with queries.blaming("table", 'Write it as SQL does: orders, sales.orders or "Sales"."Orders".'):
         found = queries.row(sql.SQL(_FIND).format(table=sql.Literal(table)))
+        advice = _where_else(queries, table) if found is None else ""
     if found is None:
-        raise InvalidParameter("table", f"there is no {table} here.", _where_else(queries, table))
+        raise InvalidParameter("table", f"there is no {table} here.", advice)
     return found
 
 

@@ -1,0 +1,43 @@
+"""Tables to plan for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from burla_provider.ranges import RangePlan, plan_ranges
+
+Planner = Callable[..., RangePlan]
+
+SKEWED = """
+    CREATE TABLE skewed AS
+    SELECT n AS row_id, CASE WHEN n % 5 = 0 THEN n * 1000 ELSE 25000000 + n END::bigint AS id
+    FROM generate_series(1, 50000) AS n;
+    ALTER TABLE skewed ADD PRIMARY KEY (id);
+"""
+"""50,000 rows, 80 % of them in 0.1 % of the id's span."""
+
+
+def flush_counters(connection: psycopg.Connection) -> None:
+    """Makes the session report what it changed, which it otherwise does once a second."""
+    connection.execute("SELECT pg_stat_force_next_flush()")
+
+
+@pytest.fixture
+def plan(connection: psycopg.Connection) -> Planner:
+    """``plan_ranges`` on the test's connection."""
+
+    def plan(table: str, **request: object) -> RangePlan:
+        return plan_ranges(connection, table=table, **request)
+
+    return plan
+
+
+@pytest.fixture
+def skewed(connection: psycopg.Connection) -> str:
+    """The name of a skewed table, never analysed."""
+    connection.execute(SKEWED)
+    flush_counters(connection)
+    return "skewed"

@@ -1,0 +1,129 @@
+"""What cannot be planned is refused by a sentence that names the parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.ranges import choice, plan_ranges
+from tests.postgres.ranges.conftest import Planner
+from tests.support.postgres import PostgresServer
+
+SCHEMA = """
+    CREATE TABLE orders (
+        id bigint PRIMARY KEY, amount numeric, note text NOT NULL, doc json, at timestamptz, loose int
+    );
+    CREATE VIEW seen AS SELECT * FROM orders;
+    CREATE SEQUENCE counter;
+    CREATE SCHEMA sales;
+    CREATE TABLE sales.invoices (id bigint PRIMARY KEY);
+    CREATE TEMPORARY TABLE passing (id bigint PRIMARY KEY);
+    INSERT INTO orders SELECT n, n, n::text FROM generate_series(1, 3000) AS n;
+"""
+
+
+@pytest.fixture(scope="module")
+def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
+    """A connection to a database that no test of this module changes."""
+    with postgres_server.database() as conninfo, psycopg.connect(conninfo, autocommit=True) as connection:
+        connection.execute(SCHEMA)
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"table": "order_s"}, "table: there is no order_s here. It is looked for in the database"),
+        ({"table": "invoices"}, r"table: there is no invoices here. Did you mean sales.invoices\?"),
+        ({"table": "no.orders"}, "table: there is no no.orders here"),
+        ({"table": "a b c"}, "table: .* Write it as SQL does"),
+        ({"table": ""}, "table: .* Write it as SQL does"),
+        ({"table": "counter"}, "table: counter is not a table."),
+        ({"table": "passing"}, "table: passing is temporary"),
+        ({"table": "seen"}, "key: public.seen, a view, has no unique key to take.*Name the column to split by"),
+        ({"table": "seen", "split": "pages"}, "split: public.seen is a view, whose pages cannot be read"),
+        ({"key": "amuont"}, r"key: public.orders has no column amuont. Did you mean amount\?"),
+        ({"key": "zzz"}, "key: public.orders has no column zzz. Its columns are id, amount, note"),
+        ({"key": []}, r"key: \[\] is not a list of different columns"),
+        ({"key": ["id", "id"]}, r"key: \['id', 'id'\] is not a list of different columns"),
+        ({"key": ["id", "loose"]}, "key: loose may be NULL"),
+        ({"key": "doc"}, "key: could not identify an ordering operator for type json"),
+        ({"key": "doc", "lower": "1", "upper": "2"}, "key: "),
+        ({"start_id": "x"}, "start_id: 'x' is not a whole number"),
+        ({"start_id": 1.5}, "start_id: 1.5 is not a whole number"),
+        ({"end_id": True}, "end_id: True is not a whole number"),
+        ({"start_id": 1, "key": "note"}, r"start_id: the key note is not one integer \(text\). Use lower and upper"),
+        ({"end_id": 1, "key": ["id", "note"]}, r"end_id: the key id, note is not one integer \(bigint, text\)"),
+        ({"start_id": 2, "end_id": 1}, "start_id: there is no key from 2 .* Give start_id and end_id"),
+        ({"start_id": 10**40, "end_id": 10**39}, "start_id: there is no key from"),
+        ({"lower": 5, "upper": 5}, r"lower: there is no key from 5 \(inclusive\) to 5 \(exclusive\)"),
+        ({"key": "note", "lower": "b", "upper": "a"}, "lower: there is no key from b"),
+        ({"start_id": 1, "lower": 1}, "start_id: lower says the same"),
+        ({"end_id": 1, "upper": 1}, "end_id: upper says the same"),
+        ({"lower": "many"}, 'lower: invalid input syntax for type bigint: "many". The key id is of type bigint'),
+        ({"upper": 2**63}, 'upper: value "9223372036854775808" is out of range for type bigint'),
+        ({"key": "at", "lower": "2024-02-30"}, "lower: date/time field value out of range"),
+        ({"lower": [1, 2]}, r"lower: \[1, 2\] has 2 value\(s\) for the 1 column\(s\) of the key id"),
+        ({"lower": 1.5}, "lower: 1.5 is no exact value"),
+        ({"where": "amount >"}, "where: syntax error at or near"),
+        ({"where": "amont > 5"}, 'where: column "amont" does not exist'),
+        ({"where": "amount"}, "where: argument of AND must be type boolean"),
+        ({"where": "count(*) > 5"}, "where: aggregate functions are not allowed"),
+        ({"split": "even"}, "split: 'even' is unknown. Use one of: auto, width, histogram, keyset, pages, single"),
+        ({"split": "width", "key": "note"}, r"split: 'width' cannot measure the key note \(text\)"),
+        ({"split": "width", "key": ["id", "note"]}, "split: 'width' cannot measure the key id, note"),
+        ({"split": "histogram", "key": "loose"}, "split: there are no statistics of loose .* ANALYZE the table"),
+        ({"split": "pages", "key": "id"}, "key: split='pages' uses none"),
+        ({"split": "pages", "lower": 5}, "lower: split='pages' has no key to bound. Use where"),
+        ({"split": "pages", "refine": True}, "refine: split='pages' has nothing to refine"),
+        ({"split": "single", "refine": True}, "refine: split='single' has nothing to refine"),
+        ({"split": "width", "key": "loose", "refine": True, "ranges": 2}, "refine: no index is in the order of loose"),
+        ({"ranges": 0}, "ranges: 0 is not a positive whole number"),
+        ({"rows_per_range": -1}, "rows_per_range: -1 is not a positive"),
+        ({"parallelism": 1.5}, "parallelism: 1.5 is not a positive"),
+        ({"max_ranges": True}, "max_ranges: True is not a positive"),
+        ({"ranges": 5, "rows_per_range": 5}, "ranges: rows_per_range says the same"),
+        ({"ranges": 11, "max_ranges": 10}, "ranges: there would be 11 ranges, more than max_ranges = 10"),
+        ({"rows_per_range": 10, "max_ranges": 10}, "rows_per_range: there would be 11 ranges"),
+        (
+            {"rows_per_range": 1, "split": "width", "start_id": 0, "end_id": 10**15},
+            "rows_per_range: there would be 1,000,000,000,000,001 ranges",
+        ),
+    ],
+)
+def test_what_cannot_be_planned_is_refused(orders: psycopg.Connection, request_: dict, message: str) -> None:
+    request_ = {"table": "orders", **request_}
+    with pytest.raises(InvalidParameter, match=message):
+        plan_ranges(orders, **request_)
+
+
+def test_a_table_that_the_role_may_not_read_is_refused(connection, plan: Planner) -> None:
+    connection.execute(SCHEMA)
+    role = f"stranger_{connection.info.backend_pid}"
+    connection.execute(f"CREATE ROLE {role}; SET ROLE {role}")
+    with pytest.raises(InvalidParameter, match=r"table: this role may not read public\.orders"):
+        plan("orders")
+    with pytest.raises(InvalidParameter, match="table: permission denied for schema sales"):
+        plan("sales.invoices")
+    connection.execute(f"RESET ROLE; GRANT SELECT (note) ON orders TO {role}; SET ROLE {role}")
+    with pytest.raises(InvalidParameter, match="key: permission denied for table orders"):
+        plan("orders", ranges=2)
+    connection.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_pages_need_a_server_that_can_read_a_range_of_them(connection, plan: Planner, monkeypatch) -> None:
+    connection.execute(SCHEMA)
+    monkeypatch.setattr(choice, "_PAGES_SINCE", connection.info.server_version + 1)
+    with pytest.raises(InvalidParameter, match=r"split: PostgreSQL \d+ cannot read a range of pages"):
+        plan("orders", split="pages")
+
+
+def test_a_statement_timeout_is_not_the_parameters_fault(connection, plan: Planner) -> None:
+    connection.execute(SCHEMA)
+    connection.execute("CREATE VIEW slow AS SELECT id FROM orders, pg_sleep(1)")
+    connection.execute("SET statement_timeout = '50ms'")
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        plan("slow", key="id", split="keyset", ranges=3)

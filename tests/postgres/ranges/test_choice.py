@@ -1,0 +1,162 @@
+"""What split="auto" takes, and the reason that it gives."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.postgres.ranges.conftest import Planner, flush_counters
+from tests.postgres.ranges.covering import balance, rows_in, rows_of, sizes_of
+
+RANGES = 32
+
+
+def test_fresh_statistics_are_trusted(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("ANALYZE skewed")
+    made = plan(skewed, ranges=RANGES)
+    assert made.strategy == "histogram"
+    assert made.reason == "The statistics are fresh, so no row had to be read."
+
+
+def test_a_table_that_was_never_analysed_is_walked(connection, plan: Planner, skewed: str) -> None:
+    made = plan(skewed, ranges=RANGES)
+    assert made.strategy == "keyset"
+    assert made.reason == "There are no statistics of the key, so the index was walked."
+    assert balance(sizes_of(connection, made)) < 1.1
+
+
+def test_stale_statistics_are_not_trusted(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("ANALYZE skewed")
+    connection.execute("INSERT INTO skewed SELECT n, 60000000 + n FROM generate_series(100001, 130000) AS n")
+    flush_counters(connection)
+    made = plan(skewed, ranges=RANGES)
+    assert made.strategy == "keyset"
+    assert made.reason == "About 30,000 rows changed since the last ANALYZE, so the index was walked."
+    assert balance(sizes_of(connection, made)) < 1.1
+
+
+def test_a_few_new_rows_at_the_end_are_looked_for_there(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("ANALYZE skewed")
+    connection.execute("INSERT INTO skewed SELECT n, 60000000 + n FROM generate_series(100001, 104500) AS n")
+    flush_counters(connection)
+    made = plan(skewed, ranges=RANGES)
+    assert made.strategy == "histogram"
+    assert balance(sizes_of(connection, made)) < 1.8
+
+
+def test_statistics_that_the_role_may_not_see_are_done_without(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("ANALYZE skewed")
+    connection.execute("ALTER TABLE skewed ENABLE ROW LEVEL SECURITY")
+    connection.execute("CREATE POLICY odd ON skewed USING (row_id % 2 = 1)")
+    connection.execute("DROP ROLE IF EXISTS planner_reader")
+    connection.execute("CREATE ROLE planner_reader; GRANT SELECT ON skewed TO planner_reader")
+    connection.execute("SET ROLE planner_reader")
+    made = plan(skewed, ranges=RANGES)
+    assert made.strategy == "keyset"
+    assert made.expected_rows == 25_000
+    assert balance(sizes_of(connection, made)) < 1.1
+    connection.execute("RESET ROLE; DROP OWNED BY planner_reader; DROP ROLE planner_reader")
+
+
+def test_a_small_table_stays_whole(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE small AS SELECT generate_series(1, 5000) AS id")
+    connection.execute("ALTER TABLE small ADD PRIMARY KEY (id); ANALYZE small")
+    made = plan("small")
+    assert made.strategy == "single"
+    assert made.reason == "About 5,000 rows are no more than one range should have."
+
+
+def test_a_table_that_only_looks_small_is_split(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE events (id bigint PRIMARY KEY); INSERT INTO events VALUES (1); ANALYZE events")
+    connection.execute("INSERT INTO events SELECT generate_series(2, 60000)")
+    # No row of the window was there when the statistics were made.
+    made = plan("events", start_id=2)
+    assert made.strategy == "keyset"
+    assert len(made.ranges) > 3
+    assert balance(sizes_of(connection, made)) < 1.3
+
+
+def test_a_table_without_a_key_is_split_by_its_pages(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE lines AS SELECT n, repeat('x', 400) FROM generate_series(1, 60000) AS n")
+    made = plan("lines")
+    assert made.strategy == "pages"
+    assert made.needs_snapshot
+    assert len(made.ranges) > 3
+
+
+def test_a_small_table_without_a_key_stays_whole(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE lines AS SELECT n FROM generate_series(1, 60) AS n")
+    made = plan("lines")
+    assert (made.strategy, made.key.names, made.needs_snapshot) == ("single", (), False)
+
+
+def test_more_ranges_than_the_statistics_can_tell_apart_are_walked(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("ANALYZE skewed")
+    made = plan(skewed, ranges=400)
+    assert made.strategy == "keyset"
+    assert made.reason == "400 ranges are finer than the statistics of id, so the index was walked."
+
+
+def test_a_key_without_index_is_cut_by_its_statistics(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("ANALYZE skewed")
+    made = plan(skewed, key="row_id", ranges=RANGES)
+    assert made.strategy == "histogram"
+    assert made.hints == ("No index is in the order of row_id, so that every range reads the whole table.",)
+
+
+def test_a_tenant_with_most_of_the_rows_is_cut_by_the_second_column(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE owned AS SELECT CASE WHEN n % 5 = 0 THEN n % 97 ELSE 1 END AS tenant, n AS id"
+        " FROM generate_series(1, 20000) AS n"
+    )
+    connection.execute("ALTER TABLE owned ADD PRIMARY KEY (tenant, id); ANALYZE owned")
+    made = plan("owned", ranges=RANGES)
+    assert made.strategy == "keyset"
+    assert "some values of tenant have more rows" in made.reason.lower()
+    assert balance(sizes_of(connection, made)) < 1.2
+
+
+def test_many_tenants_are_cut_between_them_without_reading_rows(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE owned AS SELECT n % 5000 AS tenant, n AS id FROM generate_series(1, 20000) AS n")
+    connection.execute("ALTER TABLE owned ADD PRIMARY KEY (tenant, id); ANALYZE owned")
+    made = plan("owned", ranges=RANGES)
+    assert made.strategy == "histogram"
+    assert balance(sizes_of(connection, made)) < 1.6
+
+
+def test_a_view_is_split_by_a_given_key(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("CREATE VIEW seen AS SELECT * FROM skewed WHERE row_id > 10000")
+    made = plan("seen", key="id", ranges=8)
+    assert made.strategy == "keyset"
+    assert balance(sizes_of(connection, made)) < 1.3
+    assert rows_in(connection, made) == rows_of(connection, "seen")
+
+
+def test_a_foreign_table_is_split_by_a_given_key(connection, database: str, plan: Planner, skewed: str) -> None:
+    try:
+        connection.execute("CREATE EXTENSION postgres_fdw")
+    except psycopg.Error:
+        pytest.skip("This server has no postgres_fdw.")
+    there = psycopg.conninfo.conninfo_to_dict(database)
+    connection.execute(
+        f"CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw"
+        f" OPTIONS (host '{there['host']}', port '{there['port']}', dbname '{there['dbname']}');"
+        f"CREATE USER MAPPING FOR CURRENT_USER SERVER self OPTIONS (user 'postgres', password '{there['password']}');"
+        f"CREATE FOREIGN TABLE far (row_id int, id bigint NOT NULL) SERVER self OPTIONS (table_name 'skewed')"
+    )
+    made = plan("far", key="id", ranges=8)
+    assert balance(sizes_of(connection, made)) < 1.1
+
+
+def test_refine_means_exact_ranges(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("ANALYZE skewed")
+    made = plan(skewed, ranges=RANGES, refine=True)
+    assert made.strategy == "keyset"
+    assert balance(sizes_of(connection, made)) < 1.1
+
+
+def test_workers_get_a_dozen_ranges_each(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE wide AS SELECT n AS id, repeat('x', 100) FROM generate_series(1, 200000) AS n")
+    connection.execute("ALTER TABLE wide ADD PRIMARY KEY (id); ANALYZE wide")
+    assert len(plan("wide", parallelism=1).ranges) == 12
+    assert len(plan("wide", parallelism=20).ranges) == 20  # of 10,000 rows, not less

@@ -1,0 +1,43 @@
+"""Which key a table is split by when none is named."""
+
+from __future__ import annotations
+
+import pytest
+
+from burla_provider.exceptions import InvalidParameter
+from tests.postgres.ranges.conftest import Planner
+
+
+@pytest.mark.parametrize(
+    ("columns", "key"),
+    [
+        ("id bigint UNIQUE NOT NULL, code uuid PRIMARY KEY", ["code"]),
+        ("code text UNIQUE NOT NULL, id bigint UNIQUE NOT NULL", ["id"]),
+        ("id bigint UNIQUE, code uuid UNIQUE NOT NULL", ["code"]),
+        ("a int, b int NOT NULL, UNIQUE (a, b), c int UNIQUE", ["c"]),
+        ("a int, b text, PRIMARY KEY (a, b)", ["a", "b"]),
+        ("a int, b text, PRIMARY KEY (a, b) INCLUDE (c), c int", ["a", "b"]),
+        ("id bigint UNIQUE", ["id"]),
+    ],
+)
+def test_the_best_unique_key_is_taken(connection, plan: Planner, columns: str, key: list[str]) -> None:
+    connection.execute(f"CREATE TABLE keyed ({columns})")
+    assert list(plan("keyed").key.names) == key
+
+
+@pytest.mark.parametrize("columns", ["a int, b int, UNIQUE (a, b)", "a int", "a int, EXCLUDE (a WITH =)"])
+def test_no_key_is_taken_that_could_lose_rows(connection, plan: Planner, columns: str) -> None:
+    connection.execute(f"CREATE TABLE keyless ({columns})")
+    assert plan("keyless").key.names == ()
+
+
+def test_a_named_key_needs_to_be_neither_unique_nor_indexed(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE logs (at timestamptz NOT NULL, level int)")
+    assert plan("logs", key="at").key.names == ("at",)
+    assert plan("logs", key=["at"]).key.names == ("at",)
+
+
+def test_a_misspelt_key_gets_a_suggestion(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE orders (id bigint, created_at date)")
+    with pytest.raises(InvalidParameter, match=r"Did you mean created_at\?"):
+        plan("orders", key="create_at")

@@ -1,0 +1,138 @@
+"""Partitioned tables: each partition by itself where that shows the same rows."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from burla_provider.exceptions import InvalidParameter
+from tests.postgres.ranges.conftest import Planner
+from tests.postgres.ranges.covering import balance, rows_in, rows_of, sizes_of
+
+DAYS = 10
+MADE = """
+    CREATE TABLE events (row_id bigint NOT NULL, day date NOT NULL, PRIMARY KEY (row_id, day)) PARTITION BY RANGE (day);
+    INSERT INTO events
+    SELECT n, date '2024-01-01' + n % 10 FROM generate_series(1, 4000) AS n;
+    ANALYZE events;
+"""
+
+
+@pytest.fixture
+def events(connection: psycopg.Connection) -> str:
+    """A table with a partition a day, 400 rows each."""
+    create, fill, analyse = MADE.strip().split(";\n")
+    connection.execute(create)
+    for day in range(1, DAYS + 1):
+        connection.execute(
+            sql.SQL("CREATE TABLE {} PARTITION OF events FOR VALUES FROM ({}) TO ({})").format(
+                sql.Identifier(f"events_{day:02}"),
+                sql.Literal(f"2024-01-{day:02}"),
+                sql.Literal(f"2024-01-{day + 1:02}"),
+            )
+        )
+    connection.execute(fill)
+    connection.execute(analyse)
+    return "events"
+
+
+@pytest.fixture
+def reader(connection: psycopg.Connection) -> str:
+    """A role that may read ``events``, but not its partitions by their own names."""
+    name = f"reader_{connection.info.backend_pid}"
+    connection.execute(f"CREATE ROLE {name}; GRANT SELECT ON events TO {name}")
+    yield name
+    connection.execute(f"RESET ROLE; DROP OWNED BY {name}; DROP ROLE {name}")
+
+
+def relations(made) -> list[str | None]:
+    return [one.relation and one.relation[1] for one in made.ranges]
+
+
+def test_every_partition_gets_ranges_of_its_own(connection, plan: Planner, events: str) -> None:
+    made = plan(events, ranges=20)
+    assert relations(made) == [f"events_{day:02}" for day in range(1, DAYS + 1) for _ in (1, 2)]
+    assert balance(sizes_of(connection, made)) < 1.5
+    assert rows_in(connection, made) == rows_of(connection, events)
+
+
+def test_the_number_of_ranges_is_kept_to_although_there_are_more_partitions(connection, plan: Planner, events) -> None:
+    made = plan(events, ranges=4)
+    assert relations(made) == [None] * 4
+    assert rows_in(connection, made) == rows_of(connection, events)
+
+
+def test_partitions_outside_the_window_are_left_out(connection, plan: Planner, events: str) -> None:
+    made = plan(events, key="day", lower="2024-01-03", upper="2024-01-05")
+    assert relations(made) == ["events_03", "events_04"]
+    assert rows_in(connection, made) == rows_of(connection, events, "day IN ('2024-01-03', '2024-01-04')")
+
+
+def test_a_window_beyond_all_partitions_has_no_ranges(plan: Planner, events: str) -> None:
+    made = plan(events, key="day", lower="2025-01-01")
+    assert made.ranges == ()
+    assert made.reason == "No partition has a row in the window."
+
+
+def test_pages_are_read_partition_by_partition(connection, plan: Planner, events: str) -> None:
+    made = plan(events, split="pages", rows_per_range=200)
+    assert set(relations(made)) == {f"events_{day:02}" for day in range(1, DAYS + 1)}
+    assert made.needs_snapshot
+    assert rows_in(connection, made) == rows_of(connection, events)
+
+
+def test_partitions_that_the_role_may_not_read_by_name_are_read_with_the_table(
+    connection, plan: Planner, events: str, reader: str
+) -> None:
+    connection.execute(f"SET ROLE {reader}")
+    made = plan(events, ranges=20)
+    assert set(relations(made)) == {None}
+    assert rows_in(connection, made) == rows_of(connection, events)
+
+
+def test_a_policy_of_the_table_holds_for_the_plan(connection, plan: Planner, events: str, reader: str) -> None:
+    connection.execute("ALTER TABLE events ENABLE ROW LEVEL SECURITY")
+    connection.execute("CREATE POLICY early ON events USING (row_id <= 1000)")
+    connection.execute("".join(f"GRANT SELECT ON events_{day:02} TO {reader};" for day in range(1, DAYS + 1)))
+    connection.execute(f"SET ROLE {reader}")
+    made = plan(events, ranges=20)
+    assert set(relations(made)) == {None}
+    assert rows_in(connection, made) == list(range(1, 1001))
+
+
+def test_pages_of_partitions_that_the_role_may_not_read_are_refused(
+    connection, plan: Planner, events: str, reader: str
+) -> None:
+    connection.execute(f"SET ROLE {reader}")
+    with pytest.raises(InvalidParameter, match=r"split: public\.events is a partitioned table, whose pages"):
+        plan(events, split="pages")
+
+
+def test_only_the_partition_that_was_never_analysed_is_walked(connection, plan: Planner, events) -> None:
+    connection.execute(
+        "CREATE TABLE events_11 PARTITION OF events FOR VALUES FROM ('2024-01-11') TO ('2024-01-12');"
+        "INSERT INTO events SELECT n, '2024-01-11' FROM generate_series(10001, 10400) AS n"
+    )
+    made = plan(events, rows_per_range=100)
+    assert made.strategy == "histogram, keyset"
+    assert made.reason == (
+        "10 partitions by histogram: the statistics are fresh, so no row had to be read;"
+        " 1 partitions by keyset: there are no statistics of the key, so the index was walked."
+    )
+    assert rows_in(connection, made) == rows_of(connection, events)
+
+
+def test_the_rows_of_inheriting_children_are_read_with_their_parent(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE parent (row_id bigint NOT NULL); CREATE TABLE child () INHERITS (parent);"
+        "INSERT INTO parent SELECT generate_series(1, 100); INSERT INTO child SELECT generate_series(101, 1000)"
+    )
+    made = plan("parent", key="row_id", ranges=7)
+    assert set(relations(made)) == {None}
+    assert rows_in(connection, made) == list(range(1, 1001))
+
+
+def test_a_table_without_partitions_has_no_ranges(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE future (id bigint PRIMARY KEY) PARTITION BY RANGE (id)")
+    assert plan("future").ranges == ()

@@ -1,0 +1,166 @@
+"""What each strategy makes of a table."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from burla_provider.ranges import build_id_ranges
+from tests.postgres.ranges.conftest import Planner
+from tests.postgres.ranges.covering import balance, sizes_of
+
+RANGES = 32
+
+
+def test_histogram_balances_a_skewed_key_without_reading_rows(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("ANALYZE skewed")
+    made = plan(skewed, split="histogram", ranges=RANGES)
+    assert balance(sizes_of(connection, made)) < 1.6
+    assert abs(len(made.ranges) - RANGES) <= 2
+
+
+def test_histogram_puts_a_frequent_value_into_a_range_of_its_own(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE heavy AS SELECT CASE WHEN n % 2 = 0 THEN 7 ELSE n END AS k FROM generate_series(1, 20000) AS n"
+    )
+    connection.execute("CREATE INDEX ON heavy (k); ANALYZE heavy")
+    made = plan("heavy", key="k", split="histogram", ranges=10)
+    [seven] = [one for one in made.ranges if one.lower == ("7",)]
+    assert seven.upper == ("8",)
+    assert seven.expected_rows == pytest.approx(10_000, rel=0.05)
+    assert any("have the same key, 7," in hint for hint in made.hints)
+
+
+def test_keyset_ranges_have_exactly_the_rows_that_were_asked_for(connection, plan: Planner, skewed: str) -> None:
+    made = plan(skewed, split="keyset", rows_per_range=3000)
+    assert sizes_of(connection, made) == [3000] * 16 + [2000]
+    assert [one.expected_rows for one in made.ranges] == [3000] * 16 + [2000]
+
+
+def test_keyset_makes_the_number_of_ranges_that_was_asked_for(connection, plan: Planner, skewed: str) -> None:
+    made = plan(skewed, split="keyset", ranges=RANGES)
+    assert len(made.ranges) == RANGES
+    assert balance(sizes_of(connection, made)) < 1.1
+
+
+def test_keyset_makes_that_number_although_the_table_is_far_larger_than_it_looks(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE grown (id bigint PRIMARY KEY); INSERT INTO grown VALUES (1); ANALYZE grown")
+    connection.execute("INSERT INTO grown SELECT generate_series(2, 60000)")
+    # The window hides the growth from the server's estimate.
+    made = plan("grown", split="keyset", ranges=RANGES, start_id=2)
+    assert len(made.ranges) == RANGES
+    assert balance(sizes_of(connection, made)) < 1.1
+
+
+@pytest.mark.parametrize("copies", [1, 7, 600, 3000])
+def test_keyset_counts_rows_with_equal_keys(connection, plan: Planner, copies: int) -> None:
+    connection.execute(f"CREATE TABLE equal AS SELECT n / {copies} AS k FROM generate_series(0, 17999) AS n")
+    connection.execute("CREATE INDEX ON equal (k); ALTER TABLE equal ALTER k SET NOT NULL")
+    made = plan("equal", key="k", split="keyset", rows_per_range=1000)
+    sizes = sizes_of(connection, made)
+    assert [one.expected_rows for one in made.ranges] == pytest.approx(sizes, rel=1 / 16)
+    assert max(sizes) <= max(copies, 1000)
+
+
+def test_keyset_sorts_a_table_without_index_once(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE bare AS SELECT n % 700 AS k FROM generate_series(0, 6999) AS n")
+    made = plan("bare", key="k", split="keyset", rows_per_range=1000)
+    assert [one.expected_rows for one in made.ranges] == [*[1000] * 7, None]
+    assert sizes_of(connection, made) == [*[1000] * 7, 0]
+    assert made.hints == ("No index is in the order of k, so that every range reads the whole table.",)
+
+
+def test_keyset_interpolates_between_steps_when_ranges_are_many(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE many AS SELECT 3 * n AS id FROM generate_series(1, 60000) AS n")
+    connection.execute("ALTER TABLE many ADD PRIMARY KEY (id); ANALYZE many")
+    made = plan("many", split="keyset", ranges=20_000)
+    starts = [one.start_id for one in made.ranges[1:]]
+    assert starts[:5000] == list(range(12, 12 + 9 * 5000, 9))
+    assert len(made.ranges) == pytest.approx(20_000, abs=2)
+
+
+@pytest.mark.parametrize("size", [{"rows_per_range": 1}, {"ranges": 3000}])
+def test_keyset_walks_step_by_step_where_keys_cannot_be_counted(connection, plan: Planner, size) -> None:
+    connection.execute("CREATE TABLE words AS SELECT md5(n::text) AS word FROM generate_series(1, 3000) AS n")
+    connection.execute("ALTER TABLE words ADD PRIMARY KEY (word); ANALYZE words")
+    words = [row[0] for row in connection.execute("SELECT word FROM words ORDER BY word")]
+    made = plan("words", split="keyset", **size)
+    assert [one.lower[0] for one in made.ranges[1:]] == words[1:]
+
+
+def test_width_makes_the_guides_ranges(plan: Planner, skewed: str) -> None:
+    made = plan(skewed, split="width", start_id=1, end_id=1_000_000, rows_per_range=25_000)
+    assert [(one.start_id, one.end_id) for one in made.ranges] == build_id_ranges(1, 1_000_000, 25_000)
+
+
+def test_width_reads_the_ends_that_are_not_given(plan: Planner, skewed: str) -> None:
+    made = plan(skewed, split="width", rows_per_range=10_000_000)
+    assert [one.lower for one in made.ranges] == [None, *((str(5000 + n * 10_000_000),) for n in range(1, 5))]
+    assert made.ranges[-1].upper is None
+
+
+def test_width_says_how_unequal_its_ranges_are(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("ANALYZE skewed")
+    made = plan(skewed, split="width", ranges=10)
+    expected = [one.expected_rows for one in made.ranges]
+    assert expected == pytest.approx(sizes_of(connection, made), abs=2000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "cuts"),
+    [
+        ("date", "1 day", ["2024-01-26", "2024-02-20", "2024-03-16"]),
+        ("timestamp", "1 second", ["2024-01-01 00:00:24", "2024-01-01 00:00:49", "2024-01-01 00:01:14"]),
+        ("timestamptz", "1 second", ["2024-01-01 00:00:24", "2024-01-01 00:00:49", "2024-01-01 00:01:14"]),
+    ],
+)
+def test_width_measures_time_and_leaves_infinity_out(connection, plan: Planner, kind, step, cuts) -> None:
+    connection.execute(f"SET timezone = 'UTC'; CREATE TABLE times (at {kind})")
+    connection.execute("INSERT INTO times VALUES ('infinity'), ('-infinity')")
+    connection.execute(
+        f"INSERT INTO times SELECT '2024-01-01'::{kind} + n * interval '{step}' FROM generate_series(0, 99) AS n"
+    )
+    made = plan("times", key="at", split="width", ranges=4)
+    assert [one.lower[0][:19] for one in made.ranges if one.lower] == cuts
+
+
+def test_width_of_nothing_but_infinity_is_one_range(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE times AS SELECT 'infinity'::date AS at FROM generate_series(1, 50)")
+    assert len(plan("times", key="at", split="width", ranges=4).ranges) == 1
+
+
+def test_pages_are_cut_where_the_server_reads_only_them(connection, plan: Planner, skewed: str) -> None:
+    made = plan(skewed, split="pages", ranges=8)
+    assert made.needs_snapshot
+    assert len(made.ranges) == 8
+    assert balance(sizes_of(connection, made)) < 1.3  # the file may end with empty pages
+    connection.execute("SET enable_seqscan = off")
+    query = psycopg.sql.SQL("EXPLAIN SELECT FROM skewed WHERE {}").format(made.ranges[3].where)
+    assert "Tid Range Scan" in connection.execute(query).fetchone()[0]
+
+
+def test_one_range_of_pages_needs_no_snapshot(plan: Planner, skewed: str) -> None:
+    assert not plan(skewed, split="pages", ranges=1).needs_snapshot
+
+
+def test_single_has_everything_in_one_range(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("ANALYZE skewed")
+    [only] = plan(skewed, split="single").ranges
+    assert only.expected_rows == 50_000
+    assert (only.lower, only.upper, only.nulls) == (None, None, False)
+
+
+@pytest.mark.parametrize("split", ["width", "histogram"])
+def test_refine_cuts_the_ranges_that_are_too_large(connection, plan: Planner, skewed: str, split: str) -> None:
+    connection.execute("ANALYZE skewed")
+    connection.execute("INSERT INTO skewed SELECT 0, 20000000 + n FROM generate_series(1, 30000) n WHERE n % 5000 <> 0")
+    loose, refined = (plan(skewed, split=split, ranges=RANGES, refine=refine) for refine in (False, True))
+    assert max(sizes_of(connection, loose)) > 3 * 80_000 / RANGES
+    assert max(sizes_of(connection, refined)) <= 1.6 * 80_000 / RANGES
+
+
+def test_where_is_respected_in_the_estimate(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("ANALYZE skewed")
+    made = plan(skewed, where="row_id <= 25000 -- the older half", ranges=RANGES)
+    assert made.expected_rows == pytest.approx(25_000, rel=0.1)
+    assert len(plan(skewed, where="row_id <= 25000", rows_per_range=1000).ranges) == pytest.approx(25, abs=3)

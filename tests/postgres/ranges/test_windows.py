@@ -1,0 +1,108 @@
+"""Windows of keys: whose rows are in them, and how bounds are read."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.ranges import plan_ranges
+from tests.postgres.ranges.conftest import Planner
+from tests.postgres.ranges.covering import rows_in
+
+
+@pytest.fixture
+def ids(connection) -> str:
+    connection.execute(
+        "CREATE TABLE ids AS SELECT n AS row_id, n AS id FROM generate_series(1, 100) AS n;"
+        "INSERT INTO ids VALUES (0, NULL); CREATE INDEX ON ids (id)"
+    )
+    return "ids"
+
+
+@pytest.mark.parametrize(
+    ("limits", "rows"),
+    [
+        ({"start_id": 10, "end_id": 20}, range(10, 21)),
+        ({"start_id": 20, "end_id": 20}, [20]),
+        ({"start_id": "10", "end_id": "20"}, range(10, 21)),
+        ({"start_id": 95}, range(95, 101)),
+        ({"end_id": 5}, range(1, 6)),
+        ({"lower": 10, "upper": 20}, range(10, 20)),
+        ({"lower": "10", "end_id": 20}, range(10, 21)),
+        ({"start_id": -(10**30), "end_id": 10**30}, range(1, 101)),
+        ({"start_id": 10**30, "end_id": 10**31}, []),
+        ({"end_id": -(10**30)}, []),
+        ({"start_id": 101, "end_id": 200}, []),
+        ({}, range(101)),
+    ],
+)
+def test_ids_are_inclusive_and_leave_null_out(connection, plan: Planner, ids: str, limits, rows) -> None:
+    made = plan(ids, key="id", split="keyset", rows_per_range=3, **limits)
+    assert rows_in(connection, made) == list(rows)
+
+
+MOMENT = datetime.datetime(2024, 5, 17, 12, 30, 15, 250_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lower", "text"),
+    [
+        ("timestamptz", "2024-05-17T12:30:15.25+00:00", "2024-05-17 14:30:15.25+02"),
+        ("timestamptz", "2024-05-17 12:30:15.25", "2024-05-17 12:30:15.25+02"),
+        ("timestamptz", MOMENT.replace(tzinfo=datetime.UTC), "2024-05-17 14:30:15.25+02"),
+        ("timestamp", "2024-05-17 12:30:15.25+00:00", "2024-05-17 12:30:15.25"),
+        ("timestamp", MOMENT, "2024-05-17 12:30:15.25"),
+        ("date", datetime.date(2024, 5, 17), "2024-05-17"),
+        ("date", "2024-05-17 00:00:00+00:00", "2024-05-17"),
+        ("date", "17.05.2024", "2024-05-17"),
+        ("date", "3.2.2024", "2024-02-03"),
+        ("uuid", uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        ("numeric", Decimal("7.50"), "7.50"),
+        ("text", "it's %s {0} \\", "it's %s {0} \\"),
+        ("bytea", b"\0'", "\\x0027"),
+    ],
+)
+def test_bounds_are_read_as_the_session_reads_them(connection, plan: Planner, kind: str, lower, text: str) -> None:
+    connection.execute("SET datestyle = 'German'; SET timezone = 'Europe/Berlin'")
+    connection.execute(f"CREATE TABLE typed (row_id int, k {kind})")
+    assert plan("typed", key="k", lower=lower).window.lower == (text,)
+
+
+def test_two_columns_take_a_list(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE pairs AS SELECT n AS row_id, n / 10 AS a, (n % 10)::text AS b FROM generate_series(0, 99) AS n"
+    )
+    connection.execute("ALTER TABLE pairs ADD PRIMARY KEY (a, b)")
+    made = plan("pairs", lower=[2, "5"], upper=[4, "1"], split="keyset", rows_per_range=4)
+    assert rows_in(connection, made) == list(range(25, 41))
+
+
+def test_the_windows_of_consecutive_runs_share_no_row_and_leave_none_out(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE events AS SELECT n AS row_id, timestamptz '2024-03-30 00:00Z' + n * interval '37 minutes' AS at"
+        " FROM generate_series(0, 199) AS n"
+    )
+    days = [f"2024-{day}T00:00:00+00:00" for day in ("03-30", "03-31", "04-01", "04-02", "04-03", "04-04", "04-05")]
+    seen = []
+    for lower, upper in pairwise(days):
+        seen += rows_in(connection, plan("events", key="at", lower=lower, upper=upper, ranges=5))
+    assert sorted(seen) == list(range(len(seen)))
+    assert len(seen) > 190
+
+
+@pytest.mark.parametrize("name", ["lower", "upper"])
+def test_an_offset_is_not_dropped_without_a_word(connection, plan: Planner, name: str) -> None:
+    connection.execute("CREATE TABLE naive (at timestamp)")
+    with pytest.raises(InvalidParameter, match=rf"{name}: .* offset from UTC, and at has no time zone"):
+        plan("naive", key="at", **{name: "2024-05-17T12:30:00+02:00"})
+
+
+def test_a_window_without_a_row_has_no_rows(connection, plan: Planner, ids: str) -> None:
+    connection.execute("ANALYZE ids")
+    made = plan_ranges(connection, table=ids, key="id", start_id=5000, end_id=6000)
+    assert rows_in(connection, made) == []
