@@ -32,7 +32,7 @@ test-cluster: .venv/ready
 	$(PYTEST) -m cluster
 
 lint: .venv/ready
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 

@@ -145,7 +145,7 @@ start_nodes() { # what the dashboard's settings page and start button do
     api -X POST "$URL/v1/local-dev/node-quantity/$NODES" > /dev/null
     api -X POST "$URL/v1/cluster/restart" > /dev/null
     eventually 800 nodes_serve "$NODES" ||
-        { say "no node is ready: see $STATE/head.log and \`docker logs node_<id>\`"; exit 1; }
+        { tail "$STATE/head.log" >&2; say "no node is ready: see \`docker logs node_<id>\`, and above the end of $STATE/head.log"; exit 1; }
 }
 
 write_login() { # the file that `burla login` writes, and what makes Burla's own client read it
