@@ -41,7 +41,7 @@ FIELD_BEHAVIOUR: dict[str, Any] = {
         "host": 'https://burla.example.com (empty: what "burla login" saved)',
         "login": "you@example.com",
         "password": "auth_token of burla_credentials.json",
-        "port": "only where the URL does not carry it",
+        "port": "443, or the port in the URL: without one, Airflow 3.3 refuses to test",
     },
 }
 

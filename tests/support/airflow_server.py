@@ -32,6 +32,14 @@ SETTINGS = {
 }
 
 
+class Answered(OSError):
+    """An answer of the REST API that tells of a failure."""
+
+    def __init__(self, request: str, status: int, text: str) -> None:
+        super().__init__(f"{request}: HTTP {status} {text[:500]}")
+        self.status = status
+
+
 class NotUp(RuntimeError):
     """Airflow did not come up; the text has the end of its log."""
 
@@ -48,6 +56,15 @@ class AirflowServer:
         """A request to the REST API, ``path`` from after ``/api/v2``; its answer from JSON, None where it is empty."""
         return _request(method, f"{self.url}/api/v2{path}", body, {"Authorization": f"Bearer {self.token}"})
 
+    def find(self, path: str) -> Any:
+        """As ``call("GET", path)``, but None where there is nothing."""
+        try:
+            return self.call("GET", path)
+        except Answered as answered:
+            if answered.status == 404:
+                return None
+            raise
+
     def wait_for(self, what: str, ready: Any, seconds: float = 90) -> Any:
         """What ``ready()`` answers once that is true; asked twice a second."""
         end = time.monotonic() + seconds
@@ -60,13 +77,14 @@ class AirflowServer:
 
 @contextmanager
 def running_airflow(
-    home: Path, dags: Path, connections: Mapping[str, Mapping[str, Any]] | None = None
+    home: Path, dags: Path, connections: Mapping[str, Mapping[str, Any]], environment: Mapping[str, str]
 ) -> Iterator[AirflowServer]:
     """Starts ``airflow standalone`` and yields it when it is healthy.
 
     :param home: an empty directory, for AIRFLOW_HOME.
     :param dags: folder of the DAGs.
-    :param connections: id -> fields, saved before the first DAG is parsed.
+    :param connections: id -> fields, saved before it is yielded.
+    :param environment: further variables, for the DAGs.
     """
     api, worker_logs, triggerer_logs = _free_ports(3)
     url = f"http://127.0.0.1:{api}"
@@ -80,17 +98,17 @@ def running_airflow(
         "LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
         "LOGGING__TRIGGER_LOG_SERVER_PORT": str(triggerer_logs),
     }
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-    environment |= {f"AIRFLOW__{name}": value for name, value in settings.items()}
-    environment |= {
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    ours = {
         "AIRFLOW_HOME": str(home),
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        **{f"AIRFLOW__{name}": value for name, value in settings.items()},
     }
     log = home / "standalone.log"
     with log.open("w") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "airflow", "standalone"],
-            env=environment,
+            env={**inherited, **ours, **environment},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -100,16 +118,16 @@ def running_airflow(
         )
         try:
             server = AirflowServer(url, _wait_until_healthy(url, child, log), log)
-            for conn_id, fields in (connections or {}).items():
+            for conn_id, fields in connections.items():
                 server.call("POST", "/connections", {"connection_id": conn_id, **fields})
             yield server
         finally:
             # It ends its own children on SIGINT only.
-            end_group(child, signal.SIGINT, 20)
+            end_group(child, signal.SIGINT, 10)
 
 
 def _wait_until_healthy(url: str, child: subprocess.Popen[str], log: Path) -> str:
-    end = time.monotonic() + 180
+    end = time.monotonic() + 300
     while child.poll() is None and time.monotonic() < end:
         try:
             health = _request("GET", f"{url}/api/v2/monitor/health")
@@ -132,7 +150,7 @@ def _request(method: str, url: str, body: Any = None, headers: Mapping[str, str]
         with urllib.request.urlopen(request, timeout=20) as response:
             content = response.read()
     except urllib.error.HTTPError as error:
-        raise OSError(f"{method} {url}: HTTP {error.code} {error.read().decode()[:500]}") from None
+        raise Answered(f"{method} {url}", error.code, error.read().decode()) from None
     return json.loads(content) if content else None
 
 

@@ -107,7 +107,7 @@ function showSlowest(report, noun) {
     { title: noun[0].toUpperCase() + noun.slice(1) },
     { title: "Rows", numeric: true },
     { title: "Time", numeric: true },
-    { title: "To the median", numeric: true },
+    { title: "Against the median", numeric: true },
   ];
   const rows = slowest.map(({ range, rows, seconds }) => [
     range,

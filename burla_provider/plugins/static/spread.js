@@ -9,8 +9,8 @@ const QUANTILES = ["Least", "Median", "95 % are at most", "Greatest"];
 export function showSpread(report, noun) {
   const { rows, seconds } = report.timeline.spread;
   const done = (report.timeline.spans ?? []).filter((span) => span[5]);
-  find("#spread").hidden = seconds.length === 0;
-  if (seconds.length === 0) return;
+  find("#spread").hidden = report.done - report.resumed < 2;
+  if (find("#spread").hidden) return;
   say("#spread-title", `How even the ${noun}s are`);
   say("#spread-note", verdict(rows, seconds, noun));
   const strips = [strip(`Time a ${noun}`, seconds, done.map((span) => span[2]), duration)];
@@ -19,14 +19,16 @@ export function showSpread(report, noun) {
 }
 
 function verdict(rows, seconds, noun) {
-  const [unlikeRows, unlikeSeconds] = [rows, seconds].map(([, median, , most]) => (median ? most / median : null));
+  const [ofRows, ofSeconds] = [rows, seconds].map(([, median, , most]) => (median ? most / median : null));
   const told = [];
-  if (unlikeRows) told.push(`The largest ${noun} has ${times(unlikeRows)} the median's rows`);
-  if (unlikeSeconds) told.push(`the slowest took ${times(unlikeSeconds)} the median's time`);
-  if (told.length === 0) return "";
+  if (ofRows) {
+    told.push(ofRows < EVEN ? `all ${noun}s have about as many rows` : `the largest ${noun} has ${times(ofRows)} the median's rows`);
+  }
+  if (ofSeconds) {
+    told.push(ofSeconds < EVEN ? "all took about as long" : `the slowest took ${times(ofSeconds)} the median's time`);
+  }
   const text = told.join(", ");
-  const even = (unlikeRows ?? unlikeSeconds) < EVEN;
-  return `${text[0].toUpperCase()}${text.slice(1)}${even ? ": even." : "."}`;
+  return text && `${text[0].toUpperCase()}${text.slice(1)}.`;
 }
 
 function strip(title, quantiles, values, tell) {

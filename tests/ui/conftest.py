@@ -1,0 +1,155 @@
+"""A whole Airflow with jobs that have run, are running and have failed, and a browser in front of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+
+from tests.support.airflow_server import AirflowServer, running_airflow
+from tests.support.postgres import PostgresServer
+
+DAG, RUN = "ui_orders", "manual__2026-11-20T06:00:00+00:00"
+SHOTS = Path(__file__).parents[2] / "test-artifacts" / "ui"
+PATIENCE = 60_000
+"""Milliseconds. A busy machine is slow, not broken."""
+
+# 64 ranges of equal width have 2,000 rows each, but one has 16,000 and one 8,000.
+TABLES = """
+CREATE TABLE orders AS SELECT 50 * i AS id FROM generate_series(1, 128000) i;
+INSERT INTO orders SELECT 1700000 + 7 * i FROM generate_series(1, 14000) i WHERE i % 50 <> 0;
+INSERT INTO orders SELECT 4500000 + 11 * i FROM generate_series(1, 6000) i WHERE i % 50 <> 0;
+ALTER TABLE orders ADD PRIMARY KEY (id);
+CREATE TABLE steady AS SELECT i AS id FROM generate_series(1, 64000) i;
+ALTER TABLE steady ADD PRIMARY KEY (id);
+ANALYZE;
+"""
+
+
+@pytest.fixture(scope="session")
+def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The job ``wait_orders`` ends when there is a file ``open`` in it."""
+    return tmp_path_factory.mktemp("gate")
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    postgres_server: PostgresServer, gate: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AirflowServer]:
+    """Airflow, with a run of all the jobs on its way."""
+    with postgres_server.database() as conninfo:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute(TABLES)
+        connections = {
+            "orders_db": _postgres_connection(conninfo),
+            "burla_local": {"conn_type": "burla", "port": 443, "extra": json.dumps({"engine": "local"})},
+        }
+        home = tmp_path_factory.mktemp("airflow")
+        dags = Path(__file__).parent / "dags"
+        with running_airflow(home, dags, connections, {"BURLA_UI_GATE": str(gate)}) as server:
+            server.wait_for("the DAG", lambda: server.find(f"/dags/{DAG}"))
+            server.call("POST", f"/dags/{DAG}/dagRuns", {"dag_run_id": RUN, "logical_date": None})
+            yield server
+            (gate / "open").touch()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[BrowserContext]:
+    """Debian's Chromium; its sandbox does not work for root. One context, so that Airflow's bundle is read once."""
+    expect.set_options(timeout=PATIENCE)
+    path = shutil.which("chromium")
+    assert path, "There is no chromium: make test-ui installs it."
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        context = browser.new_context(reduced_motion="reduce")
+        context.set_default_timeout(PATIENCE)
+        yield context
+        browser.close()
+
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page(browser: BrowserContext, airflow: AirflowServer) -> Iterator[OpenPage]:
+    """``open_page(path, width=1200, theme="light")``: a page of Airflow.
+
+    A script error, or something that the Content-Security-Policy forbids, fails the test.
+    """
+    problems: list[str] = []
+    pages = []
+
+    def open_page(path: str, *, width: int = 1200, height: int = 900, theme: str = "light") -> Page:
+        page = browser.new_page()
+        pages.append(page)
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=theme)
+        page.add_init_script(f"localStorage.setItem('theme', '{theme}')")
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: _note(problems, message.text))
+        page.goto(airflow.url + path)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert problems == []
+
+
+@pytest.fixture
+def open_tab(open_page: OpenPage) -> OpenPage:
+    """``open_tab(task_id, map_index=-1, width=, theme=)``: the page of the "Ranges" tab, without Airflow around it."""
+
+    def open_tab(task_id: str, map_index: int = -1, **options: Any) -> Page:
+        return open_page(f"/burla/?dag_id={DAG}&run_id={quote(RUN)}&task_id={task_id}&map_index={map_index}", **options)
+
+    return open_tab
+
+
+def wait_for_state(airflow: AirflowServer, task_id: str, state: str) -> None:
+    """Until the task instance (all of them, of a mapped task) is in that state."""
+    path = f"/dags/{DAG}/dagRuns/{quote(RUN)}/taskInstances?limit=50"
+
+    def reached() -> bool:
+        found = [one["state"] for one in airflow.call("GET", path)["task_instances"] if one["task_id"] == task_id]
+        return bool(found) and set(found) == {state}
+
+    airflow.wait_for(f"{task_id} to be in state {state}", reached, 180)
+
+
+def task_path(task_id: str, tab: str = "") -> str:
+    """Where Airflow's own page of a task instance is."""
+    return f"/dags/{DAG}/runs/{quote(RUN)}/tasks/{task_id}{tab}"
+
+
+def shoot(page: Page, name: str, *, full: bool = True) -> None:
+    """A screenshot, for people, in ``test-artifacts/ui``."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"{name}.png", full_page=full, animations="disabled")
+
+
+def _note(problems: list[str], text: str) -> None:
+    if re.search("Content.Security.Policy|TrustedHTML", text):
+        problems.append(text)
+
+
+def _postgres_connection(conninfo: str) -> dict[str, Any]:
+    known = psycopg.conninfo.conninfo_to_dict(conninfo)
+    return {
+        "conn_type": "postgres",
+        "host": known["host"],
+        "port": int(known["port"]),
+        "login": known["user"],
+        "password": known["password"],
+        "schema": known["dbname"],
+    }

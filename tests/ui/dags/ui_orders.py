@@ -1,0 +1,109 @@
+"""The jobs that the browser tests look at: a skewed one, one with failed ranges, one that waits, a few more."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import dag, task
+
+from burla_provider.links.burla import BurlaJobLink
+from burla_provider.operators.map import BurlaMapOperator
+from burla_provider.operators.postgres import BurlaPostgresOperator
+
+GATE = Path(os.environ["BURLA_UI_GATE"])
+"""An empty directory. Until the file ``open`` is in it, only so many ranges of ``wait_orders`` come to their end:"""
+FREE_RANGES = 40
+JOB_URL = "http://127.0.0.1:5001/jobs/ui_orders-abcdefghijkl"
+
+ON_THIS_MACHINE = {"burla_conn_id": "burla_local", "postgres_conn_id": "orders_db", "max_parallelism": 4}
+
+
+def digest(rows: Iterable[tuple[int, ...]]) -> dict[str, Any]:
+    bits = 0
+    for (number,) in rows:
+        seal = str(number).encode()
+        for _ in range(12):
+            seal = hashlib.sha256(seal).digest()
+        bits += seal[0] & 1
+    return {"odd": bits}
+
+
+def wait_at_the_gate(rows: Iterable[tuple[int, ...]]) -> dict[str, Any]:
+    free = take_ticket()
+    while not free and not (GATE / "open").exists():
+        time.sleep(0.05)
+    return {"seen": sum(1 for _ in rows)}
+
+
+def take_ticket() -> bool:
+    for number in range(FREE_RANGES):
+        try:
+            (GATE / f"ticket-{number}").touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        return True
+    return False
+
+
+def fail_some(connection: Any, key_range: Any) -> dict[str, Any]:
+    if key_range.index in (5, 21):
+        raise ValueError(f'row {key_range.start_id} is <img src=x onerror="alert(1)">, not an amount')
+    if key_range.index == 30:
+        connection.execute("SELECT 1 / 0")
+    return {"checked": 1}
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+class MapWithPage(BurlaMapOperator):
+    """Says, as the Burla engine does, that its job has a page."""
+
+    def _execute(self, context: Any) -> Any:
+        BurlaJobLink.publish(context, JOB_URL)
+        return super()._execute(context)
+
+
+@dag(schedule=None, start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))
+def ui_orders():
+    BurlaPostgresOperator(
+        task_id="digest_orders",
+        table="orders",
+        columns=["id"],
+        process_rows=digest,
+        split="width",
+        ranges=64,
+        **ON_THIS_MACHINE,
+    )
+    BurlaPostgresOperator(
+        task_id="check_orders", table="steady", process_range=fail_some, split="width", ranges=48, **ON_THIS_MACHINE
+    )
+    BurlaPostgresOperator(
+        task_id="wait_orders",
+        table="steady",
+        columns=["id"],
+        process_rows=wait_at_the_gate,
+        split="width",
+        ranges=64,
+        **ON_THIS_MACHINE,
+    )
+    BurlaPostgresOperator.partial(task_id="count_table", totals={"greatest": "max(id)"}, **ON_THIS_MACHINE).expand(
+        table=["orders", "steady"]
+    )
+    MapWithPage(task_id="double_numbers", python_callable=double, inputs=[1, 2, 3], burla_conn_id="burla_local")
+
+    @task
+    def not_on_burla() -> None:
+        return None
+
+    not_on_burla()
+
+
+ui_orders()
