@@ -72,9 +72,7 @@ def _choose_for_key(queries: Queries, piece: Piece, size: Size, *, refine: bool)
     doubt = piece.doubt
     if _is_small(queries, piece, size, doubt):
         return Choice("single", f"about {piece.rows:,.0f} rows are no more than one range should have")
-    looked = (
-        "the index was walked" if piece.indexed else "the table was sorted once, for there is no index to walk over"
-    )
+    looked = "the index was walked" if piece.indexed else "the table was sorted once, as no index is in its order"
     if refine:
         return Choice("keyset", f"refine asks for exact ranges, so {looked}")
     doubt = doubt or _coarseness(piece, size)

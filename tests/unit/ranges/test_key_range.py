@@ -1,0 +1,58 @@
+"""One range: as SQL, as ids, as plain data."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from burla_provider.ranges import Key, KeyRange
+from burla_provider.ranges.key import KeyColumn
+
+ID = Key((KeyColumn("id", "integer"),))
+PAIR = Key((KeyColumn("a b", "bigint"), KeyColumn("at", "timestamp with time zone")))
+
+
+def where(key_range: KeyRange) -> str:
+    return key_range.where.as_string(None)
+
+
+@pytest.mark.parametrize(
+    ("key_range", "condition"),
+    [
+        (KeyRange(ID, 0), "TRUE"),
+        (KeyRange(Key(), 0), "TRUE"),
+        (KeyRange(ID, 0, ("1",)), "\"id\" >= '1'::integer"),
+        (KeyRange(ID, 0, None, ("5",)), "\"id\" < '5'::integer"),
+        (KeyRange(ID, 0, ("1",), ("5",)), "\"id\" >= '1'::integer AND \"id\" < '5'::integer"),
+        (KeyRange(ID, 0, nulls=True), '"id" IS NULL'),
+        (
+            KeyRange(PAIR, 0, ("7", "2024-01-01 00:00:00+00")),
+            "(\"a b\", \"at\") >= ('7'::bigint, '2024-01-01 00:00:00+00'::timestamp with time zone)",
+        ),
+    ],
+)
+def test_a_range_is_a_condition(key_range: KeyRange, condition: str) -> None:
+    assert where(key_range) == condition
+
+
+def test_ids_are_inclusive() -> None:
+    key_range = KeyRange(ID, 0, ("10",), ("20",))
+    assert (key_range.start_id, key_range.end_id) == (10, 19)
+
+
+def test_an_open_end_is_the_types_own() -> None:
+    assert (KeyRange(ID, 0).start_id, KeyRange(ID, 0).end_id) == (-(2**31), 2**31 - 1)
+
+
+@pytest.mark.parametrize("key_range", [KeyRange(ID, 0, nulls=True), KeyRange(PAIR, 0), KeyRange(Key(), 0)])
+def test_a_range_of_no_integers_has_no_ids(key_range: KeyRange) -> None:
+    with pytest.raises(TypeError, match=r"use key_range\.where"):
+        _ = key_range.start_id
+
+
+def test_a_range_survives_the_way_through_json() -> None:
+    key_range = KeyRange(PAIR, 4, ("1", "x"), None, relation=("s", "t"), expected_rows=7, job_key="job")
+    item = json.loads(json.dumps(key_range.to_item()))
+    assert KeyRange.from_item(PAIR, 4, item, job_key="job") == key_range
+    assert key_range.idempotency_key == "job/4"
