@@ -43,7 +43,11 @@ def _save_connections(connections: list[dict[str, Any]]) -> None:
 
 def _load(dag_id: str) -> DAG:
     from airflow.configuration import conf
-    from airflow.dag_processing.dagbag import DagBag
+
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # Airflow 3.1
+        from airflow.models.dagbag import DagBag  # type: ignore[no-redef]
 
     bag = DagBag(conf.get("core", "dags_folder"))
     if dag_id not in bag.dags:
