@@ -21,7 +21,7 @@ from burla_provider.demo.binaries import PostgresFailed
 from burla_provider.demo.cluster import WORKER_NETWORKS, NoCluster, find_bridge, find_login
 from burla_provider.demo.orders import Totals, create_orders, sum_in_sql
 from burla_provider.demo.postgres import EmbeddedPostgres
-from burla_provider.demo.story import TaskLog, compare, say, step, worth_reading
+from burla_provider.demo.story import Step, TaskLog, compare, say, worth_reading
 
 _DAG, _TASK = "order_totals", "sum_orders"
 
@@ -101,7 +101,7 @@ def _demo(options: argparse.Namespace) -> int:
     home = AirflowHome(directory / "airflow")
     say(f"The DAG {_DAG} over {options.rows:,} orders, {place.name}\n")
     with ExitStack() as stack:
-        with step("PostgreSQL 16") as line:
+        with Step("PostgreSQL 16") as line:
             stack.enter_context(server)
             line.done(f"listens on {server.host}:{server.port}")
         home.prepare()
@@ -129,7 +129,7 @@ def _choose_place(engine: str) -> Place:
 
 
 def _make_orders(server: EmbeddedPostgres, rows: int) -> None:
-    with step("Table orders") as line:
+    with Step("Table orders") as line:
         made = create_orders(server.conninfo(), rows, lambda done: line.note(f"{done / rows:.0%}"))
         line.done(f"has {rows:,} rows, with gaps in the ids" + ("" if made else ", from an earlier run"))
 
@@ -147,7 +147,7 @@ def _postgres_connection(server: EmbeddedPostgres) -> dict[str, Any]:
 
 
 def _hand_over(records: Iterator[dict[str, Any]], session: Session, connections: list[dict[str, Any]]) -> None:
-    with step("Airflow") as line:
+    with Step("Airflow") as line:
         ready = next((record for record in records if record.get("demo") == "ready"), None)
         if ready is None:
             raise DemoFailed("Airflow did not come up.")
@@ -156,7 +156,7 @@ def _hand_over(records: Iterator[dict[str, Any]], session: Session, connections:
 
 
 def _follow(records: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    with step("Task runner") as line:
+    with Step("Task runner") as line:
         first = next(filter(worth_reading, records), None)
         if first is None:
             raise DemoFailed("No task of the DAG was started.")
@@ -194,7 +194,7 @@ def _serve(records: Iterator[dict[str, Any]], home: AirflowHome) -> int:
     for _ in records:
         pass
     with home.standalone() as airflow:
-        with step("Airflow's UI") as line:
+        with Step("Airflow's UI") as line:
             if not airflow.wait_until_healthy():
                 raise DemoFailed("Airflow ended.")
             line.done(f"{airflow.url}, everybody is an administrator")

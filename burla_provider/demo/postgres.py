@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from psycopg.conninfo import make_conninfo
 
-from burla_provider.demo.binaries import PostgresFailed, copy_binaries, find_binaries, open_to_all
+from burla_provider.demo.binaries import PostgresFailed, copy_binaries, find_binaries, make_open, open_to_all
 from burla_provider.demo.children import end_with_parent
 
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
@@ -82,7 +82,7 @@ class EmbeddedPostgres:
 
         :raises PostgresFailed: no such version here, the directory is in use, or the server says no.
         """
-        self.home.mkdir(parents=True, exist_ok=True)
+        make_open(self.home)
         self._lock = _take_lock(self.home)
         try:
             self._binaries = find_binaries(self.version)
@@ -120,21 +120,23 @@ class EmbeddedPostgres:
         self.stop()
 
     def _initialise(self) -> None:
-        if (self.data / "PG_VERSION").exists():
+        if self.data.exists():
             return
-        # A directory without that file is what an interrupted initdb leaves.
-        shutil.rmtree(self.data, ignore_errors=True)
-        self.data.mkdir(mode=0o700)
+        # Under another name until it is whole: initdb may be killed.
+        partial = self.home / "data.part"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(mode=0o700)
         password = self.home / "password"
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(24))
-        self._account.take(self.data)
+        self._account.take(partial)
         self._account.take(password)
         options = [f"--username={self.user}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
         try:
-            self._run("initdb", f"--pgdata={self.data}", f"--pwfile={password}", *options)
+            self._run("initdb", f"--pgdata={partial}", f"--pwfile={password}", *options)
         finally:
             self._account.give_back(password)
+        partial.rename(self.data)
 
     def _end_leftover(self) -> None:
         # We hold the directory's lock, so whoever this file speaks of lost its owner (or is long dead).
@@ -147,6 +149,7 @@ class EmbeddedPostgres:
         # Docker's masquerading makes a connection to a bridge's address come from another address of this machine.
         networks = ("samehost", *self.networks)
         access.write_text("".join(f"host all all {network} scram-sha-256\n" for network in networks))
+        access.chmod(0o644)
         settings = {
             "port": str(self.port),
             "listen_addresses": ",".join(self.listen),

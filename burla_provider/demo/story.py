@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -14,40 +13,40 @@ _HOUSEKEEPING = "Done. Returned value was"
 
 
 class Step:
-    """One line that grows: a dot every second while it lasts, then what came of it."""
+    """One line that grows: a dot every second while it lasts, then what came of it.
 
-    def __init__(self) -> None:
+    As a context manager, it ends its line also when it fails, so that the error has a line of its own.
+    """
+
+    def __init__(self, label: str) -> None:
+        self._label = label
         self._began = time.monotonic()
         self._ended = threading.Event()
+        self._clock = threading.Thread(target=self._tick, daemon=True)
 
     def note(self, text: str) -> None:
         """How far the step is."""
         say(f" {text}", end="")
 
     def done(self, text: str) -> None:
+        """What came of it."""
         self._ended.set()
         say(f" {text} ({time.monotonic() - self._began:.1f} s)")
+
+    def __enter__(self) -> Step:
+        say(f"  {self._label:<16}", end="")
+        self._clock.start()
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        self._ended.set()
+        self._clock.join()
+        if error is not None:
+            say()
 
     def _tick(self) -> None:
         while not self._ended.wait(1):
             say(".", end="")
-
-
-@contextmanager
-def step(label: str) -> Iterator[Step]:
-    """A step; when it fails its line ends all the same, so that the error has one of its own."""
-    say(f"  {label:<16}", end="")
-    line = Step()
-    clock = threading.Thread(target=line._tick, daemon=True)
-    clock.start()
-    try:
-        yield line
-    except BaseException:
-        say()
-        raise
-    finally:
-        line._ended.set()
-        clock.join()
 
 
 class TaskLog:

@@ -112,3 +112,20 @@ def test_binaries_under_a_private_directory_are_served_from_a_copy(tmp_path, mon
     with running_server(version=16) as server:
         assert list(server.home.glob("postgres-16/*/*/bin/postgres"))
         assert tmp_path.stat().st_mode & 0o077 == 0
+
+
+def test_an_interrupted_set_up_is_begun_anew(server):
+    server.stop()
+    server.data.rename(server.home / "data.part")
+    server.start()
+    with psycopg.connect(server.dsn) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands the server to another user")
+def test_a_umask_that_hides_everything_from_others_does_no_harm(server):
+    code = "import sys; from pathlib import Path; from burla_provider.demo.postgres import EmbeddedPostgres as Server\n"
+    code += "with Server(Path(sys.argv[1])) as server: print('up')"
+    home = server.home / "below" / "another"
+    done = subprocess.run([sys.executable, "-c", code, home], umask=0o077, capture_output=True, text=True, check=False)
+    assert done.stdout == "up\n", done.stderr
