@@ -6,13 +6,14 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo airflow test test-cluster lint cluster cluster-down clean
+.PHONY: help demo airflow test test-ui test-cluster lint cluster cluster-down clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo           the example DAG on a table of 1,000,000 rows, on this machine (ROWS=, ENGINE=burla)"
 	@echo "make airflow        the same database and DAGs in Airflow's UI, on http://127.0.0.1:8080 (ENGINE=burla)"
 	@echo "make test           ruff, mypy, and all tests that need no cluster"
+	@echo "make test-ui        the tests that look at Airflow in a browser (installs Debian's Chromium where there is none)"
 	@echo "make cluster        boot a real Burla cluster on this machine (Debian or Ubuntu, root)"
 	@echo "make test-cluster   the tests that run on it"
 	@echo "make cluster-down   stop it"
@@ -27,6 +28,10 @@ airflow: .venv/ready
 
 test: lint
 	$(PYTEST) -m "not cluster and not ui"
+
+test-ui: .venv/ready
+	@command -v chromium > /dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes chromium > /dev/null; }
+	$(PYTEST) -m ui
 
 test-cluster: .venv/ready
 	$(PYTEST) -m cluster
