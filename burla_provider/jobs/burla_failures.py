@@ -22,6 +22,7 @@ _KINDS = {
     "MainServiceTimeout": "unreachable",
 }
 _NETWORK_ERRORS = {"ClientError", "RequestException", "OSError", "TimeoutError"}
+_REFUSALS = ("No compatible containers", "must use HTTPS")  # the workers' Python is another one; http:// to the public
 # The first that fits: the words of the refusal, and the parameter that it is about.
 _REFUSED_PARAMETERS = (
     ("uv failed to install", "requirements"),
@@ -30,6 +31,7 @@ _REFUSED_PARAMETERS = (
     ("requested region", "region"),
     ("func_cpu", "func_cpu"),
     ("Input at index", "inputs"),
+    ("HTTPS", "host"),
 )
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n.*\n(?=[\w.]+(Error|Exception|Exit|Interrupt): )", re.S)
 
@@ -42,7 +44,7 @@ def kind_of(error: Exception, started: bool) -> str:
     names = [kind.__name__ for kind in type(error).__mro__]
     if _NETWORK_ERRORS.intersection(names):
         return "lost" if started else "unreachable"
-    if "No compatible containers" in str(error):  # the workers' Python is another one
+    if any(words in str(error) for words in _REFUSALS):
         return "refused"
     return next((_KINDS[name] for name in names if name in _KINDS), "lost")
 

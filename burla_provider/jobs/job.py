@@ -71,7 +71,10 @@ class Engine:
 
 @dataclass(frozen=True)
 class Started:
-    """The job exists on the cluster. ``job_id`` is Burla's own, ``url`` its page (None on the local engine)."""
+    """The job exists on the cluster. ``job_id`` is Burla's own, ``url`` its page (None on the local engine).
+
+    It comes again when a lost job's missing items are run again: as another Burla job, with another page.
+    """
 
     job_id: str
     url: str | None

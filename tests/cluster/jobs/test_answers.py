@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import sys
 import threading
 import urllib.request
 from dataclasses import replace
 
-from burla_provider.jobs.job import Broken, JobOptions, Line, Started
+from burla_provider.jobs.job import Broken, Engine, JobOptions, Line, Started
 from burla_provider.jobs.requirements import resolve_requirements
 from burla_provider.jobs.runner import run_job
 from tests.unit.jobs.running import answers, broken, lines, make_job, run
@@ -141,3 +142,15 @@ def test_on_request_workers_get_what_the_client_interpreter_has(cluster, other_p
     packages = cluster.get(f"/v1/jobs/{started(events).job_id}")["packages"]
     assert "aiohttp" in packages
     assert "apache-airflow" not in packages
+
+
+def test_without_a_host_the_login_that_burla_saved_is_used(cluster, tmp_path, monkeypatch):
+    engine = cluster.engine
+    (tmp_path / "burla").mkdir()
+    login = {
+        "email": engine.email, "auth_token": engine.token, "project_id": "local", "cluster_dashboard_url": engine.url
+    }  # fmt: skip
+    (tmp_path / "burla" / "burla_credentials.json").write_text(json.dumps(login))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("BURLA_CLUSTER_DASHBOARD_URL", raising=False)
+    assert answers(run(echo, [1], Engine())) == {0: b"(0, 1)"}

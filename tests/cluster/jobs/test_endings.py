@@ -127,17 +127,11 @@ def test_a_job_that_somebody_cancels_says_so(cluster):
 
 
 def test_a_busy_cluster_is_waited_for(cluster):
-    def one_second(index, item):
-        time.sleep(1)
-        return b"first"
-
-    first = run_job(make_job(one_second, range(12)), cluster.engine)
-    next(event for event in first if isinstance(event, Started))
+    first, _, _ = started_job(cluster)
     with start_task(WAITING) as second:
-        assert len(answers(first)) == 12
-        said = second.communicate(timeout=120)[0]
-    assert "Waiting for a node" in said
-    assert said.strip().endswith("answered")
+        assert "Waiting for a node" in second.stdout.readline()
+        first.close()
+        assert second.communicate(timeout=120)[0].strip().endswith("answered")
 
 
 WAITING = """
@@ -151,7 +145,7 @@ WAITING = """
 
     for event in run_job(make_job(work, [1]), Cluster.engine):
         if isinstance(event, Line):
-            print(event.text)
+            print(event.text, flush=True)
         if isinstance(event, Answered):
             print("answered")
 """
@@ -171,6 +165,17 @@ def test_that_a_cluster_is_busy_is_an_error_of_its_own(cluster):
     second = run_job(make_job(sleep_long, [1]), cluster.engine, queue_timeout=0)
     with pytest.raises(ClusterBusy, match="All nodes are busy"):
         list(second)
+    first.close()
+
+
+def test_a_job_that_still_waits_for_a_node_can_be_ended(cluster):
+    first, _, _ = started_job(cluster)
+    second = run_job(make_job(sleep_long, [1]), cluster.engine, queue_timeout=60)
+    next(event for event in second if isinstance(event, Line) and "Waiting for a node" in event.text)
+    leaders = {child.pid for child in psutil.Process().children()}
+    second.close()
+    ended = leaders - {child.pid for child in psutil.Process().children()}
+    assert [group(leader) for leader in ended] == [[]]
     first.close()
 
 

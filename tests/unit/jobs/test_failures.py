@@ -48,6 +48,7 @@ Final node states:
         (raised("ClientConnectorError", "", ConnectionError), True, "lost"),
         (raised("NodeDisconnected", WORKER_DIED), True, "lost"),
         (raised("JobStalled", "No compatible containers.\nUser is running python version 3.12"), True, "refused"),
+        (ValueError("BURLA_CLUSTER_DASHBOARD_URL must use HTTPS"), False, "refused"),
         (raised("SomethingNew"), True, "lost"),
     ],
 )
@@ -92,6 +93,7 @@ def test_the_log_of_a_node_tells_what_could_not_be_installed():
         ("to support your `func_cpu` and `func_ram` arguments?", "func_cpu"),
         ("User is running python version 3.12", "python"),
         ("uv failed to install the client environment", "requirements"),
+        ("BURLA_CLUSTER_DASHBOARD_URL must use HTTPS", "host"),
         ("Your function `f` is referencing some large objects!", "job"),
     ],
 )
