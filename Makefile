@@ -59,7 +59,7 @@ clean:
 		[ -x $(BIN)/python ] || uv venv --quiet --python "$$(command -v $(PYTHON))" .venv; \
 		uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'; \
 	else \
-		[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; \
+		[ -x $(BIN)/pip ] || $(PYTHON) -m venv --clear .venv; \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'; \
 	fi
 	@touch $@

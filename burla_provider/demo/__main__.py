@@ -81,10 +81,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _rows(text: str) -> int:
-    rows = int(text.replace("_", "").replace(",", ""))
-    if rows < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return rows
+    digits = text.replace("_", "").replace(",", "")
+    if not digits.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no number of rows: use 0, 1000000 or 1_000_000")
+    return int(digits)
 
 
 def default_directory() -> Path:

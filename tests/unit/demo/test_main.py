@@ -44,7 +44,8 @@ def test_without_a_cluster_the_burla_engine_says_how_to_get_one(capsys, monkeypa
     assert "make cluster" in capsys.readouterr().out
 
 
-def test_a_negative_number_of_rows_is_refused(capsys):
+@pytest.mark.parametrize("rows", ["-1", "many", "1e6", ""])
+def test_a_number_of_rows_that_is_none_is_refused(capsys, rows):
     with pytest.raises(SystemExit):
-        main(["--rows=-1"])
-    assert "must not be negative" in capsys.readouterr().err
+        main([f"--rows={rows}"])
+    assert "is no number of rows" in capsys.readouterr().err
