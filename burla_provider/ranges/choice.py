@@ -9,7 +9,7 @@ from psycopg import sql
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges.axis import axis_of
 from burla_provider.ranges.choose_key import choose_key
-from burla_provider.ranges.facts import TableFacts
+from burla_provider.ranges.facts import STORED, TableFacts
 from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.request import AUTO, Request
@@ -115,11 +115,11 @@ def _coarseness(piece: Piece, size: Size) -> str | None:
 
 def _is_tiny(facts: TableFacts, size: Size) -> bool:
     asked = size.ranges or size.rows_per_range
-    return not asked and facts.kind in ("r", "m", "p") and facts.bytes <= LEAST_BYTES
+    return not asked and facts.kind in STORED and facts.bytes <= LEAST_BYTES
 
 
 def _why_no_pages(facts: TableFacts) -> str | None:
-    if facts.kind not in ("r", "m", "p") or (facts.is_tree and not can_cut_by_leaf(facts)):
+    if facts.kind not in STORED or (facts.is_tree and not can_cut_by_leaf(facts)):
         return f"{facts} is a {facts.describe}, whose pages cannot be read by themselves."
     if any(leaf.method != "heap" for leaf in facts.leaves):
         return f"{facts} is not stored as a heap."

@@ -21,6 +21,10 @@ KINDS = {
 """``pg_class.relkind`` of what has rows that a query can read."""
 
 
+STORED = ("r", "m", "p")
+"""Those whose rows are in files of this server."""
+
+
 @dataclass(frozen=True)
 class Column(KeyColumn):
     """A column of the table.
@@ -68,6 +72,8 @@ class Leaf:
     @property
     def rows(self) -> int | None:
         """How many rows it has, by the density of then and the size of now; None when it was never counted."""
+        if self.kind not in STORED:
+            return self.counted_rows
         if self.counted_rows is None or not self.pages:
             return None if self.pages else 0
         return round(self.counted_rows * self.pages / max(self.counted_pages, 1))
@@ -81,6 +87,7 @@ class TableFacts:
     :param columns: in their order.
     :param indexes: of the table itself, the best for a key first.
     :param leaves: the relations that hold its rows; a view or a foreign table has itself only.
+    :param counted_rows: of a partitioned table as a whole, when it was last analysed itself; None: never, or no such.
     :param row_security: whether policies decide for this role which rows it sees.
     :param server: ``server_version_num``, 160004 for 16.4.
     """
@@ -94,6 +101,7 @@ class TableFacts:
     leaves: tuple[Leaf, ...]
     row_security: bool
     server: int
+    counted_rows: int | None = None
 
     @property
     def source(self) -> sql.Composable:
@@ -134,7 +142,7 @@ def read_facts(queries: Queries, table: str) -> TableFacts:
 
     :raises InvalidParameter: it is not there, not readable, or nothing that rows can be read from.
     """
-    oid, schema, name, kind, persistence, readable, row_security, server = _find(queries, table)
+    oid, schema, name, kind, persistence, readable, row_security, server, counted_rows = _find(queries, table)
     if kind not in KINDS:
         raise InvalidParameter("table", f"{table} is not a table.", "Name a table, a partitioned table or a view.")
     if persistence == "t":
@@ -154,10 +162,11 @@ def read_facts(queries: Queries, table: str) -> TableFacts:
         leaves=_read_leaves(queries, tree),
         row_security=row_security,
         server=server,
+        counted_rows=counted_rows,
     )
 
 
-def _find(queries: Queries, table: str) -> tuple[int, str, str, str, str, bool, bool, int]:
+def _find(queries: Queries, table: str) -> tuple[int, str, str, str, str, bool, bool, int, int | None]:
     with queries.blaming("table", 'Write it as SQL does: orders, sales.orders or "Sales"."Orders".'):
         found = queries.row(sql.SQL(_FIND).format(table=sql.Literal(table)))
         advice = _where_else(queries, table) if found is None else ""
@@ -199,7 +208,8 @@ def _read_indexes(queries: Queries, oid: int) -> tuple[Index, ...]:
 _FIND: LiteralString = """
     SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
         has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT'),
-        row_security_active(c.oid), current_setting('server_version_num')::int
+        row_security_active(c.oid), current_setting('server_version_num')::int,
+        CASE WHEN c.relkind = 'p' AND c.reltuples > 0 THEN c.reltuples::bigint END
     FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.oid = to_regclass({table})
 """

@@ -30,6 +30,7 @@ from burla_provider.ranges.window import Limits, read_window
 from burla_provider.ranges.words import hints_of, reason_of
 
 _SESSION = {
+    "client_encoding": "UTF8",  # a database in SQL_ASCII answers bytes otherwise
     "datestyle": "ISO",  # keeps the order of day and month that the user's own values are read by
     "intervalstyle": "postgres",
     "extra_float_digits": "1",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 from psycopg import sql
 
 from burla_provider.ranges.choose_key import is_unique
 from burla_provider.ranges.explain import explain
-from burla_provider.ranges.facts import Leaf, TableFacts
+from burla_provider.ranges.facts import STORED, Leaf, TableFacts
 from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.order import Order
@@ -34,6 +35,8 @@ class Piece:
     :param window: the keys to cover.
     :param rows: in the window, as estimated.
     :param leaves: what holds its rows.
+    :param counted: rows when the statistics were made.
+    :param changed: rows that changed since then, as far as the server knows or the size tells.
     :param indexed: an index gives the rows in the key's order.
     :param unique: no two rows have the same key.
     :param statistics: of the key; None: there are none, or the role may not see them.
@@ -47,6 +50,8 @@ class Piece:
     window: Window
     rows: float
     leaves: tuple[Leaf, ...]
+    counted: float = 0.0
+    changed: float = 0.0
     indexed: bool = False
     unique: bool = False
     statistics: Statistics | None = None
@@ -57,20 +62,15 @@ class Piece:
         return sum(leaf.pages for leaf in self.leaves)
 
     @property
-    def changed(self) -> float:
-        """Rows that changed since ANALYZE, by the statistics collector or by the relation's growth."""
-        return sum(max(leaf.changed, _grown(leaf)) for leaf in self.leaves)
-
-    @property
     def doubt(self) -> str | None:
         """Why the statistics do not tell where the rows are; None: they do."""
         if not self.statistics:
             return "there are no statistics of the key"
         if self.statistics.shape is None:
             return "the statistics know no row in the window"
-        counted = sum(leaf.counted_rows or 0 for leaf in self.leaves)
-        if self.changed > _STALE * max(counted, 1):
-            return f"about {self.changed:,.0f} rows changed since the last ANALYZE"
+        if self.changed > _STALE * self.counted:
+            known = f"about {self.changed:,.0f} rows" if self.changed < inf else "nobody knows how many rows"
+            return f"{known} changed since the last ANALYZE"
         return None
 
     @property
@@ -110,7 +110,9 @@ def survey(
         whole = explain(queries, sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, inside))
     selectivity = _selectivity(queries, facts, inside, where, whole.rows)
     piece = Piece(facts.source, None, key, order, window, whole.rows, facts.leaves, unique=is_unique(facts, key))
-    pieces = [_without_phantoms(piece) for piece in _split(piece, facts, whole.relations, most_pieces)]
+    pieces = [
+        _with_age(_without_phantoms(piece), facts) for piece in _split(piece, facts, whole.relations, most_pieces)
+    ]
     if order.columns:
         indexed = _is_indexed(queries, facts, order, inside)
         known = _statistics(queries, facts, order, window, pieces)
@@ -181,10 +183,15 @@ def _with_statistics(piece: Piece, indexed: bool, statistics: Statistics | None)
 
 def _without_phantoms(piece: Piece) -> Piece:
     # The server takes a table that it never counted for a few pages long, even an empty one.
-    stored = all(leaf.kind in ("r", "m") for leaf in piece.leaves)
+    stored = all(leaf.kind in STORED for leaf in piece.leaves)
     return replace(piece, rows=0.0) if stored and not piece.pages else piece
 
 
-def _grown(leaf: Leaf) -> float:
-    rows = leaf.rows
-    return 0.0 if rows is None or leaf.counted_rows is None else abs(rows - leaf.counted_rows)
+def _with_age(piece: Piece, facts: TableFacts) -> Piece:
+    counted = sum(leaf.counted_rows or 0 for leaf in piece.leaves)
+    if piece.relation is None and facts.is_tree:
+        # The leaves' counters say nothing about the statistics of the whole, which nobody updates but by hand.
+        counted = facts.counted_rows or 0
+        return replace(piece, counted=counted, changed=abs((facts.rows or 0) - counted) if counted else inf)
+    changed = sum(max(leaf.changed, abs((leaf.rows or 0) - (leaf.counted_rows or 0))) for leaf in piece.leaves)
+    return replace(piece, counted=counted, changed=changed)

@@ -63,6 +63,17 @@ def test_the_number_of_ranges_is_kept_to_although_there_are_more_partitions(conn
     assert rows_in(connection, made) == rows_of(connection, events)
 
 
+def test_statistics_of_the_whole_are_trusted_while_its_size_is_theirs(connection, plan: Planner, events: str) -> None:
+    assert plan(events, ranges=4).strategy == "histogram"
+    connection.execute("INSERT INTO events SELECT n, '2024-01-09' FROM generate_series(10001, 12000) AS n")
+    # Nobody but a person analyses the whole; its partitions have fresh statistics.
+    connection.execute("ANALYZE events_09")
+    made = plan(events, ranges=4)
+    assert made.strategy == "keyset"
+    assert "rows changed since the last ANALYZE" in made.reason
+    assert balance(sizes_of(connection, made)) < 1.1
+
+
 def test_partitions_outside_the_window_are_left_out(connection, plan: Planner, events: str) -> None:
     made = plan(events, key="day", lower="2024-01-03", upper="2024-01-05")
     assert relations(made) == ["events_03", "events_04"]

@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges import plan_ranges, walk
 from tests.postgres.ranges.conftest import Planner
+from tests.support.postgres import PostgresServer
 
 SETTINGS = ("datestyle", "intervalstyle", "extra_float_digits", "enable_seqscan", "enable_sort", "jit")
 
@@ -89,6 +90,18 @@ def test_names_of_the_planners_own_are_no_hindrance(connection, plan: Planner, n
     connection.execute(f"INSERT INTO {name} SELECT n / 50, n FROM generate_series(0, 99) AS n; ANALYZE {name}")
     assert [one.expected_rows for one in plan(name, split="keyset", rows_per_range=30).ranges] == [30, 30, 30, 10]
     assert len(plan(name, split="histogram", key=name, ranges=3).ranges) == 3
+
+
+def test_a_database_without_encoding_is_planned_too(postgres_server: PostgresServer, connection) -> None:
+    name = f"bytes_{connection.info.backend_pid}"
+    connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    with psycopg.connect(postgres_server.conninfo(name), autocommit=True) as used:
+        used.execute(r"CREATE TABLE words AS SELECT n::text || E'\xc3\xa4' AS word FROM generate_series(1, 100) AS n")
+        encoding = used.info.encoding
+        made = plan_ranges(used, table="words", key="word", ranges=4)
+        assert len(made.ranges) == 4 + 1
+        assert used.info.encoding == encoding
+    connection.execute(f"DROP DATABASE {name}")
 
 
 def test_a_long_walk_says_how_far_it_is(plan: Planner, skewed: str, monkeypatch, caplog) -> None:
