@@ -2,84 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
+from itertools import islice
 from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import tuple_row
 
-BATCH = 20_000
-"""Rows in one batch; a megabyte or two of usual rows."""
+from burla_provider.work.stream import stream
+
+FIRST, MOST = 1_000, 50_000
+"""Rows of the first batch, and of the largest."""
+
+BYTES = 8_000_000
+"""What a batch should not be much larger than; the rows before tell how many rows that are."""
 
 UNDECLARED = (38, 18)
 """Precision and scale of a numeric that declares none. A value that does not fit is an error, not a rounded value."""
 
 
-def read_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> Generator[Any, None, None]:
+def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> Generator[Any, None, None]:
     """``pyarrow.RecordBatch`` es of the query's columns.
 
-    Integers, floats, numeric, boolean, date, time, timestamp and timestamptz (in UTC) have Arrow's own types; all
-    others are strings, PostgreSQL's text of them.
+    Integers, floats, numeric, boolean, date, time, timestamp, timestamptz (in UTC) and bytea have Arrow's own types;
+    all others are strings, PostgreSQL's text of them.
 
     :raises ValueError: a value that the column's Arrow type cannot hold, such as an infinite timestamp.
     """
-    types = _arrow_types(connection, query)
-    lines: list[bytes] = []
-    # CSV, because Arrow parses it in C++, exactly; and psycopg hands over one row of it at a time.
-    copy = sql.SQL("COPY ({}) TO STDOUT (FORMAT csv)").format(query)
-    with connection.cursor() as cursor, cursor.copy(copy) as rows:
-        for row in rows:
-            lines.append(bytes(row))
-            if len(lines) == BATCH:
-                yield _batch(lines, types)
-                lines = []
-    if lines:
-        yield _batch(lines, types)
-
-
-def _batch(lines: list[bytes], types: dict[str, Any]) -> Any:
-    import pyarrow as pa
-    from pyarrow import csv
-
-    text = b"".join(lines)
+    columns = _columns(connection, query)
+    rows = stream(connection, query, tuple_row, as_text=[column.type_code for column in columns])
+    size = FIRST
     try:
-        table = csv.read_csv(
-            pa.BufferReader(text),
-            csv.ReadOptions(column_names=list(types), use_threads=False, block_size=len(text)),
-            # A row of one NULL is an empty line.
-            csv.ParseOptions(newlines_in_values=True, ignore_empty_lines=False),
-            csv.ConvertOptions(
-                column_types=types,
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-                true_values=["t"],
-                false_values=["f"],
-            ),
-        )
+        while some := list(islice(rows, size)):
+            batch = _batch(some, columns)
+            yield batch
+            size = min(MOST, max(1, BYTES * batch.num_rows // max(batch.nbytes, 1)))
+    finally:
+        rows.close()
+
+
+def _batch(rows: Sequence[tuple[str | None, ...]], columns: Sequence[psycopg.Column]) -> Any:
+    import pyarrow as pa
+
+    arrays = [_array(values, column) for values, column in zip(zip(*rows, strict=True), columns, strict=True)]
+    return pa.record_batch(arrays, names=[column.name for column in columns])
+
+
+def _array(texts: Sequence[str | None], column: psycopg.Column) -> Any:
+    """The column's values, which Arrow parses from their text: in C++, and exactly."""
+    import pyarrow as pa
+
+    arrow_type = _arrow_type(column)
+    try:
+        if arrow_type == pa.binary():
+            return pa.array([None if text is None else bytes.fromhex(text[2:]) for text in texts], arrow_type)
+        if arrow_type == pa.bool_():
+            return pa.array([None if text is None else text == "t" for text in texts], arrow_type)
+        return pa.array(texts, pa.string()).cast(arrow_type)
     except pa.ArrowInvalid as error:
         raise ValueError(
-            f'Arrow cannot hold a value: {error}. Leave the column out, or use row_format "tuple" or "dict".'
+            f"Arrow's {arrow_type} cannot hold a value of {column.name}: {error}. Leave the column out, or use"
+            ' row_format "tuple" or "dict".'
         ) from None
-    (batch,) = table.combine_chunks().to_batches()
-    if batch.num_rows != len(lines):
-        raise ValueError(f"Arrow read {batch.num_rows} rows where PostgreSQL sent {len(lines)}.")
-    return batch
-
-
-def _arrow_types(connection: psycopg.Connection[Any], query: sql.Composed) -> dict[str, Any]:
-    empty = sql.SQL("SELECT * FROM ({}) AS rows LIMIT 0").format(query)
-    description = connection.execute(empty).description or []
-    return {column.name: _arrow_type(column) for column in description}
 
 
 def _arrow_type(column: psycopg.Column) -> Any:
     import pyarrow as pa
 
-    if column.type_display.startswith("numeric"):
-        precision, scale = (column.precision, column.scale) if column.precision else UNDECLARED
-        decimal = pa.decimal128 if precision <= 38 else pa.decimal256
-        return decimal(precision, scale)
+    info = psycopg.adapters.types.get(column.type_code)
+    name = info.name if info else ""
+    if name == "numeric":
+        precision, scale = (column.precision, column.scale or 0) if column.precision else UNDECLARED
+        return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
     simple = {
         "int2": pa.int16(),
         "int4": pa.int32(),
@@ -91,6 +86,11 @@ def _arrow_type(column: psycopg.Column) -> Any:
         "time": pa.time64("us"),
         "timestamp": pa.timestamp("us"),
         "timestamptz": pa.timestamp("us", "UTC"),
+        "bytea": pa.binary(),
     }
-    info = psycopg.adapters.types.get(column.type_code)
-    return simple.get(info.name if info else "", pa.string())
+    return simple.get(name, pa.string())
+
+
+def _columns(connection: psycopg.Connection[Any], query: sql.Composed) -> list[psycopg.Column]:
+    empty = sql.SQL("SELECT * FROM ({}) AS rows LIMIT 0").format(query)
+    return connection.execute(empty).description or []

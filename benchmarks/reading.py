@@ -1,0 +1,255 @@
+"""How fast rows are read, how much memory that takes, and whether the totals are exact.
+
+    python benchmarks/reading.py                       all that this machine can run
+    python benchmarks/reading.py --rows 1000000 ways   one part, on a smaller table
+
+Parts: ``ways`` (ways to read in one process, on narrow and on wide rows), ``memory`` (one worker, one range of all
+rows), ``sides`` (two processes, beside the tools that are installed), ``cluster`` (a real Burla, a writer at work).
+All sides of a part run in one go, turn and turn about, each in a process of its own; the best of ``--times`` counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from benchmarks.reading_ways import AVAILABLE_SIDES, WAYS
+from burla_provider.database.connect import connection_parameters
+from burla_provider.database.snapshot import held_snapshot
+from burla_provider.demo.cluster import WORKER_NETWORKS, NoCluster, find_bridge
+from burla_provider.demo.orders import create_orders
+from burla_provider.demo.postgres import EmbeddedPostgres
+from burla_provider.jobs.job import Answered, Engine, Job, JobOptions
+from burla_provider.jobs.pack import pack_work
+from burla_provider.jobs.requirements import resolve_requirements
+from burla_provider.jobs.runner import run_job
+from burla_provider.ranges import plan_ranges
+from burla_provider.totals import AddedByKey, SqlCombination, Totals
+from burla_provider.work.aggregates import check_totals, parse_totals
+from burla_provider.work.kinds import ProcessRows, SqlTotals
+from burla_provider.work.outcome import decode
+from burla_provider.work.range_work import RangeWork
+from burla_provider.work.source import Source
+
+ORDERS = Source("public", "orders", ("id", "amount"))
+LOCAL = Engine(name="local")
+BURLA = Engine(name="burla")
+
+WIDE = """
+    CREATE TABLE wide AS
+    SELECT id, amount, created_at, rpad(md5(id::text), 80, md5(id::text || 'x')) AS label,
+           jsonb_build_object('customer', customer_id, 'status', status) AS document
+    FROM orders LIMIT %s
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["ways", "memory", "sides", "cluster"])
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--times", type=int, default=3)
+    parser.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()) / "burla-benchmark")
+    arguments = parser.parse_args()
+    with orders(arguments.home, arguments.rows) as conninfo:
+        for part in arguments.parts:
+            PARTS[part](conninfo, arguments.rows, arguments.times)
+
+
+@contextmanager
+def orders(home: Path, rows: int) -> Iterator[str]:
+    """A server with the tables, which a cluster on this machine reaches too."""
+    try:
+        listen, networks = (find_bridge(), "127.0.0.1"), WORKER_NETWORKS
+    except NoCluster:
+        listen, networks = ("127.0.0.1",), ()
+    settings = {"shared_buffers": "1GB", "fsync": "off", "max_wal_size": "8GB", "autovacuum": "off"}
+    home.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with EmbeddedPostgres(home / "server", listen=listen, networks=networks, settings=settings) as server:
+        create_orders(server.conninfo(), rows, lambda done: print(f"  {done:,} orders made", flush=True))
+        with psycopg.connect(server.conninfo(), autocommit=True) as connection:
+            connection.execute("DROP TABLE IF EXISTS wide")
+            connection.execute(WIDE, [rows // 10])
+            connection.execute("VACUUM ANALYZE wide")
+        yield server.conninfo()
+
+
+def ways(conninfo: str, rows: int, times: int) -> None:
+    """Ways to get rows into Python, one process."""
+    for table, columns in (("orders", ("id", "amount")), ("wide", ("id", "amount", "created_at", "label", "document"))):
+        heading(f"ways to read {table} ({', '.join(columns)}), one process")
+        best = run_in_turn({name: [*own("way"), name, conninfo, table, ",".join(columns)] for name in WAYS}, times)
+        show(best)
+
+
+def memory(conninfo: str, rows: int, times: int) -> None:
+    """The peak of a worker that reads all rows as one range, above one that has read a single row."""
+    heading("memory of a worker, one range")
+    commands = {f"{rows_:,} rows": [*own("worker"), conninfo, str(rows_)] for rows_ in (1, rows)}
+    show(run_in_turn(commands, 1))
+
+
+def sides(conninfo: str, rows: int, times: int) -> None:
+    """count(*) and sum(amount) of all orders, rows going through the client, on two processes of this machine."""
+    heading("all orders, count and sum outside of the server, two processes")
+    commands = {name: [*own("side"), name, conninfo] for name in AVAILABLE_SIDES}
+    commands["this provider, process_rows"] = job(conninfo)
+    show(run_in_turn(commands, times), expected(conninfo))
+
+
+def cluster(conninfo: str, rows: int, times: int) -> None:
+    """The guide's function and ours on a real Burla, while a writer changes the table."""
+    try:
+        find_bridge()
+    except NoCluster as error:
+        print(f"\ncluster: left out. {error}")
+        return
+    heading("all orders on the Burla cluster of this machine, while a writer changes the table")
+    with writing(conninfo):
+        commands = {
+            "the guide, arguments mended": [*own("side"), "guide on Burla", conninfo],
+            "process_rows": job(conninfo, "burla"),
+            "totals": job(conninfo, "burla", "totals"),
+        }
+        show(run_in_turn(commands, times))
+
+
+def own(*arguments: str) -> list[str]:
+    """One of the ways to read, in a process of its own."""
+    return [sys.executable, "-m", "benchmarks.reading_ways", *arguments]
+
+
+def job(*arguments: str) -> list[str]:
+    """A job of this provider, in a process of its own."""
+    return [sys.executable, "-m", "benchmarks.reading", "ours", *arguments]
+
+
+def run_in_turn(commands: dict[str, list[str]], times: int) -> dict[str, dict[str, Any]]:
+    """The best result of each command; each prints one line of JSON."""
+    best: dict[str, dict[str, Any]] = {}
+    for _ in range(times):
+        for name, command in commands.items():
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                best[name] = {"error": done.stderr.strip().splitlines()[-1]}
+                continue
+            result = json.loads(done.stdout.splitlines()[-1])
+            if name not in best or result["seconds"] < best[name].get("seconds", float("inf")):
+                best[name] = result
+    return best
+
+
+def ours(conninfo: str, engine: str = "local", work: str = "process_rows") -> dict[str, Any]:
+    """One job of this provider, from the plan to the totals."""
+    begun = time.perf_counter()
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        parameters = connection_parameters(connection)
+    with held_snapshot(parameters, "public", "orders") as held:
+        plan = plan_ranges(held.connection, table="orders", key="id", parallelism=2)
+        aggregates = check_totals(held.connection, ORDERS, parse_totals({"total": "sum(amount)"}))
+        kind = SqlTotals(aggregates) if work == "totals" else ProcessRows(add_up)
+        combination = SqlCombination(aggregates, ORDERS) if work == "totals" else AddedByKey()
+        totals = Totals(combination, range(len(plan.ranges)))
+        job = Job(
+            name="benchmark",
+            work=pack_work(RangeWork(parameters, ORDERS, plan.key, kind, snapshot=held.snapshot)),
+            items={one.index: one.to_item() for one in plan.largest_first()},
+            options=JobOptions(max_parallelism=2),
+            requirements=resolve_requirements(["psycopg[binary]", "tenacity"]),
+        )
+        for event in run_job(job, BURLA if engine == "burla" else LOCAL):
+            if isinstance(event, Answered):
+                totals.add(decode(event.answer))
+        result = totals.result()
+        seconds = time.perf_counter() - begun
+        plain = held.connection.execute("SELECT count(*), sum(amount) FROM orders").fetchone()
+    return {
+        "seconds": seconds,
+        "rows": result["row_count"],
+        "total": str(result["total"]),
+        "ranges": len(plan.ranges),
+        "exact": (result["row_count"], result["total"]) == plain,
+    }
+
+
+def add_up(rows: Iterator[tuple[Any, ...]]) -> dict[str, Any]:
+    return {"total": sum(amount for _, amount in rows)}
+
+
+@contextmanager
+def writing(conninfo: str) -> Iterator[None]:
+    """Changes, adds and removes orders all the while."""
+    stop = threading.Event()
+
+    def write() -> None:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            (last,) = connection.execute("SELECT max(id) FROM orders").fetchone()  # type: ignore[misc]
+            for number in range(1, 10**9):
+                if stop.is_set():
+                    return
+                connection.execute("UPDATE orders SET amount = amount + 1 WHERE id = %s", [number * 7919 % last])
+                connection.execute(
+                    "INSERT INTO orders VALUES (%s, 1, 1, 'open', now()) ON CONFLICT DO NOTHING", [last + number]
+                )
+                connection.execute("DELETE FROM orders WHERE id = %s", [last + number - 1])
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def expected(conninfo: str) -> dict[str, Any]:
+    with psycopg.connect(conninfo) as connection:
+        rows, total = connection.execute("SELECT count(*), sum(amount) FROM orders").fetchone()  # type: ignore[misc]
+    return {"rows": rows, "total": str(total)}
+
+
+def heading(text: str) -> None:
+    print(f"\n{text}\n{'-' * len(text)}", flush=True)
+
+
+def show(results: dict[str, dict[str, Any]], expected: dict[str, Any] | None = None) -> None:
+    """A line a side, the slowest first; the ratio is to it."""
+    good = {name: result for name, result in results.items() if "seconds" in result}
+    slowest = max((result["seconds"] for result in good.values()), default=0)
+    for name, result in sorted(good.items(), key=lambda item: -item[1]["seconds"]):
+        exact = result.get("exact", expected and all(result.get(key) == value for key, value in expected.items()))
+        figures = [
+            f"{result['seconds']:7.2f} s",
+            f"{result['rows'] / result['seconds'] / 1e6:6.2f} M rows/s",
+            f"x {slowest / result['seconds']:4.1f}",
+            f"{result['cpu']:6.2f} s CPU" if "cpu" in result else "",
+            f"{result['memory']:6.0f} MB above idle" if "memory" in result else "",
+            "" if exact is None else "exact" if exact else f"NOT exact: {result['total']}",
+        ]
+        print(f"  {name:<34}", "  ".join(figure for figure in figures if figure), flush=True)
+    for name in results.keys() - good.keys():
+        print(f"  {name:<34} {results[name]['error']}")
+
+
+PARTS: dict[str, Callable[[str, int, int], None]] = {
+    "ways": ways,
+    "memory": memory,
+    "sides": sides,
+    "cluster": cluster,
+}
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["ours"]:
+        print(json.dumps(ours(*sys.argv[2:])))
+    else:
+        main()

@@ -1,0 +1,288 @@
+"""The ways to read that ``reading.py`` compares, each a function, run one at a time in a process of its own.
+
+A way gets a connection string, a table and its columns, and answers how many rows there were and the sum of ``amount``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import tuple_row
+
+from burla_provider.database.connect import connection_parameters
+from burla_provider.ranges.key import Key, KeyColumn
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.work.kinds import ProcessRows
+from burla_provider.work.outcome import decode
+from burla_provider.work.range_work import RangeWork
+from burla_provider.work.source import Source
+
+Counted = tuple[int, Any]
+TYPES = {"id": "int8", "amount": "numeric", "created_at": "timestamptz", "label": "text", "document": "jsonb"}
+
+
+def add_up(rows: Iterator[Any]) -> Counted:
+    count, total = 0, 0
+    for row in rows:
+        count += 1
+        total += row[1]
+    return count, total
+
+
+def stream(binary: bool, size: int) -> Callable[..., Counted]:
+    def way(conninfo: str, table: str, columns: str) -> Counted:
+        with psycopg.connect(conninfo) as connection:
+            cursor = connection.cursor(binary=binary)
+            return add_up(cursor.stream(f"SELECT {columns} FROM {table}", size=size))
+
+    return way
+
+
+def server_cursor(size: int) -> Callable[..., Counted]:
+    def way(conninfo: str, table: str, columns: str) -> Counted:
+        with psycopg.connect(conninfo) as connection, connection.cursor("rows") as cursor:
+            cursor.execute(f"SELECT {columns} FROM {table}")
+            return add_up(row for rows in iter(lambda: cursor.fetchmany(size), []) for row in rows)
+
+    return way
+
+
+def fetchall(conninfo: str, table: str, columns: str) -> Counted:
+    with psycopg.connect(conninfo) as connection:
+        return add_up(connection.execute(f"SELECT {columns} FROM {table}").fetchall())
+
+
+def copy_binary(conninfo: str, table: str, columns: str) -> Counted:
+    query = f"COPY (SELECT {columns} FROM {table}) TO STDOUT (FORMAT binary)"
+    with psycopg.connect(conninfo) as connection, connection.cursor().copy(query) as copy:
+        copy.set_types([TYPES[name] for name in columns.split(",")])
+        return add_up(copy.rows())
+
+
+def copy_thrown_away(conninfo: str, table: str, columns: str) -> Counted:
+    query = f"COPY (SELECT {columns} FROM {table}) TO STDOUT (FORMAT binary)"
+    with psycopg.connect(conninfo) as connection, connection.cursor().copy(query) as copy:
+        return sum(1 for _ in copy) - 1, None
+
+
+def psycopg2_fetchall(conninfo: str, table: str, columns: str) -> Counted:
+    import psycopg2
+
+    cursor = psycopg2.connect(conninfo).cursor()
+    cursor.execute(f"SELECT {columns} FROM {table}")
+    return add_up(cursor.fetchall())
+
+
+def psycopg2_cursor(conninfo: str, table: str, columns: str) -> Counted:
+    import psycopg2
+
+    cursor = psycopg2.connect(conninfo).cursor("rows")
+    cursor.itersize = 20_000
+    cursor.execute(f"SELECT {columns} FROM {table}")
+    return add_up(cursor)
+
+
+def adbc(conninfo: str, table: str, columns: str) -> Counted:
+    import adbc_driver_postgresql.dbapi as dbapi
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    count, total = 0, 0
+    with dbapi.connect(as_uri(conninfo)) as connection, connection.cursor() as cursor:
+        cursor.execute(f"SELECT {columns} FROM {table}")
+        for batch in cursor.fetch_record_batch():
+            amounts = batch.column("amount")
+            storage = amounts.storage if isinstance(amounts, pa.ExtensionArray) else amounts
+            count += batch.num_rows
+            total += pc.sum(storage.cast(pa.decimal128(38, 2))).as_py()
+    return count, total
+
+
+def ours(row_format: str) -> Callable[..., Counted]:
+    def way(conninfo: str, table: str, columns: str) -> Counted:
+        function = add_batches if row_format == "arrow" else add_rows
+        return work_whole(conninfo, table, columns, ProcessRows(function, row_format))  # type: ignore[arg-type]
+
+    return way
+
+
+def add_rows(rows: Iterator[Any]) -> dict[str, Any]:
+    return {"total": sum(row[1] for row in rows)}
+
+
+def add_batches(batches: Iterator[Any]) -> dict[str, Any]:
+    import pyarrow.compute as pc
+
+    return {"total": sum(pc.sum(batch.column("amount")).as_py() for batch in batches)}
+
+
+def work_whole(conninfo: str, table: str, columns: str, kind: ProcessRows, limit: int | None = None) -> Counted:
+    """One range of all rows (or of ids up to ``limit``), worked as on a worker."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        parameters = connection_parameters(connection)
+    key = Key((KeyColumn("id", "bigint"),))
+    upper = None if limit is None else (str(limit + 1),)
+    work = RangeWork(parameters, Source("public", table, tuple(columns.split(","))), key, kind)
+    outcome = decode(work(0, KeyRange(key, 0, None, upper).to_item()))
+    assert outcome.failure is None, outcome.failure
+    work.close()
+    return outcome.row_count or 0, outcome.value["total"]
+
+
+WAYS: dict[str, Callable[..., Counted]] = {
+    "psycopg2 fetchall (the guide)": psycopg2_fetchall,
+    "psycopg2 named cursor": psycopg2_cursor,
+    "fetchall": fetchall,
+    "server cursor, fetchmany(1000)": server_cursor(1_000),
+    "COPY BINARY": copy_binary,
+    "COPY BINARY, thrown away": copy_thrown_away,
+    "ADBC, Arrow": adbc,
+    "stream(1000), binary": stream(True, 1_000),
+    "stream(1000), text": stream(False, 1_000),
+    "stream(250), text": stream(False, 250),
+    "stream(50), text": stream(False, 50),
+    "this provider, tuples": ours("tuple"),
+    "this provider, Arrow": ours("arrow"),
+}
+
+
+def connectorx(conninfo: str) -> Counted:
+    import connectorx
+    import pyarrow.compute as pc
+
+    query = "SELECT id, amount FROM orders"
+    table = connectorx.read_sql(
+        as_uri(conninfo), query, return_type="arrow", partition_on="id", partition_num=2, protocol="binary"
+    )
+    return table.num_rows, pc.sum(table.column("amount")).as_py()
+
+
+def polars(conninfo: str) -> Counted:
+    import polars
+
+    frame = polars.read_database_uri(
+        "SELECT id, amount FROM orders", as_uri(conninfo), partition_on="id", partition_num=2, engine="connectorx"
+    )
+    return frame.height, frame["amount"].sum()
+
+
+def dask(conninfo: str) -> Counted:
+    import dask
+    import dask.dataframe as dd
+
+    with dask.config.set(scheduler="processes", num_workers=2):
+        uri = as_uri(conninfo).replace("postgresql://", "postgresql+psycopg2://")
+        frame = dd.read_sql_table("orders", uri, index_col="id", columns=["amount"], npartitions=8)
+        rows, total = dask.compute(frame.shape[0], frame["amount"].sum())
+    return int(rows), total
+
+
+def ray(conninfo: str) -> Counted:
+    import os
+
+    import ray
+
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+
+    def connect() -> Any:
+        import psycopg2
+
+        return psycopg2.connect(conninfo)
+
+    data = ray.data.read_sql("SELECT id, amount FROM orders", connect)
+    return data.count(), data.sum("amount")
+
+
+def guide_on_burla(conninfo: str) -> Counted:
+    from burla import remote_parallel_map
+
+    parameters = conninfo_to_dict(conninfo)
+
+    def process_id_range(id_range: Any) -> dict[str, Any]:
+        import psycopg2
+
+        start_id, end_id = id_range
+        connection = psycopg2.connect(**parameters)
+        cursor = connection.cursor()
+        cursor.execute("SELECT id, amount FROM orders WHERE id BETWEEN %s AND %s", (start_id, end_id))
+        rows = cursor.fetchall()
+        total_amount = sum(row[1] for row in rows)
+        cursor.close()
+        connection.close()
+        return {"row_count": len(rows), "total_amount": float(total_amount)}
+
+    with psycopg.connect(conninfo, row_factory=tuple_row) as connection:
+        (last,) = connection.execute("SELECT max(id) FROM orders").fetchone()  # type: ignore[misc]
+    # Lists, because Burla unpacks the guide's tuples into two arguments.
+    id_ranges = [[start, min(start + 24_999, last)] for start in range(1, last + 1, 25_000)]
+    results = remote_parallel_map(process_id_range, id_ranges, spinner=False)
+    return sum(one["row_count"] for one in results), sum(one["total_amount"] for one in results)
+
+
+SIDES: dict[str, tuple[str, Callable[[str], Counted]]] = {
+    "ConnectorX, Arrow": ("connectorx", connectorx),
+    "Polars": ("polars", polars),
+    "Dask": ("dask", dask),
+    "Ray": ("ray", ray),
+    "guide on Burla": ("burla", guide_on_burla),
+}
+"""Other tools, with the package that each needs."""
+
+AVAILABLE_SIDES = [
+    name for name, (package, _) in SIDES.items() if importlib.util.find_spec(package) and name != "guide on Burla"
+]
+
+
+def as_uri(conninfo: str) -> str:
+    parts = conninfo_to_dict(conninfo)
+    return f"postgresql://{parts['user']}:{parts['password']}@{parts['host']}:{parts['port']}/{parts['dbname']}"
+
+
+def worker(conninfo: str, limit: str) -> Counted:
+    return work_whole(conninfo, "orders", "id,amount", ProcessRows(add_rows), None if int(limit) > 1 else 1)
+
+
+def measured(run: Callable[[], Counted]) -> dict[str, Any]:
+    """What ``run`` answers, with its seconds, and the process's CPU seconds and peak of memory beyond what it had."""
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of what was imported
+    memory = status("VmRSS")
+    idle = resource.getrusage(resource.RUSAGE_SELF)
+    begun = time.perf_counter()
+    rows, total = run()
+    seconds = time.perf_counter() - begun
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "rows": rows,
+        "total": str(total),
+        "seconds": seconds,
+        "cpu": used.ru_utime + used.ru_stime - idle.ru_utime - idle.ru_stime,
+        "memory": (status("VmHWM") - memory) / 1024,
+    }
+
+
+def status(name: str) -> int:
+    """A figure of this process, in KB."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1])
+
+
+if __name__ == "__main__":
+    what, *arguments = sys.argv[1:]
+    if what == "way":
+        name, *arguments = arguments
+        print(json.dumps(measured(lambda: WAYS[name](*arguments))))
+    elif what == "side":
+        name, conninfo = arguments
+        print(json.dumps(measured(lambda: SIDES[name][1](conninfo))))
+    else:
+        print(json.dumps(measured(lambda: worker(*arguments))))
