@@ -17,9 +17,11 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 from burla_provider.checkpoint import Checkpoint
 from burla_provider.exceptions import PermanentError, TaskKilled
 from burla_provider.hooks.burla import BurlaHook
-from burla_provider.jobs.job import Job, JobOptions
+from burla_provider.jobs.job import Job, JobOptions, Started
 from burla_provider.links.burla import BurlaJobLink
+from burla_provider.operators.phases import Phases
 from burla_provider.operators.resume import NO_STORE, Resume
+from burla_provider.operators.shown import Shown, source_code
 from burla_provider.operators.watch import Watch
 
 if TYPE_CHECKING:
@@ -54,7 +56,10 @@ class BurlaBaseOperator(BaseOperator):
         "region",
         "requirements",
         "burla_python",
+        "code",
     )
+    template_fields_renderers = {"requirements": "json", "code": "py"}  # noqa: RUF012 (Airflow declares it so)
+    function_fields: tuple[str, ...] = ()
     operator_extra_links = (BurlaJobLink(),)
     worker_requirements: tuple[str, ...] = ()
 
@@ -95,14 +100,25 @@ class BurlaBaseOperator(BaseOperator):
     def hook(self) -> BurlaHook:
         return BurlaHook(self.burla_conn_id, python=self.burla_python)
 
+    @property
+    def code(self) -> Shown | None:
+        """The source of the user's functions, for people who look at the task."""
+        functions = (getattr(self, name) for name in self.function_fields)
+        text = "\n\n".join(source_code(function) for function in functions if function is not None)
+        return Shown(text) if text else None
+
     def execute(self, context: Context) -> Any:
         self._executing = True
+        self.phases = Phases(context)
         try:
             result = self._execute(context)
         except PermanentError as error:
             raise AirflowFailException(str(error)) from error
         finally:
             self._executing = False
+            self.phases.end()
+            if self.phases.seconds:
+                self.log.info("%s", self.phases)
         if self._killed:
             raise TaskKilled("The task was killed.")
         return result
@@ -183,8 +199,11 @@ class BurlaBaseOperator(BaseOperator):
     def _run(self, job: Job, watch: Watch) -> None:
         if not job.items:
             return
+        self.phases.enter("starting the client")
         with closing(self.hook.run(job, queue_timeout=self.queue_timeout, job_retries=self.job_retries)) as events:
             for event in events:
+                if isinstance(event, Started):
+                    self.phases.enter("working")
                 watch.hear(event)
                 if watch.failures.must_stop(watch.total):
                     return

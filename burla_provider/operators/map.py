@@ -41,7 +41,12 @@ class BurlaMapOperator(BurlaBaseOperator):
     """
 
     template_fields: Sequence[str] = (*BurlaBaseOperator.template_fields, "inputs", "op_kwargs", "trial_inputs")
-    template_fields_renderers = {"inputs": "py", "op_kwargs": "py"}  # noqa: RUF012 (Airflow declares it so)
+    template_fields_renderers = {  # noqa: RUF012 (Airflow declares it so)
+        **BurlaBaseOperator.template_fields_renderers,
+        "inputs": "json",
+        "op_kwargs": "json",
+    }
+    function_fields = ("python_callable",)
     shallow_copy_attrs: Sequence[str] = ("python_callable", "make_inputs")
 
     def __init__(
@@ -74,6 +79,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         from burla_provider.work.map_work import MapWork
         from burla_provider.work.plain_json import to_json
 
+        self.phases.enter("preparing")
         items = {index: _pack_input(value) for index, value in enumerate(self._read_inputs())}
         name = getattr(self.python_callable, "__name__", "the function")
         self.log.info("Calling %s on %d inputs", name, len(items))
@@ -81,7 +87,9 @@ class BurlaMapOperator(BurlaBaseOperator):
         earlier = self._find_earlier(context, checkpoint, items)
         results = Results()
         failures = Failures(self.on_input_failure, self.tolerated_failures, "input {}".format)
-        watch = Watch(context, self.log, name, len(items), "input {}".format, failures, checkpoint, [results])
+        watch = Watch(
+            context, self.log, name, len(items), "input {}".format, failures, checkpoint, [results], unit="input"
+        )
         watch.resume(earlier)
         missing = {index: item for index, item in items.items() if index not in results.values}
         job = self._make_job(context, MapWork(self.python_callable, dict(self.op_kwargs)), missing, self._parallelism())

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import OnFailure, allowance
 from burla_provider.operators.base import BurlaBaseOperator, session_name
+from burla_provider.operators.groups import log_plan
 from burla_provider.operators.incremental import AssetMark, find_column, find_increment
+from burla_provider.operators.shown import Shown, statement
 from burla_provider.operators.table_run import TableRun
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+    from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from burla_provider.lineage import TableLineage
     from burla_provider.operators.moment import Moment
 
 KINDS = ("totals", "process_rows", "process_range")
@@ -111,9 +115,18 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         "ledger",
         "results_table",
         "start",
+        "sql",
     )
-    template_fields_renderers = {"where": "postgresql", "parameters": "json", "totals": "json"}  # noqa: RUF012
-    shallow_copy_attrs: Sequence[str] = ("process_rows", "process_range", "combine")
+    template_fields_renderers = {  # noqa: RUF012 (Airflow declares it so)
+        **BurlaBaseOperator.template_fields_renderers,
+        "columns": "json",
+        "where": "postgresql",
+        "parameters": "json",
+        "totals": "json",
+        "sql": "postgresql",
+    }
+    function_fields = ("process_rows", "process_range", "combine")
+    shallow_copy_attrs: Sequence[str] = function_fields
     worker_requirements = ("psycopg[binary]", "tenacity")
     ui_color = "#dbe7ff"
 
@@ -197,6 +210,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self.incremental = incremental
         self.start = start
         self.lag = lag
+        self.lineage: TableLineage | None = None
         self._check_parameters()
 
     def _check_parameters(self) -> None:
@@ -248,7 +262,9 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         from burla_provider.operators.moment import open_moment
 
         self._check_parameters()
+        self.phases.enter("snapshot" if self.consistency == "snapshot" else "connecting")
         with open_moment(self.postgres_conn_id, self.table, session_name(context), self.consistency) as moment:
+            self.phases.enter("planning")
             if self.incremental and not self.has_window:
                 return self._work_increment(context, moment)
             run = TableRun(self, context, moment)
@@ -256,7 +272,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
 
     def _show_plan(self, run: TableRun) -> dict[str, Any]:
         plan = run.plan()
-        self.log.info("::group::Plan\n%s\n::endgroup::", plan)
+        log_plan(self.log, plan)
         return plan.as_dict()
 
     def _work_increment(self, context: Context, moment: Moment) -> dict[str, Any]:
@@ -275,6 +291,16 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         if run.end is not None:
             mark.set(run.end)
         return result
+
+    @property
+    def sql(self) -> Shown | None:
+        """What all ranges come to, for people who look at the task; None for ``process_range``."""
+        text = statement(self)
+        return Shown(text) if text else None
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any] | None:
+        """What OpenLineage asks where it is installed, whether the task ended well or not."""
+        return self.lineage.facets(self.inlets, self.outlets) if self.lineage else None
 
     @property
     def has_window(self) -> bool:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import Failures
 from burla_provider.fingerprint import fingerprint
+from burla_provider.lineage import TableLineage, tell_outlets
 from burla_provider.operators.base import run_key
 from burla_provider.operators.books import Books, LedgerBooks, Opened, StateStoreBooks
+from burla_provider.operators.groups import log_plan
 from burla_provider.operators.moment import Moment, render
 from burla_provider.operators.resume import JobFacts
+from burla_provider.operators.shown import statement
 from burla_provider.operators.watch import Collector, Watch
 
 if TYPE_CHECKING:
@@ -53,6 +56,10 @@ class TableRun:
         self.upper: Any = window[1] if window else asked.upper
         self.log = asked.log
         self.end: str | None = None
+        # OpenLineage asks the operator for it, when the task has ended.
+        self.lineage = TableLineage(moment.connection.info, moment.schema, moment.table, statement(asked))
+        asked.lineage = self.lineage
+        asked.inlets = self.lineage.beside(asked.inlets)
 
     def run(self) -> dict[str, Any]:
         """Work every range and answer with the totals, as JSON."""
@@ -62,12 +69,14 @@ class TableRun:
         plan = self._told(opened)
         totals = self._totals(combination, plan)
         results = self._results()
-        watch = self._watch(plan, books, [totals, *([results] if results else [])])
+        watch = self._watch(plan, books, [totals, self.lineage, *([results] if results else [])])
         watch.resume(opened.earlier)
         self.asked._work_off(self._job(plan, kind, totals.missing), watch, trial=int(self.asked.trial_ranges))
+        self.asked.phases.enter("combining")
         self._verify(plan, totals)
         if results:
             results.write(plan.ranges)
+            self.lineage.wrote(*self.results_table)
         books.close()
         self.end = upper_end(plan)
         return self._result(totals, opened.moments)
@@ -170,15 +179,19 @@ class TableRun:
             return None
         ti = self.context["ti"]
         run = f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}"
-        schema, table = self.moment.resolve("results_table", self.asked.results_table)
-        results = Results(self.moment.parameters, schema, table, run)
+        results = Results(self.moment.parameters, *self.results_table, run)
         results.check()
         return results
+
+    @cached_property
+    def results_table(self) -> tuple[str, str]:
+        """Schema and name of the table of results that was asked for."""
+        return self.moment.resolve("results_table", self.asked.results_table or "")
 
     def _told(self, opened: Opened) -> Plan:
         if opened.note:
             self.log.info(opened.note)
-        self.log.info("::group::Plan\n%s\n::endgroup::", opened.plan)
+        log_plan(self.log, opened.plan)
         return opened.plan
 
     def _totals(self, combination: Combination, plan: Plan | None) -> Totals:
@@ -241,7 +254,8 @@ class TableRun:
         result: dict[str, Any] = to_json(totals.result(self.moment.connection))
         if moments > 1:
             result["snapshots"] = moments
-        self.log.info("::group::Totals\n%s\n::endgroup::", json.dumps(result, indent=2))
+        tell_outlets(self.context, self.asked.outlets, result)
+        self.log.info("Totals\n%s", json.dumps(result, indent=2))
         return result
 
 

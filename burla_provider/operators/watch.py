@@ -1,4 +1,4 @@
-"""Everything that is told of a job while it runs: the log, the report, the link, the checkpoint."""
+"""Everything that is told of a job while it runs: the log, the report, the link, the checkpoint, Airflow's metrics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from burla_provider.failures import Failures
 from burla_provider.jobs.job import Answered, Broken, JobEvent, Line, Started
 from burla_provider.links.burla import BurlaJobLink
+from burla_provider.operators.metrics import Metrics
 from burla_provider.progress import Progress
 from burla_provider.report import KEY, Report
 from burla_provider.work.outcome import Failure, Outcome, decode
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 REPORT_SECONDS = 3.0
-"""How often the report in the task state store is renewed."""
+"""How often the report in the task state store is renewed, and Airflow's metrics are told."""
 SHOWN_TRACEBACKS = 10
 """So many failed items are logged with their traceback, the others with a line."""
 
@@ -45,6 +46,7 @@ class Watch:
     :param books: told of every outcome of this try, and to write it down now and then.
     :param collectors: told of every outcome, those of an earlier try included.
     :param plan: what the report says of the plan.
+    :param unit: what people call an item: "range" or "input".
     """
 
     def __init__(
@@ -58,11 +60,13 @@ class Watch:
         books: Keeper,
         collectors: Iterable[Collector],
         plan: dict[str, Any] | None = None,
+        unit: str = "range",
     ) -> None:
         self._context = context
         self._log = log
         self._store = context.get("task_state_store")
-        self._report = Report(title, total, describe, plan)
+        self._report = Report(title, total, describe, plan, unit)
+        self._metrics = Metrics(context, unit)
         self._reported = 0.0
         self.total = total
         self.failures = failures
@@ -98,13 +102,21 @@ class Watch:
         :param state: "success" or "failed".
         """
         self._books.flush()
+        self._metrics.flush()
         report = self._report.as_dict(state)
         self._context["ti"].xcom_push(key=KEY, value=report)
         if self._store is not None:
             self._store.delete(KEY)
 
     def _take(self, outcome: Outcome) -> None:
-        audience: list[Collector] = [self.failures, self.progress, self._report, self._books, *self._collectors]
+        audience: list[Collector] = [
+            self.failures,
+            self.progress,
+            self._report,
+            self._metrics,
+            self._books,
+            *self._collectors,
+        ]
         for collector in audience:
             collector.add(outcome)
         if outcome.failure is not None:
@@ -124,7 +136,10 @@ class Watch:
         now = time.monotonic()
         if self.progress.due(now):
             self._log.info(self.progress.line(now))
-        if self._store is not None and now - self._reported >= REPORT_SECONDS:
-            self._reported = now
+        if now - self._reported < REPORT_SECONDS:
+            return
+        self._reported = now
+        self._metrics.flush()
+        if self._store is not None:
             self._store.set(KEY, self._report.as_dict("running"))
             self._books.flush()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -133,11 +134,27 @@ def test_plan_only_returns_the_plan_and_starts_nothing(airflow: Airflow, orders:
     assert result.value["strategy"]
 
 
-def test_the_log_shows_the_plan_and_the_totals(airflow: Airflow, orders: Orders) -> None:
+def test_the_log_begins_with_the_plan_and_ends_with_the_totals_and_the_time_of_each_phase(
+    airflow: Airflow, orders: Orders
+) -> None:
     log = airflow.run(operator()).log
-    assert "::group::Plan" in log
-    assert "::group::Totals" in log
-    assert "connections: the least of" in log
+    landmarks = [
+        "::group::Plan: 7 ranges of public.orders, about ",
+        "strategy ",
+        "::endgroup::\n",
+        "connections: the least of",
+        "Totals\n{",
+        "Took ",
+    ]
+    places = [log.index(landmark, log.index("::group::Plan")) for landmark in landmarks]
+    assert places == sorted(places)
+    assert re.findall(r"(\w[\w ]*) \d+\.\d s[,.]", log[places[-1] :].partition(":")[2]) == [
+        "snapshot",
+        "planning",
+        "starting the client",
+        "working",
+        "combining",
+    ]
 
 
 def test_multiple_outputs_pushes_every_total_by_its_name(airflow: Airflow, orders: Orders) -> None:
