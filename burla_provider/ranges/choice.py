@@ -58,7 +58,7 @@ def choose_cut_key(facts: TableFacts, request: Request) -> Key:
 def choose_strategy(queries: Queries, piece: Piece, size: Size, request: Request) -> Choice:
     """The strategy that was asked for, else the cheapest one that gives balanced ranges."""
     if piece.window.empty or not piece.rows:
-        return Choice("single", "there is no row in the window")
+        return Choice("single", "there is no key in the window")
     if request.split != AUTO:
         return Choice(request.split, "it was asked for")
     if piece.key == CTID:

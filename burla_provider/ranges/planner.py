@@ -131,6 +131,8 @@ def _plan(queries: Queries, request: Request) -> RangePlan:
 
 
 def _most_pieces(request: Request, key: Key) -> int | None:
+    if request.split == "single":
+        return 0
     # Pages are of one file, so there is no way around the partitions; a key can also be cut in all of them at once.
     return None if key == CTID else request.size.ranges or request.size.max_ranges
 
@@ -142,7 +144,7 @@ def _row_bytes(facts: TableFacts) -> float:
 def _cut(
     queries: Queries, pieces: Sequence[Piece], choices: Sequence[Choice], size: Size, request: Request
 ) -> list[list[Span]]:
-    """The spans of each piece. How many each gets is decided when all are measured, for they share one target."""
+    """The spans of each piece. How many each gets is decided once all are measured, because they share one target."""
     shapes = [STRATEGIES[choice.strategy](queries, piece, size) for piece, choice in zip(pieces, choices, strict=True)]
     size = replace(size, rows=sum(shape.rows for shape in shapes))
     spans = []
@@ -172,10 +174,10 @@ def _number(key: Key, seen: Survey, spans: Sequence[Sequence[Span]]) -> Iterator
     """The ranges: each span, and the NULL keys of each piece unless one range takes everything."""
     numbers = count()
     for piece, own in zip(seen.pieces, spans, strict=True):
-        for span in own:
-            rows = round(span.rows * seen.selectivity)
-            yield KeyRange(key, next(numbers), span.lower, span.upper, relation=piece.relation, expected_rows=rows)
         takes_all = len(own) == 1 and own[0].lower is None and own[0].upper is None
+        for span in own:
+            rows = round((span.rows + ((takes_all and piece.null_rows) or 0)) * seen.selectivity)
+            yield KeyRange(key, next(numbers), span.lower, span.upper, relation=piece.relation, expected_rows=rows)
         if piece.window.nulls and not takes_all:
             nulls = None if piece.null_rows is None else round(piece.null_rows * seen.selectivity)
             yield KeyRange(key, next(numbers), nulls=True, relation=piece.relation, expected_rows=nulls)

@@ -150,6 +150,27 @@ def test_single_has_everything_in_one_range(connection, plan: Planner, skewed: s
     assert (only.lower, only.upper, only.nulls) == (None, None, False)
 
 
+def test_rows_without_a_key_are_expected_where_they_are(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE loose AS SELECT CASE WHEN n % 4 > 0 THEN n END AS k FROM generate_series(1, 40000) AS n;"
+        "CREATE INDEX ON loose (k); ANALYZE loose"
+    )
+    made = plan("loose", key="k", ranges=5)
+    assert [one.nulls for one in made.ranges] == [False] * 5 + [True]
+    assert made.ranges[-1].expected_rows == pytest.approx(10_000, rel=0.1)
+    assert made.expected_rows == pytest.approx(40_000, rel=0.01)
+    assert plan("loose", key="k", split="single").expected_rows == pytest.approx(40_000, rel=0.01)
+
+
+def test_a_partitioned_table_can_be_one_range(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE top (k int PRIMARY KEY) PARTITION BY HASH (k);"
+        "CREATE TABLE even PARTITION OF top FOR VALUES WITH (MODULUS 2, REMAINDER 0);"
+        "CREATE TABLE odd PARTITION OF top FOR VALUES WITH (MODULUS 2, REMAINDER 1)"
+    )
+    assert [one.relation for one in plan("top", split="single").ranges] == [None]
+
+
 @pytest.mark.parametrize("split", ["width", "histogram"])
 def test_refine_cuts_the_ranges_that_are_too_large(connection, plan: Planner, skewed: str, split: str) -> None:
     connection.execute("ANALYZE skewed")
