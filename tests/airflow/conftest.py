@@ -15,7 +15,9 @@ os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
 import psycopg  # noqa: E402
 import pytest  # noqa: E402
 
-from tests.support.task_runner import Airflow  # noqa: E402
+from tests.support.task_runner import HAS_STATE_STORES, NO_STATE_STORES, Airflow  # noqa: E402
+
+needs_state_stores = pytest.mark.skipif(not HAS_STATE_STORES, reason=NO_STATE_STORES)
 
 
 @pytest.fixture

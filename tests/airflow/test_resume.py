@@ -14,7 +14,7 @@ from airflow.sdk import Asset
 
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
-from tests.airflow.conftest import Orders
+from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.task_runner import Airflow, TaskResult, run_and_kill
 
 
@@ -69,6 +69,7 @@ def fail_then_retry(airflow: Airflow, marks: Marks, tmp_path: Path, **options: A
     return airflow.run(operator(function, **options), try_number=2, max_tries=1)
 
 
+@needs_state_stores
 def test_a_retry_works_only_the_ranges_that_failed(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_a_retry_works_only_the_ranges_that_failed(
     assert "An earlier try has done" in result.log
 
 
+@needs_state_stores
 def test_after_success_nothing_is_left_in_the_state_store(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
@@ -86,6 +88,7 @@ def test_after_success_nothing_is_left_in_the_state_store(
     assert airflow.state_store == {}
 
 
+@needs_state_stores
 def test_a_table_that_changed_is_read_afresh_at_one_moment(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
@@ -101,6 +104,7 @@ def test_a_table_that_changed_is_read_afresh_at_one_moment(
     assert "the table may have changed since" in result.log
 
 
+@needs_state_stores
 def test_resume_true_goes_on_at_a_second_moment_and_says_so(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
@@ -116,6 +120,7 @@ def test_resume_true_goes_on_at_a_second_moment_and_says_so(
     assert set(marks.worked().values()) == {1}
 
 
+@needs_state_stores
 def test_without_a_snapshot_a_retry_goes_on_whatever_changed(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
@@ -124,6 +129,7 @@ def test_without_a_snapshot_a_retry_goes_on_whatever_changed(
     assert set(marks.worked().values()) == {1}
 
 
+@needs_state_stores
 def test_resume_false_starts_afresh(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
     result = fail_then_retry(airflow, marks, tmp_path, resume=False)
     assert result.state == "success"
@@ -131,6 +137,7 @@ def test_resume_false_starts_afresh(airflow: Airflow, orders: Orders, marks: Mar
     assert "resume=False" in result.log
 
 
+@needs_state_stores
 def test_changed_code_starts_afresh_and_says_so(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
     stop_file = tmp_path / "stop"
     stop_file.touch()
@@ -144,6 +151,7 @@ def test_changed_code_starts_afresh_and_says_so(airflow: Airflow, orders: Orders
     assert "what it is to do has changed since" in result.log
 
 
+@needs_state_stores
 def test_a_changed_condition_starts_afresh(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
     stop_file = tmp_path / "stop"
     stop_file.touch()
@@ -155,6 +163,7 @@ def test_a_changed_condition_starts_afresh(airflow: Airflow, orders: Orders, mar
     assert "what it is to do has changed since" in result.log
 
 
+@needs_state_stores
 def test_a_cleared_task_starts_afresh(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
     stop_file = tmp_path / "stop"
     stop_file.touch()
@@ -168,6 +177,7 @@ def test_a_cleared_task_starts_afresh(airflow: Airflow, orders: Orders, marks: M
     assert "the task was cleared since" in result.log
 
 
+@needs_state_stores
 def test_a_task_killed_with_sigkill_is_resumed_by_its_retry(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
@@ -234,6 +244,7 @@ def test_exactly_once_writes_survive_a_retry(airflow: Airflow, orders: Orders, t
     assert "The ledger has" in result.log
 
 
+@needs_state_stores
 def test_a_map_resumes_its_missing_inputs(airflow: Airflow, tmp_path: Path) -> None:
     folder = str(tmp_path)
 
@@ -277,6 +288,7 @@ def increment(**options: Any) -> BurlaPostgresOperator:
     )
 
 
+@needs_state_stores
 def test_increments_count_every_row_once_over_many_runs(airflow: Airflow, orders: Orders) -> None:
     counted = [airflow.run(increment(), run_id="r0").value["row_count"]]
     for number, added in enumerate([5, 0, 300], start=1):
@@ -285,6 +297,7 @@ def test_increments_count_every_row_once_over_many_runs(airflow: Airflow, orders
     assert counted == [20000, 5, 0, 300]
 
 
+@needs_state_stores
 def test_a_failed_run_does_not_move_the_mark(airflow: Airflow, orders: Orders) -> None:
     airflow.run(increment(), run_id="r0")
     new_orders(orders, 7)
@@ -293,6 +306,7 @@ def test_a_failed_run_does_not_move_the_mark(airflow: Airflow, orders: Orders) -
     assert airflow.run(increment(), run_id="r2").value["row_count"] == 7
 
 
+@needs_state_stores
 def test_a_run_with_a_window_of_its_own_does_not_move_the_mark(airflow: Airflow, orders: Orders) -> None:
     airflow.run(increment(), run_id="r0")
     assert airflow.run(increment(start_id=3, end_id=30), run_id="backfill").value["row_count"] == 10
@@ -300,6 +314,7 @@ def test_a_run_with_a_window_of_its_own_does_not_move_the_mark(airflow: Airflow,
     assert airflow.run(increment(), run_id="r1").value["row_count"] == 2
 
 
+@needs_state_stores
 def test_a_lag_leaves_the_last_ids_to_the_next_run(airflow: Airflow, orders: Orders) -> None:
     last = orders.ask("max(id)")
     first = airflow.run(increment(lag=100), run_id="r0").value["row_count"]
@@ -310,6 +325,7 @@ def test_a_lag_leaves_the_last_ids_to_the_next_run(airflow: Airflow, orders: Ord
     assert first + second == orders.ask("count(*)")
 
 
+@needs_state_stores
 def test_a_key_that_can_go_down_is_refused(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(increment(key="status"))
     assert "incremental" in str(result.error)

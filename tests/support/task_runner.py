@@ -25,6 +25,8 @@ from airflow.sdk.execution_time import comms, task_runner
 
 START = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
+HAS_STATE_STORES = hasattr(comms, "GetTaskStateStore")
+NO_STATE_STORES = "this Airflow has no state stores, which came with 3.3"
 
 
 @dataclass

@@ -1,0 +1,72 @@
+"""The documentation's code, run as it stands: every operator on a real table, every query, every result as told."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from burla_provider.database.ledger import prepare_ledger
+from burla_provider.operators.base import BurlaBaseOperator
+from burla_provider.work.ledger import Ledger
+from tests.airflow.conftest import Orders
+from tests.support.task_runner import HAS_STATE_STORES, NO_STATE_STORES, Airflow
+
+DOCS = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"^```(python|sql|json)\n(.*?)^```$", re.M | re.S)
+PAGES = {page.relative_to(DOCS).as_posix(): BLOCK.findall(page.read_text()) for page in sorted(DOCS.rglob("*.md"))}
+NEW_IN_3_3 = {"how-to/incremental.md"}
+
+
+@pytest.fixture
+def world(airflow: Airflow, orders: Orders) -> Iterator[Airflow]:
+    """With the role and the tables that the pages name beside ``orders``."""
+    orders.connection.execute("""
+        CREATE TABLE archive (LIKE orders);
+        CREATE TABLE events (id bigint PRIMARY KEY, created_at timestamptz NOT NULL);
+        CREATE INDEX ON events (created_at);
+        INSERT INTO events SELECT n, timestamptz '2026-11-20' + n * interval '1 minute' FROM generate_series(1, 3000) n;
+    """)
+    yield airflow
+    if orders.connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'burla_writer'").fetchone():
+        orders.connection.execute("DROP OWNED BY burla_writer; DROP ROLE burla_writer")
+
+
+@pytest.mark.parametrize("page", [page for page, blocks in PAGES.items() if blocks])
+def test_a_page_is_true(page: str, world: Airflow, orders: Orders) -> None:
+    if page in NEW_IN_3_3 and not HAS_STATE_STORES:
+        pytest.skip(NO_STATE_STORES)
+    code_of_page: dict[str, Any] = {"__name__": "documentation"}
+    value = None
+    for language, code in PAGES[page]:
+        if language == "python":
+            known = set(code_of_page)
+            exec(compile(code, page, "exec"), code_of_page)
+            new = [value for name, value in code_of_page.items() if name not in known]
+            for operator in operators_in(new):
+                result = world.run(operator)
+                assert result.state == "success", f"{operator.task_id}: {result.log}"
+                value = result.value
+        elif language == "sql":
+            assert orders.connection.execute(code)
+        else:
+            assert json.loads(code) == value
+
+
+def test_the_ledger_that_an_administrator_makes_is_one(world: Airflow, orders: Orders) -> None:
+    for language, code in PAGES["how-to/writes.md"]:
+        if language == "sql" and "burla_ledger" not in code:
+            orders.connection.execute(code)
+    prepare_ledger(orders.connection, Ledger("public", "the_ledger", "a run"))
+
+
+def operators_in(new: list[Any]) -> list[BurlaBaseOperator]:
+    """What there is to run: operators by themselves, and those of the DAGs that decorated functions make."""
+    dags = [value() for value in new if inspect.isfunction(value) and hasattr(value, "__wrapped__")]
+    tasks = [task for dag in dags for task in dag.tasks]
+    return [value for value in [*new, *tasks] if isinstance(value, BurlaBaseOperator)]

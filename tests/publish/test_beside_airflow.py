@@ -1,0 +1,78 @@
+"""Beside an Airflow whose packages are newer than burla allows: there, burla lives in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import Cluster
+from tests.publish.conftest import ROOT, Environment
+
+# What burla 1.8 forbids, and an Airflow of today brings.
+TOO_NEW = ("requests>2.32.4", "packaging>=26")
+
+TASK = """
+import json, sys
+
+from airflow.sdk import DAG, Connection
+from burla_provider.operators.map import BurlaMapOperator
+from task_runner import Airflow
+
+def shout(word):
+    import platform
+    return word.upper()
+
+airflow = Airflow()
+airflow.add_connection("burla_default", "burla", **json.loads(sys.argv[1]))
+result = airflow.run(BurlaMapOperator(task_id="shout", python_callable=shout, inputs=["a", "b", "c"]))
+print(result.log, file=sys.stderr)
+print(json.dumps([result.state, result.value, str(result.error)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def airflow(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """Airflow with this provider, without burla."""
+    environment = Environment(tmp_path_factory.mktemp("airflow"))
+    [version] = re.findall(r"^(apache-airflow==.*)$", (ROOT / "constraints.txt").read_text(), re.M)
+    environment.install(version, *TOO_NEW, wheel)
+    shutil.copy(ROOT / "tests" / "support" / "task_runner.py", environment.home)
+    (environment.home / "task.py").write_text(TASK)
+    return environment
+
+
+def run_task(airflow: Environment, **connection: object) -> list[object]:
+    # Not `-m`, nor with PYTHONSAFEPATH: the script's own directory has the runner.
+    return json.loads(airflow.run("task.py", json.dumps(connection)).splitlines()[-1])
+
+
+def test_the_package_needs_no_burla(airflow: Environment) -> None:
+    names = "[d.name for d in importlib.metadata.distributions()]"
+    installed = json.loads(airflow.run("-c", f"import importlib.metadata, json; print(json.dumps({names}))"))
+    assert "airflow-provider-burla" in installed
+    assert "burla" not in installed
+
+
+def test_the_local_engine_works_there(airflow: Environment) -> None:
+    assert run_task(airflow, extra={"engine": "local"})[:2] == ["success", ["A", "B", "C"]]
+
+
+def test_without_an_interpreter_that_has_burla_the_error_says_how_to_get_one(airflow: Environment) -> None:
+    state, _, error = run_task(airflow, host="http://localhost:9")
+    assert state == "failed"
+    assert "has no burla" in str(error)
+    assert '{"python": ...}' in str(error)
+
+
+@pytest.mark.cluster
+def test_with_an_interpreter_that_has_burla_it_works_on_the_cluster(airflow: Environment, cluster: Cluster) -> None:
+    answer = airflow.run("-m", "burla_provider.jobs.setup_client", airflow.home / "client")
+    extra = json.loads(answer.splitlines()[-1])
+    engine = cluster.engine
+    result = run_task(airflow, host=engine.url, login=engine.email, password=engine.token, extra=extra)
+    assert result[:2] == ["success", ["A", "B", "C"]], result

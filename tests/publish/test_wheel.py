@@ -1,0 +1,46 @@
+"""The distributions as a stranger gets them."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+from tests.publish.conftest import ROOT, Environment, run
+
+ROWS = 20_000
+
+
+def test_the_distributions_pass_twine(distributions: Path) -> None:
+    answer = run(sys.executable, "-m", "twine", "check", "--strict", *sorted(distributions.iterdir()))
+    assert answer.count("PASSED") == 2
+
+
+def test_the_wheel_has_the_package_the_page_and_the_example_dags(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    static = (ROOT / "burla_provider" / "plugins" / "static").iterdir()
+    dags = (ROOT / "dags").glob("*.py")
+    assert names >= {f"burla_provider/plugins/static/{path.name}" for path in static if path.is_file()}
+    assert names >= {f"burla_provider/example_dags/{path.name}" for path in dags}
+    assert "burla_provider/py.typed" in names
+
+
+def test_the_wheel_has_nothing_else(wheel: Path) -> None:
+    tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert sorted(top.partition("-")[0] for top in tops) == ["airflow_provider_burla", "burla_provider"]
+
+
+def test_the_sdist_can_be_tested(distributions: Path) -> None:
+    [sdist] = distributions.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert names >= {"LICENSE", "Makefile", "constraints.txt", "tests/conftest.py", "dags/order_totals.py"}
+
+
+def test_the_demo_runs_from_the_wheel_outside_the_checkout(wheel: Path, environment: Environment) -> None:
+    environment.install("--constraint", ROOT / "constraints.txt", f"airflow-provider-burla[demo] @ {wheel.as_uri()}")
+    output = environment.run("-m", "burla_provider.demo", "--rows", str(ROWS), "--directory", environment.home / "demo")
+    summary = json.loads(output.splitlines()[-1])
+    assert (summary["row_count"], summary["exact"]) == (ROWS, True)
