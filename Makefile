@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo airflow test test-ui test-cluster lint cluster cluster-down clean
+.PHONY: help demo airflow test test-ui test-cluster test-matrix test-wheel docs lint cluster cluster-down clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,9 @@ help:
 	@echo "make cluster        boot a real Burla cluster on this machine (Debian or Ubuntu, root)"
 	@echo "make test-cluster   the tests that run on it"
 	@echo "make cluster-down   stop it"
+	@echo "make test-wheel     build the package, and try it in environments of its own"
+	@echo "make test-matrix    the tests on Airflow 3.1, 3.2 and 3.3, Python 3.11 to 3.13, and the oldest packages (ENVIRONMENTS=)"
+	@echo "make docs           the documentation, in build/docs"
 	@echo "make lint           ruff and mypy"
 	@echo "make clean          remove what the targets above have made, except the cluster"
 
@@ -27,7 +30,7 @@ airflow: .venv/ready
 	@$(BIN)/python -m burla_provider.demo --rows $(ROWS) --engine $(ENGINE) --serve
 
 test: lint
-	$(PYTEST) -m "not cluster and not ui"
+	$(PYTEST) -m "not cluster and not ui and not wheel"
 
 test-ui: .venv/ready
 	@command -v chromium > /dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes chromium > /dev/null; }
@@ -35,6 +38,15 @@ test-ui: .venv/ready
 
 test-cluster: .venv/ready
 	$(PYTEST) -m cluster
+
+test-wheel: .venv/ready
+	$(PYTEST) -m "wheel and not cluster"
+
+test-matrix: .venv/ready
+	$(BIN)/python tests/matrix/run.py $(ENVIRONMENTS)
+
+docs: .venv/ready
+	$(BIN)/mkdocs build --strict --quiet --site-dir build/docs
 
 lint: .venv/ready
 	$(BIN)/ruff check --no-cache .
@@ -49,7 +61,7 @@ cluster-down:
 
 clean:
 	[ ! -x $(BIN)/python ] || rm -rf "$$($(BIN)/python -c 'from burla_provider.demo.__main__ import default_directory as d; print(d())')"
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist test-artifacts
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist test-artifacts
 
 # With uv where it is, with pip where it is not.
 .venv/ready: pyproject.toml constraints.txt
