@@ -1,0 +1,71 @@
+"""What the first call on a cold node costs: the declared requirements, next to Burla's own way (the whole environment).
+
+    python -m benchmarks.requirements
+
+Boots the nodes of the cluster of `make cluster` afresh before each side, so that nothing is installed there yet.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Mapping
+from importlib.metadata import distributions
+
+from burla_provider.demo.cluster import find_login
+from burla_provider.jobs.job import Answered, Engine, Job
+from burla_provider.jobs.pack import pack_work
+from burla_provider.jobs.requirements import resolve_requirements
+from burla_provider.jobs.runner import run_job
+
+DECLARED = ["psycopg[binary]", "tenacity"]
+
+
+def work(index: int, item: int) -> bytes:
+    import psycopg
+
+    return psycopg.__version__.encode()
+
+
+def main() -> None:
+    login = find_login()
+    engine = Engine(url=login.url, email=login.email, token=login.token)
+    sides: dict[str, Mapping[str, str] | None] = {
+        "declared": resolve_requirements(DECLARED),
+        "environment": None,
+    }
+    lines = {name: measure(engine, pins) for name, pins in sides.items()}
+    print(f"{'requirements':<14}{'pins':>6}{'first call':>13}{'second call':>13}")
+    for name, (cold, warm) in lines.items():
+        pins = len(sides[name] or list(distributions()))
+        print(f"{name:<14}{pins:>6}{cold:>11.1f} s{warm:>11.1f} s")
+    ratio = lines["environment"][0] / lines["declared"][0]
+    print(json.dumps({"first_call_ratio": round(ratio, 1), "seconds": lines}))
+
+
+def measure(engine: Engine, pins: Mapping[str, str] | None) -> tuple[float, float]:
+    """Seconds of the first and of the second job on fresh nodes."""
+    restart(engine)
+    return call(engine, pins), call(engine, pins)
+
+
+def call(engine: Engine, pins: Mapping[str, str] | None) -> float:
+    job = Job("cold_start", pack_work(work), {0: 0}, requirements=pins)
+    started = time.perf_counter()
+    answers = [event.answer for event in run_job(job, engine) if isinstance(event, Answered)]
+    assert len(answers) == 1
+    return round(time.perf_counter() - started, 2)
+
+
+def restart(engine: Engine) -> None:
+    """New nodes in place of the old ones."""
+    headers = {"Authorization": f"Bearer {engine.token}", "Content-Type": "application/json"}
+    urllib.request.urlopen(urllib.request.Request(f"{engine.url}/v1/cluster/restart", b"{}", headers))
+    state = urllib.request.Request(f"{engine.url}/v1/cluster/state", headers=headers)
+    while not json.load(urllib.request.urlopen(state))["ready_nodes"]:
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main()
