@@ -62,6 +62,16 @@ def test_no_cut_leaves_a_range_without_rows() -> None:
     assert cuts(distribution(knot(0, mass=5), knot(7, mass=5)), 50) == [("7", 5)]
 
 
+def test_a_gap_is_cut_no_finer_than_its_keys_are_apart() -> None:
+    assert [place for place, _ in cuts(distribution(knot(0, 100), knot(3)), 50)] == ["1", "2"]
+
+
+@pytest.mark.parametrize(("dense", "inside"), [(700, True), (850, False)])
+def test_gaps_of_about_one_density_are_cut_inside(dense: int, inside: bool) -> None:
+    shape = distribution(knot(0, 100), knot(100, 100), knot(200, dense), knot(300))
+    assert (cuts(shape, 6)[0][0] not in ("0", "100", "200")) is inside
+
+
 def test_nothing_is_cut_where_there_are_no_rows() -> None:
     assert cuts(distribution(knot(0), knot(100)), 4) == []
 
