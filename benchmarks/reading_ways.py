@@ -5,12 +5,12 @@ A way gets a connection string, a table and its columns, and answers how many ro
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
 from burla_provider.database.connect import connection_parameters
+from burla_provider.progress import Progress
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.totals import AddedByKey, Totals
 from burla_provider.work.kinds import ProcessRows
-from burla_provider.work.outcome import decode
+from burla_provider.work.outcome import Outcome, decode, encode
 from burla_provider.work.range_work import RangeWork
 from burla_provider.work.source import Source
 
@@ -155,54 +157,6 @@ WAYS: dict[str, Callable[..., Counted]] = {
 }
 
 
-def connectorx(conninfo: str) -> Counted:
-    import connectorx
-    import pyarrow.compute as pc
-
-    query = "SELECT id, amount FROM orders"
-    table = connectorx.read_sql(
-        as_uri(conninfo), query, return_type="arrow", partition_on="id", partition_num=2, protocol="binary"
-    )
-    return table.num_rows, pc.sum(table.column("amount")).as_py()
-
-
-def polars(conninfo: str) -> Counted:
-    import polars
-
-    frame = polars.read_database_uri(
-        "SELECT id, amount FROM orders", as_uri(conninfo), partition_on="id", partition_num=2, engine="connectorx"
-    )
-    return frame.height, frame["amount"].sum()
-
-
-def dask(conninfo: str) -> Counted:
-    import dask
-    import dask.dataframe as dd
-
-    with dask.config.set(scheduler="processes", num_workers=2):
-        uri = as_uri(conninfo).replace("postgresql://", "postgresql+psycopg2://")
-        frame = dd.read_sql_table("orders", uri, index_col="id", columns=["amount"], npartitions=8)
-        rows, total = dask.compute(frame.shape[0], frame["amount"].sum())
-    return int(rows), total
-
-
-def ray(conninfo: str) -> Counted:
-    import os
-
-    import ray
-
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-
-    def connect() -> Any:
-        import psycopg2
-
-        return psycopg2.connect(conninfo)
-
-    data = ray.data.read_sql("SELECT id, amount FROM orders", connect)
-    return data.count(), data.sum("amount")
-
-
 def guide_on_burla(conninfo: str) -> Counted:
     from burla import remote_parallel_map
 
@@ -229,23 +183,18 @@ def guide_on_burla(conninfo: str) -> Counted:
     return sum(one["row_count"] for one in results), sum(one["total_amount"] for one in results)
 
 
-SIDES: dict[str, tuple[str, Callable[[str], Counted]]] = {
-    "ConnectorX, Arrow": ("connectorx", connectorx),
-    "Polars": ("polars", polars),
-    "Dask": ("dask", dask),
-    "Ray": ("ray", ray),
-    "guide on Burla": ("burla", guide_on_burla),
-}
-"""Other tools, with the package that each needs."""
-
-AVAILABLE_SIDES = [
-    name for name, (package, _) in SIDES.items() if importlib.util.find_spec(package) and name != "guide on Burla"
-]
-
-
 def as_uri(conninfo: str) -> str:
     parts = conninfo_to_dict(conninfo)
     return f"postgresql://{parts['user']}:{parts['password']}@{parts['host']}:{parts['port']}/{parts['dbname']}"
+
+
+def answers(count: str) -> Counted:
+    totals, progress = Totals(AddedByKey(), range(int(count))), Progress(int(count), now=0.0)
+    for index in range(int(count)):
+        outcome = decode(encode(Outcome(index, value={"total": Decimal("1.10")}, row_count=1, worker="host:1")))
+        totals.add(outcome)
+        progress.add(outcome)
+    return totals.row_count, totals.result()["total"]
 
 
 def worker(conninfo: str, limit: str) -> Counted:
@@ -276,13 +225,13 @@ def status(name: str) -> int:
     return int(line.split()[1])
 
 
+THINGS: dict[str, Callable[..., Counted]] = {
+    "way": lambda name, *arguments: WAYS[name](*arguments),
+    "guide": guide_on_burla,
+    "answers": answers,
+    "worker": worker,
+}
+
 if __name__ == "__main__":
-    what, *arguments = sys.argv[1:]
-    if what == "way":
-        name, *arguments = arguments
-        print(json.dumps(measured(lambda: WAYS[name](*arguments))))
-    elif what == "side":
-        name, conninfo = arguments
-        print(json.dumps(measured(lambda: SIDES[name][1](conninfo))))
-    else:
-        print(json.dumps(measured(lambda: worker(*arguments))))
+    thing, *arguments = sys.argv[1:]
+    print(json.dumps(measured(lambda: THINGS[thing](*arguments))))
