@@ -24,8 +24,13 @@ CARRIED = frozenset(
 TLS_FILES = {"sslrootcert": "root.crt", "sslcert": "postgresql.crt", "sslkey": "postgresql.key", "sslcrl": "root.crl"}
 """The parameters that name a file, with the file that libpq takes from ``~/.postgresql`` when they are not given."""
 
-KEEPALIVES = {"keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
-"""Notices a peer that is gone within a minute, and keeps firewalls from forgetting a quiet connection."""
+UNLESS_GIVEN = {
+    "connect_timeout": "30",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+}
+"""Notices within a minute that nobody answers, and keeps firewalls from forgetting a quiet connection."""
 
 
 def connection_parameters(connection: psycopg.Connection[Any]) -> dict[str, str]:
@@ -42,7 +47,7 @@ def connection_parameters(connection: psycopg.Connection[Any]) -> dict[str, str]
     carried |= {"host": info.host, "port": str(info.port), "dbname": info.dbname, "user": info.user}
     if info.password:
         carried["password"] = info.password
-    return KEEPALIVES | carried | _tls_contents(given)
+    return UNLESS_GIVEN | carried | _tls_contents(given)
 
 
 def open_connection(parameters: Mapping[str, str], *, application_name: str, **options: Any) -> psycopg.Connection[Any]:

@@ -23,6 +23,7 @@ TRANSIENT = frozenset(
         "08006",
     ]
 )
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 CANCELED = "57014"
 """Statement timeout, or cancelled by somebody: worth one more try, not more."""
 
@@ -43,12 +44,15 @@ class NoConnectionToSpare(psycopg.OperationalError):
 
 def is_transient(error: BaseException) -> bool:
     """Whether trying again, on a new connection and after a moment, may help."""
-    if isinstance(error, SnapshotLost | NoConnectionToSpare) or not isinstance(error, psycopg.Error):
-        return False
-    if error.sqlstate is not None:
+    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
         return error.sqlstate in TRANSIENT
-    # No SQLSTATE: it is not the server that speaks. A lost or refused connection, a name that does not resolve.
-    return isinstance(error, psycopg.OperationalError) and not _REFUSED.search(str(error))
+    return is_unconnected(error) and not _REFUSED.search(str(error))
+
+
+def is_unconnected(error: BaseException) -> bool:
+    """Whether it is not the server that speaks: it was not reached, let nobody in, or went away."""
+    ours = SnapshotLost | NoConnectionToSpare
+    return isinstance(error, psycopg.OperationalError) and not isinstance(error, ours) and error.sqlstate is None
 
 
 def is_canceled(error: BaseException) -> bool:
@@ -62,13 +66,28 @@ ON_STANDBY = (
 )
 
 
-def advice(error: BaseException) -> str:
-    """A sentence on what to do about an error that stayed, or ""."""
+def advice(error: BaseException, host: str = "") -> str:
+    """A sentence on what to do about an error that stayed, or "".
+
+    :param host: of the server, as the connection names it.
+    """
     if not isinstance(error, psycopg.Error):
         return ""
+    if is_unconnected(error):
+        return _connecting_advice(str(error), host)
     if error.sqlstate == "40001" and "recovery" in str(error):
         return ON_STANDBY
     return _ADVICE.get(error.sqlstate or "", "")
+
+
+def _connecting_advice(text: str, host: str) -> str:
+    if "authentication failed" in text:
+        return "Workers connect with what the task had: if that was a token, it may have expired by then."
+    if "pg_hba.conf" in text:
+        return "The server lets the task in, but not the workers: allow their addresses too."
+    if host in THIS_MACHINE and "refused" in text:
+        return f"To a worker on another machine, {host} is that machine: give the connection a name that both know."
+    return ""
 
 
 _ADVICE = {

@@ -29,7 +29,7 @@ def describe(error: BaseException, parameters: Mapping[str, str]) -> Failure:
 
     Advice is added where the server's own words leave a reader alone with them.
     """
-    message = " ".join(part for part in (_text(error), advice(error)) if part)
+    message = " ".join(part for part in (_text(error), advice(error, parameters.get("host", ""))) if part)
     return Failure(
         type=_type_name(error),
         message=scrub(message, parameters)[:MESSAGE_LIMIT],

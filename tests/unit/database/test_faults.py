@@ -75,5 +75,15 @@ def test_a_recovery_conflict_is_explained():
     assert "hot standby" in advice(error)
 
 
+def test_a_host_that_is_another_one_to_every_worker_is_explained():
+    refused = psycopg.OperationalError("connection failed: Connection refused")
+    assert "give the connection a name that both know" in advice(refused, "localhost")
+    assert advice(refused, "db.example.com") == ""
+
+
+def test_a_token_that_may_have_expired_is_explained():
+    assert "token" in advice(psycopg.OperationalError("FATAL: PAM authentication failed"), "db.example.com")
+
+
 def test_a_plain_error_needs_no_advice():
     assert advice(errors.DivisionByZero("division by zero")) == ""
