@@ -54,16 +54,18 @@ class TaskLog:
 
     def __init__(self) -> None:
         self._began = time.monotonic()
+        self._shown = ""
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._began
 
     def show(self, record: Mapping[str, Any]) -> None:
-        text = worth_reading(record)
-        for number, line in enumerate(text.splitlines()):
-            clock = "" if number else f"{self.seconds:.1f} s"
-            say(f"  {clock:>8} | {line}".rstrip())
+        for line in worth_reading(record).splitlines():
+            now = f"{self.seconds:.1f} s"
+            # The time where it changes, so that what belongs together looks it.
+            say(f"  {'' if now == self._shown else now:>8} | {line}".rstrip())
+            self._shown = now
 
 
 def worth_reading(record: Mapping[str, Any]) -> str:

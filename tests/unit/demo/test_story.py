@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from burla_provider.demo.story import compare, worth_reading
+from burla_provider.demo.story import TaskLog, compare, worth_reading
 
 
 def test_what_an_operator_says_is_worth_reading():
@@ -33,3 +33,10 @@ def test_totals_are_compared_to_the_last_digit(capsys):
 def test_a_total_of_no_rows_is_none(capsys):
     assert compare([("total", None, None)])
     assert "none" in capsys.readouterr().out
+
+
+def test_the_time_is_shown_where_it_changes(capsys):
+    TaskLog().show({"printed": "Plan\n10 ranges"})
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith(" s | Plan")
+    assert second.strip() == "| 10 ranges"
