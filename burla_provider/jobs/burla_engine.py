@@ -208,7 +208,7 @@ class Run:
 
     def _errors_on_record(self) -> list[str]:
         errors = self._get(f"/v1/management/jobs/{quote(self._job_id or '')}/errors")
-        return [f"On record: {error}" for error in errors["items"][:5]] if errors else []
+        return list(self._failures.recorded(errors)) if errors else []
 
     def _get(self, path: str) -> Any:
         try:

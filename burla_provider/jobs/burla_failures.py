@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 _KINDS = {
@@ -83,6 +83,12 @@ def install_problem(log: Mapping[str, Any], job_id: str) -> str | None:
         if found:
             return f"{found}{problem}".strip()
     return None
+
+
+def recorded(errors: Mapping[str, Any]) -> Iterator[str]:
+    """What the head has on record of calls that failed, where Burla's client did not say it: five kinds at most."""
+    for error in errors["items"][:5]:
+        yield f"The head has on record, {error['count']} times: {_tidy(error['representative_error'])}"
 
 
 def _tidy(text: str) -> str:

@@ -111,6 +111,8 @@ class Client:
     def __init__(self, control: int, answers: int) -> None:
         self._control = control
         self._answers = answers
+        for pipe in (control, answers):  # for this process alone: its end must be the end of the pipe
+            os.set_inheritable(pipe, False)
         self._parent = os.getppid()
         self._writing = threading.Lock()
         self._ending = threading.Lock()

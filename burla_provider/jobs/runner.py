@@ -102,7 +102,7 @@ class _Missing:
         if ending.kind not in ("lost", "done"):
             raise _error(ending)
         message = ending.message or "The client ended before every item had an answer."
-        if ending.about in self._items and len(self._deaths | {ending.about: 1}) <= _MAX_CULPRITS:
+        if ending.about in self._items and len(self._deaths.keys() | {ending.about}) <= _MAX_CULPRITS:
             yield from self._note_death(ending.about, message)
             return
         self._losses += 1

@@ -99,3 +99,9 @@ def test_the_log_of_a_node_tells_what_could_not_be_installed():
 )
 def test_a_refusal_names_the_parameter(message, parameter):
     assert failures.refused_parameter(message) == parameter
+
+
+def test_what_the_head_has_on_record_is_told_in_a_sentence():
+    text = 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: no such thing\n'
+    errors = {"items": [{"count": 12, "representative_error": text, "signature": "s"}]}
+    assert list(failures.recorded(errors)) == ["The head has on record, 12 times: ValueError: no such thing"]
