@@ -20,6 +20,7 @@ from tests.support.task_runner import HAS_STATE_STORES, NO_STATE_STORES, Airflow
 DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(python|sql|json)\n(.*?)^```$", re.M | re.S)
 PAGES = {page.relative_to(DOCS).as_posix(): BLOCK.findall(page.read_text()) for page in sorted(DOCS.rglob("*.md"))}
+ROLES = ["burla_writer", "orders_reader"]
 NEW_IN_3_3 = {"how-to/incremental.md"}
 
 
@@ -33,8 +34,9 @@ def world(airflow: Airflow, orders: Orders) -> Iterator[Airflow]:
         INSERT INTO events SELECT n, timestamptz '2026-11-20' + n * interval '1 minute' FROM generate_series(1, 3000) n;
     """)
     yield airflow
-    if orders.connection.execute("SELECT 1 FROM pg_roles WHERE rolname = 'burla_writer'").fetchone():
-        orders.connection.execute("DROP OWNED BY burla_writer; DROP ROLE burla_writer")
+    left = orders.connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY (%s)", [ROLES])
+    for (role,) in left.fetchall():
+        orders.connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 @pytest.mark.parametrize("page", [page for page, blocks in PAGES.items() if blocks])

@@ -14,6 +14,7 @@ import pytest
 
 from burla_provider import __version__
 from burla_provider.get_provider_info import get_provider_info
+from burla_provider.hooks.connection_form import CONNECTION_FIELDS
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -46,6 +47,15 @@ def test_the_connection_type_and_the_decorator_are_registered() -> None:
     manager = ProvidersManager()
     assert manager.hooks["burla"] is not None
     assert "burla" in dict(manager.taskflow_decorators)
+
+
+def test_the_connection_form_has_our_fields() -> None:
+    from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+
+    [form] = [form for form in HookMetaService.hook_meta_data() if form.connection_type == "burla"]
+    assert (form.standard_fields.host.title, form.standard_fields.password.title) == ("Cluster URL", "Auth token")
+    assert list(form.extra_fields) == list(CONNECTION_FIELDS)
+    assert form.extra_fields["engine"]["schema"]["enum"] == ["burla", "local"]
 
 
 @pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import Cluster
+from tests.cluster.jobs.conftest import Cluster, cluster, running_cluster  # noqa: F401
 from tests.publish.conftest import ROOT, Environment
 
 # What burla 1.8 forbids, and an Airflow of today brings.
@@ -70,7 +70,7 @@ def test_without_an_interpreter_that_has_burla_the_error_says_how_to_get_one(air
 
 
 @pytest.mark.cluster
-def test_with_an_interpreter_that_has_burla_it_works_on_the_cluster(airflow: Environment, cluster: Cluster) -> None:
+def test_with_an_interpreter_that_has_burla_it_works_on_the_cluster(airflow: Environment, cluster: Cluster) -> None:  # noqa: F811
     answer = airflow.run("-m", "burla_provider.jobs.setup_client", airflow.home / "client")
     extra = json.loads(answer.splitlines()[-1])
     engine = cluster.engine
