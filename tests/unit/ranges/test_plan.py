@@ -84,6 +84,20 @@ def test_the_order_of_texts_is_left_to_the_server() -> None:
     assert plan.prove() == [[("b",), ("a",)]]
 
 
+def test_the_order_of_infinity_is_left_to_the_server() -> None:
+    days = Key((KeyColumn("day", "date"),))
+    assert made((None, "2024-01-01"), ("2024-01-01", "infinity"), ("infinity", None), key=days).prove() == [
+        [("2024-01-01",), ("infinity",)]
+    ]
+
+
+def test_sizes_are_those_of_ranges_of_keys() -> None:
+    plan = with_nulls(made((None, "b"), ("b", "c"), ("c", None), key=WORDS))
+    plan = replace(plan, ranges=(*plan.ranges[:-1], replace(plan.ranges[-1], expected_rows=10**6)))
+    assert plan.as_dict()["rows_per_range"] == {"smallest": 0, "median": 10, "largest": 20}
+    assert plan.expected_rows == 10**6 + 30
+
+
 def test_the_largest_range_comes_first_and_an_unknown_one_before_it() -> None:
     plan = with_nulls(made((None, "5"), ("5", "9"), ("9", None)))
     plan = replace(plan, ranges=(*plan.ranges[:-1], replace(plan.ranges[-1], expected_rows=None)))
