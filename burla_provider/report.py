@@ -52,7 +52,7 @@ class Report:
         self._unit = unit
         self._began = time.time()
         self._done = 0
-        self._rows = 0
+        self._rows: int | None = None
         self._attempts = 0
         self._resumed = 0
         self._workers: dict[str, _Worker] = {}
@@ -72,7 +72,7 @@ class Report:
             self._failed[outcome.index] = outcome
             return
         self._done += 1
-        self._rows += rows
+        self._count(outcome)
         heapq.heappush(self._slowest, (outcome.seconds, rows, outcome.index))
         if len(self._slowest) > LISTED:
             heapq.heappop(self._slowest)
@@ -81,7 +81,7 @@ class Report:
         """Count an outcome of an earlier try: done, but not on this try's timeline."""
         self._done += 1
         self._resumed += 1
-        self._rows += outcome.row_count or 0
+        self._count(outcome)
 
     def as_dict(self, state: str, now: float | None = None) -> dict[str, Any]:
         """The report as JSON.
@@ -106,7 +106,7 @@ class Report:
             "resumed": self._resumed,
             "retried": self._attempts - worked,
             "rows": self._rows,
-            "rows_per_second": round(self._rows / elapsed),
+            "rows_per_second": None if self._rows is None else round(self._rows / elapsed),
             "seconds_left": round(elapsed / worked * left, 1) if worked and state == "running" else None,
             "plan": self._plan,
             "job": self.job,
@@ -116,6 +116,11 @@ class Report:
             "slowest": [self._line(*entry) for entry in sorted(self._slowest, reverse=True)],
             "failures": [self._failure(self._failed[index]) for index in sorted(self._failed)[:LISTED]],
         }
+
+    def _count(self, outcome: Outcome) -> None:
+        # Rows stay None, which is "not known", where functions work whole ranges.
+        if outcome.row_count is not None:
+            self._rows = (self._rows or 0) + outcome.row_count
 
     def _timeline(self) -> dict[str, Any]:
         spans = [span for span in self._spans if span.worker < SHOWN_WORKERS and span.started]

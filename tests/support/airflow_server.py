@@ -24,7 +24,9 @@ SETTINGS = {
     "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
     "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
     "CORE__TEST_CONNECTION": "Enabled",
-    "CORE__PARALLELISM": "4",
+    "CORE__PARALLELISM": "3",
+    # On a busy machine the API server takes longer than Airflow's 5 s, and a task then fails without a word.
+    "WORKERS__EXECUTION_API_TIMEOUT": "120",
     "API__WORKERS": "1",
     "API__HOST": "127.0.0.1",
     "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
@@ -65,7 +67,7 @@ class AirflowServer:
                 return None
             raise
 
-    def wait_for(self, what: str, ready: Any, seconds: float = 90) -> Any:
+    def wait_for(self, what: str, ready: Any, seconds: float) -> Any:
         """What ``ready()`` answers once that is true; asked twice a second."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -147,7 +149,7 @@ def _request(method: str, url: str, body: Any = None, headers: Mapping[str, str]
         headers={"Content-Type": "application/json", **(headers or {})},
     )
     try:
-        with urllib.request.urlopen(request, timeout=20) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             content = response.read()
     except urllib.error.HTTPError as error:
         raise Answered(f"{method} {url}", error.code, error.read().decode()) from None

@@ -56,7 +56,7 @@ def airflow(
         home = tmp_path_factory.mktemp("airflow")
         dags = Path(__file__).parent / "dags"
         with running_airflow(home, dags, connections, {"BURLA_UI_GATE": str(gate)}) as server:
-            server.wait_for("the DAG", lambda: server.find(f"/dags/{DAG}"))
+            server.wait_for("the DAG", lambda: server.find(f"/dags/{DAG}"), 300)
             server.call("POST", f"/dags/{DAG}/dagRuns", {"dag_run_id": RUN, "logical_date": None})
             yield server
             (gate / "open").touch()
@@ -124,7 +124,7 @@ def wait_for_state(airflow: AirflowServer, task_id: str, state: str) -> None:
         found = [one["state"] for one in airflow.call("GET", path)["task_instances"] if one["task_id"] == task_id]
         return bool(found) and set(found) == {state}
 
-    airflow.wait_for(f"{task_id} to be in state {state}", reached, 180)
+    airflow.wait_for(f"{task_id} to be in state {state}", reached, 300)
 
 
 def task_path(task_id: str, tab: str = "") -> str:

@@ -101,7 +101,7 @@ def test_a_task_that_died_is_not_said_to_run(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     show(page, report_of(6, 10).as_dict("running"), state="failed")
     expect(message(page)).to_contain_text("The task ended (failed) without a last word: this is how far it was at")
-    expect(page.get_by_role("status").filter(has_text="Failed")).to_be_visible()
+    expect(page.locator("#state")).to_have_text("Failed")
 
 
 def test_the_report_of_an_earlier_try_is_said_to_be_one(open_tab: OpenPage) -> None:
@@ -125,6 +125,16 @@ def test_ranges_of_an_earlier_try_are_counted_apart(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     show(page, report.as_dict("success"))
     expect(figure(page, "Kept from an earlier try")).to_have_text("4")
+
+
+def test_rows_that_nobody_counted_are_not_shown(open_tab: OpenPage) -> None:
+    report = Report("public.orders", 3, "range {}".format)
+    for index in range(3):
+        report.add(outcome(index, row_count=None))
+    page = open_tab("not_on_burla")
+    show(page, report.as_dict("success"))
+    expect(figure(page, "Done")).to_have_text("3 of 3")
+    expect(page.locator("main")).not_to_contain_text("rows", ignore_case=True)
 
 
 def test_inputs_are_called_inputs(open_tab: OpenPage) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
@@ -17,7 +19,8 @@ def test_xcom_shows_the_totals(open_page: OpenPage, airflow: AirflowServer) -> N
     wait_for_state(airflow, "digest_orders", "success")
     page = open_page(task_path("digest_orders", "/xcom"))
     row = page.get_by_role("row").filter(has_text="return_value")
-    expect(row).to_contain_text("row_count")
+    row.locator(".codicon-folding-collapsed").click()
+    expect(row).to_contain_text(re.compile('"row_count": 147600'))
     shoot(page, "xcom", full=False)
 
 

@@ -63,6 +63,14 @@ def test_a_failed_range_does_not_count_for_how_even_they_are() -> None:
     assert spread == {"rows": [100, 100, 100, 100], "seconds": [0.5, 0.5, 0.5, 0.5]}
 
 
+def test_rows_that_nobody_counts_are_not_said_to_be_none() -> None:
+    report = Report("t", 2, describe)
+    report.add(outcome(0, row_count=None))
+    assert (report.as_dict("running")["rows"], report.as_dict("running")["rows_per_second"]) == (None, None)
+    report.add(outcome(1, row_count=0))
+    assert report.as_dict("success")["rows"] == 0
+
+
 def test_it_says_what_people_call_an_item() -> None:
     assert Report("t", 3, describe).as_dict("running")["unit"] == "range"
     assert Report("f", 3, describe, unit="input").as_dict("running")["unit"] == "input"

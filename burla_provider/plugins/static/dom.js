@@ -24,19 +24,19 @@ export function say(selector, text) {
   if (place.textContent !== text) place.textContent = text;
 }
 
-/** A table's head and rows. A column is `{title, numeric}`; a row is a list of texts or elements, its first the header. */
-export function fillTable(table, columns, rows) {
-  const kind = (number) => (columns[number].numeric ? { class: "numeric" } : {});
-  const head = columns.map((column, number) => element("th", { scope: "col", ...kind(number) }, column.title));
-  const body = rows.map((cells) =>
-    element(
-      "tr",
-      {},
-      ...cells.map((cell, number) =>
-        number === 0 ? element("th", { scope: "row", ...kind(0) }, cell) : element("td", kind(number), cell),
-      ),
-    ),
-  );
+/**
+ * A table of records. A column is `{title, numeric, tell}`, where `tell` makes text or an element of a record; columns
+ * that are null are left out. The first one names the row.
+ */
+export function fillTable(table, columns, records) {
+  const shown = columns.filter((column) => column !== null);
+  const kind = ({ numeric }) => (numeric ? { class: "numeric" } : {});
+  const head = shown.map((column) => element("th", { scope: "col", ...kind(column) }, column.title));
+  const cell = (column, record) =>
+    column === shown[0]
+      ? element("th", { scope: "row", ...kind(column) }, column.tell(record))
+      : element("td", kind(column), column.tell(record));
+  const body = records.map((record) => element("tr", {}, ...shown.map((column) => cell(column, record))));
   table.replaceChildren(element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
 }
 

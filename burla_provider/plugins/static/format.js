@@ -13,7 +13,7 @@ export function several(number, noun) {
 
 /** "1.3 times", from 10 on without the fraction. */
 export function times(ratio) {
-  return `${ratio < 10 ? ratio.toFixed(1) : count(ratio)} times`;
+  return `${ratio < 9.95 ? ratio.toFixed(1) : count(ratio)} times`;
 }
 
 export function percent(share) {

@@ -13,7 +13,7 @@ export function showReport(report, ended) {
   const noun = report.unit;
   showHeading(report, ended);
   showProgress(report, noun);
-  fillPairs(find("#figures"), figures(report, noun, ended));
+  fillPairs(find("#figures"), figures(report, ended));
   showFailures(report, noun);
   showTimeline(report, noun);
   showSpread(report, noun);
@@ -57,16 +57,16 @@ function showProgress(report, noun) {
   }
 }
 
-function figures(report, noun, ended) {
+function figures(report, ended) {
   const left = report.total - report.done - report.failed;
   const running = report.state === "running" && !ended;
-  const rows = noun === "range" || report.rows > 0;
+  const hasRows = report.rows !== null;
   return [
     ["Done", `${count(report.done)} of ${count(report.total)}`],
     ["Failed", report.failed ? count(report.failed) : running ? "none so far" : "none"],
     ["Left", left > 0 ? count(left) : null],
-    ["Rows", rows ? count(report.rows) : null],
-    ["Rows a second", rows ? count(report.rows_per_second) : null],
+    ["Rows", hasRows ? count(report.rows) : null],
+    ["Rows a second", hasRows ? count(report.rows_per_second) : null],
     ["Ends about", running && report.seconds_left !== null ? estimate(report) : null],
     ["Tried again", report.retried ? count(report.retried) : null],
     ["Kept from an earlier try", report.resumed ? count(report.resumed) : null],
@@ -103,23 +103,20 @@ function showSlowest(report, noun) {
   say("#slowest-title", `The slowest ${noun}s`);
   const longest = slowest[0]?.seconds || 1;
   const median = timeline.spread.seconds[1];
-  const columns = [
-    { title: noun[0].toUpperCase() + noun.slice(1) },
-    { title: "Rows", numeric: true },
-    { title: "Time", numeric: true },
-    { title: "Against the median", numeric: true },
-  ];
-  const rows = slowest.map(({ range, rows, seconds }) => [
-    range,
-    count(rows),
-    element(
-      "span",
-      { class: "measure" },
-      element("span", { class: "bar", style: { width: `${(100 * seconds) / longest}%` }, "aria-hidden": "true" }),
-      duration(seconds),
-    ),
-    median ? times(seconds / median) : "",
-  ]);
-  fillTable(find("#slowest table"), columns, rows);
+  fillTable(
+    find("#slowest table"),
+    [
+      { title: noun, tell: ({ range }) => range },
+      report.rows === null ? null : { title: "Rows", numeric: true, tell: ({ rows }) => count(rows) },
+      { title: "Time", numeric: true, tell: ({ seconds }) => measure(seconds, longest) },
+      { title: "Against the median", numeric: true, tell: ({ seconds }) => (median ? times(seconds / median) : "") },
+    ],
+    slowest,
+  );
 }
 
+/** The time, and a bar as long as its share of the longest. */
+function measure(seconds, longest) {
+  const bar = element("span", { class: "bar", style: { width: `${(100 * seconds) / longest}%` }, "aria-hidden": "true" });
+  return element("span", { class: "measure" }, bar, duration(seconds));
+}

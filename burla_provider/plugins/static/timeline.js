@@ -11,92 +11,99 @@ const DENSE = 16;
 
 export function showTimeline(report, noun) {
   const { timeline, workers } = report;
+  const hasRows = report.rows !== null;
   find("#timeline").hidden = workers.length === 0;
   if (workers.length === 0) return;
-  const told = timeline.kind === "bins" ? bins(timeline, workers, noun) : spans(timeline, workers, noun);
-  say("#timeline-note", note(report, told.legend));
-  showLanes(timeline, workers, told.marks);
-  fillWorkers(timeline, workers, noun);
-  fillTable(find("#spans"), told.columns, told.rows);
+  const { marks, legend, columns, records } = (timeline.kind === "bins" ? cells : spans)(timeline, workers, noun, hasRows);
+  say("#timeline-note", `${who(report)}, ${duration(timeline.seconds)}. ${legend}`);
+  showLanes(timeline, workers, marks, noun, hasRows);
+  fillWorkers(timeline, workers, noun, hasRows);
+  fillTable(find("#spans"), columns, records);
 }
 
-function note({ workers, worker_count: all, timeline }, legend) {
-  const who = all > workers.length ? `${workers.length} of ${count(all)} workers` : several(all, "worker");
-  return `${who}, ${duration(timeline.seconds)}. ${legend}`;
+function who({ workers, worker_count: all }) {
+  return all > workers.length ? `${workers.length} of ${count(all)} workers` : several(all, "worker");
 }
 
-function spans(timeline, workers, noun) {
-  const most = Math.max(...timeline.spans.map((span) => span[4]), 1);
-  const marks = timeline.spans.map(([worker, start, seconds, item, rows, ok]) => ({
-    worker,
-    from: start / timeline.seconds,
-    share: seconds / timeline.seconds,
-    weight: rows / most,
-    failed: !ok,
-    text: `${noun} ${item}: ${ok ? several(rows, "row") : "failed"}, ${duration(seconds)} from ${duration(start)} on, ${workers[worker].name}`,
+/** The ranges one by one. */
+function spans(timeline, workers, noun, hasRows) {
+  const records = timeline.spans.map(([worker, start, seconds, item, rows, ok]) => ({
+    worker: workers[worker].name,
+    lane: worker,
+    start,
+    seconds,
+    item,
+    rows,
+    result: ok ? "done" : "failed",
   }));
-  const rows = timeline.spans.map(([worker, start, seconds, item, rows, ok]) => [
-    String(item),
-    workers[worker].name,
-    duration(start),
-    duration(seconds),
-    ok ? count(rows) : "–",
-    ok ? "done" : "failed",
-  ]);
+  const most = Math.max(...records.map(({ rows }) => rows), 1);
+  const rows = ({ result, rows }) => (result === "done" && hasRows ? `, ${several(rows, "row")}` : "");
+  const marks = records.map((record) => ({
+    lane: record.lane,
+    from: record.start / timeline.seconds,
+    share: record.seconds / timeline.seconds,
+    weight: hasRows ? record.rows / most : 1,
+    failed: record.result === "failed",
+    text: `${noun} ${record.item} ${record.result}${rows(record)}, ${duration(record.seconds)} from ${duration(record.start)} on, ${record.worker}`,
+  }));
   const columns = [
-    { title: noun, numeric: true },
-    { title: "Worker" },
-    { title: "Begins after", numeric: true },
-    { title: "Time", numeric: true },
-    { title: "Rows", numeric: true },
-    { title: "Result" },
+    { title: noun, numeric: true, tell: ({ item }) => String(item) },
+    { title: "Worker", tell: ({ worker }) => worker },
+    { title: "Begins after", numeric: true, tell: ({ start }) => duration(start) },
+    { title: "Time", numeric: true, tell: ({ seconds }) => duration(seconds) },
+    hasRows ? { title: "Rows", numeric: true, tell: ({ rows }) => count(rows) } : null,
+    { title: "Result", tell: ({ result }) => result },
   ];
-  return { marks, rows, columns, legend: `A bar is a ${noun}: the stronger its colour, the more rows; hatched, it failed.` };
+  const colour = hasRows ? ": the stronger its colour, the more rows" : "";
+  return { marks, records, columns, legend: `A bar is a ${noun}${colour}; hatched, it failed.` };
 }
 
-function bins(timeline, workers, noun) {
+/** Many ranges: what ended in each stretch of time. */
+function cells(timeline, workers, noun, hasRows) {
   const width = timeline.seconds / timeline.bin_count;
-  const most = Math.max(...timeline.bins.map((cell) => cell[2]), 1);
-  const span = (bin) => `${duration(bin * width)} to ${duration((bin + 1) * width)}`;
-  const marks = timeline.bins.map(([worker, bin, ended, rows, failed]) => ({
-    worker,
-    from: bin / timeline.bin_count,
-    share: 1 / timeline.bin_count,
-    weight: ended / most,
-    failed: failed > 0,
-    text: `${span(bin)}: ${several(ended, noun)} ended, ${several(rows, "row")}, ${count(failed)} failed, ${workers[worker].name}`,
+  const records = timeline.bins.map(([worker, bin, ended, rows, failed]) => ({
+    worker: workers[worker].name,
+    lane: worker,
+    bin,
+    when: `${duration(bin * width)} to ${duration((bin + 1) * width)}`,
+    ended,
+    rows,
+    failed,
   }));
-  const rows = timeline.bins.map(([worker, bin, ended, rows, failed]) => [
-    workers[worker].name,
-    span(bin),
-    count(ended),
-    count(rows),
-    count(failed),
-  ]);
+  const most = Math.max(...records.map(({ ended }) => ended), 1);
+  const marks = records.map((record) => ({
+    lane: record.lane,
+    from: record.bin / timeline.bin_count,
+    share: 1 / timeline.bin_count,
+    weight: record.ended / most,
+    failed: record.failed > 0,
+    text: `${record.when}: ${several(record.ended, noun)} ended, ${count(record.failed)} failed, ${record.worker}`,
+  }));
   const columns = [
-    { title: "Worker" },
-    { title: "Time" },
-    { title: "Ended", numeric: true },
-    { title: "Rows", numeric: true },
-    { title: "Failed", numeric: true },
+    { title: "Worker", tell: ({ worker }) => worker },
+    { title: "Time", tell: ({ when }) => when },
+    { title: "Ended", numeric: true, tell: ({ ended }) => count(ended) },
+    hasRows ? { title: "Rows", numeric: true, tell: ({ rows }) => count(rows) } : null,
+    { title: "Failed", numeric: true, tell: ({ failed }) => count(failed) },
   ];
-  return { marks, rows, columns, legend: `A cell is a stretch of time: the stronger its colour, the more ${noun}s ended in it; hatched, one failed.` };
+  const legend = `A cell is a stretch of time: the stronger its colour, the more ${noun}s ended in it; hatched, one failed.`;
+  return { marks, records, columns, legend };
 }
 
-function showLanes(timeline, workers, marks) {
+function showLanes(timeline, workers, marks, noun, hasRows) {
   const lanes = workers.map((worker) =>
     element(
       "div",
       { class: "lane" },
       element("span", { class: "name", title: worker.name }, worker.name),
       element("div", { class: "track" }),
-      element("span", { class: "sum" }, count(worker.rows)),
+      element("span", { class: "sum" }, count(hasRows ? worker.rows : worker.ranges)),
     ),
   );
-  for (const mark of marks) lanes[mark.worker].querySelector(".track").append(bar(mark));
+  for (const mark of marks) lanes[mark.lane].querySelector(".track").append(bar(mark));
   const place = find("#timeline .lanes");
   place.classList.toggle("dense", workers.length > DENSE);
-  place.replaceChildren(...lanes, axis(timeline.seconds));
+  place.replaceChildren(...lanes, axis(timeline.seconds, hasRows ? "rows" : `${noun}s`));
   place.onpointerover = (event) => say("#timeline .readout", event.target.dataset.text ?? "");
 }
 
@@ -105,7 +112,7 @@ function bar({ from, share, weight, failed, text }) {
   return element("div", { class: failed ? "bar failed" : "bar", style, "data-text": text });
 }
 
-function axis(seconds) {
+function axis(seconds, sum) {
   const step = STEPS.find((candidate) => seconds / candidate <= TICKS) ?? seconds / TICKS;
   const times = Array.from({ length: Math.floor(seconds / step) + 1 }, (_, number) => number * step);
   const ticks = times.map((at) => element("span", { style: { left: `${(100 * at) / seconds}%` } }, tick(at)));
@@ -114,7 +121,7 @@ function axis(seconds) {
     { class: "lane axis" },
     element("span", { class: "name" }),
     element("div", { class: "track" }, ...ticks),
-    element("span", { class: "sum" }, "rows"),
+    element("span", { class: "sum" }, sum),
   );
 }
 
@@ -123,20 +130,13 @@ function tick(seconds) {
   return seconds < 60 ? `${Number(seconds.toFixed(2))} s` : duration(seconds);
 }
 
-function fillWorkers(timeline, workers, noun) {
+function fillWorkers(timeline, workers, noun, hasRows) {
   const columns = [
-    { title: "Worker" },
-    { title: `${noun}s`, numeric: true },
-    { title: "Rows", numeric: true },
-    { title: "At work", numeric: true },
-    { title: "Of the time", numeric: true },
+    { title: "Worker", tell: ({ name }) => name },
+    { title: `${noun}s`, numeric: true, tell: ({ ranges }) => count(ranges) },
+    hasRows ? { title: "Rows", numeric: true, tell: ({ rows }) => count(rows) } : null,
+    { title: "At work", numeric: true, tell: ({ seconds }) => duration(seconds) },
+    { title: "Of the time", numeric: true, tell: ({ seconds }) => percent(Math.min(seconds / timeline.seconds, 1)) },
   ];
-  const rows = workers.map(({ name, ranges, rows, seconds }) => [
-    name,
-    count(ranges),
-    count(rows),
-    duration(seconds),
-    timeline.seconds ? percent(Math.min(seconds / timeline.seconds, 1)) : "",
-  ]);
-  fillTable(find("#workers"), columns, rows);
+  fillTable(find("#workers"), columns, workers);
 }
