@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo airflow test test-ui test-cluster test-matrix test-wheel docs lint cluster cluster-down clean
+.PHONY: help demo airflow test test-ui test-cluster test-matrix test-wheel bench bench-quick docs lint cluster cluster-down clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,8 @@ help:
 	@echo "make cluster-down   stop it"
 	@echo "make test-wheel     build the package, and try it in environments of its own"
 	@echo "make test-matrix    the tests on Airflow 3.1, 3.2 and 3.3, Python 3.11 to 3.13, and the oldest packages (ENVIRONMENTS=)"
+	@echo "make bench          this provider beside other tools, into benchmarks/RESULTS.md (start \`make cluster\` before, for Burla)"
+	@echo "make bench-quick    a look at that, in a minute"
 	@echo "make docs           the documentation, in build/docs"
 	@echo "make lint           ruff and mypy"
 	@echo "make clean          remove what the targets above have made, except the cluster"
@@ -44,6 +46,20 @@ test-wheel: .venv/ready
 
 test-matrix: .venv/ready
 	$(BIN)/python tests/matrix/run.py $(ENVIRONMENTS)
+
+bench: .venv/ready .venv-bench/ready .venv-bench-guide/ready
+	@command -v java > /dev/null && [ -e /usr/share/java/postgresql.jar ] || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes default-jre-headless libpostgresql-jdbc-java > /dev/null; } || echo "Spark is left out: it needs Java and PostgreSQL's driver for it."
+	@login="$${BURLA_CLUSTER_STATE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/burla-cluster}/client.env"; [ ! -e "$$login" ] || . "$$login"; \
+		$(BIN)/python -m benchmarks
+
+bench-quick: .venv/ready
+	@$(BIN)/python -m benchmarks --quick
+
+# The tools that are compared, and what the guide asks for.
+.venv-bench/ready .venv-bench-guide/ready: benchmarks/requirements.txt benchmarks/requirements-guide.txt | .venv/ready
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv venv --quiet --clear --python $(BIN)/python $(@D)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(@D)/bin/python --requirement benchmarks/requirements$(if $(findstring guide,$@),-guide).txt
+	@touch $@
 
 docs: .venv/ready
 	$(BIN)/mkdocs build --strict --quiet --site-dir build/docs

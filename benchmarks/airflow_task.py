@@ -1,0 +1,35 @@
+"""Runs our operator as an Airflow task: through the real task runner, with what the API server would keep in memory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.task import Answer, Run, Task
+
+
+@contextmanager
+def ready(task: Task, burla: dict[str, Any]) -> Iterator[Run]:
+    """:param burla: fields of the Airflow connection ``burla_default``."""
+    with tempfile.TemporaryDirectory(prefix="burla-bench-airflow-") as home:
+        os.environ |= {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+        from benchmarks.sides.ours import make_operator  # not before Airflow's home is set
+        from burla_provider.report import KEY
+        from tests.support.task_runner import Airflow
+
+        def run(task: Task) -> Answer:
+            airflow = Airflow()
+            airflow.add_connection("burla_default", "burla", **burla)
+            login = {"host": task.host, "port": task.port, "login": task.user, "password": task.password}
+            airflow.add_connection("orders_db", "postgres", schema=task.dbname, **login)
+            result = airflow.run(make_operator(task))
+            if result.state != "success":
+                raise RuntimeError(str(result.error))
+            report = result.xcoms[KEY]
+            details = {"ranges": report["total"], "timeline": report["timeline"], "plan": report["plan"]}
+            return Answer(result.value["row_count"], result.value["total"], details)
+
+        yield run

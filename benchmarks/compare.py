@@ -1,0 +1,87 @@
+"""The sides, one after the other, each doing the same jobs over the same tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from benchmarks.data import Data
+from benchmarks.environments import is_there
+from benchmarks.meter import Wire
+from benchmarks.runs import RunningSide, SideFailed, running_side
+from benchmarks.sides import SIDES, Side
+
+BUSY = ("AllNodesBusy", "NoNodes")
+"""What the guide's script gets while the cluster still puts the last job away. It has no queue."""
+
+Job = tuple[str, str]
+"""What is done, and over which table."""
+
+
+def compare(
+    data: Data, names: Iterable[str], tables: Mapping[str, str], times: int, workers: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """:param tables: role ("orders", "wide", "null_keys") -> table.
+    :param times: how often each job is run; the best counts.
+    :returns: side -> ``start_up``, ``jobs`` ("totals orders" -> figures), and ``missing``: why there are no (more).
+    """
+    with Wire(data.server.port) as wire:
+        for name in names:
+            print(f"  {name}", flush=True)
+            yield name, run_side(data, name, tables, times, workers, wire)
+
+
+def jobs_of(side: Side, tables: Mapping[str, str]) -> list[Job]:
+    jobs = [(job, role) for job in side.jobs for role in ("orders", "wide") if role in tables]
+    # Sums over the wide table say nothing that those over orders do not.
+    jobs = [job for job in jobs if job != ("totals", "wide")]
+    return [*jobs, ("totals", "null_keys")] if "totals" in side.jobs and "null_keys" in tables else jobs
+
+
+def run_side(data: Data, name: str, tables: Mapping[str, str], times: int, workers: int, wire: Wire) -> dict[str, Any]:
+    side = SIDES[name]
+    if not is_there(side.environment):
+        return {"missing": "its environment has not been made"}
+    begun = time.perf_counter()
+    jobs: dict[str, Any] = {}
+    try:
+        with running_side(name, data, data.task("totals", tables["orders"], workers), wire) as running:
+            for job, role in jobs_of(side, tables):
+                once = role == "null_keys" or name == "mapping"
+                jobs[f"{job} {role}"] = best(data, running, job, tables[role], 1 if once else times, workers)
+            return {"start_up": running.start_up, "jobs": jobs}
+    except SideFailed as error:
+        return {"missing": str(error), "jobs": jobs}
+    finally:
+        print(f"    {time.perf_counter() - begun:.0f} s", flush=True)
+
+
+def best(data: Data, running: RunningSide, job: str, table: str, times: int, workers: int) -> dict[str, Any]:
+    """The figures of the fastest run, and the seconds of all; ``error`` where it failed."""
+    runs = []
+    for _ in range(times):
+        try:
+            runs.append(run_patiently(running, data, job, table, workers))
+        except SideFailed as error:
+            return {"error": str(error)}
+    found = min(runs, key=lambda run: run["seconds"])
+    expected = data.expected(table)
+    wanted = expected.total if job == "totals" else expected.checksum
+    found["expected_rows"], found["expected_value"] = expected.rows, str(wanted)
+    del found["details"]
+    return found | {"all_seconds": [run["seconds"] for run in runs]}
+
+
+def run_patiently(
+    running: RunningSide, data: Data, job: str, table: str, workers: int, **options: Any
+) -> dict[str, Any]:
+    """A run; where the cluster is busy, tried again for a minute."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return running.run(data.task(job, table, workers, **options))
+        except SideFailed as error:
+            if not any(name in str(error) for name in BUSY) or time.monotonic() > deadline:
+                raise
+            time.sleep(2)

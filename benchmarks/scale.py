@@ -1,0 +1,124 @@
+"""How cost grows: with rows, ranges, workers and skew. Ours, beside one SQL query and beside fixed ranges."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from typing import Any
+
+from benchmarks.compare import run_patiently
+from benchmarks.data import SKEWS, Data
+from benchmarks.meter import Wire
+from benchmarks.runs import RunningSide, SideFailed, running_side
+from benchmarks.sides import SIDES
+
+RANGES = (10, 100, 1_000, 10_000, 100_000)
+SKEW_RANGES = 64
+PATIENCE = 90.0
+"""Seconds: a step that would take longer, going by the one before, is left out, and the results say so."""
+
+Point = dict[str, Any]
+
+
+def scale(data: Data, workers: Iterable[int], engines: Iterable[str]) -> dict[str, Any]:
+    """:param engines: of "ours_local" and "ours_burla".
+    :returns: "rows", "ranges", "workers", "skew" -> lists of points, each of plain JSON.
+    """
+    results: dict[str, Any] = {"rows": [], "ranges": [], "workers": [], "skew": []}
+    with Wire(data.server.port) as wire:
+        for name in ("sql", *engines):
+            print(f"  {name}", flush=True)
+            try:
+                with running_side(name, data, data.task("totals", data.orders(), max(workers)), wire) as running:
+                    results["rows"] += rows(data, running, name)
+                    if name != "sql":
+                        results["ranges"] += ranges(data, running, name)
+                        results["workers"] += of_workers(data, running, name, workers)
+                    if name == "ours_local":
+                        results["skew"] = skew(data, running)
+            except SideFailed as error:
+                print(f"    {error}", flush=True)
+    return results
+
+
+def rows(data: Data, running: RunningSide, name: str) -> list[Point]:
+    sizes = [size for size in (100_000, 1_000_000, 10_000_000) if size <= data.rows]
+    found = []
+    for job in SIDES[name].jobs:
+        for size in sizes:
+            run = min((work(running, data, job, data.orders(size)) for _ in range(2)), key=seconds)
+            found.append({"side": name, "job": job, "rows": size, **costs(run)})
+    return found
+
+
+def ranges(data: Data, running: RunningSide, name: str) -> list[Point]:
+    """Over so few rows that ranges are all that counts."""
+    table = data.orders(min(1_000_000, data.rows))
+    found: list[Point] = []
+    for count in RANGES:
+        point = {"side": name, "wanted": count}
+        if found and found[-1].get("seconds", PATIENCE) * 10 > PATIENCE * 2:
+            found.append(point | {"missing": f"left out: the step before took {found[-1].get('seconds', 0):.0f} s"})
+            continue
+        try:
+            run = work(running, data, "totals", table, ranges=count)
+        except SideFailed as error:
+            found.append(point | {"missing": str(error)})
+            continue
+        found.append(point | {"ranges": run["details"]["ranges"], **costs(run)})
+    return found
+
+
+def of_workers(data: Data, running: RunningSide, name: str, counts: Iterable[int]) -> list[Point]:
+    found = []
+    for count in counts:
+        run = work(running, data, "checksum", data.orders(), workers=count)
+        used = len({span[0] for span in run["details"]["timeline"].get("spans", [])})
+        found.append({"side": name, "workers": count, "used": used, **costs(run)})
+    return found
+
+
+def skew(data: Data, running: RunningSide) -> list[Point]:
+    """The same number of ranges, of fixed width as the guide has them, and as the planner makes them."""
+    found = []
+    for percent in SKEWS:
+        table = data.skewed(percent)
+        for split in ("width", "auto"):
+            run = min(
+                (work(running, data, "checksum", table, ranges=SKEW_RANGES, split=split) for _ in range(2)), key=seconds
+            )
+            spans = run["details"]["timeline"]["spans"]
+            lasted = [span[2] for span in sorted(spans, key=lambda span: span[1])]
+            sizes = [span[4] for span in spans]
+            found.append(
+                {
+                    "percent": percent,
+                    "split": split,
+                    "ranges": len(spans),
+                    "largest_to_average": max(sizes) * len(sizes) / sum(sizes),
+                    "makespan_16": makespan(lasted, 16),
+                    "work": sum(lasted),
+                    **costs(run),
+                }
+            )
+    return found
+
+
+def makespan(lasted: Iterable[float], workers: int) -> float:
+    """Seconds until the last of the ranges is done, when each next one goes to the worker that is free first."""
+    free = [0.0] * workers
+    for one in lasted:
+        heapq.heapreplace(free, free[0] + one)
+    return max(free)
+
+
+def work(running: RunningSide, data: Data, job: str, table: str, workers: int = 2, **options: Any) -> dict[str, Any]:
+    return run_patiently(running, data, job, table, workers, **options)
+
+
+def seconds(run: dict[str, Any]) -> float:
+    return float(run["seconds"])
+
+
+def costs(run: dict[str, Any]) -> Point:
+    return {name: value for name, value in run.items() if name not in ("details", "value", "rows")}

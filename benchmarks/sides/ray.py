@@ -1,0 +1,42 @@
+"""Ray Data: ``read_sql``. Its ``shard_keys`` make MOD(ABS(MD5(...))), which PostgreSQL refuses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from benchmarks.checksum import checksum
+from benchmarks.task import Answer, Run, Task
+
+
+@contextmanager
+def ready(task: Task) -> Iterator[Run]:
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    import ray
+    from ray.data.aggregate import Count, Sum
+
+    ray.init(num_cpus=task.workers, include_dashboard=False, log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+
+    def run(task: Task) -> Answer:
+        login = task.login
+
+        def connect():
+            import psycopg2
+
+            return psycopg2.connect(**login)
+
+        def digest(row):
+            return {"rows": 1, "checksum": checksum(row[name] for name in task.columns)}
+
+        if task.job == "totals":
+            data = ray.data.read_sql(f"SELECT {task.key}, amount FROM {task.table}", connect)
+            found = data.aggregate(Count(), Sum("amount"))
+            return Answer(found["count()"], found["sum(amount)"])
+        data = ray.data.read_sql(task.exact_query, connect)
+        found = data.map(digest).aggregate(Sum("rows"), Sum("checksum"))
+        return Answer(int(found["sum(rows)"]), int(found["sum(checksum)"]))
+
+    yield run
+    ray.shutdown()
