@@ -67,7 +67,7 @@ function figures(report, ended) {
     ["Left", left > 0 ? count(left) : null],
     ["Rows", hasRows ? count(report.rows) : null],
     ["Rows a second", hasRows ? count(report.rows_per_second) : null],
-    ["Ends about", running && report.seconds_left !== null ? estimate(report) : null],
+    ["Ends", running && report.seconds_left !== null ? estimate(report) : null],
     ["Tried again", report.retried ? count(report.retried) : null],
     ["Kept from an earlier try", report.resumed ? count(report.resumed) : null],
   ];
@@ -75,7 +75,8 @@ function figures(report, ended) {
 
 function estimate(report) {
   const end = report.updated + report.seconds_left;
-  return `${clock(end)}, in ${roughly(Math.max(end - Date.now() / 1000, 0))}`;
+  const left = end - Date.now() / 1000;
+  return left < 1 ? "any moment" : `about ${clock(end)}, in ${roughly(left)}`;
 }
 
 function showFailures(report, noun) {
