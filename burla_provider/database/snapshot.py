@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ def held_snapshot(
         _check_joinable(parameters, snapshot, name)
         yield HeldSnapshot(holder, snapshot)
     finally:
-        holder.close()
+        _give_up(holder)
 
 
 def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relation: sql.Identifier) -> None:
@@ -100,6 +100,13 @@ def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relat
             f" A retry of the task starts the job afresh, at a new moment. {why}"
         ) from error
     connection.execute(_guard(relation, snapshot.lockable, nowait=True))
+
+
+def _give_up(holder: psycopg.Connection[Any]) -> None:
+    # Not by closing only: the server would notice a moment later, and until then the table stays guarded.
+    with suppress(psycopg.Error):
+        holder.execute("ROLLBACK")
+    holder.close()
 
 
 def _is_lockable(connection: psycopg.Connection[Any], schema: str, table: str) -> bool:

@@ -55,6 +55,7 @@ def test_nothing_is_held_afterwards_whatever_happened(parameters, connection):
     with pytest.raises(ZeroDivisionError), held_snapshot(parameters, "public", "t") as held:
         raise ZeroDivisionError
     assert held.connection.closed
+    connection.execute("SET lock_timeout = 1; TRUNCATE t")
 
 
 def test_no_limit_of_the_role_ends_the_holder(parameters, connection):
