@@ -77,10 +77,17 @@ def _choose_for_key(queries: Queries, piece: Piece, size: Size, *, refine: bool)
         return Choice("keyset", f"refine asks for exact ranges, so {looked}")
     doubt = doubt or _coarseness(piece, size)
     if doubt is None:
-        return Choice("histogram", "the statistics are fresh, so no row had to be read")
+        return Choice("histogram", f"the statistics are fresh, so {_what_is_read(piece, size)} had to be read")
     if not piece.indexed and piece.statistics and piece.statistics.shape:
         return Choice("histogram", f"{doubt}, and there is no index to do better by")
     return Choice("keyset", f"{doubt}, so {looked}")
+
+
+def _what_is_read(piece: Piece, size: Size) -> str:
+    shape = piece.statistics.shape if piece.statistics else None
+    if shape is None or len(piece.key.columns) == 1 or shape.heaviest.mass / shape.rows * piece.rows <= size.target:
+        return "no row"
+    return f"only the index of frequent values of {piece.key.names[0]}"
 
 
 def _is_small(queries: Queries, piece: Piece, size: Size, doubt: str | None) -> bool:
@@ -100,8 +107,6 @@ def _coarseness(piece: Piece, size: Size) -> str | None:
     if piece.statistics is None or piece.statistics.shape is None:
         return None
     shape, ranges, column = piece.statistics.shape, size.share(piece.rows), piece.key.columns[0]
-    if len(piece.key.columns) > 1 and shape.heaviest.mass / shape.rows * ranges > 1:
-        return f"some values of {column.name} have more rows than one range should have"
     if all(knot.gap == 0 for knot in shape.knots):
         return None  # every key is known
     known = piece.statistics.steps

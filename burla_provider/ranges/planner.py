@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -20,6 +20,7 @@ from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.order import Order, is_sorted
 from burla_provider.ranges.plan import NotCovered, RangePlan
 from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.refine import OVERSIZE
 from burla_provider.ranges.refine import refine as cut_oversize
 from burla_provider.ranges.request import Request
 from burla_provider.ranges.size import Size
@@ -162,12 +163,20 @@ def _refined(
     if refine and not piece.indexed:
         problem = f"no index is in the order of {piece.key}, so that looking would take a scan for each range."
         raise InvalidParameter("refine", problem, "Make an index, or leave refine out.")
-    if refine:
-        return cut_oversize(queries, piece, spans, target, range(len(spans)))
-    if choice.strategy == "histogram" and piece.indexed and piece.changed > _NOTEWORTHY * target:
-        # What came since ANALYZE is mostly beyond the ends that it saw.
-        return cut_oversize(queries, piece, spans, target, {0, len(spans) - 1})
-    return spans
+    suspects = range(len(spans)) if refine else _suspects(piece, choice, spans, target)
+    return cut_oversize(queries, piece, spans, target, suspects) if suspects else spans
+
+
+def _suspects(piece: Piece, choice: Choice, spans: Sequence[Span], target: float) -> Collection[int]:
+    """Numbers of the spans that may be too large though the statistics are fresh."""
+    if choice.strategy != "histogram" or not piece.indexed:
+        return ()
+    # A frequent value of the first column can still be cut by the next one, of which the statistics say nothing.
+    several = len(piece.key.columns) > 1
+    heavy = {number for number, span in enumerate(spans) if several and span.rows > OVERSIZE * target}
+    # What came since ANALYZE is mostly beyond the ends that it saw.
+    ends = {0, len(spans) - 1} if piece.changed > _NOTEWORTHY * target else set()
+    return heavy | ends
 
 
 def _number(key: Key, seen: Survey, spans: Sequence[Sequence[Span]]) -> Iterator[KeyRange]:

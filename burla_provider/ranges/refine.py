@@ -12,7 +12,7 @@ from burla_provider.ranges.spans import Span
 from burla_provider.ranges.survey import READ_BY_INDEX, Piece
 from burla_provider.ranges.walk import Path, walk
 
-_OVERSIZE = 1.5
+OVERSIZE = 1.5
 """Ranges of up to so many times the rows wanted stay as they are."""
 
 _PROBES_A_QUERY = 100
@@ -38,7 +38,7 @@ def _oversize(
     for start in range(0, len(suspects), _PROBES_A_QUERY):
         probes = [
             sql.SQL("SELECT {}, EXISTS (SELECT FROM {} AS origin WHERE {} OFFSET {})").format(
-                sql.Literal(number), piece.source, _inside(piece, spans[number]), sql.Literal(int(_OVERSIZE * target))
+                sql.Literal(number), piece.source, _inside(piece, spans[number]), sql.Literal(int(OVERSIZE * target))
             )
             for number in suspects[start : start + _PROBES_A_QUERY]
         ]
