@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from airflow.sdk import dag, task
+
 from burla_provider.operators.postgres import BurlaPostgresOperator
 
 

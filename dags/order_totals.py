@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime
 
 from airflow.sdk import dag, task
+
 from burla_provider.operators.postgres import BurlaPostgresOperator
 
 
