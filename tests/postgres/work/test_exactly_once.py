@@ -18,17 +18,17 @@ ROWS = 200_000
 
 
 def kill_task(task, connection, chance):
-    task.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        task.kill()
 
 
 def kill_descendant(task, connection, chance):
     """The client process or one of its workers."""
-    try:
-        descendants = psutil.Process(task.pid).children(recursive=True)
+    # psutil looks at when a process began: no other one that has got its number meanwhile is hurt.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        descendants = task.children(recursive=True)
         if descendants:
             chance.choice(descendants).kill()
-    except psutil.NoSuchProcess:
-        pass
 
 
 def kill_backend(task, connection, chance):
@@ -45,13 +45,14 @@ def done(connection):
 def try_once(database, connection, chance):
     """One try of the task, in which somebody is killed every few ranges; whether it succeeded all the same."""
     command = [sys.executable, "-m", "tests.postgres.work.writing_task", database, "run"]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as task:
+    with psutil.Popen(command, stderr=subprocess.DEVNULL) as task:
         while task.poll() is None:
             next_time = done(connection) + chance.randint(1, 15)
             while task.poll() is None and done(connection) < next_time:
-                with contextlib.suppress(subprocess.TimeoutExpired):
+                with contextlib.suppress(psutil.TimeoutExpired):
                     task.wait(0.02)
-            chance.choice([kill_task, kill_descendant, kill_backend])(task, connection, chance)
+            if task.poll() is None:
+                chance.choice([kill_task, kill_descendant, kill_backend])(task, connection, chance)
     return task.returncode == 0
 
 
