@@ -36,7 +36,7 @@ test: lint
 
 test-ui: .venv/ready
 	@command -v chromium > /dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes chromium > /dev/null; }
-	$(PYTEST) -m ui
+	$(PYTEST) tests/ui -m ui
 
 test-cluster: .venv/ready
 	$(PYTEST) -m cluster
