@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+import hypothesis
 import psycopg
 import pytest
 
 from tests.support.postgres import PostgresServer, running_server
+
+# A busy machine is no reason to fail, and CI is to say the same of the same code; elsewhere every run looks anew.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "patient")
 
 
 @pytest.fixture(scope="session")

@@ -57,10 +57,8 @@ def test_averages_of_ints_have_the_digits_of_the_server(connection, values):
 def test_nan_and_infinity_are_treated_as_the_server_does(connection, values):
     if connection.info.server_version < 140000:
         pytest.skip("numeric has no infinity before PostgreSQL 14")
-    for function, ours in (
-        ("sum(v)", total(values)),
-        ("avg(v)", average(total(values), len(values))),
-        ("min(v)", min(values, key=order)),
-        ("max(v)", max(values, key=order)),
-    ):
-        assert text(ours) == on_server(connection, function, values)
+    assert text(total(values)) == on_server(connection, "sum(v)", values)
+    assert text(average(total(values), len(values))) == on_server(connection, "avg(v)", values)
+    # Of equal values with other numbers of decimals (0 and 0.00), which one the server answers depends on their order.
+    for function, ours in (("min(v)", min(values, key=order)), ("max(v)", max(values, key=order))):
+        assert order(Decimal(on_server(connection, function, values))) == order(ours)
