@@ -20,7 +20,7 @@ from tests.support.postgres import PostgresServer
 
 DAG, RUN = "ui_orders", "manual__2026-11-20T06:00:00+00:00"
 SHOTS = Path(__file__).parents[2] / "test-artifacts" / "ui"
-PATIENCE = 60_000
+PATIENCE = 180_000
 """Milliseconds. A busy machine is slow, not broken."""
 
 # 64 ranges of equal width have 2,000 rows each, but one has 16,000 and one 8,000.
