@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -43,16 +44,16 @@ def run_side(data: Data, name: str, tables: Mapping[str, str], times: int, worke
     side = SIDES[name]
     if not is_there(side.environment):
         return {"missing": "its environment has not been made"}
-    begun = time.perf_counter()
+    begun, load = time.perf_counter(), round(os.getloadavg()[0], 1)
     jobs: dict[str, Any] = {}
     try:
         with running_side(name, data, data.task("totals", tables["orders"], workers), wire) as running:
             for job, role in jobs_of(side, tables):
                 once = role == "null_keys" or name == "mapping"
                 jobs[f"{job} {role}"] = best(data, running, job, tables[role], 1 if once else times, workers)
-            return {"start_up": running.start_up, "jobs": jobs}
+            return {"start_up": running.start_up, "load": load, "jobs": jobs}
     except SideFailed as error:
-        return {"missing": str(error), "jobs": jobs}
+        return {"missing": str(error), "load": load, "jobs": jobs}
     finally:
         print(f"    {time.perf_counter() - begun:.0f} s", flush=True)
 

@@ -29,26 +29,19 @@ JOBS = {
 def write(results: Path) -> None:
     """:param results: directory of the JSON files."""
     sides = json.loads((results / "sides.json").read_text())
-    scale = json.loads((results / "scale.json").read_text())
-    for name, chart in plots(scale).items():
-        (HERE / "plots").mkdir(exist_ok=True)
-        (HERE / "plots" / f"{name}.svg").write_text(chart)
-    notes = HERE / "NOTES.md"
     lines = [
         *introduction(sides),
+        *load(sides),
+        *gaps(sides),
         *[line for key in JOBS for line in ["", *comparison(sides, key)]],
+        "",
+        *not_ahead(sides),
         "",
         *behaviour(sides),
         "",
         *cost(sides),
         "",
-        *growth(scale),
-        "",
-        "## Beyond this machine",
-        "",
-        *model.text(sides, scale),
-        "",
-        *(notes.read_text().strip().splitlines() if notes.exists() else ()),
+        *beyond(sides, results / "scale.json"),
     ]
     (HERE / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
     print("Wrote benchmarks/RESULTS.md.")
@@ -64,16 +57,82 @@ def introduction(sides: dict[str, Any]) -> list[str]:
         "",
         "Made by `make bench`; the figures are in `results/`, and nothing here was typed by hand but the words.",
         "",
-        f"- **Machine**: {hardware}, Python {machine['python']}, {machine['date']}. Database, workers and everything else "
-        "share these cores. Ratios carry over to other machines, seconds do not.",
+        f"- **Machine**: {hardware}, Python {machine['python']}, {machine['date']}. Database, workers and everything "
+        "else share these cores. Ratios carry over to other machines, seconds do not.",
         f"- **Versions**: PostgreSQL 16, {versions}.",
         f"- **Tables**: `orders`, {rows:,} rows: its older half has one id in nine, its newer half lacks every 96th. "
         f"`wide`, {rows // 10:,} rows of about 400 bytes. All of it fits into memory. Two workers for everybody.",
-        "- **Start-up** (interpreter, imports, engine; for dynamic task mapping a whole Airflow) is apart from the job. "
-        "The fastest of the runs counts, so packages are installed and caches warm.",
+        "- **Start-up** (interpreter, imports, engine; for dynamic task mapping a whole Airflow) is apart from the "
+        f"job. Runs of each job: {most_runs(sides)}; the fastest counts. A first run on Burla installs packages.",
         "- **Memory** is that of the side's processes, and for Burla that of the cluster's above its idle state; not "
         "the database's. **Lines** are those that a user writes, for all jobs, without blanks, comments and imports.",
     ]
+
+
+def load(sides: dict[str, Any]) -> list[str]:
+    """A warning where other programs were at work."""
+    loads = [side["load"] for side in sides["sides"].values() if "load" in side]
+    cores = sides["machine"]["cores"]
+    if not loads or max(loads) <= 2 * cores:
+        return []
+    return [
+        "",
+        f"> **Other programs were at work during this run**: the load average was {min(loads):g} to {max(loads):g} on "
+        f"{cores} cores. Seconds, start-ups and rows/s say little then, and a ratio of them less; CPU seconds, memory, "
+        "connections, bytes and whether a result is right can be compared. A run on a quiet machine replaces this.",
+    ]
+
+
+def most_runs(sides: dict[str, Any]) -> int:
+    runs = [run for side in sides["sides"].values() for run in side["jobs"].values()]
+    return max((len(run.get("all_seconds", [])) for run in runs), default=0)
+
+
+def gaps(sides: dict[str, Any]) -> list[str]:
+    """The sides of which there is nothing here."""
+    absent = [side.title for name, side in SIDES.items() if name not in sides["sides"]]
+    return ["", f"> **Not run this time**: {', '.join(absent)}."] if absent else []
+
+
+def not_ahead(sides: dict[str, Any]) -> list[str]:
+    """Who was faster than the fastest of ours, and whose runs took less processor time."""
+    lines = ["## Where this provider is not ahead", ""]
+    for key, title in JOBS.items():
+        runs = {name: side["jobs"].get(key, {}) for name, side in sides["sides"].items()}
+        good = {name: run for name, run in runs.items() if "seconds" in run}
+        ours = [run for name, run in good.items() if name in OURS]
+        others = {SIDES[name].title: run for name, run in good.items() if name not in OURS}
+        faster = [title for title, run in others.items() if run["seconds"] < min(map(wall, ours))]
+        cheaper = [title for title, run in others.items() if cpu(run) < min(map(cpu, ours))]
+        lines.append(
+            f"- {title}: in seconds {', '.join(faster) or 'nobody'}; in CPU seconds {', '.join(cheaper) or 'nobody'}."
+        )
+    return [
+        *lines,
+        "",
+        "Part of a job here does not grow with its rows: the plan, the shared snapshot, a client process and its workers, "
+        'the totals\' way through Airflow. On small tables it is most of the cost: see "task" in the table of costs.',
+    ]
+
+
+def wall(run: dict[str, Any]) -> float:
+    return float(run["seconds"])
+
+
+def cpu(run: dict[str, Any]) -> float:
+    """Seconds of one core, of everybody who took part."""
+    return float(run["cpu_database"] + run["cpu_workers"] + run["cpu_task"])
+
+
+def beyond(sides: dict[str, Any], path: Path) -> list[str]:
+    """How cost grows, and the forecasts; the plots are written beside."""
+    if not path.exists():
+        return ["## How cost grows", "", "Not measured in this run: no scale, so no plots and no forecasts."]
+    scale = json.loads(path.read_text())
+    (HERE / "plots").mkdir(exist_ok=True)
+    for name, chart in plots(scale).items():
+        (HERE / "plots" / f"{name}.svg").write_text(chart)
+    return [*growth(scale), "", "## Beyond this machine", "", *model.text(sides, scale)]
 
 
 def comparison(sides: dict[str, Any], key: str) -> list[str]:
@@ -84,9 +143,9 @@ def comparison(sides: dict[str, Any], key: str) -> list[str]:
     lines = [
         f"## {JOBS[key]}",
         "",
-        "| side | start-up | seconds | rows/s | times ours | memory, MB | connections | right |",
+        "| side | start-up | seconds | rows/s | times ours | CPU seconds | memory, MB | connections | right |",
     ]
-    lines.append("|---|---:|---:|---:|---:|---:|---:|---|")
+    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|---|")
     for name, run in sorted(good.items(), key=lambda item: item[1]["seconds"]):
         memory = run["memory_task"] + run["memory_workers"]
         cells = [
@@ -95,6 +154,7 @@ def comparison(sides: dict[str, Any], key: str) -> list[str]:
             f"{run['seconds']:.2f}",
             f"{run['rows'] / run['seconds']:,.0f}",
             f"{run['seconds'] / ours:.2f}" if ours else "",
+            f"{cpu(run):.1f}",
             f"{memory:,.0f}",
             f"{run['connections']}",
             verdict(run),
@@ -103,7 +163,7 @@ def comparison(sides: dict[str, Any], key: str) -> list[str]:
     for name, side in sides["sides"].items():
         reason = found[name]["error"] if name in found and name not in good else side.get("missing")
         if reason and key.split()[0] in SIDES[name].jobs and name not in good:
-            lines.append(f"| {SIDES[name].title} | | | | | | | failed: {cell(reason)} |")
+            lines.append(f"| {SIDES[name].title} | | | | | | | | failed: {cell(reason)} |")
     return lines
 
 

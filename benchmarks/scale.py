@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,7 +25,13 @@ def scale(data: Data, workers: Iterable[int], engines: Iterable[str]) -> dict[st
     """:param engines: of "ours_local" and "ours_burla".
     :returns: "rows", "ranges", "workers", "skew" -> lists of points, each of plain JSON.
     """
-    results: dict[str, Any] = {"rows": [], "ranges": [], "workers": [], "skew": []}
+    results: dict[str, Any] = {
+        "load": round(os.getloadavg()[0], 1),
+        "rows": [],
+        "ranges": [],
+        "workers": [],
+        "skew": [],
+    }
     with Wire(data.server.port) as wire:
         for name in ("sql", *engines):
             print(f"  {name}", flush=True)
