@@ -48,9 +48,10 @@ class Environment:
         return self.directory / "bin" / "python"
 
 
-# Airflow 3.1 runs on SQLAlchemy 1.4 by its own constraints, with psycopg2 below the Postgres hook.
+# Airflow 3.1 runs on SQLAlchemy 1.4 by its own constraints, with psycopg2 below the Postgres hook; 3.1.0 cannot be
+# imported with a structlog that is newer than itself.
 ENVIRONMENTS = (
-    Environment("lowest", "3.11", ("sqlalchemy<2",), "lowest-direct"),
+    Environment("lowest", "3.11", ("sqlalchemy<2", "structlog<25.5"), "lowest-direct"),
     Environment("airflow-3.1", "3.11", ("apache-airflow==3.1.*", "sqlalchemy<2")),
     Environment("airflow-3.2", "3.12", ("apache-airflow==3.2.*",)),
     Environment("airflow-3.3", "3.13", ("apache-airflow==3.3.*",)),
