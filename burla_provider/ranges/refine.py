@@ -46,7 +46,7 @@ def _oversize(
 
 
 def _cut(queries: Queries, piece: Piece, span: Span, target: float) -> Iterator[Span]:
-    path = Path(piece.source, piece.order, _inside(piece, span), piece.unique)
+    path = Path(piece.source, piece.order, piece.key, span.lower, span.upper, piece.unique)
     steps = list(walk(queries, path, max(int(target), 1)))
     bounds = [span.lower, *(step.bound for step in steps[1:]), span.upper]
     for step, lower, upper in zip(steps, bounds, bounds[1:], strict=False):

@@ -10,7 +10,8 @@ from typing import LiteralString, NamedTuple
 
 from psycopg import sql
 
-from burla_provider.ranges.key_range import Bound
+from burla_provider.ranges.key import Key
+from burla_provider.ranges.key_range import Bound, KeyRange
 from burla_provider.ranges.order import Order, joined, row
 from burla_provider.ranges.queries import Queries
 
@@ -31,13 +32,17 @@ class Path:
 
     :param source: the relation, as FROM takes it.
     :param order: the key's.
-    :param inside: the condition of the window.
+    :param key: what it is the order of.
+    :param lower: where to start, inclusive; None: at the first key.
+    :param upper: where to end, exclusive; None: behind the last key.
     :param unique: no two rows have the same key.
     """
 
     source: sql.Composable
     order: Order
-    inside: sql.Composable
+    key: Key
+    lower: Bound | None
+    upper: Bound | None
     unique: bool = False
 
 
@@ -80,7 +85,10 @@ def _statement(template: LiteralString, path: Path, start: Bound = (), **parts: 
     frequent = "false" if path.unique else _FREQUENT
     return sql.SQL(template.replace("{frequent}", frequent)).format(
         source=path.source,
-        inside=path.inside,
+        inside=KeyRange(path.key, 0, path.lower, path.upper).where,
+        # From a step on, the lower end is behind us. The index would start there all the same, if it was said again
+        # for several columns.
+        below=KeyRange(path.key, 0, None, path.upper).where,
         by=order.by,
         row=order.row,
         values=order.values,
@@ -123,20 +131,20 @@ _WALK: LiteralString = """
         SELECT {cuts}, passed.passed
         FROM walk
         CROSS JOIN LATERAL (
-            SELECT {values} FROM {source} AS origin WHERE {inside} AND {row} >= {walk}
+            SELECT {values} FROM {source} AS origin WHERE {below} AND {row} >= {walk}
             ORDER BY {by} OFFSET {step} LIMIT 1
         ) AS far
         CROSS JOIN LATERAL (
             SELECT far.*, {frequent} WHERE {far} > {walk}
             UNION ALL
             (
-                SELECT {values}, true FROM {source} AS origin WHERE NOT {far} > {walk} AND {inside} AND {row} > {walk}
+                SELECT {values}, true FROM {source} AS origin WHERE NOT {far} > {walk} AND {below} AND {row} > {walk}
                 ORDER BY {by} LIMIT 1
             )
         ) AS cut ({names}, counted)
         CROSS JOIN LATERAL (
             SELECT CASE WHEN cut.counted THEN (
-                SELECT count(*) FROM {source} AS origin WHERE {inside} AND {row} >= {walk} AND {row} < {cut}
+                SELECT count(*) FROM {source} AS origin WHERE {below} AND {row} >= {walk} AND {row} < {cut}
             ) ELSE {step} END
         ) AS passed (passed)
     )
@@ -146,5 +154,5 @@ _WALK: LiteralString = """
 _FREQUENT: LiteralString = "EXISTS (SELECT FROM {source} AS origin WHERE {row} = {far} OFFSET {step} / {exactness})"
 
 _REST: LiteralString = """
-    SELECT count(*) FROM {source} AS origin WHERE {inside} AND {row} >= {start}
+    SELECT count(*) FROM {source} AS origin WHERE {below} AND {row} >= {start}
 """

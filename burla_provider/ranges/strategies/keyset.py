@@ -51,7 +51,7 @@ class _Pace:
 def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
     order, pace = piece.order, _Pace.choose(piece, size)
     if piece.indexed:
-        path = Path(piece.source, order, piece.inside, piece.unique)
+        path = Path(piece.source, order, piece.key, piece.window.lower, piece.window.upper, piece.unique)
         # A table that is larger than it looked would be walked in tiny steps.
         hurry_after = None if pace.settled else 2 * _MOST_STEPS
         with queries.locally(**READ_BY_INDEX):

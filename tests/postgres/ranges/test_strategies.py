@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from burla_provider.ranges import build_id_ranges
-from tests.postgres.ranges.conftest import Planner
+from tests.postgres.ranges.conftest import Planner, flush_counters
 from tests.postgres.ranges.covering import balance, sizes_of
 
 RANGES = 32
@@ -60,6 +60,15 @@ def test_keyset_counts_rows_with_equal_keys(connection, plan: Planner, copies: i
     sizes = sizes_of(connection, made)
     assert [one.expected_rows for one in made.ranges] == pytest.approx(sizes, rel=1 / 16)
     assert max(sizes) <= max(copies, 1000)
+
+
+def test_keyset_reads_each_index_entry_of_a_window_about_once(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE pairs AS SELECT n / 5000 AS a, n AS b FROM generate_series(0, 19999) AS n")
+    connection.execute("ALTER TABLE pairs ADD PRIMARY KEY (a, b)")
+    plan("pairs", split="keyset", lower=[0, 0], upper=[9, 0], rows_per_range=200)
+    flush_counters(connection)
+    counter = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'pairs'"
+    assert 20_000 <= connection.execute(counter).fetchone()[0] < 3 * 20_000
 
 
 def test_keyset_sorts_a_table_without_index_once(connection, plan: Planner) -> None:
