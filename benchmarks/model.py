@@ -22,7 +22,7 @@ ASSUMPTIONS = (
     "a row costs the database, the workers and the wire what it cost here, however many rows and workers there are: "
     "the table is in memory, as here, or the disks keep up",
     "the database's cores and the workers' cores are as fast as those of the machine that was measured",
-    "ranges are handed out one after the other, at the pace of 10,000 ranges on two workers here",
+    "ranges are handed out one after the other, at the pace of the many ranges on two workers above",
     "the fixed part (plan, start of the client, the cluster's answer) stays what it was at 100,000 rows",
     "nodes are up and have the packages",
     "every worker holds one connection, so max_connections is at least 5 % above the number of workers; where it is "
@@ -80,7 +80,7 @@ def enough_workers(costs: Costs, site: Site) -> float:
 
 def calibrate(sides: dict[str, Any], scale: dict[str, Any]) -> dict[str, Costs]:
     """Job -> costs, from the runs on Burla where there are such, else from the local engine."""
-    known = {point["side"] for point in scale["ranges"]}
+    known = {point["side"] for point in scale["ranges"] if point.get("ranges", 0) >= 1_000}
     side = "ours_burla" if "ours_burla" in known else "ours_local"
     return {job: _costs_of(sides, scale, side, job) for job in JOBS}
 
@@ -98,7 +98,7 @@ def _costs_of(sides: dict[str, Any], scale: dict[str, Any], side: str, job: str)
         database=run["cpu_database"] / rows,
         worker=worked / rows,
         wire=(run["bytes"] or 0) / rows,
-        a_range=(many["seconds"] - few["seconds"]) / (many["ranges"] - few["ranges"]),
+        a_range=max(many["seconds"] - few["seconds"], 0.0) / (many["ranges"] - few["ranges"]),
         fixed=small["seconds"],
     )
 

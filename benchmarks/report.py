@@ -104,14 +104,13 @@ def not_ahead(sides: dict[str, Any]) -> list[str]:
         others = {SIDES[name].title: run for name, run in good.items() if name not in OURS}
         faster = [title for title, run in others.items() if run["seconds"] < min(map(wall, ours))]
         cheaper = [title for title, run in others.items() if cpu(run) < min(map(cpu, ours))]
-        lines.append(
-            f"- {title}: in seconds {', '.join(faster) or 'nobody'}; in CPU seconds {', '.join(cheaper) or 'nobody'}."
-        )
+        quick, cheap = (", ".join(names) or "nobody" for names in (faster, cheaper))
+        lines.append(f"- {title}: in seconds {quick}; in CPU seconds {cheap}.")
     return [
         *lines,
         "",
-        "Part of a job here does not grow with its rows: the plan, the shared snapshot, a client process and its workers, "
-        'the totals\' way through Airflow. On small tables it is most of the cost: see "task" in the table of costs.',
+        "Part of a job here does not grow with its rows: the plan, the shared snapshot, a client process and its "
+        "workers, the totals' way through Airflow. On small tables it is most of the cost: see the column of the task.",
     ]
 
 
@@ -132,7 +131,8 @@ def beyond(sides: dict[str, Any], path: Path) -> list[str]:
     (HERE / "plots").mkdir(exist_ok=True)
     for name, chart in plots(scale).items():
         (HERE / "plots" / f"{name}.svg").write_text(chart)
-    return [*growth(scale), "", "## Beyond this machine", "", *model.text(sides, scale)]
+    busy = f"The load average was {scale['load']:g} when this part began; ours only, in this order."
+    return [*growth(scale), "", busy, "", "## Beyond this machine", "", *model.text(sides, scale)]
 
 
 def comparison(sides: dict[str, Any], key: str) -> list[str]:
