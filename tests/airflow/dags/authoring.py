@@ -1,0 +1,50 @@
+"""Operators where DAG authors put them: in task groups, mapped, mapped by a decorator, with inputs of earlier tasks."""
+
+from __future__ import annotations
+
+from airflow.sdk import dag, task, task_group
+
+from burla_provider.operators.map import BurlaMapOperator
+from burla_provider.operators.postgres import BurlaPostgresOperator
+
+
+def double(number):
+    return {"{{ not a template }}": 2 * number}
+
+
+@dag(schedule=None)
+def authoring():
+    @task_group
+    def per_status(status):
+        BurlaPostgresOperator(
+            task_id="sum",
+            postgres_conn_id="orders_db",
+            table="orders",
+            where="status = %s",
+            parameters=[status],
+            totals={"total": "sum(amount)"},
+        )
+
+    per_status.expand(status=["paid", "open"])
+
+    @task(multiple_outputs=True)
+    def find():
+        return {"table": "orders", "numbers": [3, 1, 2]}
+
+    found = find()
+    BurlaPostgresOperator(
+        task_id="of_an_earlier_task",
+        postgres_conn_id="orders_db",
+        table=found["table"],
+        totals={"last": "max(id)"},
+    )
+    BurlaMapOperator(task_id="doubled", python_callable=double, inputs=found["numbers"])
+
+    @task.burla
+    def add(number, more):
+        return number + more
+
+    add.partial(number=[1, 2]).expand(more=[10, 20])
+
+
+authoring()

@@ -1,0 +1,125 @@
+"""The example DAGs, and a DAG of what authors do, run whole on a small table of the demo's orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from burla_provider.demo.orders import create_orders
+from tests.support.dag_runs import DagOutcome, run_dags
+from tests.support.postgres import PostgresServer
+
+DAGS = Path(__file__).parents[2] / "dags"
+OWN_DAGS = Path(__file__).parent / "dags"
+
+
+@dataclass(frozen=True)
+class Runs:
+    """How the DAGs' runs ended, and the database that they worked on."""
+
+    outcomes: dict[str, DagOutcome]
+    connection: psycopg.Connection[Any]
+
+    def ask(self, query: str) -> Any:
+        row = self.connection.execute(query).fetchone()
+        assert row is not None
+        return row[0] if len(row) == 1 else row
+
+
+@pytest.fixture(scope="module")
+def runs(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    with postgres_server.database() as conninfo, psycopg.connect(conninfo, autocommit=True) as connection:
+        create_orders(conninfo, 20_000, lambda _: None)
+        info = connection.info
+        orders_db = {
+            "conn_id": "orders_db",
+            "conn_type": "postgres",
+            "host": info.host,
+            "port": info.port,
+            "login": info.user,
+            "password": info.password,
+            "schema": info.dbname,
+        }
+        burla = {"conn_id": "burla_default", "conn_type": "burla", "extra": '{"engine": "local"}'}
+        home = tmp_path_factory.mktemp("airflow")
+        dates = {"daily_totals": "2024-01-02T00:00:00Z"}
+        yield Runs(run_dags(home, [DAGS, OWN_DAGS], dates, [orders_db, burla]), connection)
+
+
+@pytest.mark.parametrize("path", sorted([*DAGS.glob("*.py"), *OWN_DAGS.glob("*.py")]), ids=lambda path: path.stem)
+def test_a_dag_succeeds(runs: Runs, path: Path) -> None:
+    assert runs.outcomes[path.stem].state == "success", runs.outcomes[path.stem].states
+
+
+def test_a_day_has_the_totals_of_its_own_orders(runs: Runs) -> None:
+    value = runs.outcomes["daily_totals"].values["sum_day"]
+    day = "created_at >= '2024-01-01 00:00Z' AND created_at < '2024-01-02 00:00Z'"
+    count, total = runs.ask(f"SELECT count(*), sum(amount) FROM orders WHERE {day}")
+    assert (value["row_count"], Decimal(value["total_amount"])) == (count, total)
+    assert 0 < count < 20_000
+
+
+def test_the_days_totals_travel_with_its_asset(runs: Runs) -> None:
+    outcome = runs.outcomes["daily_totals"]
+    assert [list(event) for event in outcome.events] == [["orders_by_day", outcome.values["sum_day"]]]
+
+
+def test_every_paid_order_earned_its_points_once(runs: Runs) -> None:
+    expected = runs.ask("SELECT sum(div(amount, 10)) FROM orders WHERE status = 'paid'")
+    assert runs.ask("SELECT sum(points) FROM loyalty_points") == expected
+    assert runs.outcomes["loyalty_points"].values["give_points"]["points"] == expected
+    assert runs.ask("SELECT count(*) FROM burla_ledger") > 0
+
+
+def test_every_customer_has_a_forecast(runs: Runs) -> None:
+    forecasts = runs.outcomes["customer_forecasts"].values["forecast"]
+    best = runs.connection.execute("""
+        SELECT customer_id FROM orders WHERE status IN ('paid', 'shipped')
+        GROUP BY customer_id ORDER BY sum(amount) DESC, customer_id LIMIT 100
+    """)
+    assert [one["customer_id"] for one in forecasts] == [customer_id for (customer_id,) in best]
+
+
+def test_complete_totals_take_the_branch_that_loads_them(runs: Runs) -> None:
+    outcome = runs.outcomes["order_report"]
+    assert outcome.states["load"] == "success"
+    assert outcome.states["tell"] == "skipped"
+    value = outcome.values["sum_orders"]
+    loaded = runs.ask("SELECT orders, amount FROM order_reports")
+    assert loaded == (value["row_count"], Decimal(value["total_amount"]))
+    assert loaded == runs.ask("SELECT count(*), sum(amount) FROM orders WHERE status <> 'refunded'")
+
+
+def test_mapped_tasks_are_labelled_by_their_tables(runs: Runs) -> None:
+    outcome = runs.outcomes["every_table"]
+    counts = dict(zip(outcome.labels["count_rows"], outcome.values["count_rows"], strict=True))
+    assert counts["orders"]["rows"] == 20_000
+
+
+def test_an_operator_works_in_a_mapped_task_group(runs: Runs) -> None:
+    values = runs.outcomes["authoring"].values["per_status.sum"]
+    expected = [runs.ask(f"SELECT sum(amount) FROM orders WHERE status = '{status}'") for status in ("paid", "open")]
+    assert [Decimal(value["total"]) for value in values] == expected
+
+
+def test_a_table_may_be_named_by_an_earlier_task(runs: Runs) -> None:
+    outcome = runs.outcomes["authoring"]
+    assert outcome.values["of_an_earlier_task"]["last"] == runs.ask("SELECT max(id) FROM orders")
+    assert outcome.rendered["of_an_earlier_task"]["sql"].endswith("FROM orders")
+
+
+def test_a_mapped_decorated_function_is_called_on_every_item_of_every_instance(runs: Runs) -> None:
+    assert runs.outcomes["authoring"].values["add"] == [[11, 12], [21, 22]]
+
+
+def test_code_with_braces_is_shown_and_worked_as_it_is(runs: Runs) -> None:
+    outcome = runs.outcomes["authoring"]
+    assert outcome.values["doubled"] == [{"{{ not a template }}": number} for number in (6, 2, 4)]
+    assert outcome.rendered["doubled"]["code"].startswith("def double(number):")
+    assert "{{ not a template }}" in outcome.rendered["doubled"]["code"]
