@@ -70,7 +70,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     :param lock_timeout: seconds to wait for a lock. None: what the server says.
     :param idle_in_transaction_session_timeout: seconds that a session may rest inside a transaction.
     :param range_retries: how often a range is tried again after a transient fault of the database.
-    :param range_timeout: seconds for one range, all its tries together.
+    :param range_timeout: seconds for one try of a range, whatever it is doing.
 
     **When ranges fail**
 
@@ -241,8 +241,6 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         allowance(self.tolerated_failures, 1)
 
     def _check_combinations(self) -> None:
-        if self.combine is not None and self.totals is not None:
-            raise InvalidParameter("combine", "totals are combined by themselves.", "Leave it out.")
         if self.ledger is not None and self.process_range is None:
             raise InvalidParameter("ledger", "it is for functions that write.", "Use it with process_range.")
         if self.ledger is not None and self.consistency == "snapshot":
