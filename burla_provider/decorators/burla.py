@@ -17,7 +17,15 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
     """A decorated function as a BurlaMapOperator: its first argument is the inputs, the others go to every call."""
 
     custom_operator_name = "@task.burla"
-    template_fields: Sequence[str] = (*DecoratedOperator.template_fields, *BurlaMapOperator.template_fields)
+    # Both have op_kwargs, and what is rendered twice may take a value's braces for a template. The inputs are op_args.
+    template_fields: Sequence[str] = (
+        "op_args",
+        *(name for name in BurlaMapOperator.template_fields if name != "inputs"),
+    )
+    template_fields_renderers = {  # noqa: RUF012 (Airflow declares it so)
+        **BurlaMapOperator.template_fields_renderers,
+        **DecoratedOperator.template_fields_renderers,
+    }
 
     def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
         upstream = {"python_callable": python_callable, "op_kwargs": kwargs.get("op_kwargs")}

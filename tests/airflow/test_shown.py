@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from burla_provider.decorators.burla import BurlaDecoratedOperator
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.operators.shown import Shown, source_code
 
@@ -109,3 +112,34 @@ def test_parameters_that_only_a_run_knows_are_shown_as_the_templates_they_are() 
         found = find()
         operator = BurlaPostgresOperator(task_id="t", table=found["table"], totals=found["totals"], columns=found["c"])
     assert "FROM {{ task_instance.xcom_pull(" in str(operator.sql)
+
+
+def test_a_decorated_function_is_shown_and_its_arguments_are_rendered_once() -> None:
+    operator = BurlaDecoratedOperator(task_id="t", python_callable=count_notes, op_args=([],))
+    assert str(operator.code).startswith("def count_notes")
+    assert len(set(operator.template_fields)) == len(operator.template_fields)
+
+
+@pytest.mark.parametrize("operator_class", [BurlaPostgresOperator, BurlaMapOperator, BurlaDecoratedOperator])
+def test_every_renderer_is_for_a_field_that_is_shown(operator_class: Any) -> None:
+    assert set(operator_class.template_fields_renderers) <= {*operator_class.template_fields, "inputs"}
+
+
+def test_serialising_a_dag_keeps_code_and_sql_as_text() -> None:
+    from airflow.sdk import DAG
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    with DAG("d", schedule=None) as dag:
+        BurlaPostgresOperator(task_id="t", table="orders", process_rows=count_notes)
+    [task] = DagSerialization.to_dict(dag)["dag"]["tasks"]
+    assert task["__var"]["code"] == source_code(count_notes)
+    assert task["__var"]["sql"] == "SELECT *\nFROM orders"
+
+
+def test_what_a_mapped_task_cannot_use_is_refused_when_its_instance_is_made() -> None:
+    from airflow.sdk import DAG
+
+    with DAG("d", schedule=None):
+        mapped = BurlaPostgresOperator.partial(task_id="t").expand(table=["orders"])
+    with pytest.raises(InvalidParameter, match="none of them is given"):
+        mapped.unmap({"table": "orders"})
