@@ -114,7 +114,7 @@ def test_pointing_at_a_bar_tells_of_its_range(open_tab: OpenPage, airflow: Airfl
     wait_for_state(airflow, "digest_orders", "success")
     page = open_tab("digest_orders")
     page.locator("#timeline .bar").first.hover()
-    expect(page.locator(".readout")).to_have_text(re.compile(r"range \d+ done, [\d,]+ rows, .+ s from .+ on, .+:\d+"))
+    expect(page.locator(".readout")).to_have_text(re.compile(r"range \d+ done, [\d,]+ rows, .+ from .+ on, .+:\d+"))
 
 
 def test_it_is_a_tab_of_the_task_instance_and_follows_airflows_theme(
