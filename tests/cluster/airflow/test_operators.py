@@ -171,7 +171,7 @@ def test_a_retry_after_sigkill_works_only_what_is_missing(
     run_and_kill(
         on_burla, task(), signal.SIGKILL, when=lambda: "burla_checkpoint_outcomes_00000" in on_burla.state_store
     )
-    wait_for(cluster.is_free, 10)
+    wait_for(cluster.is_free, 60)
     before = marked()
     result = on_burla.run(task(), try_number=2, max_tries=1)
     assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
