@@ -26,7 +26,7 @@ def increment(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, 
 
     query = sql.SQL("UPDATE counters SET n = n + 1 WHERE {}").format(key_range.where)
     changed = connection.execute(query).rowcount
-    connection.execute("SELECT pg_sleep(0.05)")  # time to be killed between the write and its commit
+    connection.execute("SELECT pg_sleep(0.3)")  # time to be killed between the write and its commit
     return {"row_count": changed}
 
 
@@ -36,15 +36,18 @@ class Chaos:
     def __init__(self, seed: int, connection: psycopg.Connection[Any]) -> None:
         self.random = random.Random(seed)
         self.connection = connection
-        self.next = time.monotonic() + self.random.uniform(0.3, 1.5)
+        self.next = time.monotonic() + self.random.uniform(0.2, 0.6)
         self.killed: list[str] = []
 
     def __call__(self) -> bool:
         if time.monotonic() >= self.next:
-            self.next = time.monotonic() + self.random.uniform(0.1, 0.8)
-            self.random.choice(
-                [self.kill_worker, self.kill_worker, self.kill_backend, self.kill_client, self.kill_task]
-            )()
+            self.next = time.monotonic() + self.random.uniform(0.1, 0.5)
+            before = len(self.killed)
+            kinds = [self.kill_worker, self.kill_backend, self.kill_client, self.kill_task]
+            for kill in self.random.sample(kinds, len(kinds)):
+                kill()  # before the job has begun there may be nobody of that kind
+                if len(self.killed) > before:
+                    break
         return False
 
     def kill_worker(self) -> None:

@@ -127,11 +127,13 @@ def test_every_renderer_is_for_a_field_that_is_shown(operator_class: Any) -> Non
 
 def test_serialising_a_dag_keeps_code_and_sql_as_text() -> None:
     from airflow.sdk import DAG
-    from airflow.serialization.serialized_objects import DagSerialization
+    from airflow.serialization import serialized_objects
 
     with DAG("d", schedule=None) as dag:
         BurlaPostgresOperator(task_id="t", table="orders", process_rows=count_notes)
-    [task] = DagSerialization.to_dict(dag)["dag"]["tasks"]
+    # The latter in Airflow 3.1.
+    serialization = getattr(serialized_objects, "DagSerialization", None) or serialized_objects.SerializedDAG
+    [task] = serialization.to_dict(dag)["dag"]["tasks"]
     assert task["__var"]["code"] == source_code(count_notes)
     assert task["__var"]["sql"] == "SELECT *\nFROM orders"
 

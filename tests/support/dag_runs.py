@@ -74,8 +74,12 @@ def main(answer: str) -> None:
     """In the child: read the order from stdin, run, and write the outcomes to ``answer``."""
     order = json.load(sys.stdin)
     from airflow.configuration import conf
-    from airflow.dag_processing.dagbag import DagBag
     from airflow.utils.db import upgradedb
+
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:  # Airflow 3.1
+        from airflow.models.dagbag import DagBag
 
     from burla_provider.demo.airflow_session import _save_connections
 
