@@ -98,25 +98,38 @@ def _run(dag: Any, date: str | None) -> dict[str, Any]:
     run = dag.test(logical_date=pendulum.parse(date) if date else None)
     states: dict[str, Any] = {}
     labels: dict[str, list[str]] = {}
-    values, rendered = {}, {}
+    values: dict[str, Any] = {}
+    rendered = {}
+    results = _results(run)
     for ti in sorted(run.get_task_instances(), key=lambda one: one.map_index):
+        value = results.get((ti.task_id, ti.map_index))
         if ti.map_index >= 0:
             states.setdefault(ti.task_id, []).append(str(ti.state))
+            values.setdefault(ti.task_id, []).append(value)
             labels.setdefault(ti.task_id, []).append(ti.rendered_map_index)
         else:
             states[ti.task_id] = str(ti.state)
-        value = ti.xcom_pull(task_ids=ti.task_id)
-        values[ti.task_id] = list(value) if ti.map_index >= 0 else value
+            values[ti.task_id] = value
         rendered[ti.task_id] = RenderedTaskInstanceFields.get_templated_fields(ti)
-    events = _asset_events(run)
     return {
         "state": str(run.state),
         "states": states,
         "values": values,
         "labels": labels,
         "rendered": rendered,
-        "events": events,
+        "events": _asset_events(run),
     }
+
+
+def _results(run: Any) -> dict[tuple[str, int], Any]:
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    mine = (XComModel.dag_id == run.dag_id, XComModel.run_id == run.run_id, XComModel.key == "return_value")
+    with create_session() as session:
+        rows = session.scalars(select(XComModel).where(*mine))
+        return {(row.task_id, row.map_index): XComModel.deserialize_value(row) for row in rows}
 
 
 def _asset_events(run: Any) -> list[tuple[str, dict[str, Any]]]:
