@@ -94,8 +94,8 @@ class LedgerBooks:
 
     def open(self, make_plan: Callable[[], Plan]) -> Opened:
         """:raises PermanentError: the task is to do something else than its first try."""
-        from burla_provider.database.ledger import finished_ranges, keep_plan, prepare_ledger
         from burla_provider.ranges.stored import from_record, to_record
+        from burla_provider.records.ledger import finished_ranges, keep_plan, prepare_ledger
 
         prepare_ledger(self._connection, self._ledger)
         # The first try's plan holds for all tries: ranges that are done are done with its bounds.
@@ -116,7 +116,7 @@ class LedgerBooks:
         """Nothing to do."""
 
     def close(self) -> None:
-        from burla_provider.database.ledger import remove_old_runs
+        from burla_provider.records.ledger import remove_old_runs
 
         if self._retention is not None:
             remove_old_runs(self._connection, self._ledger, self._retention)

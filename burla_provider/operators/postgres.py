@@ -55,7 +55,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
 
     **How to split**
 
-    :param split: "auto", or a strategy: "width", "histogram", "keyset", "pages", "single".
+    :param split: "auto", or a strategy: "width", "histogram", "probed", "keyset", "pages", "single".
     :param rows_per_range: rows that a range should have, about.
     :param ranges: how many ranges to make. With neither, the table's size and ``max_parallelism`` decide.
     :param refine: look how large the ranges really are, and cut those that are too large.

@@ -22,12 +22,12 @@ from burla_provider.operators.watch import Collector, Watch
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from burla_provider.database.results import Results
     from burla_provider.jobs.job import Job
     from burla_provider.operators.postgres import BurlaPostgresOperator
     from burla_provider.ranges.key_range import KeyRange
     from burla_provider.ranges.plan import RangePlan
     from burla_provider.ranges.stored import Plan
+    from burla_provider.records.results import Results
     from burla_provider.totals import Combination, Totals
     from burla_provider.work.kinds import Kind
     from burla_provider.work.ledger import Ledger
@@ -173,7 +173,7 @@ class TableRun:
         return Ledger(schema, table, run_key(self.context))
 
     def _results(self) -> Results | None:
-        from burla_provider.database.results import Results
+        from burla_provider.records.results import Results
 
         if self.asked.results_table is None:
             return None
@@ -241,7 +241,7 @@ class TableRun:
         return asked._make_job(self.context, work, items, budget.limit)
 
     def _verify(self, plan: Plan, totals: Totals) -> None:
-        from burla_provider.database.verify import check_count
+        from burla_provider.records.verify import check_count
 
         if self.asked.verify is None or not totals.complete:
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
@@ -15,7 +14,7 @@ _LEAST = {
     **dict.fromkeys(("date", "timestamp without time zone", "timestamp with time zone"), "-infinity"),
     **dict.fromkeys(("real", "double precision"), "-Infinity"),
     **dict.fromkeys(("text", "character varying", "bpchar"), ""),
-    "uuid": str(uuid.UUID(int=0)),
+    "uuid": "00000000-0000-0000-0000-000000000000",
     "boolean": "false",
     "bytea": "\\x",
 }
@@ -72,11 +71,12 @@ def _digits(value: str) -> int:
 
 
 def _read_uuid(value: str) -> int:
-    return uuid.UUID(value).int
+    return int(value.replace("-", ""), 16)
 
 
 def _write_uuid(place: int) -> str:
-    return str(uuid.UUID(int=place))
+    digits = f"{place:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _read_page(value: str) -> int:

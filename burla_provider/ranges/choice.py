@@ -14,6 +14,7 @@ from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.request import AUTO, Request
 from burla_provider.ranges.size import LEAST_BYTES, Size
+from burla_provider.ranges.strategies.probed import can_probe
 from burla_provider.ranges.survey import Piece, can_cut_by_leaf
 
 _PAGES_SINCE = 140000
@@ -22,8 +23,11 @@ _PAGES_SINCE = 140000
 _STEPS_A_RANGE = 1.5
 """How many buckets of the statistics a range must have where cuts are possible only between them."""
 
-_WALKABLE = 100_000_000
-"""Rows whose index is walked in seconds, to know more than the statistics do."""
+_QUICKLY_WALKED = 500_000
+"""Rows whose index is walked in less time than it takes to find out whether that is needed."""
+
+_LONG_TO_WALK = 100_000_000
+"""Rows whose index takes half a minute. What looks at it miss may make a few small ranges uneven, which is better."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,15 @@ def _choose_for_key(queries: Queries, piece: Piece, size: Size, *, refine: bool)
     looked = "the index was walked" if piece.indexed else "the table was sorted once, as no index is in its order"
     if refine:
         return Choice("keyset", f"refine asks for exact ranges, so {looked}")
-    doubt = doubt or _coarseness(piece, size)
-    if doubt is None:
+    coarseness = _coarseness(piece, size)
+    why = doubt or coarseness
+    if why is None:
         return Choice("histogram", f"the statistics are fresh, so {_what_is_read(piece, size)} had to be read")
+    if can_probe(piece) and piece.rows > (_LONG_TO_WALK if coarseness else _QUICKLY_WALKED):
+        return Choice("probed", f"{why}, so the index was looked at in many places, and walked where needed")
     if not piece.indexed and piece.statistics and piece.statistics.shape:
-        return Choice("histogram", f"{doubt}, and there is no index to do better by")
-    return Choice("keyset", f"{doubt}, so {looked}")
+        return Choice("histogram", f"{why}, and there is no index to do better by")
+    return Choice("keyset", f"{why}, so {looked}")
 
 
 def _what_is_read(piece: Piece, size: Size) -> str:
@@ -110,8 +117,6 @@ def _coarseness(piece: Piece, size: Size) -> str | None:
     if all(knot.gap == 0 for knot in shape.knots):
         return None  # every key is known
     known = piece.statistics.steps
-    if axis_of(column) and piece.rows > _WALKABLE:
-        return None  # Cuts between two known keys may be uneven, but that is better than minutes of planning.
     # Within a bucket, nobody knows where the gaps are.
     if ranges > (known if axis_of(column) else known / _STEPS_A_RANGE):
         return f"{ranges:,} ranges are finer than the statistics of {column.name}"

@@ -33,7 +33,7 @@ class RangePlan:
     :param window: the keys that the ranges cover. Its upper end is what ``freeze_upper`` froze.
     :param relations: what the ranges are of: the whole table (None) or partitions, in the order of the ranges.
     :param ranges: in the key's order, within each relation; ``ranges[i].index == i``.
-    :param strategy: how the cuts were found: "width", "histogram", "keyset", "pages" or "single".
+    :param strategy: how the cuts were found: "width", "histogram", "probed", "keyset", "pages" or "single".
     :param reason: why that way, one sentence.
     :param hints: what would make the job faster, sentences.
     :param queries: how many the planner ran.

@@ -41,8 +41,14 @@ _SESSION = {
 }
 """Makes every bound's text exact and the same in every session, and estimates comparable."""
 
+_ESTIMATED = ("histogram", "probed")
+"""Strategies that go by what ANALYZE saw."""
+
 _NOTEWORTHY = 0.25
-"""Changes since ANALYZE of such a part of a range are worth a look at the first and the last range."""
+"""Rows that ANALYZE did not see, of such a part of a range, are worth a look at the first and the last range."""
+
+_SAMPLED = 300
+"""Rows that ANALYZE looks at for each step of its statistics: https://www.postgresql.org/docs/current/planner-stats.html."""
 
 
 def plan_ranges(
@@ -79,7 +85,7 @@ def plan_ranges(
         is NULL are left out.
     :param upper: first key that is no longer wanted.
     :param where: SQL condition that the ranges' rows will be filtered by, without placeholders: for the estimate.
-    :param split: "auto", or a strategy by name: "width", "histogram", "keyset", "pages", "single".
+    :param split: "auto", or a strategy by name: "width", "histogram", "probed", "keyset", "pages", "single".
     :param rows_per_range: about how many rows (that pass ``where``) a range should have; with "width" and an integer
         key: how many ids.
     :param ranges: about how many ranges there should be. With neither: 12 for each of ``parallelism``, but neither
@@ -87,7 +93,7 @@ def plan_ranges(
     :param parallelism: how many ranges will be worked at the same time; None: 8.
     :param max_ranges: there may not be more.
     :param refine: look how large ranges really are, by the key's index: "auto" then walks over it, for ranges that are
-        exact; "width" and "histogram" cut those that are too large.
+        exact; "width", "histogram" and "probed" cut those that are too large.
     :param freeze_upper: end the last range right behind the greatest key of now, so that a table that grows has an end.
     :raises InvalidParameter: a parameter cannot be used; it says which and why.
     """
@@ -158,24 +164,25 @@ def _cut(
 def _refined(
     queries: Queries, piece: Piece, choice: Choice, spans: Sequence[Span], target: float, *, refine: bool
 ) -> Iterable[Span]:
-    if choice.strategy not in ("width", "histogram"):
+    if choice.strategy not in ("width", *_ESTIMATED):
         return spans
     if refine and not piece.indexed:
         problem = f"no index is in the order of {piece.key}, so that looking would take a scan for each range."
         raise InvalidParameter("refine", problem, "Make an index, or leave refine out.")
     suspects = range(len(spans)) if refine else _suspects(piece, choice, spans, target)
-    return cut_oversize(queries, piece, spans, target, suspects) if suspects else spans
+    return cut_oversize(queries, piece, spans, target, suspects, exact=refine) if suspects else spans
 
 
 def _suspects(piece: Piece, choice: Choice, spans: Sequence[Span], target: float) -> Collection[int]:
     """Numbers of the spans that may be too large though the statistics are fresh."""
-    if choice.strategy != "histogram" or not piece.indexed:
+    if choice.strategy not in _ESTIMATED or not piece.indexed:
         return ()
     # A frequent value of the first column can still be cut by the next one, of which the statistics say nothing.
     several = len(piece.key.columns) > 1
     heavy = {number for number, span in enumerate(spans) if several and span.rows > OVERSIZE * target}
-    # What came since ANALYZE is mostly beyond the ends that it saw.
-    ends = {0, len(spans) - 1} if piece.changed > _NOTEWORTHY * target else set()
+    # What came since ANALYZE is mostly beyond the ends that it saw, and some rows of then are too.
+    beyond = piece.changed + piece.rows / (_SAMPLED * max(piece.statistics.steps if piece.statistics else 1, 1))
+    ends = {0, len(spans) - 1} if beyond > _NOTEWORTHY * target else set()
     return heavy | ends
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
 
 from psycopg import sql
 
-from burla_provider.ranges.key_range import KeyRange
+from burla_provider.ranges.axis import axis_of, least_of
+from burla_provider.ranges.evenness import Stretch, find_uneven
+from burla_provider.ranges.key_range import Bound, KeyRange
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.spans import Span
 from burla_provider.ranges.survey import READ_BY_INDEX, Piece
@@ -19,17 +22,59 @@ _PROBES_A_QUERY = 100
 
 
 def refine(
-    queries: Queries, piece: Piece, spans: Sequence[Span], target: float, suspects: Collection[int]
+    queries: Queries, piece: Piece, spans: Sequence[Span], target: float, suspects: Collection[int], *, exact: bool
 ) -> Iterator[Span]:
-    """The same spans, but of the suspects those that have too many rows are cut, exactly, by walking over them.
+    """The same spans, but of the suspects those that have too many rows are cut by walking over them.
 
     :param target: rows wanted.
     :param suspects: numbers of the spans to look at. Looking costs up to ``target`` index entries each.
+    :param exact: walk also where rows are evenly spread, so that cutting by distance would do.
     """
     with queries.locally(**READ_BY_INDEX):
-        oversize = set(_oversize(queries, piece, spans, target, sorted(suspects)))
+        even = {} if exact else {number: _cut_evenly(queries, piece, spans[number], target) for number in suspects}
+        oversize = set(_oversize(queries, piece, spans, target, [one for one in sorted(suspects) if not even.get(one)]))
         for number, span in enumerate(spans):
-            yield from _cut(queries, piece, span, target) if number in oversize else [span]
+            yield from even.get(number) or (_cut(queries, piece, span, target) if number in oversize else [span])
+
+
+def _cut_evenly(queries: Queries, piece: Piece, span: Span, target: float) -> list[Span]:
+    """The rows that share their first columns, cut by distance along the next one; nothing where that is not sound."""
+    ranges = round(span.rows / target)
+    first, last = _ends(queries, piece, span)
+    shared = next((place for place, (one, other) in enumerate(zip(first, last, strict=True)) if one != other), 0)
+    if not shared or ranges < 2:
+        return []
+    axis = axis_of(piece.order.columns[shared], [first[shared], last[shared]])
+    rest = [least_of(column) for column in piece.order.columns[shared + 1 :]]
+    start, end = (axis.read(bound[shared]) for bound in (first, last)) if axis else (None, None)
+    if axis is None or start is None or end is None or None in rest:
+        return []
+
+    if find_uneven(queries, piece, axis, [Stretch(start, end + 1, span.rows)], target, first[:shared]):
+        return []
+    least = [value for value in rest if value is not None]
+    cuts = sorted({start + (end + 1 - start) * number // ranges for number in range(1, ranges)} - {start})
+    bounds = [span.lower, *((*first[:shared], axis.write(cut), *least) for cut in cuts), span.upper]
+    return [Span(lower, upper, span.rows / (len(bounds) - 1)) for lower, upper in pairwise(bounds)]
+
+
+def _ends(queries: Queries, piece: Piece, span: Span) -> tuple[Bound, Bound]:
+    """The least and the greatest key of a span that has rows; two empty ones when it has none."""
+    statement = sql.SQL(
+        "SELECT {first}, {last}"
+        " FROM (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} LIMIT 1) AS first,"
+        " (SELECT {values} FROM {source} WHERE {inside} ORDER BY {descending} LIMIT 1) AS last"
+    ).format(
+        first=piece.order.texts("first"),
+        last=piece.order.texts("last"),
+        values=piece.order.values,
+        source=piece.source,
+        inside=_inside(piece, span),
+        by=piece.order.by,
+        descending=piece.order.by_descending,
+    )
+    found = queries.row(statement) or ()
+    return found[: len(found) // 2], found[len(found) // 2 :]
 
 
 def _oversize(

@@ -13,7 +13,7 @@ from burla_provider.ranges.window import Limits
 AUTO = "auto"
 
 _KEYLESS = ("pages", "single")
-_REFINABLE = (AUTO, "width", "histogram", "keyset")
+_REFINABLE = (AUTO, "width", "histogram", "probed", "keyset")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from burla_provider.work.plain_json import to_json
 
 @dataclass(frozen=True)
 class Ledger:
-    """Where a run keeps its books. ``database/ledger.py`` makes the table.
+    """Where a run keeps its books. ``records/ledger.py`` makes the table.
 
     :param run_key: the same for all tries of one run, another for every other run.
     """

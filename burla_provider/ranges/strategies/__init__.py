@@ -8,7 +8,7 @@ from typing import Protocol
 from burla_provider.ranges.distribution import Distribution
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.size import Size
-from burla_provider.ranges.strategies import histogram, keyset, pages, single, width
+from burla_provider.ranges.strategies import histogram, keyset, pages, probed, single, width
 from burla_provider.ranges.survey import Piece
 
 
@@ -24,6 +24,7 @@ class Strategy(Protocol):
 STRATEGIES: Mapping[str, Strategy] = {
     "width": width.measure,
     "histogram": histogram.measure,
+    "probed": probed.measure,
     "keyset": keyset.measure,
     "pages": pages.measure,
     "single": single.measure,

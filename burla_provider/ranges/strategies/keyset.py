@@ -53,15 +53,17 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
     if piece.indexed:
         path = Path(piece.source, order, piece.key, piece.window.lower, piece.window.upper, piece.unique)
         # A table that is larger than it looked would be walked in tiny steps.
-        hurry_after = None if pace.settled else 2 * _MOST_STEPS
+        hurry_after = None if size.rows_per_range is not None else 2 * max(_MOST_STEPS, size.share(piece.rows))
         with queries.locally(**READ_BY_INDEX):
             found = walk(queries, path, pace.step, hurry_after=hurry_after)
-            steps = list(_limited(found, size) if pace.settled else found)
+            steps = list(_limited(found, size) if size.rows_per_range is not None else found)
     else:
         steps = _sort(queries, piece, order, pace.step)
     axis = axis_of(order.columns[0], [step.bound[0] for step in steps]) if pace.interpolated else None
     knots = (Knot(step.bound, axis.read(step.bound[0]) if axis else None, gap=step.rows) for step in steps)
-    return Distribution(tuple(knots), axis, settled=pace.settled)
+    # Where their number was asked for, a few more do no harm, unless there would be more than may be.
+    settled = pace.settled and (size.rows_per_range is not None or len(steps) <= size.max_ranges)
+    return Distribution(tuple(knots), axis, settled=settled)
 
 
 def _is_countable(piece: Piece) -> bool:
@@ -70,9 +72,8 @@ def _is_countable(piece: Piece) -> bool:
 
 def _limited(steps: Iterable[Step], size: Size) -> Iterator[Step]:
     """The steps, unless there are more than ranges may be: a wrong estimate must not fill the memory."""
-    parameter = "max_ranges" if size.rows_per_range is None else "rows_per_range"
     for number, step in enumerate(steps, 1):
-        size.allow(parameter, number)
+        size.allow("rows_per_range", number)
         yield step
 
 

@@ -72,7 +72,10 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
         ({"where": "amont > 5"}, 'where: column "amont" does not exist'),
         ({"where": "amount"}, "where: argument of AND must be type boolean"),
         ({"where": "count(*) > 5"}, "where: aggregate functions are not allowed"),
-        ({"split": "even"}, "split: 'even' is unknown. Use one of: auto, width, histogram, keyset, pages, single"),
+        (
+            {"split": "even"},
+            "split: 'even' is unknown. Use one of: auto, width, histogram, probed, keyset",
+        ),
         ({"split": "width", "key": "note"}, r"split: 'width' cannot measure the key note \(text\)"),
         ({"split": "width", "key": ["id", "note"]}, "split: 'width' cannot measure the key id, note"),
         ({"split": "histogram", "key": "loose"}, "split: there are no statistics of loose .* ANALYZE the table"),

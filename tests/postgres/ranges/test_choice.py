@@ -97,6 +97,23 @@ def test_more_ranges_than_the_statistics_can_tell_apart_are_walked(connection, p
     assert made.reason == "400 ranges are finer than the statistics of id, so the index was walked."
 
 
+def test_stale_statistics_of_a_large_table_are_looked_into(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE large AS SELECT n AS id FROM generate_series(1, 600000) AS n")
+    connection.execute("ALTER TABLE large ADD PRIMARY KEY (id)")
+    flush_counters(connection)
+    connection.execute("ANALYZE large")
+    connection.execute("INSERT INTO large SELECT generate_series(600001, 800000)")
+    connection.execute("DELETE FROM large WHERE id BETWEEN 100000 AND 150000")
+    flush_counters(connection)
+    made = plan("large", ranges=RANGES)
+    assert made.strategy == "probed"
+    assert made.reason == (
+        "About 250,001 rows changed since the last ANALYZE, so the index was looked at in many places, and walked where"
+        " needed."
+    )
+    assert balance(sizes_of(connection, made)) < 1.6
+
+
 def test_a_key_without_index_is_cut_by_its_statistics(connection, plan: Planner, skewed: str) -> None:
     connection.execute("ANALYZE skewed")
     made = plan(skewed, key="row_id", ranges=RANGES)

@@ -116,7 +116,7 @@ def tables(values: st.SearchStrategy[str], *, nulls: bool = True) -> st.SearchSt
     return st.builds(Table, flat, st.booleans(), st.booleans(), st.one_of(st.just([]), st.lists(keys, max_size=20)))
 
 
-BY_KEY = st.sampled_from(["auto", "auto", "keyset", "histogram", "width", "single"])
+BY_KEY = st.sampled_from(["auto", "auto", "keyset", "histogram", "probed", "width", "single"])
 SIZES = st.one_of(
     st.integers(1, 30).map(lambda number: {"ranges": number}),
     st.integers(1, 30).map(lambda number: {"rows_per_range": number}),

@@ -52,6 +52,39 @@ def test_keyset_makes_that_number_although_the_table_is_far_larger_than_it_looks
     assert balance(sizes_of(connection, made)) < 1.1
 
 
+def test_keyset_makes_as_many_ranges_as_there_may_be(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE words AS SELECT md5(n::text) AS word FROM generate_series(1, 50000) AS n")
+    connection.execute("ALTER TABLE words ADD PRIMARY KEY (word); ANALYZE words")
+    # A range has a whole number of rows, so that there are more ranges than were asked for.
+    made = plan("words", split="keyset", ranges=15_000, max_ranges=15_000)
+    assert len(made.ranges) <= 15_000
+    assert max(sizes_of(connection, made)) <= 6
+
+
+def test_probed_walks_only_where_rows_are_unevenly_spread(connection, plan: Planner, skewed: str) -> None:
+    connection.execute("ANALYZE skewed")
+    flush_counters(connection)
+    counter = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'skewed'"
+    (before,) = connection.execute(counter).fetchone()
+    made = plan(skewed, split="probed", ranges=300)
+    flush_counters(connection)
+    (after,) = connection.execute(counter).fetchone()
+    assert balance(sizes_of(connection, made)) < 1.6
+    # 8 looks of 64 rows at each of 100 buckets, which is half of so small a table, and two buckets walked over.
+    assert after - before < 100 * 8 * 64 + 10 * 500
+
+
+def test_probed_finds_bursts_that_the_statistics_do_not_show(connection, plan: Planner) -> None:
+    # 20 bursts in each bucket of the statistics.
+    connection.execute(
+        "CREATE TABLE bursts AS SELECT timestamptz '2026-01-01 00:00Z'"
+        " + (n / 50 * 3600 + n % 50) * interval '1 second' AS at FROM generate_series(0, 99999) AS n"
+    )
+    connection.execute("ALTER TABLE bursts ADD PRIMARY KEY (at); ANALYZE bursts")
+    made = plan("bursts", split="probed", ranges=1000)
+    assert balance(sizes_of(connection, made)) < 1.6
+
+
 @pytest.mark.parametrize("copies", [1, 7, 600, 3000])
 def test_keyset_counts_rows_with_equal_keys(connection, plan: Planner, copies: int) -> None:
     connection.execute(f"CREATE TABLE equal AS SELECT n / {copies} AS k FROM generate_series(0, 17999) AS n")

@@ -9,7 +9,7 @@ import sys
 import psutil
 import pytest
 
-from burla_provider.database.ledger import prepare_ledger
+from burla_provider.records.ledger import prepare_ledger
 from burla_provider.work.ledger import Ledger
 from tests.postgres.work.writing_task import PARTS
 

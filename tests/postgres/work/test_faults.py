@@ -16,9 +16,9 @@ import pytest
 from psycopg import sql
 
 from burla_provider.database.connect import connection_parameters
-from burla_provider.database.ledger import prepare_ledger
 from burla_provider.database.session import Session
 from burla_provider.database.snapshot import held_snapshot
+from burla_provider.records.ledger import prepare_ledger
 from burla_provider.totals import AddedByKey, Totals
 from burla_provider.work.kinds import ProcessRange, ProcessRows, SqlTotals
 from burla_provider.work.ledger import Ledger

@@ -5,14 +5,14 @@ import threading
 import psycopg
 import pytest
 
-from burla_provider.database.ledger import (
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.records.ledger import (
     COLUMNS,
     finished_ranges,
     keep_plan,
     prepare_ledger,
     remove_old_runs,
 )
-from burla_provider.exceptions import InvalidParameter
 from burla_provider.work.kinds import ProcessRange
 from burla_provider.work.ledger import Ledger
 from tests.postgres.work.conftest import ROWS, ranges

@@ -14,9 +14,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from burla_provider.database.connect import connection_parameters, is_pooled
-from burla_provider.database.ledger import prepare_ledger
 from burla_provider.database.session import Session
 from burla_provider.database.snapshot import held_snapshot
+from burla_provider.records.ledger import prepare_ledger
 from burla_provider.work.kinds import ProcessRange, ProcessRows
 from burla_provider.work.ledger import Ledger
 from tests.postgres.work.conftest import ROWS, ranges

@@ -5,10 +5,10 @@ import sys
 import psycopg
 
 from burla_provider.database.connect import connection_parameters
-from burla_provider.database.ledger import finished_ranges, keep_plan, prepare_ledger
 from burla_provider.jobs.job import Answered, Engine, Job, JobOptions
 from burla_provider.jobs.pack import pack_work
 from burla_provider.jobs.runner import run_job
+from burla_provider.records.ledger import finished_ranges, keep_plan, prepare_ledger
 from burla_provider.totals import AddedByKey, Totals
 from burla_provider.work.kinds import ProcessRange
 from burla_provider.work.ledger import Ledger

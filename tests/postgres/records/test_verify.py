@@ -1,8 +1,8 @@
 import pytest
 
-from burla_provider.database.verify import RowsDiffer, check_count
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.records.verify import RowsDiffer, check_count
 from burla_provider.work.source import Source
 
 KEY = Key((KeyColumn("id", "integer", nullable=True),))
