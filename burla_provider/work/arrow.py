@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import psycopg
@@ -31,7 +31,8 @@ def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> 
     :raises ValueError: a value that the column's Arrow type cannot hold, such as an infinite timestamp.
     """
     columns = _columns(connection, query)
-    rows = stream(connection, query, tuple_row, as_text=[column.type_code for column in columns])
+    chunks = stream(connection, query, tuple_row, as_text=[column.type_code for column in columns])
+    rows = chain.from_iterable(chunks)
     size = FIRST
     try:
         while some := list(islice(rows, size)):
@@ -39,7 +40,7 @@ def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> 
             yield batch
             size = min(MOST, max(1, BYTES * batch.num_rows // max(batch.nbytes, 1)))
     finally:
-        rows.close()
+        chunks.close()
 
 
 def _batch(rows: Sequence[tuple[str | None, ...]], columns: Sequence[psycopg.Column]) -> Any:
