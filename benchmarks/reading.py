@@ -118,7 +118,9 @@ def cluster(conninfo: str, rows: int, times: int) -> None:
         commands = {
             "the guide, arguments mended": [*own("guide"), conninfo],
             "process_rows": job(conninfo, "burla"),
+            "process_rows, split='pages'": job(conninfo, "burla", "process_rows", "pages"),
             "totals": job(conninfo, "burla", "totals"),
+            "totals, split='pages'": job(conninfo, "burla", "totals", "pages"),
         }
         show(run_in_turn(commands, times))
 
@@ -148,13 +150,14 @@ def run_in_turn(commands: dict[str, list[str]], times: int) -> dict[str, dict[st
     return best
 
 
-def ours(conninfo: str, engine: str = "local", work: str = "process_rows") -> dict[str, Any]:
+def ours(conninfo: str, engine: str = "local", work: str = "process_rows", split: str = "auto") -> dict[str, Any]:
     """One job of this provider, from the plan to the totals."""
     begun = time.perf_counter()
     with psycopg.connect(conninfo, autocommit=True) as connection:
         parameters = connection_parameters(connection)
     with held_snapshot(parameters, "public", "orders") as held:
-        plan = plan_ranges(held.connection, table="orders", key="id", parallelism=2)
+        key = None if split == "pages" else "id"
+        plan = plan_ranges(held.connection, table="orders", key=key, split=split, parallelism=2)
         aggregates = check_totals(held.connection, ORDERS, parse_totals({"total": "sum(amount)"}))
         kind = SqlTotals(aggregates) if work == "totals" else ProcessRows(add_up)
         combination = SqlCombination(aggregates, ORDERS) if work == "totals" else AddedByKey()
