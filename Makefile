@@ -32,7 +32,7 @@ airflow: .venv/ready
 	@$(BIN)/python -m burla_provider.demo --rows $(ROWS) --engine $(ENGINE) --serve
 
 test: lint
-	$(PYTEST) -m "not cluster and not ui and not wheel"
+	PYTHONPATH="$(CURDIR)/tests/support/measured" $(PYTEST) --cov --cov-report=term -m "not cluster and not ui and not wheel"
 
 test-ui: .venv/ready
 	@command -v chromium > /dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes chromium > /dev/null; }

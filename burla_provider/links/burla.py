@@ -23,5 +23,5 @@ class BurlaJobLink(BaseOperatorLink):
 
     @classmethod
     def publish(cls, context: Context, url: str) -> None:
-        """Make the button work, while the task still runs."""
+        """Make the button work, while the task still runs. Without a page (the local engine) ``url`` is empty."""
         context["ti"].xcom_push(key=cls.xcom_key, value=url)

@@ -129,8 +129,8 @@ class Watch:
         if not self.progress.worked:
             # Waiting for a free node says nothing about the pace.
             self.progress = Progress(self.total, time.monotonic(), done=self.progress.done)
-        if url:
-            BurlaJobLink.publish(self._context, url)
+        # Of a job without a page too: Airflow asks for it when the task ends, and logs an error where there is nothing.
+        BurlaJobLink.publish(self._context, url or "")
 
     def _pulse(self) -> None:
         now = time.monotonic()

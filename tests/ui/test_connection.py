@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
+from burla_provider.demo.cluster import NoCluster, find_bridge, find_login
 from tests.support.airflow_server import AirflowServer
 from tests.ui.conftest import OpenPage, shoot
 
@@ -88,6 +89,30 @@ def test_a_connection_that_cannot_work_is_told_in_a_sentence(
     press_test(page, f"wrong_{port}")
     expect(page.get_by_role("status", name="Test Connection Failed")).to_contain_text(re.compile(sentence))
     expect(page.locator("body")).not_to_contain_text("a-long-token")
+
+
+@pytest.mark.parametrize(
+    ("conn_id", "token", "title", "sentence"),
+    [
+        ("good", None, "Test Connection Successful", r"Burla \d+\.\d+\.\d+, \d+ nodes? "),
+        ("stranger", "not-the-token", "Test Connection Failed", "wants another login. Check login .* and password"),
+    ],
+)
+def test_a_real_cluster_is_told_in_a_sentence(
+    open_page: OpenPage, airflow: AirflowServer, conn_id: str, token: str | None, title: str, sentence: str
+) -> None:
+    try:
+        find_bridge()
+        login = find_login()
+    except NoCluster as missing:
+        pytest.skip(str(missing))
+    fields = {"connection_id": conn_id, "conn_type": "burla", "host": login.url, "login": login.email}
+    airflow.call("POST", "/connections", fields | {"password": token or login.token})
+    page = open_page("/connections")
+    press_test(page, conn_id)
+    expect(page.get_by_role("status", name=title)).to_contain_text(re.compile(sentence))
+    expect(page.locator("body")).not_to_contain_text(token or login.token)
+    shoot(page, f"connection-tested-{conn_id}", full=False)
 
 
 def press_test(page: Page, conn_id: str) -> None:
