@@ -97,7 +97,7 @@ def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relat
         why = ON_STANDBY if connection.info.parameter_status("in_hot_standby") == "on" else ""
         raise SnapshotLost(
             f"The snapshot that all ranges share is gone ({_first_line(error)}): the session that held it ended."
-            f" A retry of the task starts the job afresh, at a new moment. {why}"
+            f" Run the task again: it reads at a new moment. {why}"
         ) from error
     connection.execute(_guard(relation, snapshot.lockable, nowait=True))
 

@@ -192,6 +192,8 @@ class Run:
                 kind, message = "refused", problem
             else:
                 message = " ".join([message, *self._errors_on_record()])
+        if "LocalHeadError" in message and not os.environ.get("BURLA_CLUSTER_DASHBOARD_URL"):
+            kind = "refused"  # Burla was not told of a cluster, and does not find one
         if kind == "refused":
             about = self._failures.refused_parameter(message)
         if kind == "unreachable":

@@ -32,6 +32,7 @@ _REFUSED_PARAMETERS = (
     ("func_cpu", "func_cpu"),
     ("Input at index", "inputs"),
     ("HTTPS", "host"),
+    ("LocalHeadError", "host"),
 )
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n.*\n(?=[\w.]+(Error|Exception|Exit|Interrupt): )", re.S)
 

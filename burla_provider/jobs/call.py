@@ -40,7 +40,10 @@ def make_call(work: bytes) -> Call:
 
 def _describe(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
-        return f"{error}: the workers do not have it. Name its package in requirements=[...]."
+        return (
+            f"{error} - the workers do not have it. Name its package in requirements=[...]; on the local engine,"
+            " install it where Airflow runs."
+        )
     frames = error.__traceback__.tb_next if error.__traceback__ else None  # without the one of ``call``
     return "".join(traceback.format_exception(type(error), error, frames, limit=-8)).strip()
 

@@ -32,6 +32,10 @@ def check_head(engine: Engine, timeout: float = 5.0) -> str:
     if engine.name == "local":
         return f"The local engine: worker processes on this machine, which has {os.cpu_count()} CPUs."
     engine = with_saved_login(engine)
+    if engine.url is None and engine.token:
+        raise InvalidParameter(
+            "host", "is missing.", "Give the cluster's URL: cluster_dashboard_url of burla_credentials.json."
+        )
     if engine.url is None:
         return "The connection has no host and nobody has logged in: Burla itself will look for a head."
     version = _get(engine, "/version", timeout)["version"]

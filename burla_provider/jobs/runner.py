@@ -173,7 +173,8 @@ def _job_frame(
 def _error(ending: _Ending) -> BurlaProviderError:
     message = ending.message
     if ending.kind == "refused":
-        return InvalidParameter(ending.about or "job", message, "Change what the job asks for, or the cluster.")
+        about = str(ending.about or "job")
+        return InvalidParameter(about, message, _REFUSED.get(about, "Change what the job asks for, or the cluster."))
     errors: dict[str, JobError] = {
         "busy": ClusterBusy(f"{message} No node was free in time: wait for other jobs, add nodes, or pass grow=True."),
         "unauthorized": ClusterUnauthorized(f"{message} Check login and password (e-mail, token) of the connection."),
@@ -182,3 +183,12 @@ def _error(ending: _Ending) -> BurlaProviderError:
         "not installed": BurlaNotInstalled(message),
     }
     return errors[ending.kind]
+
+
+_REFUSED = {
+    "host": "Give the cluster's https:// URL as host of the Burla connection: cluster_dashboard_url of"
+    " burla_credentials.json.",
+    "python": "Use an image with this version of Python (image=..., or the cluster's own).",
+    "job": "Keep large data out of the function, and read it on the worker.",
+}
+"""What to do about a parameter that the cluster refuses."""

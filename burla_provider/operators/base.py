@@ -39,7 +39,8 @@ class BurlaBaseOperator(BaseOperator):
     :param image: container image of the nodes.
     :param region: cloud region of the nodes.
     :param requirements: packages that the user's function needs on the workers ("pandas", "foo==1.2"); those without
-        a version get this environment's. "environment" installs all that Airflow's environment has (Burla's own way).
+        a version get this environment's. "environment" installs all that the client's interpreter has, which
+        is Burla's own way.
     :param burla_python: interpreter that has burla, in place of the connection's ``python``.
     :param queue_timeout: seconds to wait for a free node.
     :param job_retries: how often what a lost node left undone is run again within this try of the task.

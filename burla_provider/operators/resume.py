@@ -60,7 +60,7 @@ def _objection(saved: Saved, resume: Resume, facts: JobFacts, state_now: dict[st
     if saved.facts.get("run") != facts.run:
         return "the task was cleared since."
     if saved.facts.get("fingerprint") != facts.fingerprint:
-        return "what it is to do has changed since (the table, the window, the condition, the function or a parameter)."
+        return "what it is to do has changed since (table, columns, window, condition, split or function)."
     if not facts.reads_one_moment:
         return ""
     is_unchanged = state_now is not None and saved.facts.get("state") == state_now

@@ -66,14 +66,19 @@ def find_uneven(
 
 def _looks(number: int, stretch: Stretch, axis: Axis, target: float) -> Iterator[_Look]:
     length = stretch.end - stretch.start
+    if stretch.rows > _MOST_SEEN * length:
+        return  # So many rows have each key that a look would be long, and there are few places to cut at anyway.
     wanted = min(max(target / 4, _LEAST_SEEN), _MOST_SEEN, stretch.rows / _LOOKS)
-    width = max(int(length * (wanted / stretch.rows)), 1)
+    # Exact, for numbers that no float can hold.
+    numerator, denominator = (wanted / stretch.rows).as_integer_ratio()
+    width = max(length * numerator // denominator, 1)
     # The same places each time, so that the same table gives the same plan.
     chance = random.Random(stretch.start)  # noqa: S311 - no secret
     for part in range(_LOOKS):
         first, last = (stretch.start + length * edge // _LOOKS for edge in (part, part + 1))
         place = chance.randint(first, max(last - width, first))
-        yield _Look(number, axis.write(place), axis.write(place + width), stretch.rows * (width / length))
+        upper = min(place + width, stretch.end)
+        yield _Look(number, axis.write(place), axis.write(upper), stretch.rows * ((upper - place) / length))
 
 
 def _is_even(counts: Sequence[tuple[int, float]]) -> bool:

@@ -20,6 +20,12 @@ OVERSIZE = 1.5
 
 _PROBES_A_QUERY = 100
 
+_PLACES_A_RANGE = 16
+"""Cutting by distance is for a column of many values. Between a few, cuts are not near where they should be."""
+
+_LOOKED_AT = 16
+"""Parts that a frequent value's rows are looked at in: so that what a look misses is small next to a range."""
+
 
 def refine(
     queries: Queries, piece: Piece, spans: Sequence[Span], target: float, suspects: Collection[int], *, exact: bool
@@ -40,17 +46,21 @@ def refine(
 def _cut_evenly(queries: Queries, piece: Piece, span: Span, target: float) -> list[Span]:
     """The rows that share their first columns, cut by distance along the next one; nothing where that is not sound."""
     ranges = round(span.rows / target)
+    if ranges < 2 or len(piece.order.columns) < 2:
+        return []
     first, last = _ends(queries, piece, span)
     shared = next((place for place, (one, other) in enumerate(zip(first, last, strict=True)) if one != other), 0)
-    if not shared or ranges < 2:
+    if not shared:
         return []
     axis = axis_of(piece.order.columns[shared], [first[shared], last[shared]])
     rest = [least_of(column) for column in piece.order.columns[shared + 1 :]]
     start, end = (axis.read(bound[shared]) for bound in (first, last)) if axis else (None, None)
-    if axis is None or start is None or end is None or None in rest:
+    if axis is None or start is None or end is None or None in rest or end - start < _PLACES_A_RANGE * ranges:
         return []
-
-    if find_uneven(queries, piece, axis, [Stretch(start, end + 1, span.rows)], target, first[:shared]):
+    parts = min(ranges, _LOOKED_AT)
+    edges = [start + (end - start) * number // parts for number in range(parts + 1)]
+    stretches = [Stretch(lower, upper, span.rows / parts) for lower, upper in pairwise(edges)]
+    if find_uneven(queries, piece, axis, stretches, target, first[:shared]):
         return []
     least = [value for value in rest if value is not None]
     cuts = sorted({start + (end + 1 - start) * number // ranges for number in range(1, ranges)} - {start})

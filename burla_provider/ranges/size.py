@@ -88,7 +88,7 @@ class Size:
         """
         if ranges > self.max_ranges:
             problem = f"there would be {ranges:,} ranges, more than max_ranges = {self.max_ranges:,}."
-            raise InvalidParameter(parameter, problem, "Ask for fewer or larger ranges, or raise max_ranges.")
+            raise InvalidParameter(parameter, problem, "Ask for fewer or larger ranges.")
 
 
 def _limit(rows: int, size: int, row_bytes: float) -> float:

@@ -57,7 +57,10 @@ class Results:
         names = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         try:
             with self._connect() as connection:
-                connection.execute(create.format(self._table, sql.SQL(", ").join(definitions)))
+                # Not "IF NOT EXISTS" alone: even where there is one, that needs the right to create another.
+                (exists,) = next(connection.execute("SELECT to_regclass(%s)", [self._table.as_string(connection)]))
+                if exists is None:
+                    connection.execute(create.format(self._table, sql.SQL(", ").join(definitions)))
                 connection.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(names, self._table))
                 # Without a row it writes nothing, but the server checks the permission.
                 connection.execute(sql.SQL("DELETE FROM {} WHERE FALSE").format(self._table))

@@ -28,5 +28,6 @@ def check_count(connection: psycopg.Connection[Any], source: Source, whole: KeyR
     if rows != worked:
         raise RowsDiffer(
             f"The ranges worked {worked:,} rows, and {source} has {rows:,}. Either the function does not take all of"
-            ' its rows, or (with consistency="none") rows came and went meanwhile. If neither is so, please report it.'
+            " its rows, or (with resume=True) an earlier try read some of them at another moment. If neither is so,"
+            " please report it."
         )

@@ -55,7 +55,10 @@ def _prepare(connection: psycopg.Connection[Any], slots: int | None) -> None:
         connection.prepare_threshold = None
         return
     if slots is not None and not take_slot(connection, slots):
-        raise NoConnectionToSpare(f"All {slots} connections that the database can spare are taken by other jobs.")
+        raise NoConnectionToSpare(
+            f"All {slots} connections that the database can spare are taken by other jobs. Let fewer tasks run at"
+            " once (an Airflow pool), or lower their max_parallelism."
+        )
     if connection.info.server_version >= 140000:
         _set_timeouts(connection)
 

@@ -19,6 +19,11 @@ TRACEBACK_LIMIT = 4_000
 FRAMES = 6
 """Innermost ones: how we came to call the user's function is of no interest."""
 
+NOT_THERE = (
+    "- the workers do not have it. Name its package in requirements=[...]; on the local engine, install it where"
+    " Airflow runs."
+)
+
 
 class WorkError(Exception):
     """The user's function broke a rule; the message says which one and what to do. Permanent."""
@@ -29,13 +34,19 @@ def describe(error: BaseException, parameters: Mapping[str, str]) -> Failure:
 
     Advice is added where the server's own words leave a reader alone with them.
     """
-    message = " ".join(part for part in (_text(error), advice(error, parameters.get("host", ""))) if part)
+    message = " ".join(part for part in (_text(error), _advice(error, parameters)) if part)
     return Failure(
         type=_type_name(error),
         message=scrub(message, parameters)[:MESSAGE_LIMIT],
         sqlstate=error.sqlstate if isinstance(error, psycopg.Error) else None,
         traceback=scrub(_traceback(error), parameters)[-TRACEBACK_LIMIT:],
     )
+
+
+def _advice(error: BaseException, parameters: Mapping[str, str]) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return NOT_THERE
+    return advice(error, parameters.get("host", ""))
 
 
 def _type_name(error: BaseException) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from itertools import chain
 from operator import length_hint
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -16,54 +17,59 @@ from burla_provider.work.arrow import record_batches
 from burla_provider.work.stream import stream
 
 
-class Taken(Protocol):
-    """Rows for a user's function. The query ends with the block; then ``count`` says how many rows were taken."""
+class Taken(ABC):
+    """Rows for a user's function. The query ends with the block; then ``count`` says how many rows were taken.
 
-    count: int
+    An error of the query that the function kept to itself is raised at the end of the block: some rows are missing.
+    """
 
-    def __enter__(self) -> Iterator[Any]: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-class Rows:
-    """Row by row, without a line of Python for a row: it is counted by what is left of the chunk that it came in."""
-
-    def __init__(self, chunks: Generator[list[Any], None, None]) -> None:
+    def __init__(self, chunks: Generator[Any, None, None]) -> None:
         self.count = 0
         self._chunks = chunks
-        self._current: Iterator[Any] = iter(())
+        self._error: Exception | None = None
+
+    @abstractmethod
+    def __enter__(self) -> Iterator[Any]: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._chunks.close()
+        if kind is None and self._error is not None:
+            raise self._error
+
+    def _come(self) -> Iterator[Any]:
+        try:
+            yield from self._chunks
+        except Exception as error:
+            self._error = error
+            raise
+
+
+class Rows(Taken):
+    """Row by row, without a line of Python for a row: it is counted by what is left of the chunk that it came in."""
+
+    _current: Iterator[Any] = iter(())
 
     def __enter__(self) -> Iterator[Any]:
         return chain.from_iterable(self._counted())
 
-    def __exit__(self, *_: object) -> None:
-        self._chunks.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.count -= length_hint(self._current)
         deque(self._current, maxlen=0)  # so that whoever kept the iterator gets no more
+        super().__exit__(kind)
 
     def _counted(self) -> Iterator[Iterator[Any]]:
-        for chunk in self._chunks:
+        for chunk in self._come():
             self.count += len(chunk)
             self._current = iter(chunk)
+            del chunk  # it is to be gone before the next one comes
             yield self._current
 
 
-class Batches:
+class Batches(Taken):
     """Batch by batch of many rows."""
 
-    def __init__(self, batches: Generator[Any, None, None]) -> None:
-        self.count = 0
-        self._batches = batches
-
     def __enter__(self) -> Iterator[Any]:
-        return self._take()
-
-    def __exit__(self, *_: object) -> None:
-        self._batches.close()
-
-    def _take(self) -> Iterator[Any]:
-        for batch in self._batches:
+        for batch in self._come():
             self.count += batch.num_rows
             yield batch
 

@@ -62,7 +62,8 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
     axis = axis_of(order.columns[0], [step.bound[0] for step in steps]) if pace.interpolated else None
     knots = (Knot(step.bound, axis.read(step.bound[0]) if axis else None, gap=step.rows) for step in steps)
     # Where their number was asked for, a few more do no harm, unless there would be more than may be.
-    settled = pace.settled and (size.rows_per_range is not None or len(steps) <= size.max_ranges)
+    most = size.max_ranges * piece.rows / max(size.rows, 1)
+    settled = pace.settled and (size.rows_per_range is not None or len(steps) <= most)
     return Distribution(tuple(knots), axis, settled=settled)
 
 

@@ -11,10 +11,9 @@ from itertools import groupby, pairwise
 from math import ceil
 
 from burla_provider.exceptions import InvalidParameter
-from burla_provider.ranges.axis import Axis, axis_of
+from burla_provider.ranges.axis import axis_of
 from burla_provider.ranges.distribution import Distribution, Knot
 from burla_provider.ranges.evenness import Stretch, find_uneven
-from burla_provider.ranges.key_range import Bound
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.size import Size
 from burla_provider.ranges.strategies import histogram
@@ -25,19 +24,24 @@ _MOST_STEPS = 10_000
 """A finer walk would take longer, and cuts are interpolated between steps."""
 
 _MOST_WALKED = 100_000_000
-"""Rows whose index is walked in a minute. Of a larger table, what is uneven beyond that stays so."""
+"""Rows whose index is walked in half a minute. What is uneven beyond that stays so."""
+
+_MOST_FREQUENT = 0.2
+"""Part of the rows that may be those of frequent values, whose number only ANALYZE could tell anew."""
 
 
 def can_probe(piece: Piece) -> bool:
-    """Whether there are statistics, and an index to look at, of a key whose values can be counted."""
-    known = piece.statistics is not None and piece.statistics.shape is not None
-    return known and piece.indexed and len(piece.key.columns) == 1 and axis_of(piece.key.columns[0]) is not None
+    """Whether there are statistics, and an index to look at, of a key whose values can be counted and differ."""
+    if piece.statistics is None or piece.statistics.shape is None or not piece.indexed or len(piece.key.columns) > 1:
+        return False
+    shape = piece.statistics.shape
+    return shape.axis is not None and sum(knot.mass for knot in shape.knots) <= _MOST_FREQUENT * shape.rows
 
 
 def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
     if not can_probe(piece):
         problem = (
-            f"'probed' needs statistics and an index of one column whose values can be counted; not so {piece.key}."
+            f"'probed' needs statistics and an index of one column of differing numbers, moments or uuids: {piece.key}."
         )
         raise InvalidParameter("split", problem, "Use 'keyset'.")
     shape = histogram.measure(queries, piece, size)
@@ -45,9 +49,15 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
     step = ceil(sum(shape.knots[number].gap for number in uneven) / _MOST_STEPS)
     knots = list(shape.knots)
     for first, last in reversed(list(_runs(uneven))):
-        upper = shape.knots[last + 1].bound if last + 1 < len(shape.knots) else piece.window.upper
-        knots[first : last + 1] = _walked(queries, piece, shape.axis, shape.knots[first].bound, upper, max(step, 1))
-    return replace(shape, knots=tuple(knots))
+        path = Path(
+            piece.source, piece.order, piece.key, shape.knots[first].bound, shape.knots[last + 1].bound, piece.unique
+        )
+        knots[first : last + 1] = _walked(queries, path, step)
+    # Numerics that were walked over may have more digits than those of the statistics.
+    axis = axis_of(piece.order.columns[0], [knot.bound[0] for knot in knots])
+    assert axis is not None  # noqa: S101 - can_probe
+    placed = (replace(knot, place=axis.read(knot.bound[0])) for knot in knots)
+    return replace(shape, knots=tuple(placed), axis=axis)
 
 
 def _uneven_gaps(queries: Queries, piece: Piece, shape: Distribution, target: float) -> list[int]:
@@ -84,10 +94,6 @@ def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
         yield run_numbers[0], run_numbers[-1]
 
 
-def _walked(
-    queries: Queries, piece: Piece, axis: Axis | None, lower: Bound, upper: Bound | None, step: int
-) -> list[Knot]:
-    path = Path(piece.source, piece.order, piece.key, lower, upper, piece.unique)
+def _walked(queries: Queries, path: Path, step: int) -> list[Knot]:
     with queries.locally(**READ_BY_INDEX):
-        steps = list(walk(queries, path, step, hurry_after=2 * _MOST_STEPS))
-    return [Knot(one.bound, axis.read(one.bound[0]) if axis else None, gap=one.rows) for one in steps]
+        return [Knot(one.bound, gap=one.rows) for one in walk(queries, path, step, hurry_after=2 * _MOST_STEPS)]

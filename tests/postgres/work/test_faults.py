@@ -80,7 +80,7 @@ def test_a_restart_ends_the_snapshot_and_the_ranges_say_so(worker, orders, postg
         assert not held.is_alive()
         outcome = one(FIRST)
     assert outcome.failure.type.endswith("SnapshotLost")
-    assert "A retry of the task starts the job afresh" in outcome.failure.message
+    assert "Run the task again: it reads at a new moment" in outcome.failure.message
 
 
 def test_backends_terminated_one_after_the_other_change_no_total(side_by_side, orders):

@@ -1,5 +1,6 @@
 """Rows in chunks: what the inside of psycopg is used for, next to its own ``Cursor.stream``."""
 
+from contextlib import suppress
 from itertools import chain
 
 import psycopg
@@ -58,6 +59,15 @@ def test_an_error_of_the_query_comes_through(connection, way: str) -> None:
         list(stream(connection, query, tuple_row))
     connection.rollback()
     assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_an_error_that_the_function_keeps_to_itself_is_no_end_of_the_rows(connection, way: str) -> None:
+    connection.autocommit = False
+    query = sql.Composed([sql.SQL("SELECT 1000 / (600 - n) FROM generate_series(1, 10000) AS n")])
+    rows = Rows(stream(connection, query, tuple_row))
+    with pytest.raises(psycopg.errors.DivisionByZero), rows as taken, suppress(psycopg.Error):
+        list(taken)
+    assert rows.count < 600
 
 
 @pytest.mark.parametrize("taken", [0, 1, CHUNK, CHUNK + 1, 1000])

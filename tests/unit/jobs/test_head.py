@@ -125,6 +125,11 @@ def test_without_a_host_and_a_login_it_says_that_burla_decides():
     assert "no host" in check_head(Engine())
 
 
+def test_a_login_without_a_host_is_refused():
+    with pytest.raises(InvalidParameter, match="host: is missing"):
+        check_head(Engine(email="a@example.com", token="secret"))
+
+
 def test_a_job_can_be_cancelled(head):
     head.answers["/v1/management/jobs/a-job-1/cancel"] = (200, {"changed": True, "job": {}})
     assert cancel_job(head.engine, "a-job-1") is True

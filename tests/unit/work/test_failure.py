@@ -27,6 +27,11 @@ def test_the_type_is_named_in_full():
     assert describe(caught(ValueError("x")), {}).type == "ValueError"
 
 
+def test_a_package_that_workers_do_not_have_is_to_be_asked_for():
+    message = describe(caught(ModuleNotFoundError("No module named 'pandas'")), {}).message
+    assert message.startswith("No module named 'pandas' - the workers do not have it. Name its package in")
+
+
 def test_the_server_s_error_has_its_sqlstate():
     assert describe(caught(psycopg.errors.UniqueViolation("x")), {}).sqlstate == "23505"
 

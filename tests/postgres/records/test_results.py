@@ -1,0 +1,60 @@
+"""The table of a job's results, as the role that writes it may and may not."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from burla_provider.database.connect import connection_parameters
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.ranges.key import Key, KeyColumn
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.records.results import Results
+from burla_provider.work.outcome import Outcome
+
+RANGE = KeyRange(Key((KeyColumn("id", "integer"),)), 0, ("1",), ("9",))
+
+
+@pytest.fixture
+def guest(connection: psycopg.Connection, database: str) -> Iterator[dict[str, str]]:
+    """How a role connects that may do nothing but look around."""
+    connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    connection.execute("CREATE ROLE results_guest LOGIN PASSWORD 'guest'")
+    with psycopg.connect(make_conninfo(database, user="results_guest", password="guest")) as own:
+        yield connection_parameters(own)
+    connection.execute("DROP OWNED BY results_guest; DROP ROLE results_guest")
+
+
+def results_of(parameters: dict[str, str]) -> Results:
+    return Results(parameters, "public", "results", "run")
+
+
+def test_a_table_that_somebody_made_needs_no_right_to_make_one(connection, database: str, guest) -> None:
+    with psycopg.connect(database) as own:
+        results_of(connection_parameters(own)).check()
+    connection.execute("GRANT SELECT, INSERT, DELETE ON results TO results_guest")
+    results = results_of(guest)
+    results.check()
+    results.add(Outcome(0, value={"total": 3}, row_count=2))
+    assert results.write([RANGE]) == 1
+    assert connection.execute("SELECT row_count, lower, result FROM results").fetchall() == [(2, "1", {"total": 3})]
+
+
+def test_without_the_right_to_make_one_it_says_so(guest) -> None:
+    with pytest.raises(InvalidParameter, match="results_table: permission denied for schema public"):
+        results_of(guest).check()
+
+
+def test_a_table_that_may_not_be_written_is_refused(connection, database: str, guest) -> None:
+    with psycopg.connect(database) as own:
+        results_of(connection_parameters(own)).check()
+    connection.execute("GRANT SELECT ON results TO results_guest")
+    with pytest.raises(InvalidParameter, match="results_table: permission denied for table results"):
+        results_of(guest).check()
+
+
+def test_another_table_is_refused(connection, database: str) -> None:
+    connection.execute("CREATE TABLE results (id int)")
+    with psycopg.connect(database) as own, pytest.raises(InvalidParameter, match='column "run" does not exist'):
+        results_of(connection_parameters(own)).check()
