@@ -29,7 +29,7 @@ def ready(task: Task) -> Iterator[Run]:
         tempfile.TemporaryDirectory(prefix="burla-bench-airflow-") as home,
         running_airflow(Path(home), ROOT / "benchmarks" / "mapped_dag", connections, environment) as airflow,
     ):
-        airflow.wait_for("the DAG", lambda: airflow.find(f"/dags/{DAG}"))
+        airflow.wait_for("the DAG", lambda: airflow.find(f"/dags/{DAG}"), 300)
 
         def run(task: Task) -> Answer:
             conf = {"job": task.job, "table": task.table, "columns": task.columns, "ranges": plan(task)}
