@@ -66,7 +66,7 @@ def connection_budget(connection: psycopg.Connection[Any], wanted: int | None = 
     if wanted is not None and wanted < 1:
         raise InvalidParameter("max_parallelism", f"{wanted} is not a number of workers.", "Give 1 or more, or None.")
     with connection.cursor(row_factory=class_row(_Facts)) as cursor:
-        facts = next(cursor.execute(_QUERY))
+        [facts] = cursor.execute(_QUERY).fetchall()
     ours = taken_slots(connection)
     spare, parts = _spare(facts)
     if spare < 1:

@@ -47,5 +47,5 @@ def _array(texts: Sequence[str]) -> sql.Literal:
 
 
 def _ask(connection: psycopg.Connection[Any], query: sql.Composed) -> str:
-    (text,) = next(connection.execute(query))
+    [(text,)] = connection.execute(query).fetchall()
     return str(text)

@@ -30,5 +30,10 @@ def read_parameters(postgres_conn_id: str) -> dict[str, str]:
 
 
 def _psycopg2_parameters(connection: Any) -> dict[str, Any]:
-    # What the hook opens where Airflow still runs on SQLAlchemy 1.4.
-    return {**connection.info.dsn_parameters, "password": connection.info.password or ""}
+    # What the hook opens where Airflow still runs on SQLAlchemy 1.4. Its libpq may be newer than psycopg's, and lists
+    # what psycopg's does not know, with the defaults.
+    from psycopg import pq
+
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+    given = {name: value for name, value in connection.info.dsn_parameters.items() if name in known}
+    return {**given, "password": connection.info.password or ""}

@@ -84,7 +84,7 @@ def keep_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Sequen
     select = sql.SQL("SELECT result FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
     with connection.transaction():
         connection.execute(insert, [ledger.run_key, PLAN, json.dumps(items)])
-        (kept,) = next(connection.execute(select, [ledger.run_key, PLAN]))
+        [(kept,)] = connection.execute(select, [ledger.run_key, PLAN]).fetchall()
     return list(kept)
 
 
@@ -109,7 +109,7 @@ def remove_old_runs(connection: psycopg.Connection[Any], ledger: Ledger, age: da
 
 
 def _exists(connection: psycopg.Connection[Any], table: str) -> bool:
-    (exists,) = next(connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]))
+    [(exists,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchall()
     return bool(exists)
 
 
@@ -154,7 +154,7 @@ def _check_shape(connection: psycopg.Connection[Any], ledger: Ledger, table: str
 
 def _check_permission(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
     query = "SELECT bool_and(has_table_privilege(%s, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p"
-    (allowed,) = next(connection.execute(query, [table]))
+    [(allowed,)] = connection.execute(query, [table]).fetchall()
     if not allowed:
         raise InvalidParameter(
             "ledger",

@@ -58,7 +58,8 @@ class Results:
         try:
             with self._connect() as connection:
                 # Not "IF NOT EXISTS" alone: even where there is one, that needs the right to create another.
-                (exists,) = next(connection.execute("SELECT to_regclass(%s)", [self._table.as_string(connection)]))
+                name = self._table.as_string(connection)
+                [(exists,)] = connection.execute("SELECT to_regclass(%s)", [name]).fetchall()
                 if exists is None:
                     connection.execute(create.format(self._table, sql.SQL(", ").join(definitions)))
                 connection.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(names, self._table))

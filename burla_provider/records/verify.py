@@ -24,7 +24,7 @@ def check_count(connection: psycopg.Connection[Any], source: Source, whole: KeyR
     :param worked: rows that the ranges worked.
     :raises RowsDiffer: the numbers are not the same.
     """
-    (rows,) = next(connection.execute(source.select(sql.SQL("count(*)"), whole)))
+    [(rows,)] = connection.execute(source.select(sql.SQL("count(*)"), whole)).fetchall()
     if rows != worked:
         raise RowsDiffer(
             f"The ranges worked {worked:,} rows, and {source} has {rows:,}. Either the function does not take all of"

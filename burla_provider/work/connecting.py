@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import psycopg
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from burla_provider.database.connect import is_pooled, open_connection
 from burla_provider.database.faults import NoConnectionToSpare
@@ -19,12 +19,6 @@ LEFT_ALONE = {"idle_session_timeout": "10min", "client_connection_check_interval
 """From PostgreSQL 14 on: the server ends a session that its worker forgot, and a query whose worker died."""
 
 
-@retry(
-    retry=retry_if_exception_type(NoConnectionToSpare),
-    wait=wait_random_exponential(multiplier=0.2, max=5),
-    stop=stop_after_delay(PATIENCE),
-    reraise=True,
-)
 def connect_worker(
     parameters: Mapping[str, str], name: str, *, read_only: bool, slots: int | None
 ) -> psycopg.Connection[Any]:
@@ -34,6 +28,17 @@ def connect_worker(
     :param slots: connections that all jobs together may have; None: no such limit.
     :raises NoConnectionToSpare: other jobs had them all for ten minutes.
     """
+    # Not as a decorator: before tenacity 9.2, what it makes cannot be pickled, and this travels to the workers.
+    retrying = Retrying(
+        retry=retry_if_exception_type(NoConnectionToSpare),
+        wait=wait_random_exponential(multiplier=0.2, max=5),
+        stop=stop_after_delay(PATIENCE),
+        reraise=True,
+    )
+    return retrying(_connect, parameters, name, read_only, slots)
+
+
+def _connect(parameters: Mapping[str, str], name: str, read_only: bool, slots: int | None) -> psycopg.Connection[Any]:
     connection = open_connection(parameters, application_name=name, autocommit=True)
     try:
         _prepare(connection, slots)

@@ -89,7 +89,7 @@ def halve(connection: psycopg.Connection[Any], source: Source, part: KeyRange) -
     """The part as two parts of about as many rows; None when all its rows have one key, or none."""
     if part.nulls or not part.key.columns:
         return None
-    (rows,) = next(connection.execute(source.select(sql.SQL("count(*)"), part)))
+    [(rows,)] = connection.execute(source.select(sql.SQL("count(*)"), part)).fetchall()
     first = _key_at(connection, source, part, 0)
     middle = _key_at(connection, source, part, rows // 2)
     if first is not None and middle == first:  # many rows of one key: cut behind them

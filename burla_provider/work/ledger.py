@@ -68,7 +68,7 @@ def _claim(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRa
 
 def _stored(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange) -> Outcome:
     query = sql.SQL("SELECT range, answer FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
-    bounds, answer = next(connection.execute(query, [ledger.run_key, key_range.index]))
+    [(bounds, answer)] = connection.execute(query, [ledger.run_key, key_range.index]).fetchall()
     if bounds != _bounds(key_range):
         raise WorkError(
             f"The ledger {ledger} has range {key_range.index} of this run as {bounds}, and now it is"

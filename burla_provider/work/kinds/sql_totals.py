@@ -26,7 +26,7 @@ class SqlTotals:
         partials = [aggregate.partials() for aggregate in self.aggregates]
         columns = [sql.SQL("count(*)"), *(part for parts in partials for part in parts)]
         query = source.select(sql.SQL(", ").join(columns), key_range)
-        row_count, *values = next(connection.execute(query))
+        [(row_count, *values)] = connection.execute(query).fetchall()
         remaining = iter(values)
         value = {
             aggregate.name: [next(remaining) for _ in parts]

@@ -1,10 +1,9 @@
 import pytest
-from tenacity import stop_after_attempt
 
 from burla_provider.database.connect import connection_parameters
 from burla_provider.database.faults import NoConnectionToSpare
 from burla_provider.database.slots import take_slot
-from burla_provider.work.connecting import connect_worker
+from burla_provider.work import connecting
 from burla_provider.work.kinds import SqlTotals
 from tests.postgres.work.conftest import ranges
 
@@ -17,11 +16,11 @@ def test_a_worker_keeps_a_slot_for_as_long_as_it_is_connected(worker, orders):
     assert not take_slot(orders, 1)
 
 
-def test_a_worker_that_gets_no_slot_keeps_no_connection(orders):
+def test_a_worker_that_gets_no_slot_keeps_no_connection(orders, monkeypatch):
+    monkeypatch.setattr(connecting, "PATIENCE", 0)
     assert take_slot(orders, 1)
-    impatient = connect_worker.retry_with(stop=stop_after_attempt(2))
     with pytest.raises(NoConnectionToSpare, match="All 1 connections that the database can spare"):
-        impatient(connection_parameters(orders), "x", read_only=True, slots=1)
+        connecting.connect_worker(connection_parameters(orders), "x", read_only=True, slots=1)
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'x'"
     while orders.execute(query).fetchone()[0]:
         pass
