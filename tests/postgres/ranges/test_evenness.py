@@ -24,7 +24,7 @@ def analysed(connection: psycopg.Connection, table: str, rows: str) -> None:
         "(repeat('f', 28) || lpad(to_hex(65535 - n), 4, '0'))::uuid",
         "n / 7.0",
         "10::numeric ^ 400 + n",
-        "date '2026-01-01' + n / 40",
+        "date '2026-01-01' + n / 4",
         "CASE WHEN n % 50 = 0 THEN 'infinity' ELSE timestamptz '2026-01-01 00:00Z' + n * interval '1 hour' END",
     ],
 )
