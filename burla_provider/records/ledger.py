@@ -136,12 +136,10 @@ def _check_shape(connection: psycopg.Connection[Any], ledger: Ledger, table: str
         ).fetchall()
     )
     wrong = [f"{name} {kind}" for name, kind in COLUMNS.items() if columns.get(name) != kind]
-    (claims,) = next(
-        connection.execute(
-            "SELECT count(*) FROM pg_constraint WHERE conrelid = %s::regclass AND conname = %s AND condeferred",
-            [table, UNFINISHED],
-        )
-    )
+    [(claims,)] = connection.execute(
+        "SELECT count(*) FROM pg_constraint WHERE conrelid = %s::regclass AND conname = %s AND condeferred",
+        [table, UNFINISHED],
+    ).fetchall()
     if not claims:
         wrong.append(f"constraint {UNFINISHED}")
     if wrong:

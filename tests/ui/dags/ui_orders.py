@@ -67,8 +67,9 @@ class MapWithPage(BurlaMapOperator):
     """Says, as the Burla engine does, that its job has a page."""
 
     def _execute(self, context: Any) -> Any:
+        result = super()._execute(context)
         BurlaJobLink.publish(context, JOB_URL)
-        return super()._execute(context)
+        return result
 
 
 @dag(schedule=None, start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC))

@@ -1,0 +1,55 @@
+"""What people do to a running task in the UI: its processes are gone, and it is in the state that they gave it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from tests.support.airflow_server import AirflowServer
+
+pytestmark = pytest.mark.ui
+
+DAG = "ui_endings"
+
+
+def sleepers(gate: Path) -> set[int]:
+    """The processes that work for the job, of those that ever did."""
+    pids = {int(file.name.partition("-")[2]) for file in gate.glob("asleep-*")}
+    return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
+
+
+@pytest.fixture
+def run(airflow: AirflowServer, gate: Path) -> str:
+    """The path of a run whose task is at work."""
+    airflow.wait_for("the DAG", lambda: airflow.find(f"/dags/{DAG}"), 300)
+    begun = airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None})
+    airflow.wait_for("two workers", lambda: len(sleepers(gate)) == 2, 300)
+    return begun["dag_run_id"]
+
+
+def task_of(airflow: AirflowServer, run: str) -> Any:
+    return airflow.call("GET", f"/dags/{DAG}/dagRuns/{quote(run)}/taskInstances/sleep")
+
+
+def mark(airflow: AirflowServer, run: str, state: str) -> None:
+    airflow.call("PATCH", f"/dags/{DAG}/dagRuns/{quote(run)}/taskInstances/sleep", {"new_state": state})
+
+
+@pytest.mark.parametrize("state", ["failed", "success"])
+def test_a_task_that_is_marked_ends_its_job(airflow: AirflowServer, gate: Path, run: str, state: str) -> None:
+    mark(airflow, run, state)
+    airflow.wait_for("the workers to be gone", lambda: not sleepers(gate), 120)
+    assert task_of(airflow, run)["state"] == state
+
+
+def test_a_task_that_is_cleared_ends_its_job_and_begins_again(airflow: AirflowServer, gate: Path, run: str) -> None:
+    before = sleepers(gate)
+    what = {"dag_run_id": run, "task_ids": ["sleep"], "only_failed": False, "dry_run": False}
+    airflow.call("POST", f"/dags/{DAG}/clearTaskInstances", what)
+    airflow.wait_for("the workers to be gone", lambda: not before & sleepers(gate), 120)
+    airflow.wait_for("two new workers", lambda: len(sleepers(gate) - before) == 2, 300)
+    mark(airflow, run, "failed")
+    airflow.wait_for("the new workers to be gone", lambda: not sleepers(gate), 120)
