@@ -39,7 +39,7 @@ class _ChunkCursor(psycopg.Cursor[Any]):
     """``Cursor.stream`` gives rows one by one from Python; here psycopg's C code makes a list of each chunk's rows.
 
     That takes a quarter off the time of a row. It leans on psycopg's inside as it is in 3.2 and 3.3, which
-    ``tests/postgres/work/test_stream.py`` watches.
+    the tests of this module watch.
     """
 
     def chunks(self, query: sql.Composed) -> Generator[list[Any], None, None]:
