@@ -33,6 +33,7 @@ _REFUSED_PARAMETERS = (
     ("Input at index", "inputs"),
     ("HTTPS", "host"),
     ("LocalHeadError", "host"),
+    ("large objects", "function"),
 )
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n.*\n(?=[\w.]+(Error|Exception|Exit|Interrupt): )", re.S)
 

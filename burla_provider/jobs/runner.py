@@ -189,6 +189,6 @@ _REFUSED = {
     "host": "Give the cluster's https:// URL as host of the Burla connection: cluster_dashboard_url of"
     " burla_credentials.json.",
     "python": "Use an image with this version of Python (image=..., or the cluster's own).",
-    "job": "Keep large data out of the function, and read it on the worker.",
+    "function": "Keep large data out of the function, and read it on the worker.",
 }
 """What to do about a parameter that the cluster refuses."""

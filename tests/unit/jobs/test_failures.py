@@ -94,7 +94,7 @@ def test_the_log_of_a_node_tells_what_could_not_be_installed():
         ("User is running python version 3.12", "python"),
         ("uv failed to install the client environment", "requirements"),
         ("BURLA_CLUSTER_DASHBOARD_URL must use HTTPS", "host"),
-        ("Your function `f` is referencing some large objects!", "job"),
+        ("Your function `f` is referencing some large objects!", "function"),
     ],
 )
 def test_a_refusal_names_the_parameter(message, parameter):
