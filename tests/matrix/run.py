@@ -49,11 +49,11 @@ class Environment:
 
 
 # Airflow 3.1 runs on SQLAlchemy 1.4 by its own constraints, with psycopg2 below the Postgres hook; 3.1.0 cannot be
-# imported with a structlog that is newer than itself, and 3.2's API not with such a pydantic.
+# imported with a structlog that is newer than itself, and 3.2's API does not work with such a fastapi and svcs.
 ENVIRONMENTS = (
     Environment("lowest", "3.11", ("sqlalchemy<2", "structlog<25.5"), "lowest-direct"),
     Environment("airflow-3.1", "3.11", ("apache-airflow==3.1.*", "sqlalchemy<2")),
-    Environment("airflow-3.2", "3.12", ("apache-airflow==3.2.*", "pydantic<2.13")),
+    Environment("airflow-3.2", "3.12", ("apache-airflow==3.2.*", "fastapi<0.137", "svcs<26")),
     Environment("airflow-3.3", "3.13", ("apache-airflow==3.3.*",)),
 )
 
