@@ -1,14 +1,17 @@
 """What a DAG file pays for importing an operator, beyond Airflow: ``python -m benchmarks.import_time``.
 
 The DAG processor pays it at every parse. Each measurement is a process of its own; Airflow's own operator base and the
-compatibility layer that every provider imports are loaded before the clock starts.
+compatibility layer that every provider imports are loaded before the clock starts. Python compiles each module once, as
+it does (or pip, for it) where the package is installed: a first run that does not count leaves the bytecode.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 
 RUNS = 5
 LIMIT_MS = 50
@@ -23,20 +26,28 @@ print(1000 * (time.process_time() - began))
 """
 
 
-def milliseconds(module: str) -> float:
+def milliseconds(module: str, bytecode: str) -> float:
     """Processor time of importing a module after Airflow, so that other programs do not matter."""
     command = [sys.executable, "-c", CODE.format(airflow=AIRFLOW, module=module)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return float(answer.stdout.splitlines()[-1])
+
+
+def median(module: str) -> float:
+    """The median of :data:`RUNS` runs, in milliseconds."""
+    with tempfile.TemporaryDirectory() as bytecode:
+        milliseconds(module, bytecode)
+        return statistics.median(milliseconds(module, bytecode) for _ in range(RUNS))
 
 
 def main() -> int:
     """:return: exit status, 1 when one costs more than ``LIMIT_MS``."""
     worst = 0.0
     for module in MODULES:
-        median = statistics.median(milliseconds(module) for _ in range(RUNS))
-        worst = max(worst, median)
-        print(f"import burla_provider.{module:<20} {median:5.1f} ms beyond Airflow (at most {LIMIT_MS})")
+        cost = median(module)
+        worst = max(worst, cost)
+        print(f"import burla_provider.{module:<20} {cost:5.1f} ms beyond Airflow (at most {LIMIT_MS})")
     return int(worst > LIMIT_MS)
 
 
