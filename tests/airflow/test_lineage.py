@@ -132,6 +132,13 @@ def datasets(found: list[dict[str, Any]]) -> set[tuple[str, str]]:
     return {(one["namespace"], one["name"]) for one in found}
 
 
+def named(dataset: tuple[str, str]) -> list[tuple[str, str]]:
+    """The user's own asset, if the installed Postgres provider can name it: its oldest releases cannot."""
+    from airflow.providers.postgres.get_provider_info import get_provider_info
+
+    return [dataset] if any("to_openlineage_converter" in one for one in get_provider_info()["asset-uris"]) else []
+
+
 @needs_openlineage
 def test_openlineage_hears_of_the_table_and_the_rows_that_were_worked(openlineage: Emitted) -> None:
     start, complete = openlineage.events["totals"]
@@ -154,14 +161,9 @@ def test_openlineage_hears_of_the_sql(openlineage: Emitted) -> None:
 def test_openlineage_hears_of_the_users_datasets_and_of_the_table_of_results(openlineage: Emitted) -> None:
     complete = openlineage.events["totals"][-1]
     here, elsewhere = openlineage.namespace, "postgres://elsewhere:5432"
-    assert datasets(complete["inputs"]) == {
-        (here, f"{openlineage.database}.public.orders"),
-        (elsewhere, "db.public.rates"),
-    }
-    assert datasets(complete["outputs"]) == {
-        (here, f"{openlineage.database}.public.range_results"),
-        (elsewhere, "db.public.reports"),
-    }
+    read, written = ((here, f"{openlineage.database}.public.{table}") for table in ("orders", "range_results"))
+    assert datasets(complete["inputs"]) == {read, *named((elsewhere, "db.public.rates"))}
+    assert datasets(complete["outputs"]) == {written, *named((elsewhere, "db.public.reports"))}
 
 
 @needs_openlineage
