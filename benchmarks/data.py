@@ -20,7 +20,7 @@ from burla_provider.demo.postgres import EmbeddedPostgres
 EDITION = 1
 NARROW = ("id", "amount")
 WIDE = ("id", "amount", "label", "note")
-SKEWS = (0, 50, 80, 95, 99)
+SKEWS = (0, 80, 99)
 """Percent of a skewed table's rows that are in one percent of its ids."""
 
 _SETTINGS = {

@@ -174,9 +174,9 @@ class _Sum:
     def __init__(self, aggregate: Aggregate) -> None:
         self._aggregate = aggregate
         self._sum = ExactSum()
+        # A count is an int, whatever it counts.
         if aggregate.function == "sum":
             self._sum.add(_ZERO.get(aggregate.argument_type, 0))
-        self._sum.add(_ZERO.get(aggregate.argument_type, 0))
 
     def add(self, value: int | Decimal | float | None) -> None:
         if value is not None:

@@ -27,15 +27,16 @@ def ready(task: Task) -> Iterator[Run]:
 
             return psycopg2.connect(**login)
 
-        def digest(row):
-            return {"rows": 1, "checksum": checksum(row[name] for name in task.columns)}
+        def digest(batch):
+            rows = list(zip(*(batch[name].tolist() for name in task.columns), strict=True))
+            return {"rows": [len(rows)], "checksum": [sum(map(checksum, rows))]}
 
         if task.job == "totals":
             data = ray.data.read_sql(f"SELECT {task.key}, amount FROM {task.table}", connect)
             found = data.aggregate(Count(), Sum("amount"))
             return Answer(found["count()"], found["sum(amount)"])
         data = ray.data.read_sql(task.exact_query, connect)
-        found = data.map(digest).aggregate(Sum("rows"), Sum("checksum"))
+        found = data.map_batches(digest).aggregate(Sum("rows"), Sum("checksum"))
         return Answer(int(found["sum(rows)"]), int(found["sum(checksum)"]))
 
     yield run

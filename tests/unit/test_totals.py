@@ -118,6 +118,30 @@ def test_a_sum_of_bigint_is_an_int():
     assert (total, type(total)) == (2**63 + 1, int)
 
 
+@pytest.mark.parametrize("argument_type", ["bigint", "numeric", "double precision", "text"])
+def test_a_count_is_an_int_whatever_it_counts(argument_type):
+    total = combined("count", [[3], [4]], argument_type)
+    assert (total, type(total)) == (7, int)
+
+
+@pytest.mark.parametrize("argument_type", ["numeric", "double precision"])
+def test_a_sum_has_the_type_of_what_is_summed_also_of_no_rows(argument_type):
+    kind = {"numeric": Decimal, "double precision": float}[argument_type]
+    assert type(combined("sum", [[kind("2.5")], [kind("0.25")]], argument_type)) is kind
+    assert type(combined("sum", [[None]], argument_type)) is kind
+    assert combined("sum", [[kind("2.5")], [kind("0.25")]], argument_type) == kind("2.75")
+
+
+def test_extremes_rank_nan_as_the_server_does():
+    assert combined("min", [[Decimal("NaN")], [Decimal(3)]]) == 3
+    assert combined("max", [[Decimal(3)], [Decimal("NaN")], [Decimal(5)]]).is_nan()
+
+
+def test_a_sum_beyond_the_greatest_float_is_named():
+    with pytest.raises(NotCombinable, match="'x' is beyond the greatest float"):
+        combined("sum", [[1.7e308], [1.7e308]], "double precision")
+
+
 def test_an_average_is_weighted_by_the_rows_of_its_ranges():
     assert combined("avg", [[Decimal("1"), 1], [Decimal("5"), 2]]) == 2
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from burla_provider.exceptions import InvalidParameter
 from tests.postgres.ranges.conftest import Planner, flush_counters
 from tests.postgres.ranges.covering import balance, rows_in, rows_of, sizes_of
 
@@ -88,6 +89,21 @@ def test_a_small_table_without_a_key_stays_whole(connection, plan: Planner) -> N
     connection.execute("CREATE TABLE lines AS SELECT n FROM generate_series(1, 60) AS n")
     made = plan("lines")
     assert (made.strategy, made.key.names, made.needs_snapshot) == ("single", (), False)
+
+
+@pytest.mark.parametrize("asked", [{"ranges": 3}, {"rows_per_range": 1000}])
+def test_a_small_table_without_a_key_is_split_where_that_is_asked_for(connection, plan: Planner, asked: dict) -> None:
+    connection.execute("CREATE TABLE lines AS SELECT n, repeat('x', 400) FROM generate_series(1, 3000) AS n")
+    connection.execute("ANALYZE lines")
+    made = plan("lines", **asked)
+    assert (made.strategy, len(made.ranges)) == ("pages", 3)
+
+
+def test_what_has_no_key_of_its_own_is_told_which_columns_have_an_index(connection, plan: Planner) -> None:
+    connection.execute("CREATE MATERIALIZED VIEW lines AS SELECT n, n % 3 AS m FROM generate_series(1, 60) AS n")
+    connection.execute("CREATE INDEX ON lines (n); CREATE INDEX ON lines (m)")
+    with pytest.raises(InvalidParameter, match="a materialized view, .*: there is an index on m, n\\."):
+        plan("lines", split="keyset")
 
 
 def test_more_ranges_than_the_statistics_can_tell_apart_are_walked(connection, plan: Planner, skewed: str) -> None:

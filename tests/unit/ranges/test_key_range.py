@@ -51,8 +51,20 @@ def test_a_range_of_no_integers_has_no_ids(key_range: KeyRange) -> None:
         _ = key_range.start_id
 
 
-def test_a_range_survives_the_way_through_json() -> None:
-    key_range = KeyRange(PAIR, 4, ("1", "x"), None, relation=("s", "t"), expected_rows=7, job_key="job")
+@pytest.mark.parametrize(
+    ("key_range", "shown"),
+    [
+        (
+            KeyRange(PAIR, 4, ("1", "x"), None, relation=("s", "t"), expected_rows=7, job_key="job"),
+            f"range 4 (1, x <= {PAIR} < ...) of s.t",
+        ),
+        (KeyRange(PAIR, 4, None, ("2", "y"), job_key="job"), f"range 4 (... <= {PAIR} < 2, y)"),
+        (KeyRange(PAIR, 4, nulls=True, expected_rows=0, job_key="job"), f"range 4 ({PAIR} IS NULL)"),
+    ],
+)
+def test_a_range_survives_the_way_through_json_and_says_what_it_is(key_range: KeyRange, shown: str) -> None:
     item = json.loads(json.dumps(key_range.to_item()))
-    assert KeyRange.from_item(PAIR, 4, item, job_key="job") == key_range
-    assert key_range.idempotency_key == "job/4"
+    copy = KeyRange.from_item(PAIR, 4, item, job_key="job")
+    assert copy == key_range
+    assert copy.idempotency_key == "job/4"
+    assert str(copy) == shown

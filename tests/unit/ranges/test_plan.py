@@ -127,6 +127,40 @@ def test_a_plan_prints_as_a_short_table() -> None:
 
 def test_a_plan_without_ranges_prints_too() -> None:
     assert "0, about 0 rows" in str(SOUND["no relation"])
+    assert "0 smallest, 0 median, 0 largest" in str(SOUND["no relation"])
+
+
+def test_a_plan_of_partitions_names_them() -> None:
+    leaf = ("public", "orders_2024")
+    plan = made((None, "5"), ("5", None), relations=(leaf, ("public", "orders_2025")), hints=("Do this.",))
+    plan = replace(plan, ranges=tuple(replace(one, relation=leaf) for one in plan.ranges), queries=7, seconds=0.123456)
+    assert "public.orders, 2 partitions" in str(plan)
+    assert "last          5 <= id < ... in public.orders_2024" in str(plan)
+    assert plan.as_dict() == {
+        "table": "public.orders",
+        "key": ["id"],
+        "strategy": "keyset",
+        "reason": "So it is.",
+        "hints": ["Do this."],
+        "ranges": 2,
+        "partitions": 2,
+        "expected_rows": 10,
+        "rows_per_range": {"smallest": 0, "median": 5, "largest": 10},
+        "lower": None,
+        "upper": None,
+        "first": ["... <= id < 5 in public.orders_2024", "5 <= id < ... in public.orders_2024"],
+        "last": [],
+        "needs_snapshot": False,
+        "queries": 7,
+        "seconds": 0.1235,
+    }
+
+
+def test_a_summary_shows_the_window_and_only_the_beginning_of_long_bounds() -> None:
+    fits, long = "a" * 80, "b" * 81
+    plan = made((fits, long), key=WORDS, window=Window((fits,), (long,)))
+    assert (plan.as_dict()["lower"], plan.as_dict()["upper"]) == (fits, "b" * 80 + "...")
+    assert plan.as_dict()["first"] == [f"{fits} <= word < {'b' * 80}..."]
 
 
 def test_a_summary_is_small_json_however_many_ranges_there_are() -> None:
