@@ -102,7 +102,7 @@ def test_a_small_table_without_a_key_is_split_where_that_is_asked_for(connection
 def test_what_has_no_key_of_its_own_is_told_which_columns_have_an_index(connection, plan: Planner) -> None:
     connection.execute("CREATE MATERIALIZED VIEW lines AS SELECT n, n % 3 AS m FROM generate_series(1, 60) AS n")
     connection.execute("CREATE INDEX ON lines (n); CREATE INDEX ON lines (m)")
-    with pytest.raises(InvalidParameter, match="a materialized view, .*: there is an index on m, n\\."):
+    with pytest.raises(InvalidParameter, match=r"a materialized view, .*: there is an index on m, n\."):
         plan("lines", split="keyset")
 
 
