@@ -21,6 +21,7 @@ TOTALS = {
     "most": "max(amount)",
     "mean": "avg(amount)",
     "notes": "count(note)",
+    "amounts": "count(amount)",
 }
 
 
@@ -51,6 +52,7 @@ def test_totals_are_those_of_one_sql_query_to_the_last_digit(airflow: Airflow, o
         "most": str(expected[3]),
         "mean": str(expected[4]),
         "notes": expected[5],
+        "amounts": expected[6],
     }
 
 
