@@ -54,6 +54,7 @@ bench: .venv/ready .venv-bench/ready .venv-bench-guide/ready
 
 bench-quick: .venv/ready
 	@$(BIN)/python -m benchmarks --quick
+	@$(BIN)/python -m benchmarks.import_time
 
 # The tools that are compared, and what the guide asks for.
 .venv-bench/ready .venv-bench-guide/ready: benchmarks/requirements.txt benchmarks/requirements-guide.txt | .venv/ready

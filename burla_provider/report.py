@@ -50,16 +50,23 @@ class Report:
         self._describe = describe
         self._plan = plan
         self._unit = unit
-        self._began = time.time()
+        self._began = self._working_since = time.time()
         self._done = 0
         self._rows: int | None = None
+        self._earlier_rows = 0
         self._attempts = 0
         self._resumed = 0
         self._workers: dict[str, _Worker] = {}
         self._spans: list[_Span] = []
         self._slowest: list[tuple[float, int, int]] = []
         self._failed: dict[int, Outcome] = {}
-        self.job: dict[str, str | None] = {}
+        self._job: dict[str, str | None] = {}
+
+    def start(self, job_id: str, url: str | None) -> None:
+        """Name the job that works from now on. Waiting for a free node says nothing about the pace."""
+        self._job = {"id": job_id, "url": url}
+        if not self._spans:
+            self._working_since = time.time()
 
     def add(self, outcome: Outcome) -> None:
         worker = self._workers.setdefault(outcome.worker, _Worker(len(self._workers)))
@@ -82,6 +89,7 @@ class Report:
         self._done += 1
         self._resumed += 1
         self._count(outcome)
+        self._earlier_rows = self._rows or 0
 
     def as_dict(self, state: str, now: float | None = None) -> dict[str, Any]:
         """The report as JSON.
@@ -89,7 +97,7 @@ class Report:
         :param state: "running", "success" or "failed".
         :param now: seconds since the epoch; for tests.
         """
-        elapsed = max((now or time.time()) - self._began, 0.001)
+        elapsed, working = (max((now or time.time()) - since, 0.001) for since in (self._began, self._working_since))
         worked = self._done - self._resumed + len(self._failed)
         left = self._total - self._done - len(self._failed)
         return {
@@ -106,10 +114,10 @@ class Report:
             "resumed": self._resumed,
             "retried": self._attempts - worked,
             "rows": self._rows,
-            "rows_per_second": None if self._rows is None else round(self._rows / elapsed),
-            "seconds_left": round(elapsed / worked * left, 1) if worked and state == "running" else None,
+            "rows_per_second": None if self._rows is None else round((self._rows - self._earlier_rows) / working),
+            "seconds_left": round(working / worked * left, 1) if worked and state == "running" else None,
             "plan": self._plan,
-            "job": self.job,
+            "job": self._job,
             "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), SHOWN_WORKERS)],
             "worker_count": len(self._workers),
             "timeline": self._timeline(),

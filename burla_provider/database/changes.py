@@ -22,7 +22,8 @@ _QUERY = """
         (SELECT string_agg(concat_ws(' ', attrelid, attname, atttypid, atttypmod, attisdropped), ', '
                            ORDER BY attrelid, attnum)
            FROM tree JOIN pg_attribute ON attrelid = oid WHERE attnum > 0) AS columns,
-        (SELECT bool_and(relkind IN ('r', 'p')) FROM tree JOIN pg_class USING (oid)) AS counted
+        (SELECT bool_and(relkind IN ('r', 'p')) FROM tree JOIN pg_class USING (oid))
+            AND current_setting('track_counts')::bool AND NOT pg_is_in_recovery() AS counted
 """
 
 
@@ -32,7 +33,8 @@ def table_state(connection: psycopg.Connection[Any], schema: str, table: str) ->
     PostgreSQL's backends report their counts when a transaction ends, but not more often than once a second, and once
     they are idle after ten seconds (pgstat.c of PostgreSQL 15): a write that ended just before may not show yet.
 
-    :returns: JSON; equal for equal states; None where this role may not know, or for what has no counters (a view).
+    :returns: JSON; equal for equal states; None where this role may not know, or nobody counts: a view, a hot standby
+        (what it replays is not counted), a server with ``track_counts`` off.
     """
     relation = sql.Literal(sql.Identifier(schema, table).as_string(connection))
     try:

@@ -38,8 +38,8 @@ def check_head(engine: Engine, timeout: float = 5.0) -> str:
         )
     if engine.url is None:
         return "The connection has no host and nobody has logged in: Burla itself will look for a head."
-    version = _get(engine, "/version", timeout)["version"]
-    state = _get(engine, "/v1/cluster/state", timeout)
+    version = _get(engine, "/version", timeout, "version")["version"]
+    state = _get(engine, "/v1/cluster/state", timeout, "ready_nodes", "running_count", "booting_count")
     return f"Burla {version}, {_describe_nodes(state)}"
 
 
@@ -78,9 +78,9 @@ def _describe_nodes(state: dict[str, Any]) -> str:
     return ", ".join([nodes, *others])
 
 
-def _get(engine: Engine, path: str, timeout: float) -> dict[str, Any]:
+def _get(engine: Engine, path: str, timeout: float, *wanted: str) -> dict[str, Any]:
     answer = _ask(engine, "GET", path, timeout)
-    if answer is None:
+    if answer is None or not answer.keys() >= set(wanted):
         raise ClusterUnreachable(f"{engine.url} answers, but is no Burla head. Check the host of the connection.")
     return answer
 

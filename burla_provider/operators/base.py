@@ -179,15 +179,10 @@ class BurlaBaseOperator(BaseOperator):
         :param trial: run so many items first, spread over all; go on only if none fails.
         :raises RangesFailed: an item of the trial failed, or more items than is tolerated.
         """
-        try:
-            if 0 < trial < len(job.items):
-                job = self._try_out(job, watch, trial)
-            self._run(job, watch)
-            watch.failures.check(watch.total)
-        except BaseException:
-            watch.finish("failed")
-            raise
-        watch.finish("success")
+        if 0 < trial < len(job.items):
+            job = self._try_out(job, watch, trial)
+        self._run(job, watch)
+        watch.failures.check(watch.total)
 
     def _try_out(self, job: Job, watch: Watch, trial: int) -> Job:
         first = {index: job.items[index] for index in spread(sorted(job.items), trial)}
@@ -225,13 +220,14 @@ def session_name(context: Context) -> str:
 
 
 def run_key(context: Context) -> str:
-    """What this run of this task is known by, the same on every retry, another one when somebody clears the task.
+    """What this run of this task is known by, the same on every retry, another one when somebody clears the ended task.
 
-    Clearing raises the number of tries that the task may take, or the run's clear number; a retry changes neither.
+    Clearing raises the number of tries that the task may take; a retry does not, nor does clearing a running task,
+    which only makes it try again. The run's own ``clear_number`` tells nothing: it counts the clearing of other tasks
+    too (``clear_task_instances`` of Airflow 3.3.2), and a task with a ledger would write twice.
     """
     ti = context["ti"]
-    clears = getattr(context.get("dag_run"), "clear_number", 0) or 0
-    return f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}/{clears}.{ti.max_tries}"
+    return f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}/{ti.max_tries}"
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:

@@ -93,9 +93,11 @@ class BurlaMapOperator(BurlaBaseOperator):
         watch.resume(earlier)
         missing = {index: item for index, item in items.items() if index not in results.values}
         job = self._make_job(context, MapWork(self.python_callable, dict(self.op_kwargs)), missing, self._parallelism())
-        self._work_off(job, watch, trial=int(self.trial_inputs))
+        with watch:
+            self._work_off(job, watch, trial=int(self.trial_inputs))
+            answer = [to_json(results.values.get(index)) for index in items] if self.collect else None
         checkpoint.clear()
-        return [to_json(results.values.get(index)) for index in items] if self.collect else None
+        return answer
 
     def _find_earlier(self, context: Context, checkpoint: Checkpoint, items: Mapping[int, bytes]) -> list[Outcome]:
         digest = hashlib.sha256(b"".join(hashlib.sha256(item).digest() for item in items.values())).hexdigest()

@@ -286,7 +286,9 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self.log.info("Working %s <= %s < %s.", increment.lower or "...", self.key, increment.upper)
         run.upper = increment.upper
         result = self._show_plan(run) if self.plan_only else run.run()
-        if run.end is not None:
+        if not result.get("complete", True):
+            self.log.warning("Some ranges failed: the next run begins where this one did, at %s.", begin or "the first")
+        elif run.end is not None:
             mark.set(run.end)
         return result
 

@@ -71,15 +71,17 @@ class TableRun:
         results = self._results()
         watch = self._watch(plan, books, [totals, self.lineage, *([results] if results else [])])
         watch.resume(opened.earlier)
-        self.asked._work_off(self._job(plan, kind, totals.missing), watch, trial=int(self.asked.trial_ranges))
-        self.asked.phases.enter("combining")
-        self._verify(plan, totals)
-        if results:
-            results.write(plan.ranges)
-            self.lineage.wrote(*self.results_table)
+        with watch:
+            self.asked._work_off(self._job(plan, kind, totals.missing), watch, trial=int(self.asked.trial_ranges))
+            self.asked.phases.enter("combining")
+            self._verify(plan, totals)
+            if results:
+                results.write(plan.ranges)
+                self.lineage.wrote(*self.results_table)
+            answer = self._result(totals, opened.moments)
         books.close()
         self.end = upper_end(plan)
-        return self._result(totals, opened.moments)
+        return answer
 
     def plan(self) -> RangePlan:
         """A new plan, of the table as it is at this moment.

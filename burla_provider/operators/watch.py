@@ -38,6 +38,8 @@ class Keeper(Collector, Protocol):
 class Watch:
     """Hears of all that happens to a job, and tells those who want to know.
 
+    A context manager around all that may make the task fail once it has begun: at its end the report says how it ended.
+
     :param log: the task's.
     :param title: what is worked, for the report.
     :param total: number of items.
@@ -96,14 +98,14 @@ class Watch:
                 self._announce(job_id, url)
         self._pulse()
 
-    def finish(self, state: str) -> None:
-        """Leave the report where it stays: in XCom.
+    def __enter__(self) -> Watch:
+        return self
 
-        :param state: "success" or "failed".
-        """
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        """Leave the report where it stays: in XCom."""
         self._books.flush()
         self._metrics.flush()
-        report = self._report.as_dict(state)
+        report = self._report.as_dict("failed" if kind else "success")
         self._context["ti"].xcom_push(key=KEY, value=report)
         if self._store is not None:
             self._store.delete(KEY)
@@ -125,7 +127,7 @@ class Watch:
 
     def _announce(self, job_id: str, url: str | None) -> None:
         self._log.info("Job %s%s", job_id, f": {url}" if url else "")
-        self._report.job = {"id": job_id, "url": url}
+        self._report.start(job_id, url)
         if not self.progress.worked:
             # Waiting for a free node says nothing about the pace.
             self.progress = Progress(self.total, time.monotonic(), done=self.progress.done)

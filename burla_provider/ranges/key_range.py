@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,8 +65,12 @@ class KeyRange:
 
     @property
     def idempotency_key(self) -> str:
-        """The same text whenever this range of this job is worked: for effects outside the database."""
-        return f"{self.job_key}/{self.index}"
+        """The same text whenever this job works these rows, however often: for effects outside the database.
+
+        It tells the bounds, not the range's number: where a job was planned anew, that may be of other rows.
+        """
+        rows = json.dumps([self.relation, self.lower, self.upper, self.nulls])
+        return f"{self.job_key}/{hashlib.blake2b(rows.encode(), digest_size=8).hexdigest()}"
 
     def to_item(self) -> list[Any]:
         """The range without what all ranges of a plan share: JSON, and small."""

@@ -14,7 +14,7 @@ from burla_provider.database.connect import open_connection
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.outcome import Outcome
-from burla_provider.work.plain_json import to_json
+from burla_provider.work.plain_json import to_json, without_nul
 
 COLUMNS = {
     "run": "text",
@@ -101,8 +101,8 @@ def _row(run: str, key_range: KeyRange, outcome: Outcome | None) -> list[Any]:
         lower,
         upper,
         outcome.row_count,
-        None if outcome.value is None else json.dumps(_readable(outcome.value)),
-        f"{failure.type}: {failure.message}" if failure else None,
+        None if outcome.value is None else json.dumps(without_nul(_readable(outcome.value))),
+        without_nul(f"{failure.type}: {failure.message}") if failure else None,
         outcome.attempts,
         outcome.worker,
         _moment(outcome.started),

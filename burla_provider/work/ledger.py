@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.failure import WorkError
 from burla_provider.work.outcome import Outcome, decode, encode
-from burla_provider.work.plain_json import to_json
+from burla_provider.work.plain_json import to_json, without_nul
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def _finish(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyR
     ).format(ledger.relation)
     values = [
         outcome.row_count,
-        Jsonb(_readable(to_json(outcome.value))),
+        Jsonb(without_nul(to_json(outcome.value))),
         encode(outcome),
         ledger.run_key,
         key_range.index,
@@ -99,12 +99,3 @@ def _bounds(key_range: KeyRange) -> str:
     if nulls:
         return f"{key_range.key} IS NULL"
     return repr((lower, upper, relation)) if relation else repr((lower, upper))
-
-
-def _readable(value: Any) -> Any:
-    # jsonb has no NUL character; the exact value is in ``answer``.
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
-    if isinstance(value, list):
-        return [_readable(item) for item in value]
-    return {_readable(key): _readable(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -31,3 +31,12 @@ def to_json(value: Any) -> Any:
 
 def _special(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def without_nul(value: Any) -> Any:
+    """Plain JSON as PostgreSQL can keep it, which has no NUL character in text and jsonb: U+FFFD in its place."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, list):
+        return [without_nul(item) for item in value]
+    return {without_nul(key): without_nul(item) for key, item in value.items()} if isinstance(value, dict) else value

@@ -225,6 +225,8 @@ def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
         ({"start_id": 5, "end_id": 4}, "start_id"),
         ({"consistency": "perfect"}, "consistency"),
         ({"tolerated_failures": "many"}, "tolerated_failures"),
+        ({"ledger": "public.books"}, "ledger"),
+        ({"process_range": count_in_range, "ledger": "public.books", "consistency": "snapshot"}, "consistency"),
     ],
 )
 def test_what_is_wrong_already_in_the_dag_file_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
@@ -262,6 +264,7 @@ def test_verify_fails_a_function_that_does_not_take_all_of_its_rows(airflow: Air
     result = airflow.run(operator(process_rows=first_only, verify="count"))
     assert result.state == "failed"
     assert "Either the function does not take all of its rows" in str(result.error)
+    assert result.xcoms["burla_report"]["state"] == "failed"
 
 
 def test_rows_with_a_null_key_are_worked_and_verified(airflow: Airflow, orders: Orders) -> None:

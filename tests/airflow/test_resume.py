@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterable
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,17 @@ from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.task_runner import Airflow, TaskResult, run_and_kill
 
 
+def conninfo_of(connection: psycopg.Connection[Any]) -> str:
+    """How another session connects."""
+    return f"{connection.info.dsn} password={connection.info.password}"
+
+
 class Marks:
     """Counts in the database which range was worked how often: rows are written by the workers themselves."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
-        self.conninfo = f"{connection.info.dsn} password={connection.info.password}"
+        self.conninfo = conninfo_of(connection)
         connection.execute("CREATE TABLE marks (first_id bigint)")
 
     def worked(self) -> dict[int, int]:
@@ -194,8 +201,11 @@ def test_a_task_killed_with_sigkill_is_resumed_by_its_retry(
         time.sleep(0.4)
         return {"total": sum(amount for _, amount in taken)}
 
+    # What the fixture has written is counted before the first try looks, not only when its session says so.
+    orders.connection.execute("SELECT pg_stat_force_next_flush()")
     task = operator(slow, ranges=30, max_parallelism=2)
     run_and_kill(airflow, task, signal.SIGKILL, when=lambda: "burla_checkpoint_outcomes_00000" in airflow.state_store)
+    time.sleep(2)  # the client has noticed, and its workers are gone
     done_before = marks.worked()
     assert 0 < len(done_before) < 20
     result = airflow.run(operator(slow, ranges=30, max_parallelism=2), try_number=2, max_tries=1)
@@ -205,6 +215,9 @@ def test_a_task_killed_with_sigkill_is_resumed_by_its_retry(
     # What was under way, or answered in the last seconds before the kill, is worked again; the rest is not.
     again = [first for first, times in worked.items() if times > 1]
     assert len(again) < len(done_before)
+    kept = result.xcoms["burla_report"]["resumed"]
+    assert kept > 0, result.log
+    assert sum(worked.values()) - sum(done_before.values()) == 30 - kept
 
 
 def test_exactly_once_writes_survive_a_retry(airflow: Airflow, orders: Orders, tmp_path: Path) -> None:
@@ -323,6 +336,54 @@ def test_a_lag_leaves_the_last_ids_to_the_next_run(airflow: Airflow, orders: Ord
     orders.connection.execute("INSERT INTO orders VALUES (%s, 1)", [last - 50])
     second = airflow.run(increment(lag=0), run_id="r1").value["row_count"]
     assert first + second == orders.ask("count(*)")
+
+
+@needs_state_stores
+def test_an_incomplete_run_does_not_move_the_mark(airflow: Airflow, orders: Orders, tmp_path: Path) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    path = str(stop_file)
+
+    def work(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
+        import os
+
+        if max(id for id, _ in rows) > 60_000 and os.path.exists(path):
+            raise RuntimeError("not yet")
+        return {}
+
+    options = {"totals": None, "process_rows": work, "columns": ["id", "amount"], "ranges": 8}
+    first = airflow.run(increment(**options, tolerated_failures=8), run_id="r0")
+    assert first.value["complete"] is False
+    assert "the next run begins where this one did" in first.log
+    stop_file.unlink()
+    assert airflow.run(increment(**options), run_id="r1").value["row_count"] == 20000
+
+
+@needs_state_stores
+def test_ids_that_are_committed_out_of_order_within_the_lag_are_counted_once(airflow: Airflow, orders: Orders) -> None:
+    last = orders.ask("max(id)")
+    with psycopg.connect(conninfo_of(orders.connection)) as early:
+        early.execute("INSERT INTO orders SELECT %s + n, 1 FROM generate_series(1, 5) AS n", [last])
+        orders.connection.execute("INSERT INTO orders SELECT %s + n, 1 FROM generate_series(6, 9) AS n", [last])
+        counted = [airflow.run(increment(lag=20), run_id="r0").value["row_count"]]
+    counted.append(airflow.run(increment(lag=0), run_id="r1").value["row_count"])
+    assert sum(counted) == orders.ask("count(*)") == 20009
+
+
+@needs_state_stores
+def test_moments_that_are_committed_out_of_order_within_the_lag_are_counted_once(
+    airflow: Airflow, orders: Orders
+) -> None:
+    orders.connection.execute("CREATE TABLE events (happened timestamptz NOT NULL)")
+    insert = "INSERT INTO events SELECT now() - make_interval(secs => %s) FROM generate_series(1, 10)"
+    orders.connection.execute(insert, [120])
+    events = {"table": "events", "key": "happened", "totals": {"n": "count(*)"}}
+    with psycopg.connect(conninfo_of(orders.connection)) as early:
+        early.execute(insert, [30])
+        orders.connection.execute(insert, [20])
+        first = airflow.run(increment(**events, lag=timedelta(minutes=1)), run_id="r0").value["row_count"]
+    second = airflow.run(increment(**events, lag=timedelta(0)), run_id="r1").value["row_count"]
+    assert (first, second) == (10, 20)
 
 
 @needs_state_stores

@@ -3,7 +3,12 @@
 import { Refused, isFinished } from "./airflow.js";
 import { clock } from "./format.js";
 
-const NOT_STARTED = { null: "", scheduled: "It is scheduled.", queued: "It is queued." };
+const NOT_STARTED = {
+  null: "",
+  scheduled: "It is scheduled.",
+  queued: "It is queued.",
+  up_for_retry: "An earlier try ended before it had a plan, and the next one waits for its time.",
+};
 const NEVER_RAN = { skipped: "was skipped", upstream_failed: "did not run, because a task before it failed", removed: "is no longer in the DAG" };
 
 /** Why nothing can be shown. */
@@ -28,7 +33,10 @@ export function caveat(report, instance) {
   if (report.version !== 1) {
     return "A newer version of the provider wrote this report: some of it may be missing here until Airflow's API server has that version too.";
   }
-  if (report.state !== "running") return "";
+  if (report.state !== "running") {
+    const waits = !isFinished(instance) && instance.state !== "running";
+    return waits ? `This is how the last try of the task ended; the next one has not started yet (${instance.state}).` : "";
+  }
   if (isFinished(instance)) {
     return `The task ended (${instance.state}) without a last word: this is how far it was at ${clock(report.updated)}.`;
   }

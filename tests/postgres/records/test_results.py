@@ -11,7 +11,7 @@ from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.records.results import Results
-from burla_provider.work.outcome import Outcome
+from burla_provider.work.outcome import Failure, Outcome
 
 RANGE = KeyRange(Key((KeyColumn("id", "integer"),)), 0, ("1",), ("9",))
 
@@ -52,6 +52,16 @@ def test_a_table_that_may_not_be_written_is_refused(connection, database: str, g
     connection.execute("GRANT SELECT ON results TO results_guest")
     with pytest.raises(InvalidParameter, match="results_table: permission denied for table results"):
         results_of(guest).check()
+
+
+def test_characters_that_postgresql_does_not_have_are_replaced(connection, database: str) -> None:
+    with psycopg.connect(database) as own:
+        results = results_of(connection_parameters(own))
+    results.check()
+    results.add(Outcome(0, value={"name": "a\0b"}, failure=Failure("ValueError", "no \0 here")))
+    results.write([RANGE])
+    row = connection.execute("SELECT result->>'name', error FROM results").fetchone()
+    assert row == ("a\ufffdb", "ValueError: no \ufffd here")
 
 
 def test_another_table_is_refused(connection, database: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -66,5 +67,14 @@ def test_a_range_survives_the_way_through_json_and_says_what_it_is(key_range: Ke
     item = json.loads(json.dumps(key_range.to_item()))
     copy = KeyRange.from_item(PAIR, 4, item, job_key="job")
     assert copy == key_range
-    assert copy.idempotency_key == "job/4"
+    assert copy.idempotency_key == key_range.idempotency_key
     assert str(copy) == shown
+
+
+def test_an_idempotency_key_is_of_the_rows_and_not_of_the_ranges_number() -> None:
+    key_range = KeyRange(PAIR, 4, ("1", "x"), ("2", "y"), job_key="job")
+    others = {"lower": ("1", "w"), "upper": None, "nulls": True, "relation": ("s", "t"), "job_key": "another"}
+    keys = {replace(key_range, **{name: value}).idempotency_key for name, value in others.items()}
+    assert len(keys | {key_range.idempotency_key}) == 6
+    assert replace(key_range, index=5, expected_rows=7).idempotency_key == key_range.idempotency_key
+    assert key_range.idempotency_key.startswith("job/")
