@@ -73,9 +73,11 @@ def forecast(costs: Costs, rows: int, workers: int, site: Site) -> Forecast:
     return Forecast(costs.fixed + parts[limit], limit)
 
 
-def enough_workers(costs: Costs, site: Site) -> float:
-    """More workers than this only wait for the database."""
-    return site.cores * (costs.worker + costs.database) / costs.database
+def enough_workers(costs: Costs, site: Site) -> tuple[float, str]:
+    """More workers than this only wait: for the database, or for its network."""
+    a_row = {"database": costs.database / site.cores, "network": costs.wire * 8 / (site.gigabits * 1e9)}
+    limit = max(a_row, key=lambda name: a_row[name])
+    return (costs.worker + costs.database) / a_row[limit], limit
 
 
 def calibrate(sides: dict[str, Any], scale: dict[str, Any]) -> dict[str, Costs]:
@@ -133,8 +135,9 @@ def text(sides: dict[str, Any], scale: dict[str, Any]) -> list[str]:
         lines.append(f"| {job} | {' | '.join(f'{part:.2f}' for part in parts)} |")
     lines += ["", "Forecasts, with what the job would wait for:", "", *table(costs), ""]
     for job, cost in costs.items():
-        enough = " and ".join(f"{enough_workers(cost, site):,.0f} workers at {site.cores} cores" for site in SITES)
-        lines.append(f"- {job}: the database is the limit from about {enough} on; more only hold connections.")
+        limits = ((site, *enough_workers(cost, site)) for site in SITES)
+        enough = "; ".join(f"with {site.cores} cores {count:,.0f} ({limit})" for site, count, limit in limits)
+        lines.append(f"- {job}: so many workers meet the limit of the database or of its network: {enough}.")
     return [*lines, "", "Assumed: " + "; ".join(ASSUMPTIONS) + "."]
 
 
