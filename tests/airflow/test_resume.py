@@ -213,8 +213,6 @@ def test_a_task_killed_with_sigkill_is_resumed_by_its_retry(
     worked = marks.worked()
     assert len(worked) >= 30
     # What was under way, or answered in the last seconds before the kill, is worked again; the rest is not.
-    again = [first for first, times in worked.items() if times > 1]
-    assert len(again) < len(done_before)
     kept = result.xcoms["burla_report"]["resumed"]
     assert kept > 0, result.log
     assert sum(worked.values()) - sum(done_before.values()) == 30 - kept
