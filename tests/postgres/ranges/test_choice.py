@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import psycopg
 import pytest
 
@@ -147,6 +149,23 @@ def test_a_tenant_with_most_of_the_rows_is_cut_by_the_second_column(connection, 
     assert made.strategy == "histogram"
     assert made.reason == "The statistics are fresh, so only the index of frequent values of tenant had to be read."
     assert balance(sizes_of(connection, made)) < 1.6
+
+
+def test_an_even_tenant_is_cut_by_distance_and_an_uneven_one_by_its_rows(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE owned AS SELECT t AS tenant, CASE WHEN t = 1 THEN n * 20 + n * n % 11 ELSE n::bigint * n END AS id"
+        " FROM generate_series(1, 2) AS t, generate_series(1, 20000) AS n"
+    )
+    connection.execute("ALTER TABLE owned ADD PRIMARY KEY (tenant, id); ANALYZE owned")
+    made = plan("owned", ranges=RANGES)
+    assert balance(sizes_of(connection, made)) < 1.6
+    steps = {"1": [], "2": []}
+    for one, other in pairwise(made.ranges):
+        if one.lower and other.lower and one.lower[0] == other.lower[0]:
+            steps[one.lower[0]].append(int(other.lower[1]) - int(one.lower[1]))
+    assert len(steps["1"]) > 12
+    assert max(steps["1"]) - min(steps["1"]) <= 1
+    assert max(steps["2"]) > 3 * min(steps["2"])
 
 
 def test_many_tenants_are_cut_between_them_without_reading_rows(connection, plan: Planner) -> None:
