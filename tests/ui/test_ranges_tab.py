@@ -88,6 +88,16 @@ def test_a_failed_job_names_the_failed_ranges_and_their_errors(
     shoot(page, f"failed-{width}-{theme}")
 
 
+def test_a_task_that_waits_for_its_retry_shows_how_the_last_try_ended(
+    open_tab: OpenPage, airflow: AirflowServer
+) -> None:
+    wait_for_state(airflow, "retry_orders", "up_for_retry")
+    page = open_tab("retry_orders")
+    expect(page.get_by_text("This is how the last try of the task ended; the next one has not started")).to_be_visible()
+    expect(section(page, "3 ranges failed").get_by_role("listitem")).to_have_count(3)
+    shoot(page, "waits-for-retry")
+
+
 def test_the_text_of_an_error_is_text_and_not_markup(open_tab: OpenPage, airflow: AirflowServer) -> None:
     wait_for_state(airflow, "check_orders", "failed")
     page = open_tab("check_orders")

@@ -153,7 +153,7 @@ def test_a_tenant_with_most_of_the_rows_is_cut_by_the_second_column(connection, 
 
 def test_an_even_tenant_is_cut_by_distance_and_an_uneven_one_by_its_rows(connection, plan: Planner) -> None:
     connection.execute(
-        "CREATE TABLE owned AS SELECT t AS tenant, CASE WHEN t = 1 THEN n * 20 + n * n % 11 ELSE n::bigint * n END AS id"
+        "CREATE TABLE owned AS SELECT t AS tenant, CASE t WHEN 1 THEN n * 20 + n * n % 11 ELSE n::bigint * n END AS id"
         " FROM generate_series(1, 2) AS t, generate_series(1, 20000) AS n"
     )
     connection.execute("ALTER TABLE owned ADD PRIMARY KEY (tenant, id); ANALYZE owned")

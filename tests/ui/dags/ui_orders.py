@@ -87,6 +87,16 @@ def ui_orders():
         task_id="check_orders", table="steady", process_range=fail_some, split="width", ranges=48, **ON_THIS_MACHINE
     )
     BurlaPostgresOperator(
+        task_id="retry_orders",
+        table="steady",
+        process_range=fail_some,
+        split="width",
+        ranges=48,
+        retries=1,
+        retry_delay=datetime.timedelta(hours=1),
+        **ON_THIS_MACHINE,
+    )
+    BurlaPostgresOperator(
         task_id="wait_orders",
         table="steady",
         columns=["id"],
