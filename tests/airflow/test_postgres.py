@@ -102,7 +102,15 @@ def test_where_takes_parameters_and_a_percent_sign(airflow: Airflow, orders: Ord
 def test_an_empty_table_gives_the_totals_of_no_rows(airflow: Airflow, orders: Orders) -> None:
     orders.connection.execute("TRUNCATE orders")
     result = airflow.run(operator(ranges=None))
-    assert result.value == {"row_count": 0, "total": "0", "least": None, "most": None, "mean": None, "notes": 0, "amounts": 0}
+    assert result.value == {
+        "row_count": 0,
+        "total": "0",
+        "least": None,
+        "most": None,
+        "mean": None,
+        "notes": 0,
+        "amounts": 0,
+    }
 
 
 def test_an_empty_window_gives_the_totals_of_no_rows(airflow: Airflow, orders: Orders) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.support.airflow_server import AirflowServer
-from tests.ui.conftest import OpenPage, shoot, task_path, wait_for_state
+from tests.ui.conftest import DAG, RUN, OpenPage, shoot, task_path, wait_for_state
 
 pytestmark = pytest.mark.ui
 
@@ -48,6 +52,18 @@ def test_rendered_templates_show_functions_as_source_and_totals_as_sql(
     page = open_page(task_path("count_table", "/mapped/0/rendered_templates"))
     expect(page.get_by_text("max(id)").first).to_be_visible()
     shoot(page, "rendered-sql", full=False)
+
+
+def test_a_retry_resumes_from_the_state_store_of_the_api_server(airflow: AirflowServer, gate: Path) -> None:
+    wait_for_state(airflow, "resume_orders", "success")
+    entry = airflow.call(
+        "GET", f"/dags/{DAG}/dagRuns/{quote(RUN)}/taskInstances/resume_orders/xcomEntries/burla_report"
+    )
+    report = json.loads(entry["value"]) if isinstance(entry["value"], str) else entry["value"]
+    assert (report["done"], report["resumed"], report["failed"]) == (48, 45, 0)
+    worked = Counter(path.name.split("-")[1] for path in gate.glob("worked-*"))
+    assert {index for index, times in worked.items() if times > 1} == {"5", "21", "37"}
+    assert len(worked) == 48
 
 
 def test_the_link_opens_the_burla_job(open_page: OpenPage, airflow: AirflowServer) -> None:

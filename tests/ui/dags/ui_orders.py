@@ -59,6 +59,14 @@ def fail_some(connection: Any, key_range: Any) -> dict[str, Any]:
     return {"checked": 1}
 
 
+def fail_once(connection: Any, key_range: Any) -> dict[str, Any]:
+    """Some ranges fail in the first try only. Every call leaves a file."""
+    (GATE / f"worked-{key_range.index}-{time.time_ns()}").touch()
+    if key_range.index % 16 == 5 and len(list(GATE.glob(f"worked-{key_range.index}-*"))) == 1:
+        raise ValueError("not yet")
+    return {"checked": 1}
+
+
 def double(number: int) -> int:
     return 2 * number
 
@@ -94,6 +102,16 @@ def ui_orders():
         ranges=48,
         retries=1,
         retry_delay=datetime.timedelta(hours=1),
+        **ON_THIS_MACHINE,
+    )
+    BurlaPostgresOperator(
+        task_id="resume_orders",
+        table="steady",
+        process_range=fail_once,
+        split="width",
+        ranges=48,
+        retries=1,
+        retry_delay=datetime.timedelta(seconds=1),
         **ON_THIS_MACHINE,
     )
     BurlaPostgresOperator(
