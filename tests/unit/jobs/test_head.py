@@ -140,3 +140,9 @@ def test_a_job_can_be_cancelled(head):
 def test_a_job_that_is_over_or_unknown_needs_no_cancelling(head, answer):
     head.answers["/v1/management/jobs/a-job-1/cancel"] = answer
     assert cancel_job(head.engine, "a-job-1") is False
+
+
+def test_a_server_that_speaks_otherwise_is_no_head(head):
+    head.answers["/version"] = (200, {"hello": "world"})
+    with pytest.raises(ClusterUnreachable, match="is no Burla head"):
+        check_head(head.engine)
