@@ -1,7 +1,7 @@
 """What to expect beyond the machine that was measured: ``python -m benchmarks.model``.
 
-A job's seconds are a fixed part, and the longest of five things that go on at the same time: the database's work, the
-workers' work, the bytes on the wire, the handing out of ranges, and no more workers than the database has connections.
+A job's seconds are a fixed part, and the longest of four things that go on at the same time: the database's work, the
+workers' work, the bytes on the wire, and the handing out of ranges.
 Every constant is calibrated by the newest results.
 """
 

@@ -172,7 +172,7 @@ def _follow(records: Iterator[dict[str, Any]]) -> dict[str, Any]:
 
 def report(ours: dict[str, Any], theirs: Totals) -> int:
     """Prints the totals of the DAG and of SQL, and as the last line all of it as JSON; the exit status."""
-    total = None if ours["total_amount"] is None else Decimal(ours["total_amount"])
+    total = Decimal(ours["total_amount"])
     exact = compare([("orders", ours["row_count"], theirs.row_count), ("total amount", total, theirs.total_amount)])
     say("\nThe totals are equal, to the last digit.\n" if exact else "\nThe totals differ.\n")
     say(
@@ -180,7 +180,7 @@ def report(ours: dict[str, Any], theirs: Totals) -> int:
             {
                 "row_count": ours["row_count"],
                 "total_amount": ours["total_amount"],
-                "sql_total_amount": None if theirs.total_amount is None else str(theirs.total_amount),
+                "sql_total_amount": str(theirs.total_amount),
                 "exact": exact,
                 "ranges": ours["ranges"],
                 "seconds": round(ours["seconds"], 1),

@@ -41,7 +41,7 @@ class Totals(NamedTuple):
     """What one plain SQL query says of the table."""
 
     row_count: int
-    total_amount: Decimal | None
+    total_amount: Decimal
 
 
 def create_orders(conninfo: str, rows: int, progress: Callable[[int], None]) -> bool:
@@ -72,7 +72,7 @@ def create_orders(conninfo: str, rows: int, progress: Callable[[int], None]) -> 
 def sum_in_sql(conninfo: str) -> Totals:
     """The totals by the query that everybody would write."""
     with psycopg.connect(conninfo) as connection, connection.cursor() as cursor:
-        return Totals(*cursor.execute("SELECT count(*), sum(amount) FROM orders").fetchall()[0])
+        return Totals(*cursor.execute("SELECT count(*), coalesce(sum(amount), 0) FROM orders").fetchall()[0])
 
 
 def _is_there(connection: psycopg.Connection, rows: int, comment: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
 _OPERATORS = "airflow.task.operators."
@@ -83,14 +82,10 @@ def compare(rows: list[tuple[str, Any, Any]]) -> bool:
     say(f"\n  {'':<14}{'the DAG':>24}{'one SQL query':>24}")
     for name, ours, theirs in rows:
         verdict = "equal" if ours == theirs else "DIFFERENT"
-        say(f"  {name:<14}{_figure(ours):>24}{_figure(theirs):>24}   {verdict}")
+        say(f"  {name:<14}{ours:>24,}{theirs:>24,}   {verdict}")
     return all(ours == theirs for _, ours, theirs in rows)
 
 
 def say(text: str = "", end: str = "\n") -> None:
     """Prints at once, so that a line can grow."""
     print(text, end=end, flush=True)
-
-
-def _figure(value: int | Decimal | None) -> str:
-    return "none" if value is None else f"{value:,}"

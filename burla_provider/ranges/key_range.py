@@ -65,12 +65,12 @@ class KeyRange:
 
     @property
     def idempotency_key(self) -> str:
-        """The same text whenever this job works these rows, however often: for effects outside the database.
+        """The same text whenever this job works these bounds, however often: for effects outside the database.
 
-        It tells the bounds, not the range's number: where a job was planned anew, that may be of other rows.
+        The range's number would not do: where a job is planned anew, it may be that of other rows.
         """
-        rows = json.dumps([self.relation, self.lower, self.upper, self.nulls])
-        return f"{self.job_key}/{hashlib.blake2b(rows.encode(), digest_size=8).hexdigest()}"
+        bounds = json.dumps([self.relation, self.lower, self.upper, self.nulls])
+        return f"{self.job_key}/{hashlib.blake2b(bounds.encode(), digest_size=8).hexdigest()}"
 
     def to_item(self) -> list[Any]:
         """The range without what all ranges of a plan share: JSON, and small."""

@@ -234,6 +234,7 @@ def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
         ({"consistency": "perfect"}, "consistency"),
         ({"tolerated_failures": "many"}, "tolerated_failures"),
         ({"ledger": "public.books"}, "ledger"),
+        ({"incremental": True, "key": "id", "tolerated_failures": "5%"}, "tolerated_failures"),
         ({"process_range": count_in_range, "ledger": "public.books", "consistency": "snapshot"}, "consistency"),
     ],
 )

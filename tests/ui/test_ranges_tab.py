@@ -93,7 +93,7 @@ def test_a_task_that_waits_for_its_retry_shows_how_the_last_try_ended(
 ) -> None:
     wait_for_state(airflow, "retry_orders", "up_for_retry")
     page = open_tab("retry_orders")
-    expect(page.get_by_text("This is how the last try of the task ended; the next one has not started")).to_be_visible()
+    expect(page.get_by_text("This is how far an earlier try of the task was; the next one has not")).to_be_visible()
     expect(section(page, "3 ranges failed").get_by_role("listitem")).to_have_count(3)
     shoot(page, "waits-for-retry")
 

@@ -38,8 +38,8 @@ export function readInstance(place) {
 
 /** The report: what the running task keeps in its state store, what the ended one has pushed; null where there is none. */
 export async function readReport(place, instance) {
-  // The next try's start clears what the last one has pushed: until then, it is there.
-  const sources = { true: ["xcomEntries", "state-store"], false: ["state-store", "xcomEntries"] }[isFinished(instance)];
+  // Until the next try starts, what the last one has pushed is there.
+  const sources = isFinished(instance) ? ["xcomEntries", "state-store"] : ["state-store", "xcomEntries"];
   for (const source of sources) {
     const entry = await get(`${instancePath(place)}/${source}/${KEY}?map_index=${place.mapIndex}`);
     if (entry !== null) return entry.value;

@@ -33,12 +33,10 @@ export function caveat(report, instance) {
   if (report.version !== 1) {
     return "A newer version of the provider wrote this report: some of it may be missing here until Airflow's API server has that version too.";
   }
-  if (report.state !== "running") {
-    const waits = !isFinished(instance) && instance.state !== "running";
-    return waits ? `This is how the last try of the task ended; the next one has not started yet (${instance.state}).` : "";
-  }
   if (isFinished(instance)) {
-    return `The task ended (${instance.state}) without a last word: this is how far it was at ${clock(report.updated)}.`;
+    return report.state === "running"
+      ? `The task ended (${instance.state}) without a last word: this is how far it was at ${clock(report.updated)}.`
+      : "";
   }
   if (instance.state !== "running" || report.updated < Date.parse(instance.start_date) / 1000) {
     return "This is how far an earlier try of the task was; the next one has not reported yet.";

@@ -94,26 +94,17 @@ def ui_orders():
     BurlaPostgresOperator(
         task_id="check_orders", table="steady", process_range=fail_some, split="width", ranges=48, **ON_THIS_MACHINE
     )
-    BurlaPostgresOperator(
-        task_id="retry_orders",
-        table="steady",
-        process_range=fail_some,
-        split="width",
-        ranges=48,
-        retries=1,
-        retry_delay=datetime.timedelta(hours=1),
-        **ON_THIS_MACHINE,
-    )
-    BurlaPostgresOperator(
-        task_id="resume_orders",
-        table="steady",
-        process_range=fail_once,
-        split="width",
-        ranges=48,
-        retries=1,
-        retry_delay=datetime.timedelta(seconds=1),
-        **ON_THIS_MACHINE,
-    )
+    for task_id, function, delay in [("retry_orders", fail_some, 3600), ("resume_orders", fail_once, 1)]:
+        BurlaPostgresOperator(
+            task_id=task_id,
+            table="steady",
+            process_range=function,
+            split="width",
+            ranges=48,
+            retries=1,
+            retry_delay=datetime.timedelta(seconds=delay),
+            **ON_THIS_MACHINE,
+        )
     BurlaPostgresOperator(
         task_id="wait_orders",
         table="steady",

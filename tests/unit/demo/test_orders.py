@@ -68,4 +68,4 @@ def test_progress_ends_with_all_rows(database):
 
 def test_no_rows_at_all(database):
     assert create_orders(database, 0, ignore) is True
-    assert sum_in_sql(database) == Totals(0, None)
+    assert sum_in_sql(database) == Totals(0, Decimal(0))

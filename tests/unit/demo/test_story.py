@@ -30,11 +30,6 @@ def test_totals_are_compared_to_the_last_digit(capsys):
     assert "DIFFERENT" in capsys.readouterr().out
 
 
-def test_a_total_of_no_rows_is_none(capsys):
-    assert compare([("total", None, None)])
-    assert "none" in capsys.readouterr().out
-
-
 def test_the_time_is_shown_where_it_changes(capsys):
     TaskLog().show({"printed": "Plan\n10 ranges"})
     first, second = capsys.readouterr().out.splitlines()
