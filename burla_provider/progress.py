@@ -12,21 +12,31 @@ class Progress:
     """Counts outcomes and says, now and then, where the job stands.
 
     A line is due after two seconds, and from then on whenever a tenth of the time so far has passed, at least every
-    minute: a short job says enough, a long one does not flood its log. The number of ranges makes no difference.
+    minute: a short job says enough, a long one does not flood its log. The number of items makes no difference.
 
-    :param ranges: how many there are.
+    :param total: how many items there are.
     :param now: seconds on any clock that only goes forward; the same clock for all calls.
-    :param done: ranges that an earlier try of the task has done.
+    :param unit: what people call an item.
     """
 
-    def __init__(self, ranges: int, now: float, done: int = 0) -> None:
-        self.ranges = ranges
-        self.done = done
+    def __init__(self, total: int, now: float, unit: str = "range") -> None:
+        self.total = total
+        self.done = 0
         self.failed = 0
         self.rows = 0
-        self._earlier = done
+        self._unit = unit
+        self._earlier = 0
+        self.start(now)
+
+    def start(self, now: float) -> None:
+        """The pace is measured from here: waiting for a free node says nothing about it."""
         self._start = now
         self._next = now + FIRST
+
+    def resume(self, done: int) -> None:
+        """So many items have been done by an earlier try of the task."""
+        self.done += done
+        self._earlier += done
 
     def add(self, outcome: Outcome) -> None:
         """Counts one answer."""
@@ -46,19 +56,19 @@ class Progress:
     def line(self, now: float) -> str:
         """``412 of 1,000 ranges, 41,200,000 rows, 1,370,000 rows/s, 2 failed, about 43 s left``."""
         seconds = max(now - self._start, 1e-9)
-        parts = [f"{self.done:,} of {self.ranges:,} ranges"]
+        parts = [f"{self.done:,} of {self.total:,} {self._unit}s"]
         if self.rows:
             parts += [f"{self.rows:,} rows", f"{self.rows / seconds:,.0f} rows/s"]
         if self.failed:
             parts.append(f"{self.failed:,} failed")
-        left = self.ranges - self.done - self.failed
+        left = self.total - self.done - self.failed
         if self.worked and left:
             parts.append(f"about {duration(left * seconds / self.worked)} left")
         return ", ".join(parts)
 
     @property
     def worked(self) -> int:
-        """Ranges that this try has an answer for, good or bad."""
+        """Items that this try has an answer for, good or bad."""
         return self.done + self.failed - self._earlier
 
 

@@ -176,7 +176,9 @@ def _error(ending: _Ending) -> BurlaProviderError:
         about = str(ending.about or "job")
         return InvalidParameter(about, message, _REFUSED.get(about, "Change what the job asks for, or the cluster."))
     errors: dict[str, JobError] = {
-        "busy": ClusterBusy(f"{message} No node was free in time: wait for other jobs, add nodes, or pass grow=True."),
+        "busy": ClusterBusy(
+            f"{message} No node was free within queue_timeout: wait longer, add nodes, or pass grow=True."
+        ),
         "unauthorized": ClusterUnauthorized(f"{message} Check login and password (e-mail, token) of the connection."),
         "unreachable": ClusterUnreachable(f"{message} Check the host of the Burla connection and the network."),
         "canceled": JobCanceled(f"{message} Somebody cancelled the job on the cluster."),

@@ -10,6 +10,7 @@ from burla_provider.failures import Failures
 from burla_provider.jobs.job import Answered, Broken, JobEvent, Line, Started
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.operators.metrics import Metrics
+from burla_provider.operators.prints import Prints
 from burla_provider.progress import Progress
 from burla_provider.report import KEY, Report
 from burla_provider.work.outcome import Failure, Outcome, decode
@@ -21,6 +22,8 @@ REPORT_SECONDS = 3.0
 """How often the report in the task state store is renewed, and Airflow's metrics are told."""
 SHOWN_TRACEBACKS = 10
 """So many failed items are logged with their traceback, the others with a line."""
+LAST_JOB = "burla_last_job"
+"""Key of the task state store: id and page of the job that was started last, until the task succeeds."""
 
 
 class Collector(Protocol):
@@ -69,12 +72,13 @@ class Watch:
         self._store = context.get("task_state_store")
         self._report = Report(title, total, describe, plan, unit)
         self._metrics = Metrics(context, unit)
+        self._prints = Prints(log, total, describe)
         self._reported = 0.0
         self.total = total
         self.failures = failures
         self._books = books
         self._collectors = list(collectors)
-        self.progress = Progress(total, time.monotonic())
+        self.progress = Progress(total, time.monotonic(), unit)
 
     def resume(self, outcomes: Iterable[Outcome]) -> None:
         """Take over what an earlier try has done."""
@@ -83,7 +87,11 @@ class Watch:
             self._report.resume(outcome)
             for collector in self._collectors:
                 collector.add(outcome)
-        self.progress = Progress(self.total, time.monotonic(), done=len(earlier))
+        self.progress.resume(len(earlier))
+        # Where nothing is missing, no job is started any more: the one that did the work is still worth a look.
+        job: Any = self._store.get(LAST_JOB) if self._store is not None and earlier else None
+        if job:
+            self._show_job(*job)
 
     def hear(self, event: JobEvent) -> None:
         """Pass on what happened; whatever it was, a moment to say how far the job is."""
@@ -93,7 +101,7 @@ class Watch:
             case Broken(index, error):
                 self._take(Outcome(index, failure=Failure("WorkerError", error)))
             case Line(text):
-                self._log.info(text)
+                self._prints.add(text)
             case Started(job_id, url):
                 self._announce(job_id, url)
         self._pulse()
@@ -103,14 +111,18 @@ class Watch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Leave the report where it stays: in XCom."""
+        self._prints.flush()
         self._books.flush()
         self._metrics.flush()
         report = self._report.as_dict("failed" if kind else "success")
         self._context["ti"].xcom_push(key=KEY, value=report)
         if self._store is not None:
             self._store.delete(KEY)
+            if kind is None:
+                self._store.delete(LAST_JOB)
 
     def _take(self, outcome: Outcome) -> None:
+        self._prints.say(outcome.index)
         audience: list[Collector] = [
             self.failures,
             self.progress,
@@ -127,15 +139,20 @@ class Watch:
 
     def _announce(self, job_id: str, url: str | None) -> None:
         self._log.info("Job %s%s", job_id, f": {url}" if url else "")
-        self._report.start(job_id, url)
+        if self._store is not None:
+            self._store.set(LAST_JOB, [job_id, url])
         if not self.progress.worked:
-            # Waiting for a free node says nothing about the pace.
-            self.progress = Progress(self.total, time.monotonic(), done=self.progress.done)
+            self.progress.start(time.monotonic())
+        self._show_job(job_id, url)
+
+    def _show_job(self, job_id: str, url: str | None) -> None:
+        self._report.start(job_id, url)
         # Of a job without a page too: Airflow asks for it when the task ends, and logs an error where there is nothing.
         BurlaJobLink.publish(self._context, url or "")
 
     def _pulse(self) -> None:
         now = time.monotonic()
+        self._prints.pulse(now)
         if self.progress.due(now):
             self._log.info(self.progress.line(now))
         if now - self._reported < REPORT_SECONDS:

@@ -118,6 +118,11 @@ def test_a_mapped_decorated_function_is_called_on_every_item_of_every_instance(r
     assert runs.outcomes["authoring"].values["add"] == [[11, 12], [21, 22]]
 
 
+def test_a_mapped_operator_has_a_list_of_its_own_in_every_instance(runs: Runs) -> None:
+    values = runs.outcomes["authoring"].values["doubled_lists"]
+    assert [[number for result in results for number in result.values()] for results in values] == [[8, 10], [12]]
+
+
 def test_code_with_braces_is_shown_and_worked_as_it_is(runs: Runs) -> None:
     outcome = runs.outcomes["authoring"]
     assert outcome.values["doubled"] == [{"{{ not a template }}": number} for number in (6, 2, 4)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from airflow.sdk import dag, task
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.operators.map import BurlaMapOperator
+from tests.airflow.conftest import needs_state_stores
 from tests.support.task_runner import START, Airflow
 
 
@@ -75,21 +77,6 @@ def test_tolerated_failures_leave_none_in_the_results(airflow: Airflow) -> None:
     assert airflow.run(operator).value == [0, 1, 2, None, 4, 5]
 
 
-def test_a_failed_trial_starts_nothing_else(airflow: Airflow, tmp_path: Any) -> None:
-    folder = str(tmp_path)
-
-    def mark_and_fail(number: int) -> None:
-        import pathlib
-
-        pathlib.Path(folder, str(number)).touch()
-        raise ValueError("no")
-
-    operator = BurlaMapOperator(task_id="t", python_callable=mark_and_fail, inputs=list(range(9)), trial_inputs=3)
-    result = airflow.run(operator)
-    assert "The trial failed" in str(result.error)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "4", "8"]
-
-
 def test_a_result_that_is_no_plain_data_is_named_with_its_type(airflow: Airflow) -> None:
     result = airflow.run(BurlaMapOperator(task_id="t", python_callable=lambda _: {"x": object()}, inputs=[1]))
     assert "return value['x'] is of type builtins.object" in str(result.error)
@@ -125,8 +112,77 @@ def test_the_decorator_calls_the_function_on_every_item_of_its_first_argument(ai
 
     result = airflow.run(prices().get_task("with_tax"))
     assert result.state == "success"
-    assert result.log.count("input") >= 0
     assert [Decimal(str(value)) for value in result.value] == [Decimal("1.19"), Decimal("2.975")]
+
+
+class Prices:
+    """Calls that leave a file each, and fail for what costs more than 7 as long as there is a file ``stop``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "stop").touch()
+
+    def function(self) -> Any:
+        place = str(self.folder)
+
+        def price(number: int) -> int:
+            import pathlib
+            import uuid
+
+            folder = pathlib.Path(place)
+            (folder / f"{number}-{uuid.uuid4().hex}").touch()
+            if number > 7 and (folder / "stop").exists():
+                raise RuntimeError("not yet")
+            return number * 10
+
+        return price
+
+    def calls(self) -> list[int]:
+        return sorted(int(path.name.partition("-")[0]) for path in self.folder.iterdir() if path.name != "stop")
+
+    def decorated(self, **options: Any) -> Any:
+        @dag(schedule=None, start_date=START)
+        def prices() -> None:
+            task.burla(task_id="t", **options)(self.function())(list(range(10)))
+
+        return prices().get_task("t")
+
+    def operator(self, **options: Any) -> Any:
+        return BurlaMapOperator(task_id="t", python_callable=self.function(), inputs=list(range(10)), **options)
+
+
+@needs_state_stores
+@pytest.mark.parametrize("make", [Prices.operator, Prices.decorated], ids=["operator", "decorator"])
+def test_a_retry_calls_the_function_only_on_what_is_missing(airflow: Airflow, tmp_path: Path, make: Any) -> None:
+    prices = Prices(tmp_path)
+    first = airflow.run(make(prices), max_tries=1)
+    assert first.state == "up_for_retry"
+    assert prices.calls() == list(range(10))
+    (tmp_path / "stop").unlink()
+    second = airflow.run(make(prices), try_number=2, max_tries=1)
+    assert second.value == [number * 10 for number in range(10)]
+    assert prices.calls() == sorted([*range(10), 8, 9])
+    assert airflow.state_store == {}
+
+
+@pytest.mark.parametrize("make", [Prices.operator, Prices.decorated], ids=["operator", "decorator"])
+def test_a_failed_trial_calls_the_function_on_nothing_else(airflow: Airflow, tmp_path: Path, make: Any) -> None:
+    prices = Prices(tmp_path)
+    result = airflow.run(make(prices, trial_inputs=2))
+    assert "The trial failed" in str(result.error)
+    assert prices.calls() == [0, 9]
+
+
+def test_what_calls_print_is_logged_by_input(airflow: Airflow) -> None:
+    def talk(number: int) -> None:
+        for line in range(number):
+            print(f"line {line} of {number}")
+
+    log = airflow.run(BurlaMapOperator(task_id="t", python_callable=talk, inputs=[0, 1, 3])).log
+    said = [line.removeprefix("INFO ").removeprefix("event=") for line in log.splitlines()]
+    assert "input 1: line 0 of 1" in said
+    group = said.index("::group::input 2 printed 3 lines")
+    assert said[group + 1 : group + 5] == [*(f"line {line} of 3" for line in range(3)), "::endgroup::"]
 
 
 def test_dates_and_exact_numbers_survive_the_way_back(airflow: Airflow) -> None:

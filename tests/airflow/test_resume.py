@@ -96,6 +96,31 @@ def test_after_success_nothing_is_left_in_the_state_store(
 
 
 @needs_state_stores
+def test_a_retry_that_finds_nothing_missing_still_names_the_job_that_did_the_work(
+    airflow: Airflow, orders: Orders, tmp_path: Path
+) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+
+    def combine(values: Any) -> dict[str, Any]:
+        if stop_file.exists():
+            raise RuntimeError("not yet")
+        return {"ranges": len(list(values))}
+
+    orders.connection.execute("SELECT pg_stat_force_next_flush()")
+    task = operator(lambda rows: {"n": 1}, combine=combine)
+    first = airflow.run(task, max_tries=1)
+    assert first.state == "up_for_retry"
+    stop_file.unlink()
+    second = airflow.run(task, try_number=2, max_tries=1)
+    assert second.value["ranges"] == 8
+    jobs = [result.xcoms["burla_report"]["job"]["id"] for result in (first, second)]
+    assert jobs[0] == jobs[1] != ""
+    assert second.xcoms["burla_job_url"] == ""
+    assert airflow.state_store == {}
+
+
+@needs_state_stores
 def test_a_table_that_changed_is_read_afresh_at_one_moment(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:

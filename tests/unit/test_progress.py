@@ -21,9 +21,22 @@ def test_the_line_of_a_job_that_counts_no_rows_has_no_rate():
 
 
 def test_ranges_of_an_earlier_try_do_not_make_the_estimate_better():
-    resumed = Progress(10, now=0.0, done=8)
+    resumed = Progress(10, now=0.0)
+    resumed.resume(8)
     resumed.add(Outcome(8))
     assert resumed.line(now=30.0) == "9 of 10 ranges, about 30 s left"
+
+
+def test_the_wait_for_a_node_does_not_make_the_estimate_worse():
+    waited = Progress(10, now=0.0)
+    waited.start(now=500.0)
+    assert not waited.due(now=501.0)
+    waited.add(Outcome(0, row_count=100))
+    assert waited.line(now=510.0) == "1 of 10 ranges, 100 rows, 10 rows/s, about 90 s left"
+
+
+def test_the_line_names_what_is_counted():
+    assert Progress(3, now=0.0, unit="input").line(now=1.0) == "0 of 3 inputs"
 
 
 def test_no_line_is_due_at_once():

@@ -40,6 +40,10 @@ def authoring():
     )
     BurlaMapOperator(task_id="doubled", python_callable=double, inputs=found["numbers"])
 
+    BurlaMapOperator.partial(task_id="doubled_lists", python_callable=double, trial_inputs=1).expand(
+        inputs=[[4, 5], [6]]
+    )
+
     @task.burla
     def add(number, more):
         return number + more

@@ -30,9 +30,9 @@ def sleep_long(index, item):
     time.sleep(600)
 
 
-def started_job(cluster):
+def started_job(cluster, **engine):
     """A job with workers in the middle of long calls, its id, and its process group."""
-    events = run_job(make_job(sleep_long, range(4)), cluster.engine)
+    events = run_job(make_job(sleep_long, range(4)), replace(cluster.engine, **engine))
     for event in events:
         if isinstance(event, Started):
             job_id = event.job_id
@@ -41,10 +41,23 @@ def started_job(cluster):
     raise AssertionError
 
 
+def heartbeat_environ(leader):
+    """What the client has set before it started Burla, as its child has inherited it."""
+    (heartbeat,) = [process for process in group(leader) if process.pid != leader]
+    return heartbeat.environ()
+
+
 def private_config(leader):
     """The directory of the client's credentials."""
-    (heartbeat,) = [process for process in group(leader) if process.pid != leader]
-    return Path(heartbeat.environ()["XDG_CONFIG_HOME"])
+    return Path(heartbeat_environ(leader)["XDG_CONFIG_HOME"])
+
+
+@pytest.mark.parametrize(("telemetry", "said"), [(False, "True"), (True, None)])
+def test_burlas_telemetry_is_off_unless_the_connection_asks_for_it(cluster, monkeypatch, telemetry, said):
+    monkeypatch.setenv("DISABLE_BURLA_TELEMETRY", "False")
+    events, _, leader = started_job(cluster, telemetry=telemetry)
+    assert heartbeat_environ(leader).get("DISABLE_BURLA_TELEMETRY") == said
+    events.close()
 
 
 def test_closing_the_job_cancels_it_and_frees_the_node(cluster):

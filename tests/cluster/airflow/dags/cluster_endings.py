@@ -1,0 +1,38 @@
+"""A task that stamps a database for five minutes, for tests that end it sooner."""
+
+from __future__ import annotations
+
+import datetime
+import os
+
+from airflow.sdk import dag
+
+from burla_provider.operators.map import BurlaMapOperator
+
+CONNINFO = os.environ["BURLA_TEST_STAMPS"]
+
+
+def stamp(_: int, conninfo: str) -> None:
+    import time
+
+    import psycopg
+
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        for _ in range(3000):
+            connection.execute("INSERT INTO stamps DEFAULT VALUES")
+            time.sleep(0.1)
+
+
+@dag(schedule=None, start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), max_active_runs=1)
+def cluster_endings():
+    BurlaMapOperator(
+        task_id="stamp",
+        python_callable=lambda number: stamp(number, CONNINFO),
+        inputs=[1, 2],
+        requirements=["psycopg[binary]"],
+        # Airflow makes a task that was cleared while it ran wait for it.
+        retry_delay=datetime.timedelta(seconds=1),
+    )
+
+
+cluster_endings()

@@ -1,0 +1,214 @@
+"""A cluster that is busy, sick or not there, and functions that fail: what the task makes of it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from burla_provider.jobs.api import ask
+from burla_provider.operators.map import BurlaMapOperator
+from tests.airflow.conftest import Orders
+from tests.cluster.airflow.slow_orders import RANGES, SlowOrders, meanwhile
+from tests.cluster.jobs.conftest import TOKEN, URL, Cluster, wait_for
+from tests.support.task_runner import Airflow
+from tests.unit.jobs.running import client_of
+
+HEAD = Path(os.environ.get("BURLA_CLUSTER_STATE", Path.home() / ".cache" / "burla-cluster")) / "head.pid"
+WORKED_TWICE = 12
+"""At most: two workers, two ranges a second each, for the three seconds until the lost job is cancelled."""
+
+
+@pytest.fixture
+def slow(orders: Orders) -> SlowOrders:
+    return SlowOrders(orders)
+
+
+@pytest.fixture
+def breakable(cluster: Cluster) -> Iterator[Cluster]:
+    """The cluster, made whole again afterwards."""
+    yield cluster
+    status, _ = ask("POST", f"{URL}/v1/cluster/restart", {"Authorization": f"Bearer {TOKEN}"}, 60)
+    assert status == 200
+    cluster.wait_until_free(180)
+
+
+class Beside:
+    """A task that runs in a process of its own, beside what the test does."""
+
+    def __init__(self, airflow: Airflow, operator: Any) -> None:
+        self._receiver, sender = multiprocessing.Pipe(duplex=False)
+
+        def run() -> None:
+            result = airflow.run(operator)
+            sender.send((result.state, result.value, result.xcoms.get("burla_job_url")))
+
+        self.process = multiprocessing.get_context("fork").Process(target=run)
+        self.process.start()
+
+    def result(self) -> tuple[str, Any, str]:
+        assert self._receiver.poll(180)
+        answer: tuple[str, Any, str] = self._receiver.recv()
+        self.process.join()
+        return answer
+
+
+def test_a_client_that_crashes_costs_only_what_was_not_answered_yet(on_burla: Airflow, slow: SlowOrders) -> None:
+    with meanwhile(lambda: slow.marks() > 8, lambda: client_of().kill()):
+        result = on_burla.run(slow.task())
+    assert result.value == slow.totals(), result.log
+    assert "missing items again" in result.log
+    assert slow.distinct_marks() == RANGES
+    assert slow.marks() <= RANGES + WORKED_TWICE
+
+
+@pytest.mark.skipif(not shutil.which("docker"), reason="Nodes can only be killed where they are containers.")
+def test_a_killed_node_costs_only_what_was_not_answered_yet(
+    on_burla: Airflow, slow: SlowOrders, breakable: Cluster
+) -> None:
+    (node,) = breakable.get("/v1/cluster/state")["ready_nodes"]
+    container = node["host"].removeprefix("http://").partition(":")[0]
+
+    def kill() -> None:
+        subprocess.run(["docker", "kill", container], check=True, capture_output=True)
+
+    with meanwhile(lambda: slow.marks() > 8, kill):
+        result = on_burla.run(slow.task(grow=True))
+    assert result.value == slow.totals(), result.log
+    assert slow.marks() <= RANGES + WORKED_TWICE
+
+
+@pytest.mark.skipif(not HEAD.exists(), reason="The head can only be stopped where it is a process of this machine.")
+def test_a_head_that_is_silent_for_a_minute_does_not_lose_the_job(on_burla: Airflow, slow: SlowOrders) -> None:
+    head = int(HEAD.read_text())
+
+    def silence() -> None:
+        os.kill(head, signal.SIGSTOP)
+        try:
+            time.sleep(60)
+        finally:
+            os.kill(head, signal.SIGCONT)
+
+    with meanwhile(lambda: slow.marks() > 8, silence):
+        result = on_burla.run(slow.task())
+    assert result.value == slow.totals(), result.log
+    assert slow.distinct_marks() == RANGES
+    assert slow.marks() <= RANGES + WORKED_TWICE
+
+
+def test_two_users_at_once_do_not_disturb_each_other(on_burla: Airflow, cluster: Cluster) -> None:
+    def who(number: int) -> int:
+        import time
+
+        time.sleep(2)
+        return number
+
+    tasks = []
+    for user in ("one@example.com", "two@example.com"):
+        on_burla.add_connection(user, "burla", host=cluster.engine.url, login=user, password=cluster.engine.token)
+        task = BurlaMapOperator(task_id="t", python_callable=who, inputs=[1, 2], burla_conn_id=user)
+        tasks.append(Beside(on_burla, task))
+    results = [task.result() for task in tasks]
+    assert [(state, value) for state, value, _ in results] == [("success", [1, 2])] * 2
+    users = [cluster.job(url.rpartition("/")[2])["user"] for _, _, url in results]
+    assert users == ["one@example.com", "two@example.com"]
+
+
+def test_a_cluster_that_stays_busy_fails_the_task_for_a_retry(
+    on_burla: Airflow, slow: SlowOrders, cluster: Cluster
+) -> None:
+    first = Beside(on_burla, slow.task())
+    wait_for(lambda: slow.marks() > 0, 60)
+    second = on_burla.run(BurlaMapOperator(task_id="u", python_callable=abs, inputs=[-1], queue_timeout=1), max_tries=1)
+    assert second.state == "up_for_retry"
+    assert "All nodes are busy" in str(second.error)
+    assert "queue_timeout" in str(second.error)
+    assert first.result()[:2] == ("success", slow.totals())
+
+
+def test_a_wrong_token_fails_the_task_and_says_where_to_look(
+    on_burla: Airflow, slow: SlowOrders, cluster: Cluster
+) -> None:
+    on_burla.add_connection(
+        "burla_default", "burla", host=cluster.engine.url, login="kit@example.com", password="wr0ng-token"
+    )
+    result = on_burla.run(slow.task(queue_timeout=20), max_tries=1)
+    assert result.state == "failed"
+    assert "login and password" in str(result.error)
+    assert "wr0ng-token" not in result.log + str(result.error)
+    assert slow.marks() == 0
+
+
+def test_a_head_that_is_not_there_fails_the_task_for_a_retry(on_burla: Airflow, slow: SlowOrders) -> None:
+    on_burla.add_connection(
+        "burla_default", "burla", host="http://localhost:9", login="kit@example.com", password="t0ken"
+    )
+    result = on_burla.run(slow.task(), max_tries=1)
+    assert result.state == "up_for_retry"
+    assert "No answer from http://localhost:9" in str(result.error)
+
+
+def test_a_range_that_kills_its_worker_does_not_keep_the_rest_from_finishing(
+    on_burla: Airflow, slow: SlowOrders
+) -> None:
+    def crash(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+        import os
+
+        if key_range.index == 5:
+            os._exit(1)
+        return {"ranges": 1}
+
+    task = slow.task(process_rows=None, columns=None, process_range=crash, ranges=12, tolerated_failures=1)
+    result = on_burla.run(task)
+    assert result.state == "success", result.log
+    assert (result.value["ranges"], result.value["failed_ranges"], result.value["complete"]) == (11, 1, False)
+    assert "The worker died" in result.log
+
+
+def test_user_exceptions_of_every_kind_are_told_by_their_range(on_burla: Airflow, slow: SlowOrders) -> None:
+    class Own(Exception):
+        pass
+
+    class Unpicklable(Exception):
+        def __init__(self, needed: Any) -> None:
+            import threading
+
+            super().__init__("cannot travel")
+            self.lock = threading.Lock()
+
+    def fail(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+        import sys
+
+        if key_range.index == 1:
+            raise Own("too late")
+        if key_range.index == 2:
+            raise Unpicklable(1)
+        if key_range.index == 3:
+            sys.exit(3)
+        if key_range.index == 4:
+            raise KeyboardInterrupt
+        return {}
+
+    result = on_burla.run(slow.task(process_rows=None, columns=None, process_range=fail, ranges=8))
+    assert result.state == "failed"
+    assert "4 of 8 failed" in str(result.error)
+    for said in ("Own: too late", "cannot travel", "SystemExit: 3", "KeyboardInterrupt"):
+        assert said in result.log, said
+
+
+def test_twenty_ranges_that_fail_at_once_are_all_told(on_burla: Airflow, slow: SlowOrders) -> None:
+    def fail(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+        raise ValueError(f"number {key_range.index}.")
+
+    result = on_burla.run(slow.task(process_rows=None, columns=None, process_range=fail, ranges=20))
+    assert "20 of 20 failed" in str(result.error)
+    assert [number for number in range(20) if f"number {number}." not in result.log] == []
