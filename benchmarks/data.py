@@ -105,7 +105,7 @@ class Data:
         return self._make(f"null_keys_{rows}", _NULL_KEYS.format(rows=rows), key="CREATE INDEX ON {} (id)")
 
     def skewed(self, percent: int) -> str:
-        rows = self.rows // 5
+        rows = self.rows // 10
         return self._make(f"skewed_{percent}_{rows}", _SKEWED.format(rows=rows, skew=percent))
 
     def expected(self, table: str) -> Expected:

@@ -6,7 +6,7 @@ import ast
 import io
 import json
 import tokenize
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -130,6 +130,10 @@ def beyond(sides: dict[str, Any], path: Path) -> list[str]:
     if not path.exists():
         return ["## How cost grows", "", "Not measured in this run: no scale, so no plots and no forecasts."]
     scale = json.loads(path.read_text())
+    scale["rows"] = sorted(
+        [*scale["rows"], *whole(sides, scale["rows"])],
+        key=lambda one: (list(SIDES).index(one["side"]), one["job"] != "totals", one["rows"]),
+    )
     (HERE / "plots").mkdir(exist_ok=True)
     for name, chart in plots(scale).items():
         (HERE / "plots" / f"{name}.svg").write_text(chart)
@@ -239,6 +243,14 @@ def cost(sides: dict[str, Any]) -> list[str]:
                 parts = [f"{run[f'cpu_{part}']:.1f}" for part in ("database", "workers", "task")]
                 lines.append(f"| {key.split()[0]} | {SIDES[name].title} | {' | '.join(parts)} | {sent} |")
     return [*lines, "", "Workers on this machine count as the task's; the column is for those of the cluster."]
+
+
+def whole(sides: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The runs over all rows, of the sides and jobs that were run over parts of them."""
+    for side, job in dict.fromkeys((one["side"], one["job"]) for one in parts):
+        run = sides["sides"].get(side, {}).get("jobs", {}).get(f"{job} orders", {})
+        if "seconds" in run and run["rows"] > max(one["rows"] for one in parts):
+            yield {"side": side, "job": job, **run}
 
 
 def growth(scale: dict[str, Any]) -> list[str]:

@@ -49,7 +49,8 @@ def scale(data: Data, workers: Iterable[int], engines: Iterable[str]) -> dict[st
 
 
 def rows(data: Data, running: RunningSide, name: str) -> list[Point]:
-    sizes = [size for size in (100_000, 1_000_000, 10_000_000) if size <= data.rows]
+    """Over parts of the orders: the whole table is what the sides work."""
+    sizes = [size for size in (100_000, 1_000_000) if size < data.rows] or [data.rows]
     found = []
     for job in SIDES[name].jobs:
         for size in sizes:
@@ -79,7 +80,7 @@ def ranges(data: Data, running: RunningSide, name: str) -> list[Point]:
 
 
 def of_workers(data: Data, running: RunningSide, name: str, counts: Iterable[int]) -> list[Point]:
-    orders = min(3_000_000, data.rows)
+    orders = min(2_000_000, data.rows)
     table = data.orders(orders)
     found = []
     for count in counts:
