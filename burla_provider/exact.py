@@ -27,7 +27,6 @@ class ExactSum:
     """
 
     def __init__(self) -> None:
-        self.count = 0
         self._whole = 0
         self._decimal: Decimal | None = None
         self._float: int | None = None  # in units of 2**-_UNIT
@@ -43,7 +42,6 @@ class ExactSum:
             self._add_float(value)
         if self._decimal is not None and self._float is not None:
             raise TypeError("both Decimal and float")
-        self.count += 1
 
     @property
     def result(self) -> Number:

@@ -14,6 +14,7 @@ from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.request import AUTO, Request
 from burla_provider.ranges.size import LEAST_BYTES, Size
+from burla_provider.ranges.strategies.keyset import MOST_STEPS
 from burla_provider.ranges.strategies.probed import can_probe
 from burla_provider.ranges.survey import Piece, can_cut_by_leaf
 
@@ -83,7 +84,9 @@ def _choose_for_key(queries: Queries, piece: Piece, size: Size, *, refine: bool)
     why = doubt or coarseness
     if why is None:
         return Choice("histogram", f"the statistics are fresh, so {_what_is_read(piece, size)} had to be read")
-    if can_probe(piece) and piece.rows > (_LONG_TO_WALK if coarseness else _QUICKLY_WALKED):
+    # Ranges finer than the steps of a walk are cut by distance all the same.
+    is_walk_better = coarseness is not None and size.share(piece.rows) <= MOST_STEPS
+    if can_probe(piece) and piece.rows > (_LONG_TO_WALK if is_walk_better else _QUICKLY_WALKED):
         return Choice("probed", f"{why}, so the index was looked at in many places, and walked where needed")
     if not piece.indexed and piece.statistics and piece.statistics.shape:
         return Choice("histogram", f"{why}, and there is no index to do better by")

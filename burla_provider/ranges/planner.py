@@ -154,11 +154,17 @@ def _cut(
     """The spans of each piece. How many each gets is decided once all are measured, because they share one target."""
     shapes = [STRATEGIES[choice.strategy](queries, piece, size) for piece, choice in zip(pieces, choices, strict=True)]
     size = replace(size, rows=sum(shape.rows for shape in shapes))
-    spans = []
-    for piece, choice, shape in zip(pieces, choices, shapes, strict=True):
-        tiled = tile(piece.window, shape.cuts(size.share(shape.rows)), shape.rows)
-        spans.append(list(_refined(queries, piece, choice, tiled, size.target, refine=request.refine)))
-    return spans
+    spans = [
+        tile(piece.window, shape.cuts(size.share(shape.rows)), shape.rows)
+        for piece, shape in zip(pieces, shapes, strict=True)
+    ]
+    refined = [
+        list(_refined(queries, piece, choice, own, size.target, refine=request.refine))
+        for piece, choice, own in zip(pieces, choices, spans, strict=True)
+    ]
+    # A few ranges that may be larger are better than no plan, unless somebody asked for them to be cut.
+    fits = request.refine or sum(map(len, refined)) <= size.max_ranges
+    return refined if fits else spans
 
 
 def _refined(

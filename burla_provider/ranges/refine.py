@@ -23,7 +23,7 @@ _PROBES_A_QUERY = 100
 _PLACES_A_RANGE = 16
 """Cutting by distance is for a column of many values. Between a few, cuts are not near where they should be."""
 
-_LOOKED_AT = 16
+_LOOKED_AT = 8
 """Parts that a frequent value's rows are looked at in: so that what a look misses is small next to a range."""
 
 

@@ -18,7 +18,7 @@ from burla_provider.ranges.size import Size
 from burla_provider.ranges.survey import READ_BY_INDEX, Piece
 from burla_provider.ranges.walk import Path, Step, walk
 
-_MOST_STEPS = 10_000
+MOST_STEPS = 10_000
 """A longer walk takes seconds. Where keys can be counted, cuts are interpolated between its steps instead."""
 
 _STEPS_A_RANGE = 16
@@ -39,11 +39,11 @@ class _Pace:
     @classmethod
     def choose(cls, piece: Piece, size: Size) -> _Pace:
         ranges = max(piece.rows / size.target, 1.0)
-        if _is_countable(piece) and ranges > _MOST_STEPS:
-            return cls(ceil(piece.rows / _MOST_STEPS), settled=False, interpolated=True)
+        if _is_countable(piece) and ranges > MOST_STEPS:
+            return cls(ceil(piece.rows / MOST_STEPS), settled=False, interpolated=True)
         if size.rows_per_range is not None:
             return cls(max(int(size.target), 1), settled=True, interpolated=False)
-        steps = min(max(int(_MOST_STEPS / ranges), 1), _STEPS_A_RANGE)
+        steps = min(max(int(MOST_STEPS / ranges), 1), _STEPS_A_RANGE)
         few = steps < _FEW_STEPS_A_RANGE
         return cls(max(int(size.target / (1 if few else steps)), 1), settled=few, interpolated=False)
 
@@ -53,7 +53,7 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
     if piece.indexed:
         path = Path(piece.source, order, piece.key, piece.window.lower, piece.window.upper, piece.unique)
         # A table that is larger than it looked would be walked in tiny steps.
-        hurry_after = None if size.rows_per_range is not None else 2 * max(_MOST_STEPS, size.share(piece.rows))
+        hurry_after = None if size.rows_per_range is not None else 2 * max(MOST_STEPS, size.share(piece.rows))
         with queries.locally(**READ_BY_INDEX):
             found = walk(queries, path, pace.step, hurry_after=hurry_after)
             steps = list(_limited(found, size) if size.rows_per_range is not None else found)

@@ -61,6 +61,7 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
         ({"start_id": 10**40, "end_id": 10**39}, "start_id: there is no key from"),
         ({"lower": 5, "upper": 5}, r"lower: there is no key from 5 \(inclusive\) to 5 \(exclusive\)"),
         ({"key": "note", "lower": "b", "upper": "a"}, "lower: there is no key from b"),
+        ({"key": "note", "lower": "b", "upper": "b"}, "lower: there is no key from b"),
         ({"start_id": 1, "lower": 1}, "start_id: lower says the same"),
         ({"end_id": 1, "upper": 1}, "end_id: upper says the same"),
         ({"lower": "many"}, 'lower: invalid input syntax for type bigint: "many". The key id is of type bigint'),

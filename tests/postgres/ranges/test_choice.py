@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import psycopg
@@ -132,6 +133,17 @@ def test_stale_statistics_of_a_large_table_are_looked_into(connection, plan: Pla
     assert balance(sizes_of(connection, made)) < 1.6
 
 
+def test_ranges_finer_than_a_walks_steps_are_cut_by_distance_and_no_more_than_may_be(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE large AS SELECT n * 7 AS id FROM generate_series(1, 600000) AS n")
+    connection.execute("ALTER TABLE large ADD PRIMARY KEY (id); ANALYZE large")
+    connection.execute("INSERT INTO large SELECT 4200000 + n * 7 FROM generate_series(1, 10000) AS n")
+    made = plan("large", ranges=12_000, max_ranges=12_000)
+    assert made.strategy == "probed"
+    assert len(made.ranges) == 12_000
+    assert balance(sizes_of(connection, replace(made, ranges=made.ranges[:-1:40]))) < 1.6
+    assert len(plan("large", ranges=12_000).ranges) > 12_000
+
+
 def test_a_key_without_index_is_cut_by_its_statistics(connection, plan: Planner, skewed: str) -> None:
     connection.execute("ANALYZE skewed")
     made = plan(skewed, key="row_id", ranges=RANGES)
@@ -153,7 +165,8 @@ def test_a_tenant_with_most_of_the_rows_is_cut_by_the_second_column(connection, 
 
 def test_an_even_tenant_is_cut_by_distance_and_an_uneven_one_by_its_rows(connection, plan: Planner) -> None:
     connection.execute(
-        "CREATE TABLE owned AS SELECT t AS tenant, CASE t WHEN 1 THEN n * 20 + n * n % 11 ELSE n::bigint * n END AS id"
+        "CREATE TABLE owned AS"
+        " SELECT t AS tenant, CASE t WHEN 1 THEN 10 ^ 9 + n * 20 + n * n % 11 ELSE n::bigint * n END::bigint AS id"
         " FROM generate_series(1, 2) AS t, generate_series(1, 20000) AS n"
     )
     connection.execute("ALTER TABLE owned ADD PRIMARY KEY (tenant, id); ANALYZE owned")
@@ -164,6 +177,7 @@ def test_an_even_tenant_is_cut_by_distance_and_an_uneven_one_by_its_rows(connect
         if one.lower and other.lower and one.lower[0] == other.lower[0]:
             steps[one.lower[0]].append(int(other.lower[1]) - int(one.lower[1]))
     assert len(steps["1"]) > 12
+    assert max(one.expected_rows for one in made.ranges) < 1.6 * 40000 / RANGES
     assert max(steps["1"]) - min(steps["1"]) <= 1
     assert max(steps["2"]) > 3 * min(steps["2"])
 

@@ -28,6 +28,12 @@ def test_a_date_is_counted_as_python_counts_it(date: datetime.date) -> None:
     assert write_date((date - EPOCH.date()).days) == date.isoformat()
 
 
+@pytest.mark.parametrize("text", ["1900-03-01", "2000-02-29", "2000-03-01", "2100-02-28", "2100-03-01", "2400-02-29"])
+def test_leap_days_come_as_often_as_they_should(text: str) -> None:
+    day = (datetime.date.fromisoformat(text) - EPOCH.date()).days
+    assert (read_date(text), write_date(day)) == (day, text)
+
+
 @given(st.datetimes(timezones=st.just(datetime.UTC)))
 def test_a_moment_is_counted_as_python_counts_it(moment: datetime.datetime) -> None:
     place = (moment - EPOCH) // MICROSECOND
@@ -52,6 +58,7 @@ def test_every_microsecond_is_read_as_it_was_written(moment: int) -> None:
         ("2024-05-17 12:30:15+05:45", "2024-05-17 06:45:15"),
         ("1880-01-01 00:00:00+00:09:21", "1879-12-31 23:50:39"),
         ("2024-05-17 12:30:15-03:30", "2024-05-17 16:00:15"),
+        ("2024-05-17 12:30:15-11", "2024-05-17 23:30:15"),
         ("0044-03-15 00:00:00+01 BC", "0044-03-14 23:00:00 BC"),
     ],
 )
