@@ -1,4 +1,7 @@
-"""A cluster that is busy, sick or not there, and functions that fail: what the task makes of it."""
+"""A cluster that is busy, sick or not there, and functions that fail: what the task makes of it.
+
+The killed node takes minutes: Burla gives a silent one three.
+"""
 
 from __future__ import annotations
 
