@@ -1,4 +1,4 @@
-"""A cluster that is restarted in the middle of a job; tests/cluster/airflow/test_trouble.py has what else may befall one."""
+"""A cluster that is restarted in the middle of a job. See airflow/test_trouble.py for what else may befall one."""
 
 from __future__ import annotations
 
