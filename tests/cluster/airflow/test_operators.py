@@ -16,8 +16,6 @@ from tests.airflow.conftest import Orders
 from tests.cluster.jobs.conftest import Cluster
 from tests.support.task_runner import Airflow
 
-pytestmark = pytest.mark.cluster
-
 
 def operator(**options: Any) -> BurlaPostgresOperator:
     work = {} if {"process_rows", "process_range"} & options.keys() else {"totals": {"total": "sum(amount)"}}

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -20,12 +19,6 @@ from burla_provider.jobs.job import Engine
 
 URL = os.environ.get("BURLA_CLUSTER_DASHBOARD_URL", "http://localhost:5001")
 TOKEN = os.environ.get("BURLA_KIT_TOKEN", "local-dev-token")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.cluster)
 
 
 class Cluster:
