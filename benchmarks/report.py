@@ -137,7 +137,10 @@ def beyond(sides: dict[str, Any], path: Path) -> list[str]:
     (HERE / "plots").mkdir(exist_ok=True)
     for name, chart in plots(scale).items():
         (HERE / "plots" / f"{name}.svg").write_text(chart)
-    busy = f"The load average was {scale['load']:g} when this part began; ours only, in this order."
+    busy = (
+        f"The load average was {scale['load']:g} when this part began; ours only, in this order. Runs over all"
+        f" {sides['rows']:,} rows may be those of the comparison above."
+    )
     return [*growth(scale), "", busy, "", "## Beyond this machine", "", *model.text(sides, scale)]
 
 

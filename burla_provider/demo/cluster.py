@@ -30,13 +30,17 @@ def find_login() -> Login:
 
     :raises NoCluster: it was never started.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    state = Path(os.environ.get("BURLA_CLUSTER_STATE") or cache / "burla-cluster")
     try:
-        saved = json.loads((state / "config" / "burla" / "burla_credentials.json").read_text())
+        saved = json.loads((find_state() / "config" / "burla" / "burla_credentials.json").read_text())
     except FileNotFoundError:
         raise NoCluster("There is no Burla cluster on this machine yet: start one with `make cluster`.") from None
     return Login(saved["cluster_dashboard_url"], saved["email"], saved["auth_token"])
+
+
+def find_state() -> Path:
+    """The directory that holds what this machine's cluster keeps, if there is one."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("BURLA_CLUSTER_STATE") or cache / "burla-cluster")
 
 
 def find_bridge() -> str:

@@ -98,9 +98,13 @@ class Broken:
 
 @dataclass(frozen=True)
 class Line:
-    """A line that the client, Burla or the workers printed."""
+    """A line that the client, Burla or the workers printed; a worker's begins with its item, ``[17] ``.
+
+    :param about: the item that this is about, where it is no print but a word of the provider's.
+    """
 
     text: str
+    about: int | None = None
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ class Run:
         index, status = worker.index, worker.process.returncode
         self._deaths[index] += 1
         if self._deaths[index] < _MAX_DEATHS:
-            self._client.send("line", f"[{index}] A worker process died ({_died_of(status)}); trying again.")
+            self._client.send("line", f"A worker process died ({_died_of(status)}); trying again.", index)
             self._waiting.append(index)
         else:
             error = f"{_MAX_DEATHS} worker processes died of this item ({_died_of(status)})."

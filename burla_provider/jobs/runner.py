@@ -119,7 +119,7 @@ class _Missing:
             self.remove(index)
             yield Broken(index, f"Its worker died {self._deaths[index]} times. {message}")
         else:
-            yield Line(f"[{index}] The worker died; running the others first, then this item again. {message}")
+            yield Line(f"The worker died; running the others first, then this one again. {message}", index)
 
 
 def _run_client(
@@ -141,8 +141,8 @@ def _run_client(
                         yield Broken(index, error)
                 case ("started", job_id, url):
                     yield Started(job_id, url)
-                case ("line", text):
-                    yield Line(text)
+                case ("line", text, *about):
+                    yield Line(text, *about)
                 case ("done",):
                     ending = _Ending("done")
                 case ("failed", kind, message, about):

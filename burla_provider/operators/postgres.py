@@ -76,7 +76,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
 
     :param on_range_failure: "finish": the others finish, then the task fails and names the failed ranges; "stop".
     :param tolerated_failures: so many failed ranges, or a percentage such as "5%", do not fail the task: the result
-        then says ``complete: False`` and names them.
+        then says ``complete: False`` and names them. Not with ``incremental``.
     :param isolate_failures: find the rows that make ``process_rows`` fail, and name their keys.
     :param verify: "count": compare the rows worked with ``count(*)`` at the same moment.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from burla_provider.operators.groups import log_group
@@ -26,32 +27,40 @@ class Prints:
         self._log = log
         self._total = total
         self._describe = describe
-        self._lines: dict[int, list[str]] = {}
-        self._said_at = time.monotonic()
+        self._held: dict[int, _Held] = {}
 
     def add(self, text: str) -> None:
         """A line; one that begins with ``[n]`` belongs to item ``n``, any other is logged at once."""
         labelled = _LABELLED.match(text)
         if labelled and int(labelled[1]) < self._total:
-            self._lines.setdefault(int(labelled[1]), []).append(labelled[2] or "")
+            self._held.setdefault(int(labelled[1]), _Held(time.monotonic())).lines.append(labelled[2] or "")
         else:
             self._log.info("%s", text)
 
     def say(self, index: int) -> None:
         """Log the item's lines: it has come to its end."""
-        lines = self._lines.pop(index, [])
-        if len(lines) == 1:
-            self._log.info("%s: %s", self._describe(index), lines[0])
-        elif lines:
-            log_group(self._log, f"{self._describe(index)} printed {len(lines)} lines", lines)
+        held = self._held.pop(index, None)
+        if held is None:
+            return
+        if len(held.lines) == 1:
+            self._log.info("%s: %s", self._describe(index), held.lines[0])
+        else:
+            log_group(self._log, f"{self._describe(index)} printed {len(held.lines)} lines", held.lines)
 
     def pulse(self, now: float) -> None:
         """Log what has waited for long enough."""
-        if now - self._said_at >= HELD_SECONDS:
-            self.flush()
-            self._said_at = now
+        for index in [index for index, held in self._held.items() if now - held.since >= HELD_SECONDS]:
+            self.say(index)
 
     def flush(self) -> None:
         """Log all that waits."""
-        for index in sorted(self._lines):
+        for index in sorted(self._held):
             self.say(index)
+
+
+@dataclass
+class _Held:
+    """Lines of one item that wait for more."""
+
+    since: float
+    lines: list[str] = field(default_factory=list)

@@ -23,7 +23,7 @@ REPORT_SECONDS = 3.0
 SHOWN_TRACEBACKS = 10
 """So many failed items are logged with their traceback, the others with a line."""
 LAST_JOB = "burla_last_job"
-"""Key of the task state store: id and page of the job that was started last, until the task succeeds."""
+"""Key of the task state store: id and page of the job that was started last, until its results are combined."""
 
 
 class Collector(Protocol):
@@ -72,6 +72,7 @@ class Watch:
         self._store = context.get("task_state_store")
         self._report = Report(title, total, describe, plan, unit)
         self._metrics = Metrics(context, unit)
+        self._describe = describe
         self._prints = Prints(log, total, describe)
         self._reported = 0.0
         self.total = total
@@ -89,7 +90,8 @@ class Watch:
                 collector.add(outcome)
         self.progress.resume(len(earlier))
         # Where nothing is missing, no job is started any more: the one that did the work is still worth a look.
-        job: Any = self._store.get(LAST_JOB) if self._store is not None and earlier else None
+        is_done = 0 < self.total == len(earlier)
+        job: Any = self._store.get(LAST_JOB) if self._store is not None and is_done else None
         if job:
             self._show_job(*job)
 
@@ -100,8 +102,11 @@ class Watch:
                 self._take(decode(answer))
             case Broken(index, error):
                 self._take(Outcome(index, failure=Failure("WorkerError", error)))
-            case Line(text):
+            case Line(text, None):
                 self._prints.add(text)
+            case Line(text, int(index)):
+                self._prints.say(index)
+                self._log.warning("%s: %s", self._describe(index), text)
             case Started(job_id, url):
                 self._announce(job_id, url)
         self._pulse()

@@ -158,29 +158,43 @@ def _cut(
         tile(piece.window, shape.cuts(size.share(shape.rows)), shape.rows)
         for piece, shape in zip(pieces, shapes, strict=True)
     ]
-    refined = [
-        list(_refined(queries, piece, choice, own, size.target, refine=request.refine))
+    refined = _refine_all(queries, pieces, choices, spans, size, request, ends=True)
+    if request.refine or sum(map(len, refined)) <= size.max_ranges:
+        return refined
+    # Ends that may be a little larger are better than no plan.
+    return _refine_all(queries, pieces, choices, spans, size, request, ends=False)
+
+
+def _refine_all(
+    queries: Queries,
+    pieces: Sequence[Piece],
+    choices: Sequence[Choice],
+    spans: Sequence[Sequence[Span]],
+    size: Size,
+    request: Request,
+    *,
+    ends: bool,
+) -> list[list[Span]]:
+    return [
+        list(_refined(queries, piece, choice, own, size.target, refine=request.refine, ends=ends))
         for piece, choice, own in zip(pieces, choices, spans, strict=True)
     ]
-    # A few ranges that may be larger are better than no plan, unless somebody asked for them to be cut.
-    fits = request.refine or sum(map(len, refined)) <= size.max_ranges
-    return refined if fits else spans
 
 
 def _refined(
-    queries: Queries, piece: Piece, choice: Choice, spans: Sequence[Span], target: float, *, refine: bool
+    queries: Queries, piece: Piece, choice: Choice, spans: Sequence[Span], target: float, *, refine: bool, ends: bool
 ) -> Iterable[Span]:
     if choice.strategy not in ("width", *_ESTIMATED):
         return spans
     if refine and not piece.indexed:
         problem = f"no index is in the order of {piece.key}, so that looking would take a scan for each range."
         raise InvalidParameter("refine", problem, "Make an index, or leave refine out.")
-    suspects = range(len(spans)) if refine else _suspects(piece, choice, spans, target)
+    suspects = range(len(spans)) if refine else _suspects(piece, choice, spans, target, ends=ends)
     return cut_oversize(queries, piece, spans, target, suspects, exact=refine) if suspects else spans
 
 
-def _suspects(piece: Piece, choice: Choice, spans: Sequence[Span], target: float) -> Collection[int]:
-    """Numbers of the spans that may be too large though the statistics are fresh."""
+def _suspects(piece: Piece, choice: Choice, spans: Sequence[Span], target: float, *, ends: bool) -> Collection[int]:
+    """Numbers of the spans that may be too large though the statistics are fresh; with ``ends`` also first and last."""
     if choice.strategy not in _ESTIMATED or not piece.indexed:
         return ()
     # A frequent value of the first column can still be cut by the next one, of which the statistics say nothing.
@@ -188,8 +202,7 @@ def _suspects(piece: Piece, choice: Choice, spans: Sequence[Span], target: float
     heavy = {number for number, span in enumerate(spans) if several and span.rows > OVERSIZE * target}
     # What came since ANALYZE is mostly beyond the ends that it saw, and some rows of then are too.
     beyond = piece.changed + piece.rows / (_SAMPLED * max(piece.statistics.steps if piece.statistics else 1, 1))
-    ends = {0, len(spans) - 1} if beyond > _NOTEWORTHY * target else set()
-    return heavy | ends
+    return heavy | {0, len(spans) - 1} if ends and beyond > _NOTEWORTHY * target else heavy
 
 
 def _number(key: Key, seen: Survey, spans: Sequence[Sequence[Span]]) -> Iterator[KeyRange]:

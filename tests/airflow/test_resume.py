@@ -18,6 +18,7 @@ from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.task_runner import Airflow, TaskResult, run_and_kill
+from tests.support.waiting import wait_for
 
 
 def conninfo_of(connection: psycopg.Connection[Any]) -> str:
@@ -216,7 +217,6 @@ def test_a_task_killed_with_sigkill_is_resumed_by_its_retry(
     conninfo = marks.conninfo
 
     def slow(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
-        import time
 
         import psycopg
 
@@ -231,8 +231,7 @@ def test_a_task_killed_with_sigkill_is_resumed_by_its_retry(
     task = operator(slow, ranges=30, max_parallelism=2)
     run_and_kill(airflow, task, signal.SIGKILL, when=lambda: "burla_checkpoint_outcomes_00000" in airflow.state_store)
     at_work = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'test_dag.t%'"
-    while orders.connection.execute(at_work).fetchone() != (0,):
-        time.sleep(0.1)  # the client has noticed, and its workers go
+    wait_for(lambda: orders.connection.execute(at_work).fetchone() == (0,))  # the client notices, and its workers go
     done_before = marks.worked()
     assert 0 < len(done_before) < 20
     result = airflow.run(operator(slow, ranges=30, max_parallelism=2), try_number=2, max_tries=1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders
-from tests.cluster.jobs.conftest import wait_for
+from tests.support.waiting import wait_for
 
 RANGES = 40
 
@@ -58,19 +58,18 @@ class SlowOrders:
 
 @contextmanager
 def meanwhile(when: Callable[[], bool], act: Callable[[], Any]) -> Iterator[None]:
-    """As soon as ``when()`` is true, while the body runs, ``act()``; its error is the body's."""
-    errors: list[BaseException] = []
+    """As soon as ``when()`` is true, while the body runs, ``act()``. Where the body is over before, nothing."""
+    over = threading.Event()
 
     def watch() -> None:
-        try:
-            wait_for(when, 120)
+        wait_for(lambda: over.is_set() or when(), 120)
+        if not over.is_set():
             act()
-        except BaseException as error:
-            errors.append(error)
 
     thread = threading.Thread(target=watch)
     thread.start()
-    yield
-    thread.join()
-    if errors:
-        raise errors[0]
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

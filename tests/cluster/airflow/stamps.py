@@ -8,7 +8,8 @@ from typing import Any
 import psycopg
 
 from burla_provider.operators.map import BurlaMapOperator
-from tests.cluster.jobs.conftest import Cluster, wait_for
+from tests.cluster.jobs.conftest import Cluster
+from tests.support.waiting import wait_for
 
 
 class Stamps:

@@ -15,10 +15,11 @@ import pytest
 from tests.airflow.conftest import Orders
 from tests.cluster.airflow.slow_orders import RANGES, SlowOrders
 from tests.cluster.airflow.stamps import Stamps
-from tests.cluster.jobs.conftest import Cluster, wait_for
+from tests.cluster.jobs.conftest import Cluster
 from tests.support.airflow_server import AirflowServer, running_airflow
 from tests.support.postgres import PostgresServer
 from tests.support.task_runner import Airflow, run_and_kill
+from tests.support.waiting import wait_for
 
 DAG = "cluster_endings"
 

@@ -12,23 +12,24 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from burla_provider.demo.cluster import find_state
 from burla_provider.jobs.api import ask
 from burla_provider.operators.map import BurlaMapOperator
 from tests.airflow.conftest import Orders
 from tests.cluster.airflow.slow_orders import RANGES, SlowOrders, meanwhile
-from tests.cluster.jobs.conftest import TOKEN, URL, Cluster, wait_for
+from tests.cluster.jobs.conftest import TOKEN, URL, Cluster
 from tests.support.task_runner import Airflow
+from tests.support.waiting import wait_for
 from tests.unit.jobs.running import client_of
 
-HEAD = Path(os.environ.get("BURLA_CLUSTER_STATE", Path.home() / ".cache" / "burla-cluster")) / "head.pid"
-WORKED_TWICE = 12
-"""At most: two workers, two ranges a second each, for the three seconds until the lost job is cancelled."""
+HEAD = find_state() / "head.pid"
+WORKED_TWICE = 24
+"""At most, of 40: two workers, two ranges a second each, for the seconds until the lost job is cancelled."""
 
 
 @pytest.fixture
@@ -129,13 +130,28 @@ def test_two_users_at_once_do_not_disturb_each_other(on_burla: Airflow, cluster:
 def test_a_cluster_that_stays_busy_fails_the_task_for_a_retry(
     on_burla: Airflow, slow: SlowOrders, cluster: Cluster
 ) -> None:
-    first = Beside(on_burla, slow.task())
+    conninfo = slow.conninfo
+
+    def hold(number: int) -> int:
+        import time
+
+        import psycopg
+
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            connection.execute("INSERT INTO marks VALUES (%s)", [number])
+            while connection.execute("SELECT FROM marks WHERE first_id = 0").fetchone() is None:
+                time.sleep(0.2)
+        return number
+
+    requirements = ["psycopg[binary]"]
+    first = Beside(on_burla, BurlaMapOperator(task_id="t", python_callable=hold, inputs=[1], requirements=requirements))
     wait_for(lambda: slow.marks() > 0, 60)
     second = on_burla.run(BurlaMapOperator(task_id="u", python_callable=abs, inputs=[-1], queue_timeout=1), max_tries=1)
     assert second.state == "up_for_retry"
     assert "All nodes are busy" in str(second.error)
     assert "queue_timeout" in str(second.error)
-    assert first.result()[:2] == ("success", slow.totals())
+    slow.connection.execute("INSERT INTO marks VALUES (0)")
+    assert first.result()[:2] == ("success", [1])
 
 
 def test_a_wrong_token_fails_the_task_and_says_where_to_look(

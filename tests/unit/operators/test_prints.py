@@ -40,6 +40,15 @@ def test_lines_do_not_wait_for_the_end_of_a_long_call(prints, caplog):
     assert caplog.messages == ["input 2: working"]
 
 
+def test_a_line_waits_for_others_of_its_item_however_long_ago_the_last_was_logged(prints, caplog, monkeypatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    prints.add("[1] early")
+    monkeypatch.setattr(time, "monotonic", lambda: 101.5)
+    prints.add("[2] late")
+    prints.pulse(102.0)
+    assert caplog.messages == ["input 1: early"]
+
+
 def test_at_the_end_nothing_is_held_back(prints, caplog):
     prints.add("[2] b")
     prints.add("[0] a")
