@@ -158,27 +158,17 @@ def _cut(
         tile(piece.window, shape.cuts(size.share(shape.rows)), shape.rows)
         for piece, shape in zip(pieces, shapes, strict=True)
     ]
-    refined = _refine_all(queries, pieces, choices, spans, size, request, ends=True)
-    if request.refine or sum(map(len, refined)) <= size.max_ranges:
-        return refined
+
+    def refined(*, ends: bool) -> list[list[Span]]:
+        return [
+            list(_refined(queries, piece, choice, own, size.target, refine=request.refine, ends=ends))
+            for piece, choice, own in zip(pieces, choices, spans, strict=True)
+        ]
+
+    found = refined(ends=True)
     # Ends that may be a little larger are better than no plan.
-    return _refine_all(queries, pieces, choices, spans, size, request, ends=False)
-
-
-def _refine_all(
-    queries: Queries,
-    pieces: Sequence[Piece],
-    choices: Sequence[Choice],
-    spans: Sequence[Sequence[Span]],
-    size: Size,
-    request: Request,
-    *,
-    ends: bool,
-) -> list[list[Span]]:
-    return [
-        list(_refined(queries, piece, choice, own, size.target, refine=request.refine, ends=ends))
-        for piece, choice, own in zip(pieces, choices, spans, strict=True)
-    ]
+    fits = request.refine or sum(map(len, found)) <= size.max_ranges
+    return found if fits else refined(ends=False)
 
 
 def _refined(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pytest
 
 from burla_provider.operators.map import BurlaMapOperator
 from tests.support.task_runner import Airflow, run_and_kill
+from tests.support.waiting import wait_for
 
 
 def sleeper(folder: Path) -> Any:
@@ -48,15 +48,6 @@ def group_of(pid: int) -> int | None:
         return None
 
 
-def wait_until(condition: Any, seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path
@@ -65,26 +56,26 @@ def folder(tmp_path: Path) -> Path:
 def test_sigterm_ends_the_job_and_the_task_is_not_a_success(airflow: Airflow, folder: Path) -> None:
     kill_when_started(airflow, folder, signal.SIGTERM)
     assert airflow.states == ["up_for_retry"]
-    assert wait_until(lambda: not alive(folder))
+    wait_for(lambda: not alive(folder), 10)
 
 
 def test_sigkill_of_the_task_leaves_no_process(airflow: Airflow, folder: Path) -> None:
     status = kill_when_started(airflow, folder, signal.SIGKILL)
     assert status == -signal.SIGKILL
-    assert wait_until(lambda: not alive(folder))
+    wait_for(lambda: not alive(folder), 10)
 
 
 def test_execution_timeout_fails_the_task_as_a_timeout(airflow: Airflow, folder: Path) -> None:
     result = airflow.run(task(folder, execution_timeout=datetime.timedelta(seconds=6)), max_tries=1)
     assert result.state == "up_for_retry"
     assert type(result.error).__name__ == "AirflowTaskTimeout"
-    assert wait_until(lambda: not alive(folder))
+    wait_for(lambda: not alive(folder), 10)
 
 
 def test_a_second_sigterm_changes_nothing(airflow: Airflow, folder: Path) -> None:
     kill_when_started(airflow, folder, signal.SIGTERM, times=2)
     assert airflow.states == ["up_for_retry"]
-    assert wait_until(lambda: not alive(folder))
+    wait_for(lambda: not alive(folder), 10)
 
 
 def kill_when_started(airflow: Airflow, folder: Path, number: int, times: int = 1) -> int:

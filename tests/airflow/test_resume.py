@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
@@ -17,25 +16,9 @@ from airflow.sdk import Asset
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders, needs_state_stores
+from tests.support.marks import Marks, conninfo_of
 from tests.support.task_runner import Airflow, TaskResult, run_and_kill
 from tests.support.waiting import wait_for
-
-
-def conninfo_of(connection: psycopg.Connection[Any]) -> str:
-    """How another session connects."""
-    return f"{connection.info.dsn} password={connection.info.password}"
-
-
-class Marks:
-    """Counts in the database which range was worked how often: rows are written by the workers themselves."""
-
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self.connection = connection
-        self.conninfo = conninfo_of(connection)
-        connection.execute("CREATE TABLE marks (first_id bigint)")
-
-    def worked(self) -> dict[int, int]:
-        return dict(self.connection.execute("SELECT first_id, count(*) FROM marks GROUP BY 1").fetchall())
 
 
 @pytest.fixture
@@ -214,18 +197,7 @@ def test_a_cleared_task_starts_afresh(airflow: Airflow, orders: Orders, marks: M
 def test_a_task_killed_with_sigkill_is_resumed_by_its_retry(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
-    conninfo = marks.conninfo
-
-    def slow(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
-
-        import psycopg
-
-        taken = list(rows)
-        with psycopg.connect(conninfo) as connection:
-            connection.execute("INSERT INTO marks VALUES (%s)", [taken[0][0]])
-        time.sleep(0.4)
-        return {"total": sum(amount for _, amount in taken)}
-
+    slow = marks.slow(0.4)
     # What the fixture has written is counted before the first try looks, not only when its session says so.
     orders.connection.execute("SELECT pg_stat_force_next_flush()")
     task = operator(slow, ranges=30, max_parallelism=2)

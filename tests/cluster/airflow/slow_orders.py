@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Any
 
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders
+from tests.support.marks import Marks
 from tests.support.waiting import wait_for
 
 RANGES = 40
@@ -20,36 +21,14 @@ class SlowOrders:
 
     def __init__(self, orders: Orders) -> None:
         self.orders = orders
-        self.connection = orders.connection
-        self.connection.execute("CREATE TABLE marks (first_id bigint)")
+        self.marks = Marks(orders.connection)
         # What the fixture has written is counted before the first try looks, not only when its session says so.
-        self.connection.execute("SELECT pg_stat_force_next_flush()")
-        self.conninfo = f"{self.connection.info.dsn} password={self.connection.info.password}"
+        orders.connection.execute("SELECT pg_stat_force_next_flush()")
 
     def task(self, **options: Any) -> BurlaPostgresOperator:
-        conninfo = self.conninfo
-
-        def slow(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
-            import time
-
-            import psycopg
-
-            taken = list(rows)
-            with psycopg.connect(conninfo) as connection:
-                connection.execute("INSERT INTO marks VALUES (%s)", [taken[0][0]])
-            time.sleep(0.5)
-            return {"total": sum(amount for _, amount in taken)}
-
+        work = {"process_rows": self.marks.slow(0.5), "columns": ["id", "amount"]}
         defaults = {"task_id": "t", "table": "orders", "postgres_conn_id": "orders_db", "ranges": RANGES}
-        return BurlaPostgresOperator(**{**defaults, "process_rows": slow, "columns": ["id", "amount"], **options})
-
-    def marks(self) -> int:
-        row = self.connection.execute("SELECT count(*) FROM marks").fetchone()
-        return row[0] if row else 0
-
-    def distinct_marks(self) -> int:
-        row = self.connection.execute("SELECT count(DISTINCT first_id) FROM marks").fetchone()
-        return row[0] if row else 0
+        return BurlaPostgresOperator(**{**defaults, **work, **options})
 
     def totals(self) -> dict[str, Any]:
         """What is true."""
@@ -57,19 +36,20 @@ class SlowOrders:
 
 
 @contextmanager
-def meanwhile(when: Callable[[], bool], act: Callable[[], Any]) -> Iterator[None]:
-    """As soon as ``when()`` is true, while the body runs, ``act()``. Where the body is over before, nothing."""
+def meanwhile(when: Callable[[], bool], act: Callable[[], Any]) -> Iterator[Future[None]]:
+    """As soon as ``when()`` is true, while the body runs, ``act()``.
+
+    Ask the ``result()`` of what it yields after the body: it raises what went wrong, or that the body was over before.
+    """
     over = threading.Event()
 
     def watch() -> None:
         wait_for(lambda: over.is_set() or when(), 120)
-        if not over.is_set():
-            act()
+        assert not over.is_set(), "The task was over before anything could befall it."
+        act()
 
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            yield thread.submit(watch)
+        finally:
+            over.set()

@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
 
 from burla_provider.operators.map import BurlaMapOperator
 from tests.cluster.jobs.conftest import Cluster
+from tests.support.marks import conninfo_of
 from tests.support.waiting import wait_for
 
 
+def stamping(conninfo: str) -> Callable[[int], None]:
+    """A function of one input that stamps the database for five minutes."""
+
+    def stamp(_: int) -> None:
+        import time
+
+        import psycopg
+
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            for _ in range(3000):
+                connection.execute("INSERT INTO stamps DEFAULT VALUES")
+                time.sleep(0.1)
+
+    return stamp
+
+
 class Stamps:
-    """The table of stamps, and tasks that write into it for five minutes."""
+    """The table of stamps, and the task that writes into it."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
         self.connection.execute("CREATE TABLE stamps (at timestamptz DEFAULT clock_timestamp())")
-        self.conninfo = f"{self.connection.info.dsn} password={self.connection.info.password}"
-
-    def function(self) -> Any:
-        conninfo = self.conninfo
-
-        def stamp(_: int) -> None:
-            import time
-
-            import psycopg
-
-            with psycopg.connect(conninfo, autocommit=True) as connection:
-                for _ in range(3000):
-                    connection.execute("INSERT INTO stamps DEFAULT VALUES")
-                    time.sleep(0.1)
-
-        return stamp
+        self.conninfo = conninfo_of(connection)
 
     def task(self, **options: Any) -> BurlaMapOperator:
         return BurlaMapOperator(
-            task_id="t", python_callable=self.function(), inputs=[1, 2], requirements=["psycopg[binary]"], **options
+            task_id="t",
+            python_callable=stamping(self.conninfo),
+            inputs=[1, 2],
+            requirements=["psycopg[binary]"],
+            **options,
         )
 
     def count(self) -> int:

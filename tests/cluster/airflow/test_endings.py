@@ -54,12 +54,12 @@ def test_a_retry_after_sigkill_works_only_what_is_missing(on_burla: Airflow, ord
         on_burla, slow.task(), signal.SIGKILL, when=lambda: "burla_checkpoint_outcomes_00000" in on_burla.state_store
     )
     wait_for(cluster.is_free, 60)
-    before = slow.marks()
+    before = slow.marks.count()
     result = on_burla.run(slow.task(), try_number=2, max_tries=1)
     assert result.value == slow.totals()
     kept = result.xcoms["burla_report"]["resumed"]
     assert kept > 0, result.log
-    assert slow.marks() - before == RANGES - kept
+    assert slow.marks.count() - before == RANGES - kept
 
 
 def test_a_retry_that_finds_nothing_missing_keeps_the_link_to_the_job(
@@ -83,7 +83,7 @@ def test_a_retry_that_finds_nothing_missing_keeps_the_link_to_the_job(
     broken.unlink()
     second = on_burla.run(slow.task(combine=combine, ranges=4), try_number=2, max_tries=1)
     assert second.value == slow.totals()
-    assert slow.marks() == 4
+    assert slow.marks.count() == 4
     assert second.xcoms["burla_job_url"] == first.xcoms["burla_job_url"]
     assert "/jobs/test_dag-t-" in first.xcoms["burla_job_url"]
 

@@ -8,26 +8,14 @@ import os
 from airflow.sdk import dag
 
 from burla_provider.operators.map import BurlaMapOperator
-
-CONNINFO = os.environ["BURLA_TEST_STAMPS"]
-
-
-def stamp(_: int, conninfo: str) -> None:
-    import time
-
-    import psycopg
-
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        for _ in range(3000):
-            connection.execute("INSERT INTO stamps DEFAULT VALUES")
-            time.sleep(0.1)
+from tests.cluster.airflow.stamps import stamping
 
 
 @dag(schedule=None, start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), max_active_runs=1)
 def cluster_endings():
     BurlaMapOperator(
         task_id="stamp",
-        python_callable=lambda number: stamp(number, CONNINFO),
+        python_callable=stamping(os.environ["BURLA_TEST_STAMPS"]),
         inputs=[1, 2],
         requirements=["psycopg[binary]"],
         # Airflow makes a task that was cleared while it ran wait for it.
