@@ -19,6 +19,7 @@ from burla_provider.exceptions import PermanentError, TaskKilled
 from burla_provider.hooks.burla import BurlaHook
 from burla_provider.jobs.job import Job, JobOptions, Started
 from burla_provider.links.burla import BurlaJobLink
+from burla_provider.operators.checks import check_choice, check_count, check_seconds
 from burla_provider.operators.phases import Phases
 from burla_provider.operators.resume import NO_STORE, Resume
 from burla_provider.operators.shown import Shown, source_code
@@ -97,6 +98,18 @@ class BurlaBaseOperator(BaseOperator):
         self._executing = False
         self._killed = False
 
+    def _check_parameters(self) -> None:
+        """At parse what is known then, and all of it when the templates are rendered.
+
+        :raises InvalidParameter: a value that cannot be used.
+        """
+        check_count("max_parallelism", self.max_parallelism, words=(None,))
+        check_count("func_cpu", self.func_cpu, words=("dynamic",))
+        check_count("func_ram", self.func_ram, words=("dynamic",))
+        check_count("job_retries", self.job_retries, least=0)
+        check_seconds("queue_timeout", self.queue_timeout)
+        check_choice("resume", self.resume, ("auto", True, False))
+
     @cached_property
     def hook(self) -> BurlaHook:
         return BurlaHook(self.burla_conn_id, python=self.burla_python)
@@ -112,6 +125,7 @@ class BurlaBaseOperator(BaseOperator):
         self._executing = True
         self.phases = Phases(context)
         try:
+            self._check_parameters()
             result = self._execute(context)
         except PermanentError as error:
             raise AirflowFailException(str(error)) from error

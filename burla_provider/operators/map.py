@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import Failures, OnFailure, allowance
 from burla_provider.fingerprint import fingerprint
 from burla_provider.operators.base import BurlaBaseOperator, run_key
+from burla_provider.operators.checks import check_choice, check_count, check_function
 from burla_provider.operators.resume import JobFacts, find_earlier
 from burla_provider.operators.watch import Watch
 from burla_provider.work.outcome import Outcome, find_unplain
@@ -62,9 +63,6 @@ class BurlaMapOperator(BurlaBaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not callable(python_callable):
-            raise InvalidParameter("python_callable", f"{python_callable!r} cannot be called.", "Give a function.")
-        allowance(tolerated_failures, 1)
         self.python_callable = python_callable
         # Airflow itself calls a templated field that is a function, and in its own way.
         self.make_inputs = inputs if callable(inputs) else None
@@ -74,6 +72,14 @@ class BurlaMapOperator(BurlaBaseOperator):
         self.collect = collect
         self.on_input_failure = on_input_failure
         self.tolerated_failures = tolerated_failures
+        self._check_parameters()
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_function("python_callable", self.python_callable)
+        check_count("trial_inputs", self.trial_inputs, least=0)
+        check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
+        allowance(self.tolerated_failures, 1)
 
     def _execute(self, context: Context) -> list[Any] | None:
         from burla_provider.work.map_work import MapWork

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import OnFailure, allowance
 from burla_provider.operators.base import BurlaBaseOperator, session_name
+from burla_provider.operators.checks import check_choice, check_count, check_function, check_seconds
 from burla_provider.operators.groups import log_plan
 from burla_provider.operators.incremental import AssetMark, find_column, find_increment
 from burla_provider.operators.shown import Shown, statement
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from burla_provider.lineage import TableLineage
     from burla_provider.operators.moment import Moment
 
+Split = Literal["auto", "width", "histogram", "probed", "keyset", "pages", "single"]
+RowFormat = Literal["tuple", "dict", "arrow"]
 KINDS = ("totals", "process_rows", "process_range")
 
 
@@ -145,10 +148,10 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         upper: Any = None,
         totals: Mapping[str, str] | None = None,
         process_rows: Callable[[Iterable[Any]], dict[str, Any]] | None = None,
-        row_format: Literal["tuple", "dict", "arrow"] = "tuple",
+        row_format: RowFormat = "tuple",
         process_range: Callable[..., dict[str, Any]] | None = None,
         combine: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
-        split: str = "auto",
+        split: Split = "auto",
         rows_per_range: int | str | None = None,
         ranges: int | str | None = None,
         trial_ranges: int = 0,
@@ -214,20 +217,28 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self._check_parameters()
 
     def _check_parameters(self) -> None:
-        """At parse what is known then, and all of it when the templates are rendered."""
+        super()._check_parameters()
         kinds = [name for name in KINDS if getattr(self, name) is not None]
         if len(kinds) != 1:
             given = f"{' and '.join(kinds)} are given" if kinds else "none of them is given"
             raise InvalidParameter(
                 ", ".join(KINDS), f"{given}.", "Give exactly one: it says what is done with the rows."
             )
-        for name in ("process_rows", "process_range", "combine"):
-            if getattr(self, name) is not None and not callable(getattr(self, name)):
-                raise InvalidParameter(name, f"{getattr(self, name)!r} cannot be called.", "Give a function.")
-        for name in ("rows_per_range", "ranges", "max_parallelism"):
-            value = getattr(self, name)
-            if isinstance(value, int) and value <= 0:
-                raise InvalidParameter(name, f"{value} is not positive.", "Use 1 or more, or leave it out.")
+        for name in self.function_fields:
+            if getattr(self, name) is not None:
+                check_function(name, getattr(self, name))
+        for name in ("rows_per_range", "ranges"):
+            check_count(name, getattr(self, name), words=(None,))
+        for name in ("trial_ranges", "range_retries"):
+            check_count(name, getattr(self, name), least=0)
+        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            check_seconds(name, getattr(self, name))
+        check_seconds("range_timeout", self.range_timeout, zero=False)
+        check_choice("split", self.split, get_args(Split))
+        check_choice("row_format", self.row_format, get_args(RowFormat))
+        check_choice("consistency", self.consistency, ("snapshot", "none"))
+        check_choice("on_range_failure", self.on_range_failure, get_args(OnFailure))
+        check_choice("verify", self.verify, ("count", None))
         if isinstance(self.start_id, int) and isinstance(self.end_id, int) and self.start_id > self.end_id:
             problem = f"{self.start_id} is greater than end_id, {self.end_id}."
             raise InvalidParameter("start_id", problem, "Give the first and the last id, both inclusive.")
@@ -235,8 +246,6 @@ class BurlaPostgresOperator(BurlaBaseOperator):
             raise InvalidParameter(
                 "combine", "totals are combined by themselves.", "Leave it out, or use process_rows."
             )
-        if self.consistency not in ("snapshot", "none"):
-            raise InvalidParameter("consistency", f"{self.consistency!r} is unknown.", 'Use "snapshot" or "none".')
         self._check_combinations()
         allowance(self.tolerated_failures, 1)
 
@@ -262,7 +271,6 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     def _execute(self, context: Context) -> dict[str, Any]:
         from burla_provider.operators.moment import open_moment
 
-        self._check_parameters()
         self.phases.enter("snapshot" if self.consistency == "snapshot" else "connecting")
         with open_moment(self.postgres_conn_id, self.table, session_name(context), self.consistency) as moment:
             self.phases.enter("planning")

@@ -59,6 +59,10 @@ class Aggregate:
             return [self._value("sum"), self._call("count")]
         return [self._value(self.function)]
 
+    def __str__(self) -> str:
+        condition = f" FILTER (WHERE {self.filter})" if self.filter is not None else ""
+        return f"{self.function}({self.argument}){condition}"
+
     @property
     def whole(self) -> sql.Composable:
         """The aggregate itself."""
@@ -144,15 +148,14 @@ def _split_at_bracket(name: str, text: str, start: int) -> tuple[str, int]:
 
 
 def _with_types(connection: psycopg.Connection[Any], source: Source, aggregate: Aggregate) -> Aggregate:
-    text = aggregate.whole.as_string(connection)
     query = source.select_none(sql.SQL("pg_typeof({})::text").format(aggregate.whole))
-    typed = replace(aggregate, type=_ask(connection, query, "totals", text))
+    typed = replace(aggregate, type=_ask(connection, query, "totals", str(aggregate)))
     if aggregate.argument == "*":
         return typed
     # A subquery, because pg_typeof(argument) is not an aggregate, and no rows would give no type.
     argument = source.select_none(aggregate.argument_sql)
     query = sql.SQL("SELECT pg_typeof(({} LIMIT 0))::text").format(argument)
-    return replace(typed, argument_type=_ask(connection, query, "totals", text))
+    return replace(typed, argument_type=_ask(connection, query, "totals", str(aggregate)))
 
 
 def _ask(connection: psycopg.Connection[Any], query: sql.Composed, parameter: str, text: str) -> Any:
