@@ -27,6 +27,10 @@ _STEPS_A_RANGE = 16
 _FEW_STEPS_A_RANGE = 4
 """With fewer, the nearest step may be far off, so that each step is better made a range of its own."""
 
+_SPARE = 1.05
+"""A step ends at the first row that has the key it came to, so there are a few more than asked for. Where that would be
+more than there may be ranges, they are so many times as long."""
+
 
 @dataclass(frozen=True)
 class _Pace:
@@ -44,8 +48,10 @@ class _Pace:
         if size.rows_per_range is not None:
             return cls(max(int(size.target), 1), settled=True, interpolated=False)
         steps = min(max(int(MOST_STEPS / ranges), 1), _STEPS_A_RANGE)
-        few = steps < _FEW_STEPS_A_RANGE
-        return cls(max(int(size.target / (1 if few else steps)), 1), settled=few, interpolated=False)
+        if steps >= _FEW_STEPS_A_RANGE:
+            return cls(max(int(size.target / steps), 1), settled=False, interpolated=False)
+        scarce = size.share(piece.rows) * _SPARE > _most(piece, size)
+        return cls(ceil(size.target * _SPARE) if scarce else max(int(size.target), 1), settled=True, interpolated=False)
 
 
 def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
@@ -62,9 +68,13 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
     axis = axis_of(order.columns[0], [step.bound[0] for step in steps]) if pace.interpolated else None
     knots = (Knot(step.bound, axis.read(step.bound[0]) if axis else None, gap=step.rows) for step in steps)
     # Where their number was asked for, a few more do no harm, unless there would be more than may be.
-    most = size.max_ranges * piece.rows / max(size.rows, 1)
-    settled = pace.settled and (size.rows_per_range is not None or len(steps) <= most)
+    settled = pace.settled and (size.rows_per_range is not None or len(steps) <= _most(piece, size))
     return Distribution(tuple(knots), axis, settled=settled)
+
+
+def _most(piece: Piece, size: Size) -> float:
+    """How many of the ranges that there may be are the piece's."""
+    return size.max_ranges * piece.rows / max(size.rows, 1)
 
 
 def _is_countable(piece: Piece) -> bool:

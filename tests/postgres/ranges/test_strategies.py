@@ -55,10 +55,16 @@ def test_keyset_makes_that_number_although_the_table_is_far_larger_than_it_looks
 def test_keyset_makes_as_many_ranges_as_there_may_be(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE words AS SELECT md5(n::text) AS word FROM generate_series(1, 50000) AS n")
     connection.execute("ALTER TABLE words ADD PRIMARY KEY (word); ANALYZE words")
-    # A range has a whole number of rows, so that there are more ranges than were asked for.
+    # A range has a whole number of rows: with 3 of them there would be more ranges than there may be.
     made = plan("words", split="keyset", ranges=15_000, max_ranges=15_000)
-    assert len(made.ranges) <= 15_000
-    assert max(sizes_of(connection, made)) <= 6
+    assert max(sizes_of(connection, made)) == 4
+
+
+def test_keyset_has_even_ranges_of_frequent_keys_at_the_limit_of_ranges(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE words AS SELECT md5((n / 3)::text) AS word FROM generate_series(1, 500000) AS n")
+    connection.execute("CREATE INDEX ON words (word); ANALYZE words")
+    made = plan("words", key="word", split="keyset", ranges=5_000, max_ranges=5_000)
+    assert balance(sizes_of(connection, made)) < 1.1
 
 
 def test_probed_walks_only_where_rows_are_unevenly_spread(connection, plan: Planner, skewed: str) -> None:
