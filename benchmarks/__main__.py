@@ -77,14 +77,19 @@ def run_sides(data: Data, names: list[str], times: int) -> None:
         data.expected(table)
     for name, found in compare(data, names, made, times, 2):
         known |= {"rows": data.rows, "machine": describe(), "tables": made}
-        known["sides"][name] = found | {"when": time.strftime("%Y-%m-%d %H:%M", time.gmtime())}
+        known["sides"][name] = found | {"when": now()}
         save(path, known)
 
 
 def run_scale(data: Data, workers: list[int]) -> None:
     print("Scale", flush=True)
     engines = ["ours_local", "ours_burla"] if find_nodes() else ["ours_local"]
-    save(RESULTS / "scale.json", {"rows": data.rows, "nodes": len(find_nodes()), **scale(data, workers, engines)})
+    facts = {"when": now(), "rows": data.rows, "nodes": len(find_nodes())}
+    save(RESULTS / "scale.json", facts | scale(data, workers, engines))
+
+
+def now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime())
 
 
 def tables(data: Data) -> dict[str, str]:

@@ -19,7 +19,7 @@ BUSY = ("AllNodesBusy", "NoNodes")
 LONG = 5
 """Seconds: what takes longer is run once. Chance is a small part of it, and everybody's time is short."""
 
-PATIENCE = 180
+PATIENCE = 100
 """Seconds that a side may have used when it begins another job."""
 
 Job = tuple[str, str]

@@ -53,7 +53,7 @@ SIDES = {
     "ours_rows": Side(
         "**this provider, local engine, process_rows**",
         "provider",
-        "as the tools that sum outside of the database: all rows go to Python",
+        "as the tools that sum outside of the database: the amounts of all rows go to Python",
         ("ours.py",),
         ("totals",),
     ),

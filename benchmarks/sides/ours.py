@@ -12,13 +12,13 @@ def checksum_rows(rows):
 
 
 def sum_rows(rows):
-    return {"total": sum(amount for _, amount in rows)}
+    return {"total": sum(amount for (amount,) in rows)}
 
 
 def make_operator(task: Task) -> BurlaPostgresOperator:
     work = {
         "totals": {"totals": {"total": "sum(amount)"}},
-        "sum_rows": {"process_rows": sum_rows, "columns": task.columns},
+        "sum_rows": {"process_rows": sum_rows, "columns": ["amount"]},
         "checksum": {"process_rows": checksum_rows, "columns": task.columns},
     }
     return BurlaPostgresOperator(
