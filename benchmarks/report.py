@@ -147,8 +147,8 @@ def beyond(sides: dict[str, Any], path: Path) -> list[str]:
     for name, chart in plots(scale).items():
         (HERE / "plots" / f"{name}.svg").write_text(chart)
     busy = (
-        f"Measured on {scale['when']}, with a load average of {scale['load']:g} when this part began; ours only, in this"
-        f" order. Runs over all {sides['rows']:,} rows are those of the comparison above."
+        f"Measured on {scale['when']}, with a load average of {scale['load']:g} when this part began; ours only, in"
+        f" this order. Runs over all {sides['rows']:,} rows are those of the comparison above."
     )
     return [*growth(scale), "", busy, "", "## Beyond this machine", "", *model.text(sides, scale)]
 

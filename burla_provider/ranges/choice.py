@@ -84,7 +84,7 @@ def _choose_for_key(queries: Queries, piece: Piece, size: Size, *, refine: bool)
     why = doubt or coarseness
     if why is None:
         return Choice("histogram", f"the statistics are fresh, so {_what_is_read(piece, size)} had to be read")
-    # Ranges finer than the steps of a walk are cut by distance all the same.
+    # A walk of more steps takes a second longer than the looks do.
     is_walk_better = coarseness is not None and size.share(piece.rows) <= MOST_STEPS
     if can_probe(piece) and piece.rows > (_LONG_TO_WALK if is_walk_better else _QUICKLY_WALKED):
         return Choice("probed", f"{why}, so the index was looked at in many places, and walked where needed")

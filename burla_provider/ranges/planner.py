@@ -49,6 +49,10 @@ _ESTIMATED = ("histogram", "probed")
 _NOTEWORTHY = 0.25
 """Rows that ANALYZE did not see, of such a part of a range, are worth a look at the first and the last range."""
 
+_ROOM = 0.99
+"""Where looks at first and last ranges make more of them than there may be, all are made a little larger, and this part
+of what would fit then."""
+
 _SAMPLED = 300
 """Rows that ANALYZE looks at for each step of its statistics: https://www.postgresql.org/docs/current/planner-stats.html."""
 
@@ -111,7 +115,7 @@ def plan_ranges(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Python's garbage collector would look at a hundred thousand new ranges over and over: a third of a plan's time."""
+    """Python's collector would look at a hundred thousand new ranges over and over, for a third of a plan's time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -132,7 +136,7 @@ def _plan(queries: Queries, request: Request) -> RangePlan:
     size = replace(request.size, rows=seen.rows, row_bytes=_row_bytes(facts), selectivity=seen.selectivity)
     choices = [choose_strategy(queries, piece, size, request) for piece in seen.pieces]
     spans = _cut(queries, seen.pieces, choices, size, request)
-    size.allow("max_ranges" if request.size.rows_per_range is None else "rows_per_range", sum(map(len, spans)))
+    size.allow("max_ranges" if request.size.rows_per_range is None else "rows_per_range", _count(spans))
     plan = RangePlan(
         schema=facts.schema,
         table=facts.table,
@@ -168,21 +172,27 @@ def _cut(
     """The spans of each piece. How many each gets is decided once all are measured, because they share one target."""
     shapes = [STRATEGIES[choice.strategy](queries, piece, size) for piece, choice in zip(pieces, choices, strict=True)]
     size = replace(size, rows=sum(shape.rows for shape in shapes))
-    spans = [
-        tile(piece.window, shape.cuts(size.share(shape.rows)), shape.rows)
-        for piece, shape in zip(pieces, shapes, strict=True)
-    ]
 
-    def refined(*, ends: bool) -> list[list[Span]]:
+    def cut(size: Size, *, ends: bool = True) -> list[list[Span]]:
+        spans = [
+            tile(piece.window, shape.cuts(size.share(shape.rows)), shape.rows)
+            for piece, shape in zip(pieces, shapes, strict=True)
+        ]
         return [
             list(_refined(queries, piece, choice, own, size.target, refine=request.refine, ends=ends))
             for piece, choice, own in zip(pieces, choices, spans, strict=True)
         ]
 
-    found = refined(ends=True)
+    found = cut(size)
+    if not request.refine and size.rows_per_range is None and _count(found) > size.max_ranges:
+        found = cut(replace(size, ranges=max(int(_ROOM * size.max_ranges**2 / _count(found)), 1)))
     # Ends that may be a little larger are better than no plan.
-    fits = request.refine or sum(map(len, found)) <= size.max_ranges
-    return found if fits else refined(ends=False)
+    fits = request.refine or _count(found) <= size.max_ranges
+    return found if fits else cut(size, ends=False)
+
+
+def _count(spans: Sequence[Sequence[Span]]) -> int:
+    return sum(map(len, spans))
 
 
 def _refined(

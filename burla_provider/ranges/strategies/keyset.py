@@ -10,7 +10,6 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from burla_provider.ranges.axis import axis_of
 from burla_provider.ranges.distribution import Distribution, Knot
 from burla_provider.ranges.order import Order
 from burla_provider.ranges.queries import Queries
@@ -19,7 +18,7 @@ from burla_provider.ranges.survey import READ_BY_INDEX, Piece
 from burla_provider.ranges.walk import Path, Step, walk
 
 MOST_STEPS = 10_000
-"""A longer walk takes seconds. Where keys can be counted, cuts are interpolated between its steps instead."""
+"""Of a walk, unless that many ranges are wanted: each step costs as much as a hundred rows that are walked over."""
 
 _STEPS_A_RANGE = 16
 """Where the number of ranges counts, not their size: so that every cut has a step close to its goal."""
@@ -34,24 +33,21 @@ more than there may be ranges, they are so many times as long."""
 
 @dataclass(frozen=True)
 class _Pace:
-    """How long steps are (rows), whether each is a range, and whether cuts between them are interpolated."""
+    """How long steps are (rows), and whether each is a range."""
 
     step: int
     settled: bool
-    interpolated: bool
 
     @classmethod
     def choose(cls, piece: Piece, size: Size) -> _Pace:
         ranges = max(piece.rows / size.target, 1.0)
-        if _is_countable(piece) and ranges > MOST_STEPS:
-            return cls(ceil(piece.rows / MOST_STEPS), settled=False, interpolated=True)
         if size.rows_per_range is not None:
-            return cls(max(int(size.target), 1), settled=True, interpolated=False)
+            return cls(max(int(size.target), 1), settled=True)
         steps = min(max(int(MOST_STEPS / ranges), 1), _STEPS_A_RANGE)
         if steps >= _FEW_STEPS_A_RANGE:
-            return cls(max(int(size.target / steps), 1), settled=False, interpolated=False)
+            return cls(max(int(size.target / steps), 1), settled=False)
         scarce = size.share(piece.rows) * _SPARE > _most(piece, size)
-        return cls(ceil(size.target * _SPARE) if scarce else max(int(size.target), 1), settled=True, interpolated=False)
+        return cls(ceil(size.target * _SPARE) if scarce else max(int(size.target), 1), settled=True)
 
 
 def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
@@ -65,20 +61,14 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
             steps = list(_limited(found, size) if size.rows_per_range is not None else found)
     else:
         steps = _sort(queries, piece, order, pace.step)
-    axis = axis_of(order.columns[0], [step.bound[0] for step in steps]) if pace.interpolated else None
-    knots = (Knot(step.bound, axis.read(step.bound[0]) if axis else None, gap=step.rows) for step in steps)
     # Where their number was asked for, a few more do no harm, unless there would be more than may be.
     settled = pace.settled and (size.rows_per_range is not None or len(steps) <= _most(piece, size))
-    return Distribution(tuple(knots), axis, settled=settled)
+    return Distribution(tuple(Knot(step.bound, gap=step.rows) for step in steps), settled=settled)
 
 
 def _most(piece: Piece, size: Size) -> float:
     """How many of the ranges that there may be are the piece's."""
     return size.max_ranges * piece.rows / max(size.rows, 1)
-
-
-def _is_countable(piece: Piece) -> bool:
-    return len(piece.key.columns) == 1 and axis_of(piece.key.columns[0]) is not None
 
 
 def _limited(steps: Iterable[Step], size: Size) -> Iterator[Step]:

@@ -16,13 +16,15 @@ from burla_provider.ranges.distribution import Distribution, Knot
 from burla_provider.ranges.evenness import Stretch, find_uneven
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.size import Size
-from burla_provider.ranges.strategies import histogram
-from burla_provider.ranges.strategies.keyset import MOST_STEPS
+from burla_provider.ranges.strategies import histogram, keyset
 from burla_provider.ranges.survey import READ_BY_INDEX, Piece
 from burla_provider.ranges.walk import Path, walk
 
 _MOST_WALKED = 100_000_000
 """Rows whose index is walked in half a minute. What is uneven beyond that stays so."""
+
+_MOSTLY = 0.5
+"""Where more than this part of the rows is to be walked over, the others are too, and every cut is exact."""
 
 _MOST_FREQUENT = 0.2
 """Part of the rows that may be those of frequent values, whose number only ANALYZE could tell anew."""
@@ -44,7 +46,10 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
         raise InvalidParameter("split", problem, "Use 'keyset'.")
     shape = histogram.measure(queries, piece, size)
     uneven = _uneven_gaps(queries, piece, shape, size.target)
-    step = ceil(sum(shape.knots[number].gap for number in uneven) / MOST_STEPS)
+    rows = sum(shape.knots[number].gap for number in uneven)
+    if piece.rows * _MOSTLY < rows < _MOST_WALKED:
+        return keyset.measure(queries, piece, size)
+    step = ceil(rows / keyset.MOST_STEPS)
     knots = list(shape.knots)
     for first, last in reversed(list(_runs(uneven))):
         path = Path(
@@ -94,4 +99,4 @@ def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
 
 def _walked(queries: Queries, path: Path, step: int) -> list[Knot]:
     with queries.locally(**READ_BY_INDEX):
-        return [Knot(one.bound, gap=one.rows) for one in walk(queries, path, step, hurry_after=2 * MOST_STEPS)]
+        return [Knot(one.bound, gap=one.rows) for one in walk(queries, path, step, hurry_after=2 * keyset.MOST_STEPS)]

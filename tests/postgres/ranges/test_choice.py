@@ -139,9 +139,9 @@ def test_ranges_finer_than_a_walks_steps_are_cut_by_distance_and_no_more_than_ma
     connection.execute("INSERT INTO large SELECT 4200000 + n * 7 FROM generate_series(1, 10000) AS n")
     made = plan("large", ranges=12_000, max_ranges=12_000)
     assert made.strategy == "probed"
-    assert len(made.ranges) == 12_000
-    # The first and the last range have what ANALYZE's sample did not see, too.
-    assert balance(sizes_of(connection, replace(made, ranges=made.ranges[40:-1:40]))) < 1.6
+    assert 11_000 < len(made.ranges) <= 12_000
+    ends = (*made.ranges[:3], *made.ranges[-3:])
+    assert balance(sizes_of(connection, replace(made, ranges=(*made.ranges[40:-1:40], *ends)))) < 1.6
     assert len(plan("large", ranges=12_000).ranges) > 12_000
 
 
