@@ -15,7 +15,7 @@ from benchmarks.sides import SIDES
 
 RANGES = (10, 100, 1_000, 10_000, 100_000)
 SKEW_RANGES = 64
-PATIENCE = 90.0
+PATIENCE = 60.0
 """Seconds: a step that would take longer, going by the one before, is left out, and the results say so."""
 
 Point = dict[str, Any]
