@@ -43,7 +43,6 @@ from burla_provider.work.outcome import decode
 from burla_provider.work.range_work import RangeWork
 from burla_provider.work.source import Source
 
-ORDERS = Source("public", "orders", ("id", "amount"))
 LOCAL = Engine(name="local")
 BURLA = Engine(name="burla")
 
@@ -118,6 +117,7 @@ def cluster(conninfo: str, rows: int, times: int) -> None:
         commands = {
             "the guide, arguments mended": [*own("guide"), conninfo],
             "process_rows": job(conninfo, "burla"),
+            "process_rows, amount only": job(conninfo, "burla", "process_rows", "auto", "amount"),
             "process_rows, split='pages'": job(conninfo, "burla", "process_rows", "pages"),
             "totals": job(conninfo, "burla", "totals"),
             "totals, split='pages'": job(conninfo, "burla", "totals", "pages"),
@@ -150,21 +150,24 @@ def run_in_turn(commands: dict[str, list[str]], times: int) -> dict[str, dict[st
     return best
 
 
-def ours(conninfo: str, engine: str = "local", work: str = "process_rows", split: str = "auto") -> dict[str, Any]:
+def ours(
+    conninfo: str, engine: str = "local", work: str = "process_rows", split: str = "auto", columns: str = "id,amount"
+) -> dict[str, Any]:
     """One job of this provider, from the plan to the totals."""
+    source = Source("public", "orders", tuple(columns.split(",")))
     begun = time.perf_counter()
     with psycopg.connect(conninfo, autocommit=True) as connection:
         parameters = connection_parameters(connection)
     with held_snapshot(parameters, "public", "orders") as held:
         key = None if split == "pages" else "id"
         plan = plan_ranges(held.connection, table="orders", key=key, split=split, parallelism=2)
-        aggregates = check_totals(held.connection, ORDERS, parse_totals({"total": "sum(amount)"}))
+        aggregates = check_totals(held.connection, source, parse_totals({"total": "sum(amount)"}))
         kind = SqlTotals(aggregates) if work == "totals" else ProcessRows(add_up)
-        combination = SqlCombination(aggregates, ORDERS) if work == "totals" else AddedByKey()
+        combination = SqlCombination(aggregates, source) if work == "totals" else AddedByKey()
         totals = Totals(combination, range(len(plan.ranges)))
         job = Job(
             name="benchmark",
-            work=pack_work(RangeWork(parameters, ORDERS, plan.key, kind, snapshot=held.snapshot)),
+            work=pack_work(RangeWork(parameters, source, plan.key, kind, snapshot=held.snapshot)),
             items={one.index: one.to_item() for one in plan.largest_first()},
             options=JobOptions(max_parallelism=2),
             requirements=resolve_requirements(["psycopg[binary]", "tenacity"]),
@@ -185,7 +188,7 @@ def ours(conninfo: str, engine: str = "local", work: str = "process_rows", split
 
 
 def add_up(rows: Iterator[tuple[Any, ...]]) -> dict[str, Any]:
-    return {"total": sum(amount for _, amount in rows)}
+    return {"total": sum(row[-1] for row in rows)}
 
 
 @contextmanager

@@ -118,6 +118,8 @@ def good_runs(sides: dict[str, Any], key: str, without: Iterable[str] = ()) -> d
 def ahead(runs: dict[str, dict[str, Any]]) -> str:
     """Which of the others are, by the clock and by what the processors did."""
     ours = [run for name, run in runs.items() if name in OURS]
+    if not ours:
+        return "not run this time"
     others = {SIDES[name].title: run for name, run in runs.items() if name not in OURS}
     faster = [title for title, run in others.items() if run["seconds"] < min(map(wall, ours))]
     cheaper = [title for title, run in others.items() if cpu(run) < min(map(cpu, ours))]
@@ -139,17 +141,17 @@ def beyond(sides: dict[str, Any], path: Path) -> list[str]:
     if not path.exists():
         return ["## How cost grows", "", "Not measured in this run: no scale, so no plots and no forecasts."]
     scale = json.loads(path.read_text())
+    borrowed = list(whole(sides, scale["rows"]))
     scale["rows"] = sorted(
-        [*scale["rows"], *whole(sides, scale["rows"])],
+        [*scale["rows"], *borrowed],
         key=lambda one: (list(SIDES).index(one["side"]), one["job"] != "totals", one["rows"]),
     )
     (HERE / "plots").mkdir(exist_ok=True)
     for name, chart in plots(scale).items():
         (HERE / "plots" / f"{name}.svg").write_text(chart)
-    busy = (
-        f"Measured on {scale['when']}, with a load average of {scale['load']:g} when this part began; ours only, in"
-        f" this order. Runs over all {sides['rows']:,} rows are those of the comparison above."
-    )
+    busy = f"Measured on {scale['when']}; the load average was {scale['load']:g} when this part began. Ours only."
+    if borrowed:
+        busy += f" Runs over all {sides['rows']:,} rows are those of the comparison above."
     return [*growth(scale), "", busy, "", "## Beyond this machine", "", *model.text(sides, scale)]
 
 

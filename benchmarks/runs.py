@@ -29,6 +29,10 @@ class SideFailed(RuntimeError):
     """The side said no, or nothing in time."""
 
 
+class SideBusy(SideFailed):
+    """It has not answered yet, so that it cannot be asked for anything else."""
+
+
 class RunningSide:
     """A side that is ready.
 
@@ -59,7 +63,7 @@ class RunningSide:
         self._process.stdin.write(json.dumps(asdict(task)) + "\n")
         self._process.stdin.flush()
         if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
-            raise SideFailed(f"not done after {PATIENCE:.0f} s")
+            raise SideBusy(f"not done after {PATIENCE:.0f} s")
         line = self._process.stdout.readline()
         if not line:
             raise SideFailed(f"ended: {last_line(self._log)}")

@@ -19,7 +19,7 @@ from burla_provider.exceptions import PermanentError, TaskKilled
 from burla_provider.hooks.burla import BurlaHook
 from burla_provider.jobs.job import Job, JobOptions, Started
 from burla_provider.links.burla import BurlaJobLink
-from burla_provider.operators.checks import check_choice, check_count, check_seconds
+from burla_provider.operators.checks import check_amount, check_choice, check_count, check_seconds, whole_number
 from burla_provider.operators.phases import Phases
 from burla_provider.operators.resume import NO_STORE, Resume
 from burla_provider.operators.shown import Shown, source_code
@@ -98,15 +98,20 @@ class BurlaBaseOperator(BaseOperator):
         self._executing = False
         self._killed = False
 
-    def _check_parameters(self) -> None:
-        """At parse what is known then, and all of it when the templates are rendered.
+    def _check_at_parse(self) -> None:
+        """To be called at the end of ``__init__``.
 
-        :raises InvalidParameter: a value that cannot be used.
+        A mapped task is only made when it runs: ``execute`` checks it then, and fails it without a retry.
         """
-        check_count("max_parallelism", self.max_parallelism, words=(None,))
-        check_count("func_cpu", self.func_cpu, words=("dynamic",))
-        check_count("func_ram", self.func_ram, words=("dynamic",))
-        check_count("job_retries", self.job_retries, least=0)
+        if not getattr(self, "_BaseOperator__from_mapped", False):
+            self._check_parameters()
+
+    def _check_parameters(self) -> None:
+        """:raises InvalidParameter: a value that cannot be used. What a template will say is not known at parse."""
+        check_amount("max_parallelism", self.max_parallelism, None)
+        check_amount("func_cpu", self.func_cpu, "dynamic")
+        check_amount("func_ram", self.func_ram, "dynamic")
+        check_count("job_retries", self.job_retries, 0)
         check_seconds("queue_timeout", self.queue_timeout)
         check_choice("resume", self.resume, ("auto", True, False))
 
@@ -157,7 +162,7 @@ class BurlaBaseOperator(BaseOperator):
 
     def _parallelism(self) -> int | None:
         """What the user wants; on the local engine else as many as this machine has processors; None: not known."""
-        wanted = _whole(self.max_parallelism)
+        wanted = whole_number(self.max_parallelism)
         return os.cpu_count() if wanted is None and self.hook.engine.name == "local" else wanted
 
     def _make_job(self, context: Context, work: Any, items: Mapping[int, Any], max_parallelism: int | None) -> Job:
@@ -169,8 +174,8 @@ class BurlaBaseOperator(BaseOperator):
             items=items,
             options=JobOptions(
                 max_parallelism=max_parallelism,
-                func_cpu=_whole(self.func_cpu),
-                func_ram=_whole(self.func_ram),
+                func_cpu=whole_number(self.func_cpu),
+                func_ram=whole_number(self.func_ram),
                 grow=self.grow,
                 image=self.image,
                 region=self.region,
@@ -251,8 +256,3 @@ def spread(items: Sequence[Any], count: int) -> list[Any]:
     if count == 1:
         return [items[len(items) // 2]]
     return [items[number * (len(items) - 1) // (count - 1)] for number in range(count)]
-
-
-def _whole(amount: Any) -> Any:
-    # A templated amount arrives as text.
-    return int(amount) if isinstance(amount, str) and amount.isdigit() else amount

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import isfinite
+from numbers import Integral
 from typing import Any
 
 from burla_provider.exceptions import InvalidParameter
@@ -10,7 +12,8 @@ from burla_provider.exceptions import InvalidParameter
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
     """:raises InvalidParameter: ``value`` is none of ``choices``."""
-    if value not in choices:
+    # By type too: 0 is False otherwise.
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
         raise InvalidParameter(name, f"{value!r} is unknown.", f"Use {_either(choices)}.")
 
 
@@ -20,32 +23,42 @@ def check_function(name: str, value: Any) -> None:
         raise InvalidParameter(name, f"{value!r} cannot be called.", "Give a function.")
 
 
-def check_count(name: str, value: Any, *, least: int = 1, words: Collection[str | None] = ()) -> None:
-    """A whole number, as a number or as a template's digits.
+def check_count(name: str, value: Any, least: int) -> None:
+    """:raises InvalidParameter: ``value`` is no whole number, or less than ``least``."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
+        raise InvalidParameter(name, f"{value!r} is no number that fits.", f"Use a whole number from {least} on.")
 
-    :param words: what may stand in its place; None among them: it may be left out.
-    :raises InvalidParameter: it is something else, or less than ``least``.
+
+def check_amount(name: str, value: Any, instead: str | None) -> None:
+    """A whole number from 1 on, which a template or another task may give.
+
+    :param instead: what may stand in its place.
+    :raises InvalidParameter: it is something else.
     """
-    if value in words or _is_rendered_later(value):
+    if value == instead or _is_rendered_later(value):
         return
-    digits = str(value) if type(value) in (int, str) else ""
-    if not digits.isdecimal() or int(digits) < least:
-        instead = "".join(" or leave it out" if word is None else f' or "{word}"' for word in words)
-        raise InvalidParameter(
-            name, f"{value!r} is no number that fits.", f"Use a whole number from {least} on{instead}."
-        )
+    try:
+        check_count(name, whole_number(value), 1)
+    except InvalidParameter:
+        other = "leave it out" if instead is None else f'"{instead}"'
+        advice = f"Use a whole number from 1 on, or {other}."
+        raise InvalidParameter(name, f"{value!r} is no number that fits.", advice) from None
 
 
 def check_seconds(name: str, value: Any, *, zero: bool = True) -> None:
-    """Seconds, or None.
-
-    :param zero: 0 means something too.
-    :raises InvalidParameter: no number, negative, or 0 where that means nothing.
+    """:param zero: 0 means something too.
+    :raises InvalidParameter: ``value`` is no number, negative, or 0 where that means nothing.
     """
-    fits = isinstance(value, (int, float)) and (value >= 0 if zero else value > 0)
-    if value is not None and not fits:
-        least = "from 0 on" if zero else "above 0"
-        raise InvalidParameter(name, f"{value!r} is no time.", f"Give seconds, a number {least}, or leave it out.")
+    is_number = isinstance(value, (int, float)) and isfinite(value)
+    if not is_number or value < 0 or (value == 0 and not zero):
+        advice = f"Give seconds, a number {'from 0 on' if zero else 'above 0'}."
+        raise InvalidParameter(name, f"{value!r} is no time.", advice)
+
+
+def whole_number(amount: Any) -> Any:
+    """A template's digits as the number that they are; anything else as it is."""
+    is_digits = isinstance(amount, str) and amount.strip().isdecimal()
+    return int(amount) if is_digits else amount
 
 
 def _is_rendered_later(value: Any) -> bool:

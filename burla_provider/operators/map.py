@@ -72,12 +72,12 @@ class BurlaMapOperator(BurlaBaseOperator):
         self.collect = collect
         self.on_input_failure = on_input_failure
         self.tolerated_failures = tolerated_failures
-        self._check_parameters()
+        self._check_at_parse()
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_function("python_callable", self.python_callable)
-        check_count("trial_inputs", self.trial_inputs, least=0)
+        check_count("trial_inputs", self.trial_inputs, 0)
         check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
         allowance(self.tolerated_failures, 1)
 

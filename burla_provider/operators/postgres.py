@@ -214,7 +214,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self.start = start
         self.lag = lag
         self.lineage: TableLineage | None = None
-        self._check_parameters()
+        self._check_at_parse()
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
@@ -228,12 +228,13 @@ class BurlaPostgresOperator(BurlaBaseOperator):
             if getattr(self, name) is not None:
                 check_function(name, getattr(self, name))
         for name in ("rows_per_range", "ranges"):
-            check_count(name, getattr(self, name), words=(None,))
+            if isinstance(getattr(self, name), int):
+                check_count(name, getattr(self, name), 1)
         for name in ("trial_ranges", "range_retries"):
-            check_count(name, getattr(self, name), least=0)
-        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
-            check_seconds(name, getattr(self, name))
-        check_seconds("range_timeout", self.range_timeout, zero=False)
+            check_count(name, getattr(self, name), 0)
+        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "range_timeout"):
+            if getattr(self, name) is not None:
+                check_seconds(name, getattr(self, name), zero=name != "range_timeout")
         check_choice("split", self.split, get_args(Split))
         check_choice("row_format", self.row_format, get_args(RowFormat))
         check_choice("consistency", self.consistency, ("snapshot", "none"))

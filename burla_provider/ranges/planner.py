@@ -173,19 +173,20 @@ def _cut(
     shapes = [STRATEGIES[choice.strategy](queries, piece, size) for piece, choice in zip(pieces, choices, strict=True)]
     size = replace(size, rows=sum(shape.rows for shape in shapes))
 
-    def cut(size: Size, *, ends: bool = True) -> list[list[Span]]:
+    def cut(wanted: Size, *, ends: bool = True) -> list[list[Span]]:
         spans = [
-            tile(piece.window, shape.cuts(size.share(shape.rows)), shape.rows)
+            tile(piece.window, shape.cuts(wanted.share(shape.rows)), shape.rows)
             for piece, shape in zip(pieces, shapes, strict=True)
         ]
         return [
-            list(_refined(queries, piece, choice, own, size.target, refine=request.refine, ends=ends))
+            list(_refined(queries, piece, choice, own, wanted.target, refine=request.refine, ends=ends))
             for piece, choice, own in zip(pieces, choices, spans, strict=True)
         ]
 
     found = cut(size)
     if not request.refine and size.rows_per_range is None and _count(found) > size.max_ranges:
-        found = cut(replace(size, ranges=max(int(_ROOM * size.max_ranges**2 / _count(found)), 1)))
+        fewer = _ROOM * size.count(size.rows) * size.max_ranges / _count(found)
+        found = cut(replace(size, ranges=max(int(fewer), 1)))
     # Ends that may be a little larger are better than no plan.
     fits = request.refine or _count(found) <= size.max_ranges
     return found if fits else cut(size, ends=False)

@@ -20,6 +20,9 @@ _log = logging.getLogger(__name__)
 _ROWS_A_QUERY = 5_000_000
 """A second or so: often enough to say how far the walk is, and short of most statement timeouts."""
 
+_STEPS_A_QUERY = 100_000
+"""What comes in one answer is in memory at once."""
+
 _SECONDS_BETWEEN_LINES = 5.0
 
 _EXACTNESS = 16
@@ -65,7 +68,7 @@ def walk(queries: Queries, path: Path, step: int, *, hurry_after: int | None = N
     progress = _Progress()
     taken = 0
     while True:
-        batch = min(max(_ROWS_A_QUERY // step, 1), hurry_after or _ROWS_A_QUERY)
+        batch = min(max(_ROWS_A_QUERY // step, 1), hurry_after or _STEPS_A_QUERY)
         rows = queries.rows(_statement(_WALK, path, start, step=sql.Literal(step), batch=sql.Literal(batch)))
         for *bound, passed in rows:
             yield Step(start, passed)

@@ -60,7 +60,7 @@ class Aggregate:
         return [self._value(self.function)]
 
     def __str__(self) -> str:
-        condition = f" FILTER (WHERE {self.filter})" if self.filter is not None else ""
+        condition = f" FILTER (WHERE {self.filter.strip()})" if self.filter is not None else ""
         return f"{self.function}({self.argument}){condition}"
 
     @property

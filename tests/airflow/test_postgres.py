@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterable
 from decimal import Decimal
@@ -9,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from airflow.sdk import DAG
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.operators.postgres import BurlaPostgresOperator
@@ -236,7 +238,7 @@ def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
         ({"row_format": "polars"}, 'Use "tuple", "dict" or "arrow"'),
         ({"on_range_failure": "skip"}, "on_range_failure"),
         ({"verify": "sum"}, "verify: 'sum' is unknown. Use \"count\" or None"),
-        ({"range_timeout": 0}, "range_timeout: 0 is no time. Give seconds, a number above 0"),
+        ({"range_timeout": 0}, "range_timeout: 0 is no time. Give seconds, a number above 0."),
         ({"statement_timeout": "5min"}, "statement_timeout: '5min' is no time"),
         ({"range_retries": -1}, "range_retries"),
         ({"trial_ranges": "all"}, "trial_ranges"),
@@ -249,6 +251,20 @@ def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
 def test_what_is_wrong_already_in_the_dag_file_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidParameter, match=message):
         operator(**options)
+
+
+def test_a_mapped_task_that_cannot_be_used_fails_without_retries(airflow: Airflow, orders: Orders) -> None:
+    partial = BurlaPostgresOperator.partial(task_id="t", table="orders", postgres_conn_id="orders_db", totals=TOTALS)
+    with DAG("test_dag", schedule=None, start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)):
+        mapped = partial.expand(split=["wobbly"])
+    result = airflow.run(mapped.unmap({"split": "wobbly"}), max_tries=3)
+    assert result.state == "failed"
+    assert "split: 'wobbly' is unknown." in str(result.error)
+
+
+def test_a_template_may_leave_the_number_of_ranges_open(airflow: Airflow, orders: Orders) -> None:
+    result = airflow.run(operator(rows_per_range="{{ params.get('rows', '') }}", ranges=None))
+    assert result.value["row_count"] == 20000, result.log
 
 
 def test_permanent_errors_use_up_no_retries(airflow: Airflow, orders: Orders) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from burla_provider.decorators.burla import BurlaDecoratedOperator
-from burla_provider.exceptions import InvalidParameter
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.operators.shown import Shown, source_code
@@ -136,12 +135,3 @@ def test_serialising_a_dag_keeps_code_and_sql_as_text() -> None:
     [task] = serialization.to_dict(dag)["dag"]["tasks"]
     assert task["__var"]["code"] == source_code(count_notes)
     assert task["__var"]["sql"] == "SELECT *\nFROM orders"
-
-
-def test_what_a_mapped_task_cannot_use_is_refused_when_its_instance_is_made() -> None:
-    from airflow.sdk import DAG
-
-    with DAG("d", schedule=None):
-        mapped = BurlaPostgresOperator.partial(task_id="t").expand(table=["orders"])
-    with pytest.raises(InvalidParameter, match="none of them is given"):
-        mapped.unmap({"table": "orders"})

@@ -46,8 +46,10 @@ class _Pace:
         steps = min(max(int(MOST_STEPS / ranges), 1), _STEPS_A_RANGE)
         if steps >= _FEW_STEPS_A_RANGE:
             return cls(max(int(size.target / steps), 1), settled=False)
-        scarce = size.share(piece.rows) * _SPARE > _most(piece, size)
-        return cls(ceil(size.target * _SPARE) if scarce else max(int(size.target), 1), settled=True)
+        step, most = max(round(size.target), 1), _most(piece, size)
+        if piece.rows * _SPARE / step > most:
+            step = ceil(piece.rows * _SPARE / most)
+        return cls(step, settled=True)
 
 
 def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
@@ -57,10 +59,9 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
         # A table that is larger than it looked would be walked in tiny steps.
         hurry_after = None if size.rows_per_range is not None else 2 * max(MOST_STEPS, size.share(piece.rows))
         with queries.locally(**READ_BY_INDEX):
-            found = walk(queries, path, pace.step, hurry_after=hurry_after)
-            steps = list(_limited(found, size) if size.rows_per_range is not None else found)
+            steps = _limited(walk(queries, path, pace.step, hurry_after=hurry_after), size)
     else:
-        steps = _sort(queries, piece, order, pace.step)
+        steps = _limited(_sort(queries, piece, order, pace.step, size), size)
     # Where their number was asked for, a few more do no harm, unless there would be more than may be.
     settled = pace.settled and (size.rows_per_range is not None or len(steps) <= _most(piece, size))
     return Distribution(tuple(Knot(step.bound, gap=step.rows) for step in steps), settled=settled)
@@ -71,14 +72,17 @@ def _most(piece: Piece, size: Size) -> float:
     return size.max_ranges * piece.rows / max(size.rows, 1)
 
 
-def _limited(steps: Iterable[Step], size: Size) -> Iterator[Step]:
+def _limited(steps: Iterable[Step], size: Size) -> list[Step]:
     """The steps, unless there are more than ranges may be: a wrong estimate must not fill the memory."""
-    for number, step in enumerate(steps, 1):
-        size.allow("rows_per_range", number)
-        yield step
+    found = []
+    for step in steps:
+        found.append(step)
+        if size.rows_per_range is not None:
+            size.allow("rows_per_range", len(found))
+    return found
 
 
-def _sort(queries: Queries, piece: Piece, order: Order, step: int) -> list[Step]:
+def _sort(queries: Queries, piece: Piece, order: Order, step: int, size: Size) -> Iterator[Step]:
     statement = sql.SQL(_SORT).format(
         source=piece.source,
         inside=piece.inside,
@@ -87,21 +91,24 @@ def _sort(queries: Queries, piece: Piece, order: Order, step: int) -> list[Step]
         texts=order.texts("numbered"),
         first=sql.Identifier(order.columns[0].name),
         step=sql.Literal(step),
+        # One more than there may be is enough to know that there are too many.
+        limit=sql.Literal(None if size.rows_per_range is None else size.max_ranges + 1),
     )
-    ends = [*queries.rows(statement)]
-    total = ends[0][-1] if ends else 0
-    # Equal keys: each has the number of the first of them.
-    firsts = {before: tuple(bound) for *bound, before, _ in reversed(ends)}
-    places = sorted(firsts)
-    return [Step(firsts[start], end - start) for start, end in pairwise([*places, total])]
+    rows = queries.rows(statement)
+    total = rows[0][-1] if rows else 0
+    starts = [*(row[-2] for row in rows), total]
+    for (*bound, _, _), (start, end) in zip(rows, pairwise(starts), strict=True):
+        yield Step(tuple(bound), end - start)
 
 
+# Equal keys have the number of the first of them.
 _SORT: LiteralString = """
-    SELECT {texts}, earlier, total
+    SELECT DISTINCT ON (earlier) {texts}, earlier, total
     FROM (
         SELECT {values}, row_number() OVER keys - 1 AS place, rank() OVER keys - 1 AS earlier, count(*) OVER () AS total
         FROM {source} AS origin WHERE {inside} AND {first} IS NOT NULL WINDOW keys AS (ORDER BY {by})
     ) AS numbered
     WHERE place % {step} = 0
-    ORDER BY place
+    ORDER BY earlier
+    LIMIT {limit}
 """

@@ -1,4 +1,4 @@
-"""From the statistics, where looks at the index find them right, and by a walk where they do not.
+"""From the statistics, where looks at the index find them right, and by a walk where they do not, or mostly do not.
 
 For ranges finer than the statistics, whose buckets say nothing of what is inside, and for statistics that are stale.
 """
@@ -47,7 +47,7 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
     shape = histogram.measure(queries, piece, size)
     uneven = _uneven_gaps(queries, piece, shape, size.target)
     rows = sum(shape.knots[number].gap for number in uneven)
-    if piece.rows * _MOSTLY < rows < _MOST_WALKED:
+    if rows > piece.rows * _MOSTLY and piece.rows <= _MOST_WALKED:
         return keyset.measure(queries, piece, size)
     step = ceil(rows / keyset.MOST_STEPS)
     knots = list(shape.knots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import psycopg
@@ -131,3 +132,9 @@ def test_a_statement_timeout_is_not_the_parameters_fault(connection, plan: Plann
     connection.execute("SET statement_timeout = '50ms'")
     with pytest.raises(psycopg.errors.QueryCanceled):
         plan("slow", key="id", split="keyset", ranges=3)
+
+
+def test_garbage_is_collected_again_after_a_plan_that_failed(orders: psycopg.Connection) -> None:
+    with pytest.raises(InvalidParameter):
+        plan_ranges(orders, table="ordes")
+    assert gc.isenabled()

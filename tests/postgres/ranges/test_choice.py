@@ -143,6 +143,39 @@ def test_ranges_finer_than_a_walks_steps_are_cut_by_distance_and_no_more_than_ma
     ends = (*made.ranges[:3], *made.ranges[-3:])
     assert balance(sizes_of(connection, replace(made, ranges=(*made.ranges[40:-1:40], *ends)))) < 1.6
     assert len(plan("large", ranges=12_000).ranges) > 12_000
+    # Also where fewer were asked for than there may be.
+    made = plan("large", ranges=11_990, max_ranges=12_000)
+    assert balance(sizes_of(connection, replace(made, ranges=(*made.ranges[:3], *made.ranges[-3:])))) < 1.6
+
+
+READ = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'known'"
+
+
+@pytest.fixture
+def known(connection) -> str:
+    """Freshly analysed; every third row has the same key, which is in the middle."""
+    connection.execute(
+        "CREATE TABLE known AS SELECT CASE WHEN n % 3 = 0 THEN 60000 ELSE n END AS k FROM generate_series(1, 120000) AS n"
+    )
+    connection.execute("CREATE INDEX ON known (k); ALTER TABLE known ALTER k SET NOT NULL")
+    flush_counters(connection)
+    connection.execute("ANALYZE known")
+    return "known"
+
+
+def test_fresh_statistics_are_believed_without_a_look(connection, plan: Planner, known: str) -> None:
+    (before,) = connection.execute(READ).fetchone()
+    assert plan(known, key="k", ranges=80).strategy == "histogram"
+    flush_counters(connection)
+    assert connection.execute(READ).fetchone() == (before,)
+
+
+def test_what_came_since_is_looked_for_at_both_ends(connection, plan: Planner, known: str) -> None:
+    connection.execute("INSERT INTO known SELECT -n FROM generate_series(1, 5000) AS n")
+    flush_counters(connection)
+    made = plan(known, key="k", ranges=40)
+    assert made.strategy == "histogram"
+    assert max(sizes_of(connection, made)[:3]) < 1.6 * 125_000 / 40
 
 
 def test_a_key_without_index_is_cut_by_its_statistics(connection, plan: Planner, skewed: str) -> None:

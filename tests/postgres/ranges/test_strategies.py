@@ -5,6 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
+from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges import build_id_ranges
 from tests.postgres.ranges.conftest import Planner, flush_counters
 from tests.postgres.ranges.covering import balance, sizes_of
@@ -65,6 +66,21 @@ def test_keyset_has_even_ranges_of_frequent_keys_at_the_limit_of_ranges(connecti
     connection.execute("CREATE INDEX ON words (word); ANALYZE words")
     made = plan("words", key="word", split="keyset", ranges=5_000, max_ranges=5_000)
     assert balance(sizes_of(connection, made)) < 1.1
+    assert 4_500 < len(made.ranges) <= 5_000
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_keyset_finds_out_soon_that_ranges_would_be_too_many(connection, plan: Planner, index: bool) -> None:
+    connection.execute("CREATE TABLE many AS SELECT n AS id FROM generate_series(1, 300000) AS n")
+    connection.execute("CREATE INDEX ON many (id)" if index else "ANALYZE many")
+    with pytest.raises(InvalidParameter, match="rows_per_range: there would be 1,001 ranges"):
+        plan("many", key="id", split="keyset", rows_per_range=1, max_ranges=1000)
+
+
+def test_ranges_of_one_row_and_a_half_are_no_more_than_were_asked_for(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE few AS SELECT n AS id FROM generate_series(1, 19000) AS n")
+    connection.execute("ALTER TABLE few ADD PRIMARY KEY (id); ANALYZE few")
+    assert len(plan("few", split="keyset", ranges=10_000).ranges) == 9_500
 
 
 def test_probed_walks_only_where_rows_are_unevenly_spread(connection, plan: Planner, skewed: str) -> None:

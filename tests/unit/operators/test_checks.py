@@ -19,7 +19,7 @@ def operator(**options: Any) -> BurlaMapOperator:
     [
         (
             {"max_parallelism": 0},
-            "max_parallelism: 0 is no number that fits. Use a whole number from 1 on or leave it out.",
+            "max_parallelism: 0 is no number that fits. Use a whole number from 1 on, or leave it out.",
         ),
         ({"max_parallelism": "two"}, "max_parallelism: 'two' is no number that fits."),
         ({"max_parallelism": 2.5}, "max_parallelism: 2.5 is no number that fits."),
@@ -27,13 +27,16 @@ def operator(**options: Any) -> BurlaMapOperator:
         ({"func_cpu": None}, "func_cpu: None is no number that fits."),
         (
             {"func_ram": "much"},
-            "func_ram: 'much' is no number that fits. Use a whole number from 1 on or \"dynamic\".",
+            "func_ram: 'much' is no number that fits. Use a whole number from 1 on, or \"dynamic\".",
         ),
         ({"job_retries": -1}, "job_retries: -1 is no number that fits. Use a whole number from 0 on."),
-        ({"queue_timeout": -1}, "queue_timeout: -1 is no time. Give seconds, a number from 0 on, or leave it out."),
+        ({"queue_timeout": -1}, "queue_timeout: -1 is no time. Give seconds, a number from 0 on."),
+        ({"queue_timeout": None}, "queue_timeout: None is no time."),
         ({"queue_timeout": "60"}, "queue_timeout: '60' is no time."),
         ({"queue_timeout": float("nan")}, "queue_timeout: nan is no time."),
         ({"resume": "always"}, "resume: 'always' is unknown. Use \"auto\", True or False."),
+        ({"resume": 0}, "resume: 0 is unknown."),
+        ({"job_retries": "2"}, "job_retries: '2' is no number that fits."),
         ({"trial_inputs": -1}, "trial_inputs: -1 is no number that fits."),
         ({"on_input_failure": "go on"}, 'on_input_failure: \'go on\' is unknown. Use "finish" or "stop".'),
         ({"tolerated_failures": "5 of 100"}, "tolerated_failures: '5 of 100' is no count."),
@@ -49,12 +52,12 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
     "options",
     [
         {"max_parallelism": "{{ params.workers }}"},
-        {"max_parallelism": "8"},
+        {"max_parallelism": " 8\n"},
         {"func_cpu": "dynamic", "func_ram": 4},
         {"job_retries": 0, "queue_timeout": 0.5, "resume": False, "trial_inputs": 0},
     ],
 )
-def test_what_may_be_used_is_not(options: dict[str, Any]) -> None:
+def test_what_may_be_used_is_not_refused(options: dict[str, Any]) -> None:
     assert operator(**options).task_id == "t"
 
 
@@ -65,6 +68,14 @@ def test_what_another_task_returns_is_known_when_it_has_run() -> None:
 
     with DAG("d", schedule=None):
         assert operator(max_parallelism=workers()).upstream_task_ids == {"workers"}
+
+
+def test_a_mapped_task_is_checked_when_it_runs() -> None:
+    with DAG("d", schedule=None):
+        mapped = BurlaMapOperator.partial(task_id="t", python_callable=abs).expand(trial_inputs=[-1])
+    made = mapped.unmap({"trial_inputs": -1})
+    with pytest.raises(InvalidParameter, match="trial_inputs"):
+        made._check_parameters()
 
 
 def test_the_operator_offers_what_there_is() -> None:
