@@ -155,7 +155,8 @@ READ = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'know
 def known(connection) -> str:
     """Freshly analysed; every third row has the same key, which is in the middle."""
     connection.execute(
-        "CREATE TABLE known AS SELECT CASE WHEN n % 3 = 0 THEN 60000 ELSE n END AS k FROM generate_series(1, 120000) AS n"
+        "CREATE TABLE known AS"
+        " SELECT CASE WHEN n % 3 = 0 THEN 60000 ELSE n END AS k FROM generate_series(1, 120000) AS n"
     )
     connection.execute("CREATE INDEX ON known (k); ALTER TABLE known ALTER k SET NOT NULL")
     flush_counters(connection)
