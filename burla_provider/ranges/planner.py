@@ -50,8 +50,7 @@ _NOTEWORTHY = 0.25
 """Rows that ANALYZE did not see, of such a part of a range, are worth a look at the first and the last range."""
 
 _ROOM = 0.99
-"""Where looks at first and last ranges make more of them than there may be, all are made a little larger, and this part
-of what would fit then."""
+"""Part of the ranges that there may be, when they are cut: looks at the first and the last ones make a few more."""
 
 _SAMPLED = 300
 """Rows that ANALYZE looks at for each step of its statistics: https://www.postgresql.org/docs/current/planner-stats.html."""
@@ -183,10 +182,14 @@ def _cut(
             for piece, choice, own in zip(pieces, choices, spans, strict=True)
         ]
 
-    found = cut(size)
-    if not request.refine and size.rows_per_range is None and _count(found) > size.max_ranges:
-        fewer = _ROOM * size.count(size.rows) * size.max_ranges / _count(found)
-        found = cut(replace(size, ranges=max(int(fewer), 1)))
+    may_differ = not request.refine and size.rows_per_range is None
+    is_estimated = any(choice.strategy in _ESTIMATED for choice in choices)
+    count, room = size.count(size.rows), _ROOM * size.max_ranges
+    # With room for them at once, for to cut so many ranges a second time takes a second.
+    first = min(count, max(int(room), 1)) if may_differ and is_estimated else count
+    found = cut(size if first == count else replace(size, ranges=first))
+    if may_differ and _count(found) > size.max_ranges:
+        found = cut(replace(size, ranges=max(int(first * room / _count(found)), 1)))
     # Ends that may be a little larger are better than no plan.
     fits = request.refine or _count(found) <= size.max_ranges
     return found if fits else cut(size, ends=False)
