@@ -16,11 +16,12 @@ from benchmarks.sides import SIDES, Side
 BUSY = ("AllNodesBusy", "NoNodes")
 """What the guide's script gets while the cluster still puts the last job away. It has no queue."""
 
-LONG = 5
+LONG = 3
 """Seconds: what takes longer is run once. Chance is a small part of it, and everybody's time is short."""
 
-PATIENCE = 90
-"""Seconds: a side that took longer for one job over all orders is not asked for the other one, which takes longer."""
+PATIENCE = 60
+"""Seconds: a side that took longer for one job over all orders is not asked for the other one, which takes longer. The
+guide is: it is what all this began with."""
 
 Job = tuple[str, str]
 """What is done, and over which table."""
@@ -55,7 +56,7 @@ def run_side(data: Data, name: str, tables: Mapping[str, str], times: int, worke
     try:
         with running_side(name, data, data.task("totals", tables["orders"], workers), wire) as running:
             for job, role in jobs_of(side, tables):
-                if role == "orders" and took > PATIENCE:
+                if role == "orders" and took > PATIENCE and not name.startswith("guide"):
                     jobs[f"{job} {role}"] = {"error": f"left out: the job before took {took:.0f} s"}
                     continue
                 once = role == "null_keys" or name == "mapping"

@@ -20,6 +20,9 @@ from burla_provider.demo.postgres import EmbeddedPostgres
 EDITION = 1
 NARROW = ("id", "amount")
 WIDE = ("id", "amount", "label", "note")
+SHARE = 20
+"""The wide and the skewed tables have one row for so many orders: as much as slow sides have the time for."""
+
 SKEWS = (0, 80, 99)
 """Percent of a skewed table's rows that are in one percent of its ids."""
 
@@ -97,7 +100,8 @@ class Data:
         return self._make(f"orders_{rows}", _ORDERS.format(rows=rows))
 
     def wide(self) -> str:
-        return self._make(f"wide_{self.rows // 10}", _WIDE.format(rows=self.rows // 10))
+        rows = self.rows // SHARE
+        return self._make(f"wide_{rows}", _WIDE.format(rows=rows))
 
     def null_keys(self) -> str:
         """Every hundredth row has no key."""
@@ -105,7 +109,7 @@ class Data:
         return self._make(f"null_keys_{rows}", _NULL_KEYS.format(rows=rows), key="CREATE INDEX ON {} (id)")
 
     def skewed(self, percent: int) -> str:
-        rows = self.rows // 10
+        rows = self.rows // SHARE
         return self._make(f"skewed_{percent}_{rows}", _SKEWED.format(rows=rows, skew=percent))
 
     def expected(self, table: str) -> Expected:

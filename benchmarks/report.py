@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks import model
 from benchmarks.chart import Axis, Points, line_chart
 from benchmarks.compare import LONG
+from benchmarks.data import SHARE
 from benchmarks.scale import SKEW_RANGES
 from benchmarks.sides import SIDES
 
@@ -62,7 +63,7 @@ def introduction(sides: dict[str, Any]) -> list[str]:
         "else share these cores. Ratios carry over to other machines, seconds do not.",
         f"- **Versions**: PostgreSQL 16, {versions}.",
         f"- **Tables**: `orders`, {rows:,} rows: its older half has one id in nine, its newer half lacks every 96th. "
-        f"`wide`, {rows // 10:,} rows of about 400 bytes. All of it fits into memory. Two workers for everybody.",
+        f"`wide`, {rows // SHARE:,} rows of about 400 bytes. All of it fits into memory. Two workers for everybody.",
         "- **Start-up** (interpreter, imports, engine; for dynamic task mapping a whole Airflow) is apart from the "
         f"job. Runs of each job: {most_runs(sides)}, of those above {LONG} s mostly one; the fastest counts. A first "
         "run on Burla installs packages.",

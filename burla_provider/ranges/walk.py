@@ -73,7 +73,7 @@ def walk(queries: Queries, path: Path, step: int, *, hurry_after: int | None = N
         for *bound, passed in rows:
             yield Step(start, passed)
             start = tuple(bound)
-            progress.add(passed)
+        progress.add(sum(passed for *_, passed in rows))
         if len(rows) < batch:
             break
         taken += batch
