@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from burla_provider.ranges.size import MOST_ROWS, RANGES_A_WORKER
+from burla_provider.ranges.size import Size
 
 RESULTS = Path(__file__).with_name("results")
 ROWS = (10**8, 10**9, 10**10)
@@ -62,7 +62,7 @@ class Forecast:
 
 def forecast(costs: Costs, rows: int, workers: int, site: Site) -> Forecast:
     """How long it takes, and what it waits for."""
-    ranges = max(RANGES_A_WORKER * workers, rows / MOST_ROWS)
+    ranges = Size(parallelism=workers, rows=rows).count(rows)
     parts = {
         "database": rows * costs.database / min(site.cores, workers),
         "workers": rows * (costs.worker + costs.database) / workers,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from airflow.providers.common.compat.sdk import Stats
 from opentelemetry import trace
@@ -14,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
+from burla_provider.ranges import KeyRange
 from tests.airflow.conftest import Orders
 from tests.support.task_runner import Airflow
 
@@ -58,7 +61,7 @@ def exporter() -> Iterator[InMemorySpanExporter]:
 
 
 def operator(**options: Any) -> BurlaPostgresOperator:
-    work = {} if "process_rows" in options else {"totals": {"total": "sum(amount)"}}
+    work = {} if {"process_rows", "process_range"} & options.keys() else {"totals": {"total": "sum(amount)"}}
     defaults = {"task_id": "t", "table": "orders", "postgres_conn_id": "orders_db", "key": "id", "ranges": 4}
     return BurlaPostgresOperator(**{**defaults, **work, **options})
 
@@ -83,6 +86,22 @@ def test_failed_ranges_are_counted_apart(airflow: Airflow, orders: Orders, heard
 
     airflow.run(operator(process_rows=fail_first, columns=["id"]))
     assert (heard.counts["burla.ranges.done"], heard.counts["burla.ranges.failed"]) == (3, 1)
+
+
+def test_a_range_that_was_tried_again_is_counted(
+    airflow: Airflow, orders: Orders, heard: Heard, tmp_path: Path
+) -> None:
+    ended = tmp_path / "ended"
+
+    def lose_the_connection_once(connection: psycopg.Connection[Any], key_range: KeyRange) -> dict[str, Any]:
+        if key_range.index == 2 and not ended.exists():
+            ended.touch()
+            connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return {}
+
+    airflow.run(operator(process_range=lose_the_connection_once))
+    assert heard.counts["burla.ranges.retried"] == 1
+    assert heard.counts["burla.ranges.done"] == 4
 
 
 def test_inputs_are_counted_as_inputs(airflow: Airflow, heard: Heard) -> None:
