@@ -31,7 +31,8 @@ simple_auth_manager_all_admins = True
 fernet_key = {fernet_key}
 
 [database]
-sql_alchemy_conn = sqlite:///{home}/airflow.db
+# SQLite has one writer at a time. On a busy machine the others' turn may come after its usual 5 s.
+sql_alchemy_conn = sqlite:///{home}/airflow.db?timeout=60
 
 [api]
 host = 127.0.0.1

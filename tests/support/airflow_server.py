@@ -93,7 +93,8 @@ def running_airflow(
     settings = {
         **SETTINGS,
         "CORE__DAGS_FOLDER": str(dags),
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        # SQLite has one writer at a time. On a busy machine the others' turn may come after its usual 5 s.
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db?timeout=60",
         "API__PORT": str(api),
         "API__BASE_URL": url,
         # Another Airflow may run on this machine.
