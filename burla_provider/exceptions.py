@@ -59,5 +59,9 @@ class RangesFailed(BurlaProviderError):
     """Some ranges (or inputs) failed for good while the others finished."""
 
 
+class MarkMoved(BurlaProviderError):
+    """Another run of an incremental task has worked the same rows at the same time."""
+
+
 class TaskKilled(BaseException):
     """The task was told to end (``on_kill``). No ``Exception``, so that no library on the way out swallows it."""

@@ -127,7 +127,10 @@ class AddedByKey:
 
 
 class CombinedBy:
-    """Leaves it to a function of the user: it gets the list of the ranges' values, in the order of the plan."""
+    """Leaves it to a function of the user: it gets the list of the ranges' values, in the order of the plan.
+
+    Where no range was worked there is nothing to combine, and no value.
+    """
 
     def __init__(self, function: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
         self._function = function
@@ -137,6 +140,8 @@ class CombinedBy:
         self._values[index] = value
 
     def result(self, connection: psycopg.Connection[Any] | None = None) -> dict[str, Any]:
+        if not self._values:
+            return {}
         result = self._function([self._values[index] for index in sorted(self._values)])
         if not isinstance(result, dict):
             raise NotCombinable(f"combine returned {type(result).__name__}: return a dict.")

@@ -246,7 +246,17 @@ def run_key(context: Context) -> str:
     too (``clear_task_instances`` of Airflow 3.3.2), and a task with a ledger would write twice.
     """
     ti = context["ti"]
-    return f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}/{ti.max_tries}"
+    return _run_key(ti, ti.max_tries)
+
+
+def cleared_run_keys(context: Context) -> list[str]:
+    """What this run of this task may have been known by before somebody cleared it."""
+    ti = context["ti"]
+    return [_run_key(ti, tries) for tries in range(ti.max_tries)]
+
+
+def _run_key(ti: Any, tries: int) -> str:
+    return f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}/{tries}"
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:

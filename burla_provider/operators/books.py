@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -81,15 +81,22 @@ class LedgerBooks:
 
     :param connection: autocommit.
     :param asked: a fingerprint of what is asked for, without the function's code: a mended function may go on.
+    :param cleared: keys of runs that ended when somebody cleared the task.
     :param retention: runs that ended longer ago are removed; None keeps them.
     """
 
     def __init__(
-        self, connection: psycopg.Connection[Any], ledger: Ledger, asked: str, retention: timedelta | None
+        self,
+        connection: psycopg.Connection[Any],
+        ledger: Ledger,
+        asked: str,
+        cleared: Sequence[str],
+        retention: timedelta | None,
     ) -> None:
         self._connection = connection
         self._ledger = ledger
         self._asked = asked
+        self._cleared = cleared
         self._retention = retention
 
     def open(self, make_plan: Callable[[], Plan]) -> Opened:
@@ -106,8 +113,15 @@ class LedgerBooks:
                 f" {self._ledger} has. Clear the task to begin a new run, or change it back."
             )
         earlier = list(finished_ranges(self._connection, self._ledger))
-        note = f"The ledger has {len(earlier):,} ranges of this run: working only what is missing." if earlier else ""
-        return Opened(from_record(record), earlier, 1, note)
+        return Opened(from_record(record), earlier, 1, self._note(len(earlier)))
+
+    def _note(self, earlier: int) -> str:
+        from burla_provider.records.ledger import count_finished
+
+        if earlier:
+            return f"The ledger has {earlier:,} ranges of this run: working only what is missing."
+        written = count_finished(self._connection, self._ledger, self._cleared)
+        return f"Clearing the task began a new run: {written:,} ranges are written once more." if written else ""
 
     def add(self, outcome: Outcome) -> None:
         """Nothing to do: the range's own transaction has kept it."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameter, MarkMoved
+from burla_provider.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import psycopg
@@ -16,7 +17,19 @@ if TYPE_CHECKING:
     from burla_provider.ranges.key import KeyColumn
     from burla_provider.work.source import Source
 
-MOMENTS = ("timestamp without time zone", "timestamp with time zone", "date")
+# A moment without a time zone is UTC or in the server's zone, nobody says which: the earlier one leaves out no row.
+# Where the clock will be put back within a day, an hour comes twice: from the first of them on it is put back here.
+_NOW_SOMEWHERE: LiteralString = """
+    SELECT least(
+        moment AT TIME ZONE 'UTC', moment::timestamp, (moment + interval '24 hours')::timestamp - interval '24 hours'
+    )::{type}::text
+    FROM (SELECT now() - {back} AS moment) AS clock
+"""
+CLOCKS: dict[str, LiteralString] = {
+    "timestamp with time zone": "SELECT (now() - {back})::{type}::text",
+    "timestamp without time zone": _NOW_SOMEWHERE,
+    "date": _NOW_SOMEWHERE,
+}
 """Key types whose values the clock bounds: rows from now on are left to the next run."""
 
 
@@ -31,11 +44,14 @@ class Increment:
 class AssetMark:
     """The mark in Airflow's asset state store (3.3), for the operator's outlet.
 
-    :param name: tells apart what different tasks keep for one asset.
+    It is moved before Airflow has kept the task's result. So it says which run moved it and where that run began:
+    a try that follows, because the result was lost or somebody cleared the task, begins there again.
+
+    :param rows: connection id, table, key and condition: whoever works other rows has another mark.
     :raises InvalidParameter: there is not exactly one outlet asset, or no such store.
     """
 
-    def __init__(self, context: Context, outlets: Sequence[Any], name: str) -> None:
+    def __init__(self, context: Context, outlets: Sequence[Any], rows: tuple[Any, ...]) -> None:
         stores = context.get("asset_state_store")
         if stores is None or len(outlets) != 1:
             raise InvalidParameter(
@@ -43,16 +59,40 @@ class AssetMark:
                 "there is nowhere to keep how far the last success came.",
                 "Give the operator one asset as outlets=[Asset(...)]; this needs Airflow 3.3.",
             )
+        ti = context["ti"]
+        task = f"{ti.dag_id}.{ti.task_id}"
         self._store = stores[outlets[0]]
-        self._key = f"burla_high_water_mark {name}"
+        # Airflow's keys have at most 512 characters.
+        self._key = f"burla_high_water_mark {fingerprint(task, *rows)} {task} {rows[1]}"[:512]
+        self._run = {"run": ti.run_id, "map_index": ti.map_index}
+        self._found: Any = None
 
-    def get(self) -> str | None:
-        """Where the next run begins; None before the first success."""
-        mark = self._store.get(self._key)
-        return None if mark is None else str(mark)
+    def begin(self) -> str | None:
+        """Where this run begins; None before the first success.
 
-    def set(self, mark: str) -> None:
-        self._store.set(self._key, mark)
+        :raises InvalidParameter: another mapped instance of the task has worked these rows in this run.
+        """
+        self._found = self._store.get(self._key)
+        if self._found is None:
+            return None
+        if self._found["run"] != self._run["run"]:
+            return str(self._found["end"])
+        if self._found["map_index"] != self._run["map_index"]:
+            problem = "another mapped instance of this task works the same rows of the same table."
+            raise InvalidParameter("incremental", problem, "Map it over table, where or postgres_conn_id.")
+        return None if self._found["begin"] is None else str(self._found["begin"])
+
+    def move(self, begin: str | None, end: str) -> None:
+        """Makes ``end`` what the next run begins with.
+
+        :raises MarkMoved: another run of the task has moved the mark since ``begin()``.
+        """
+        if self._store.get(self._key) != self._found:
+            raise MarkMoved(
+                "incremental: another run of this task worked the same rows at the same time and has moved the mark, so"
+                " this one's result is not used. Set max_active_runs=1 on the DAG. A retry works what came since."
+            )
+        self._store.set(self._key, {"begin": begin, "end": end, **self._run})
 
 
 def find_column(connection: psycopg.Connection[Any], table: str, name: str) -> KeyColumn:
@@ -92,14 +132,13 @@ def _upper(
 
     from burla_provider.ranges.key import INTEGER_LIMITS
 
-    key_type = sql.SQL(column.type)
     if column.type in INTEGER_LIMITS:
         back = _fitting(lag or 0, int, column)
         end = sql.SQL("max({})::numeric + 1 - {}").format(sql.Identifier(column.name), sql.Literal(back))
         query = sql.SQL("SELECT ({})::text FROM {}").format(end, source.relation)
-    elif column.type in MOMENTS:
+    elif column.type in CLOCKS:
         back = _fitting(lag or timedelta(0), timedelta, column)
-        query = sql.SQL("SELECT (now() - {})::{}::text").format(sql.Literal(back), key_type)
+        query = sql.SQL(CLOCKS[column.type]).format(back=sql.Literal(back), type=sql.SQL(column.type))
     else:
         raise InvalidParameter(
             "incremental",

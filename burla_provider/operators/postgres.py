@@ -287,9 +287,10 @@ class BurlaPostgresOperator(BurlaBaseOperator):
 
     def _work_increment(self, context: Context, moment: Moment) -> dict[str, Any]:
         """What came since the last success. The mark moves last of all: a failed run leaves it where it is."""
-        mark = AssetMark(context, self.outlets, f"{self.dag_id}.{self.task_id} {moment.table}.{self.key}")
-        begin = mark.get() or (None if self.start in (None, "") else str(self.start))
-        run = TableRun(self, context, moment, window=(begin, None))
+        run = TableRun(self, context, moment)
+        rows = (self.postgres_conn_id, f"{moment.schema}.{moment.table}", str(self.key), run.source.where)
+        mark = AssetMark(context, self.outlets, rows)
+        run.lower = begin = mark.begin() or (None if self.start in (None, "") else str(self.start))
         column = find_column(moment.connection, self.table, str(self.key))
         increment = find_increment(moment.connection, run.source, column, begin, self.lag)
         if increment is None:
@@ -299,7 +300,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         run.upper = increment.upper
         result = self._show_plan(run) if self.plan_only else run.run()
         if run.end is not None:
-            mark.set(run.end)
+            mark.move(begin, run.end)
         return result
 
     @property

@@ -11,7 +11,7 @@ from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import Failures
 from burla_provider.fingerprint import fingerprint
 from burla_provider.lineage import TableLineage, tell_outlets
-from burla_provider.operators.base import run_key
+from burla_provider.operators.base import cleared_run_keys, run_key
 from burla_provider.operators.books import Books, LedgerBooks, Opened, StateStoreBooks
 from burla_provider.operators.groups import log_plan
 from burla_provider.operators.moment import Moment, render
@@ -38,22 +38,16 @@ class TableRun:
     """Plans, fans out, combines. The moment is open for as long as this lives.
 
     :param asked: the operator, its templates rendered and its parameters checked.
-    :param window: lower and upper key that are to be worked, in place of the operator's; None: the operator's.
+    :ivar lower: the least key that is to be worked: the operator's, unless somebody sets another; so is ``upper``.
     :ivar end: where the window that was worked ended, after ``run``; None: it was open.
     """
 
-    def __init__(
-        self,
-        asked: BurlaPostgresOperator,
-        context: Context,
-        moment: Moment,
-        window: tuple[str | None, str | None] | None = None,
-    ) -> None:
+    def __init__(self, asked: BurlaPostgresOperator, context: Context, moment: Moment) -> None:
         self.asked = asked
         self.context = context
         self.moment = moment
-        self.lower: Any = window[0] if window else asked.lower
-        self.upper: Any = window[1] if window else asked.upper
+        self.lower: Any = asked.lower
+        self.upper: Any = asked.upper
         self.log = asked.log
         self.end: str | None = None
         # OpenLineage asks the operator for it, when the task has ended.
@@ -97,8 +91,9 @@ class TableRun:
             key=asked.key or None,
             start_id=asked.number("start_id"),
             end_id=asked.number("end_id"),
-            lower=self.lower or None,
-            upper=self.upper or None,
+            # A template that renders to nothing leaves the end open.
+            lower=None if self.lower == "" else self.lower,
+            upper=None if self.upper == "" else self.upper,
             where=self.source.where,
             split=asked.split,
             rows_per_range=asked.number("rows_per_range"),
@@ -159,7 +154,8 @@ class TableRun:
         cut = (asked.split, asked.rows_per_range, asked.ranges)
         what = (asked.postgres_conn_id, repr(self.source), repr(window), repr(cut), asked.totals)
         if self.ledger:
-            return LedgerBooks(moment.connection, self.ledger, fingerprint(*what), asked.ledger_retention)
+            cleared = cleared_run_keys(self.context)
+            return LedgerBooks(moment.connection, self.ledger, fingerprint(*what), cleared, asked.ledger_retention)
         how = (asked.process_rows, asked.row_format, asked.process_range)
         one_moment = moment.snapshot is not None
         facts = JobFacts(run_key(self.context), fingerprint(*what, *how), one_moment, moment.state_before)
@@ -245,7 +241,8 @@ class TableRun:
     def _verify(self, plan: Plan, totals: Totals) -> None:
         from burla_provider.records.verify import check_count
 
-        if self.asked.verify is None or not totals.complete:
+        # Without a range there is no row in the window, and no window to count in.
+        if self.asked.verify is None or not totals.complete or not plan.ranges:
             return
         check_count(self.moment.connection, self.source, whole(plan), totals.row_count)
         self.log.info("Verified: count(*) gives %s rows too, at the same moment.", f"{totals.row_count:,}")

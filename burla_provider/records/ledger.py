@@ -95,6 +95,13 @@ def finished_ranges(connection: psycopg.Connection[Any], ledger: Ledger) -> Iter
         yield decode(answer)
 
 
+def count_finished(connection: psycopg.Connection[Any], ledger: Ledger, run_keys: Sequence[str]) -> int:
+    """How many ranges other runs have finished."""
+    query = sql.SQL("SELECT count(*) FROM {} WHERE run_key = ANY(%s) AND range_index > %s").format(ledger.relation)
+    [(count,)] = connection.execute(query, [list(run_keys), PLAN]).fetchall()
+    return int(count)
+
+
 def remove_old_runs(connection: psycopg.Connection[Any], ledger: Ledger, age: datetime.timedelta) -> int:
     """Removes the runs, other than this one, whose last range was finished longer ago than ``age``.
 

@@ -289,6 +289,23 @@ def test_verify_compares_with_a_count_of_the_same_moment(airflow: Airflow, order
     assert "count(*) gives 20,000 rows too" in airflow.run(operator(verify="count")).log
 
 
+def test_an_end_at_zero_is_an_end(airflow: Airflow, orders: Orders) -> None:
+    orders.connection.execute("INSERT INTO orders SELECT -n, 1 FROM generate_series(1, 9) AS n")
+    assert airflow.run(operator(lower=-5, upper=0)).value["row_count"] == 5
+    assert airflow.run(operator(lower=0)).value["row_count"] == 20000
+
+
+def test_a_window_without_a_partition_has_no_rows(airflow: Airflow, orders: Orders) -> None:
+    orders.connection.execute("CREATE TABLE days (id bigint, amount numeric) PARTITION BY RANGE (id)")
+    orders.connection.execute("CREATE TABLE day_1 PARTITION OF days FOR VALUES FROM (1) TO (100)")
+    orders.connection.execute("INSERT INTO days SELECT n, 1 FROM generate_series(1, 50) AS n")
+    result = airflow.run(
+        operator(table="days", key="id", totals={"n": "count(*)"}, start_id=100, end_id=199, verify="count")
+    )
+    assert result.error is None, result.log
+    assert result.value["row_count"] == 0
+
+
 def test_verify_fails_a_function_that_does_not_take_all_of_its_rows(airflow: Airflow, orders: Orders) -> None:
     def first_only(rows: Iterable[Any]) -> dict[str, Any]:
         next(iter(rows))

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from airflow.sdk import Asset
+from psycopg import sql
 
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
@@ -216,7 +217,9 @@ def test_a_task_killed_with_sigkill_is_resumed_by_its_retry(
     assert sum(worked.values()) - sum(done_before.values()) == 30 - kept
 
 
-def test_exactly_once_writes_survive_a_retry(airflow: Airflow, orders: Orders, tmp_path: Path) -> None:
+def test_exactly_once_writes_survive_a_retry_and_are_done_again_when_the_task_is_cleared(
+    airflow: Airflow, orders: Orders, tmp_path: Path
+) -> None:
     stop_file = tmp_path / "stop"
     stop_file.touch()
     path = str(stop_file)
@@ -251,6 +254,9 @@ def test_exactly_once_writes_survive_a_retry(airflow: Airflow, orders: Orders, t
     assert result.value == {"row_count": 20000}
     assert orders.ask("sum(amount)") == before + 20000
     assert "The ledger has" in result.log
+    cleared = airflow.run(write(), try_number=3, max_tries=3)
+    assert orders.ask("sum(amount)") == before + 40000
+    assert "Clearing the task began a new run: 8 ranges are written once more." in cleared.log
 
 
 @needs_state_stores
@@ -359,6 +365,84 @@ def test_moments_that_are_committed_out_of_order_within_the_lag_are_counted_once
         first = airflow.run(increment(**events, lag=timedelta(minutes=1)), run_id="r0").value["row_count"]
     second = airflow.run(increment(**events, lag=timedelta(0)), run_id="r1").value["row_count"]
     assert (first, second) == (10, 20)
+
+
+@needs_state_stores
+def test_tables_of_one_name_in_two_schemas_have_a_mark_each(airflow: Airflow, orders: Orders) -> None:
+    orders.connection.execute("CREATE SCHEMA archive")
+    orders.connection.execute("CREATE TABLE archive.orders AS SELECT * FROM orders WHERE id <= 300")
+    counted = [airflow.run(increment(table=f"{schema}.orders")).value["row_count"] for schema in ("public", "archive")]
+    assert counted == [20000, orders.ask("count(*)", "id <= 300")]
+
+
+@needs_state_stores
+def test_conditions_have_a_mark_each(airflow: Airflow, orders: Orders) -> None:
+    counted = [airflow.run(increment(where=f"id % 2 = {rest}")).value["row_count"] for rest in (0, 1)]
+    assert sum(counted) == 20000
+    assert 0 not in counted
+
+
+@needs_state_stores
+def test_a_try_after_the_mark_has_moved_works_the_same_rows_again(airflow: Airflow, orders: Orders) -> None:
+    # As when the result was lost on its way, or when somebody clears the last run.
+    airflow.run(increment(), run_id="r0")
+    new_orders(orders, 5)
+    airflow.run(increment(), run_id="r1")
+    assert airflow.run(increment(), run_id="r1", try_number=2, max_tries=1).value["row_count"] == 5
+    new_orders(orders, 3)
+    assert airflow.run(increment(), run_id="r2").value["row_count"] == 3
+
+
+@needs_state_stores
+def test_the_first_run_can_be_cleared_too(airflow: Airflow, orders: Orders) -> None:
+    for _ in range(2):
+        assert airflow.run(increment(), run_id="r0").value["row_count"] == 20000
+
+
+@needs_state_stores
+def test_of_two_runs_at_the_same_time_one_counts(airflow: Airflow, orders: Orders) -> None:
+    def run_another(values: list[dict[str, Any]]) -> dict[str, Any]:
+        # The end of the slower one, while which the faster one has ended.
+        airflow.asset_store.update(others)
+        return {}
+
+    fast = increment(totals=None, process_rows=lambda rows: {"n": 1}, columns=["id"])
+    airflow.run(fast, run_id="r1")
+    others = dict(airflow.asset_store)
+    airflow.asset_store.clear()
+    slow = increment(totals=None, process_rows=lambda rows: {"n": 1}, columns=["id"], combine=run_another)
+    result = airflow.run(slow, run_id="r0", max_tries=1)
+    assert result.state == "up_for_retry"
+    assert result.value is None
+    assert "max_active_runs=1" in str(result.error)
+    assert airflow.asset_store == others
+    assert airflow.run(fast, run_id="r0", try_number=2, max_tries=1).value == {"row_count": 0}
+
+
+@needs_state_stores
+def test_mapped_instances_that_would_share_a_mark_are_told(airflow: Airflow, orders: Orders) -> None:
+    airflow.run(increment(), map_index=0)
+    assert "Map it over table" in str(airflow.run(increment(), map_index=1).error)
+
+
+@needs_state_stores
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "UTC"])
+@pytest.mark.parametrize("kept", ["UTC", "here"])
+def test_moments_without_a_time_zone_may_be_utc_or_the_servers(
+    airflow: Airflow, orders: Orders, zone: str, kept: str
+) -> None:
+    orders.connection.execute(f"SET TIME ZONE '{zone}'")
+    name = orders.connection.info.dbname
+    orders.connection.execute(sql.SQL("ALTER DATABASE {} SET TimeZone = {}").format(sql.Identifier(name), zone))
+    orders.connection.execute("CREATE TABLE events (happened timestamp NOT NULL)")
+    moment = "now() AT TIME ZONE 'UTC'" if kept == "UTC" else "now()::timestamp"
+    insert = f"INSERT INTO events SELECT {moment} - interval '%s seconds' FROM generate_series(1, 10)"
+    events = {"table": "events", "key": "happened", "totals": {"n": "count(*)"}}
+    orders.connection.execute(insert % 86400)
+    assert airflow.run(increment(**events), run_id="r0").value["row_count"] == 10
+    # Whatever comes from now on has a greater moment than the mark, whichever clock it is by.
+    [(mark,)] = [(value["end"],) for value in airflow.asset_store.values()]
+    assert orders.connection.execute(f"SELECT %s::timestamp <= {moment}", [mark]).fetchone() == (True,)
 
 
 @needs_state_stores

@@ -88,8 +88,13 @@ def test_a_function_of_the_user_gets_the_values_in_the_order_of_the_plan():
     assert totals.result() == {"all": [0, 1, 2]}
 
 
+def test_a_function_of_the_user_is_not_asked_to_combine_nothing():
+    assert Totals(CombinedBy(max), []).result() == {"row_count": 0}
+
+
 def test_a_function_of_the_user_must_return_a_dict():
-    totals = Totals(CombinedBy(len), [])
+    totals = Totals(CombinedBy(len), [0])
+    totals.add(outcome(0, {"v": 1}))
     with pytest.raises(NotCombinable, match="combine returned int"):
         totals.result()
 

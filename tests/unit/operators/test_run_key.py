@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from burla_provider.operators.base import run_key
+from burla_provider.operators.base import cleared_run_keys, run_key
 
 
 def context(*, clear_number: int = 0, **changes: Any) -> Any:
@@ -26,3 +26,8 @@ def test_a_cleared_task_has_another_one() -> None:
 
 def test_clearing_another_task_of_the_run_changes_nothing() -> None:
     assert run_key(context(clear_number=1)) == run_key(context())
+
+
+def test_a_cleared_task_knows_what_it_was_known_by() -> None:
+    assert run_key(context()) in cleared_run_keys(context(try_number=2, max_tries=4))
+    assert run_key(context()) not in cleared_run_keys(context())
