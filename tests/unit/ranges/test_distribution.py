@@ -66,6 +66,10 @@ def test_a_gap_is_cut_no_finer_than_its_keys_are_apart() -> None:
     assert [place for place, _ in cuts(distribution(knot(0, 100), knot(3)), 50)] == ["1", "2"]
 
 
+def test_a_gap_of_two_places_can_be_cut_once() -> None:
+    assert cuts(distribution(knot(0, 100), knot(2)), 2) == [("1", 50)]
+
+
 @pytest.mark.parametrize(("dense", "inside"), [(700, True), (850, False)])
 def test_gaps_of_about_one_density_are_cut_inside(dense: int, inside: bool) -> None:
     shape = distribution(knot(0, 100), knot(100, 100), knot(200, dense), knot(300))

@@ -1,0 +1,62 @@
+"""What the planner makes of ANALYZE's statistics, without a look at a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+
+from burla_provider.ranges.choose_key import choose_key, columns_of
+from burla_provider.ranges.facts import read_facts
+from burla_provider.ranges.order import Order
+from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.statistics import Statistics, read_statistics
+from burla_provider.ranges.window import Window
+
+# Each fifth row has the one common value; the others are a hundred buckets full of different ones.
+VALUES = "CASE WHEN n % 5 = 0 THEN {common} ELSE {other} END"
+KINDS = {
+    "bigint": VALUES.format(common="4000::bigint", other="n"),
+    "text": VALUES.format(common="'k-004000'", other="'k-' || lpad(n::text, 6, '0')"),
+}
+
+
+@pytest.fixture(params=KINDS)
+def statistics(request: pytest.FixtureRequest, connection: psycopg.Connection[Any]) -> Statistics:
+    connection.execute(
+        f"CREATE TABLE t AS SELECT {KINDS[request.param]} AS k, n FROM generate_series(1, 10000) AS n"  # type: ignore[arg-type]
+    )
+    connection.execute("CREATE INDEX ON t (k)")
+    connection.execute("ANALYZE t")
+    queries = Queries(connection)
+    facts = read_facts(queries, "t")
+    key = choose_key(facts, "k")
+    order = Order(tuple(columns_of(facts, key)))
+    [found] = read_statistics(queries, order, Window(), [("public", "t")], inherited=False)
+    assert found is not None
+    return found
+
+
+def test_every_row_is_somewhere(statistics: Statistics) -> None:
+    assert statistics.shape is not None
+    assert statistics.shape.rows == pytest.approx(1.0)
+    assert statistics.nulls == 0
+
+
+def test_each_known_value_is_one_place(statistics: Statistics) -> None:
+    assert statistics.shape is not None
+    bounds = [knot.bound for knot in statistics.shape.knots]
+    assert len(bounds) == len(set(bounds)) == statistics.steps == 102
+
+
+def test_the_common_value_has_its_rows_and_the_gaps_about_it_share_those_of_their_bucket(
+    statistics: Statistics,
+) -> None:
+    assert statistics.shape is not None
+    knots = statistics.shape.knots
+    heaviest = statistics.shape.heaviest
+    assert heaviest.mass == pytest.approx(0.2)
+    at = knots.index(heaviest)
+    assert knots[at - 1].gap + heaviest.gap == pytest.approx(0.8 / 100)
+    assert all(knot.gap == pytest.approx(0.8 / 100) for knot in (*knots[: at - 1], *knots[at + 1 : -1]))
