@@ -17,7 +17,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.compare import compare
-from benchmarks.data import Data, running
+from benchmarks.data import HOME, Data, running
 from benchmarks.environments import is_there
 from benchmarks.machine import describe
 from benchmarks.runs import find_nodes
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(SIDES), help="sides, with commas between")
     parser.add_argument("--workers", default="1,2,4", help="numbers of workers for the scale")
     parser.add_argument("--quick", action="store_true", help="100,000 rows, a few sides, nothing written")
-    parser.add_argument("--home", type=Path, default=Path(tempfile.gettempdir()) / "burla-benchmarks")
+    parser.add_argument("--home", type=Path, default=HOME)
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the rules of iptables are to be removed
     if asked.quick:
