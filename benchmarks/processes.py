@@ -24,9 +24,9 @@ class ProcessTrees:
     Their processor time (user and system) is each process's own, and for its children that ended the larger of two
     sums: what the kernel added to its times when it waited for them, and what was last seen of them. The first knows
     nothing of the children of a process that ignores SIGCHLD, as Ray's raylet does; the second nothing of those that
-    came and went between two looks. So nothing is counted twice, and what is not counted is, of children that nobody
-    waits for: the time after the last look at them, those that no look has seen, and what one that is waited for hides
-    beside them. Orphans are watched for as long as they live.
+    came and went between two looks. So nothing is counted twice. What is missed, where a parent does not wait for its
+    children: what they did after the last look at them, and those that no look has seen; where it waits for some, the
+    smaller of the two sums. Orphans are watched for as long as they live, if a look has seen them with their parent.
     """
 
     def __init__(self, roots: Iterable[int]) -> None:

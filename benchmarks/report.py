@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks import model
 from benchmarks.chart import Axis, Points, line_chart
 from benchmarks.compare import LONG
+from benchmarks.meter import PAUSE
 from benchmarks.scale import SKEW_RANGES
 from benchmarks.sides import SIDES
 from benchmarks.verdict import verdict
@@ -276,7 +277,12 @@ def cost(sides: dict[str, Any]) -> list[str]:
                 sent = "not measured" if run["bytes"] is None else f"{run['bytes'] / 1e6:,.1f}"
                 parts = [f"{run[f'cpu_{part}']:.1f}" for part in ("database", "workers", "task")]
                 lines.append(f"| {key.split()[0]} | {SIDES[name].title} | {' | '.join(parts)} | {sent} |")
-    return [*lines, "", "Workers on this machine count as the task's; the column is for those of the cluster."]
+    return [
+        *lines,
+        "",
+        "Workers on this machine count as the task's; the column is for those of the cluster. Of processes that nobody "
+        f"waits for, such as Ray's workers, it is what was seen of them every {PAUSE:g} s.",
+    ]
 
 
 def whole(sides: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
