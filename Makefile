@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest
 help:
 	@echo "make demo           the example DAG on a table of 1,000,000 rows, on this machine (ROWS=, ENGINE=burla)"
 	@echo "make airflow        the same database and DAGs in Airflow's UI, on http://127.0.0.1:8080 (ENGINE=burla)"
-	@echo "make test           ruff, mypy, and all tests that need no cluster"
+	@echo "make test           ruff, mypy, and all tests that need no cluster, no browser and no wheel"
 	@echo "make test-ui        the tests that look at Airflow in a browser (installs Debian's Chromium where there is none)"
 	@echo "make cluster        boot a real Burla cluster on this machine (Debian or Ubuntu, root)"
 	@echo "make test-cluster   the tests that run on it"
@@ -78,6 +78,7 @@ cluster-down:
 
 clean:
 	[ ! -x $(BIN)/python ] || rm -rf "$$($(BIN)/python -c 'from burla_provider.demo.__main__ import default_directory as d; print(d())')"
+	[ ! -x $(BIN)/python ] || rm -rf "$$($(BIN)/python -c 'from benchmarks.data import HOME as d; print(d)')"
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist test-artifacts
 
 # With uv where it is, with pip where it is not.

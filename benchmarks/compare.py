@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.data import Data
 from benchmarks.environments import is_there
 from benchmarks.meter import Wire
-from benchmarks.runs import RunningSide, SideBusy, SideFailed, running_side
+from benchmarks.runs import RunningSide, SideBusy, SideFailed, find_nodes, running_side
 from benchmarks.sides import SIDES, Side
 
 BUSY = ("AllNodesBusy", "NoNodes")
@@ -48,25 +48,37 @@ def jobs_of(side: Side, tables: Mapping[str, str]) -> list[Job]:
 
 def run_side(data: Data, name: str, tables: Mapping[str, str], times: int, workers: int, wire: Wire) -> dict[str, Any]:
     side = SIDES[name]
-    if not is_there(side.environment):
-        return {"missing": "its environment has not been made"}
-    begun, load = time.perf_counter(), round(os.getloadavg()[0], 1)
+    if reason := why_not(name, side):
+        return {"missing": reason, "jobs": {}}
+    begun = time.perf_counter()
     jobs: dict[str, Any] = {}
+    found: dict[str, Any] = {"load": round(os.getloadavg()[0], 1), "jobs": jobs}
     took = 0.0
     try:
         with running_side(name, data, data.task("totals", tables["orders"], workers), wire) as running:
+            found["start_up"] = running.start_up
             for job, role in jobs_of(side, tables):
                 if role == "orders" and took > PATIENCE and not name.startswith("guide"):
                     jobs[f"{job} {role}"] = {"error": f"left out: the job before took {took:.0f} s"}
                     continue
                 once = role == "null_keys" or name == "mapping"
-                found = jobs[f"{job} {role}"] = best(data, running, job, tables[role], 1 if once else times, workers)
-                took = found.get("seconds", 0.0) if role == "orders" else took
-            return {"start_up": running.start_up, "load": load, "jobs": jobs}
+                run = jobs[f"{job} {role}"] = best(data, running, job, tables[role], 1 if once else times, workers)
+                took = run.get("seconds", 0.0) if role == "orders" else took
     except SideFailed as error:
-        return {"missing": str(error), "load": load, "jobs": jobs}
-    finally:
-        print(f"    {time.perf_counter() - begun:.0f} s", flush=True)
+        found["missing"] = str(error)
+    print(f"    {time.perf_counter() - begun:.0f} s", flush=True)
+    return found
+
+
+def why_not(name: str, side: Side) -> str | None:
+    """Why a side cannot be run at all."""
+    if not is_there(side.environment):
+        return "its environment has not been made"
+    if side.cluster and not find_nodes():
+        return "there is no cluster: `make cluster`"
+    if name == "guide_burla" and "BURLA_CLUSTER_DASHBOARD_URL" not in os.environ:
+        return "it would look for a cluster of yours: run `make bench`, which logs in to this machine's"
+    return None
 
 
 def best(data: Data, running: RunningSide, job: str, table: str, times: int, workers: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
@@ -16,6 +17,9 @@ from benchmarks.checksum import checksum
 from benchmarks.task import Task
 from burla_provider.demo.cluster import WORKER_NETWORKS, NoCluster, find_bridge
 from burla_provider.demo.postgres import EmbeddedPostgres
+
+HOME = Path(tempfile.gettempdir()) / "burla-benchmarks"
+"""Where the tables stay from run to run."""
 
 EDITION = 1
 NARROW = ("id", "amount")

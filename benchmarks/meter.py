@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -10,11 +9,15 @@ import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import psutil
 import psycopg
+
+from benchmarks.processes import ProcessTrees
 
 PAUSE = 0.2
 """Seconds between two looks."""
+
+MEMORY_EVERY = 5
+"""One look at memory in so many looks: the kernel adds it up page by page, which slows those that have much of it."""
 
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
@@ -22,16 +25,15 @@ _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'clie
 class Look(NamedTuple):
     """What is in use at one moment; memory in MB."""
 
-    task_memory: float
-    workers_memory: float
-    connections: int
+    task: float
+    workers: float
 
 
 class Meter:
     """Looks every ``PAUSE`` seconds; ``begin`` and ``end`` are around what is to be measured.
 
     :param task: process id of the side: its children are counted with it.
-    :param workers: process ids of the cluster's nodes.
+    :param workers: process ids of the cluster's nodes, which nobody has given work yet.
     :param database: process id of the server.
     :param conninfo: how to ask it for its connections.
     :param wire: reads how many bytes went over the wire so far; None: not known.
@@ -41,15 +43,17 @@ class Meter:
         self, task: int, workers: list[int], database: int, conninfo: str, wire: Callable[[], int | None]
     ) -> None:
         self._parts = {
-            "task": [psutil.Process(task)],
-            "workers": [psutil.Process(pid) for pid in workers],
-            "database": [psutil.Process(database)],
+            "task": ProcessTrees([task]),
+            "workers": ProcessTrees(workers),
+            "database": ProcessTrees([database]),
         }
         self._connection = psycopg.connect(conninfo, autocommit=True)
         self._wire = wire
         self._lock = threading.Lock()
+        self._before = self._cpu()
+        self._idle = self._memory().workers
         self._looks: list[Look] = []
-        self._before: dict[str, float] = {}
+        self._connections: list[int] = []
         self._bytes: int | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -62,59 +66,42 @@ class Meter:
 
     def begin(self) -> None:
         with self._lock:
-            self._looks = [self._look()]
             self._before, self._bytes = self._cpu(), self._wire()
+            self._looks, self._connections = [self._memory()], [self._connected()]
 
     def end(self) -> dict[str, Any]:
-        """The cost since ``begin``: CPU in seconds; of memory and connections the most that was seen at one time."""
+        """The cost since ``begin``: CPU in seconds; of memory and connections the most that was seen at one time.
+
+        The workers' memory is what they have above their idle state, which is that of before the side's first job.
+        """
         with self._lock:
-            looks = [*self._looks, self._look()]
             after, sent = self._cpu(), self._wire()
+            looks, connections = [*self._looks, self._memory()], [*self._connections, self._connected()]
         return {
             **{f"cpu_{name}": after[name] - self._before[name] for name in after},
-            "memory_task": max(look.task_memory for look in looks),
-            "memory_workers": max(look.workers_memory for look in looks) - looks[0].workers_memory,
-            "connections": max(look.connections for look in looks),
+            "memory_task": max(look.task for look in looks),
+            "memory_workers": max(0.0, *(look.workers - self._idle for look in looks)),
+            "connections": max(connections),
             "bytes": None if sent is None or self._bytes is None else sent - self._bytes,
         }
 
     def _watch(self) -> None:
         while not self._stop.wait(PAUSE):
             with self._lock:
-                self._looks.append(self._look())
-
-    def _look(self) -> Look:
-        row = self._connection.execute(_CONNECTIONS).fetchone()
-        return Look(memory(self._parts["task"]), memory(self._parts["workers"]), row[0] if row else 0)
+                self._cpu()
+                self._connections.append(self._connected())
+                if len(self._connections) % MEMORY_EVERY == 0:
+                    self._looks.append(self._memory())
 
     def _cpu(self) -> dict[str, float]:
-        return {name: cpu(roots) for name, roots in self._parts.items()}
+        return {name: part.cpu() for name, part in self._parts.items()}
 
+    def _memory(self) -> Look:
+        return Look(self._parts["task"].memory(), self._parts["workers"].memory())
 
-def cpu(roots: list[psutil.Process]) -> float:
-    """Seconds of the processes and all below them; children that ended are in their parents' times."""
-    return sum(sum(times[:4]) for times in seen(roots, lambda process: process.cpu_times()))
-
-
-def memory(roots: list[psutil.Process]) -> float:
-    """MB of the processes and all below them; what processes share is counted once."""
-    return sum(seen(roots, lambda process: process.memory_full_info().pss)) / 2**20
-
-
-def seen(roots: list[psutil.Process], look: Callable[[psutil.Process], Any]) -> list[Any]:
-    """What ``look`` sees of every process of the trees that is still there."""
-    found = []
-    for process in [process for root in roots for process in family(root)]:
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            found.append(look(process))
-    return found
-
-
-def family(root: psutil.Process) -> list[psutil.Process]:
-    try:
-        return [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
+    def _connected(self) -> int:
+        row = self._connection.execute(_CONNECTIONS).fetchone()
+        return row[0] if row else 0
 
 
 class Wire:

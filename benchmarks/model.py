@@ -81,10 +81,13 @@ def enough_workers(costs: Costs, site: Site) -> tuple[float, str]:
 
 
 def calibrate(sides: dict[str, Any], scale: dict[str, Any]) -> dict[str, Costs]:
-    """Job -> costs, from the runs on Burla where there are such, else from the local engine."""
-    known = {point["side"] for point in scale["ranges"] if point.get("ranges", 0) >= 1_000}
-    side = "ours_burla" if "ours_burla" in known else "ours_local"
-    return {job: _costs_of(sides, scale, side, job) for job in JOBS}
+    """Job -> costs, from the runs on Burla where there are such, else from the local engine; empty without either."""
+    for side in ("ours_burla", "ours_local"):
+        runs = sides["sides"].get(side, {}).get("jobs", {})
+        many = any(one["side"] == side and one.get("ranges", 0) >= 1_000 for one in scale["ranges"])
+        if many and all("seconds" in runs.get(f"{job} orders", {}) for job in JOBS):
+            return {job: _costs_of(sides, scale, side, job) for job in JOBS}
+    return {}
 
 
 def _costs_of(sides: dict[str, Any], scale: dict[str, Any], side: str, job: str) -> Costs:
@@ -127,6 +130,8 @@ def duration(seconds: float) -> str:
 def text(sides: dict[str, Any], scale: dict[str, Any]) -> list[str]:
     """The model's section of the results."""
     costs = calibrate(sides, scale)
+    if not costs:
+        return ["Not calibrated: of the runs above, too few of this provider's are there."]
     lines = ["Calibrated by the runs above:", ""]
     lines += ["| job | database, µs a row | worker, µs a row | bytes a row | ms a range | fixed, s |"]
     lines += ["|---|---:|---:|---:|---:|---:|"]

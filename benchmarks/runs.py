@@ -60,8 +60,9 @@ class RunningSide:
     def _ask(self, task: Task) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(asdict(task)) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # its end is what there is to read then
+            self._process.stdin.write(json.dumps(asdict(task)) + "\n")
+            self._process.stdin.flush()
         if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
             raise SideBusy(f"not done after {PATIENCE:.0f} s")
         line = self._process.stdout.readline()
@@ -119,13 +120,20 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def find_nodes() -> list[int]:
-    """Process ids of the nodes of this machine's cluster: what their workers do, they and their children do."""
+    """Process ids of the nodes of this machine's cluster: what their workers do, they and their children do.
+
+    None where there is no cluster, or no Docker.
+    """
     label = f"label=burla-cluster-member={os.environ.get('BURLA_CLUSTER_NAME') or 'kit'}"
-    found = subprocess.run(["docker", "ps", "--quiet", "--filter", label], capture_output=True, text=True, check=True)
-    if not found.stdout.split():
+    try:
+        nodes = ask_docker("ps", "--quiet", "--filter", label)
+        return [int(pid) for pid in ask_docker("inspect", "--format", "{{.State.Pid}}", *nodes)] if nodes else []
+    except (FileNotFoundError, subprocess.CalledProcessError):
         return []
-    command = ["docker", "inspect", "--format", "{{.State.Pid}}", *found.stdout.split()]
-    return [int(pid) for pid in subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()]
+
+
+def ask_docker(*arguments: str) -> list[str]:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.split()
 
 
 def last_line(log: Path) -> str:

@@ -18,9 +18,10 @@ def orders_mapped():
         from airflow.providers.postgres.hooks.postgres import PostgresHook
 
         conf = get_current_context()["dag_run"].conf
-        query = f"SELECT {', '.join(conf['columns'])} FROM {conf['table']} WHERE id BETWEEN %s AND %s"
+        columns = "amount" if conf["job"] == "totals" else ", ".join(conf["columns"])
+        query = f"SELECT {columns} FROM {conf['table']} WHERE id BETWEEN %s AND %s"
         rows = PostgresHook("orders_db").get_records(query, id_range)
-        total = str(sum(row[1] for row in rows)) if conf["job"] == "totals" else sum(map(checksum, rows))
+        total = str(sum(amount for (amount,) in rows)) if conf["job"] == "totals" else sum(map(checksum, rows))
         return {"row_count": len(rows), "total": total}
 
     @task

@@ -80,7 +80,7 @@ SIDES = {
     "ray": Side(
         "Ray Data",
         "tools",
-        "read_sql; its sharding needs a SQL dialect that is not PostgreSQL's, so one task reads",
+        "read_sql, two shards: the key modulo 2, and each shard's query looks at all of the table",
         ("ray.py",),
     ),
     "spark": Side(
@@ -89,7 +89,8 @@ SIDES = {
     "mapping": Side(
         "Airflow dynamic task mapping",
         "provider",
-        "airflow standalone, LocalExecutor; over the ranges that this provider plans; from trigger to last success",
+        "airflow standalone, LocalExecutor; over the ranges that this provider plans; from trigger to last success, so "
+        "with a scheduler and the start of every task, which the other sides, ours among them, run without",
         ("../mapped_dag/orders_mapped.py",),
     ),
 }

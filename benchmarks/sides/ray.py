@@ -1,4 +1,8 @@
-"""Ray Data: ``read_sql``. Its ``shard_keys`` make MOD(ABS(MD5(...))), which PostgreSQL refuses."""
+"""Ray Data: ``read_sql``, a shard for each worker.
+
+Every shard is a query that looks at all of the table, WHERE MOD(ABS((id)), 2) = 0. With 24 of them, as Dask and Spark
+have partitions, the database worked more than twice as long, and nothing was faster.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,12 @@ def ready(task: Task) -> Iterator[Run]:
     ray.init(num_cpus=task.workers, include_dashboard=False, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
 
+    def read(task: Task, query: str, connect):
+        # The key is a number already: without a hash function, because PostgreSQL's MD5 makes a text.
+        return ray.data.read_sql(
+            query, connect, shard_keys=[task.key], shard_hash_fn="", override_num_blocks=task.ranges or task.workers
+        )
+
     def run(task: Task) -> Answer:
         login = task.login
 
@@ -32,10 +42,10 @@ def ready(task: Task) -> Iterator[Run]:
             return {"rows": [len(rows)], "checksum": [sum(map(checksum, rows))]}
 
         if task.job == "totals":
-            data = ray.data.read_sql(f"SELECT {task.key}, amount FROM {task.table}", connect)
+            data = read(task, f"SELECT {task.key}, amount FROM {task.table}", connect)
             found = data.aggregate(Count(), Sum("amount"))
             return Answer(found["count()"], found["sum(amount)"])
-        data = ray.data.read_sql(task.exact_query, connect)
+        data = read(task, task.exact_query, connect)
         found = data.map_batches(digest).aggregate(Sum("rows"), Sum("checksum"))
         return Answer(int(found["sum(rows)"]), int(found["sum(checksum)"]))
 

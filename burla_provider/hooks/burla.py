@@ -25,8 +25,9 @@ class BurlaHook(BaseHook):
 
     The connection's host is the URL of the cluster's head, login the user's e-mail, password the auth token. Its extra
     may hold ``engine`` ("burla", the default, or "local"), ``project_id``, ``python`` (the interpreter that has burla,
-    where Airflow's own has not) and ``telemetry`` (false). Without a host, Burla finds its cluster itself: the login
-    that ``burla login`` saved, or a head on this machine.
+    where Airflow's own has not) and ``telemetry`` (false). Without a host, Burla looks itself: in the saved login, and
+    then in the cloud account that is active on the task's machine. The head that it may start boots VMs with that
+    account's credentials.
 
     :param burla_conn_id: id of that connection.
     :param python: interpreter of the client process, in place of the connection's.

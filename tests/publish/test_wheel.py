@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import tarfile
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 from tests.publish.conftest import ROOT, Environment, run
 
 ROWS = 20_000
+REPOSITORY = "https://github.com/burla-cloud/airflow-provider-burla/blob/main/"
 
 
 def test_the_distributions_pass_twine(distributions: Path) -> None:
@@ -30,6 +32,16 @@ def test_the_wheel_has_the_package_the_page_and_the_example_dags(wheel: Path) ->
 def test_the_wheel_has_nothing_else(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert sorted(top.partition("-")[0] for top in tops) == ["airflow_provider_burla", "burla_provider"]
+
+
+def test_the_description_has_no_link_that_is_dead_outside_the_repository(wheel: Path) -> None:
+    archive = zipfile.ZipFile(wheel)
+    [metadata] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    links = re.findall(r"\]\(([^)]+)\)", archive.read(metadata).decode())
+    assert links
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    files = [link.removeprefix(REPOSITORY) for link in links if link.startswith(REPOSITORY)]
+    assert [file for file in files if not (ROOT / file).exists()] == []
 
 
 def test_the_sdist_can_be_tested(distributions: Path) -> None:

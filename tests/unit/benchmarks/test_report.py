@@ -1,0 +1,68 @@
+"""What RESULTS.md says of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks import model
+from benchmarks.report import comparison, introduction, moments
+from benchmarks.verdict import faults, verdict
+
+
+def run(seconds: float, **options: Any) -> dict[str, Any]:
+    costs = dict.fromkeys(("cpu_task", "cpu_workers", "cpu_database", "memory_task", "memory_workers"), 1.0)
+    right = {"rows": 10, "value": "1.50", "expected_rows": 10, "expected_value": "1.5"}
+    return {"seconds": seconds, "connections": 1, "bytes": None} | costs | right | options
+
+
+def side(when: str = "2026-11-23 05:10", **jobs: dict[str, Any]) -> dict[str, Any]:
+    return {"start_up": 1.0, "when": when, "jobs": {name.replace("_", " "): one for name, one in jobs.items()}}
+
+
+def test_a_table_has_the_times_of_the_fastest_of_ours_and_of_ours_on_burla() -> None:
+    ours = {"ours_local": side(totals_orders=run(2)), "ours_burla": side(totals_orders=run(4))}
+    lines = comparison({"sides": {**ours, "polars": side(totals_orders=run(10))}}, "totals orders")
+    assert "times ours | times ours on Burla" in lines[2]
+    assert lines[-1].split(" | ")[4:6] == ["5.00", "2.50"]
+
+
+def test_without_ours_on_burla_its_column_is_empty() -> None:
+    sides = {"ours_local": side(totals_orders=run(2)), "ours_burla": {"missing": "there is no cluster", "jobs": {}}}
+    lines = comparison({"sides": sides}, "totals orders")
+    assert lines[-2].split(" | ")[4:6] == ["1.00", ""]
+    assert "failed: there is no cluster" in lines[-1]
+    assert all(line.count("|") == lines[2].count("|") for line in lines[3:])
+
+
+def test_sides_that_were_measured_hours_apart_say_when() -> None:
+    together = {"sides": {"sql": side("2026-11-23 05:10"), "copy": side("2026-11-23 06:10")}}
+    assert moments(together) == []
+    together["sides"]["ray"] = side("2026-11-23 06:11")
+    assert "Ray Data 2026-11-23 06:11" in moments(together)[-1]
+
+
+def test_the_wide_table_is_as_large_as_it_was_when_it_was_measured() -> None:
+    machine = dict.fromkeys(("processor", "cores", "memory_gb", "system", "python", "date"), "?") | {"versions": {}}
+    sides = {"machine": machine, "rows": 1_000, "tables": {"wide": "wide_12345"}, "sides": {}}
+    assert "`wide`, 12,345 rows" in "\n".join(introduction(sides))
+
+
+def test_the_forecasts_say_when_there_is_nothing_to_calibrate_them_by() -> None:
+    sides = {"sides": {"ours_burla": {"missing": "there is no cluster", "jobs": {}}}}
+    scale = {"ranges": [{"side": "ours_burla", "ranges": 1_000, "seconds": 1.0}], "rows": []}
+    assert model.text(sides, scale) == ["Not calibrated: of the runs above, too few of this provider's are there."]
+
+
+def test_a_quick_look_fails_for_what_did_not_run_and_for_wrong_answers_of_those_that_are_exact() -> None:
+    wrong = run(1, rows=9)
+    good = {"sql": side(totals_orders=run(1)), "copy": side(checksum_orders=run(1, value=None))}
+    assert faults(good | {"guide_pool": side(totals_orders=wrong)}, exact=("sql", "copy")) == []
+    assert faults(good | {"sql": side(totals_orders=wrong)}, exact=("sql",)) == ["sql, totals orders: **no**: -1 rows"]
+    assert faults({"copy": side(checksum_orders=wrong | {"value": None})}, exact=("copy",)) != []
+    assert faults({"polars": side(totals_orders={"error": "OSError"})}, exact=()) == ["polars, totals orders: OSError"]
+    assert faults({"ray": {"missing": "no environment", "jobs": {}}}, exact=()) == ["ray: no environment"]
+
+
+def test_a_sum_that_drifted_is_wrong() -> None:
+    assert verdict(run(1)) == "yes"
+    assert verdict(run(1, value="1.5000000001")).startswith("**no**")

@@ -1,0 +1,75 @@
+"""Sides that cannot be run, or not to their end, spoil nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from benchmarks import __main__ as benchmarks
+from benchmarks import runs
+from benchmarks.compare import run_side
+from benchmarks.data import Data
+from benchmarks.meter import Wire
+from benchmarks.runs import SideFailed, find_nodes, running_side
+
+
+@pytest.fixture
+def wire(data: Data) -> Wire:
+    """One that counts nothing."""
+    return Wire(data.server.port)
+
+
+@pytest.mark.parametrize("docker", [None, "#!/bin/sh\nexit 1\n"])
+def test_without_docker_or_its_daemon_there_is_no_cluster(
+    docker: str | None, data: Data, wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if docker:
+        (tmp_path / "docker").write_text(docker)
+        (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_nodes() == []
+    found = run_side(data, "ours_burla", benchmarks.tables(data), 1, 2, wire)
+    assert found == {"missing": "there is no cluster: `make cluster`", "jobs": {}}
+
+
+def test_a_side_that_has_died_says_so_whenever_it_is_asked(data: Data, wire: Wire) -> None:
+    task = data.task("totals", data.orders())
+    with running_side("sql", data, task, wire) as running:
+        assert running.run(task)["rows"] == 1_000
+        os.kill(running._process.pid, signal.SIGKILL)
+        for _ in range(2):
+            with pytest.raises(SideFailed, match="ended: "):
+                running.run(task)
+
+
+def test_a_side_that_is_not_done_in_time_keeps_its_start_up_and_its_good_jobs(
+    data: Data, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "PATIENCE", 10.0)
+    tables = benchmarks.tables(data)
+    with psycopg.connect(data.server.conninfo()) as connection:
+        connection.execute(f"LOCK TABLE {tables['orders']}")
+        data.expected(tables["null_keys"])
+        found = run_side(data, "sql", tables, 1, 2, wire)
+    assert found["missing"] == "not done after 10 s"
+    assert found["start_up"] > 0
+    assert found["jobs"]["totals null_keys"]["rows"] == 100
+
+
+def test_results_over_other_tables_are_not_kept(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
+    made = benchmarks.tables(data)
+    path = tmp_path / "sides.json"
+
+    def sides_after(tables: dict[str, str]) -> set[str]:
+        path.write_text(json.dumps({"rows": data.rows, "tables": tables, "sides": {"ray": {"jobs": {}}}}))
+        benchmarks.run_sides(data, ["sql"], 1)
+        return set(json.loads(path.read_text())["sides"])
+
+    assert sides_after(made) == {"ray", "sql"}
+    assert sides_after(made | {"wide": "wide_2"}) == {"sql"}
