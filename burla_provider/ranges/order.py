@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 
 from psycopg import sql
 
@@ -15,7 +16,7 @@ from burla_provider.ranges.queries import Queries
 
 @dataclass(frozen=True)
 class Order:
-    """The order of one or more columns, most significant first. Inside a statement their values are ``k0``, ``k1``."""
+    """The order of one or more columns, most significant first. Inside a statement their values have ``names``."""
 
     columns: tuple[Column, ...]
 
@@ -36,7 +37,7 @@ class Order:
 
     @property
     def values(self) -> sql.Composable:
-        """A select list that names the values of a row of the table ``k0``, ``k1``, ..."""
+        """A select list that gives the values of a row of the table their ``names``."""
         return joined(
             [
                 sql.SQL("{}::{} AS {}").format(sql.Identifier(column.name), sql.SQL(column.type), sql.Identifier(name))
@@ -46,7 +47,10 @@ class Order:
 
     @property
     def names(self) -> list[str]:
-        return [f"k{number}" for number in range(len(self.columns))]
+        """``k0``, ``k1``, ..., without those that are columns: ORDER BY takes a name for that of an output first."""
+        columns = {column.name for column in self.columns}
+        free = (name for number in count() if (name := f"k{number}") not in columns)
+        return list(islice(free, len(self.columns)))
 
     def of(self, alias: str) -> sql.Composable:
         """The values that ``alias`` has under those names, as the other side of a comparison."""

@@ -86,10 +86,12 @@ def _finite_ends(queries: Queries, piece: Piece) -> tuple[str, ...]:
     key = sql.Identifier(piece.key.names[0])
     finite = [sql.SQL(text).format(key=key) for text in _NO_ENDS.get(piece.key.columns[0].type, ())]
     statement = sql.SQL(
-        "SELECT least.k0::text, greatest.k0::text"
+        "SELECT {least}, {greatest}"
         " FROM (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} LIMIT 1) AS least,"
         " (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} DESC LIMIT 1) AS greatest"
     ).format(
+        least=piece.order.texts("least"),
+        greatest=piece.order.texts("greatest"),
         values=piece.order.values,
         source=piece.source,
         inside=sql.SQL(" AND ").join([piece.inside, *finite, sql.SQL("{} IS NOT NULL").format(key)]),

@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges import plan_ranges, walk
 from tests.postgres.ranges.conftest import Planner
+from tests.postgres.ranges.covering import rows_in, rows_of
 from tests.support.postgres import PostgresServer
 
 SETTINGS = ("datestyle", "intervalstyle", "extra_float_digits", "enable_seqscan", "enable_sort", "jit")
@@ -90,6 +91,19 @@ def test_names_of_the_planners_own_are_no_hindrance(connection, plan: Planner, n
     connection.execute(f"INSERT INTO {name} SELECT n / 50, n FROM generate_series(0, 99) AS n; ANALYZE {name}")
     assert [one.expected_rows for one in plan(name, split="keyset", rows_per_range=30).ranges] == [30, 30, 30, 10]
     assert len(plan(name, split="histogram", key=name, ranges=3).ranges) == 3
+
+
+@pytest.mark.parametrize("names", [("k1", "x"), ("k1", "k0"), ("p0", "k1"), ("place", "p0")])
+def test_columns_may_have_the_names_that_the_planner_gives_to_values(connection, plan: Planner, names) -> None:
+    first, second = names
+    connection.execute(f"CREATE TABLE named ({first} int, {second} int, row_id int, PRIMARY KEY ({first}, {second}))")
+    connection.execute("INSERT INTO named SELECT n, 10000 - n, n FROM generate_series(1, 1000) AS n; ANALYZE named")
+    for split in ("auto", "histogram", "keyset", "single"):
+        made = plan("named", split=split, rows_per_range=100, freeze_upper=True)
+        assert made.window.upper == ("1000", "9001")
+        assert rows_in(connection, made) == rows_of(connection, "named")
+    assert [one.expected_rows for one in plan("named", split="keyset", rows_per_range=100).ranges] == [100] * 10
+    assert len(plan("named", split="width", key=second, ranges=4).ranges) == 4
 
 
 def test_a_database_without_encoding_is_planned_too(postgres_server: PostgresServer, connection) -> None:
