@@ -81,6 +81,13 @@ class Distribution:
         goals = (target * number for number in range(1, count))
         return list(_distinct((self._nearest(goal, before, uneven) for goal in goals), before[-1]))
 
+    def least_cuts(self, count: int) -> float:
+        """How many cuts ``cuts`` makes at least, before it makes them: inside of gaps, each at a place of its own."""
+        target = self.rows / count if self.rows else 1.0
+        numbers = () if self.settled or self.axis is None else range(len(self.knots))
+        # The goals next to a knot may be cut at the knot, or not at all.
+        return sum(max(min(self.knots[number].gap / target, self._places(number)) - 3, 0.0) for number in numbers)
+
     def rows_before(self, places: Sequence[int]) -> list[float]:
         """How many rows are before each place. All knots must have places."""
         known = [knot.place or 0 for knot in self.knots]
@@ -143,6 +150,11 @@ class Distribution:
 
     def _end(self, number: int) -> int | None:
         return self.knots[number + 1].place if number + 1 < len(self.knots) else None
+
+    def _places(self, number: int) -> int:
+        """Inside of the gap behind a knot; none where there are no distances."""
+        start, end = self.knots[number].place, self._end(number)
+        return 0 if start is None or end is None else end - start - 1
 
     def _share(self, number: int, place: int) -> float:
         """Which part of the gap behind a knot is before ``place``."""

@@ -171,6 +171,9 @@ def _cut(
     """The spans of each piece. How many each gets is decided once all are measured, because they share one target."""
     shapes = [STRATEGIES[choice.strategy](queries, piece, size) for piece, choice in zip(pieces, choices, strict=True)]
     size = replace(size, rows=sum(shape.rows for shape in shapes))
+    if size.rows_per_range is not None:
+        # Before they are made, which might take all memory.
+        size.allow("rows_per_range", int(sum(shape.least_cuts(size.share(shape.rows)) for shape in shapes)))
 
     def cut(wanted: Size, *, ends: bool = True) -> list[list[Span]]:
         spans = [

@@ -7,6 +7,7 @@ import pytest
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges import build_id_ranges
+from burla_provider.ranges.distribution import Distribution
 from tests.postgres.ranges.conftest import Planner, flush_counters
 from tests.postgres.ranges.covering import balance, sizes_of
 
@@ -75,6 +76,21 @@ def test_keyset_finds_out_soon_that_ranges_would_be_too_many(connection, plan: P
     connection.execute("CREATE INDEX ON many (id)" if index else "ANALYZE many")
     with pytest.raises(InvalidParameter, match="rows_per_range: there would be 1,001 ranges"):
         plan("many", key="id", split="keyset", rows_per_range=1, max_ranges=1000)
+
+
+@pytest.mark.parametrize("split", ["auto", "histogram", "probed", "pages"])
+def test_ranges_that_would_be_too_many_are_not_made(connection, plan: Planner, split: str, monkeypatch) -> None:
+    connection.execute("CREATE TABLE many AS SELECT n * 100 AS id FROM generate_series(1, 30000) AS n")
+    connection.execute("CREATE UNIQUE INDEX ON many (id); ALTER TABLE many ALTER id SET NOT NULL; ANALYZE many")
+    connection.execute("UPDATE pg_class SET reltuples = 1e8 WHERE relname = 'many'")
+    monkeypatch.setattr(Distribution, "cuts", lambda *_: pytest.fail("All memory is taken."))
+    with pytest.raises(InvalidParameter, match=r"rows_per_range: there would be .* ranges, more than max_ranges = 100"):
+        plan("many", split=split, rows_per_range=1, max_ranges=100)
+
+
+def test_few_keys_are_few_ranges_however_small_they_should_be(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE many AS SELECT n % 7 AS k FROM generate_series(1, 30000) AS n; ANALYZE many")
+    assert len(plan("many", key="k", split="histogram", rows_per_range=10, max_ranges=100).ranges) <= 8
 
 
 def test_ranges_of_one_row_and_a_half_are_no_more_than_were_asked_for(connection, plan: Planner) -> None:

@@ -121,4 +121,12 @@ def test_cuts_always_go_up_and_stay_inside(knots: tuple[Knot, ...], count: int, 
     assert all(knots[0].place < place <= knots[-1].place for place in places)
     assert all(earlier.before < later.before for earlier, later in pairwise(made))
     assert all(0 < cut.before < shape.rows for cut in made)
-    assert len(made) < count
+    assert shape.least_cuts(count) <= len(made) < count
+
+
+def test_how_many_cuts_there_will_be_is_known_without_them() -> None:
+    wide, narrow = distribution(knot(0, 10**9), knot(10**12)), distribution(knot(0, 10**9), knot(1000))
+    assert wide.least_cuts(10**8) == pytest.approx(10**8, rel=1e-6)
+    assert narrow.least_cuts(10**8) == pytest.approx(1000, rel=0.01)
+    # Few keys, however many rows.
+    assert distribution(knot(0, 0, 10**9), knot(10, 0, 10**9)).least_cuts(10**8) == 0
