@@ -18,7 +18,7 @@ from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.window import Window
 
 _NULLS, _LOWER, _UPPER, _BUCKET, _COMMON = range(5)
-"""What an entry is. Of equal keys, the window's ends come first."""
+"""What an entry is. Of equal keys, the window's ends come first, but the upper end of several columns comes last."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,14 @@ class Statistics:
     :param steps: how many different places the shape knows.
     :param nulls: part of the rows whose key is NULL.
     :param correlation: between the key's order and the order on disk, -1 to 1.
+    :param part: of the rows whose first column is not beyond the window's ends, those inside the window.
     """
 
     shape: Distribution | None
     steps: int
     nulls: float
     correlation: float
+    part: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,10 +49,17 @@ class _Entry:
 
 
 def read_statistics(
-    queries: Queries, order: Order, window: Window, relations: Sequence[tuple[str, str]], *, inherited: bool
+    queries: Queries,
+    order: Order,
+    window: Window,
+    relations: Sequence[tuple[str, str]],
+    outside: tuple[float, float],
+    *,
+    inherited: bool,
 ) -> list[Statistics | None]:
     """The statistics of the key's first column, one for each of ``relations``; None where there are none to be seen.
 
+    :param outside: of the rows that share the first value of the window's lower and upper end, the parts beyond it.
     :param inherited: of each relation together with its partitions or children.
     """
     column = order.columns[0]
@@ -66,25 +75,32 @@ def read_statistics(
         lower=sql.Literal(window.lower[0] if window.lower else None),
         upper=sql.Literal(window.upper[0] if window.upper else None),
         value=typed(sql.Identifier("value"), sql.SQL(column.type), column),
+        # Rows with its first value are inside, as far as their other columns are less.
+        several=sql.Literal(len(order.columns) > 1),
     )
     found: list[Statistics | None] = [None] * len(relations)
     for number, rows in groupby(queries.rows(statement), key=lambda row: row[0]):
-        found[number] = _read([row[1:] for row in rows], order.columns, window)
+        found[number] = _read([row[1:] for row in rows], order.columns, window, outside)
     return found
 
 
-def _read(rows: list[tuple[int, str, float, float]], columns: Sequence[Column], window: Window) -> Statistics:
+def _read(
+    rows: list[tuple[int, str, float, float]], columns: Sequence[Column], window: Window, outside: tuple[float, float]
+) -> Statistics:
     [(_, _, nulls, correlation)] = [row for row in rows if row[0] == _NULLS]
-    known = [row for row in rows if row[0] != _NULLS]
-    axis = axis_of(columns[0], [value for _, value, _, _ in known])
-    entries = [_Entry(kind, value, share or 0.0, axis.read(value) if axis else None) for kind, value, share, _ in known]
+    values = [row for row in rows if row[0] != _NULLS]
+    axis = axis_of(columns[0], [value for _, value, _, _ in values])
+    entries = [
+        _Entry(kind, value, share or 0.0, axis.read(value) if axis else None) for kind, value, share, _ in values
+    ]
     inside = _clip(_fill(entries, nulls), window)
     least = [least_of(column) for column in columns[1:]]
-    shape = None
-    if inside and sum(entry.share + entry.gap for entry in inside) > 0 and None not in least:
-        rest: Bound = tuple(value for value in least if value is not None)
-        shape = Distribution(tuple(_knots(inside, window, rest)), axis, rest)
-    return Statistics(shape, len(inside), nulls, correlation)
+    rest: Bound = tuple(value for value in least if value is not None)
+    shape = Distribution(tuple(_knots(inside, window, rest, outside)), axis, rest)
+    known = sum(entry.share + entry.gap for entry in inside)
+    part = shape.rows / known if known else 1.0
+    is_known = shape.rows > 0 and None not in least
+    return Statistics(shape if is_known else None, len(inside), nulls, correlation, part)
 
 
 def _fill(entries: list[_Entry], nulls: float) -> list[_Entry]:
@@ -119,14 +135,15 @@ def _clip(entries: list[_Entry], window: Window) -> list[_Entry]:
     return [*entries[start:end], replace(entries[end], gap=0.0)]
 
 
-def _knots(entries: Iterable[_Entry], window: Window, rest: Bound) -> Iterable[Knot]:
+def _knots(entries: Iterable[_Entry], window: Window, rest: Bound, outside: tuple[float, float]) -> Iterable[Knot]:
     """One knot for each value, though a frequent value that is no common one ends several buckets."""
     for _, same in groupby(entries, key=lambda entry: entry.value if entry.place is None else entry.place):
         group = list(same)
         mass = sum(entry.share for entry in group) + sum(entry.gap for entry in group[:-1])
         ends = {_LOWER: window.lower, _UPPER: window.upper}
         bound = ends.get(group[0].kind) or (group[0].value, *rest)
-        yield Knot(bound, group[0].place, mass, group[-1].gap)
+        beyond = sum(part for end, part in zip(ends, outside, strict=True) if end in (group[0].kind, group[-1].kind))
+        yield Knot(bound, group[0].place, mass * max(1 - beyond, 0.0), group[-1].gap)
 
 
 _STATISTICS: LiteralString = """
@@ -148,5 +165,6 @@ _STATISTICS: LiteralString = """
         UNION ALL
         SELECT number, 4, val, freq::float8, 0 FROM found, unnest(vals, freqs) AS common (val, freq)
     )
-    SELECT number, kind, value::text, share, correlation FROM entry ORDER BY number, {value}, kind
+    SELECT number, kind, value::text, share, correlation FROM entry
+    ORDER BY number, {value}, {several} AND kind = 2, kind
 """

@@ -106,16 +106,17 @@ def survey(
     :raises InvalidParameter: ``where`` is no condition on the table, the role may not read the key, or it has no order.
     """
     inside = KeyRange(key, 0, window.lower, window.upper).where
+    estimable = _estimable(key, window)
     with queries.blaming("key", "The role must be allowed to read the columns of the key."):
-        whole = explain(queries, sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, inside))
-    selectivity = _selectivity(queries, facts, inside, where, whole.rows)
+        whole = explain(queries, sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, estimable))
+    selectivity = _selectivity(queries, facts, estimable, where, whole.rows)
     piece = Piece(facts.source, None, key, order, window, whole.rows, facts.leaves, unique=is_unique(facts, key))
     pieces = [
         _with_age(_without_phantoms(piece), facts) for piece in _split(piece, facts, whole.relations, most_pieces)
     ]
     if order.columns:
         indexed = _is_indexed(queries, facts, order, inside)
-        known = _statistics(queries, facts, order, window, pieces)
+        known = _statistics(queries, facts, order, window, pieces, _outside(queries, facts, key, window))
         pieces = [_with_statistics(piece, indexed, of) for piece, of in zip(pieces, known, strict=True)]
     return Survey(tuple(pieces), selectivity)
 
@@ -126,6 +127,39 @@ def can_cut_by_leaf(facts: TableFacts) -> bool:
     Policies of the table do not reach a read of the partition, and rights on the one say nothing about the other.
     """
     return facts.kind == "p" and not facts.row_security and all(leaf.readable for leaf in facts.leaves)
+
+
+def _estimable(key: Key, window: Window) -> sql.Composable:
+    """The condition that picks the window's rows, or, of several columns, those that the first one does not rule out.
+
+    The server estimates a comparison of rows by their first column only, as if no row had the upper end's own value.
+    """
+    if len(key.columns) < 2:
+        return KeyRange(key, 0, window.lower, window.upper).where
+    name, type_ = sql.Identifier(key.columns[0].name), sql.SQL(key.columns[0].type)
+    conditions = [
+        sql.SQL("{} {} {}::{}").format(name, sql.SQL(operator), sql.Literal(bound[0]), type_)
+        for operator, bound in ((">=", window.lower), ("<=", window.upper))
+        if bound is not None
+    ]
+    return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("TRUE")
+
+
+def _outside(queries: Queries, facts: TableFacts, key: Key, window: Window) -> tuple[float, float]:
+    """Of the rows that share the first value of the window's lower and upper end, the parts beyond that end.
+
+    Estimated by the second column, as if it had nothing to do with the first one.
+    """
+    if len(key.columns) < 2 or not window.bounded:
+        return 0.0, 0.0
+    later = Key(key.columns[1:])
+    ends = (Window(lower=window.lower and window.lower[1:]), Window(upper=window.upper and window.upper[1:]))
+    query = sql.SQL("SELECT FROM {} WHERE {}")
+    every, *inside = (
+        explain(queries, query.format(facts.source, _estimable(later, end))).rows for end in (Window(), *ends)
+    )
+    lower, upper = (max(1 - rows / max(every, 1), 0.0) for rows in inside)
+    return lower, upper
 
 
 def _selectivity(queries: Queries, facts: TableFacts, inside: sql.Composable, where: str | None, rows: float) -> float:
@@ -164,15 +198,21 @@ def _is_indexed(queries: Queries, facts: TableFacts, order: Order, inside: sql.C
 
 
 def _statistics(
-    queries: Queries, facts: TableFacts, order: Order, window: Window, pieces: Sequence[Piece]
+    queries: Queries,
+    facts: TableFacts,
+    order: Order,
+    window: Window,
+    pieces: Sequence[Piece],
+    outside: tuple[float, float],
 ) -> list[Statistics | None]:
     relations = [piece.relation or (facts.schema, facts.table) for piece in pieces]
     inherited = facts.is_tree and any(piece.relation is None for piece in pieces)
-    return read_statistics(queries, order, window, relations, inherited=inherited) if pieces else []
+    return read_statistics(queries, order, window, relations, outside, inherited=inherited) if pieces else []
 
 
 def _with_statistics(piece: Piece, indexed: bool, statistics: Statistics | None) -> Piece:
-    piece = replace(piece, indexed=indexed, statistics=statistics)
+    rows = piece.rows * (statistics.part if statistics else 1.0)
+    piece = replace(piece, rows=rows, indexed=indexed, statistics=statistics)
     if statistics is None or not piece.window.nulls:
         return piece
     nulls = statistics.nulls

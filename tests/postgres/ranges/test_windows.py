@@ -12,7 +12,7 @@ import pytest
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges import plan_ranges
 from tests.postgres.ranges.conftest import Planner
-from tests.postgres.ranges.covering import rows_in
+from tests.postgres.ranges.covering import balance, rows_in, sizes_of
 
 
 @pytest.fixture
@@ -80,6 +80,45 @@ def test_two_columns_take_a_list(connection, plan: Planner) -> None:
     connection.execute("ALTER TABLE pairs ADD PRIMARY KEY (a, b)")
     made = plan("pairs", lower=[2, "5"], upper=[4, "1"], split="keyset", rows_per_range=4)
     assert rows_in(connection, made) == list(range(25, 41))
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        {"freeze_upper": True},
+        {"upper": [9, 45001]},
+        {"upper": [9, 25001]},
+        {"lower": [0, 0], "upper": [9, 45001]},
+        {"lower": [9, 25001], "upper": [9, 35001]},
+        {"lower": [9, 25001]},
+        {"lower": [7, 0], "upper": [8, 0]},
+        {"lower": [7, 0], "upper": [9, 0]},
+    ],
+)
+@pytest.mark.parametrize("split", ["auto", "histogram"])
+def test_a_window_may_end_among_the_rows_of_a_frequent_value(connection, plan: Planner, window, split: str) -> None:
+    connection.execute(
+        "CREATE TABLE tasks AS SELECT CASE WHEN n > 5000 THEN 9 WHEN n > 1000 THEN 7 ELSE n % 7 END AS status, n AS id"
+        " FROM generate_series(1, 45000) AS n"
+    )
+    connection.execute("ALTER TABLE tasks ADD PRIMARY KEY (status, id); ANALYZE tasks")
+    made = plan("tasks", split=split, ranges=16, **window)
+    sizes = sizes_of(connection, made)
+    assert len(sizes) >= 12
+    assert balance(sizes) < 1.7
+    assert made.expected_rows == pytest.approx(sum(sizes), rel=0.2)
+
+
+def test_rows_that_share_the_ends_first_value_are_expected(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE tasks AS SELECT CASE WHEN n > 5000 THEN 9 ELSE n % 7 END AS status, n AS id"
+        " FROM generate_series(1, 120000) AS n"
+    )
+    connection.execute("ALTER TABLE tasks ADD PRIMARY KEY (status, id); ANALYZE tasks")
+    made = plan("tasks", freeze_upper=True)
+    assert made.strategy == "histogram"
+    assert made.expected_rows == pytest.approx(120_000, rel=0.01)
+    assert balance(sizes_of(connection, made)) < 1.6
 
 
 def test_the_windows_of_consecutive_runs_share_no_row_and_leave_none_out(connection, plan: Planner) -> None:
