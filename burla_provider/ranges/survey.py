@@ -117,7 +117,7 @@ def survey(
     if order.columns:
         indexed = _is_indexed(queries, facts, order, inside)
         known = _statistics(queries, facts, order, window, pieces, _outside(queries, facts, key, window))
-        pieces = [_with_statistics(piece, indexed, of) for piece, of in zip(pieces, known, strict=True)]
+        pieces = [_with_statistics(queries, piece, indexed, of) for piece, of in zip(pieces, known, strict=True)]
     return Survey(tuple(pieces), selectivity)
 
 
@@ -210,15 +210,22 @@ def _statistics(
     return read_statistics(queries, order, window, relations, outside, inherited=inherited) if pieces else []
 
 
-def _with_statistics(piece: Piece, indexed: bool, statistics: Statistics | None) -> Piece:
+def _with_statistics(queries: Queries, piece: Piece, indexed: bool, statistics: Statistics | None) -> Piece:
     rows = piece.rows * (statistics.part if statistics else 1.0)
     piece = replace(piece, rows=rows, indexed=indexed, statistics=statistics)
     if statistics is None or not piece.window.nulls:
         return piece
     nulls = statistics.nulls
+    if nulls == 1 and _has_key(queries, piece):
+        return piece  # A column that was filled since ANALYZE.
     if not piece.window.bounded:
         return replace(piece, rows=piece.rows * (1 - nulls), null_rows=piece.rows * nulls)
     return replace(piece, null_rows=piece.rows * nulls / (1 - nulls) if nulls < 1 else None)
+
+
+def _has_key(queries: Queries, piece: Piece) -> bool:
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} IS NOT NULL)")
+    return bool(queries.value(query.format(piece.source, sql.Identifier(piece.key.names[0]))))
 
 
 def _without_phantoms(piece: Piece) -> Piece:

@@ -80,6 +80,27 @@ def test_a_table_that_only_looks_small_is_split(connection, plan: Planner) -> No
     assert balance(sizes_of(connection, made)) < 1.3
 
 
+@pytest.mark.parametrize("split", ["auto", "keyset"])
+@pytest.mark.parametrize("indexed", [True, False])
+@pytest.mark.parametrize("freeze", [True, False])
+def test_a_key_that_was_filled_since_analyze_is_split(connection, plan: Planner, split, indexed, freeze) -> None:
+    connection.execute("CREATE TABLE filled AS SELECT n AS row_id, NULL::bigint AS k FROM generate_series(1, 60000) n")
+    if indexed:
+        connection.execute("CREATE INDEX ON filled (k)")
+    connection.execute("ANALYZE filled; UPDATE filled SET k = row_id")
+    made = plan("filled", key="k", split=split, ranges=8, freeze_upper=freeze)
+    assert made.ranges[-1].nulls
+    assert len(made.ranges) == 8 + 1
+    assert balance(sizes_of(connection, made)[:-1]) < 1.3
+    assert made.expected_rows == pytest.approx(60_000, rel=0.01)
+
+
+def test_keys_that_are_all_null_are_expected_in_one_range(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE nulls AS SELECT NULL::int AS k FROM generate_series(1, 3000); ANALYZE nulls")
+    made = plan("nulls", key="k", split="keyset", ranges=8)
+    assert [one.expected_rows for one in made.ranges] == [3000]
+
+
 def test_a_table_without_a_key_is_split_by_its_pages(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE lines AS SELECT n, repeat('x', 400) FROM generate_series(1, 60000) AS n")
     made = plan("lines")
