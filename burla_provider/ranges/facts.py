@@ -120,9 +120,12 @@ class TableFacts:
 
     @property
     def rows(self) -> int | None:
-        """Estimated rows; None when the server never counted them."""
-        known = [leaf.rows for leaf in self.leaves if leaf.rows is not None]
-        return sum(known) if len(known) == len(self.leaves) else None
+        """Estimated rows, as if leaves that were never counted were as dense as the others; None when all are such."""
+        known = {leaf: leaf.rows for leaf in self.leaves if leaf.rows is not None}
+        if len(known) == len(self.leaves):
+            return sum(known.values())
+        size = sum(leaf.bytes for leaf in known)
+        return round(sum(known.values()) * self.bytes / size) if size else None
 
     @property
     def pages(self) -> int:

@@ -29,7 +29,7 @@ from burla_provider.ranges.size import Size
 from burla_provider.ranges.spans import Span, tile
 from burla_provider.ranges.strategies import STRATEGIES
 from burla_provider.ranges.survey import Piece, Survey, survey
-from burla_provider.ranges.window import Limits, read_window
+from burla_provider.ranges.window import Limits, Window, read_window
 from burla_provider.ranges.words import hints_of, reason_of
 
 _SESSION = {
@@ -132,7 +132,8 @@ def _plan(queries: Queries, request: Request) -> RangePlan:
     if request.freeze_upper:
         window = freeze(queries, facts.source, key, order, window)
     seen = survey(queries, facts, key, order, window, request.where, _most_pieces(request, key))
-    size = replace(request.size, rows=seen.rows, row_bytes=_row_bytes(facts), selectivity=seen.selectivity)
+    row_bytes = _row_bytes(facts, seen, window)
+    size = replace(request.size, rows=seen.rows, row_bytes=row_bytes, selectivity=seen.selectivity)
     choices = [choose_strategy(queries, piece, size, request) for piece in seen.pieces]
     spans = _cut(queries, seen.pieces, choices, size, request)
     size.allow("max_ranges" if request.size.rows_per_range is None else "rows_per_range", _count(spans))
@@ -161,8 +162,10 @@ def _most_pieces(request: Request, key: Key) -> int | None:
     return None if key == CTID else request.size.ranges or request.size.max_ranges
 
 
-def _row_bytes(facts: TableFacts) -> float:
-    return facts.bytes / facts.rows if facts.rows else 0.0
+def _row_bytes(facts: TableFacts, seen: Survey, window: Window) -> float:
+    # Of a table that was never counted, the server estimates what is in the window, and that may be all.
+    rows = facts.rows if facts.rows is not None or window.bounded else seen.rows
+    return facts.bytes / rows if rows else 0.0
 
 
 def _cut(

@@ -41,6 +41,16 @@ def test_rows_of_a_table_that_was_never_counted_are_unknown(connection) -> None:
     assert facts_of(connection, "fresh").rows is None
 
 
+def test_partitions_that_were_never_counted_are_taken_for_as_dense_as_the_others(connection) -> None:
+    connection.execute(
+        "CREATE TABLE top (n int) PARTITION BY RANGE (n);"
+        "CREATE TABLE old PARTITION OF top FOR VALUES FROM (1) TO (50001);"
+        "CREATE TABLE new PARTITION OF top FOR VALUES FROM (50001) TO (100001);"
+        "INSERT INTO top SELECT generate_series(1, 100000); ANALYZE old"
+    )
+    assert facts_of(connection, "top").rows == pytest.approx(100_000, rel=0.02)
+
+
 def test_an_empty_table_has_no_rows(connection) -> None:
     connection.execute("CREATE TABLE empty (n int)")
     assert facts_of(connection, "empty").rows == 0

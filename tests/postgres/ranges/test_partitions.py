@@ -7,6 +7,7 @@ import pytest
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
+from burla_provider.ranges.size import LEAST_BYTES
 from tests.postgres.ranges.conftest import Planner
 from tests.postgres.ranges.covering import balance, rows_in, rows_of, sizes_of
 
@@ -132,6 +133,31 @@ def test_only_the_partition_that_was_never_analysed_is_walked(connection, plan: 
         " 1 partitions by keyset: there are no statistics of the key, so the index was walked."
     )
     assert rows_in(connection, made) == rows_of(connection, events)
+
+
+@pytest.mark.parametrize("analysed", ["fat_1", None])
+def test_a_partition_that_was_never_analysed_does_not_make_giants(connection, plan: Planner, analysed) -> None:
+    connection.execute(
+        "CREATE TABLE fat (id int PRIMARY KEY, doc text) PARTITION BY RANGE (id);"
+        "ALTER TABLE fat ALTER doc SET STORAGE EXTERNAL;"
+        "CREATE TABLE fat_1 PARTITION OF fat FOR VALUES FROM (1) TO (2001);"
+        "CREATE TABLE fat_2 PARTITION OF fat FOR VALUES FROM (2001) TO (4001);"
+        "INSERT INTO fat SELECT n, repeat('x', 20000) FROM generate_series(1, 4000) AS n"
+    )
+    if analysed:
+        connection.execute(f"ANALYZE {analysed}")
+    made = plan("fat")
+    assert balance(sizes_of(connection, made)) < 1.6
+    assert max(sizes_of(connection, made)) * 20_000 < 2 * LEAST_BYTES
+
+
+def test_one_partition_that_was_never_analysed_makes_no_statistics_of_the_whole_stale(
+    connection, plan: Planner, events
+) -> None:
+    connection.execute("CREATE TABLE events_11 PARTITION OF events FOR VALUES FROM ('2024-01-11') TO ('2024-01-12')")
+    connection.execute("INSERT INTO events VALUES (10001, '2024-01-11')")
+    made = plan(events, ranges=5)
+    assert made.reason == "The statistics are fresh, so no row had to be read."
 
 
 def test_the_rows_of_inheriting_children_are_read_with_their_parent(connection, plan: Planner) -> None:
