@@ -94,6 +94,7 @@ KEYS: dict[str, st.SearchStrategy[str]] = {
     "boolean": st.sampled_from(["true", "false"]),
     "positive": st.integers(1, 2**63 - 1).map(str),
     "mood": st.sampled_from(["sad", "ok", "happy"]),
+    "integer[]": st.lists(st.integers(-3, 3), max_size=3).map(lambda values: "{" + ",".join(map(str, values)) + "}"),
     "interval": st.sampled_from(["1 day", "24 hours", "-1 mon", "1 year 2 days 03:04:05.000006", "0"]),
 }
 
