@@ -240,5 +240,10 @@ def _with_age(piece: Piece, facts: TableFacts) -> Piece:
         # The leaves' counters say nothing about the statistics of the whole, which nobody updates but by hand.
         counted = facts.counted_rows or 0
         return replace(piece, counted=counted, changed=abs((facts.rows or 0) - counted) if counted else inf)
-    changed = sum(max(leaf.changed, abs((leaf.rows or 0) - (leaf.counted_rows or 0))) for leaf in piece.leaves)
-    return replace(piece, counted=counted, changed=changed)
+    return replace(piece, counted=counted, changed=sum(map(_changed, piece.leaves)))
+
+
+def _changed(leaf: Leaf) -> float:
+    if leaf.pages and leaf.counted_rows is None:
+        return inf  # Its statistics, if it has any, are of other times: a server that only follows counts no changes.
+    return max(leaf.changed, abs((leaf.rows or 0) - (leaf.counted_rows or 0)))
