@@ -19,6 +19,14 @@ _LEAST = {
     "bytea": "\\x",
 }
 
+_GREATEST = {
+    **{name: str(greatest) for name, (_, greatest) in INTEGER_LIMITS.items()},
+    **dict.fromkeys(("date", "timestamp without time zone", "timestamp with time zone"), "infinity"),
+    **dict.fromkeys(("numeric", "real", "double precision"), "NaN"),
+    "uuid": "ffffffff-ffff-ffff-ffff-ffffffffffff",
+    "boolean": "true",
+}
+
 
 _EVERY_DIGIT = Context(prec=150_000, Emax=MAX_EMAX, Emin=MIN_EMIN)
 """A numeric has up to 131,072 digits before the point and 16,383 behind it."""
@@ -46,6 +54,11 @@ class Axis:
 def least_of(column: KeyColumn) -> str | None:
     """The least value of the column's type; None when this module does not know it."""
     return _LEAST.get(column.type)
+
+
+def greatest_of(column: KeyColumn) -> str | None:
+    """The greatest value of the column's type; None when it has none, or this module does not know it."""
+    return _GREATEST.get(column.type)
 
 
 def axis_of(column: KeyColumn, values: Iterable[str] = ()) -> Axis | None:

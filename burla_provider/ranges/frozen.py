@@ -7,7 +7,7 @@ from dataclasses import replace
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
-from burla_provider.ranges.axis import axis_of, least_of
+from burla_provider.ranges.axis import axis_of, greatest_of, least_of
 from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_range import Bound, KeyRange
 from burla_provider.ranges.order import Order, is_sorted
@@ -56,7 +56,7 @@ def _behind(queries: Queries, key: Key, order: Order, greatest: Bound) -> Bound 
         for bound in _candidates(key, greatest, place):
             if is_sorted(queries, order, [greatest, bound], "<"):
                 return bound
-    if all(axis_of(column) for column in key.columns):
+    if greatest == tuple(map(greatest_of, key.columns)):
         return None
     kinds = ", ".join(column.type for column in key.columns)
     problem = f"nothing is known to come right behind the greatest key, {', '.join(greatest)} ({kinds})."

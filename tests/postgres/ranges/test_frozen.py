@@ -43,7 +43,15 @@ def test_several_columns_end_behind_the_greatest_pair(connection, plan: Planner)
 
 
 @pytest.mark.parametrize(
-    ("kind", "greatest"), [("bigint", 2**63 - 1), ("date", "infinity"), ("uuid", "f" * 32), ("numeric", "NaN")]
+    ("kind", "greatest"),
+    [
+        ("bigint", 2**63 - 1),
+        ("date", "infinity"),
+        ("uuid", "f" * 32),
+        ("numeric", "NaN"),
+        ("real", "NaN"),
+        ("boolean", "true"),
+    ],
 )
 def test_nothing_comes_behind_the_greatest_value_of_a_type(connection, plan: Planner, kind, greatest) -> None:
     connection.execute(f"CREATE TABLE full_up (row_id bigserial, k {kind})")
@@ -86,6 +94,29 @@ def test_a_type_whose_next_value_is_unknown_is_refused(connection, plan: Planner
     connection.execute("INSERT INTO odd VALUES (%s)", (value,))
     with pytest.raises(InvalidParameter, match="key: nothing is known to come right behind the greatest key"):
         plan("odd", key="k", freeze_upper=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "greatest"),
+    [
+        ("date", "-infinity"),
+        ("timestamptz", "-infinity"),
+        ("numeric", "-Infinity"),
+        ("numeric", "Infinity"),
+        ("date", "5874897-12-31"),
+    ],
+)
+def test_a_greatest_key_next_to_infinity_is_no_end(connection, plan: Planner, kind: str, greatest: str) -> None:
+    connection.execute(f"CREATE TABLE odd (k {kind})")
+    connection.execute("INSERT INTO odd VALUES (%s)", (greatest,))
+    with pytest.raises(InvalidParameter, match=r"key: nothing is known to come right behind the greatest key.*upper"):
+        plan("odd", key="k", freeze_upper=True)
+
+
+def test_a_last_column_without_a_greater_value_is_no_end(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE odd (a int, b numeric, PRIMARY KEY (a, b)); INSERT INTO odd VALUES (1, 'NaN')")
+    with pytest.raises(InvalidParameter, match="key: nothing is known to come right behind the greatest key, 1, NaN"):
+        plan("odd", freeze_upper=True)
 
 
 def test_pages_cannot_be_frozen(connection, plan: Planner) -> None:
