@@ -10,6 +10,9 @@ from burla_provider.ranges.axis import axis_of
 from burla_provider.ranges.facts import Column, Index, TableFacts
 from burla_provider.ranges.key import Key, KeyColumn
 
+_WITHOUT_NOT_NULL = ("v", "m")
+"""``pg_class.relkind`` of what cannot have a column declared NOT NULL."""
+
 
 def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
     """The key that was asked for, or else the best unique one: the primary key first, then one without NULLs.
@@ -28,7 +31,9 @@ def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
         raise InvalidParameter(
             "key",
             f"{', '.join(loose)} may be NULL, and rows with a NULL would be in no range of several columns.",
-            "Leave that column out, or make it NOT NULL.",
+            "Split by one column."
+            if facts.kind in _WITHOUT_NOT_NULL
+            else "Leave that column out, or make it NOT NULL.",
         )
     return chosen
 

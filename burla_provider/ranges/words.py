@@ -36,7 +36,9 @@ def hints_of(pieces: Sequence[Piece], size: Size) -> tuple[str, ...]:
 
 def _hints(piece: Piece, size: Size) -> Iterator[str]:
     if piece.order.columns and piece.pages and not piece.indexed:
-        yield f"No index is in the order of {piece.key}, so that every range reads the whole table."
+        # One that is in another order, or of another kind, may serve: what the server would do is not asked.
+        whole = "every range reads the whole table, unless another index finds its rows"
+        yield f"No index is in the order of {piece.key}: {whole}."
     statistics = piece.statistics
     if statistics is None:
         return

@@ -72,9 +72,8 @@ def _stretch(piece: Piece, axis: Axis, found: tuple[str, ...]) -> tuple[int, int
     upper = axis.read(piece.window.upper[0]) if piece.window.upper else None
     ends = [axis.read(value) for value in found]
     if None in ends:
-        raise InvalidParameter(
-            "split", f"'width' cannot reach to {found[1]}.", "Give lower and upper, or use 'keyset'."
-        )
+        problem = f"'width' cannot reach to {found[ends.index(None)]}."
+        raise InvalidParameter("split", problem, "Give lower and upper, or use 'keyset'.")
     least, greatest = [end for end in ends if end is not None] or (0, -1)
     return least if lower is None else lower, greatest + 1 if upper is None else upper
 

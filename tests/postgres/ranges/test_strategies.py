@@ -149,7 +149,9 @@ def test_keyset_sorts_a_table_without_index_once(connection, plan: Planner) -> N
     made = plan("bare", key="k", split="keyset", rows_per_range=1000)
     assert [one.expected_rows for one in made.ranges] == [*[1000] * 7, None]
     assert sizes_of(connection, made) == [*[1000] * 7, 0]
-    assert made.hints == ("No index is in the order of k, so that every range reads the whole table.",)
+    assert made.hints == (
+        "No index is in the order of k: every range reads the whole table, unless another index finds its rows.",
+    )
 
 
 def test_keyset_is_exact_however_many_ranges_there_are(connection, plan: Planner) -> None:
@@ -204,6 +206,14 @@ def test_width_measures_time_and_leaves_infinity_out(connection, plan: Planner, 
     )
     made = plan("times", key="at", split="width", ranges=4)
     assert [one.lower[0][:19] for one in made.ranges if one.lower] == cuts
+
+
+@pytest.mark.parametrize("value", ["-Infinity", "Infinity"])
+def test_width_names_the_value_that_it_cannot_reach(connection, plan: Planner, value: str) -> None:
+    connection.execute("CREATE TABLE far (k numeric); INSERT INTO far VALUES (1), (2), ('NaN')")
+    connection.execute("INSERT INTO far VALUES (%s)", (value,))
+    with pytest.raises(InvalidParameter, match=f"'width' cannot reach to {value}"):
+        plan("far", key="k", split="width", ranges=2)
 
 
 def test_width_of_nothing_but_infinity_is_one_range(connection, plan: Planner) -> None:

@@ -43,7 +43,7 @@ def test_pages_and_tables_without_a_row_need_no_index() -> None:
 
 
 def test_a_key_without_index_is_named() -> None:
-    hint = "No index is in the order of id, so that every range reads the whole table."
+    hint = "No index is in the order of id: every range reads the whole table, unless another index finds its rows."
     assert hints_of([piece(indexed=False)] * 3, SIZE) == (hint,)
 
 
