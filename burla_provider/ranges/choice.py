@@ -105,7 +105,7 @@ def _is_small(queries: Queries, piece: Piece, size: Size, doubt: str | None) -> 
         return False
     if doubt is None or size.ranges == 1:
         return True
-    if not piece.indexed and piece.window.bounded:
+    if not piece.indexed and piece.window.bounded and all(leaf.kind in STORED for leaf in piece.leaves):
         return sum(leaf.bytes for leaf in piece.leaves) <= LEAST_BYTES
     # The estimate is all there is, and it may be anything: look whether there are more rows.
     statement = sql.SQL("SELECT EXISTS (SELECT FROM {} AS origin WHERE {} OFFSET {})")

@@ -25,7 +25,8 @@ _NULLS, _LOWER, _UPPER, _BUCKET, _COMMON = range(5)
 class Statistics:
     """What is known of the key in one relation.
 
-    :param shape: the rows inside the window, in parts of all rows; None: nothing is known of the window.
+    :param shape: the rows inside the window, in parts of all rows; None: nothing is known of the window, or no least
+        value of a later column is, which a cut by the first one takes.
     :param steps: how many different places the shape knows.
     :param nulls: part of the rows whose key is NULL.
     :param correlation: between the key's order and the order on disk, -1 to 1.

@@ -67,7 +67,7 @@ class Piece:
         if not self.statistics:
             return "there are no statistics of the key"
         if self.statistics.shape is None:
-            return "the statistics know no row in the window"
+            return "the statistics do not say where to cut"
         if self.changed > _STALE * self.counted:
             known = f"about {self.changed:,.0f} rows" if self.changed < inf else "nobody knows how many rows"
             return f"{known} changed since the last ANALYZE"

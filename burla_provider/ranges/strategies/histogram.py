@@ -10,11 +10,10 @@ from burla_provider.ranges.survey import Piece
 
 
 def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
-    if piece.statistics is None or piece.statistics.shape is None:
-        name = piece.key if piece.relation is None else f"{piece.key} in {'.'.join(piece.relation)}"
-        raise InvalidParameter(
-            "split",
-            f"there are no statistics of {name} that this role may see and that know the window.",
-            "ANALYZE the table, or use split='keyset'.",
-        )
+    name = piece.key if piece.relation is None else f"{piece.key} in {'.'.join(piece.relation)}"
+    if piece.statistics is None:
+        problem = f"there are no statistics of {name} that this role may see."
+        raise InvalidParameter("split", problem, "ANALYZE the table, or use split='keyset'.")
+    if piece.statistics.shape is None:
+        raise InvalidParameter("split", f"the statistics of {name} do not say where to cut.", "Use split='keyset'.")
     return piece.statistics.shape.scaled(piece.rows)

@@ -265,6 +265,25 @@ def test_a_view_is_split_by_a_given_key(connection, plan: Planner, skewed: str) 
     assert rows_in(connection, made) == rows_of(connection, "seen")
 
 
+def test_a_window_of_a_view_without_index_is_looked_at_before_it_is_called_small(connection, plan: Planner) -> None:
+    connection.execute("CREATE VIEW seen AS SELECT n AS id FROM generate_series(1, 60000) AS n")
+    made = plan("seen", key="id", start_id=1, end_id=60000)
+    assert made.strategy == "keyset"
+    assert len(made.ranges) > 3
+    assert balance(sizes_of(connection, made)) < 1.3
+
+
+def test_a_key_whose_later_column_has_no_known_least_value_is_walked(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE paid AS SELECT n % 5 AS tenant, n::numeric AS amount FROM generate_series(1, 30000) n"
+    )
+    connection.execute("ALTER TABLE paid ADD PRIMARY KEY (tenant, amount); ANALYZE paid")
+    made = plan("paid", ranges=8)
+    assert made.reason == "The statistics do not say where to cut, so the index was walked."
+    with pytest.raises(InvalidParameter, match=r"the statistics of tenant, amount do not say .*\. Use split='keyset'"):
+        plan("paid", split="histogram")
+
+
 def test_a_foreign_table_is_split_by_a_given_key(connection, database: str, plan: Planner, skewed: str) -> None:
     try:
         connection.execute("CREATE EXTENSION postgres_fdw")
