@@ -243,6 +243,38 @@ def test_every_row_is_in_exactly_one_range_of_two_columns(
     assert plan is None or rows_in(connection, plan) == rows_of(connection, "pair")
 
 
+FEW = st.integers(1, 4)
+
+
+@HOSTILE
+@given(
+    pairs=st.lists(st.tuples(FEW, st.integers(1, 200)), unique=True, max_size=200),
+    ends=st.tuples(st.one_of(st.none(), st.tuples(FEW, st.integers(0, 201))), st.tuples(FEW, st.integers(0, 201))),
+    split=BY_KEY,
+    size=SIZES,
+    analysed=st.booleans(),
+)
+def test_a_window_of_two_columns_has_its_rows_and_no_others(
+    connection: psycopg.Connection,
+    pairs: list[tuple[int, int]],
+    ends: tuple[tuple[int, int] | None, tuple[int, int]],
+    split: str,
+    size: dict[str, int],
+    analysed: bool,
+) -> None:
+    connection.execute("DROP TABLE IF EXISTS pair")
+    connection.execute("CREATE TABLE pair (row_id bigserial, a smallint, b int, PRIMARY KEY (a, b))")
+    with connection.cursor().copy("COPY pair (a, b) FROM STDIN") as copy:
+        for pair in pairs:
+            copy.write_row(pair)
+    if analysed:
+        connection.execute("ANALYZE pair")
+    lower, upper = ends
+    plan = planned(connection, split, "lower", table="pair", lower=lower, upper=upper, **size)
+    condition = f"(a, b) >= ({', '.join(map(str, lower or (0, 0)))}) AND (a, b) < ({', '.join(map(str, upper))})"
+    assert plan is None or rows_in(connection, plan) == rows_of(connection, "pair", condition)
+
+
 @HOSTILE
 @given(
     keys=st.lists(st.one_of(_integers("integer"), st.none()), max_size=80),
