@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from burla_provider.operators.moment import Moment
+    from burla_provider.ranges.plan import RangePlan
     from burla_provider.ranges.stored import Plan
     from burla_provider.work.ledger import Ledger
 
@@ -40,7 +41,7 @@ class Opened:
 class Books(Protocol):
     """Opened with the plan, told of every outcome, closed when the job has succeeded."""
 
-    def open(self, make_plan: Callable[[], Plan]) -> Opened: ...
+    def open(self, make_plan: Callable[[], RangePlan]) -> Opened: ...
     def add(self, outcome: Outcome) -> None: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
@@ -61,7 +62,7 @@ class StateStoreBooks:
         self.flush = checkpoint.flush
         self.close = checkpoint.clear
 
-    def open(self, make_plan: Callable[[], Plan]) -> Opened:
+    def open(self, make_plan: Callable[[], RangePlan]) -> Opened:
         from burla_provider.ranges.stored import from_record, to_record
 
         saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._moment.state_now)
@@ -99,7 +100,7 @@ class LedgerBooks:
         self._cleared = cleared
         self._retention = retention
 
-    def open(self, make_plan: Callable[[], Plan]) -> Opened:
+    def open(self, make_plan: Callable[[], RangePlan]) -> Opened:
         """:raises PermanentError: the task is to do something else than its first try."""
         from burla_provider.ranges.stored import from_record, to_record
         from burla_provider.records.ledger import finished_ranges, keep_plan, prepare_ledger

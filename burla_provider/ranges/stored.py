@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from burla_provider.ranges.key import CTID, Key, KeyColumn
+from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.plan import largest_first
 
@@ -21,8 +21,6 @@ class Plan(Protocol):
     def key(self) -> Key: ...
     @property
     def ranges(self) -> tuple[KeyRange, ...]: ...
-    @property
-    def needs_snapshot(self) -> bool: ...
     def largest_first(self) -> list[KeyRange]: ...
     def as_dict(self) -> dict[str, Any]: ...
 
@@ -41,10 +39,6 @@ class StoredPlan:
     ranges: tuple[KeyRange, ...]
     summary: dict[str, Any]
     text: str
-
-    @property
-    def needs_snapshot(self) -> bool:
-        return self.key == CTID
 
     def largest_first(self) -> list[KeyRange]:
         return largest_first(self.ranges)
