@@ -16,8 +16,10 @@ def ready(task: Task) -> Iterator[Run]:
     def run(task: Task) -> Answer:
         id_ranges = build_id_ranges(*find_ids(task.login, task.table), 25_000)
         rest = (task.login, task.job, task.table, task.columns)
+        items = [(*ends, *rest) for ends in id_ranges]
+        # The guide takes all workers that there are; here everybody has the same number.
         return Answer(
-            *combine(remote_parallel_map(process_id_range, [(*ends, *rest) for ends in id_ranges], spinner=False))
+            *combine(remote_parallel_map(process_id_range, items, spinner=False, max_parallelism=task.workers))
         )
 
     yield run
