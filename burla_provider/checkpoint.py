@@ -116,7 +116,8 @@ class Checkpoint:
             return
         self._store.delete(PREFIX)
         for part in ("plan", "outcomes"):
-            for number, _ in enumerate(self._chunks(part)):
+            # The last one first: what an interrupted clear leaves is still found by counting from 0.
+            for number in reversed(range(sum(1 for _ in self._chunks(part)))):
                 self._store.delete(_name(part, number))
         self._chunk, self._tail, self._unsaved = 0, _Chunk(), False
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import random
 from decimal import Decimal
@@ -96,6 +98,64 @@ def test_a_new_job_takes_the_place_of_the_old_one(store: Store) -> None:
     saved = Checkpoint(store).load()
     assert saved is not None
     assert (saved.facts, saved.plan, saved.outcomes) == ({"fingerprint": "new"}, b"", [])
+
+
+class Interrupted(BaseException):
+    """The task dies."""
+
+
+class DyingStore(Store):
+    """Its user dies with one of the calls, before or after it took effect."""
+
+    def __init__(self, calls: int, *, after: bool) -> None:
+        self.calls_left = calls
+        self.after = after
+
+    def set(self, key: str, value: Any) -> None:
+        self._call(super().set, key, value)
+
+    def delete(self, key: str) -> None:
+        self._call(super().delete, key)
+
+    def _call(self, call: Any, *arguments: Any) -> None:
+        self.calls_left -= 1
+        if self.calls_left or self.after:
+            call(*arguments)
+        if not self.calls_left:
+            raise Interrupted
+
+
+def keep(kept: Checkpoint, which: str, chunks: int) -> None:
+    kept.begin({"which": which}, plan=random.Random(which).randbytes(300 * chunks))
+    for index in range(chunks):
+        kept.add(outcome(index, which=which, noise=random.Random(index).randbytes(300)))
+    kept.flush()
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_job_never_takes_anothers_outcomes_for_its_own_wherever_tries_were_interrupted(
+    after: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "CHUNK_TEXT", 300)
+    monkeypatch.setattr(checkpoint, "LOOK_BYTES", 100)
+    keep(Checkpoint(full := Store()), "old", 5)
+    for clearing, keeping in itertools.product(range(1, len(full) + 2), range(1, len(full) + 10)):
+        store = DyingStore(clearing, after=after)
+        store.update(full)
+        with contextlib.suppress(Interrupted):
+            Checkpoint(store).clear()
+        store.calls_left = keeping
+        with contextlib.suppress(Interrupted):
+            keep(Checkpoint(store), "newer", 3)
+        store.calls_left = 0
+        if saved := Checkpoint(store).load():
+            assert {item.value["which"] for item in saved.outcomes} <= {saved.facts["which"]}
+        keep(Checkpoint(store), "newest", 1)
+        saved = Checkpoint(store).load()
+        assert saved is not None
+        assert [item.value["which"] for item in saved.outcomes] == ["newest"]
+        Checkpoint(store).clear()
+        assert store == {}
 
 
 def test_outcomes_are_written_by_time_and_not_one_by_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
