@@ -13,10 +13,12 @@ import pickle
 import socket
 import subprocess
 import sys
+import time
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
 _MAX_DEATHS = 3  # workers that one item may take with it
+_END_SECONDS = 5.0  # an interpreter that ends waits for the threads that the user's function has left, maybe for ever
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -29,6 +31,7 @@ class Run:
         self._waiting = collections.deque(self._items)
         self._deaths: collections.Counter[int] = collections.Counter()
         self._workers: dict[Connection, _Worker] = {}
+        self._dismissed: list[_Worker] = []
         parallelism = job["options"]["max_parallelism"] or os.cpu_count() or 1
         self._parallelism = min(parallelism, len(self._items))
         self._client = client
@@ -40,6 +43,9 @@ class Run:
             ready = wait(list(self._workers))
             for worker in [worker for connection, worker in self._workers.items() if connection in ready]:
                 self._take_answer(worker)
+        deadline = time.monotonic() + _END_SECONDS
+        for worker in self._dismissed:
+            worker.end(deadline)
 
     def end(self, cancel: bool) -> None:
         """Nothing to do: the workers are in the client's process group."""
@@ -69,7 +75,7 @@ class Run:
 
     def _bury(self, worker: _Worker) -> None:
         self._dismiss(worker)
-        index, status = worker.index, worker.process.returncode
+        index, status = worker.index, worker.end(time.monotonic() + _END_SECONDS)
         self._deaths[index] += 1
         if self._deaths[index] < _MAX_DEATHS:
             self._client.send("line", f"A worker process died ({_died_of(status)}); trying again.", index)
@@ -82,7 +88,7 @@ class Run:
     def _dismiss(self, worker: _Worker) -> None:
         del self._workers[worker.connection]
         worker.connection.close()
-        worker.process.wait()
+        self._dismissed.append(worker)
 
 
 class _Worker:
@@ -103,6 +109,13 @@ class _Worker:
     def answer(self) -> tuple[int, bool, Any]:
         index, ok, answer = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from call.py
         return index, ok, answer
+
+    def end(self, deadline: float) -> int:
+        """Wait for its end until the deadline, then kill it. Its exit status."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(max(0, deadline - time.monotonic()))
+        self.process.kill()
+        return self.process.wait()
 
     def _send(self, message: bytes) -> None:
         with contextlib.suppress(ConnectionError):  # it died; reading from it says so next

@@ -153,6 +153,40 @@ def test_an_item_that_kills_every_worker_is_broken_and_the_rest_finishes():
     assert len(answers(events)) == 19
 
 
+def test_a_thread_that_a_function_has_left_does_not_keep_the_job_from_its_end():
+    def leave_a_thread(index, item):
+        import threading
+
+        threading.Thread(target=time.sleep, args=[3_600]).start()
+        return b"done"
+
+    assert answers(run(leave_a_thread, range(4))) == dict.fromkeys(range(4), b"done")
+
+
+def test_what_a_function_puts_off_to_the_end_of_its_worker_is_done(tmp_path):
+    def put_off(index, item):
+        import atexit
+
+        atexit.register((tmp_path / str(index)).touch)
+        return b"done"
+
+    run(put_off, range(4))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["0", "1", "2", "3"]
+
+
+def test_a_worker_that_hung_up_but_lives_is_killed(tmp_path):
+    def hang_up_once(index, item):
+        if index == 1 and not (tmp_path / "hung up").exists():
+            (tmp_path / "hung up").touch()
+            os.closerange(3, 100)
+            time.sleep(3_600)
+        return b"done"
+
+    events = run(hang_up_once, range(3))
+    assert answers(events) == dict.fromkeys(range(3), b"done")
+    assert Line("A worker process died (signal 9); trying again.", about=1) in events
+
+
 def test_a_killed_client_costs_only_what_was_not_answered_yet(tmp_path):
     def note(index, item):
         with (tmp_path / str(index)).open("a") as file:
