@@ -97,32 +97,64 @@ def read_engine(connection: Connection) -> Engine:
     extra = connection.extra_dejson
     unknown = sorted(set(extra) - set(CONNECTION_FIELDS))
     if unknown:
-        raise InvalidParameter(
-            f"connection {connection.conn_id!r}, extra",
+        raise _invalid(
+            connection,
+            "extra",
             f"unknown field {unknown[0]!r}.",
             f"The fields are {', '.join(CONNECTION_FIELDS)}.",
         )
-    name = extra.get("engine") or "burla"
+    name = _text(connection, "engine") or "burla"
     if name not in ENGINES:
-        raise InvalidParameter(
-            f"connection {connection.conn_id!r}, engine", f"{name!r} is no engine.", 'Use "burla" or "local".'
-        )
-    if bool(connection.login) != bool(connection.password):
-        present, missing = ("login", "password") if connection.login else ("password", "login")
-        raise InvalidParameter(
-            f"connection {connection.conn_id!r}, {missing}",
+        raise _invalid(connection, "engine", f"{name!r} is no engine.", 'Use "burla" or "local".')
+    email, token = _pasted(connection, "login"), _pasted(connection, "password")
+    if bool(email) != bool(token):
+        present, missing = ("login", "password") if email else ("password", "login")
+        raise _invalid(
+            connection,
+            missing,
             f"there is a {present} but no {missing}.",
             "Give the Burla user's e-mail as login and the auth token as password, or neither.",
         )
     return Engine(
         name="local" if name == "local" else "burla",
         url=_head_url(connection),
-        email=connection.login or None,
-        token=connection.password or None,
-        project_id=extra.get("project_id") or None,
-        python=extra.get("python") or None,
-        telemetry=bool(extra.get("telemetry")),
+        email=email,
+        token=token,
+        project_id=_text(connection, "project_id"),
+        python=_text(connection, "python"),
+        telemetry=_switch(connection, "telemetry"),
     )
+
+
+def _invalid(connection: Connection, field: str, problem: str, advice: str) -> InvalidParameter:
+    return InvalidParameter(f"connection {connection.conn_id!r}, {field}", problem, advice)
+
+
+def _pasted(connection: Connection, field: str) -> str | None:
+    value = (getattr(connection, field) or "").strip()
+    if not value.isprintable():
+        # Not the value: it may be the token.
+        problem = "it holds a line break, or another character that cannot be printed."
+        raise _invalid(connection, field, problem, "Copy it again.")
+    return value or None
+
+
+def _text(connection: Connection, field: str) -> str | None:
+    value = connection.extra_dejson.get(field)
+    if value is not None and not isinstance(value, str):
+        raise _invalid(connection, field, f"{value!r} is no text.", "Quote it.")
+    return value or None
+
+
+def _switch(connection: Connection, field: str) -> bool:
+    # In a connection's URI everything is text.
+    value = connection.extra_dejson.get(field)
+    word = value.lower() if isinstance(value, str) else value
+    if word in ("", "false", None) or word is False:
+        return False
+    if word == "true" or word is True:
+        return True
+    raise _invalid(connection, field, f"{value!r} is unknown.", "Use true or false.")
 
 
 def _head_url(connection: Connection) -> str | None:

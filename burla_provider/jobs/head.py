@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 from dataclasses import replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -91,7 +92,13 @@ def _ask(engine: Engine, method: str, path: str, timeout: float) -> dict[str, An
     headers = {"Authorization": f"Bearer {engine.token}", "X-User-Email": engine.email or ""} if engine.token else {}
     try:
         status, answer = ask(method, url + path, headers, timeout)
-    except (OSError, ValueError) as error:
+    except ValueError:  # its text would show the token
+        raise InvalidParameter(
+            "host, login or password",
+            "one of them holds a line break, or another character that no HTTP request can carry.",
+            "Copy them again, without what is around them.",
+        ) from None
+    except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise ClusterUnreachable(
             f"No answer from {url} ({reason}). Check the host of the Burla connection, and the network."

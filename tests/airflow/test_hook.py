@@ -56,11 +56,41 @@ def test_the_defaults_are_the_cluster_and_no_telemetry() -> None:
         ({"extra": '{"enigne": "local"}'}, "unknown field 'enigne'"),
         ({"login": "me@example.com"}, "there is a login but no password"),
         ({"password": "t0ken"}, "there is a password but no login"),
+        ({"login": " \n", "password": "t0ken"}, "there is a password but no login"),
+        ({"login": "me@example.com", "password": "t0\nken"}, "'c', password: it holds a line break"),
+        ({"login": "me@exa\rmple.com", "password": "t0ken"}, "'c', login: it holds a line break"),
+        ({"extra": '{"telemetry": "yes"}'}, "'c', telemetry: 'yes' is unknown. Use true or false"),
+        ({"extra": '{"telemetry": 0}'}, "'c', telemetry: 0 is unknown"),
+        ({"extra": '{"telemetry": [true]}'}, "'c', telemetry: .* is unknown"),
+        ({"extra": '{"engine": true}'}, "'c', engine: True is no text"),
+        ({"extra": '{"project_id": 7}'}, "'c', project_id: 7 is no text"),
+        ({"extra": '{"python": ["python"]}'}, "'c', python: .* is no text"),
     ],
 )
 def test_what_the_connection_cannot_mean_is_refused_by_its_field(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidParameter, match=message):
+    with pytest.raises(InvalidParameter, match=message) as raised:
         read_engine(connection(**fields))
+    assert "t0" not in str(raised.value)
+
+
+def test_a_login_that_was_pasted_with_its_line_break_is_the_login() -> None:
+    engine = read_engine(connection(login=" me@example.com\n", password="t0ken\r\n"))
+    assert (engine.email, engine.token) == ("me@example.com", "t0ken")
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "on"),
+    [("true", True), ("True", True), ("false", False), ("False", False), ("", False)],
+)
+def test_in_a_uri_the_extra_is_text_and_means_what_it_says(telemetry: str, on: bool) -> None:
+    uri = f"burla://burla.example.com?engine=local&project_id=7&telemetry={telemetry}"
+    engine = read_engine(Connection(conn_id="c", uri=uri))
+    assert (engine.name, engine.project_id, engine.telemetry) == ("local", "7", on)
+
+
+@pytest.mark.parametrize(("telemetry", "on"), [("true", True), ("false", False), ("null", False), ('"false"', False)])
+def test_telemetry_in_json_is_a_boolean_or_its_text(telemetry: str, on: bool) -> None:
+    assert read_engine(connection(extra=f'{{"telemetry": {telemetry}}}')).telemetry is on
 
 
 def test_the_token_is_not_in_the_engines_repr() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+import traceback
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -81,6 +84,13 @@ def test_a_refused_login_is_told_from_other_trouble(head, answer):
     assert "t0ken" not in str(raised.value)
 
 
+@pytest.mark.parametrize("token", ["s3cret\n", "s3cret\r\nmore", "s3cret\N{HORIZONTAL ELLIPSIS}"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(head, token):
+    with pytest.raises(InvalidParameter, match="login or password: one of them holds a line break") as raised:
+        check_head(replace(head.engine, token=token))
+    assert "s3cret" not in "".join(traceback.format_exception(raised.value))
+
+
 @pytest.mark.parametrize("answer", [(500, b"broken"), (404, b"nothing here"), (502, {})])
 def test_a_server_that_is_no_head_is_unreachable(head, answer):
     head.answers["/version"] = answer
@@ -93,6 +103,20 @@ def test_nobody_listening_is_unreachable():
         check_head(Engine(url="http://127.0.0.1:9"))
 
 
+def test_a_server_that_speaks_no_http_is_unreachable():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=greet, args=[server], daemon=True).start()
+        with pytest.raises(ClusterUnreachable, match="220 mail"):
+            check_head(Engine(url=f"http://127.0.0.1:{server.getsockname()[1]}"))
+
+
+def greet(server):
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1_000)
+        connection.sendall(b"220 mail.example.com\r\n")
+
+
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
@@ -100,6 +124,7 @@ def test_nobody_listening_is_unreachable():
         ("burla.example.com", "not the URL of a head"),
         ("ftp://localhost", "not the URL of a head"),
         ("https://user:secret@burla.example.com", "holds credentials"),
+        ("http://localhost/caf\N{LATIN SMALL LETTER E WITH ACUTE}", "^host, login or password: one of them holds"),
     ],
 )
 def test_a_url_that_cannot_be_is_refused_without_asking(url, problem):
