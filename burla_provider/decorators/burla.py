@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
+from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 
+from burla_provider.exceptions import InvalidParameter
 from burla_provider.operators.map import BurlaMapOperator
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
+
+_TAKES_ITEM = {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD}
+_NAMELESS = {Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL}
 
 
 class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
@@ -31,13 +37,28 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
         upstream = {"python_callable": python_callable, "op_kwargs": kwargs.get("op_kwargs")}
         super().__init__(python_callable=python_callable, kwargs_to_upstream=upstream, **kwargs)
 
-    def _execute(self, context: Context) -> list[Any] | None:
-        import inspect
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        signature = inspect.signature(self.python_callable)
+        kinds = [parameter.kind for parameter in signature.parameters.values()]
+        # A call is function(item, **others).
+        if not kinds or kinds[0] not in _TAKES_ITEM or _NAMELESS & set(kinds[1:]):
+            raise InvalidParameter(
+                "python_callable",
+                f"{self.python_callable.__name__}{signature} cannot be called on every item.",
+                "Take the item as the first argument, and all others by name: without *args, and without / after them.",
+            )
 
-        arguments = inspect.signature(self.python_callable).bind(*self.op_args, **self.op_kwargs).arguments
-        first = next(iter(arguments))
-        self.inputs = arguments.pop(first)
-        self.op_kwargs = arguments
+    def _execute(self, context: Context) -> list[Any] | None:
+        signature = inspect.signature(self.python_callable)
+        bound = signature.bind(*self.op_args, **self.op_kwargs)
+        bound.apply_defaults()
+        first, *others = signature.parameters.values()
+        self.inputs = bound.arguments.pop(first.name)
+        for parameter in others:
+            if parameter.kind is Parameter.VAR_KEYWORD:
+                bound.arguments.update(bound.arguments.pop(parameter.name))
+        self.op_kwargs = bound.arguments
         return super()._execute(context)
 
 

@@ -115,6 +115,50 @@ def test_the_decorator_calls_the_function_on_every_item_of_its_first_argument(ai
     assert [Decimal(str(value)) for value in result.value] == [Decimal("1.19"), Decimal("2.975")]
 
 
+def test_the_decorator_hands_on_whatever_else_the_function_takes_by_name(airflow: Airflow) -> None:
+    @dag(schedule=None, start_date=START)
+    def described():
+        @task.burla
+        def describe(item, /, first=1, *, second=2, **rest):
+            return [item, first, second, rest]
+
+        describe([10, 20], 3, third=4, rest=5)
+
+    result = airflow.run(described().get_task("describe"))
+    assert result.value == [[item, 3, 2, {"third": 4, "rest": 5}] for item in (10, 20)], result.log
+
+
+def test_the_items_may_be_the_default_of_the_first_argument(airflow: Airflow) -> None:
+    @dag(schedule=None, start_date=START)
+    def doubled():
+        @task.burla
+        def double(item=(1, 2), factor=2):
+            return item * factor
+
+        double(factor=5)
+
+    assert airflow.run(doubled().get_task("double")).value == [5, 10]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda item=1, *args: item,
+        lambda *items: items,
+        lambda item=1, more=2, /: item,
+        lambda *, item=1: item,
+        lambda: 1,
+    ],
+)
+def test_the_decorator_refuses_at_parse_a_function_that_cannot_be_called_on_every_item(function: Any) -> None:
+    @dag(schedule=None, start_date=START)
+    def refused():
+        task.burla(task_id="t")(function)()
+
+    with pytest.raises(InvalidParameter, match=r"^python_callable: <lambda>\(.*\) cannot be called on every item"):
+        refused()
+
+
 class Prices:
     """Calls that leave a file each, and fail for what costs more than 7 as long as there is a file ``stop``."""
 
