@@ -59,7 +59,8 @@ def run_job(
     while batch := missing.batch():
         frame = _job_frame(job, engine, batch, queue_timeout, again=losses > 0)
         ending = yield from _run_client(frame, engine, missing, tick_seconds)
-        if ending.kind == "done" and missing.has_none_of(batch):
+        # An answer counts, whatever became of the client that brought it.
+        if not missing.batch() or (ending.kind == "done" and missing.has_none_of(batch)):
             continue
         losses += 1
         yield from missing.note_loss(ending)

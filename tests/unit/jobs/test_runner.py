@@ -221,6 +221,17 @@ def test_a_job_that_is_lost_too_often_says_how_much_is_missing():
         run(kill_the_client, range(4), job_retries=1)
 
 
+def test_a_client_that_dies_after_the_last_answer_costs_nothing():
+    def kill_the_client_at_the_end(index, item):
+        import atexit
+
+        atexit.register(os.kill, os.getppid(), signal.SIGKILL)
+        return b"done"
+
+    events = run(kill_the_client_at_the_end, [1], job_retries=0)
+    assert answers(events) == {0: b"done"}
+
+
 def started_job():
     """A job with workers in the middle of long calls, and its process group."""
 
