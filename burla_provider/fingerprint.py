@@ -4,93 +4,133 @@ from __future__ import annotations
 
 import dis
 import hashlib
-import inspect
-import sysconfig
+import sys
+import uuid
 from collections.abc import Callable, Iterator
-from functools import partial
-from types import CodeType, FunctionType, MethodType
+from operator import attrgetter
+from types import CodeType, EllipsisType, FunctionType, ModuleType, NoneType, NotImplementedType
 from typing import Any
 
-_INSTALLED = tuple({sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+from burla_provider.jobs.local_modules import is_local
+
+_PLAIN = {NoneType, bool, int, float, complex, str, EllipsisType, NotImplementedType}
+"""Types whose ``repr`` says all."""
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short text that is equal for equal parts: plain data compares by its ``repr``, callables by their code.
+    """A short text that is equal for equal parts: data compares by what it holds, callables by their code.
 
-    A callable's code takes in its constants, defaults and closure, and the functions and classes of the DAG's own
-    files that it names; what is installed counts by its name only.
+    A callable's code takes in its constants, defaults and closure, the functions, classes and values of the DAG's own
+    files that it names, and the text of the local modules that it imports or uses as modules. What is installed counts
+    by its name only. What cannot be taken apart is never equal: a job that is done again costs less than a wrong one.
+
+    :raises InvalidParameter: a part could not be sent to workers either.
     """
+    from burla_provider.jobs.pack import local_sources
+
     digest = hashlib.sha256()
-    for part in parts:
-        for piece in _pieces(part, set()):
-            digest.update(piece.encode("utf-8", "backslashreplace") + b"\0")
+    for piece in _Reader().pieces((*parts, sorted(local_sources(parts).items()))):
+        digest.update(piece.encode("utf-8", "backslashreplace") + b"\0")
     return digest.hexdigest()[:32]
 
 
-def _pieces(value: Any, seen: set[int]) -> Iterator[str]:
-    if id(value) in seen:
-        yield "again"
-        return
-    if isinstance(value, FunctionType | type):
-        seen.add(id(value))
-        yield from _own_code(value, seen) if _is_own(value) else [f"{value.__module__}.{value.__qualname__}"]
-    elif isinstance(value, MethodType):
-        yield from _pieces((value.__func__, value.__self__), seen)
-    elif isinstance(value, partial):
-        yield from _pieces((value.func, value.args, value.keywords), seen)
-    elif isinstance(value, CodeType):
-        yield from _code(value, seen)
-    elif isinstance(value, dict):
-        for name in sorted(value, key=repr):
-            yield repr(name)
-            yield from _pieces(value[name], seen)
-    elif isinstance(value, set | frozenset):
-        # Their order differs from process to process.
-        yield from sorted(piece for item in value for piece in _pieces(item, seen))
-    elif isinstance(value, list | tuple):
+class _Reader:
+    """Takes objects apart as pickle does, each once. Not their pickle itself: its bytes differ between processes."""
+
+    def __init__(self) -> None:
+        # With the objects: another one could get the number of one that is gone.
+        self._seen: dict[int, tuple[int, Any]] = {}
+
+    def pieces(self, value: Any) -> Iterator[str]:
+        kind = type(value)
+        if kind in _PLAIN:
+            yield repr(value)
+        elif kind in (bytes, bytearray):
+            yield f"{kind.__name__} {hashlib.sha256(value).hexdigest()}"
+        elif kind in (tuple, frozenset):  # maybe constants, which one process shares and another does not
+            yield from self._contents(value)
+        elif id(value) in self._seen:
+            yield f"again {self._seen[id(value)][0]}"
+        else:
+            self._seen[id(value)] = len(self._seen), value
+            yield from self._parts(value)
+
+    def _parts(self, value: Any) -> Iterator[str]:
+        if type(value) in (list, set):
+            yield from self._contents(value)
+        elif type(value) is dict:
+            yield from self._contents(tuple(value.items()))
+        elif isinstance(value, ModuleType):
+            yield value.__name__  # its text is among the sources, if it is local
+        elif isinstance(value, CodeType):
+            yield from self._code(value)
+        elif isinstance(value, FunctionType | type) and _is_installed(value):
+            yield f"{value.__module__}.{value.__qualname__}"
+        elif isinstance(value, FunctionType):
+            yield from self._function(value)
+        elif isinstance(value, type):
+            yield from self._class(value)
+        else:
+            yield type(value).__qualname__
+            yield from self._object(value)
+
+    def _contents(self, value: Any) -> Iterator[str]:
         yield f"{type(value).__name__} of {len(value)}"
-        for item in value:
-            yield from _pieces(item, seen)
-    elif hasattr(value, "__dict__") and not inspect.ismodule(value):
-        seen.add(id(value))
-        yield type(value).__qualname__
-        yield from _pieces(type(value), seen)
-        yield from _pieces(vars(value), seen)
-    else:
-        # An object's default repr is its address.
-        text = getattr(value, "__name__", None) or repr(value)
-        yield type(value).__qualname__ if " at 0x" in text else text
+        # The order of a set differs from process to process.
+        for item in sorted(value, key=repr) if isinstance(value, set | frozenset) else value:
+            yield from self.pieces(item)
+
+    def _function(self, value: FunctionType) -> Iterator[str]:
+        names = sorted(_global_names(value.__code__) & value.__globals__.keys())
+        state = (value.__code__, value.__defaults__, value.__kwdefaults__, value.__closure__, vars(value))
+        yield from self.pieces((*state, [(name, value.__globals__[name]) for name in names]))
+
+    def _class(self, value: type) -> Iterator[str]:
+        members = {
+            name: member for name, member in vars(value).items() if callable(member) or not name.startswith("__")
+        }
+        members.pop("_abc_impl", None)  # which instances were asked for so far
+        yield from self.pieces((type(value), value.__bases__, members))
+
+    def _code(self, code: CodeType) -> Iterator[str]:
+        # Not co_code: it counts constants by position. Constants come below, by what they are.
+        for step in dis.get_instructions(code):
+            yield step.opname if step.opcode in dis.hasconst else f"{step.opname} {step.argrepr}"
+        yield from self.pieces((code.co_consts, code.co_exceptiontable))
+
+    def _object(self, value: Any) -> Iterator[str]:
+        try:
+            state = _reduced(value)
+        except Exception:  # objects refuse in many ways
+            yield uuid.uuid4().hex
+            return
+        if isinstance(state, str):  # a name; what is wrapped (functools.cache) has more to it
+            yield f"{getattr(value, '__module__', None)}.{state}"
+            yield from self.pieces(getattr(value, "__wrapped__", None))
+            return
+        made, *contents = state[:3]
+        items = [None if some is None else list(some) for some in state[3:5]]
+        yield from self.pieces((made, *contents, *items))
 
 
-def _own_code(value: Callable[..., Any], seen: set[int]) -> Iterator[str]:
-    if isinstance(value, type):
-        own = {name: member for name, member in vars(value).items() if callable(member) or not name.startswith("__")}
-        yield from _pieces(own, seen)
-        return
-    yield from _code(value.__code__, seen)
-    yield from _pieces((value.__defaults__, value.__kwdefaults__), seen)
-    yield from _pieces(tuple(cell.cell_contents for cell in value.__closure__ or ()), seen)
-    # Names that the code never resolves (attributes of other things) are not globals of the function.
-    for name in sorted(_names(value.__code__) & value.__globals__.keys()):
-        yield name
-        yield from _pieces(value.__globals__[name], seen)
+def _reduced(value: Any) -> str | tuple[Any, ...]:
+    import cloudpickle
+
+    reduce = cloudpickle.Pickler.dispatch_table.get(type(value))
+    state: str | tuple[Any, ...] = reduce(value) if reduce else value.__reduce_ex__(4)
+    return state
 
 
-def _code(code: CodeType, seen: set[int]) -> Iterator[str]:
-    # Not co_code: it counts constants by position. Constants come below, by what they are.
-    for step in dis.get_instructions(code):
-        yield step.opname if step.opcode in dis.hasconst else f"{step.opname} {step.argrepr}"
-    yield from _pieces(code.co_consts, seen)
+def _global_names(code: CodeType) -> set[str]:
+    own = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return own.union(*(_global_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)))
 
 
-def _names(code: CodeType) -> set[str]:
-    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
-    return set(code.co_names).union(*(_names(constant) for constant in inner))
-
-
-def _is_own(value: Callable[..., Any]) -> bool:
+def _is_installed(value: Callable[..., Any]) -> bool:
+    # By name, as pickle sees it: a wrapper that an installed decorator made is the user's own function.
+    module = sys.modules.get(value.__module__ or "")
+    spec = getattr(module, "__spec__", None)
     try:
-        path = inspect.getfile(value)
-    except (TypeError, OSError):
-        return isinstance(value, FunctionType)
-    return not path.startswith(_INSTALLED)
+        return spec is not None and not is_local(spec) and attrgetter(value.__qualname__)(module) is value
+    except AttributeError:
+        return False

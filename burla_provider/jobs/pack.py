@@ -19,7 +19,7 @@ import cloudpickle
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.jobs.local_modules import LocalSources, local_modules
-from burla_provider.jobs.shipped import unpack
+from burla_provider.jobs.shipped import Source, unpack
 
 
 def pack_work(work: Callable[..., Any], parameter: str = "python_callable") -> bytes:
@@ -28,18 +28,28 @@ def pack_work(work: Callable[..., Any], parameter: str = "python_callable") -> b
     :param parameter: what the user calls it, for the error.
     :raises InvalidParameter: it, or something that it uses, cannot be pickled.
     """
-    try:
-        with _by_value(local_modules()):
-            buffer = io.BytesIO()
-            pickler = _WorkPickler(buffer)
-            pickler.dump(work)
-            if not pickler.local.sources:
-                return buffer.getvalue()
-            return bytes(cloudpickle.dumps(_Package(pickler.local, buffer.getvalue()), protocol=5))
-    except Exception as error:  # objects refuse in many ways
-        problem = f"it cannot be sent to workers ({type(error).__name__}: {error})."
-        advice = "Open connections, locks and files inside the function, and refer to none from outside of it."
-        raise InvalidParameter(parameter, problem, advice) from error
+    with _packing(parameter):
+        content, sources = _pickle(work)
+        if not sources:
+            return content
+        return bytes(cloudpickle.dumps(_Package(sources, content), protocol=5))
+
+
+def local_sources(work: Any) -> dict[str, str]:
+    """The text of the local modules that travel with the callable (or with data that holds callables), by their names.
+
+    :raises InvalidParameter: as ``pack_work``.
+    """
+    with _packing("python_callable"):
+        _, sources = _pickle(work)
+    return {name: source.text for name, source in sources.items()}
+
+
+def _pickle(work: Any) -> tuple[bytes, dict[str, Source]]:
+    buffer = io.BytesIO()
+    pickler = _WorkPickler(buffer)
+    pickler.dump(work)
+    return buffer.getvalue(), pickler.local.sources
 
 
 class _WorkPickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -59,12 +69,23 @@ class _WorkPickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 class _Package:
     # Pickles as a call of ``unpack``, which the worker makes when it unpickles.
-    def __init__(self, local: LocalSources, work: bytes) -> None:
-        self._sources = {name: tuple(source) for name, source in local.sources.items()}
+    def __init__(self, sources: dict[str, Source], work: bytes) -> None:
+        self._sources = {name: tuple(source) for name, source in sources.items()}
         self._work = work
 
     def __reduce__(self) -> tuple[Any, ...]:
         return unpack, (self._sources, self._work)
+
+
+@contextlib.contextmanager
+def _packing(parameter: str) -> Iterator[None]:
+    try:
+        with _by_value(local_modules()):
+            yield
+    except Exception as error:  # objects refuse in many ways
+        problem = f"it cannot be sent to workers ({type(error).__name__}: {error})."
+        advice = "Open connections, locks and files inside the function, and refer to none from outside of it."
+        raise InvalidParameter(parameter, problem, advice) from error
 
 
 @contextlib.contextmanager

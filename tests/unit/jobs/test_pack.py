@@ -23,38 +23,6 @@ ELSEWHERE = """
 """
 
 
-@pytest.fixture
-def dags(tmp_path, monkeypatch):
-    """A DAG folder: ``dags(name, source)`` writes a file of it."""
-    monkeypatch.syspath_prepend(str(tmp_path))
-
-    def write(name, source):
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(textwrap.dedent(source))
-
-    before = set(sys.modules)
-    yield write
-    for name in set(sys.modules) - before:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__spec__", "")):
-            del sys.modules[name]
-
-
-@pytest.fixture
-def load_dag(tmp_path):
-    """Load a file as Airflow does: under a name that nobody could import."""
-
-    def load(name="dag.py"):
-        spec = importlib.util.spec_from_file_location("unusual_prefix_0123_dag", tmp_path / name)
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module
-        spec.loader.exec_module(module)
-        return module
-
-    yield load
-    sys.modules.pop("unusual_prefix_0123_dag", None)
-
-
 def run_elsewhere(*packed, script=ELSEWHERE):
     result = subprocess.run(
         [sys.executable, "-P", "-c", textwrap.dedent(script)], input=b"".join(packed), capture_output=True, cwd="/"
