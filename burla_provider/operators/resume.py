@@ -17,7 +17,7 @@ class JobFacts:
     """What makes two jobs the same.
 
     :param run: the task instance, with how often it was cleared (``run_key``).
-    :param fingerprint: of what is asked for: table, window, condition, kind of work and its code.
+    :param fingerprint: of what is asked for: database, table, window, condition, kind of work and its code.
     :param reads_one_moment: all ranges are read in one snapshot.
     :param state: of the table before that moment (``table_state``); None: unknown.
     """
@@ -60,7 +60,7 @@ def _objection(saved: Saved, resume: Resume, facts: JobFacts, state_now: dict[st
     if saved.facts.get("run") != facts.run:
         return "the task was cleared since."
     if saved.facts.get("fingerprint") != facts.fingerprint:
-        return "what it is to do has changed since (table, columns, window, condition, split or function)."
+        return "what it is to do has changed since (database, table, columns, window, condition, split or function)."
     if not facts.reads_one_moment:
         return ""
     is_unchanged = state_now is not None and saved.facts.get("state") == state_now

@@ -18,6 +18,7 @@ from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.marks import Marks, conninfo_of
+from tests.support.postgres import PostgresServer
 from tests.support.task_runner import Airflow, TaskResult, run_and_kill
 from tests.support.waiting import wait_for
 
@@ -177,6 +178,24 @@ def test_a_changed_condition_starts_afresh(airflow: Airflow, orders: Orders, mar
     stop_file.unlink()
     result = airflow.run(operator(function, where="status = 'paid'"), try_number=2, max_tries=1)
     assert result.value["row_count"] == orders.ask("count(*)", "status = 'paid'")
+    assert "what it is to do has changed since" in result.log
+
+
+@needs_state_stores
+def test_a_connection_that_was_corrected_to_another_database_starts_afresh(
+    airflow: Airflow, orders: Orders, marks: Marks, postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    function = reader(marks, stop_file)
+    airflow.run(operator(function, consistency="none"), max_tries=1)
+    stop_file.unlink()
+    with postgres_server.database() as conninfo, psycopg.connect(conninfo, autocommit=True) as right:
+        right.execute("CREATE TABLE orders (id bigint PRIMARY KEY, amount numeric)")
+        right.execute("INSERT INTO orders SELECT n, 1 FROM generate_series(1, 100000) AS n")
+        airflow.connections["orders_db"].schema = right.info.dbname
+        result = airflow.run(operator(function, consistency="none"), try_number=2, max_tries=1)
+    assert result.value == {"row_count": 100_000, "total": "100000"}
     assert "what it is to do has changed since" in result.log
 
 
