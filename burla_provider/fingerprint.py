@@ -93,10 +93,11 @@ class _Reader:
         yield from self.pieces((type(value), value.__bases__, members))
 
     def _code(self, code: CodeType) -> Iterator[str]:
-        # Not co_code: it counts constants by position. Constants come below, by what they are.
+        # Not co_code: it counts constants and names by position. Here each is where it is used, by what it is.
         for step in dis.get_instructions(code):
-            yield step.opname if step.opcode in dis.hasconst else f"{step.opname} {step.argrepr}"
-        yield from self.pieces((code.co_consts, code.co_exceptiontable))
+            yield step.opname
+            yield from self.pieces(step.argval) if step.opcode in dis.hasconst else [step.argrepr]
+        yield from self.pieces(code.co_exceptiontable)
 
     def _object(self, value: Any) -> Iterator[str]:
         try:

@@ -141,18 +141,18 @@ def _pasted(connection: Connection, field: str) -> str | None:
 
 def _text(connection: Connection, field: str) -> str | None:
     value = connection.extra_dejson.get(field)
-    if value is not None and not isinstance(value, str):
+    if value is not None and not (isinstance(value, str) or type(value) is int):
         raise _invalid(connection, field, f"{value!r} is no text.", "Quote it.")
-    return value or None
+    return str(value or "") or None
 
 
 def _switch(connection: Connection, field: str) -> bool:
     # In a connection's URI everything is text.
     value = connection.extra_dejson.get(field)
     word = value.lower() if isinstance(value, str) else value
-    if word in ("", "false", None) or word is False:
+    if word in (None, "", "false", "0", 0):
         return False
-    if word == "true" or word is True:
+    if word in ("true", "1", 1):
         return True
     raise _invalid(connection, field, f"{value!r} is unknown.", "Use true or false.")
 

@@ -95,7 +95,7 @@ def _ask(engine: Engine, method: str, path: str, timeout: float) -> dict[str, An
     except ValueError:  # its text would show the token
         raise InvalidParameter(
             "host, login or password",
-            "one of them holds a line break, or another character that no HTTP request can carry.",
+            "one of them holds a line break, or something else that no HTTP request can carry.",
             "Copy them again, without what is around them.",
         ) from None
     except (OSError, HTTPException) as error:

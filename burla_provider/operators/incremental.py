@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from burla_provider.exceptions import InvalidParameter, MarkMoved
+from burla_provider.exceptions import InvalidParameter, MarkMoved, PermanentError
 from burla_provider.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class AssetMark:
     It is moved before Airflow has kept the task's result. So it says which run moved it and where that run began:
     a try that follows, because the result was lost or somebody cleared the task, begins there again.
 
-    :param rows: connection id, table, key and condition: whoever works other rows has another mark.
+    :param rows: connection id, table, key, and maybe a condition: whoever works other rows has another mark.
     :raises InvalidParameter: there is not exactly one outlet asset, or no such store.
     """
 
@@ -82,17 +82,24 @@ class AssetMark:
             raise InvalidParameter("incremental", problem, "Map it over table, where or postgres_conn_id.")
         return None if self._found["begin"] is None else str(self._found["begin"])
 
-    def move(self, begin: str | None, end: str) -> None:
-        """Makes ``end`` what the next run begins with.
-
-        :raises MarkMoved: another run of the task has moved the mark since ``begin()``.
-        """
+    def move(self, begin: str | None, end: str) -> bool:
+        """Makes ``end`` what the next run begins with, unless somebody has moved the mark since ``begin()``."""
         if self._store.get(self._key) != self._found:
-            raise MarkMoved(
-                "incremental: another run of this task worked the same rows at the same time and has moved the mark, so"
-                " this one's result is not used. Set max_active_runs=1 on the DAG. A retry works what came since."
-            )
+            return False
         self._store.set(self._key, {"begin": begin, "end": end, **self._run})
+        return True
+
+
+def mark_moved(*, is_written: bool) -> Exception:
+    """The error of a run that was overtaken by another one.
+
+    :param is_written: its writes are committed; a retry would find them in the ledger, with another beginning.
+    """
+    problem = "incremental: another run of this task worked the same rows at the same time, and ended first."
+    advice = "Set max_active_runs=1 on the DAG."
+    if is_written:
+        return PermanentError(f"{problem} Both have written. {advice} Clear the task to work what came since.")
+    return MarkMoved(f"{problem} This one's result is not used; a retry works what came since. {advice}")
 
 
 def find_column(connection: psycopg.Connection[Any], table: str, name: str) -> KeyColumn:

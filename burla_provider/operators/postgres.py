@@ -11,7 +11,7 @@ from burla_provider.failures import OnFailure, allowance
 from burla_provider.operators.base import BurlaBaseOperator, session_name
 from burla_provider.operators.checks import check_choice, check_count, check_function, check_seconds
 from burla_provider.operators.groups import log_plan
-from burla_provider.operators.incremental import AssetMark, find_column, find_increment
+from burla_provider.operators.incremental import AssetMark, find_column, find_increment, mark_moved
 from burla_provider.operators.shown import Shown, statement
 from burla_provider.operators.table_run import TableRun
 
@@ -54,7 +54,8 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     :param process_rows: ``f(rows) -> dict``; ``rows`` is an iterator over the range's rows in bounded memory.
     :param row_format: of these rows: "tuple", "dict", or "arrow" (record batches).
     :param process_range: ``f(connection, key_range) -> dict``: an open psycopg connection and the range.
-    :param combine: ``f(list of the ranges' dicts) -> dict``, in place of adding the numbers up key by key.
+    :param combine: ``f(list of the ranges' dicts) -> dict``, in place of adding the numbers up key by key. It is not
+        called where there was no range to work.
 
     **How to split**
 
@@ -288,8 +289,10 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     def _work_increment(self, context: Context, moment: Moment) -> dict[str, Any]:
         """What came since the last success. The mark moves last of all: a failed run leaves it where it is."""
         run = TableRun(self, context, moment)
-        rows = (self.postgres_conn_id, f"{moment.schema}.{moment.table}", str(self.key), run.source.where)
-        mark = AssetMark(context, self.outlets, rows)
+        rows = (self.postgres_conn_id, f"{moment.schema}.{moment.table}", str(self.key))
+        # A condition may hold a date, which differs from run to run; what a task is mapped over does not.
+        mapped = (run.source.where,) if context["ti"].map_index not in (None, -1) else ()
+        mark = AssetMark(context, self.outlets, (*rows, *mapped))
         run.lower = begin = mark.begin() or (None if self.start in (None, "") else str(self.start))
         column = find_column(moment.connection, self.table, str(self.key))
         increment = find_increment(moment.connection, run.source, column, begin, self.lag)
@@ -299,8 +302,8 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self.log.info("Working %s <= %s < %s.", increment.lower or "...", self.key, increment.upper)
         run.upper = increment.upper
         result = self._show_plan(run) if self.plan_only else run.run()
-        if run.end is not None:
-            mark.move(begin, run.end)
+        if run.end is not None and not mark.move(begin, run.end):
+            raise mark_moved(is_written=self.ledger is not None)
         return result
 
     @property

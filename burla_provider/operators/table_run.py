@@ -158,7 +158,7 @@ class TableRun:
             return LedgerBooks(moment.connection, self.ledger, fingerprint(*what), cleared, asked.ledger_retention)
         how = (asked.process_rows, asked.row_format, asked.process_range)
         one_moment = moment.snapshot is not None
-        server = [moment.parameters.get(name) for name in ("host", "port", "dbname", "user")]
+        server = [moment.parameters.get(name) for name in ("host", "port", "dbname")]
         facts = JobFacts(run_key(self.context), fingerprint(*what, *how, server), one_moment, moment.state_before)
         return StateStoreBooks(asked._checkpoint(self.context), asked.resume, facts, moment)
 

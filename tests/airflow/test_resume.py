@@ -395,10 +395,18 @@ def test_tables_of_one_name_in_two_schemas_have_a_mark_each(airflow: Airflow, or
 
 
 @needs_state_stores
-def test_conditions_have_a_mark_each(airflow: Airflow, orders: Orders) -> None:
-    counted = [airflow.run(increment(where=f"id % 2 = {rest}")).value["row_count"] for rest in (0, 1)]
+def test_conditions_that_a_task_is_mapped_over_have_a_mark_each(airflow: Airflow, orders: Orders) -> None:
+    tasks = [increment(where=f"id % 2 = {rest}") for rest in (0, 1)]
+    counted = [airflow.run(task, map_index=number).value["row_count"] for number, task in enumerate(tasks)]
     assert sum(counted) == 20000
     assert 0 not in counted
+
+
+@needs_state_stores
+def test_a_condition_may_differ_from_run_to_run(airflow: Airflow, orders: Orders) -> None:
+    airflow.run(increment(where="'2026-11-20' < '2027-01-01'"), run_id="r0")
+    new_orders(orders, 4)
+    assert airflow.run(increment(where="'2026-11-21' < '2027-01-01'"), run_id="r1").value["row_count"] == 4
 
 
 @needs_state_stores
@@ -436,6 +444,20 @@ def test_of_two_runs_at_the_same_time_one_counts(airflow: Airflow, orders: Order
     assert "max_active_runs=1" in str(result.error)
     assert airflow.asset_store == others
     assert airflow.run(fast, run_id="r0", try_number=2, max_tries=1).value == {"row_count": 0}
+
+
+@needs_state_stores
+def test_of_two_runs_that_write_at_the_same_time_one_must_be_cleared(airflow: Airflow, orders: Orders) -> None:
+    def run_another(values: list[dict[str, Any]]) -> dict[str, Any]:
+        airflow.asset_store[next(iter(airflow.asset_store))] = "moved"
+        return {}
+
+    write = {"totals": None, "process_range": lambda connection, key_range: {}, "ledger": "public.books"}
+    airflow.run(increment(**write), run_id="r0")
+    new_orders(orders, 4)
+    result = airflow.run(increment(**write, combine=run_another), run_id="r1", max_tries=3)
+    assert result.state == "failed"
+    assert "Clear the task" in str(result.error)
 
 
 @needs_state_stores

@@ -57,6 +57,19 @@ def test_a_helper_that_changed_is_another_job_however_it_is_imported(print_of, d
     assert print_of(dag, between=between, helpers="def go(rows): return 2\n") != first
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (lambda row: (row["net"], row["gross"], row["net"]), lambda row: (row["net"], row["gross"], row["gross"])),
+        (lambda x: x * 1 + x * 2 - 2, lambda x: x * 1 + x * 2 - 1),
+        (lambda x: 5 if x > 5 else 10, lambda x: 10 if x > 5 else 5),
+        (lambda x: [lambda: 1, lambda: 2][x], lambda x: [lambda: 2, lambda: 1][x]),
+    ],
+)
+def test_it_matters_where_a_constant_is_used(one, other):
+    assert fingerprint(one) != fingerprint(other)
+
+
 def test_a_helper_that_the_function_does_not_use_may_change(print_of):
     dag = "import helpers\ndef work(rows): return sum(rows)\n"
     assert print_of(dag, helpers="A = 1\n") == print_of(dag, helpers="A = 2\n")
