@@ -22,7 +22,14 @@ def sleep_long(number: int) -> int:
 
 @dag(schedule=None, start_date=datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), max_active_runs=1)
 def ui_endings():
-    BurlaMapOperator(task_id="sleep", python_callable=sleep_long, inputs=[1, 2], burla_conn_id="burla_local")
+    BurlaMapOperator(
+        task_id="sleep",
+        python_callable=sleep_long,
+        inputs=[1, 2],
+        burla_conn_id="burla_local",
+        # Airflow waits so long before a task that was cleared while it ran begins again; five minutes, if nobody says.
+        retry_delay=datetime.timedelta(seconds=3),
+    )
 
 
 ui_endings()
