@@ -1,0 +1,1 @@
+"""This provider side by side with what its users would pick instead: `make bench`."""
