@@ -83,7 +83,7 @@ class Distribution:
 
     def least_cuts(self, count: int) -> float:
         """How many cuts ``cuts`` makes at least, before it makes them: inside of gaps, each at a place of its own."""
-        target = self.rows / count if self.rows else 1.0
+        target = self.rows / count or 1.0
         numbers = () if self.settled or self.axis is None else range(len(self.knots))
         # The goals next to a knot may be cut at the knot, or not at all.
         return sum(max(min(self.knots[number].gap / target, self._places(number)) - 3, 0.0) for number in numbers)

@@ -83,7 +83,7 @@ def test_a_login_that_was_pasted_with_its_line_break_is_the_login() -> None:
 )
 def test_in_a_uri_the_extra_is_text_and_means_what_it_says(telemetry: str, on: bool) -> None:
     uri = f"burla://burla.example.com?engine=local&project_id=7&telemetry={telemetry}"
-    engine = read_engine(Connection(conn_id="c", uri=uri))
+    engine = read_engine(Connection.from_uri(uri, conn_id="c"))
     assert (engine.name, engine.project_id, engine.telemetry) == ("local", "7", on)
 
 

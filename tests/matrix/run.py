@@ -110,7 +110,9 @@ def verdict_of(environment: Environment) -> Verdict:
     install(environment)
     report = environment.directory / "tests.xml"
     report.unlink(missing_ok=True)
-    options = ("-m", "not cluster and not ui", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}")
+    # The benchmarks are not part of the product, and run in one environment only.
+    chosen = ("-m", "not cluster and not ui", "--ignore", "tests/unit/benchmarks")
+    options = (*chosen, "-q", "-p", "no:cacheprovider", f"--junit-xml={report}")
     subprocess.run([environment.interpreter, "-m", "pytest", *options, *TESTS], cwd=ROOT, check=False)
     if not report.exists():
         return Verdict(environment, 0, 1, 0)

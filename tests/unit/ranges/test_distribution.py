@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from burla_provider.ranges.axis import axis_of
@@ -113,6 +113,7 @@ KNOTS = st.lists(
 
 
 @given(KNOTS, st.integers(1, 100), st.booleans())
+@example((knot(0, mass=5e-324),), 2, True)
 def test_cuts_always_go_up_and_stay_inside(knots: tuple[Knot, ...], count: int, countable: bool) -> None:
     shape = Distribution(knots, AXIS if countable else None)
     made = shape.cuts(count)
