@@ -125,6 +125,21 @@ def test_probed_finds_bursts_that_the_statistics_do_not_show(connection, plan: P
     assert balance(sizes_of(connection, plan("bursts", split="probed", ranges=15_000))) < 1.1
 
 
+def test_probed_finds_where_rows_become_dense_close_to_the_end_of_a_bucket(connection, plan: Planner) -> None:
+    # Of ten buckets of 30,000 rows, one has its last tenth in 0.02 % of its ids, where no look falls. The other column
+    # is there so that ANALYZE reads all rows, and the buckets are the same every time.
+    connection.execute(
+        "CREATE TABLE dense (id bigint PRIMARY KEY, other bigint);"
+        "ALTER TABLE dense ALTER id SET STATISTICS 10, ALTER other SET STATISTICS 1000;"
+        "INSERT INTO dense SELECT CASE WHEN n <= 177000 THEN n * 500 ELSE 177000 * 500 + n END, n"
+        " FROM generate_series(1, 300000) AS n;"
+    )
+    flush_counters(connection)
+    connection.execute("ANALYZE dense")
+    made = plan("dense", split="probed", ranges=3000)
+    assert max(sizes_of(connection, made)) <= 150
+
+
 @pytest.mark.parametrize("copies", [1, 7, 600, 3000])
 def test_keyset_counts_rows_with_equal_keys(connection, plan: Planner, copies: int) -> None:
     connection.execute(f"CREATE TABLE equal AS SELECT n / {copies} AS k FROM generate_series(0, 17999) AS n")
