@@ -105,17 +105,14 @@ class Distribution:
 
         A gap with more rows than a range should have is cut all the same.
         """
-        return {number for number in self.beside_jumps(_UNEVEN) if self.knots[number].gap <= target}
-
-    def beside_jumps(self, ratio: float) -> set[int]:
-        """Numbers of the gaps of which one is at least so many times as dense as the other, next to it."""
         density = [self._density(number) for number in range(len(self.knots))]
         jumps = [
             number
             for number, (own, later) in enumerate(pairwise(density))
-            if own and later and not 1 / ratio < own / later < ratio
+            if own and later and not 1 / _UNEVEN < own / later < _UNEVEN
         ]
-        return {number + side for number in jumps for side in (0, 1)}
+        sides = {number + side for number in jumps for side in (0, 1)}
+        return {number for number in sides if self.knots[number].gap <= target}
 
     def _density(self, number: int) -> float | None:
         """Rows a place in the gap behind a knot."""

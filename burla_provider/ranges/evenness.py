@@ -17,7 +17,8 @@ from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.survey import READ_BY_INDEX, Piece
 
 _LOOKS = 8
-"""A stretch. Each is at a place of its own eighth, so that none is left out."""
+"""A stretch. Each is at a place of its own eighth, so that none is left out, the first and the last one at its ends:
+where the rows' density changes is in the stretch of one side, maybe close to its end, and that is all that shows it."""
 
 _LEAST_SEEN, _MOST_SEEN = 64, 500
 """Rows that a look should find: enough that half of them missing is no chance, and read in no time."""
@@ -76,7 +77,9 @@ def _looks(number: int, stretch: Stretch, axis: Axis, target: float) -> Iterator
     chance = random.Random(stretch.start)  # noqa: S311 - no secret
     for part in range(_LOOKS):
         first, last = (stretch.start + length * edge // _LOOKS for edge in (part, part + 1))
-        place = chance.randint(first, max(last - width, first))
+        latest = max(last - width, first)
+        ends = {0: (first, first), _LOOKS - 1: (latest, latest)}
+        place = chance.randint(*ends.get(part, (first, latest)))
         upper = min(place + width, stretch.end)
         yield _Look(number, axis.write(place), axis.write(upper), stretch.rows * ((upper - place) / length))
 

@@ -29,10 +29,6 @@ _MOSTLY = 0.5
 _MOST_FREQUENT = 0.2
 """Part of the rows that may be those of frequent values, whose number only ANALYZE could tell anew."""
 
-_JUMP = 1.5
-"""Of two neighbours of which one is so many times as dense as the other, one holds the place where that begins, maybe
-so close to its end that no look finds it. Chance makes less: a bucket's rows are known to 6 %."""
-
 
 def can_probe(piece: Piece) -> bool:
     """Whether there are statistics, and an index to look at, of a key whose values can be counted and differ."""
@@ -72,10 +68,9 @@ def _uneven_gaps(queries: Queries, piece: Piece, shape: Distribution, target: fl
     axis = shape.axis
     assert axis is not None  # noqa: S101 - can_probe
     stretches: dict[int, Stretch] = {}
-    least = 0 if piece.doubt else target
-    uneven = {number for number in shape.beside_jumps(_JUMP) if shape.knots[number].gap > least}
+    uneven = set()
     for number, (knot, following) in enumerate(pairwise(shape.knots)):
-        if knot.gap <= least or number in uneven:
+        if knot.gap <= (0 if piece.doubt else target):
             continue
         if knot.place is None or following.place is None:
             uneven.add(number)  # next to infinity, where there are no distances
