@@ -54,7 +54,7 @@ def main() -> None:
             if "sides" in asked.parts:
                 run_sides(data, asked.only.split(","), asked.times)
             if "scale" in asked.parts:
-                run_scale(data, [int(count) for count in asked.workers.split(",")])
+                run_scale(data, [int(count) for count in asked.workers.split(",")], begun)
         print(f"Measured in {(time.monotonic() - begun) / 60:.1f} minutes.")
     if "report" in asked.parts:
         report.write(RESULTS)
@@ -87,11 +87,11 @@ def run_sides(data: Data, names: list[str], times: int) -> None:
         save(path, known)
 
 
-def run_scale(data: Data, workers: list[int]) -> None:
+def run_scale(data: Data, workers: list[int], begun: float) -> None:
     print("Scale", flush=True)
     engines = ["ours_local", "ours_burla"] if find_nodes() else ["ours_local"]
     facts = {"when": now(), "rows": data.rows, "nodes": len(find_nodes())}
-    save(RESULTS / "scale.json", facts | scale(data, workers, engines))
+    save(RESULTS / "scale.json", facts | scale(data, workers, engines, begun))
 
 
 def now() -> str:

@@ -22,7 +22,7 @@ from benchmarks.task import Task
 from burla_provider.demo.children import end_with_parent
 
 PATIENCE = 240.0
-"""Seconds for a start-up, and for a run."""
+"""Seconds for a start-up, and for a run of which nothing else is known."""
 
 
 class SideFailed(RuntimeError):
@@ -37,6 +37,7 @@ class RunningSide:
     """A side that is ready.
 
     :ivar start_up: seconds from the start of its interpreter until it was ready.
+    :ivar patience: seconds to wait for an answer.
     """
 
     def __init__(self, process: subprocess.Popen[str], meter: Meter, log: Path) -> None:
@@ -44,6 +45,7 @@ class RunningSide:
         self._meter = meter
         self._log = log
         self.start_up = 0.0
+        self.patience = PATIENCE
 
     def get_ready(self, task: Task, begun: float) -> None:
         self._ask(task)
@@ -63,8 +65,8 @@ class RunningSide:
         with suppress(BrokenPipeError):  # its end is what there is to read then
             self._process.stdin.write(json.dumps(asdict(task)) + "\n")
             self._process.stdin.flush()
-        if not select.select([self._process.stdout], [], [], PATIENCE)[0]:
-            raise SideBusy(f"not done after {PATIENCE:.0f} s")
+        if not select.select([self._process.stdout], [], [], self.patience)[0]:
+            raise SideBusy(f"not done after {self.patience:.0f} s")
         line = self._process.stdout.readline()
         if not line:
             raise SideFailed(f"ended: {last_line(self._log)}")

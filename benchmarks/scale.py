@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import heapq
 import os
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.compare import LONG, run_patiently
@@ -15,14 +17,15 @@ from benchmarks.sides import SIDES
 
 RANGES = (10, 100, 1_000, 10_000, 100_000)
 SKEW_RANGES = 64
-PATIENCE = 60.0
-"""Seconds: a step that would take longer, going by the one before, is left out, and the results say so."""
+MINUTES = 19
+"""What would end later than that after the start of the benchmarks is left out, and the results say so."""
 
 Point = dict[str, Any]
 
 
-def scale(data: Data, workers: Iterable[int], engines: Iterable[str]) -> dict[str, Any]:
+def scale(data: Data, workers: Sequence[int], engines: Sequence[str], begun: float) -> dict[str, Any]:
     """:param engines: of "ours_local" and "ours_burla".
+    :param begun: when the benchmarks did, on the monotonic clock.
     :returns: "rows", "ranges", "workers", "skew" -> lists of points, each of plain JSON.
     """
     results: dict[str, Any] = {
@@ -32,19 +35,28 @@ def scale(data: Data, workers: Iterable[int], engines: Iterable[str]) -> dict[st
         "workers": [],
         "skew": [],
     }
+    steps: dict[str, Callable[[Data, RunningSide, str], list[Point]]] = {
+        "rows": rows,
+        "workers": partial(of_workers, counts=workers),
+        "skew": skew,
+        "ranges": partial(ranges, deadline=begun + MINUTES * 60),
+    }
+
+    def grow(name: str, *kinds: str) -> None:
+        print(f"  {name}: {', '.join(kinds)}", flush=True)
+        try:
+            with running_side(name, data, data.task("totals", data.orders(), max(workers)), wire) as running:
+                for kind in kinds:
+                    results[kind] += steps[kind](data, running, name)
+        except SideFailed as error:
+            print(f"    {error}", flush=True)
+
     with Wire(data.server.port) as wire:
-        for name in ("sql", *engines):
-            print(f"  {name}", flush=True)
-            try:
-                with running_side(name, data, data.task("totals", data.orders(), max(workers)), wire) as running:
-                    results["rows"] += rows(data, running, name)
-                    if name != "sql":
-                        results["ranges"] += ranges(data, running, name)
-                        results["workers"] += of_workers(data, running, name, workers)
-                    if name == "ours_local":
-                        results["skew"] = skew(data, running)
-            except SideFailed as error:
-                print(f"    {error}", flush=True)
+        grow("sql", "rows")
+        for name in engines:
+            grow(name, "rows", "workers", *(["skew"] if name == "ours_local" else []))
+        for name in engines:  # last, because they take what time is left
+            grow(name, "ranges")
     return results
 
 
@@ -61,20 +73,21 @@ def rows(data: Data, running: RunningSide, name: str) -> list[Point]:
     return found
 
 
-def ranges(data: Data, running: RunningSide, name: str) -> list[Point]:
+def ranges(data: Data, running: RunningSide, name: str, deadline: float) -> list[Point]:
     """Over so few rows that ranges are all that counts."""
     table = data.orders(min(1_000_000, data.rows))
     found: list[Point] = []
     for count in RANGES:
         point = {"side": name, "wanted": count}
-        if found and found[-1].get("seconds", PATIENCE) * 10 > PATIENCE * 2:
-            found.append(point | {"missing": f"left out: the step before took {found[-1].get('seconds', 0):.0f} s"})
-            continue
+        # Ten times the step before is more than it takes: a part of that does not grow.
+        needed = found[-1]["seconds"] * 10 if found else 0
+        if time.monotonic() + needed > deadline:
+            return [*found, point | {"missing": f"left out: it could take {needed:.0f} s"}]
+        running.patience = max(running.patience, needed * 2)
         try:
             run = work(running, data, "totals", table, ranges=count)
         except SideFailed as error:
-            found.append(point | {"missing": str(error)})
-            continue
+            return [*found, point | {"missing": str(error)}]
         found.append(point | {"ranges": run["details"]["ranges"], **costs(run)})
     return found
 
@@ -90,7 +103,7 @@ def of_workers(data: Data, running: RunningSide, name: str, counts: Iterable[int
     return found
 
 
-def skew(data: Data, running: RunningSide) -> list[Point]:
+def skew(data: Data, running: RunningSide, _: str) -> list[Point]:
     """The same number of ranges, of fixed width as the guide has them, and as the planner makes them."""
     found = []
     for percent in SKEWS:

@@ -12,7 +12,7 @@ import contextlib
 import importlib
 import io
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import cloudpickle
@@ -22,8 +22,8 @@ from burla_provider.jobs.local_modules import LocalSources, local_modules
 from burla_provider.jobs.shipped import Source, unpack
 
 
-def pack_work(work: Callable[..., Any], parameter: str = "python_callable") -> bytes:
-    """The callable as bytes that ``pickle.loads`` turns into the callable again, wherever cloudpickle is installed.
+def pack_work(work: Any, parameter: str = "python_callable") -> bytes:
+    """The callable (or data) as bytes that ``pickle.loads`` turns into it again, wherever cloudpickle is installed.
 
     :param parameter: what the user calls it, for the error.
     :raises InvalidParameter: it, or something that it uses, cannot be pickled.

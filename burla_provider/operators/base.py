@@ -165,6 +165,13 @@ class BurlaBaseOperator(BaseOperator):
         wanted = whole_number(self.max_parallelism)
         return os.cpu_count() if wanted is None and self.hook.engine.name == "local" else wanted
 
+    def _check_sendable(self, *names: str) -> None:
+        """:raises InvalidParameter: a value of these parameters cannot be sent to workers."""
+        from burla_provider.jobs.pack import pack_work
+
+        for name in names:
+            pack_work(getattr(self, name), name)
+
     def _make_job(self, context: Context, work: Any, items: Mapping[int, Any], max_parallelism: int | None) -> Job:
         from burla_provider.jobs.pack import pack_work
 

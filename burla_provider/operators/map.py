@@ -86,6 +86,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         from burla_provider.work.plain_json import to_json
 
         self.phases.enter("preparing")
+        self._check_sendable("python_callable", "op_kwargs")
         items = {index: _pack_input(value) for index, value in enumerate(self._read_inputs())}
         name = getattr(self.python_callable, "__name__", "the function")
         self.log.info("Calling %s on %d inputs", name, len(items))

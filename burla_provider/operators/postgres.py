@@ -273,6 +273,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     def _execute(self, context: Context) -> dict[str, Any]:
         from burla_provider.operators.moment import open_moment
 
+        self._check_sendable("process_rows", "process_range")
         self.phases.enter("snapshot" if self.consistency == "snapshot" else "connecting")
         with open_moment(self.postgres_conn_id, self.table, session_name(context), self.consistency) as moment:
             self.phases.enter("planning")

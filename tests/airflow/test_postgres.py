@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import threading
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -74,6 +75,15 @@ def test_process_rows_may_get_dicts(airflow: Airflow, orders: Orders) -> None:
 def test_process_range_gets_a_connection_and_the_range_as_the_guide_has_it(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator(process_range=count_in_range))
     assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
+
+
+@pytest.mark.parametrize("parameter", ["process_rows", "process_range"])
+def test_a_function_that_cannot_be_pickled_is_named_before_the_database_is_asked(
+    airflow: Airflow, parameter: str
+) -> None:
+    lock = threading.Lock()
+    task = operator(postgres_conn_id="nowhere", **{parameter: lambda *_: lock})
+    assert str(airflow.run(task).error).startswith(f"{parameter}: it cannot be sent to workers")
 
 
 def test_combine_replaces_the_addition(airflow: Airflow, orders: Orders) -> None:
