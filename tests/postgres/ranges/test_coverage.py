@@ -222,6 +222,16 @@ PARTS = [1000, 1010, 1030, 1040, 1059]
 """Where partitions begin and end; the default one has the rest, NULL too."""
 
 
+def make_pairs(connection: psycopg.Connection, columns: str, pairs: list[tuple[Any, Any]], analysed: bool) -> None:
+    connection.execute("DROP TABLE IF EXISTS pair")
+    connection.execute(f"CREATE TABLE pair (row_id bigserial, {columns})")
+    with connection.cursor().copy("COPY pair (a, b) FROM STDIN") as copy:
+        for pair in pairs:
+            copy.write_row(pair)
+    if analysed:
+        connection.execute("ANALYZE pair")
+
+
 @HOSTILE
 @given(pairs=st.lists(PAIRS, max_size=60), split=BY_KEY, size=SIZES, analysed=st.booleans(), freeze=st.booleans())
 def test_every_row_is_in_exactly_one_range_of_two_columns(
@@ -232,13 +242,7 @@ def test_every_row_is_in_exactly_one_range_of_two_columns(
     analysed: bool,
     freeze: bool,
 ) -> None:
-    connection.execute("DROP TABLE IF EXISTS pair")
-    connection.execute("CREATE TABLE pair (row_id bigserial, a smallint, b text, PRIMARY KEY (a, b, row_id))")
-    with connection.cursor().copy("COPY pair (a, b) FROM STDIN") as copy:
-        for pair in pairs:
-            copy.write_row(pair)
-    if analysed:
-        connection.execute("ANALYZE pair")
+    make_pairs(connection, "a smallint, b text, PRIMARY KEY (a, b, row_id)", pairs, analysed)
     plan = planned(connection, split, table="pair", key=["a", "b"], freeze_upper=freeze, **size)
     assert plan is None or rows_in(connection, plan) == rows_of(connection, "pair")
 
@@ -262,13 +266,7 @@ def test_a_window_of_two_columns_has_its_rows_and_no_others(
     size: dict[str, int],
     analysed: bool,
 ) -> None:
-    connection.execute("DROP TABLE IF EXISTS pair")
-    connection.execute("CREATE TABLE pair (row_id bigserial, a smallint, b int, PRIMARY KEY (a, b))")
-    with connection.cursor().copy("COPY pair (a, b) FROM STDIN") as copy:
-        for pair in pairs:
-            copy.write_row(pair)
-    if analysed:
-        connection.execute("ANALYZE pair")
+    make_pairs(connection, "a smallint, b int, PRIMARY KEY (a, b)", pairs, analysed)
     lower, upper = ends
     plan = planned(connection, split, "lower", table="pair", lower=lower, upper=upper, **size)
     condition = f"(a, b) >= ({', '.join(map(str, lower or (0, 0)))}) AND (a, b) < ({', '.join(map(str, upper))})"

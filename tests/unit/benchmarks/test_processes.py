@@ -65,6 +65,19 @@ except ChildProcessError:
 WAITED_FOR = """
 os.waitpid(child(lambda: os.read(0, 1)), 0)
 """
+GRANDCHILD = """
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+if not os.fork():
+    child(lambda: os.read(0, 1))
+    try:
+        os.wait()
+    finally:
+        os._exit(0)
+try:
+    os.wait()
+except ChildProcessError:
+    pass
+"""
 ORPHANED = """
 reading, writing = os.pipe()
 
@@ -100,31 +113,10 @@ def test_a_child_that_no_look_has_seen_is_in_its_parents_times() -> None:
         assert trees.cpu() >= SPENT
 
 
-def test_children_of_children_that_ended_with_their_parent_are_not_forgotten() -> None:
-    body = """
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-if not os.fork():
-    child(lambda: os.read(0, 1))
-    try:
-        os.wait()
-    finally:
-        os._exit(0)
-try:
-    os.wait()
-except ChildProcessError:
-    pass
-"""
+@pytest.mark.parametrize("body", [GRANDCHILD, ORPHANED])
+def test_a_grandchild_is_not_forgotten_when_it_ends(body: str) -> None:
+    """One ends with its parent, the other one outlives it."""
     with parent(body) as (trees, read, go_on):
-        trees.cpu()
-        assert read() == "worked"
-        living = trees.cpu()
-        go_on()
-        assert read() == "done"
-        assert trees.cpu() >= living >= SPENT
-
-
-def test_an_orphan_is_watched_as_long_as_it_lives() -> None:
-    with parent(ORPHANED) as (trees, read, go_on):
         trees.cpu()
         assert read() == "worked"
         living = trees.cpu()
