@@ -6,6 +6,7 @@ Python's own ``datetime`` ends at the years 1 and 9999; PostgreSQL's types go fr
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _DAY = 86_400_000_000
 _HOUR = 3_600_000_000
@@ -17,7 +18,8 @@ _DAYS_BEFORE_1970 = 719_468  # since 1 March of the year 0: with the leap day la
 
 _MOMENT = re.compile(
     r"(?P<year>\d{4,})-(?P<month>\d\d)-(?P<day>\d\d)"
-    r"(?: (?P<time>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,6}))?(?P<zone>[+-]\d\d(?::\d\d){0,2})?)?(?P<bc> BC)?"
+    r"(?: (?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(?:\.(?P<fraction>\d{1,6}))?"
+    r"(?P<zone>[+-]\d\d(?::\d\d){0,2})?)?(?P<bc> BC)?"
 )
 
 
@@ -38,8 +40,9 @@ def read_moment(text: str) -> int | None:
     match = _MOMENT.fullmatch(text)
     if match is None:
         return None
-    fraction = int((match["fraction"] or "").ljust(6, "0"))
-    return _day_of(match) * _DAY + _clock(match["time"] or "") + fraction - _offset(match["zone"] or "+00")
+    hour, minute, second, fraction, zone = match.group("hour", "minute", "second", "fraction", "zone")
+    of_day = int(hour or 0) * _HOUR + int(minute or 0) * _MINUTE + int(second or 0) * _SECOND
+    return _day_of(match) * _DAY + of_day + int((fraction or "").ljust(6, "0")) - _offset(zone or "+00")
 
 
 def write_moment(moment: int, zone: str = "") -> str:
@@ -58,12 +61,10 @@ def write_moment_with_zone(moment: int) -> str:
     return write_moment(moment, "+00")
 
 
-def _clock(text: str) -> int:
-    return sum(int(part) * unit for part, unit in zip(text.split(":"), (_HOUR, _MINUTE, _SECOND), strict=False) if part)
-
-
+@lru_cache  # the same one in every text of a session, but for summer time
 def _offset(zone: str) -> int:
-    return _clock(zone[1:]) * (-1 if zone[0] == "-" else 1)
+    parts = zip(zone[1:].split(":"), (_HOUR, _MINUTE, _SECOND), strict=False)
+    return sum(int(part) * unit for part, unit in parts) * (-1 if zone[0] == "-" else 1)
 
 
 def _day_of(match: re.Match[str]) -> int:
