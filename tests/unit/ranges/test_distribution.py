@@ -131,3 +131,9 @@ def test_how_many_cuts_there_will_be_is_known_without_them() -> None:
     assert narrow.least_cuts(10**8) == pytest.approx(1000, rel=0.01)
     # Few keys, however many rows.
     assert distribution(knot(0, 0, 10**9), knot(10, 0, 10**9)).least_cuts(10**8) == 0
+
+
+def test_a_gap_has_no_more_cuts_than_places_inside() -> None:
+    # Of nine places (101 to 109), those of three goals next to the knots may be at the knots, or none.
+    assert distribution(knot(100, 1000), knot(110)).least_cuts(100) == 9 - 3
+    assert distribution(knot(100), knot(110, 1000)).least_cuts(100) == 0
