@@ -14,10 +14,14 @@ NAME_LIMIT = 63
 AS_TEXT = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1"}
 """Values that travel as text are the same text in every session, and exact."""
 
+IN_SNAPSHOT = {"lock_timeout": "60s"}
+"""Unless given. A range that waits for a lock behind somebody who waits for the snapshot's holder would wait for ever:
+the holder waits for all ranges."""
+
 
 @dataclass(frozen=True)
 class Session:
-    """Settings of every transaction of a job; seconds, None leaves the server's own, 0 is no limit.
+    """Settings of every transaction of a job; seconds, 0 is no limit, None the server's own or ``IN_SNAPSHOT``.
 
     :param name: who is at work, "dag.task.run"; ``pg_stat_activity`` shows it with the range behind it.
     :param statement_timeout: of one statement.
@@ -36,13 +40,15 @@ class Session:
             if seconds is not None and not 0 <= seconds < 2**31 / 1000:
                 raise InvalidParameter(name, f"{seconds} is out of range.", "Give seconds, 0 for no limit.")
 
-    def settings(self, suffix: str = "") -> sql.Composed:
+    def settings(self, suffix: str = "", *, in_snapshot: bool = False) -> sql.Composed:
         """The settings as statements for the transaction that they begin: no state stays behind in a pooled session.
 
         :param suffix: what follows the name: " #17".
+        :param in_snapshot: the transaction joins a snapshot.
         """
         name = {"application_name": application_name(self.name, suffix)}
-        return local_settings(name | AS_TEXT | self._milliseconds())
+        unless_given = IN_SNAPSHOT if in_snapshot else {}
+        return local_settings(name | AS_TEXT | unless_given | self._milliseconds())
 
     def _timeouts(self) -> dict[str, float | None]:
         return {

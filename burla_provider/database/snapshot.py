@@ -89,7 +89,8 @@ def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relat
 
     :raises SnapshotLost: its holder is gone.
     :raises psycopg.errors.LockNotAvailable: somebody holds or awaits an exclusive lock. Waiting could last for ever:
-        that somebody waits for the snapshot's holder, who waits for us.
+        that somebody waits for the snapshot's holder, who waits for us. What cannot be locked at once or not at all is
+        waited for as long as the transaction's lock_timeout says.
     """
     try:
         connection.execute(_join(snapshot))

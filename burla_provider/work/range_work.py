@@ -108,7 +108,8 @@ class RangeWork:
         try:
             connection = self._kept.take(self._connect)
             with connection.transaction(force_rollback=undo):
-                connection.execute(self.session.settings(f" #{key_range.index}"))
+                in_snapshot = self.snapshot is not None
+                connection.execute(self.session.settings(f" #{key_range.index}", in_snapshot=in_snapshot))
                 if self.key == CTID:
                     connection.execute(CTID_SETTINGS)
                 if self.snapshot is not None:

@@ -20,6 +20,7 @@ from burla_provider.database.session import Session
 from burla_provider.database.snapshot import held_snapshot
 from burla_provider.records.ledger import prepare_ledger
 from burla_provider.totals import AddedByKey, Totals
+from burla_provider.work.aggregates import check_source
 from burla_provider.work.kinds import ProcessRange, ProcessRows, SqlTotals
 from burla_provider.work.ledger import Ledger
 from burla_provider.work.outcome import decode
@@ -142,25 +143,55 @@ def test_a_lock_on_the_table_is_waited_for_and_then_named(worker, orders, databa
     assert one(FIRST).ok
 
 
-def test_a_change_of_the_table_that_waits_for_the_job_does_not_hang_it(worker, orders, held, database):
-    one = worker(ProcessRows(add_up), range_retries=0, snapshot=held.snapshot)
+@contextlib.contextmanager
+def waiting(statement, orders, database):
+    """Somebody who waits for a lock that the statement needs."""
     with psycopg.connect(database) as other:
         pid = other.info.backend_pid
 
-        def alter():
+        def execute():
             with contextlib.suppress(psycopg.errors.QueryCanceled):
-                other.execute("ALTER TABLE orders DROP COLUMN amount")
+                other.execute(statement)
 
-        waiting = threading.Thread(target=alter)
-        waiting.start()
+        thread = threading.Thread(target=execute)
+        thread.start()
         while not orders.execute("SELECT cardinality(pg_blocking_pids(%s))", [pid]).fetchone()[0]:
             pass
+        try:
+            yield
+        finally:
+            other.cancel_safe()
+            thread.join()
+            other.rollback()
+
+
+def test_a_change_of_the_table_that_waits_for_the_job_does_not_hang_it(worker, orders, held, database):
+    one = worker(ProcessRows(add_up), range_retries=0, snapshot=held.snapshot)
+    with waiting("ALTER TABLE orders DROP COLUMN amount", orders, database):
         outcome = one(FIRST)
-        other.cancel_safe()
-        waiting.join()
-        other.rollback()
     assert outcome.failure.sqlstate == "55P03"
     assert one(FIRST).ok
+
+
+@pytest.mark.parametrize(
+    ("source", "statement"),
+    [
+        (Source("public", "seen", ("id", "amount")), "REFRESH MATERIALIZED VIEW seen"),
+        (Source("public", "orders", ("id", "amount"), "id IN (SELECT id FROM vip)"), "TRUNCATE vip"),
+    ],
+    ids=["materialized view", "table of the condition"],
+)
+def test_what_cannot_be_locked_at_once_does_not_hang_the_job_either(worker, orders, database, source, statement):
+    orders.execute("CREATE MATERIALIZED VIEW seen AS SELECT * FROM orders; CREATE TABLE vip AS SELECT id FROM orders")
+    with held_snapshot(connection_parameters(orders), source.schema, source.table) as held:
+        check_source(held.connection, source)  # as the task does: the holder keeps locks on all that ranges read
+        limits = Session(lock_timeout=1)
+        one = worker(ProcessRows(add_up), range_retries=0, source=source, snapshot=held.snapshot, session=limits)
+        with waiting(statement, orders, database):
+            outcome = one(FIRST)
+        assert outcome.failure.sqlstate == "55P03"
+        assert "pg_locks" in outcome.failure.message
+        assert one(FIRST).ok
 
 
 @pytest.mark.parametrize("statement", ["TRUNCATE orders", "ALTER TABLE orders DROP COLUMN amount", "DROP TABLE orders"])

@@ -1,5 +1,6 @@
 import pytest
 
+from burla_provider.database.session import Session
 from burla_provider.ranges.key import CTID
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.kinds import ProcessRange, ProcessRows, SqlTotals
@@ -31,6 +32,15 @@ def test_a_session_that_writes_is_read_committed_and_one_that_reads_is_not(worke
     assert worker(show("transaction_isolation"))(WHOLE).value == {"value": "read committed"}
     reading = Source("public", "orders", ("id",), "current_setting('transaction_isolation') = 'repeatable read'")
     assert worker(ProcessRows(lambda rows: {"n": len(list(rows))}), source=reading)(WHOLE).row_count == ROWS
+
+
+def test_a_lock_is_not_waited_for_without_limit_in_a_snapshot_unless_asked_for(worker, held):
+    def patience(**fields):
+        return worker(show("lock_timeout"), **fields)(WHOLE).value["value"]
+
+    assert patience() == "0"
+    assert patience(snapshot=held.snapshot) == "1min"
+    assert patience(snapshot=held.snapshot, session=Session(lock_timeout=0)) == "0"
 
 
 def test_a_partition_is_read_by_itself(worker, orders):
