@@ -89,8 +89,8 @@ def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relat
 
     :raises SnapshotLost: its holder is gone.
     :raises psycopg.errors.LockNotAvailable: somebody holds or awaits an exclusive lock. Waiting could last for ever:
-        that somebody waits for the snapshot's holder, who waits for us. What cannot be locked at once or not at all is
-        waited for as long as the transaction's lock_timeout says.
+        that somebody waits for the snapshot's holder, who waits for us. For what ``LOCK TABLE`` does not take, the
+        transaction's lock_timeout says how long.
     """
     try:
         connection.execute(_join(snapshot))
@@ -112,7 +112,7 @@ def _give_up(holder: psycopg.Connection[Any]) -> None:
 
 def _is_lockable(connection: psycopg.Connection[Any], schema: str, table: str) -> bool:
     relation = sql.Identifier(schema, table).as_string(connection)
-    # LOCK TABLE takes tables, partitioned tables and views, but neither materialized views nor foreign tables.
+    # LOCK TABLE takes tables, partitioned tables and views, but no materialized views.
     query = "SELECT relkind IN ('r', 'p', 'v') FROM pg_class WHERE oid = %s::regclass"
     row = connection.execute(query, [relation]).fetchone()
     return row is not None and row[0]

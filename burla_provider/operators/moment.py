@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import psycopg
 
     from burla_provider.database.snapshot import Snapshot
+    from burla_provider.ranges.facts import TableFacts
 
 Consistency = Literal["snapshot", "none"]
 
@@ -70,33 +71,40 @@ def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consi
 
     :param table: as SQL names it.
     :param name: what ``pg_stat_activity`` shows.
-    :raises InvalidParameter: there is no such table, or the server cannot share a snapshot.
+    :raises InvalidParameter: there is no such table, it may not be read, or a snapshot of it cannot be shared.
     """
     from burla_provider.database.changes import table_state
     from burla_provider.database.connect import open_connection
     from burla_provider.database.snapshot import held_snapshot
+    from burla_provider.ranges.facts import read_facts
+    from burla_provider.ranges.queries import Queries
 
     parameters = read_parameters(postgres_conn_id)
     with open_connection(parameters, application_name=name, autocommit=True) as connection:
-        schema, table = find_table(connection, table)
+        facts = read_facts(Queries(connection), table)
+        schema, table = facts.schema, facts.table
         if consistency == "none":
             yield Moment(name, parameters, schema, table, connection)
             return
+        _check_snapshot(facts)
         state = table_state(connection, schema, table)
     with held_snapshot(parameters, schema, table, name=name) as held:
         yield Moment(name, parameters, schema, table, held.connection, held.snapshot, state)
 
 
-def find_table(connection: psycopg.Connection[Any], table: str) -> tuple[str, str]:
-    """Schema and name of a table.
-
-    :raises InvalidParameter: there is none, or it may not be read.
-    """
-    from burla_provider.ranges.facts import read_facts
-    from burla_provider.ranges.queries import Queries
-
-    facts = read_facts(Queries(connection), table)
-    return facts.schema, facts.table
+def _check_snapshot(facts: TableFacts) -> None:
+    """:raises InvalidParameter: some of the table's rows would not be read at the moment of a snapshot."""
+    foreign = next((leaf for leaf in facts.leaves if leaf.kind == "f"), None)
+    if foreign is None:
+        return
+    what = (
+        "is a foreign table" if facts.kind == "f" else f"has rows in the foreign table {foreign.schema}.{foreign.name}"
+    )
+    raise InvalidParameter(
+        "consistency",
+        f"{facts} {what}, whose server does not share the snapshot.",
+        'Give consistency="none": every range is read at its own moment.',
+    )
 
 
 def render(connection: psycopg.Connection[Any], where: str, parameters: Any) -> str:

@@ -345,3 +345,59 @@ def test_pages_are_refused_where_there_is_no_snapshot(airflow: Airflow, orders: 
     result = airflow.run(operator(table="loose", consistency="none"))
     assert result.state == "failed"
     assert "key: public.loose has none" in str(result.error)
+
+
+@pytest.fixture
+def elsewhere(orders: Orders) -> None:
+    """The orders below 30,000 as a partition of a table, and the rest where a foreign partition may find them."""
+    orders.connection.execute("""
+        CREATE TABLE mixed (id bigint NOT NULL, amount numeric(14, 4)) PARTITION BY RANGE (id);
+        CREATE TABLE near PARTITION OF mixed FOR VALUES FROM (0) TO (30000);
+        INSERT INTO near SELECT id, amount FROM orders WHERE id < 30000;
+        CREATE TABLE rest AS SELECT id, amount FROM orders WHERE id >= 30000;
+    """)
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [("far", "public.far is a foreign table"), ("mixed", "public.mixed has rows in the foreign table public.far")],
+)
+@pytest.mark.usefixtures("elsewhere")
+def test_a_snapshot_of_what_is_on_another_server_is_refused(
+    airflow: Airflow, orders: Orders, table: str, problem: str
+) -> None:
+    orders.connection.execute("""
+        CREATE FOREIGN DATA WRAPPER wrapper;
+        CREATE SERVER other FOREIGN DATA WRAPPER wrapper;
+        CREATE FOREIGN TABLE far PARTITION OF mixed FOR VALUES FROM (30000) TO (MAXVALUE) SERVER other;
+    """)
+    result = airflow.run(operator(table=table, key="id"), max_tries=3)
+    assert result.state == "failed"
+    assert f"consistency: {problem}" in str(result.error)
+    assert 'Give consistency="none"' in str(result.error)
+
+
+@pytest.mark.parametrize(("table", "rows"), [("far", "id >= 30000"), ("mixed", "TRUE")])
+@pytest.mark.usefixtures("elsewhere")
+def test_what_is_on_another_server_is_read_at_moments_of_its_own(
+    airflow: Airflow, orders: Orders, table: str, rows: str
+) -> None:
+    try:
+        orders.connection.execute("CREATE EXTENSION postgres_fdw")
+    except psycopg.Error:
+        pytest.skip("This server has no postgres_fdw.")
+    info = orders.connection.info
+    orders.connection.execute(f"""
+        CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw
+            OPTIONS (host '{info.host}', port '{info.port}', dbname '{info.dbname}');
+        CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (user '{info.user}', password '{info.password}');
+        CREATE FOREIGN TABLE far PARTITION OF mixed FOR VALUES FROM (30000) TO (MAXVALUE)
+            SERVER other OPTIONS (table_name 'rest');
+    """)
+    totals = {"total": "sum(amount)"}
+    result = airflow.run(operator(table=table, key="id", totals=totals, consistency="none"))
+    assert result.error is None, result.log
+    assert (result.value["row_count"], result.value["total"]) == (
+        orders.ask("count(*)", rows),
+        str(orders.ask("sum(amount)", rows)),
+    )
