@@ -11,7 +11,7 @@ from burla_provider.exceptions import InvalidParameter
 NAME_LIMIT = 63
 """Bytes of an application_name that the server keeps."""
 
-AS_TEXT = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1"}
+AS_TEXT = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1", "bytea_output": "hex"}
 """Values that travel as text are the same text in every session, and exact."""
 
 IN_SNAPSHOT = {"lock_timeout": "60s"}

@@ -5,6 +5,7 @@ import uuid
 from decimal import Decimal
 
 import pytest
+from psycopg import sql
 
 from burla_provider.database.session import Session
 from burla_provider.work.kinds import ProcessRows
@@ -158,6 +159,29 @@ def test_arrow_batches_have_exact_types(worker, orders):
     first, second, third = outcome.value["rows"]
     assert (first[2], first[6], second[6], third[6]) == (Decimal("0.01"), None, "", 'a"b\n,c')
     assert first[3].isoformat() == "2024-01-01T18:30:00.500000+00:00"
+
+
+def test_how_the_role_wants_its_text_does_not_change_what_arrow_holds(worker, orders):
+    orders.execute(r"""
+        CREATE TABLE told AS SELECT 1::bigint AS id, '\x61005cff'::bytea AS bytes, interval '1 day 2 hours' AS lasted,
+            date '2024-02-03' AS day, 0.1::float8 + 0.2 AS rate""")
+    name = sql.Identifier(orders.info.dbname)
+    for setting, value in {
+        "bytea_output": "escape",
+        "intervalstyle": "iso_8601",
+        "datestyle": "German",
+        "extra_float_digits": "-10",
+    }.items():
+        orders.execute(sql.SQL("ALTER DATABASE {} SET {} = {}").format(name, sql.Identifier(setting), value))
+    source = Source("public", "told", ("bytes", "lasted", "day", "rate"))
+    outcome = work(worker, lambda batches: next(batches).to_pylist()[0], source=source, row_format="arrow")
+    assert outcome.ok, outcome.failure
+    assert outcome.value == {
+        "bytes": b"a\x00\\\xff",
+        "lasted": "1 day 02:00:00",
+        "day": datetime.date(2024, 2, 3),
+        "rate": 0.1 + 0.2,
+    }
 
 
 def test_arrow_batches_of_one_column_keep_their_nulls(worker, orders):
