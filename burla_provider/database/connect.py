@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +58,13 @@ def open_connection(parameters: Mapping[str, str], *, application_name: str, **o
     :param options: of ``psycopg.connect``, such as ``autocommit``.
     :raises psycopg.OperationalError: the server did not let us in.
     """
-    # libpq reads these files while it connects and never again.
-    with tempfile.TemporaryDirectory(prefix="burla-tls-") as directory:
-        files = _write_tls_files(parameters, Path(directory))
-        conninfo = make_conninfo(**{**parameters, **files, "application_name": application_name})
-        return psycopg.connect(conninfo, **options)
+    with ExitStack() as files:
+        tls = {name: _private_file(files, parameters[name]) for name in TLS_FILES if _is_content(parameters, name)}
+        conninfo = make_conninfo(**{**parameters, **tls, "application_name": application_name})
+        connection = psycopg.connect(conninfo, **options)
+        # From version 17 on, libpq reads them again to cancel a query.
+        weakref.finalize(connection, files.pop_all().close)
+    return connection
 
 
 def is_pooled(connection: psycopg.Connection[Any]) -> bool:
@@ -81,13 +85,19 @@ def _tls_contents(given: Mapping[str, str]) -> dict[str, str]:
     return contents
 
 
-def _write_tls_files(parameters: Mapping[str, str], directory: Path) -> dict[str, str]:
-    files = {}
-    for name in TLS_FILES:
-        content = parameters.get(name, "")
-        if "-----BEGIN" in content:
-            path = directory / name
-            path.touch(mode=0o600)
-            path.write_text(content)
-            files[name] = str(path)
-    return files
+def _is_content(parameters: Mapping[str, str], name: str) -> bool:
+    return "-----BEGIN" in parameters.get(name, "")
+
+
+def _private_file(files: ExitStack, content: str) -> str:
+    """The path of a file that only this user can read, there until ``files`` are closed.
+
+    On Linux it has no name in any directory, so that it goes with the process, even one that is killed.
+    """
+    directory = Path("/proc/self/fd")
+    nameless = directory.is_dir()
+    make = tempfile.TemporaryFile if nameless else tempfile.NamedTemporaryFile
+    file = files.enter_context(make("w"))
+    file.write(content)
+    file.flush()
+    return str(directory / str(file.fileno()) if nameless else file.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 import threading
 from collections.abc import Callable
+from contextlib import closing, suppress
 from typing import Any
 
 import psycopg
@@ -34,9 +35,10 @@ class KeptConnection(threading.local):
         connection, self.connection = self.connection, None
         if connection is None:
             return
-        if connection.info.transaction_status == TransactionStatus.ACTIVE:
-            connection.cancel_safe(timeout=5)
-        connection.close()
+        # A server that cannot be reached any more is no news: whoever closes has an error of its own to tell.
+        with closing(connection), suppress(psycopg.Error):
+            if connection.info.transaction_status == TransactionStatus.ACTIVE:
+                connection.cancel_safe(timeout=5)
 
 
 def _is_usable(connection: psycopg.Connection[Any]) -> bool:

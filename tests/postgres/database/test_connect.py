@@ -1,10 +1,12 @@
 import os
 import shutil
+import signal
 import subprocess
+from contextlib import closing
 
 import psycopg
 import pytest
-from psycopg import sql
+from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
 
 from burla_provider.database.connect import connection_parameters, is_pooled, open_connection
@@ -90,7 +92,9 @@ def tls_server(certificates):
         yield server
 
 
-def test_certificates_reach_a_worker_that_has_none_of_the_files(tls_server, certificates, tmp_path):
+@pytest.fixture
+def tls_parameters(tls_server, certificates, tmp_path):
+    """What a worker gets of a connection whose certificates are in files that it does not have."""
     given = make_conninfo(
         tls_server.dsn,
         host="localhost",
@@ -101,12 +105,47 @@ def test_certificates_reach_a_worker_that_has_none_of_the_files(tls_server, cert
     )
     with psycopg.connect(given) as connection:
         parameters = connection_parameters(connection)
-    for name in ("root.crt", "client.crt", "client.key"):
+    assert str(certificates) not in str(parameters)
+    names = ("root.crt", "client.crt", "client.key")
+    for name in names:
         (certificates / name).rename(tmp_path / name)
-    with open_connection(parameters, application_name="again") as again:
+    yield parameters
+    for name in names:
+        (tmp_path / name).rename(certificates / name)
+
+
+def test_certificates_reach_a_worker_that_has_none_of_the_files(tls_parameters):
+    with open_connection(tls_parameters, application_name="again") as again:
         query = "SELECT ssl, client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
         assert again.execute(query).fetchone() == (True, "/CN=postgres")
-    assert str(certificates) not in str(parameters)
+
+
+def test_a_query_of_a_worker_with_certificates_can_be_cancelled(tls_parameters, tls_server):
+    sleeping = "SELECT FROM pg_stat_activity WHERE application_name = 'again' AND wait_event = 'PgSleep'"
+    with (
+        psycopg.connect(tls_server.dsn, autocommit=True) as other,
+        closing(open_connection(tls_parameters, application_name="again")) as again,
+    ):
+        again.pgconn.send_query(b"SELECT pg_sleep(60)")
+        while not other.execute(sleeping).fetchall():
+            pass
+        again.cancel_safe()
+        assert again.pgconn.get_result().error_field(pq.DiagnosticField.SQLSTATE) == b"57014"
+
+
+def test_no_certificate_is_left_behind_by_a_process_that_is_killed(tls_parameters, tmp_path, monkeypatch):
+    own = tmp_path / "temporary"
+    own.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(own))
+    pid = os.fork()
+    if pid == 0:
+        try:
+            connection = open_connection(tls_parameters, application_name="again")
+            connection.execute("SELECT 1")
+        finally:
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert list(own.iterdir()) == []
 
 
 def turn_tls_on(server, certificates):
