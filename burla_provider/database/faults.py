@@ -21,6 +21,7 @@ TRANSIENT = frozenset(
         "08003",
         "08004",
         "08006",
+        "08P01",  # protocol violation: how pgbouncer ends a connection, for reasons of its own
     ]
 )
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")

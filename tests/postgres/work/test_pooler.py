@@ -37,7 +37,7 @@ def pooled(orders, database, tmp_path):
         f"[databases]\n{server['dbname']} = host={server['host']} port={server['port']}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = plain\n"
         f"auth_file = {users}\npool_mode = transaction\ndefault_pool_size = 4\n"
-        "ignore_startup_parameters = extra_float_digits\n"
+        f"ignore_startup_parameters = extra_float_digits\nadmin_users = {server['user']}\n"
     )
     log = tmp_path / "log"
     with subprocess.Popen(command(config, tmp_path), stdout=log.open("wb"), stderr=subprocess.STDOUT) as pooler:
@@ -120,6 +120,21 @@ def test_one_snapshot_is_shared_through_it(worker_behind, pooled, orders):
         orders.execute("UPDATE orders SET amount = 0")
         outcome = worker_behind(ProcessRows(add_up), snapshot=held.snapshot)(ranges(1)[0])
     assert (outcome.value, outcome.row_count) == ({"total": Decimal("5005.00")}, ROWS)
+
+
+def test_a_pooler_that_ends_a_connection_is_come_back_to(worker_behind, pooled):
+    name, console = conninfo_to_dict(pooled)["dbname"], psycopg.conninfo.make_conninfo(pooled, dbname="pgbouncer")
+    commands = [f"RESUME {name}", f"KILL {name}"]
+
+    def count(connection, key_range):
+        while commands:
+            with psycopg.connect(console, autocommit=True) as admin:
+                admin.execute(commands.pop())
+        return {"n": connection.execute("SELECT count(*) FROM orders").fetchone()[0]}
+
+    outcome = worker_behind(ProcessRange(count))(ranges(1)[0])
+    assert outcome.ok, outcome.failure
+    assert (outcome.value, outcome.attempts) == ({"n": ROWS}, 2)
 
 
 def test_writes_happen_once_through_it(worker_behind, orders):
