@@ -31,8 +31,10 @@ UNLESS_GIVEN = {
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
+    "client_encoding": "UTF8",
 }
-"""Notices within a minute that nobody answers, and keeps firewalls from forgetting a quiet connection."""
+"""Notices within a minute that nobody answers, keeps firewalls from forgetting a quiet connection, and makes text text
+whatever the database's encoding is."""
 
 
 def connection_parameters(connection: psycopg.Connection[Any]) -> dict[str, str]:

@@ -83,7 +83,7 @@ def keep_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Sequen
     ).format(ledger.relation)
     select = sql.SQL("SELECT result FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
     with connection.transaction():
-        connection.execute(insert, [ledger.run_key, PLAN, json.dumps(items)])
+        connection.execute(insert, [ledger.run_key, PLAN, json.dumps(items, ensure_ascii=False)])
         [(kept,)] = connection.execute(select, [ledger.run_key, PLAN]).fetchall()
     return list(kept)
 

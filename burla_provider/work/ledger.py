@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -85,7 +87,8 @@ def _finish(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyR
     ).format(ledger.relation)
     values = [
         outcome.row_count,
-        Jsonb(without_nul(to_json(outcome.value))),
+        # Escapes would be refused by a database that is not in UTF-8.
+        Jsonb(without_nul(to_json(outcome.value)), partial(json.dumps, ensure_ascii=False)),
         encode(outcome),
         ledger.run_key,
         key_range.index,

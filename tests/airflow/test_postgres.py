@@ -5,17 +5,19 @@ from __future__ import annotations
 import datetime
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
 import psycopg
 import pytest
 from airflow.sdk import DAG
+from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders
+from tests.support.postgres import PostgresServer
 from tests.support.task_runner import Airflow
 
 TOTALS = {
@@ -401,3 +403,46 @@ def test_what_is_on_another_server_is_read_at_moments_of_its_own(
         orders.ask("count(*)", rows),
         str(orders.ask("sum(amount)", rows)),
     )
+
+
+@pytest.fixture
+def words(request: pytest.FixtureRequest, airflow: Airflow, postgres_server: PostgresServer) -> Iterator[None]:
+    """The table ``words`` and the connection ``words_db``, in a database of another encoding."""
+    with postgres_server.database(encoding=request.param) as conninfo:
+        with psycopg.connect(conninfo, client_encoding="UTF8") as connection:
+            connection.execute("CREATE TABLE words (word text PRIMARY KEY)")
+            connection.execute("INSERT INTO words SELECT 'wörter ' || n FROM generate_series(1, 100) AS n")
+            info = connection.info
+            airflow.add_connection(
+                "words_db",
+                "postgres",
+                host=info.host,
+                port=info.port,
+                login=info.user,
+                password=info.password,
+                schema=info.dbname,
+            )
+        yield
+
+
+@pytest.mark.parametrize("words", ["SQL_ASCII", "LATIN1"], indirect=True)
+@pytest.mark.usefixtures("words")
+def test_text_is_text_in_a_database_of_another_encoding(airflow: Airflow) -> None:
+    def last(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+        query = sql.SQL("SELECT max(word) FROM words WHERE {}").format(key_range.where)
+        return {"last": connection.execute(query).fetchone()[0]}  # type: ignore[index]
+
+    options = {"table": "words", "postgres_conn_id": "words_db", "where": "word <> 'wörter 99'", "verify": "count"}
+    result = airflow.run(operator(**options, totals={"last": "max(word)"}))
+    assert result.value == {"row_count": 99, "last": "wörter 98"}, result.log
+    options = {"table": "words", "postgres_conn_id": "words_db", "process_range": last, "ledger": "public.books"}
+    result = airflow.run(operator(**options, combine=lambda values: {"last": max(value["last"] for value in values)}))
+    assert result.value == {"last": "wörter 99"}, result.log
+
+
+@pytest.mark.parametrize("words", ["LATIN1"], indirect=True)
+@pytest.mark.usefixtures("words")
+def test_a_character_that_the_database_does_not_have_is_an_error_that_says_so(airflow: Airflow) -> None:
+    result = airflow.run(operator(table="words", postgres_conn_id="words_db", where="word <> '€'"))
+    assert result.state == "failed"
+    assert "where: the server says of \"word <> '€'\": character" in str(result.error)

@@ -35,10 +35,11 @@ class PostgresServer(EmbeddedPostgres):
         return self.conninfo()
 
     @contextmanager
-    def database(self, name: str | None = None) -> Iterator[str]:
+    def database(self, name: str | None = None, *, encoding: str = "UTF8") -> Iterator[str]:
         """Creates a database, yields its conninfo, and drops it, whoever is still connected."""
         name = name or f"test_{uuid.uuid4().hex[:12]}"
-        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        create = "CREATE DATABASE {} ENCODING {} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        self._execute(sql.SQL(create).format(sql.Identifier(name), sql.Literal(encoding)))
         try:
             yield self.conninfo(name)
         finally:
