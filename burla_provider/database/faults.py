@@ -96,6 +96,10 @@ _ADVICE = {
         "Ranges are read in a read-only transaction: to write, give the operator a ledger (exactly once)"
         ' or consistency="none" (at least once).'
     ),
+    "25P03": (
+        "The function computed for longer than the server lets a transaction rest: raise"
+        " idle_in_transaction_session_timeout (0: no limit), or make the ranges smaller."
+    ),
     "53300": "Lower max_parallelism, or raise the server's (or the role's, or the database's) connection limit.",
     "55P03": "Somebody holds or awaits a stronger lock on the table: see pg_locks for who, or raise range_retries.",
     "57014": "Raise statement_timeout or range_timeout, or make the ranges smaller.",

@@ -14,9 +14,9 @@ NAME_LIMIT = 63
 AS_TEXT = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1", "bytea_output": "hex"}
 """Values that travel as text are the same text in every session, and exact."""
 
-IN_SNAPSHOT = {"lock_timeout": "60s"}
+IN_SNAPSHOT = {"lock_timeout": "60s", "idle_in_transaction_session_timeout": "0"}
 """Unless given. A range that waits for a lock behind somebody who waits for the snapshot's holder would wait for ever:
-the holder waits for all ranges."""
+the holder waits for all ranges. And one that rests while a function computes takes nothing that the holder leaves."""
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,8 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     :param statement_timeout: seconds for one statement. None: what the server says.
     :param lock_timeout: seconds to wait for a lock. None: what the server says; in a snapshot 60, because who is in the
         way may be waiting for the snapshot's end.
-    :param idle_in_transaction_session_timeout: seconds that a session may rest inside a transaction.
+    :param idle_in_transaction_session_timeout: seconds that a session may rest inside a transaction, while a function
+        computes. None: what the server says; in a snapshot no limit.
     :param range_retries: how often a range is tried again after a transient fault of the database.
     :param range_timeout: seconds for one try of a range, whatever it is doing.
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
@@ -219,6 +220,21 @@ def test_a_statement_timeout_on_one_range_fails_that_range_only(worker, orders):
     assert [outcome.index for outcome in outcomes if not outcome.ok] == [0]
     assert (outcomes[0].failure.sqlstate, outcomes[0].attempts) == ("57014", 2)
     assert "statement_timeout" in outcomes[0].failure.message
+
+
+def slow(rows):
+    rows = list(rows)
+    time.sleep(0.5)
+    return {"n": len(rows)}
+
+
+def test_a_function_that_computes_for_long_may_do_so_in_a_snapshot(worker, orders, held):
+    name = sql.Identifier(orders.info.dbname)
+    orders.execute(sql.SQL("ALTER DATABASE {} SET idle_in_transaction_session_timeout = '100ms'").format(name))
+    assert worker(ProcessRows(slow), snapshot=held.snapshot)(ranges(1)[0]).value == {"n": ROWS}
+    failure = worker(ProcessRows(slow))(ranges(1)[0]).failure
+    assert failure.sqlstate == "25P03"
+    assert "idle_in_transaction_session_timeout" in failure.message
 
 
 def test_deadlocks_are_tried_again(orders):
