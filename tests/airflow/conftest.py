@@ -39,9 +39,14 @@ def orders(connection: psycopg.Connection[Any], airflow: Airflow) -> Orders:
         FROM generate_series(1, 20000) AS n;
         ANALYZE orders;
     """)
-    info = connection.info
+    add_database(airflow, "orders_db", connection.info)
+    return Orders(connection)
+
+
+def add_database(airflow: Airflow, conn_id: str, info: psycopg.ConnectionInfo) -> None:
+    """The Airflow connection ``conn_id`` to what ``info`` is connected to."""
     airflow.add_connection(
-        "orders_db",
+        conn_id,
         "postgres",
         host=info.host,
         port=info.port,
@@ -49,7 +54,6 @@ def orders(connection: psycopg.Connection[Any], airflow: Airflow) -> Orders:
         password=info.password,
         schema=info.dbname,
     )
-    return Orders(connection)
 
 
 class Orders:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import datetime
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 import psycopg
 import pytest
 from airflow.sdk import DAG
-from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders
-from tests.support.postgres import PostgresServer
 from tests.support.task_runner import Airflow
 
 TOTALS = {
@@ -347,102 +345,3 @@ def test_pages_are_refused_where_there_is_no_snapshot(airflow: Airflow, orders: 
     result = airflow.run(operator(table="loose", consistency="none"))
     assert result.state == "failed"
     assert "key: public.loose has none" in str(result.error)
-
-
-@pytest.fixture
-def elsewhere(orders: Orders) -> None:
-    """The orders below 30,000 as a partition of a table, and the rest where a foreign partition may find them."""
-    orders.connection.execute("""
-        CREATE TABLE mixed (id bigint NOT NULL, amount numeric(14, 4)) PARTITION BY RANGE (id);
-        CREATE TABLE near PARTITION OF mixed FOR VALUES FROM (0) TO (30000);
-        INSERT INTO near SELECT id, amount FROM orders WHERE id < 30000;
-        CREATE TABLE rest AS SELECT id, amount FROM orders WHERE id >= 30000;
-    """)
-
-
-@pytest.mark.parametrize(
-    ("table", "problem"),
-    [("far", "public.far is a foreign table"), ("mixed", "public.mixed has rows in the foreign table public.far")],
-)
-@pytest.mark.usefixtures("elsewhere")
-def test_a_snapshot_of_what_is_on_another_server_is_refused(
-    airflow: Airflow, orders: Orders, table: str, problem: str
-) -> None:
-    orders.connection.execute("""
-        CREATE FOREIGN DATA WRAPPER wrapper;
-        CREATE SERVER other FOREIGN DATA WRAPPER wrapper;
-        CREATE FOREIGN TABLE far PARTITION OF mixed FOR VALUES FROM (30000) TO (MAXVALUE) SERVER other;
-    """)
-    result = airflow.run(operator(table=table, key="id"), max_tries=3)
-    assert result.state == "failed"
-    assert f"consistency: {problem}" in str(result.error)
-    assert 'Give consistency="none"' in str(result.error)
-
-
-@pytest.mark.parametrize(("table", "rows"), [("far", "id >= 30000"), ("mixed", "TRUE")])
-@pytest.mark.usefixtures("elsewhere")
-def test_what_is_on_another_server_is_read_at_moments_of_its_own(
-    airflow: Airflow, orders: Orders, table: str, rows: str
-) -> None:
-    try:
-        orders.connection.execute("CREATE EXTENSION postgres_fdw")
-    except psycopg.Error:
-        pytest.skip("This server has no postgres_fdw.")
-    info = orders.connection.info
-    orders.connection.execute(f"""
-        CREATE SERVER other FOREIGN DATA WRAPPER postgres_fdw
-            OPTIONS (host '{info.host}', port '{info.port}', dbname '{info.dbname}');
-        CREATE USER MAPPING FOR CURRENT_USER SERVER other OPTIONS (user '{info.user}', password '{info.password}');
-        CREATE FOREIGN TABLE far PARTITION OF mixed FOR VALUES FROM (30000) TO (MAXVALUE)
-            SERVER other OPTIONS (table_name 'rest');
-    """)
-    totals = {"total": "sum(amount)"}
-    result = airflow.run(operator(table=table, key="id", totals=totals, consistency="none"))
-    assert result.error is None, result.log
-    assert (result.value["row_count"], result.value["total"]) == (
-        orders.ask("count(*)", rows),
-        str(orders.ask("sum(amount)", rows)),
-    )
-
-
-@pytest.fixture
-def words(request: pytest.FixtureRequest, airflow: Airflow, postgres_server: PostgresServer) -> Iterator[None]:
-    """The table ``words`` and the connection ``words_db``, in a database of another encoding."""
-    with postgres_server.database(encoding=request.param) as conninfo:
-        with psycopg.connect(conninfo, client_encoding="UTF8") as connection:
-            connection.execute("CREATE TABLE words (word text PRIMARY KEY)")
-            connection.execute("INSERT INTO words SELECT 'wörter ' || n FROM generate_series(1, 100) AS n")
-            info = connection.info
-            airflow.add_connection(
-                "words_db",
-                "postgres",
-                host=info.host,
-                port=info.port,
-                login=info.user,
-                password=info.password,
-                schema=info.dbname,
-            )
-        yield
-
-
-@pytest.mark.parametrize("words", ["SQL_ASCII", "LATIN1"], indirect=True)
-@pytest.mark.usefixtures("words")
-def test_text_is_text_in_a_database_of_another_encoding(airflow: Airflow) -> None:
-    def last(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
-        query = sql.SQL("SELECT max(word) FROM words WHERE {}").format(key_range.where)
-        return {"last": connection.execute(query).fetchone()[0]}  # type: ignore[index]
-
-    options = {"table": "words", "postgres_conn_id": "words_db", "where": "word <> 'wörter 99'", "verify": "count"}
-    result = airflow.run(operator(**options, totals={"last": "max(word)"}))
-    assert result.value == {"row_count": 99, "last": "wörter 98"}, result.log
-    options = {"table": "words", "postgres_conn_id": "words_db", "process_range": last, "ledger": "public.books"}
-    result = airflow.run(operator(**options, combine=lambda values: {"last": max(value["last"] for value in values)}))
-    assert result.value == {"last": "wörter 99"}, result.log
-
-
-@pytest.mark.parametrize("words", ["LATIN1"], indirect=True)
-@pytest.mark.usefixtures("words")
-def test_a_character_that_the_database_does_not_have_is_an_error_that_says_so(airflow: Airflow) -> None:
-    result = airflow.run(operator(table="words", postgres_conn_id="words_db", where="word <> '€'"))
-    assert result.state == "failed"
-    assert "where: the server says of \"word <> '€'\": character" in str(result.error)
