@@ -278,11 +278,21 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self._check_sendable("process_rows", "process_range")
         self.phases.enter("snapshot" if self.consistency == "snapshot" else "connecting")
         with open_moment(self.postgres_conn_id, self.table, session_name(context), self.consistency) as moment:
+            if not self.plan_only:
+                self._check_reachable(moment.parameters["host"])
             self.phases.enter("planning")
             if self.incremental and not self.has_window:
                 return self._work_increment(context, moment)
             run = TableRun(self, context, moment)
             return self._show_plan(run) if self.plan_only else run.run()
+
+    def _check_reachable(self, host: str) -> None:
+        if host.startswith(("/", "@")) and self.hook.engine.name != "local":
+            raise InvalidParameter(
+                "postgres_conn_id",
+                f"the connection is to the Unix socket {host}, which only this machine has.",
+                "Give it the host that workers reach the database at.",
+            )
 
     def _show_plan(self, run: TableRun) -> dict[str, Any]:
         plan = run.plan()

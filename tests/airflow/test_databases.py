@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -11,8 +14,9 @@ from psycopg import sql
 
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders, add_database
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, running_server
 from tests.support.task_runner import Airflow
+from tests.support.waiting import wait_for
 
 TOTALS = {"total": "sum(amount)"}
 
@@ -110,3 +114,38 @@ def test_a_character_that_the_database_does_not_have_is_an_error_that_says_so(ai
     assert result.state == "failed"
     assert str(result.error).startswith("where: ")
     assert "has no equivalent in encoding" in str(result.error)
+
+
+@pytest.fixture
+def socket_db(airflow: Airflow) -> Iterator[None]:
+    """A table of ids from 1 to 100, and the connection ``socket_db`` to it through a Unix socket."""
+    with tempfile.TemporaryDirectory(prefix="burla-test-socket-") as directory:
+        os.chmod(directory, 0o777)  # as root, the server runs as somebody else
+        with running_server(settings={"unix_socket_directories": directory}) as server:
+            with (server.home / "pg_hba.conf").open("a") as access:
+                access.write("local all all scram-sha-256\n")
+            with psycopg.connect(server.dsn) as connection:
+                connection.execute("CREATE TABLE ids AS SELECT n AS id FROM generate_series(1, 100) AS n")
+                connection.execute("SELECT pg_reload_conf()")
+            by_socket = psycopg.conninfo.make_conninfo(server.dsn, host=directory)
+            wait_for(lambda: may_connect(by_socket))
+            with psycopg.connect(by_socket) as connection:
+                add_database(airflow, "socket_db", connection.info)
+            yield
+
+
+def may_connect(conninfo: str) -> bool:
+    with suppress(psycopg.OperationalError), psycopg.connect(conninfo):
+        return True
+    return False
+
+
+@pytest.mark.usefixtures("socket_db")
+def test_a_unix_socket_is_for_this_machine_only(airflow: Airflow) -> None:
+    options = {"table": "ids", "postgres_conn_id": "socket_db", "key": "id", "totals": {"most": "max(id)"}}
+    assert airflow.run(operator(**options)).value == {"row_count": 100, "most": 100}
+    airflow.add_connection("cluster", "burla", host="https://burla.example.com", login="me@example.com", password="t")
+    result = airflow.run(operator(**options, burla_conn_id="cluster"), max_tries=3)
+    assert result.state == "failed"
+    assert "postgres_conn_id: the connection is to the Unix socket /" in str(result.error)
+    assert airflow.run(operator(**options, burla_conn_id="cluster", plan_only=True)).state == "success"
