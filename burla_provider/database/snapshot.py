@@ -65,7 +65,7 @@ def held_snapshot(
 
     :param parameters: what ``connection_parameters`` answered.
     :param name: shown in ``pg_stat_activity``.
-    :raises InvalidParameter: the server refuses to export or to join a snapshot.
+    :raises InvalidParameter: the server refuses to export or to join a snapshot, or the role may not guard the table.
     :raises BurlaProviderError: somebody keeps the table locked.
     :raises psycopg.errors.UndefinedTable: there is no such table.
     """
@@ -130,6 +130,13 @@ def _wait_for_guard(holder: psycopg.Connection[Any], relation: sql.Identifier, l
             f"Somebody has held {relation.as_string()} exclusively for {SETTINGS['lock_timeout']}"
             f" ({_first_line(error)}): retry the task when they are done; pg_locks says who it is."
         ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        # Reading takes the lock too, but a moment after the snapshot: between the two the table could be emptied.
+        raise InvalidParameter(
+            "consistency",
+            f"a snapshot of {relation.as_string()} takes the right to read all of its columns ({_first_line(error)}).",
+            'GRANT SELECT on the whole table, or give consistency="none" to read every range at its own moment.',
+        ) from None
 
 
 def _join(snapshot: Snapshot) -> sql.Composed:

@@ -149,3 +149,21 @@ def test_a_unix_socket_is_for_this_machine_only(airflow: Airflow) -> None:
     assert result.state == "failed"
     assert "postgres_conn_id: the connection is to the Unix socket /" in str(result.error)
     assert airflow.run(operator(**options, burla_conn_id="cluster", plan_only=True)).state == "success"
+
+
+def test_a_role_that_may_read_some_columns_only_reads_them_at_moments_of_their_own(
+    airflow: Airflow, orders: Orders
+) -> None:
+    orders.connection.execute("CREATE ROLE clerk LOGIN PASSWORD 'clerk'; GRANT SELECT (id, amount) ON orders TO clerk")
+    try:
+        with psycopg.connect(orders.connection.info.dsn, user="clerk", password="clerk") as clerk:
+            add_database(airflow, "clerk_db", clerk.info)
+        options = {"table": "orders", "postgres_conn_id": "clerk_db", "columns": ["amount"], "totals": TOTALS}
+        result = airflow.run(operator(**options), max_tries=3)
+        assert result.state == "failed"
+        assert "takes the right to read all of its columns" in str(result.error)
+        result = airflow.run(operator(**options, consistency="none"))
+        assert result.error is None, result.log
+        assert result.value["total"] == str(orders.ask("sum(amount)"))
+    finally:
+        orders.connection.execute("DROP OWNED BY clerk; DROP ROLE clerk")
