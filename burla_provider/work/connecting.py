@@ -11,6 +11,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 from burla_provider.database.connect import is_pooled, open_connection
 from burla_provider.database.faults import NoConnectionToSpare
 from burla_provider.database.slots import take_slot
+from burla_provider.work.failure import WorkError
 
 PATIENCE = 600
 """Seconds that a worker waits for other jobs to give a connection back."""
@@ -27,7 +28,9 @@ def connect_worker(
     :param name: shown in ``pg_stat_activity`` between ranges.
     :param slots: connections that all jobs together may have; None: no such limit.
     :raises NoConnectionToSpare: other jobs had them all for ten minutes.
+    :raises WorkError: psycopg is too old.
     """
+    _check_psycopg()
     # Not as a decorator: before tenacity 9.2, what it makes cannot be pickled, and this travels to the workers.
     retrying = Retrying(
         retry=retry_if_exception_type(NoConnectionToSpare),
@@ -36,6 +39,15 @@ def connect_worker(
         reraise=True,
     )
     return retrying(_connect, parameters, name, read_only, slots)
+
+
+def _check_psycopg() -> None:
+    # Burla leaves alone what a node's image has, whatever version the job asks for. ``capabilities`` came with 3.2.
+    if not hasattr(psycopg, "capabilities"):
+        raise WorkError(
+            f"The workers have psycopg {psycopg.__version__}, which is too old: install psycopg[binary]>=3.2.1 in their"
+            " image, or take one without psycopg."
+        )
 
 
 def _connect(parameters: Mapping[str, str], name: str, read_only: bool, slots: int | None) -> psycopg.Connection[Any]:
