@@ -114,6 +114,14 @@ def find_column(connection: psycopg.Connection[Any], table: str, name: str) -> K
     return choose_key(read_facts(Queries(connection), table), name).columns[0]
 
 
+def check_lag(lag: int | timedelta | None) -> None:
+    """:raises InvalidParameter: it is negative: the mark would move ahead of the rows that are yet to come."""
+    is_negative = lag < timedelta(0) if isinstance(lag, timedelta) else isinstance(lag, int) and lag < 0
+    if is_negative:
+        advice = "Give what is to be left to the next run, from 0 on."
+        raise InvalidParameter("lag", f"{lag!r} would leave out rows that are yet to come.", advice)
+
+
 def find_increment(
     connection: psycopg.Connection[Any],
     source: Source,

@@ -11,7 +11,7 @@ from burla_provider.failures import OnFailure, allowance
 from burla_provider.operators.base import BurlaBaseOperator, session_name
 from burla_provider.operators.checks import check_choice, check_count, check_function, check_seconds
 from burla_provider.operators.groups import log_plan
-from burla_provider.operators.incremental import AssetMark, find_column, find_increment, mark_moved
+from burla_provider.operators.incremental import AssetMark, check_lag, find_column, find_increment, mark_moved
 from burla_provider.operators.shown import Shown, statement
 from burla_provider.operators.table_run import TableRun
 
@@ -251,6 +251,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
                 "combine", "totals are combined by themselves.", "Leave it out, or use process_rows."
             )
         self._check_combinations()
+        check_lag(self.lag)
         allowance(self.tolerated_failures, 1)
 
     def _check_combinations(self) -> None:

@@ -256,6 +256,8 @@ def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
         ({"ledger": "public.books"}, "ledger"),
         ({"incremental": True, "key": "id", "tolerated_failures": "5%"}, "tolerated_failures"),
         ({"process_range": count_in_range, "ledger": "public.books", "consistency": "snapshot"}, "consistency"),
+        ({"incremental": True, "key": "id", "lag": -100}, "lag: -100 would leave out rows"),
+        ({"incremental": True, "key": "id", "lag": datetime.timedelta(hours=-1)}, "lag: .* would leave out rows"),
     ],
 )
 def test_what_is_wrong_already_in_the_dag_file_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
