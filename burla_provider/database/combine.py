@@ -8,6 +8,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from burla_provider.database.session import AS_TEXT, local_settings
+
 
 def add_on_server(
     connection: psycopg.Connection[Any], type_name: str, texts: Sequence[str], divisor: int | None = None
@@ -47,5 +49,8 @@ def _array(texts: Sequence[str]) -> sql.Literal:
 
 
 def _ask(connection: psycopg.Connection[Any], query: sql.Composed) -> str:
-    [(text,)] = connection.execute(query).fetchall()
+    # A role may have its values printed in another style than the workers' are.
+    with connection.transaction(force_rollback=True):
+        connection.execute(local_settings(AS_TEXT), prepare=False)
+        [(text,)] = connection.execute(query).fetchall()
     return str(text)

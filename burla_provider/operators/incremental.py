@@ -134,7 +134,12 @@ def find_increment(
     :param lag: leave so much to the next run, for rows that become visible late: ids, or a timedelta.
     :raises InvalidParameter: the key can go down, or ``lag`` does not fit it.
     """
-    upper = _upper(connection, source, column, lag)
+    from burla_provider.database.session import AS_TEXT
+    from burla_provider.ranges.queries import Queries
+
+    # A role may have moments printed with an abbreviation of their zone, and IST is read as another one than is meant.
+    with Queries(connection).locally(**AS_TEXT):
+        upper = _upper(connection, source, column, lag)
     if upper is None or (lower is not None and not _is_below(connection, column, lower, upper)):
         return None
     return Increment(lower, upper)

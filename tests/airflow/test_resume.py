@@ -307,6 +307,15 @@ def new_orders(orders: Orders, count: int) -> None:
     )
 
 
+def print_in_indian_style(orders: Orders) -> None:
+    """IST is India's time to whoever prints it, and Israel's to whoever reads it."""
+    info = orders.connection.info
+    for name, value in {"datestyle": "SQL, DMY", "timezone": "Asia/Kolkata"}.items():
+        statement = sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} = {}")
+        identifiers = [sql.Identifier(text) for text in (info.user, info.dbname, name)]
+        orders.connection.execute(statement.format(*identifiers, sql.Literal(value)))
+
+
 def increment(**options: Any) -> BurlaPostgresOperator:
     return BurlaPostgresOperator(
         **{
@@ -384,6 +393,19 @@ def test_moments_that_are_committed_out_of_order_within_the_lag_are_counted_once
         first = airflow.run(increment(**events, lag=timedelta(minutes=1)), run_id="r0").value["row_count"]
     second = airflow.run(increment(**events, lag=timedelta(0)), run_id="r1").value["row_count"]
     assert (first, second) == (10, 20)
+
+
+@needs_state_stores
+@pytest.mark.parametrize("consistency", ["snapshot", "none"])
+def test_whatever_style_a_role_prints_moments_in_none_is_left_out(
+    airflow: Airflow, orders: Orders, consistency: str
+) -> None:
+    print_in_indian_style(orders)
+    orders.connection.execute("CREATE TABLE events AS SELECT now() AS happened FROM generate_series(1, 10)")
+    events = increment(table="events", key="happened", totals={"n": "count(*)"}, consistency=consistency)
+    assert airflow.run(events, run_id="r0").value["row_count"] == 10
+    orders.connection.execute("INSERT INTO events SELECT now() FROM generate_series(1, 5)")
+    assert airflow.run(events, run_id="r1").value["row_count"] == 5
 
 
 @needs_state_stores

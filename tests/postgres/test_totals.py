@@ -5,7 +5,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg import sql
 
+from burla_provider.database.combine import add_on_server, extreme_on_server
 from burla_provider.exact import ExactSum, average, order
 
 same_server = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
@@ -62,3 +64,22 @@ def test_nan_and_infinity_are_treated_as_the_server_does(connection, values):
     # Of equal values with other numbers of decimals (0 and 0.00), which one the server answers depends on their order.
     for function, ours in (("min(v)", min(values, key=order)), ("max(v)", max(values, key=order))):
         assert order(Decimal(on_server(connection, function, values))) == order(ours)
+
+
+STYLES = {"datestyle": "SQL, DMY", "timezone": "Asia/Kolkata", "intervalstyle": "sql_standard"}
+MOMENTS = ["2026-02-01 10:00:00+05:30", "2026-01-02 23:59:59.5+00"]
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_whatever_style_a_role_prints_in_the_text_of_a_total_is_iso(connection, in_transaction):
+    for name, value in STYLES.items():
+        connection.execute(f"SET {name} = '{value}'")
+    if in_transaction:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    like = sql.SQL("SELECT now() WHERE false")
+    for _ in range(10):  # often enough to be prepared
+        latest = extreme_on_server(connection, "max", "timestamp with time zone", MOMENTS, like)
+        assert latest == "2026-02-01 10:00:00+05:30"
+    assert add_on_server(connection, "interval", ["-1 day", "-1 mon"]) == "-1 mons -1 days"
+    for name, value in STYLES.items():
+        assert connection.execute(f"SHOW {name}").fetchone() == (value,)
