@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from burla_provider.checkpoint import Checkpoint
 from burla_provider.exceptions import PermanentError
@@ -14,8 +14,6 @@ from burla_provider.operators.resume import JobFacts, Resume, find_earlier
 from burla_provider.work.outcome import Outcome
 
 if TYPE_CHECKING:
-    import psycopg
-
     from burla_provider.operators.moment import Moment
     from burla_provider.ranges.plan import RangePlan
     from burla_provider.ranges.stored import Plan
@@ -80,7 +78,7 @@ class StateStoreBooks:
 class LedgerBooks:
     """In the ledger, for jobs that write: the worker's own transactions keep the outcomes.
 
-    :param connection: autocommit.
+    :param moment: the task's session; there is no snapshot.
     :param asked: a fingerprint of what is asked for, without the function's code: a mended function may go on.
     :param cleared: keys of runs that ended when somebody cleared the task.
     :param retention: runs that ended longer ago are removed; None keeps them.
@@ -88,13 +86,13 @@ class LedgerBooks:
 
     def __init__(
         self,
-        connection: psycopg.Connection[Any],
+        moment: Moment,
         ledger: Ledger,
         asked: str,
         cleared: Sequence[str],
         retention: timedelta | None,
     ) -> None:
-        self._connection = connection
+        self._moment = moment
         self._ledger = ledger
         self._asked = asked
         self._cleared = cleared
@@ -105,15 +103,16 @@ class LedgerBooks:
         from burla_provider.ranges.stored import from_record, to_record
         from burla_provider.records.ledger import finished_ranges, keep_plan, prepare_ledger
 
-        prepare_ledger(self._connection, self._ledger)
+        connection = self._moment.connection
+        prepare_ledger(connection, self._ledger)
         # The first try's plan holds for all tries: ranges that are done are done with its bounds.
-        asked, record = keep_plan(self._connection, self._ledger, [self._asked, to_record(make_plan())])
+        asked, record = keep_plan(connection, self._ledger, [self._asked, to_record(make_plan())])
         if asked != self._asked:
             raise PermanentError(
                 f"The table, window, condition or split changed since this run's first try, whose writes the ledger"
                 f" {self._ledger} has. Clear the task to begin a new run, or change it back."
             )
-        earlier = list(finished_ranges(self._connection, self._ledger))
+        earlier = list(finished_ranges(connection, self._ledger))
         return Opened(from_record(record), earlier, 1, self._note(len(earlier)))
 
     def _note(self, earlier: int) -> str:
@@ -121,7 +120,7 @@ class LedgerBooks:
 
         if earlier:
             return f"The ledger has {earlier:,} ranges of this run: working only what is missing."
-        written = count_finished(self._connection, self._ledger, self._cleared)
+        written = count_finished(self._moment.connection, self._ledger, self._cleared)
         return f"Clearing the task began a new run: {written:,} ranges are written once more." if written else ""
 
     def add(self, outcome: Outcome) -> None:
@@ -134,4 +133,5 @@ class LedgerBooks:
         from burla_provider.records.ledger import remove_old_runs
 
         if self._retention is not None:
-            remove_old_runs(self._connection, self._ledger, self._retention)
+            with self._moment.after_the_ranges() as connection:
+                remove_old_runs(connection, self._ledger, self._retention)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from burla_provider.ranges.facts import TableFacts
 
 Consistency = Literal["snapshot", "none"]
+PATIENCE = 60
+"""Seconds to wait for a server that is just starting again."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,18 @@ class Moment:
             raise InvalidParameter(parameter, f"{name!r} is no name of a table.", 'Write "schema.table".')
         *schema, table = row[0]
         return (schema[0] if schema else row[1]), table
+
+    @contextmanager
+    def after_the_ranges(self) -> Iterator[psycopg.Connection[Any]]:
+        """A session for the last steps: this one, or, if the server has ended it while it was idle, another one.
+
+        Where there is a snapshot there is no other: what is asked in it is to be of its moment.
+        """
+        if self.snapshot is not None or _is_alive(self.connection):
+            yield self.connection
+            return
+        with _reconnect(self.parameters, self.name) as connection:
+            yield connection
 
     @property
     def state_now(self) -> dict[str, str] | None:
@@ -105,6 +119,31 @@ def _check_snapshot(facts: TableFacts) -> None:
         f"{facts} {what}, whose server does not share the snapshot.",
         'Give consistency="none": every range is read at its own moment.',
     )
+
+
+def _is_alive(connection: psycopg.Connection[Any]) -> bool:
+    import psycopg
+
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def _reconnect(parameters: Mapping[str, str], name: str) -> psycopg.Connection[Any]:
+    from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+    from burla_provider.database.connect import open_connection
+    from burla_provider.database.faults import is_transient
+
+    retrying = Retrying(
+        retry=retry_if_exception(is_transient),
+        wait=wait_random_exponential(multiplier=0.2, max=5),
+        stop=stop_after_delay(PATIENCE),
+        reraise=True,
+    )
+    return retrying(open_connection, parameters, application_name=name, autocommit=True)
 
 
 def render(connection: psycopg.Connection[Any], where: str, parameters: Any) -> str:

@@ -155,7 +155,7 @@ class TableRun:
         what = (asked.postgres_conn_id, repr(self.source), repr(window), repr(cut), asked.totals)
         if self.ledger:
             cleared = cleared_run_keys(self.context)
-            return LedgerBooks(moment.connection, self.ledger, fingerprint(*what), cleared, asked.ledger_retention)
+            return LedgerBooks(moment, self.ledger, fingerprint(*what), cleared, asked.ledger_retention)
         how = (asked.process_rows, asked.row_format, asked.process_range)
         one_moment = moment.snapshot is not None
         server = [moment.parameters.get(name) for name in ("host", "port", "dbname")]
@@ -251,12 +251,21 @@ class TableRun:
     def _result(self, totals: Totals, moments: int) -> dict[str, Any]:
         from burla_provider.work.plain_json import to_json
 
-        result: dict[str, Any] = to_json(totals.result(self.moment.connection))
+        result: dict[str, Any] = to_json(self._combined(totals))
         if moments > 1:
             result["snapshots"] = moments
         tell_outlets(self.context, self.asked.outlets, result)
         self.log.info("Totals\n%s", json.dumps(result, indent=2))
         return result
+
+    def _combined(self, totals: Totals) -> dict[str, Any]:
+        from burla_provider.totals import SqlCombination
+
+        _, combination = self.kind
+        if not (isinstance(combination, SqlCombination) and combination.needs_server):
+            return totals.result()
+        with self.moment.after_the_ranges() as connection:
+            return totals.result(connection)
 
 
 def upper_end(plan: Plan) -> str | None:

@@ -347,3 +347,38 @@ def test_pages_are_refused_where_there_is_no_snapshot(airflow: Airflow, orders: 
     result = airflow.run(operator(table="loose", consistency="none"))
     assert result.state == "failed"
     assert "key: public.loose has none" in str(result.error)
+
+
+END_THE_TASKS_SESSION = """
+    CREATE FUNCTION end_the_tasks_session() RETURNS text LANGUAGE sql AS $$
+        SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity
+        WHERE current_setting('application_name') LIKE 'test_dag.t.%#%'  -- it is a worker that asks
+            AND application_name LIKE 'test_dag.t.%' AND pid <> pg_backend_pid()
+    $$
+"""
+
+
+def test_the_tasks_session_may_end_while_it_is_idle_and_text_is_combined_all_the_same(
+    airflow: Airflow, orders: Orders
+) -> None:
+    orders.connection.execute(END_THE_TASKS_SESSION)
+    ended = {"ended": "max(CASE WHEN id = 3 THEN end_the_tasks_session() END)", "latest": "max(status)"}
+    result = airflow.run(operator(totals=ended, consistency="none", max_parallelism=1))
+    assert result.value == {"row_count": 20000, "ended": "1", "latest": "refunded"}, result.log
+
+
+def test_the_tasks_session_may_end_while_it_is_idle_and_old_runs_leave_the_ledger(
+    airflow: Airflow, orders: Orders
+) -> None:
+    def end_the_tasks_session(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+        connection.execute("SELECT end_the_tasks_session()")
+        return {"row_count": 1}
+
+    orders.connection.execute(END_THE_TASKS_SESSION)
+    task = {"process_range": end_the_tasks_session, "ledger": "public.books", "max_parallelism": 1}
+    assert airflow.run(operator(**task), run_id="r0").state == "success"
+    orders.connection.execute("UPDATE books SET finished_at = now() - interval '40 days'")
+    result = airflow.run(operator(**task, ledger_retention=datetime.timedelta(days=30)), run_id="r1")
+    assert result.state == "success", result.log
+    runs = orders.connection.execute("SELECT DISTINCT split_part(run_key, '/', 4) FROM books").fetchall()
+    assert runs == [("r1",)]
