@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
+from burla_provider.records.making import check_writable, wait_for_makers
 from burla_provider.work.guarded import UNFINISHED
 from burla_provider.work.ledger import Ledger
 from burla_provider.work.outcome import Outcome, decode
@@ -55,14 +56,13 @@ The index is for the foreign key, which otherwise reads the whole table for ever
 PLAN = -1
 """The range_index of the row that keeps a run's plan."""
 
-_RETRIABLE_CREATE = 0x42_75_72_6D  # advisory lock: two first runs at once would both create the table
-
 
 def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     """Creates the ledger's table if it is not there, and checks that ranges can be kept in it.
 
     :raises InvalidParameter: it can be neither found nor created, has another shape, or may not be written.
     """
+    check_writable(connection, "ledger")
     table = ledger.relation.as_string(connection)
     if not _exists(connection, table):
         _create(connection, ledger)
@@ -123,7 +123,7 @@ def _exists(connection: psycopg.Connection[Any], table: str) -> bool:
 def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     try:
         with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", [_RETRIABLE_CREATE])
+            wait_for_makers(connection)
             index = sql.Identifier(f"{ledger.table[:50]}_unfinished")
             connection.execute(sql.SQL(DDL).format(table=ledger.relation, index=index))
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:

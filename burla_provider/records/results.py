@@ -13,6 +13,7 @@ from psycopg import sql
 from burla_provider.database.connect import open_connection
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.records.making import check_writable, wait_for_makers
 from burla_provider.work.outcome import Outcome
 from burla_provider.work.plain_json import to_json, without_nul
 
@@ -57,10 +58,12 @@ class Results:
         names = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         try:
             with self._connect() as connection:
+                check_writable(connection, "results_table")
                 # Not "IF NOT EXISTS" alone: even where there is one, that needs the right to create another.
                 name = self._table.as_string(connection)
                 [(exists,)] = connection.execute("SELECT to_regclass(%s)", [name]).fetchall()
                 if exists is None:
+                    wait_for_makers(connection)
                     connection.execute(create.format(self._table, sql.SQL(", ").join(definitions)))
                 connection.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(names, self._table))
                 # Without a row it writes nothing, but the server checks the permission.

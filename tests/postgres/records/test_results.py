@@ -1,6 +1,7 @@
 """The table of a job's results, as the role that writes it may and may not."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.records.results import Results
 from burla_provider.work.outcome import Failure, Outcome
+from tests.support.waiting import wait_for
 
 RANGE = KeyRange(Key((KeyColumn("id", "integer"),)), 0, ("1",), ("9",))
 
@@ -52,6 +54,29 @@ def test_a_table_that_may_not_be_written_is_refused(connection, database: str, g
     connection.execute("GRANT SELECT ON results TO results_guest")
     with pytest.raises(InvalidParameter, match="results_table: permission denied for table results"):
         results_of(guest).check()
+
+
+def test_first_runs_at_the_same_time_do_not_disturb_each_other(connection, database: str) -> None:
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'burla results' AND wait_event_type = 'Lock'"
+    )
+    results = results_of(connection_parameters(connection))
+    with ThreadPoolExecutor(2) as pool:
+        with psycopg.connect(database) as own:
+            own.execute("LOCK TABLE pg_class IN SHARE MODE")  # both have looked for the table, and neither can make it
+            checks = [pool.submit(results.check) for _ in range(2)]
+            wait_for(lambda: connection.execute(waiting).fetchone() == (2,))
+        for check in checks:
+            check.result()
+
+
+def test_a_session_that_may_only_read_is_told_which_parameter_needs_more(database: str, connection) -> None:
+    connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on")
+    with (
+        psycopg.connect(database) as own,
+        pytest.raises(InvalidParameter, match="results_table: the server is read-only"),
+    ):
+        results_of(connection_parameters(own)).check()
 
 
 def test_characters_that_postgresql_does_not_have_are_replaced(connection, database: str) -> None:

@@ -216,6 +216,15 @@ def test_first_runs_at_the_same_time_do_not_disturb_each_other(orders, database)
     assert errors == []
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_session_that_may_only_read_is_told_which_parameter_needs_more(orders, is_there):
+    if is_there:
+        prepare_ledger(orders, LEDGER)
+    orders.execute("SET default_transaction_read_only = on")
+    with pytest.raises(InvalidParameter, match="ledger: the server is read-only"):
+        prepare_ledger(orders, LEDGER)
+
+
 def test_a_table_of_another_shape_is_refused(orders):
     with pytest.raises(InvalidParameter, match=r"is not a ledger.*run_key text") as error:
         prepare_ledger(orders, Ledger("public", "orders", "x"))

@@ -10,7 +10,11 @@ import pytest
 
 from burla_provider.database.connect import connection_parameters
 from burla_provider.database.snapshot import held_snapshot
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.records.ledger import prepare_ledger
+from burla_provider.records.results import Results
 from burla_provider.work.kinds import ProcessRows
+from burla_provider.work.ledger import Ledger
 from burla_provider.work.outcome import decode
 from burla_provider.work.range_work import RangeWork
 from tests.postgres.work.conftest import KEY, ORDERS, ROWS, ranges
@@ -98,6 +102,13 @@ def test_a_standby_shares_a_snapshot(primary, standby, reader):
         work = RangeWork(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
         assert decode(work(0, WHOLE.to_item())).value == {"total": Decimal("5005.00")}
         work.close()
+
+
+def test_a_table_that_a_job_would_write_is_refused_on_a_standby(standby, reader):
+    with pytest.raises(InvalidParameter, match="ledger: the server is read-only"):
+        prepare_ledger(reader, Ledger("public", "books", "run"))
+    with pytest.raises(InvalidParameter, match="results_table: the server is read-only"):
+        Results(connection_parameters(reader), "public", "results", "run").check()
 
 
 def test_a_range_that_replay_stops_is_tried_again(primary, standby, reader):
