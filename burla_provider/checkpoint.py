@@ -63,6 +63,7 @@ class Checkpoint:
         self._tail = _Chunk()
         self._unmeasured = 0
         self._unsaved = False
+        self._unwritten: dict[int, str] = {}
         self._saved_at = time.monotonic()
 
     def load(self) -> Saved | None:
@@ -95,7 +96,10 @@ class Checkpoint:
             self._store.set(PREFIX, facts)
 
     def add(self, outcome: Outcome) -> None:
-        """Keep an outcome. Failed ones are not kept: a retry runs them again."""
+        """Keep an outcome. Failed ones are not kept: a retry runs them again.
+
+        Whatever the store raises, here or in ``flush``, nothing is lost: it is written the next time.
+        """
         if self._store is None or not outcome.ok or len(answer := encode(outcome)) > LARGEST_ANSWER:
             return
         self._tail.append(answer)
@@ -119,19 +123,31 @@ class Checkpoint:
             # The last one first: what an interrupted clear leaves is still found by counting from 0.
             for number in reversed(range(sum(1 for _ in self._chunks(part)))):
                 self._store.delete(_name(part, number))
-        self._chunk, self._tail, self._unsaved = 0, _Chunk(), False
+        self._chunk, self._tail, self._unsaved, self._unwritten = 0, _Chunk(), False, {}
 
     def _measure(self, *, save: bool) -> None:
         text = self._tail.text()
         is_full = len(text) > CHUNK_TEXT
         self._unmeasured = 0
-        if (save or is_full) and self._store is not None:
-            self._store.set(_name("outcomes", self._chunk), text)
-            self._unsaved = False
-            self._saved_at = time.monotonic()
+        if not save and not is_full:
+            return
+        self._unwritten[self._chunk] = text
         if is_full:
             self._chunk += 1
             self._tail = _Chunk()
+        self._write()
+
+    def _write(self) -> None:
+        if self._store is None:
+            return
+        try:
+            # In their order: whoever loads them counts until one is missing.
+            for number in sorted(self._unwritten):
+                self._store.set(_name("outcomes", number), self._unwritten[number])
+                del self._unwritten[number]
+            self._unsaved = False
+        finally:
+            self._saved_at = time.monotonic()
 
     def _chunks(self, part: str) -> Iterator[str]:
         if self._store is None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
+
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 from burla_provider.failures import Failures
 from burla_provider.jobs.job import Answered, Broken, JobEvent, Line, Started
@@ -75,6 +78,8 @@ class Watch:
         self._describe = describe
         self._prints = Prints(log, total, describe)
         self._reported = 0.0
+        self._untold_job: tuple[str, str | None] | None = None
+        self._is_unheard = False
         self.total = total
         self.failures = failures
         self._books = books
@@ -117,14 +122,30 @@ class Watch:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """Leave the report where it stays: in XCom."""
         self._prints.flush()
-        self._books.flush()
         self._metrics.flush()
-        report = self._report.as_dict("failed" if kind else "success")
-        self._context["ti"].xcom_push(key=KEY, value=report)
+        with self._best_effort():
+            self._books.flush()
+        self._tell_job()
+        # Why a task fails is worth more than its report.
+        with self._best_effort() if kind else nullcontext():
+            self._leave_report("failed" if kind else "success")
+
+    def _leave_report(self, state: str) -> None:
+        self._context["ti"].xcom_push(key=KEY, value=self._report.as_dict(state))
         if self._store is not None:
             self._store.delete(KEY)
-            if kind is None:
+            if state == "success":
                 self._store.delete(LAST_JOB)
+
+    @contextmanager
+    def _best_effort(self) -> Iterator[None]:
+        """What is told while the job runs is no reason to end it: the API server may be away for a while."""
+        try:
+            yield
+        except AirflowRuntimeError as error:
+            if not self._is_unheard:
+                self._log.warning("Airflow could not keep what was told of the job, which goes on: %s", error)
+            self._is_unheard = True
 
     def _take(self, outcome: Outcome) -> None:
         self._prints.say(outcome.index)
@@ -133,27 +154,37 @@ class Watch:
             self.progress,
             self._report,
             self._metrics,
-            self._books,
             *self._collectors,
         ]
         for collector in audience:
             collector.add(outcome)
+        with self._best_effort():
+            self._books.add(outcome)
         if outcome.failure is not None:
             traceback = outcome.failure.traceback if len(self.failures.failed) <= SHOWN_TRACEBACKS else ""
             self._log.error("%s\n%s", self.failures.describe(outcome), traceback)
 
     def _announce(self, job_id: str, url: str | None) -> None:
         self._log.info("Job %s%s", job_id, f": {url}" if url else "")
-        if self._store is not None:
-            self._store.set(LAST_JOB, [job_id, url])
         if not self.progress.worked:
             self.progress.start(time.monotonic())
         self._show_job(job_id, url)
 
     def _show_job(self, job_id: str, url: str | None) -> None:
         self._report.start(job_id, url)
-        # Of a job without a page too: Airflow asks for it when the task ends, and logs an error where there is nothing.
-        BurlaJobLink.publish(self._context, url or "")
+        self._untold_job = job_id, url
+        self._tell_job()
+
+    def _tell_job(self) -> None:
+        if self._untold_job is None:
+            return
+        job_id, url = self._untold_job
+        with self._best_effort():
+            if self._store is not None:
+                self._store.set(LAST_JOB, [job_id, url])
+            # Of a job without a page too: Airflow asks for it at the end, and logs an error where there is nothing.
+            BurlaJobLink.publish(self._context, url or "")
+            self._untold_job = None
 
     def _pulse(self) -> None:
         now = time.monotonic()
@@ -164,6 +195,10 @@ class Watch:
             return
         self._reported = now
         self._metrics.flush()
-        if self._store is not None:
-            self._store.set(KEY, self._report.as_dict("running"))
+        self._tell_job()
+        with self._best_effort():
             self._books.flush()
+        if self._store is not None:
+            report = self._report.as_dict("running")
+            with self._best_effort():
+                self._store.set(KEY, report)

@@ -12,8 +12,12 @@ from typing import Any
 import psycopg
 import pytest
 from airflow.sdk import Asset
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time import comms
 from psycopg import sql
 
+from burla_provider import checkpoint
+from burla_provider.operators import watch
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders, needs_state_stores
@@ -104,6 +108,67 @@ def test_a_retry_that_finds_nothing_missing_still_names_the_job_that_did_the_wor
     assert jobs[0] == jobs[1] != ""
     assert second.xcoms["burla_job_url"] == ""
     assert airflow.state_store == {}
+
+
+def away_from_the_start_of_the_job(airflow: Airflow, monkeypatch: pytest.MonkeyPatch, refusals: float) -> list[Any]:
+    """The API server takes no value from then on, until it has refused so many; what it refused.
+
+    A fake: the supervisor answers so when the server is away, and this one has none that could be taken away.
+    """
+    refused: list[Any] = []
+    take = airflow.send
+
+    def refuse(msg: Any) -> Any:
+        is_value = type(msg).__name__ in ("SetTaskStateStore", "DeleteTaskStateStore", "SetXCom")
+        begins = is_value and msg.key in ("burla_last_job", "burla_job_url")
+        if not is_value or not (refused or begins) or len(refused) >= refusals:
+            return take(msg)
+        refused.append(msg)
+        raise AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"message": "away"}))
+
+    monkeypatch.setattr(airflow, "send", refuse)
+    monkeypatch.setattr(watch, "REPORT_SECONDS", 0)
+    return refused
+
+
+def test_an_api_server_that_is_away_for_a_while_ends_no_healthy_job(
+    airflow: Airflow, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = away_from_the_start_of_the_job(airflow, monkeypatch, 5)
+    result = airflow.run(operator(lambda rows: {"n": sum(1 for _ in rows)}))
+    assert result.value == {"row_count": 20000, "n": 20000}, result.log
+    assert len(refused) == 5
+    assert result.log.count("Airflow could not keep what was told of the job") == 1
+    assert result.xcoms["burla_job_url"] == ""
+    assert result.xcoms["burla_report"]["state"] == "success"
+
+
+@needs_state_stores
+def test_what_was_done_while_the_api_server_was_away_is_not_done_again(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "FLUSH_SECONDS", 0)
+    refused = away_from_the_start_of_the_job(airflow, monkeypatch, 12)
+    result = fail_then_retry(airflow, marks, tmp_path)
+    assert result.value["row_count"] == 20000, result.log
+    assert len(refused) == 12
+    assert set(marks.worked().values()) == {1}
+
+
+def test_an_api_server_that_stays_away_does_not_hide_why_the_task_failed(
+    airflow: Airflow, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away_from_the_start_of_the_job(airflow, monkeypatch, float("inf"))
+    result = airflow.run(operator(lambda rows: 1 / 0))
+    assert "ZeroDivisionError" in str(result.error)
+
+
+def test_a_result_that_airflow_did_not_take_is_no_success(
+    airflow: Airflow, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away_from_the_start_of_the_job(airflow, monkeypatch, float("inf"))
+    result = airflow.run(operator(lambda rows: {"n": 1}), max_tries=1)
+    assert result.state == "up_for_retry"
 
 
 @needs_state_stores

@@ -158,6 +158,35 @@ def test_a_job_never_takes_anothers_outcomes_for_its_own_wherever_tries_were_int
         assert store == {}
 
 
+class AwayStore(Store):
+    """Refuses every call while it is away."""
+
+    away = False
+
+    def set(self, key: str, value: Any) -> None:
+        if self.away:
+            raise ConnectionError
+        super().set(key, value)
+
+
+def test_what_the_store_did_not_take_for_a_while_is_written_later() -> None:
+    store = AwayStore()
+    random_source = random.Random(7)
+    kept = Checkpoint(store)
+    kept.begin({})
+    for index in range(300):
+        store.away = 50 <= index < 250
+        with contextlib.suppress(ConnectionError):
+            kept.add(outcome(index, noise=random_source.randbytes(2_000)))
+        if index % 20 == 0:
+            with contextlib.suppress(ConnectionError):
+                kept.flush()
+    kept.flush()
+    saved = Checkpoint(store).load()
+    assert saved is not None
+    assert [item.index for item in saved.outcomes] == list(range(300))
+
+
 def test_outcomes_are_written_by_time_and_not_one_by_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now)
