@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 REPORT_SECONDS = 3.0
-"""How often the report in the task state store is renewed, and Airflow's metrics are told."""
+"""How often the report in the task state store is renewed, outcomes are kept, and Airflow's metrics are told."""
+REPORT_SHARE = 20
+"""The report is made again after so many times what it took: of a million items it takes seconds."""
 SHOWN_TRACEBACKS = 10
 """So many failed items are logged with their traceback, the others with a line."""
 LAST_JOB = "burla_last_job"
@@ -77,7 +79,7 @@ class Watch:
         self._metrics = Metrics(context, unit)
         self._describe = describe
         self._prints = Prints(log, total, describe)
-        self._reported = 0.0
+        self._flush_at = self._report_at = 0.0
         self._untold_job: tuple[str, str | None] | None = None
         self._is_unheard = False
         self.total = total
@@ -191,14 +193,24 @@ class Watch:
         self._prints.pulse(now)
         if self.progress.due(now):
             self._log.info(self.progress.line(now))
-        if now - self._reported < REPORT_SECONDS:
-            return
-        self._reported = now
+        if now >= self._flush_at:
+            self._flush()
+        if now >= self._report_at:
+            self._show_report()
+
+    def _flush(self) -> None:
         self._metrics.flush()
         self._tell_job()
         with self._best_effort():
             self._books.flush()
-        if self._store is not None:
-            report = self._report.as_dict("running")
-            with self._best_effort():
-                self._store.set(KEY, report)
+        self._flush_at = time.monotonic() + REPORT_SECONDS
+
+    def _show_report(self) -> None:
+        if self._store is None:
+            return
+        began = time.monotonic()
+        report = self._report.as_dict("running")
+        took = time.monotonic() - began
+        with self._best_effort():
+            self._store.set(KEY, report)
+        self._report_at = time.monotonic() + max(REPORT_SECONDS, REPORT_SHARE * took)
