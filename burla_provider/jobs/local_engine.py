@@ -63,7 +63,7 @@ class Run:
     def _take_answer(self, worker: _Worker) -> None:
         try:
             index, ok, answer = worker.answer()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # OSError: in the middle of an answer
             self._bury(worker)
             return
         self._client.send("answered" if ok else "broken", index, answer)

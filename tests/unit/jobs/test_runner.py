@@ -142,6 +142,20 @@ def test_an_item_whose_worker_died_is_worked_again(tmp_path):
     assert Line("A worker process died (exit status 1); trying again.", about=2) in events
 
 
+def test_an_item_whose_worker_was_killed_in_the_middle_of_its_answer_is_worked_again(tmp_path):
+    def die_once(index, item):
+        if index == 2 and not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            large_answer = len(b"x" * 10_000_000).to_bytes(4, "big") + b"x" * 100
+            os.write(int(sys.argv[1]), large_answer)  # as much of it as came before the signal
+            os.kill(os.getpid(), signal.SIGKILL)
+        return b"done"
+
+    events = run(die_once, range(5))
+    assert answers(events) == dict.fromkeys(range(5), b"done")
+    assert Line("A worker process died (signal 9); trying again.", about=2) in events
+
+
 def test_an_item_that_kills_every_worker_is_broken_and_the_rest_finishes():
     def die(index, item):
         if index == 1:
