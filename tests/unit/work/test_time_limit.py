@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from burla_provider.work import time_limit as time_limit_module
 from burla_provider.work.time_limit import RangeTimedOut, time_limit
 
 
@@ -31,6 +32,44 @@ def test_code_that_swallows_exceptions_is_interrupted():
 
     with pytest.raises(RangeTimedOut), time_limit(0.05):
         stubborn()
+
+
+def swallow(times):
+    for _ in range(times):
+        try:
+            time.sleep(60)
+        except BaseException:
+            continue
+
+
+def test_code_that_swallows_everything_is_interrupted_again(monkeypatch):
+    monkeypatch.setattr(time_limit_module, "AGAIN_SECONDS", 0.05)
+
+    def stubborn():
+        swallow(3)
+        time.sleep(60)
+
+    with pytest.raises(RangeTimedOut), time_limit(0.05):
+        stubborn()
+
+
+def test_a_range_that_swallowed_every_interruption_has_timed_out_all_the_same(monkeypatch):
+    monkeypatch.setattr(time_limit_module, "AGAIN_SECONDS", 0.05)
+    with pytest.raises(RangeTimedOut, match=r"range_timeout=0\.05"), time_limit(0.05):
+        swallow(3)
+
+
+def test_a_late_interruption_strikes_nothing_outside_of_the_block(monkeypatch):
+    monkeypatch.setattr(time_limit_module, "AGAIN_SECONDS", 0.001)
+    before = signal.getsignal(signal.SIGALRM)
+    for _ in range(2_000):
+        try:
+            with time_limit(0.00002):
+                sum(range(100))
+        except RangeTimedOut:
+            pass
+        assert signal.getsignal(signal.SIGALRM) is before
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_nothing_is_left_behind():
