@@ -56,10 +56,12 @@ class Budget:
         return f"{self.limit} connections: the least of {'; '.join(self.parts)}"
 
 
-def connection_budget(connection: psycopg.Connection[Any], wanted: int | None = None) -> Budget:
+def connection_budget(connection: psycopg.Connection[Any], wanted: int | None = None, kept: int = 0) -> Budget:
     """What the server, the role and the database can spare now, and no more than ``wanted``.
 
     :param wanted: ``max_parallelism``; None: as many as can be spared.
+    :param kept: connections that the task will open beside this one, while the workers may still have theirs. On the
+        server itself they are among those that stay free.
     :raises InvalidParameter: ``wanted`` is not positive.
     :raises BurlaProviderError: not one connection is to spare now. Later there may be.
     """
@@ -68,7 +70,7 @@ def connection_budget(connection: psycopg.Connection[Any], wanted: int | None = 
     with connection.cursor(row_factory=class_row(_Facts)) as cursor:
         [facts] = cursor.execute(_QUERY).fetchall()
     ours = taken_slots(connection)
-    spare, parts = _spare(facts)
+    spare, parts = _spare(facts, kept)
     if spare < 1:
         raise BurlaProviderError(
             f"The database has no connection to spare: {'; '.join(parts)}. Retry the task when there is less going on,"
@@ -78,7 +80,7 @@ def connection_budget(connection: psycopg.Connection[Any], wanted: int | None = 
     return Budget(min(spare, wanted or spare), spare + ours, (*asked, *parts))
 
 
-def _spare(facts: _Facts) -> tuple[int, tuple[str, ...]]:
+def _spare(facts: _Facts, kept: int) -> tuple[int, tuple[str, ...]]:
     headroom = max(2, round(facts.allowed * HEADROOM))
     spare = facts.allowed - facts.reserved - facts.in_use - headroom
     sums = [
@@ -87,11 +89,15 @@ def _spare(facts: _Facts) -> tuple[int, tuple[str, ...]]:
             f"server {spare} ({facts.allowed} - {facts.reserved} reserved - {facts.in_use} in use"
             f" - {headroom} for others)",
         ),
-        *_limited("role", facts.role_limit, facts.role_in_use),
-        *_limited("database", facts.database_limit, facts.database_in_use),
+        *_limited("role", facts.role_limit, facts.role_in_use, kept),
+        *_limited("database", facts.database_limit, facts.database_in_use, kept),
     ]
     return min(number for number, _ in sums), tuple(text for _, text in sums)
 
 
-def _limited(what: str, limit: int | None, in_use: int) -> list[tuple[int, str]]:
-    return [] if limit is None else [(limit - in_use, f"{what} {limit - in_use} ({limit} - {in_use} in use)")]
+def _limited(what: str, limit: int | None, in_use: int, kept: int) -> list[tuple[int, str]]:
+    if limit is None:
+        return []
+    spare = limit - in_use - kept
+    for_the_task = f" - {kept} for the task" if kept else ""
+    return [(spare, f"{what} {spare} ({limit} - {in_use} in use{for_the_task})")]

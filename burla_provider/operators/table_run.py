@@ -214,7 +214,7 @@ class TableRun:
         from burla_provider.work.range_work import RangeWork
 
         asked, moment = self.asked, self.moment
-        budget = connection_budget(moment.connection, asked._parallelism())
+        budget = connection_budget(moment.connection, asked._parallelism(), kept=int(asked.results_table is not None))
         self.log.info("%s", budget)
         work = RangeWork(
             parameters=moment.parameters,

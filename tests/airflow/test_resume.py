@@ -587,3 +587,24 @@ def test_the_results_table_has_a_row_per_range_and_is_replaced(airflow: Airflow,
         "SELECT count(*), sum(row_count), sum((result->>'total')::numeric) FROM results"
     ).fetchone()
     assert rows == (6, 20000, orders.ask("sum(amount)"))
+
+
+def test_a_limit_of_the_role_leaves_a_connection_for_writing_the_results(airflow: Airflow, orders: Orders) -> None:
+    connection = orders.connection
+    connection.execute("""
+        DROP ROLE IF EXISTS limited;
+        CREATE ROLE limited LOGIN PASSWORD 'limited';
+        ALTER ROLE limited CONNECTION LIMIT 3;
+        GRANT SELECT ON orders TO limited;
+        GRANT CREATE ON SCHEMA public TO limited;
+    """)
+    airflow.connections["orders_db"].login = airflow.connections["orders_db"].password = "limited"
+    options = {"incremental": False, "outlets": [], "max_parallelism": 8}
+    try:
+        with_table = airflow.run(increment(**options, results_table="public.results"))
+        without = airflow.run(increment(**options))
+    finally:
+        connection.execute("DROP OWNED BY limited; DROP ROLE limited")
+    assert with_table.value == without.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
+    assert "role 1 (3 - 1 in use - 1 for the task)" in with_table.log
+    assert "role 2 (3 - 1 in use)" in without.log

@@ -58,6 +58,14 @@ def test_the_limit_of_the_database_counts(connection, guest):
     assert "database 1 (3 - 2 in use)" in str(budget)
 
 
+def test_what_the_task_opens_at_its_end_is_kept_for_it_while_the_workers_have_theirs(guest, connect):
+    budget = connection_budget(guest, kept=1)
+    assert "role 1 (3 - 1 in use - 1 for the task)" in str(budget)
+    for _ in range(budget.limit):
+        connect(user="guest", password="guest")
+    assert connect(user="guest", password="guest").execute("SELECT 1").fetchone() == (1,)
+
+
 def test_nothing_to_spare_is_an_error_that_a_later_try_may_not_have(guest, connect):
     for _ in range(2):
         connect(user="guest", password="guest")
