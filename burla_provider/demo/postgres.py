@@ -140,7 +140,8 @@ class EmbeddedPostgres:
 
     def _end_leftover(self) -> None:
         # We hold the directory's lock, so whoever this file speaks of lost its owner (or is long dead).
-        if (self.data / "postmaster.pid").exists():
+        status = self.data / "postmaster.pid"
+        if status.exists() and _may_serve(status.read_text().partition("\n")[0].strip(), self.data):
             self._run("pg_ctl", "stop", f"--pgdata={self.data}", "--mode=immediate", check=False)
 
     def _launch(self) -> None:
@@ -224,6 +225,15 @@ class _Account:
     def give_back(self, path: Path) -> None:
         if self.uid is not None:
             os.chown(path, os.geteuid(), os.getegid())
+
+
+def _may_serve(pid: str, data: Path) -> bool:
+    """Whether a process may be a server of this directory. After a reboot its number may be a stranger's."""
+    processes = Path("/proc")
+    if not (processes / "self" / "cmdline").exists():  # not Linux: nobody says
+        return True
+    command = processes / pid / "cmdline"
+    return command.exists() and os.fsencode(data) in command.read_bytes()
 
 
 def _take_lock(home: Path) -> IO[str]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shutil
@@ -96,6 +97,26 @@ def test_server_ends_with_its_owner_and_starts_again(server, ending):
     if sys.platform == "linux":
         psutil.wait_procs([postmaster], timeout=30)
         assert not postmaster.is_running()
+    server.start()
+    with psycopg.connect(server.dsn) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="nobody says here whose a process is")
+def test_a_stranger_who_has_the_number_of_a_server_that_is_long_dead_is_left_alone(server):
+    status = server.data / "postmaster.pid"
+    _, *others = status.read_text().splitlines(keepends=True)
+    server.stop()
+    owner = server.data.stat()
+    account = {} if os.geteuid() else {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
+    with subprocess.Popen(["sleep", "600"], **account) as stranger:
+        status.write_text("".join([f"{stranger.pid}\n", *others]))
+        os.chown(status, owner.st_uid, owner.st_gid)
+        # PostgreSQL itself does not start beside a process of its user that has this number, and says so.
+        with contextlib.suppress(PostgresFailed):
+            server.start()
+        assert stranger.poll() is None
+        stranger.kill()
     server.start()
     with psycopg.connect(server.dsn) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
