@@ -246,11 +246,12 @@ def session_name(context: Context) -> str:
 
 
 def run_key(context: Context) -> str:
-    """What this run of this task is known by, the same on every retry, another one when somebody clears the ended task.
+    """What this run of this task is known by, the same on every retry, another one when somebody clears the task.
 
-    Clearing raises the number of tries that the task may take; a retry does not, nor does clearing a running task,
-    which only makes it try again. The run's own ``clear_number`` tells nothing: it counts the clearing of other tasks
-    too (``clear_task_instances`` of Airflow 3.3.2), and a task with a ledger would write twice.
+    Clearing raises the number of tries that the task may take; a retry does not. Of a task that is cleared while it
+    runs, the scheduler raises it where its process has ended well (``process_executor_events`` of Airflow 3.3.2), and
+    leaves it where it has not. The run's own ``clear_number`` tells nothing: it counts the clearing of other tasks too
+    (``clear_task_instances``), and a task with a ledger would write twice.
     """
     ti = context["ti"]
     return _run_key(ti, ti.max_tries)
