@@ -148,14 +148,19 @@ def _split_at_bracket(name: str, text: str, start: int) -> tuple[str, int]:
 
 
 def _with_types(connection: psycopg.Connection[Any], source: Source, aggregate: Aggregate) -> Aggregate:
-    query = source.select_none(sql.SQL("pg_typeof({})::text").format(aggregate.whole))
+    query = source.select_none(_type_of(aggregate.whole))
     typed = replace(aggregate, type=_ask(connection, query, "totals", str(aggregate)))
     if aggregate.argument == "*":
         return typed
     # A subquery, because pg_typeof(argument) is not an aggregate, and no rows would give no type.
     argument = source.select_none(aggregate.argument_sql)
-    query = sql.SQL("SELECT pg_typeof(({} LIMIT 0))::text").format(argument)
+    query = sql.SQL("SELECT {}").format(_type_of(sql.SQL("({} LIMIT 0)").format(argument)))
     return replace(typed, argument_type=_ask(connection, query, "totals", str(aggregate)))
+
+
+def _type_of(expression: sql.Composable) -> sql.Composable:
+    # With a modifier of -1: the name alone, "character", means character(1) in a cast.
+    return sql.SQL("format_type(pg_typeof({})::oid, -1)").format(expression)
 
 
 def _ask(connection: psycopg.Connection[Any], query: sql.Composed, parameter: str, text: str) -> Any:

@@ -9,17 +9,20 @@ from burla_provider.work.source import Source
 from tests.postgres.work.conftest import KEY, ORDERS, ranges
 
 SETUP = """
+CREATE SCHEMA odd;
+CREATE DOMAIN odd."Code" AS char(3);
 CREATE TABLE things (
     id bigint PRIMARY KEY, small smallint, whole integer, big bigint, exact numeric, rate double precision, single real,
     name text, german text COLLATE "{collation}", code varchar(10), at timestamptz, day date, span interval, ip inet,
-    price money
+    price money, fixed char(3), fixeds char(3)[], flags bit(4)[], "Odd" odd."Code"
 );
 INSERT INTO things
 SELECT g, g % 100, g * 1000, 9000000000000000000 + g, g / 7.0, g / 3.0, g / 3.0::real,
        md5(g::text), (ARRAY['z', 'ä', 'A', 'Z', 'b'])[g % 5 + 1], 'c' || g % 50,
        '2024-01-01 00:00+00'::timestamptz + g * interval '1 minute', date '2024-01-01' + g::int,
        g * interval '1 month 1 second',
-       '10.0.0.1'::inet + g, (g / 100.0)::numeric::money
+       '10.0.0.1'::inet + g, (g / 100.0)::numeric::money,
+       md5(g::text)::char(3), ARRAY[md5(g::text)::char(3)], ARRAY[(g % 16)::int::bit(4)], md5(g::text)::char(3)
 FROM generate_series(1, 1000) AS g;
 INSERT INTO things (id) SELECT g FROM generate_series(1001, 1200) AS g;
 UPDATE things SET exact = 'NaN' WHERE id = 1001;
@@ -39,6 +42,7 @@ SINGLE = [
         for column in (
             *("small", "whole", "big", "exact", "rate", "single"),
             *("name", "german", "code", "at", "day", "span", "ip", "price"),
+            *("fixed", "fixeds", "flags", '"Odd"'),
         )
     ),
     "count(*)",
