@@ -56,8 +56,8 @@ class Aggregate:
         if self.function == "count":
             return [self._call("count")]
         if self.function == "avg":
-            return [self._value("sum"), self._call("count")]
-        return [self._value(self.function)]
+            return [self._text_unless_number(self._sum_to_divide), self._call("count")]
+        return [self._text_unless_number(self.whole)]
 
     def __str__(self) -> str:
         condition = f" FILTER (WHERE {self.filter.strip()})" if self.filter is not None else ""
@@ -72,12 +72,18 @@ class Aggregate:
     def argument_sql(self) -> sql.Composable:
         return sql.SQL(f"(\n{self.argument}\n)")
 
-    def _value(self, function: str) -> sql.Composable:
-        return self._call(function) if self.is_number else sql.SQL("({})::text").format(self._call(function))
+    @property
+    def _sum_to_divide(self) -> sql.Composable:
+        # PostgreSQL's sum adds real up as real, its avg as double precision.
+        is_float = self.type == "double precision"
+        return self._call("sum", f"({self.argument}\n)::float8" if is_float else self.argument)
 
-    def _call(self, function: str) -> sql.Composable:
+    def _text_unless_number(self, value: sql.Composable) -> sql.Composable:
+        return value if self.is_number else sql.SQL("({})::text").format(value)
+
+    def _call(self, function: str, argument: str = "") -> sql.Composable:
         condition = f" FILTER (WHERE {self.filter}\n)" if self.filter is not None else ""
-        return sql.SQL(f"{function}({self.argument}\n){condition}")
+        return sql.SQL(f"{function}({argument or self.argument}\n){condition}")
 
 
 def parse_totals(totals: Mapping[str, str]) -> tuple[Aggregate, ...]:

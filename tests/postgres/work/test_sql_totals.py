@@ -80,6 +80,20 @@ def test_totals_by_ranges_are_those_of_one_query(worker, things):
     assert {text: as_text(total) for text, total in totals.items()} == expected | {"row_count": "1200"}
 
 
+@pytest.mark.parametrize("column", ["single", "ranked"])
+def test_an_average_of_real_is_summed_up_in_double_precision(worker, orders, column):
+    # 2**24 + 1 is no real: the ones would all be lost.
+    orders.execute("CREATE DOMAIN rank AS real CHECK (value > 0)")
+    value = "CASE WHEN id = 1 THEN 16777216 ELSE 1 END"
+    orders.execute(
+        f"CREATE TABLE things AS SELECT id, ({value})::real AS single, ({value})::rank AS ranked FROM orders"
+    )
+    text = f"avg({column}) FILTER (WHERE id % 2 = 1)"
+    totals = totals_by_ranges(worker, orders, Source("public", "things"), {"mean": text}, parts=1)
+    (expected,) = orders.execute(f"SELECT {text} FROM things").fetchone()
+    assert float(totals["mean"]) == expected == (16777216 + 499) / 500
+
+
 def as_text(total):
     return {float("inf"): "Infinity"}.get(total, str(total))
 
