@@ -27,8 +27,8 @@ class BurlaMapOperator(BurlaBaseOperator):
 
     The inputs may be any objects that cloudpickle takes. A result is plain data (None, bool, numbers, str, bytes,
     Decimal, UUID, dates and times, and lists, tuples and dicts of such). Results are pushed to XCom like any other
-    value of Airflow, so that large ones go where the XCom backend sends them; a Decimal, UUID, date or time among them
-    is its text, because XCom's JSON would round the first and lose the others.
+    value of Airflow, so that large ones go where the XCom backend sends them; a Decimal, UUID, date or time among them,
+    or an integer beyond 64 bits, is its text, because XCom's JSON would round or lose it.
 
     :param python_callable: called as ``python_callable(input, **op_kwargs)`` on a worker.
     :param inputs: a list, an XCom of an earlier task, or a callable without arguments that makes one.

@@ -31,8 +31,8 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     """Splits a table into ranges of its key, works them in parallel on Burla, and combines what they answer, exactly.
 
     Exactly one of ``totals``, ``process_rows`` and ``process_range`` says what is done with the rows. The return value
-    is one small dict: ``row_count`` and the totals; a Decimal in it is a string, so that no digit is lost on the way
-    through XCom.
+    is one small dict: ``row_count`` and the totals; a Decimal in it, or an integer beyond 64 bits, is a string, so
+    that no digit is lost on the way through XCom.
 
     **What to work on**
 

@@ -12,7 +12,8 @@ from uuid import UUID
 def to_json(value: Any) -> Any:
     """Decimal, UUID, dates and times as text, bytes as hexadecimal text, tuples as lists, keys as text.
 
-    Floats stay floats, but NaN and the infinities, which JSON lacks, become text, as PostgreSQL spells them.
+    Integers stay integers, but those beyond 64 bits, which XCom refuses, become text. Floats stay floats, but NaN and
+    the infinities, which JSON lacks, become text, as PostgreSQL spells them.
     """
     if isinstance(value, dict):
         return {str(key): to_json(item) for key, item in value.items()}
@@ -20,6 +21,8 @@ def to_json(value: Any) -> Any:
         return [to_json(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return _special(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return format(Decimal(value), "f")  # str gives up at 4,300 digits
     if isinstance(value, Decimal):
         return format(value, "f") if value.is_finite() else _special(float(value))
     if isinstance(value, datetime.date | datetime.time):

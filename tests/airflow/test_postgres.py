@@ -297,6 +297,13 @@ def test_a_total_beyond_what_json_numbers_hold_stays_exact(airflow: Airflow, ord
     assert result.value["last"] == 9007199254740996
 
 
+def test_an_integer_beyond_64_bits_stays_exact(airflow: Airflow, orders: Orders) -> None:
+    totals = {"total": "sum(id * 20000000000000)", "least": "sum(-id * 20000000000000)"}
+    result = airflow.run(operator(totals=totals))
+    assert int(orders.ask(totals["total"])) > 2**64, "or it shows nothing"
+    assert result.value == {"row_count": 20000} | {name: str(orders.ask(text)) for name, text in totals.items()}
+
+
 def test_verify_compares_with_a_count_of_the_same_moment(airflow: Airflow, orders: Orders) -> None:
     assert "count(*) gives 20,000 rows too" in airflow.run(operator(verify="count")).log
 

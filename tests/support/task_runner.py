@@ -88,6 +88,8 @@ class Airflow:
 
     def send(self, msg: Any) -> Any:
         """What the task runner says to its supervisor, answered as the API server would."""
+        # What cannot be sent fails here as it does on the way to the real supervisor.
+        comms._RequestFrame(id=0, body=msg.model_dump()).as_bytes()
         self.messages.append(msg)
         handler = getattr(self, f"_on_{type(msg).__name__}", None)
         return handler(msg) if handler else comms.OKResponse(ok=True)

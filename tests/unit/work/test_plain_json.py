@@ -16,7 +16,10 @@ from burla_provider.work.plain_json import to_json
         (Decimal("NaN"), "NaN"),
         (float("-inf"), "-Infinity"),
         (0.1, 0.1),
-        (2**100, 2**100),
+        (2**64 - 1, 2**64 - 1),
+        (2**64, "18446744073709551616"),
+        (-(2**63), -(2**63)),
+        (-(2**63) - 1, "-9223372036854775809"),
         (True, True),
         (None, None),
         (datetime.date(2024, 2, 29), "2024-02-29"),
@@ -31,3 +34,7 @@ from burla_provider.work.plain_json import to_json
 def test_plain_data_becomes_what_json_holds(value, expected):
     assert to_json(value) == expected
     json.dumps(to_json(value), allow_nan=False)
+
+
+def test_an_integer_may_have_more_digits_than_python_prints():
+    assert to_json(10**5000) == "1" + 5000 * "0"
