@@ -12,7 +12,8 @@ from burla_provider.database.combine import add_on_server, extreme_on_server
 from burla_provider.exact import ExactSum, average, order
 from burla_provider.exceptions import PermanentError
 from burla_provider.work.aggregates import Aggregate
-from burla_provider.work.outcome import Failure, Outcome
+from burla_provider.work.outcome import PLAIN_DATA, Failure, Outcome
+from burla_provider.work.plain_json import find_unknown
 from burla_provider.work.plain_json import to_json as to_xcom
 from burla_provider.work.source import Source
 
@@ -145,6 +146,8 @@ class CombinedBy:
         result = self._function([self._values[index] for index in sorted(self._values)])
         if not isinstance(result, dict):
             raise NotCombinable(f"combine returned {type(result).__name__}: return a dict.")
+        if problem := find_unknown(result, "the result"):
+            raise NotCombinable(f"combine: {problem}: turn it into {PLAIN_DATA}.")
         return result
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from burla_provider.work.failure import WorkError, describe
-from burla_provider.work.outcome import Outcome, encode, find_unplain
+from burla_provider.work.outcome import PLAIN_DATA, Outcome, encode, find_unplain
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,5 @@ class MapWork:
 def _checked(value: Any) -> Any:
     problem = find_unplain(value)
     if problem:
-        raise WorkError(
-            f"{problem}: return plain data (None, bool, int, float, str, bytes, Decimal, UUID, dates, times, and"
-            " lists, tuples and dicts of such)."
-        )
+        raise WorkError(f"{problem}: return {PLAIN_DATA}.")
     return value

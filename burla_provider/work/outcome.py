@@ -19,7 +19,11 @@ _EXACT_TYPES = (
     datetime.timezone,
     uuid.UUID,
 )
-_PLAIN_TYPES = (type(None), bool, int, float, str, bytes, *_EXACT_TYPES)
+PLAIN_TYPES = (type(None), bool, int, float, str, bytes, *_EXACT_TYPES)
+PLAIN_DATA = (
+    "plain data (None, bool, int, float, str, bytes, Decimal, UUID, dates, times, and lists, tuples and dicts of such)"
+)
+"""In words, for errors."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ def find_unplain(value: Any, path: str = "the return value") -> str | None:
     Plain are None, bool, int, float, str, bytes, Decimal, UUID, dates, times and intervals, and lists, tuples and
     dicts of such. Subclasses are not: the task's interpreter may not have the class.
     """
-    if type(value) in _PLAIN_TYPES:
+    if type(value) in PLAIN_TYPES:
         return None
     if type(value) in (list, tuple):
         parts = ((f"{path}[{number}]", item) for number, item in enumerate(value))

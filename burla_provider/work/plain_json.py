@@ -8,6 +8,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from burla_provider.work.outcome import PLAIN_TYPES
+
 
 def to_json(value: Any) -> Any:
     """Decimal, UUID, dates and times as text, bytes as hexadecimal text, tuples as lists, keys as text.
@@ -29,7 +31,23 @@ def to_json(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, bytes):
         return value.hex()
-    return str(value) if isinstance(value, datetime.timedelta | UUID) else value
+    return str(value) if isinstance(value, datetime.timedelta | datetime.timezone | UUID) else value
+
+
+def find_unknown(value: Any, path: str) -> str | None:
+    """Where in ``value`` something is that ``to_json`` has no form for, and of which type; None when there is nothing.
+
+    Of a dict's keys it takes the text, whatever they are; of plain data it takes subclasses too, such as Counter.
+    """
+    if isinstance(value, PLAIN_TYPES):
+        return None
+    if isinstance(value, dict):
+        parts = ((f"{path}[{key!r}]", item) for key, item in value.items())
+    elif isinstance(value, list | tuple):
+        parts = ((f"{path}[{number}]", item) for number, item in enumerate(value))
+    else:
+        return f"{path} is of type {type(value).__module__}.{type(value).__qualname__}"
+    return next((found for name, item in parts if (found := find_unknown(item, name))), None)
 
 
 def _special(value: float) -> str:

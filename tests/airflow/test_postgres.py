@@ -100,6 +100,13 @@ def test_combine_replaces_the_addition(airflow: Airflow, orders: Orders) -> None
     assert result.value == {"row_count": 20000, "most": str(orders.ask("max(amount)")), "parts": 7}
 
 
+def test_a_combination_that_json_has_no_form_for_fails_without_retries(airflow: Airflow, orders: Orders) -> None:
+    task = operator(process_rows=lambda rows: {"n": len(list(rows))}, combine=lambda parts: {"parts": {len(parts)}})
+    result = airflow.run(task, max_tries=3)
+    assert result.state == "failed"
+    assert "combine: the result['parts'] is of type builtins.set: turn it into plain data" in str(result.error)
+
+
 def test_a_window_of_ids_is_inclusive_at_both_ends(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator(start_id="{{ 30 }}", end_id=300))
     assert result.value["row_count"] == orders.ask("count(*)", "id BETWEEN 30 AND 300")

@@ -1,3 +1,4 @@
+from collections import Counter, defaultdict
 from decimal import Decimal
 
 import pytest
@@ -97,6 +98,28 @@ def test_a_function_of_the_user_must_return_a_dict():
     totals.add(outcome(0, {"v": 1}))
     with pytest.raises(NotCombinable, match="combine returned int"):
         totals.result()
+
+
+@pytest.mark.parametrize(
+    ("result", "place"),
+    [
+        ({"days": {1, 2}}, r"the result['days'] is of type builtins.set"),
+        ({"by day": [{3: (1, Totals)}]}, "the result['by day'][0][3][1] is of type builtins.type"),
+    ],
+)
+def test_a_function_of_the_user_must_return_what_json_has_a_form_for(result, place):
+    totals = Totals(CombinedBy(lambda values: result), [0])
+    totals.add(outcome(0, {"v": 1}))
+    with pytest.raises(NotCombinable) as error:
+        totals.result()
+    assert str(error.value).startswith(f"combine: {place}: turn it into plain data (None, bool, int")
+
+
+def test_a_function_of_the_user_may_return_subclasses_of_plain_data():
+    counted = defaultdict(Counter, {1: Counter("abba")})
+    totals = Totals(CombinedBy(lambda values: counted), [0])
+    totals.add(outcome(0, {"v": 1}))
+    assert to_xcom(totals.result()) == {"1": {"a": 2, "b": 2}}
 
 
 def aggregate(function, argument_type="numeric"):

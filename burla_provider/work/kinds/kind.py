@@ -9,7 +9,7 @@ import psycopg
 
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.failure import WorkError
-from burla_provider.work.outcome import find_unplain
+from burla_provider.work.outcome import PLAIN_DATA, find_unplain
 from burla_provider.work.source import Source
 
 
@@ -48,10 +48,7 @@ def checked(value: Any, key_range: KeyRange) -> dict[str, Any]:
         )
     problem = find_unplain(value) or _find_other_key(value)
     if problem:
-        raise WorkError(
-            f"For {key_range}, {problem}: return plain data (None, bool, int, float, str, bytes, Decimal, UUID, dates,"
-            " times, and lists, tuples and dicts of such), with text as the dict's keys."
-        )
+        raise WorkError(f"For {key_range}, {problem}: return {PLAIN_DATA}, with text as the dict's keys.")
     return value
 
 

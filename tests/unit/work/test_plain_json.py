@@ -25,6 +25,7 @@ from burla_provider.work.plain_json import to_json
         (datetime.date(2024, 2, 29), "2024-02-29"),
         (datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), "2024-01-01T00:00:00+00:00"),
         (datetime.timedelta(days=1, hours=2), "1 day, 2:00:00"),
+        (datetime.timezone(datetime.timedelta(hours=2)), "UTC+02:00"),
         (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
         (b"\x00\xff", "00ff"),
         ((1, [Decimal("1.0")]), [1, ["1.0"]]),
