@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from burla_provider.work.outcome import PLAIN_TYPES
+from burla_provider.work.outcome import PLAIN_TYPES, find_twins
 
 
 def to_json(value: Any) -> Any:
@@ -35,13 +35,15 @@ def to_json(value: Any) -> Any:
 
 
 def find_unknown(value: Any, path: str) -> str | None:
-    """Where in ``value`` something is that ``to_json`` has no form for, and of which type; None when there is nothing.
+    """Where in ``value`` something is that ``to_json`` has no form for, and what; None when there is nothing.
 
     Of a dict's keys it takes the text, whatever they are; of plain data it takes subclasses too, such as Counter.
     """
     if isinstance(value, PLAIN_TYPES):
         return None
     if isinstance(value, dict):
+        if twins := find_twins(value):
+            return f"{path} has {twins}"
         parts = ((f"{path}[{key!r}]", item) for key, item in value.items())
     elif isinstance(value, list | tuple):
         parts = ((f"{path}[{number}]", item) for number, item in enumerate(value))

@@ -82,6 +82,15 @@ def test_a_result_that_is_no_plain_data_is_named_with_its_type(airflow: Airflow)
     assert "return value['x'] is of type builtins.object" in str(result.error)
 
 
+def test_a_result_whose_keys_are_the_same_text_is_refused_and_loses_no_value(airflow: Airflow) -> None:
+    inputs = [{1: "a", "1": "b"}, {1: "a", 2: "b"}]
+    task = BurlaMapOperator(task_id="t", python_callable=lambda one: one, inputs=inputs, tolerated_failures=1)
+    result = airflow.run(task)
+    assert result.value == [None, {"1": "a", "2": "b"}]
+    assert "input 0: " in result.log
+    assert "the return value has the keys 1 and '1', which are one in JSON: return plain data" in result.log
+
+
 def test_what_cannot_be_pickled_is_an_error_before_any_worker_starts(airflow: Airflow) -> None:
     import threading
 
