@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import timedelta
 from math import isfinite
 from numbers import Integral
 from typing import Any
@@ -53,6 +54,12 @@ def check_seconds(name: str, value: Any, *, zero: bool = True) -> None:
     if not is_number or value < 0 or (value == 0 and not zero):
         advice = f"Give seconds, a number {'from 0 on' if zero else 'above 0'}."
         raise InvalidParameter(name, f"{value!r} is no time.", advice)
+
+
+def check_age(name: str, value: Any) -> None:
+    """:raises InvalidParameter: ``value`` is no timedelta above 0."""
+    if not isinstance(value, timedelta) or value <= timedelta(0):
+        raise InvalidParameter(name, f"{value!r} is no age.", "Give a timedelta above 0, or leave it out.")
 
 
 def whole_number(amount: Any) -> Any:

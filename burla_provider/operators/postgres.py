@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import OnFailure, allowance
 from burla_provider.operators.base import BurlaBaseOperator, session_name
-from burla_provider.operators.checks import check_choice, check_count, check_function, check_seconds
+from burla_provider.operators.checks import check_age, check_choice, check_count, check_function, check_seconds
 from burla_provider.operators.groups import log_plan
 from burla_provider.operators.incremental import AssetMark, check_lag, find_column, find_increment, mark_moved
 from burla_provider.operators.shown import Shown, statement
@@ -90,7 +90,8 @@ class BurlaPostgresOperator(BurlaBaseOperator):
 
     :param ledger: table ("schema.table", made if it is not there) with which ``process_range`` writes exactly once: the
         function's writes and the ledger's row about them are one transaction.
-    :param ledger_retention: remove runs from the ledger that ended longer ago; None keeps them.
+    :param ledger_retention: remove runs from the ledger whose last range was finished longer ago; None keeps them. Must
+        be longer than your longest run with its retries, which would write again what was removed.
     :param results_table: table ("schema.table", made if it is not there) that gets a row per range at the end.
     :param incremental: work only the keys that came since the last success; the mark is kept in Airflow's asset state
         store for the one asset in ``outlets`` (Airflow 3.3). A run with a window of its own does not move it.
@@ -238,6 +239,8 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "range_timeout"):
             if getattr(self, name) is not None:
                 check_seconds(name, getattr(self, name), zero=name != "range_timeout")
+        if self.ledger_retention is not None:
+            check_age("ledger_retention", self.ledger_retention)
         check_choice("split", self.split, get_args(Split))
         check_choice("row_format", self.row_format, get_args(RowFormat))
         check_choice("consistency", self.consistency, ("snapshot", "none"))
@@ -261,6 +264,8 @@ class BurlaPostgresOperator(BurlaBaseOperator):
             raise InvalidParameter(
                 "consistency", "a snapshot can only be read.", "Leave it out where there is a ledger."
             )
+        if self.ledger_retention is not None and self.ledger is None:
+            raise InvalidParameter("ledger_retention", "there is no ledger.", "Give a ledger, or leave it out.")
         if self.verify is not None and self.consistency != "snapshot":
             raise InvalidParameter("verify", "rows can be compared at one moment only.", 'Use consistency="snapshot".')
         if self.incremental and not isinstance(self.key, str):

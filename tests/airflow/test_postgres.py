@@ -44,6 +44,9 @@ def count_in_range(connection: psycopg.Connection[Any], key_range: Any) -> dict[
     return {"row_count": count, "total": total}
 
 
+LEDGER = {"process_range": count_in_range, "ledger": "public.books"}
+
+
 def test_totals_are_those_of_one_sql_query_to_the_last_digit(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator())
     assert result.state == "success", result.log
@@ -261,10 +264,14 @@ def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
         ({"trial_ranges": "all"}, "trial_ranges"),
         ({"tolerated_failures": "many"}, "tolerated_failures"),
         ({"ledger": "public.books"}, "ledger"),
+        ({**LEDGER, "ledger_retention": 30}, "ledger_retention: 30 is no age. Give a timedelta above 0"),
+        ({**LEDGER, "ledger_retention": datetime.timedelta(0)}, "ledger_retention: .* is no age"),
+        ({**LEDGER, "ledger_retention": datetime.timedelta(days=-1)}, "ledger_retention: .* is no age"),
+        ({"ledger_retention": datetime.timedelta(days=1)}, "ledger_retention: there is no ledger"),
         ({"incremental": True, "key": "id", "tolerated_failures": "5%"}, "tolerated_failures"),
-        ({"process_range": count_in_range, "ledger": "public.books", "consistency": "snapshot"}, "consistency"),
         ({"incremental": True, "key": "id", "lag": -100}, "lag: -100 would leave out rows"),
         ({"incremental": True, "key": "id", "lag": datetime.timedelta(hours=-1)}, "lag: .* would leave out rows"),
+        ({**LEDGER, "consistency": "snapshot"}, "consistency"),
     ],
 )
 def test_what_is_wrong_already_in_the_dag_file_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
