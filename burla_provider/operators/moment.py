@@ -155,7 +155,7 @@ def render(connection: psycopg.Connection[Any], where: str, parameters: Any) -> 
 
     try:
         return psycopg.ClientCursor(connection).mogrify(where, parameters)
-    except psycopg.ProgrammingError as error:
+    except (TypeError, psycopg.ProgrammingError, psycopg.DataError) as error:
         raise InvalidParameter(
             "parameters", f"they do not fit the placeholders of where: {error}.", "Use %s or %(name)s, and %% for a %."
         ) from None
