@@ -19,7 +19,14 @@ from burla_provider.exceptions import PermanentError, TaskKilled
 from burla_provider.hooks.burla import BurlaHook
 from burla_provider.jobs.job import Job, JobOptions, Started
 from burla_provider.links.burla import BurlaJobLink
-from burla_provider.operators.checks import check_amount, check_choice, check_count, check_seconds, whole_number
+from burla_provider.operators.checks import (
+    check_amount,
+    check_choice,
+    check_count,
+    check_seconds,
+    check_texts,
+    whole_number,
+)
 from burla_provider.operators.phases import Phases
 from burla_provider.operators.resume import NO_STORE, Resume
 from burla_provider.operators.shown import Shown, source_code
@@ -111,6 +118,8 @@ class BurlaBaseOperator(BaseOperator):
         check_amount("max_parallelism", self.max_parallelism, None)
         check_amount("func_cpu", self.func_cpu, "dynamic")
         check_amount("func_ram", self.func_ram, "dynamic")
+        if self.requirements != "environment":
+            check_texts("requirements", self.requirements)
         check_count("job_retries", self.job_retries, 0)
         check_seconds("queue_timeout", self.queue_timeout)
         check_choice("resume", self.resume, ("auto", True, False))

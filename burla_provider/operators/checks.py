@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from math import isfinite
 from numbers import Integral
@@ -62,6 +62,37 @@ def check_age(name: str, value: Any) -> None:
         raise InvalidParameter(name, f"{value!r} is no age.", "Give a timedelta above 0, or leave it out.")
 
 
+def check_texts(name: str, value: Any) -> None:
+    """A list of text, which a template or another task may give.
+
+    :raises InvalidParameter: ``value`` is something else.
+    """
+    if _is_rendered_later(value):
+        return
+    if not isinstance(value, Collection) or isinstance(value, str | bytes | Mapping):
+        raise InvalidParameter(name, f"{value!r} is no list.", "Give a list of text, also of a single one.")
+    _check_all_text(name, value)
+
+
+def check_dict(name: str, value: Any) -> None:
+    """A dict, which a template or another task may give.
+
+    :raises InvalidParameter: ``value`` is something else.
+    """
+    if not isinstance(value, Mapping) and not _is_rendered_later(value):
+        raise InvalidParameter(name, f"{value!r} is no dict.", "Give a dict: name -> value.")
+
+
+def check_text_by_name(name: str, value: Any) -> None:
+    """A dict of text, which a template or another task may give.
+
+    :raises InvalidParameter: ``value`` is something else.
+    """
+    check_dict(name, value)
+    if isinstance(value, Mapping):
+        _check_all_text(name, [*value, *value.values()])
+
+
 def whole_number(amount: Any) -> Any:
     """A template's digits as the number that they are; anything else as it is."""
     is_digits = isinstance(amount, str) and amount.strip().isdecimal()
@@ -70,7 +101,13 @@ def whole_number(amount: Any) -> Any:
 
 def _is_rendered_later(value: Any) -> bool:
     # Airflow resolves what another task returns (XComArg) when it renders templates.
-    return hasattr(value, "resolve") or (isinstance(value, str) and "{" in value)
+    return hasattr(value, "resolve") or (isinstance(value, str) and ("{{" in value or "{%" in value))
+
+
+def _check_all_text(name: str, values: Collection[Any]) -> None:
+    for value in values:
+        if not isinstance(value, str) and not _is_rendered_later(value):
+            raise InvalidParameter(name, f"{value!r} in it is no text.", "Give text only.")
 
 
 def _either(choices: Collection[Any]) -> str:

@@ -11,7 +11,7 @@ from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import Failures, OnFailure, allowance
 from burla_provider.fingerprint import fingerprint
 from burla_provider.operators.base import BurlaBaseOperator, run_key
-from burla_provider.operators.checks import check_choice, check_count, check_function
+from burla_provider.operators.checks import check_choice, check_count, check_dict, check_function
 from burla_provider.operators.resume import JobFacts, find_earlier
 from burla_provider.operators.watch import Watch
 from burla_provider.work.outcome import Outcome, find_unplain
@@ -77,6 +77,7 @@ class BurlaMapOperator(BurlaBaseOperator):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_function("python_callable", self.python_callable)
+        check_dict("op_kwargs", self.op_kwargs)
         check_count("trial_inputs", self.trial_inputs, 0)
         check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
         allowance(self.tolerated_failures, 1)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import OnFailure, allowance
 from burla_provider.operators.base import BurlaBaseOperator, session_name
-from burla_provider.operators.checks import check_age, check_choice, check_count, check_function, check_seconds
+from burla_provider.operators.checks import (
+    check_age,
+    check_choice,
+    check_count,
+    check_function,
+    check_seconds,
+    check_text_by_name,
+    check_texts,
+)
 from burla_provider.operators.groups import log_plan
 from burla_provider.operators.incremental import AssetMark, check_lag, find_column, find_increment, mark_moved
 from burla_provider.operators.shown import Shown, statement
@@ -228,6 +236,11 @@ class BurlaPostgresOperator(BurlaBaseOperator):
             raise InvalidParameter(
                 ", ".join(KINDS), f"{given}.", "Give exactly one: it says what is done with the rows."
             )
+        # A template that renders to nothing means all columns.
+        if self.columns not in (None, ""):
+            check_texts("columns", self.columns)
+        if self.totals is not None:
+            check_text_by_name("totals", self.totals)
         for name in self.function_fields:
             if getattr(self, name) is not None:
                 check_function(name, getattr(self, name))

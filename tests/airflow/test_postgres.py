@@ -11,12 +11,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders
-from tests.support.task_runner import Airflow
+from tests.support.task_runner import START, Airflow
 
 TOTALS = {
     "total": "sum(amount)",
@@ -226,6 +227,8 @@ def test_tolerated_failures_say_that_the_result_is_not_complete(airflow: Airflow
         ({"table": "ordes"}, "table: there is no ordes"),
         ({"key": "amoun"}, "key: "),
         ({"columns": ["id", "nope"], "process_rows": add_up}, "columns: "),
+        ({"columns": "{{ 'id' }}", "process_rows": add_up}, "columns: 'id' is no list"),
+        ({"totals": "{{ 'sum(amount)' }}"}, "totals: 'sum(amount)' is no dict"),
         ({"where": "amount >"}, "where: "),
         ({"totals": {"x": "sum(nope)"}}, "totals: the server says of 'sum(nope)': column"),
         ({"totals": {"x": "stddev(amount)"}}, "totals: "),
@@ -255,6 +258,11 @@ def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
         ({"totals": None}, "none of them is given"),
         ({"process_rows": add_up, "totals": TOTALS}, "totals and process_rows are given"),
         ({"process_rows": "add_up"}, "process_rows"),
+        ({"columns": "id"}, "columns: 'id' is no list"),
+        ({"columns": ["id", 2]}, "columns: 2 in it is no text"),
+        ({"totals": "sum(amount)"}, "totals: 'sum.amount.' is no dict"),
+        ({"totals": {"n": 5}}, "totals: 5 in it is no text"),
+        ({"totals": {5: "count(*)"}}, "totals: 5 in it is no text"),
         ({"rows_per_range": 0}, "rows_per_range"),
         ({"start_id": 5, "end_id": 4}, "start_id"),
         ({"consistency": "perfect"}, "consistency"),
@@ -295,6 +303,17 @@ def test_a_mapped_task_that_cannot_be_used_fails_without_retries(airflow: Airflo
 def test_a_template_may_leave_the_number_of_ranges_open(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator(rows_per_range="{{ params.get('rows', '') }}", ranges=None))
     assert result.value["row_count"] == 20000, result.log
+
+
+def test_columns_and_totals_may_come_from_templates_and_other_tasks(airflow: Airflow, orders: Orders) -> None:
+    with DAG("test_dag", schedule=None, start_date=START, render_template_as_native_obj=True):
+        task = operator(columns="{{ ['id', 'amount'] }}", process_rows=add_up)
+    assert airflow.run(task).value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
+    assert airflow.run(operator(columns="{{ '' }}", totals={"n": "{{ 'count(*)' }}"})).value["n"] == 20000
+    with DAG("test_dag", schedule=None, start_date=START):
+        earlier = EmptyOperator(task_id="earlier").output
+        later = operator(columns=earlier, totals=earlier["totals"], requirements=[earlier["package"]])
+    assert later.upstream_task_ids == {"earlier"}
 
 
 def test_permanent_errors_use_up_no_retries(airflow: Airflow, orders: Orders) -> None:

@@ -11,7 +11,7 @@ from burla_provider.work.kinds.process_rows import ROW_FORMATS
 
 
 def operator(**options: Any) -> BurlaMapOperator:
-    return BurlaMapOperator(task_id="t", python_callable=abs, inputs=[1], **options)
+    return BurlaMapOperator(**{"task_id": "t", "python_callable": abs, "inputs": [1], **options})
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,10 @@ def operator(**options: Any) -> BurlaMapOperator:
         ({"resume": "always"}, "resume: 'always' is unknown. Use \"auto\", True or False."),
         ({"resume": 0}, "resume: 0 is unknown."),
         ({"job_retries": "2"}, "job_retries: '2' is no number that fits."),
+        ({"requirements": "pandas"}, "requirements: 'pandas' is no list. Give a list of text, also of a single one."),
+        ({"requirements": None}, "requirements: None is no list."),
+        ({"requirements": ["pandas", 2]}, "requirements: 2 in it is no text."),
+        ({"op_kwargs": "rate"}, "op_kwargs: 'rate' is no dict."),
         ({"trial_inputs": -1}, "trial_inputs: -1 is no number that fits."),
         ({"on_input_failure": "go on"}, 'on_input_failure: \'go on\' is unknown. Use "finish" or "stop".'),
         ({"tolerated_failures": "5 of 100"}, "tolerated_failures: '5 of 100' is no count."),
@@ -54,6 +58,9 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
         {"max_parallelism": "{{ params.workers }}"},
         {"max_parallelism": " 8\n"},
         {"func_cpu": "dynamic", "func_ram": 4},
+        {"requirements": "environment"},
+        {"requirements": "{{ params.packages }}", "op_kwargs": "{% if 1 %}{% endif %}"},
+        {"requirements": ["{{ params.package }}"], "op_kwargs": {"rate": 1}},
         {"job_retries": 0, "queue_timeout": 0.5, "resume": False, "trial_inputs": 0},
     ],
 )
@@ -68,6 +75,10 @@ def test_what_another_task_returns_is_known_when_it_has_run() -> None:
 
     with DAG("d", schedule=None):
         assert operator(max_parallelism=workers()).upstream_task_ids == {"workers"}
+        assert operator(task_id="u", requirements=[workers()], op_kwargs=workers()).upstream_task_ids == {
+            "workers__1",
+            "workers__2",
+        }
 
 
 def test_a_mapped_task_is_checked_when_it_runs() -> None:
