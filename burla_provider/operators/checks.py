@@ -36,7 +36,7 @@ def check_amount(name: str, value: Any, instead: str | None) -> None:
     :param instead: what may stand in its place.
     :raises InvalidParameter: it is something else.
     """
-    if value == instead or _is_rendered_later(value):
+    if value == instead or is_rendered_later(value):
         return
     try:
         check_count(name, whole_number(value), 1)
@@ -67,7 +67,7 @@ def check_texts(name: str, value: Any) -> None:
 
     :raises InvalidParameter: ``value`` is something else.
     """
-    if _is_rendered_later(value):
+    if is_rendered_later(value):
         return
     if not isinstance(value, Collection) or isinstance(value, str | bytes | Mapping):
         raise InvalidParameter(name, f"{value!r} is no list.", "Give a list of text, also of a single one.")
@@ -79,7 +79,7 @@ def check_dict(name: str, value: Any) -> None:
 
     :raises InvalidParameter: ``value`` is something else.
     """
-    if not isinstance(value, Mapping) and not _is_rendered_later(value):
+    if not isinstance(value, Mapping) and not is_rendered_later(value):
         raise InvalidParameter(name, f"{value!r} is no dict.", "Give a dict: name -> value.")
 
 
@@ -99,14 +99,14 @@ def whole_number(amount: Any) -> Any:
     return int(amount) if is_digits else amount
 
 
-def _is_rendered_later(value: Any) -> bool:
-    # Airflow resolves what another task returns (XComArg) when it renders templates.
+def is_rendered_later(value: Any) -> bool:
+    """Whether ``value`` is a template, or what another task returns (XComArg): Airflow resolves both before a run."""
     return hasattr(value, "resolve") or (isinstance(value, str) and ("{{" in value or "{%" in value))
 
 
 def _check_all_text(name: str, values: Collection[Any]) -> None:
     for value in values:
-        if not isinstance(value, str) and not _is_rendered_later(value):
+        if not isinstance(value, str) and not is_rendered_later(value):
             raise InvalidParameter(name, f"{value!r} in it is no text.", "Give text only.")
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from burla_provider.exceptions import InvalidParameter
@@ -17,6 +19,7 @@ from burla_provider.operators.checks import (
     check_seconds,
     check_text_by_name,
     check_texts,
+    is_rendered_later,
 )
 from burla_provider.operators.groups import log_plan
 from burla_provider.operators.incremental import AssetMark, check_lag, find_column, find_increment, mark_moved
@@ -244,6 +247,9 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         for name in self.function_fields:
             if getattr(self, name) is not None:
                 check_function(name, getattr(self, name))
+        for name in ("start_id", "end_id", "rows_per_range", "ranges"):
+            if not is_rendered_later(getattr(self, name)):
+                self.number(name)
         for name in ("rows_per_range", "ranges"):
             if isinstance(getattr(self, name), int):
                 check_count(name, getattr(self, name), 1)
@@ -354,11 +360,14 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         return any(value not in (None, "") for value in (self.start_id, self.end_id, self.lower, self.upper))
 
     def number(self, name: str) -> int | None:
-        """A parameter as an integer; a template renders to text."""
+        """A parameter as an integer; a template renders to text.
+
+        :raises InvalidParameter: it is something else.
+        """
         value = getattr(self, name)
         if value is None or value == "":
             return None
-        try:
-            return int(value)
-        except (TypeError, ValueError):
-            raise InvalidParameter(name, f"{value!r} is not an integer.", "Give a whole number.") from None
+        if isinstance(value, Integral | str) and not isinstance(value, bool):
+            with suppress(ValueError):
+                return int(value)
+        raise InvalidParameter(name, f"{value!r} is not an integer.", "Give a whole number.")
