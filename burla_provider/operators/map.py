@@ -41,7 +41,7 @@ class BurlaMapOperator(BurlaBaseOperator):
     :raises InvalidParameter: at parse, for values that cannot be used.
     """
 
-    template_fields: Sequence[str] = (*BurlaBaseOperator.template_fields, "inputs", "op_kwargs", "trial_inputs")
+    template_fields: Sequence[str] = (*BurlaBaseOperator.template_fields, "inputs", "op_kwargs")
     template_fields_renderers = {  # noqa: RUF012 (Airflow declares it so)
         **BurlaBaseOperator.template_fields_renderers,
         "inputs": "json",

@@ -5,7 +5,7 @@ from airflow.sdk import DAG, task
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.operators.map import BurlaMapOperator
-from burla_provider.operators.postgres import RowFormat, Split
+from burla_provider.operators.postgres import BurlaPostgresOperator, RowFormat, Split
 from burla_provider.ranges.strategies import STRATEGIES
 from burla_provider.work.kinds.process_rows import ROW_FORMATS
 
@@ -79,6 +79,13 @@ def test_what_another_task_returns_is_known_when_it_has_run() -> None:
             "workers__1",
             "workers__2",
         }
+
+
+def test_the_size_of_a_trial_is_no_template_field() -> None:
+    fields = {*BurlaMapOperator.template_fields, *BurlaPostgresOperator.template_fields}
+    assert not {"trial_inputs", "trial_ranges"} & fields
+    with pytest.raises(InvalidParameter, match=r"trial_inputs: '\{\{ 2 \}\}' is no number that fits"):
+        operator(trial_inputs="{{ 2 }}")
 
 
 def test_a_mapped_task_is_checked_when_it_runs() -> None:
