@@ -15,12 +15,15 @@ def to_json(value: Any) -> Any:
     """Decimal, UUID, dates and times as text, bytes as hexadecimal text, tuples as lists, keys as text.
 
     Integers stay integers, but those beyond 64 bits, which XCom refuses, become text. Floats stay floats, but NaN and
-    the infinities, which JSON lacks, become text, as PostgreSQL spells them.
+    the infinities, which JSON lacks, become text, as PostgreSQL spells them. Text is as PostgreSQL, Airflow's database,
+    takes it.
     """
     if isinstance(value, dict):
-        return {str(key): to_json(item) for key, item in value.items()}
+        return {without_nul(str(key)): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
+    if isinstance(value, str):
+        return without_nul(value)
     if isinstance(value, float) and not math.isfinite(value):
         return _special(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
@@ -57,9 +60,13 @@ def _special(value: float) -> str:
 
 
 def without_nul(value: Any) -> Any:
-    """Plain JSON as PostgreSQL can keep it, which has no NUL character in text and jsonb: U+FFFD in its place."""
+    """Plain JSON as PostgreSQL can keep it, in text and jsonb.
+
+    These have no NUL character: U+FFFD in its place. UTF-8 has no surrogates, which Python puts into the names of files
+    in another encoding: their escapes ("\\udcff") in their place.
+    """
     if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
+        return value.replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode()
     if isinstance(value, list):
         return [without_nul(item) for item in value]
     return {without_nul(key): without_nul(item) for key, item in value.items()} if isinstance(value, dict) else value

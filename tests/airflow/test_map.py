@@ -70,6 +70,20 @@ def test_a_failed_input_fails_the_task_after_the_others_are_done(airflow: Airflo
     assert "Unusual: three is bad" in str(result.error)
 
 
+@pytest.mark.parametrize("name", ["a\0b", "\udcff.csv"])
+def test_text_that_a_database_refuses_is_shown_and_pushed_all_the_same(airflow: Airflow, name: str) -> None:
+    def read(number: int) -> str:
+        if number == 2:
+            raise LookupError(f"no file {name}")
+        return f"{number} {name}"
+
+    task = BurlaMapOperator(task_id="t", python_callable=read, inputs=[1, 2], tolerated_failures=1)
+    result = airflow.run(task)
+    shown = {"a\0b": "a\ufffdb", "\udcff.csv": "\\udcff.csv"}[name]
+    assert result.value == [f"1 {shown}", None], result.log
+    assert result.xcoms["burla_report"]["failures"][0]["error"] == f"LookupError: no file {shown}"
+
+
 def test_tolerated_failures_leave_none_in_the_results(airflow: Airflow) -> None:
     operator = BurlaMapOperator(
         task_id="t", python_callable=fails_on_three, inputs=list(range(6)), tolerated_failures="20%"

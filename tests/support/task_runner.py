@@ -21,6 +21,7 @@ from typing import Any
 import structlog
 from airflow.sdk import DAG, Connection
 from airflow.sdk.api.datamodels._generated import DagRun, DagRunState, DagRunType, TIRunContext
+from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time import comms, task_runner
 
 START = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
@@ -105,7 +106,10 @@ class Airflow:
         return comms.ErrorResponse(error=comms.ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
 
     def _on_SetXCom(self, msg: Any) -> None:
-        # The column is JSON: what does not survive it is lost here too.
+        # The column is PostgreSQL's jsonb: what it refuses is refused here too, and what does not survive it is lost.
+        if "\\u0000" in json.dumps(msg.value).replace("\\\\", ""):
+            detail = {"message": "unsupported Unicode escape sequence"}
+            raise AirflowRuntimeError(comms.ErrorResponse(error=comms.ErrorType.API_SERVER_ERROR, detail=detail))
         self.xcoms[msg.key] = json.loads(json.dumps(msg.value))
 
     def _on_GetXCom(self, msg: Any) -> Any:

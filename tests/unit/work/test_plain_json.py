@@ -29,12 +29,13 @@ from burla_provider.work.plain_json import to_json
         (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
         (b"\x00\xff", "00ff"),
         ((1, [Decimal("1.0")]), [1, ["1.0"]]),
+        ({"a\0\udcff": "\ud800\0ä€"}, {"a\ufffd\\udcff": "\\ud800\ufffdä€"}),
         ({1: {"a": Decimal(1)}}, {"1": {"a": "1"}}),
     ],
 )
 def test_plain_data_becomes_what_json_holds(value, expected):
     assert to_json(value) == expected
-    json.dumps(to_json(value), allow_nan=False)
+    json.dumps(to_json(value), allow_nan=False, ensure_ascii=False).encode()
 
 
 def test_an_integer_may_have_more_digits_than_python_prints():
