@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -151,6 +152,9 @@ class Watch:
 
     def _take(self, outcome: Outcome) -> None:
         self._prints.say(outcome.index)
+        if outcome.failure is not None and len(self.failures.failed) >= SHOWN_TRACEBACKS:
+            # Every failed outcome is kept to the end, and there may be 100,000 of them.
+            outcome = replace(outcome, failure=replace(outcome.failure, traceback=""))
         audience: list[Collector] = [
             self.failures,
             self.progress,
@@ -163,8 +167,7 @@ class Watch:
         with self._best_effort():
             self._books.add(outcome)
         if outcome.failure is not None:
-            traceback = outcome.failure.traceback if len(self.failures.failed) <= SHOWN_TRACEBACKS else ""
-            self._log.error("%s\n%s", self.failures.describe(outcome), traceback)
+            self._log.error("%s\n%s", self.failures.describe(outcome), outcome.failure.traceback)
 
     def _announce(self, job_id: str, url: str | None) -> None:
         self._log.info("Job %s%s", job_id, f": {url}" if url else "")

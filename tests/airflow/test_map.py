@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk import dag, task
 
 from burla_provider.exceptions import InvalidParameter
+from burla_provider.failures import Failures
 from burla_provider.operators.map import BurlaMapOperator
 from tests.airflow.conftest import needs_state_stores
 from tests.support.task_runner import START, Airflow
@@ -68,6 +69,20 @@ def test_a_failed_input_fails_the_task_after_the_others_are_done(airflow: Airflo
     assert "1 of 6 failed" in str(result.error)
     assert "input 3: " in str(result.error)
     assert "Unusual: three is bad" in str(result.error)
+
+
+def test_only_the_tracebacks_that_are_shown_are_kept(airflow: Airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(number: int) -> None:
+        raise LookupError("no such thing")
+
+    made: list[Failures] = []
+    monkeypatch.setattr("burla_provider.operators.map.Failures", lambda *args: made.append(Failures(*args)) or made[-1])
+    log = airflow.run(BurlaMapOperator(task_id="t", python_callable=fail, inputs=list(range(12)))).log
+    (failures,) = made
+    tracebacks = [outcome.failure.traceback for outcome in failures.failed.values() if outcome.failure]
+    assert [bool(traceback) for traceback in tracebacks] == [True] * 10 + [False] * 2
+    assert all(traceback in log for traceback in tracebacks)
+    assert log.count("in fail\n") == 10
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\udcff.csv"])
