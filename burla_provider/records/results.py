@@ -14,7 +14,7 @@ from burla_provider.database.connect import open_connection
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.records.making import check_writable, wait_for_makers
-from burla_provider.work.outcome import Outcome
+from burla_provider.work.outcome import Failure, Outcome
 from burla_provider.work.plain_json import to_json, without_nul
 
 COLUMNS = {
@@ -80,8 +80,10 @@ class Results:
 
     def write(self, ranges: Iterable[KeyRange]) -> int:
         """Replace this run's rows in one transaction; answers how many there are."""
-        rows = [_row(self._run, key_range, self._outcomes.get(key_range.index)) for key_range in ranges]
         with self._connect() as connection, connection.cursor() as cursor:
+            # Other encodings lack characters that an error may have.
+            codec = "utf-8" if connection.info.parameter_status("server_encoding") == "UTF8" else "ascii"
+            rows = [_row(self._run, key_range, self._outcomes.get(key_range.index), codec) for key_range in ranges]
             cursor.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(self._table), [self._run])
             names = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
             with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(self._table, names)) as copy:
@@ -93,7 +95,7 @@ class Results:
         return open_connection(self._parameters, application_name="burla results")
 
 
-def _row(run: str, key_range: KeyRange, outcome: Outcome | None) -> list[Any]:
+def _row(run: str, key_range: KeyRange, outcome: Outcome | None, codec: str) -> list[Any]:
     lower, upper = (None if bound is None else ", ".join(bound) for bound in (key_range.lower, key_range.upper))
     if outcome is None:
         return [run, key_range.index, lower, upper, *[None] * (len(COLUMNS) - 4)]
@@ -104,13 +106,18 @@ def _row(run: str, key_range: KeyRange, outcome: Outcome | None) -> list[Any]:
         lower,
         upper,
         outcome.row_count,
-        None if outcome.value is None else json.dumps(without_nul(_readable(outcome.value))),
-        without_nul(f"{failure.type}: {failure.message}") if failure else None,
+        None if outcome.value is None else json.dumps(without_nul(_readable(outcome.value)), ensure_ascii=False),
+        _error(failure, codec) if failure else None,
         outcome.attempts,
         outcome.worker,
         _moment(outcome.started),
         outcome.seconds,
     ]
+
+
+def _error(failure: Failure, codec: str) -> str:
+    text: str = without_nul(f"{failure.type}: {failure.message}")
+    return text.encode(codec, "backslashreplace").decode(codec)
 
 
 def _readable(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -81,14 +81,14 @@ def test_what_is_on_another_server_is_read_at_moments_of_its_own(
 
 
 @pytest.fixture
-def words(request: pytest.FixtureRequest, airflow: Airflow, postgres_server: PostgresServer) -> Iterator[None]:
+def words(request: pytest.FixtureRequest, airflow: Airflow, postgres_server: PostgresServer) -> Iterator[str]:
     """The table ``words`` and the connection ``words_db``, in a database of another encoding."""
     with postgres_server.database(encoding=request.param) as conninfo:
         with psycopg.connect(conninfo, client_encoding="UTF8") as connection:
             connection.execute("CREATE TABLE words (word text PRIMARY KEY)")
             connection.execute("INSERT INTO words SELECT 'wörter ' || n FROM generate_series(1, 100) AS n")
             add_database(airflow, "words_db", connection.info)
-        yield
+        yield conninfo
 
 
 @pytest.mark.parametrize("words", ["SQL_ASCII", "LATIN1"], indirect=True)
@@ -114,6 +114,24 @@ def test_a_character_that_the_database_does_not_have_is_an_error_that_says_so(ai
     assert result.state == "failed"
     assert str(result.error).startswith("where: ")
     assert "has no equivalent in encoding" in str(result.error)
+
+
+@pytest.mark.parametrize("words", ["SQL_ASCII", "LATIN1"], indirect=True)
+def test_what_ranges_answered_is_kept_in_a_database_of_another_encoding(airflow: Airflow, words: str) -> None:
+    def last(rows: Iterable[tuple[str]]) -> dict[str, Any]:
+        found = max(word for (word,) in rows)
+        if found == "wörter 99":
+            raise ValueError("€ in the last one")
+        return {"last": found}
+
+    options = {"table": "words", "postgres_conn_id": "words_db", "process_rows": last, "results_table": "public.found"}
+    options |= {"ranges": 2, "tolerated_failures": 1, "combine": lambda values: values[0]}
+    result = airflow.run(operator(**options))
+    assert result.state == "success", result.log
+    with psycopg.connect(words, client_encoding="UTF8") as connection:
+        kept = connection.execute("SELECT result ->> 'last', error FROM found ORDER BY range_id").fetchall()
+    assert {text[:6] for text, _ in kept if text} == {"wörter"}
+    assert next(error for _, error in kept if error).endswith(("€ in the last one", r"\u20ac in the last one"))
 
 
 @pytest.fixture
