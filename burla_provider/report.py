@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from burla_provider.work.outcome import Outcome
-from burla_provider.work.plain_json import without_nul
+from burla_provider.work.plain_json import storable
 
 KEY = "burla_report"
 """Under this key the report is in the task state store while the job runs, and in XCom afterwards."""
@@ -150,7 +150,7 @@ class Report:
         return {
             "index": outcome.index,
             "range": self._describe(outcome.index)[:TEXT_LIMIT],
-            "error": without_nul(error)[:TEXT_LIMIT],
+            "error": storable(error)[:TEXT_LIMIT],
             "sqlstate": failure.sqlstate if failure else None,
             "attempts": outcome.attempts,
         }

@@ -15,7 +15,7 @@ from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.records.making import check_writable, wait_for_makers
 from burla_provider.work.outcome import Failure, Outcome
-from burla_provider.work.plain_json import to_json, without_nul
+from burla_provider.work.plain_json import storable, to_json
 
 COLUMNS = {
     "run": "text",
@@ -106,7 +106,7 @@ def _row(run: str, key_range: KeyRange, outcome: Outcome | None, codec: str) -> 
         lower,
         upper,
         outcome.row_count,
-        None if outcome.value is None else json.dumps(without_nul(_readable(outcome.value)), ensure_ascii=False),
+        None if outcome.value is None else json.dumps(_readable(outcome.value), ensure_ascii=False),
         _error(failure, codec) if failure else None,
         outcome.attempts,
         outcome.worker,
@@ -116,8 +116,7 @@ def _row(run: str, key_range: KeyRange, outcome: Outcome | None, codec: str) -> 
 
 
 def _error(failure: Failure, codec: str) -> str:
-    text: str = without_nul(f"{failure.type}: {failure.message}")
-    return text.encode(codec, "backslashreplace").decode(codec)
+    return storable(f"{failure.type}: {failure.message}").encode(codec, "backslashreplace").decode(codec)
 
 
 def _readable(value: Any) -> Any:

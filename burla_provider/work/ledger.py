@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.failure import WorkError
 from burla_provider.work.outcome import Outcome, decode, encode
-from burla_provider.work.plain_json import to_json, without_nul
+from burla_provider.work.plain_json import to_json
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _finish(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyR
     values = [
         outcome.row_count,
         # Escapes would be refused by a database that is not in UTF-8.
-        Jsonb(without_nul(to_json(outcome.value)), partial(json.dumps, ensure_ascii=False)),
+        Jsonb(to_json(outcome.value), partial(json.dumps, ensure_ascii=False)),
         encode(outcome),
         ledger.run_key,
         key_range.index,

@@ -19,11 +19,11 @@ def to_json(value: Any) -> Any:
     takes it.
     """
     if isinstance(value, dict):
-        return {without_nul(str(key)): to_json(item) for key, item in value.items()}
+        return {storable(str(key)): to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
     if isinstance(value, str):
-        return without_nul(value)
+        return storable(value)
     if isinstance(value, float) and not math.isfinite(value):
         return _special(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
@@ -59,14 +59,10 @@ def _special(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def without_nul(value: Any) -> Any:
-    """Plain JSON as PostgreSQL can keep it, in text and jsonb.
+def storable(text: str) -> str:
+    """The text as PostgreSQL can keep it, in text and jsonb.
 
     These have no NUL character: U+FFFD in its place. UTF-8 has no surrogates, which Python puts into the names of files
     in another encoding: their escapes ("\\udcff") in their place.
     """
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, list):
-        return [without_nul(item) for item in value]
-    return {without_nul(key): without_nul(item) for key, item in value.items()} if isinstance(value, dict) else value
+    return text.replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode()
