@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import tempfile
 import weakref
 from collections.abc import Mapping
@@ -67,6 +68,17 @@ def open_connection(parameters: Mapping[str, str], *, application_name: str, **o
         # From version 17 on, libpq reads them again to cancel a query.
         weakref.finalize(connection, files.pop_all().close)
     return connection
+
+
+def codec_of(connection: psycopg.Connection[Any]) -> str:
+    """Python's name of the encoding that text must fit into, on its way and in the database."""
+    if connection.info.encoding != "utf-8":
+        return connection.info.encoding
+    server = connection.info.parameter_status("server_encoding") or ""
+    try:
+        return "utf-8" if server == "SQL_ASCII" else codecs.lookup(server).name  # the former keeps whatever it gets
+    except LookupError:  # one that Python calls otherwise
+        return "ascii"
 
 
 def is_pooled(connection: psycopg.Connection[Any]) -> bool:

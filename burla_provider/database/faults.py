@@ -100,6 +100,7 @@ _ADVICE = {
         "The function computed for longer than the server lets a transaction rest: raise"
         " idle_in_transaction_session_timeout (0: no limit), or make the ranges smaller."
     ),
+    "25P04": "The role's transaction_timeout is shorter than a range takes: raise it, or make the ranges smaller.",
     "53300": "Lower max_parallelism, or raise the server's (or the role's, or the database's) connection limit.",
     "55P03": "Somebody holds or awaits a stronger lock on the table: see pg_locks for who, or raise range_retries.",
     "57014": "Raise statement_timeout or range_timeout, or make the ranges smaller.",

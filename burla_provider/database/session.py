@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from psycopg import sql
 
@@ -14,14 +16,10 @@ NAME_LIMIT = 63
 AS_TEXT = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1", "bytea_output": "hex"}
 """Values that travel as text are the same text in every session, and exact."""
 
-IN_SNAPSHOT = {"lock_timeout": "60s", "idle_in_transaction_session_timeout": "0"}
-"""Unless given. A range that waits for a lock behind somebody who waits for the snapshot's holder would wait for ever:
-the holder waits for all ranges. And one that rests while a function computes takes nothing that the holder leaves."""
-
 
 @dataclass(frozen=True)
 class Session:
-    """Settings of every transaction of a job; seconds, 0 is no limit, None the server's own or ``IN_SNAPSHOT``.
+    """Settings of every transaction of a job; seconds, None leaves the server's own, 0 is no limit.
 
     :param name: who is at work, "dag.task.run"; ``pg_stat_activity`` shows it with the range behind it.
     :param statement_timeout: of one statement.
@@ -40,15 +38,14 @@ class Session:
             if seconds is not None and not 0 <= seconds < 2**31 / 1000:
                 raise InvalidParameter(name, f"{seconds} is out of range.", "Give seconds, 0 for no limit.")
 
-    def settings(self, suffix: str = "", *, in_snapshot: bool = False) -> sql.Composed:
+    def settings(self, suffix: str = "", unless_given: Mapping[str, str] = MappingProxyType({})) -> sql.Composed:
         """The settings as statements for the transaction that they begin: no state stays behind in a pooled session.
 
         :param suffix: what follows the name: " #17".
-        :param in_snapshot: the transaction joins a snapshot.
+        :param unless_given: of settings that this session leaves open.
         """
         name = {"application_name": application_name(self.name, suffix)}
-        unless_given = IN_SNAPSHOT if in_snapshot else {}
-        return local_settings(name | AS_TEXT | unless_given | self._milliseconds())
+        return local_settings(name | AS_TEXT | dict(unless_given) | self._milliseconds())
 
     def _timeouts(self) -> dict[str, float | None]:
         return {

@@ -26,6 +26,10 @@ BEGIN = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 SETTINGS = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "60s"}
 """Of the holder: it is idle for as long as the job takes, and waits for a lock no longer than a person would."""
 
+IN_SNAPSHOT = {"lock_timeout": "60s", "idle_in_transaction_session_timeout": "0"}
+"""Unless given. A range that waits for a lock behind somebody who waits for the snapshot's holder would wait for ever:
+the holder waits for all ranges. And one that rests while a function computes takes nothing that the holder leaves."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -74,7 +78,7 @@ def held_snapshot(
     try:
         lockable = _is_lockable(holder, schema, table)
         # At once, so that no limit of the role strikes in between.
-        holder.execute(sql.SQL("{}; {}").format(BEGIN, local_settings(_settings(holder))))
+        holder.execute(sql.SQL("{}; {}").format(BEGIN, local_settings(SETTINGS | _unlimited(holder))))
         # Before the first query: the snapshot must not be older than the lock, or it could see an emptied table.
         _wait_for_guard(holder, relation, lockable)
         snapshot = Snapshot(_export(holder), lockable)
@@ -82,6 +86,11 @@ def held_snapshot(
         yield HeldSnapshot(holder, snapshot)
     finally:
         _give_up(holder)
+
+
+def settings_in_snapshot(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    """What a transaction that joins a snapshot is to have, unless the user says otherwise."""
+    return IN_SNAPSHOT | _unlimited(connection)
 
 
 def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relation: sql.Identifier) -> None:
@@ -118,8 +127,8 @@ def _is_lockable(connection: psycopg.Connection[Any], schema: str, table: str) -
     return row is not None and row[0]
 
 
-def _settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    return SETTINGS | ({"transaction_timeout": "0"} if connection.info.server_version >= 170000 else {})
+def _unlimited(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    return {"transaction_timeout": "0"} if connection.info.server_version >= 170000 else {}
 
 
 def _wait_for_guard(holder: psycopg.Connection[Any], relation: sql.Identifier, lockable: bool) -> None:

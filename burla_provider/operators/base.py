@@ -118,7 +118,8 @@ class BurlaBaseOperator(BaseOperator):
         check_amount("max_parallelism", self.max_parallelism, None)
         check_amount("func_cpu", self.func_cpu, "dynamic")
         check_amount("func_ram", self.func_ram, "dynamic")
-        if self.requirements != "environment":
+        # A template that renders to nothing means none.
+        if self.requirements not in ("environment", ""):
             check_texts("requirements", self.requirements)
         check_count("job_retries", self.job_retries, 0)
         check_seconds("queue_timeout", self.queue_timeout)

@@ -100,8 +100,8 @@ def whole_number(amount: Any) -> Any:
 
 
 def is_rendered_later(value: Any) -> bool:
-    """Whether ``value`` is a template, or what another task returns (XComArg): Airflow resolves both before a run."""
-    return hasattr(value, "resolve") or (isinstance(value, str) and ("{{" in value or "{%" in value))
+    """Whether Airflow makes the value before a run: of a template, of a function, or of another task's (XComArg)."""
+    return callable(value) or hasattr(value, "resolve") or (isinstance(value, str) and ("{{" in value or "{%" in value))
 
 
 def _check_all_text(name: str, values: Collection[Any]) -> None:

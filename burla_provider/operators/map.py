@@ -100,7 +100,8 @@ class BurlaMapOperator(BurlaBaseOperator):
         )
         watch.resume(earlier)
         missing = {index: item for index, item in items.items() if index not in results.values}
-        job = self._make_job(context, MapWork(self.python_callable, dict(self.op_kwargs)), missing, self._parallelism())
+        work = MapWork(self.python_callable, dict(self.op_kwargs), self.collect)
+        job = self._make_job(context, work, missing, self._parallelism())
         with watch:
             self._work_off(job, watch, trial=int(self.trial_inputs))
             answer = [to_json(results.values.get(index)) for index in items] if self.collect else None

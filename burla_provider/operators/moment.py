@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     import psycopg
 
     from burla_provider.database.snapshot import Snapshot
-    from burla_provider.ranges.facts import TableFacts
 
 Consistency = Literal["snapshot", "none"]
 PATIENCE = 60
@@ -32,6 +31,7 @@ class Moment:
     :param connection: for planning; inside the snapshot's transaction where there is one.
     :param snapshot: what workers join; None: every range is read at a moment of its own.
     :param state_before: the table's state (``table_state``) just before that moment.
+    :param foreign: schema and name of the partitions that the snapshot does not cover.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Moment:
     connection: psycopg.Connection[Any]
     snapshot: Snapshot | None = None
     state_before: dict[str, str] | None = None
+    foreign: frozenset[tuple[str, str]] = frozenset()
 
     def resolve(self, parameter: str, name: str) -> tuple[str, str]:
         """Schema and name of a table that need not exist yet, as SQL names it.
@@ -100,24 +101,21 @@ def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consi
         if consistency == "none":
             yield Moment(name, parameters, schema, table, connection)
             return
-        _check_snapshot(facts)
+        if facts.kind == "f":
+            raise not_covered({(schema, table)})
+        foreign = frozenset((leaf.schema, leaf.name) for leaf in facts.leaves if leaf.kind == "f")
         state = table_state(connection, schema, table)
     with held_snapshot(parameters, schema, table, name=name) as held:
-        yield Moment(name, parameters, schema, table, held.connection, held.snapshot, state)
+        yield Moment(name, parameters, schema, table, held.connection, held.snapshot, state, foreign)
 
 
-def _check_snapshot(facts: TableFacts) -> None:
-    """:raises InvalidParameter: some of the table's rows would not be read at the moment of a snapshot."""
-    foreign = next((leaf for leaf in facts.leaves if leaf.kind == "f"), None)
-    if foreign is None:
-        return
-    what = (
-        "is a foreign table" if facts.kind == "f" else f"has rows in the foreign table {foreign.schema}.{foreign.name}"
-    )
-    raise InvalidParameter(
+def not_covered(foreign: Collection[tuple[str, str]]) -> InvalidParameter:
+    """The error for tables whose rows would not be read at the snapshot's moment."""
+    names = ", ".join(".".join(name) for name in sorted(foreign))
+    return InvalidParameter(
         "consistency",
-        f"{facts} {what}, whose server does not share the snapshot.",
-        'Give consistency="none": every range is read at its own moment.',
+        f"rows are in the foreign table {names}, whose server does not share the snapshot.",
+        'Give consistency="none" (every range is read at its own moment), or a window without them.',
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from decimal import Decimal
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -367,7 +368,9 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         value = getattr(self, name)
         if value is None or value == "":
             return None
-        if isinstance(value, Integral | str) and not isinstance(value, bool):
-            with suppress(ValueError):
-                return int(value)
+        if isinstance(value, Integral | str | Decimal) and not isinstance(value, bool):
+            with suppress(ValueError, OverflowError):  # of a Decimal, that of a query in an earlier task: NaN, infinity
+                number = int(value)
+                if isinstance(value, str) or number == value:
+                    return number
         raise InvalidParameter(name, f"{value!r} is not an integer.", "Give a whole number.")

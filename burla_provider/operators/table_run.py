@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from burla_provider.lineage import TableLineage, tell_outlets
 from burla_provider.operators.base import cleared_run_keys, run_key
 from burla_provider.operators.books import Books, LedgerBooks, Opened, StateStoreBooks
 from burla_provider.operators.groups import log_plan
-from burla_provider.operators.moment import Moment, render
+from burla_provider.operators.moment import Moment, not_covered, render
 from burla_provider.operators.resume import JobFacts
 from burla_provider.operators.shown import statement
 from burla_provider.operators.watch import Collector, Watch
@@ -85,6 +85,9 @@ class TableRun:
         from burla_provider.ranges import plan_ranges
 
         asked = self.asked
+        # A window may have the server leave partitions out, which only the plan knows.
+        if not (asked.has_window or self.lower):
+            self._check_covered({None})
         plan = plan_ranges(
             self.moment.connection,
             table=self.source.relation.as_string(self.moment.connection),
@@ -109,7 +112,15 @@ class TableRun:
                 f"{plan.schema}.{plan.table} has none that the provider could choose, and pages need a snapshot.",
                 'Name a column to split by, or read with consistency="snapshot".',
             )
+        self._check_covered({key_range.relation for key_range in plan.ranges})
         return plan
+
+    def _check_covered(self, read: Set[tuple[str, str] | None]) -> None:
+        """:param read: the partitions whose rows will be read; None among them: those of the whole table.
+        :raises InvalidParameter: some would not be read at the snapshot's moment.
+        """
+        if foreign := self.moment.foreign if None in read else self.moment.foreign & read:
+            raise not_covered(foreign)
 
     @cached_property
     def source(self) -> Source:

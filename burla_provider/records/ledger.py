@@ -81,11 +81,11 @@ def keep_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Sequen
         "INSERT INTO {} (run_key, range_index, range, attempt, worker, result, finished_at)"
         " VALUES (%s, %s, 'the plan', 1, '', %s::jsonb, clock_timestamp()) ON CONFLICT DO NOTHING"
     ).format(ledger.relation)
-    select = sql.SQL("SELECT result FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
+    select = sql.SQL("SELECT result::text FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
     with connection.transaction():
         connection.execute(insert, [ledger.run_key, PLAN, json.dumps(items, ensure_ascii=False)])
         [(kept,)] = connection.execute(select, [ledger.run_key, PLAN]).fetchall()
-    return list(kept)
+    return list(json.loads(kept))  # psycopg would take its bytes for UTF-8 in a session of any encoding
 
 
 def finished_ranges(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[Outcome]:

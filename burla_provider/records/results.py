@@ -10,11 +10,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.connect import open_connection
+from burla_provider.database.connect import codec_of, open_connection
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.records.making import check_writable, wait_for_makers
-from burla_provider.work.outcome import Failure, Outcome
+from burla_provider.work.outcome import Outcome
 from burla_provider.work.plain_json import storable, to_json
 
 COLUMNS = {
@@ -81,8 +81,7 @@ class Results:
     def write(self, ranges: Iterable[KeyRange]) -> int:
         """Replace this run's rows in one transaction; answers how many there are."""
         with self._connect() as connection, connection.cursor() as cursor:
-            # Other encodings lack characters that an error may have.
-            codec = "utf-8" if connection.info.parameter_status("server_encoding") == "UTF8" else "ascii"
+            codec = codec_of(connection)
             rows = [_row(self._run, key_range, self._outcomes.get(key_range.index), codec) for key_range in ranges]
             cursor.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(self._table), [self._run])
             names = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
@@ -106,8 +105,8 @@ def _row(run: str, key_range: KeyRange, outcome: Outcome | None, codec: str) -> 
         lower,
         upper,
         outcome.row_count,
-        None if outcome.value is None else json.dumps(_readable(outcome.value), ensure_ascii=False),
-        _error(failure, codec) if failure else None,
+        None if outcome.value is None else json.dumps(_readable(outcome.value, codec), ensure_ascii=False),
+        storable(f"{failure.type}: {failure.message}", codec) if failure else None,
         outcome.attempts,
         outcome.worker,
         _moment(outcome.started),
@@ -115,13 +114,9 @@ def _row(run: str, key_range: KeyRange, outcome: Outcome | None, codec: str) -> 
     ]
 
 
-def _error(failure: Failure, codec: str) -> str:
-    return storable(f"{failure.type}: {failure.message}").encode(codec, "backslashreplace").decode(codec)
-
-
-def _readable(value: Any) -> Any:
+def _readable(value: Any, codec: str) -> Any:
     # A total that SQL computed is a list of what it takes to combine it: mostly one number.
-    plain = to_json(value)
+    plain = to_json(value, codec)
     if not isinstance(plain, dict):
         return plain
     return {name: part[0] if isinstance(part, list) and len(part) == 1 else part for name, part in plain.items()}

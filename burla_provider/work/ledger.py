@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.types.json import Jsonb
 
+from burla_provider.database.connect import codec_of
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.failure import WorkError
 from burla_provider.work.outcome import Outcome, decode, encode
@@ -82,13 +81,13 @@ def _stored(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyR
 
 def _finish(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, outcome: Outcome) -> None:
     query = sql.SQL(
-        "UPDATE {} SET row_count = %s, result = %s, answer = %s, finished_at = clock_timestamp(), unfinished = NULL"
-        " WHERE run_key = %s AND range_index = %s AND unfinished = ''"
+        "UPDATE {} SET row_count = %s, result = %s::jsonb, answer = %s, finished_at = clock_timestamp(),"
+        " unfinished = NULL WHERE run_key = %s AND range_index = %s AND unfinished = ''"
     ).format(ledger.relation)
     values = [
         outcome.row_count,
         # Escapes would be refused by a database that is not in UTF-8.
-        Jsonb(to_json(outcome.value), partial(json.dumps, ensure_ascii=False)),
+        json.dumps(to_json(outcome.value, codec_of(connection)), ensure_ascii=False),
         encode(outcome),
         ledger.run_key,
         key_range.index,

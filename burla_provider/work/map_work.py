@@ -12,21 +12,27 @@ from typing import Any
 
 from burla_provider.work.failure import WorkError, describe
 from burla_provider.work.outcome import PLAIN_DATA, Outcome, encode, find_unplain
+from burla_provider.work.plain_json import find_unknown
 
 
 @dataclass(frozen=True)
 class MapWork:
-    """``function(input, **arguments)``, its result as an encoded outcome. Never raises: a failure is an outcome too."""
+    """``function(input, **arguments)``, its result as an encoded outcome. Never raises: a failure is an outcome too.
+
+    :param collect: results become JSON.
+    """
 
     function: Callable[..., Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    collect: bool = True
 
     def __call__(self, index: int, packed: bytes) -> bytes:
         started = time.time()
         clock = time.perf_counter()
         value = failure = None
         try:
-            value = _checked(self.function(pickle.loads(packed), **self.arguments))  # noqa: S301 (the task packed it)
+            argument = pickle.loads(packed)  # noqa: S301 (the task packed it)
+            value = self._checked(self.function(argument, **self.arguments))
         except BaseException as error:  # SystemExit too: one input must not end its worker
             failure = describe(error, {})
         return encode(
@@ -40,9 +46,8 @@ class MapWork:
             )
         )
 
-
-def _checked(value: Any) -> Any:
-    problem = find_unplain(value)
-    if problem:
-        raise WorkError(f"{problem}: return {PLAIN_DATA}.")
-    return value
+    def _checked(self, value: Any) -> Any:
+        problem = find_unplain(value) or (find_unknown(value, "the return value") if self.collect else None)
+        if problem:
+            raise WorkError(f"{problem}: return {PLAIN_DATA}.")
+        return value

@@ -74,29 +74,17 @@ def find_unplain(value: Any, path: str = "the return value") -> str | None:
     """Where in ``value`` something is that is not plain data, and of which type; None when all is plain.
 
     Plain are None, bool, int, float, str, bytes, Decimal, UUID, dates, times and intervals, and lists, tuples and
-    dicts of such whose keys differ as text. Subclasses are not: the task's interpreter may not have the class.
+    dicts of such. Subclasses are not: the task's interpreter may not have the class.
     """
     if type(value) in PLAIN_TYPES:
         return None
     if type(value) in (list, tuple):
         parts = ((f"{path}[{number}]", item) for number, item in enumerate(value))
     elif type(value) is dict:
-        if twins := find_twins(value):
-            return f"{path} has {twins}"
         parts = ((f"{path}[{name!r}]", item) for pair in value.items() for name, item in ((pair[0], pair[0]), pair))
     else:
         return f"{path} is of type {type(value).__module__}.{type(value).__qualname__}"
     return next((found for name, item in parts if (found := find_unplain(item, name))), None)
-
-
-def find_twins(value: dict[Any, Any]) -> str | None:
-    """Two keys that JSON, which has their text, takes for one, so that a value would be lost; None: there are none."""
-    keys: dict[str, Any] = {}
-    for key in value:
-        twin = keys.setdefault(str(key), key)
-        if twin is not key:
-            return f"the keys {twin!r} and {key!r}, which are one in JSON"
-    return None
 
 
 def encode(outcome: Outcome) -> bytes:

@@ -8,22 +8,24 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from burla_provider.work.outcome import PLAIN_TYPES, find_twins
+from burla_provider.work.outcome import PLAIN_TYPES
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: Any, codec: str = "utf-8") -> Any:
     """Decimal, UUID, dates and times as text, bytes as hexadecimal text, tuples as lists, keys as text.
 
     Integers stay integers, but those beyond 64 bits, which XCom refuses, become text. Floats stay floats, but NaN and
     the infinities, which JSON lacks, become text, as PostgreSQL spells them. Text is as PostgreSQL, Airflow's database,
     takes it.
+
+    :param codec: Python's name of the encoding that text is to be kept in.
     """
     if isinstance(value, dict):
-        return {storable(str(key)): to_json(item) for key, item in value.items()}
+        return {storable(str(key), codec): to_json(item, codec) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [to_json(item) for item in value]
+        return [to_json(item, codec) for item in value]
     if isinstance(value, str):
-        return storable(value)
+        return storable(value, codec)
     if isinstance(value, float) and not math.isfinite(value):
         return _special(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
@@ -45,7 +47,7 @@ def find_unknown(value: Any, path: str) -> str | None:
     if isinstance(value, PLAIN_TYPES):
         return None
     if isinstance(value, dict):
-        if twins := find_twins(value):
+        if twins := _find_twins(value):
             return f"{path} has {twins}"
         parts = ((f"{path}[{key!r}]", item) for key, item in value.items())
     elif isinstance(value, list | tuple):
@@ -59,10 +61,20 @@ def _special(value: float) -> str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def storable(text: str) -> str:
+def _find_twins(value: dict[Any, Any]) -> str | None:
+    """Two keys that JSON, which has their text, takes for one, so that a value would be lost; None: there are none."""
+    keys: dict[str, Any] = {}
+    for key in value:
+        twin = keys.setdefault(str(key), key)
+        if twin is not key:
+            return f"the keys {twin!r} and {key!r}, which are one in JSON"
+    return None
+
+
+def storable(text: str, codec: str = "utf-8") -> str:
     """The text as PostgreSQL can keep it, in text and jsonb.
 
-    These have no NUL character: U+FFFD in its place. UTF-8 has no surrogates, which Python puts into the names of files
-    in another encoding: their escapes ("\\udcff") in their place.
+    These have no NUL character: U+FFFD in its place. No encoding has surrogates, which Python puts into the names of
+    files in another encoding, and some lack other characters: their escapes ("\\udcff") in their place.
     """
-    return text.replace("\0", "\ufffd").encode("utf-8", "backslashreplace").decode()
+    return text.replace("\0", "\ufffd").encode(codec, "backslashreplace").decode(codec)

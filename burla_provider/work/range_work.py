@@ -16,7 +16,7 @@ from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_random_e
 
 from burla_provider.database.faults import is_canceled, is_transient
 from burla_provider.database.session import Session, local_settings
-from burla_provider.database.snapshot import Snapshot, join_snapshot
+from burla_provider.database.snapshot import Snapshot, join_snapshot, settings_in_snapshot
 from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.connecting import connect_worker
@@ -108,8 +108,8 @@ class RangeWork:
         try:
             connection = self._kept.take(self._connect)
             with connection.transaction(force_rollback=undo):
-                in_snapshot = self.snapshot is not None
-                connection.execute(self.session.settings(f" #{key_range.index}", in_snapshot=in_snapshot))
+                unless_given = settings_in_snapshot(connection) if self.snapshot is not None else {}
+                connection.execute(self.session.settings(f" #{key_range.index}", unless_given))
                 if self.key == CTID:
                     connection.execute(CTID_SETTINGS)
                 if self.snapshot is not None:

@@ -7,8 +7,9 @@ import threading
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 
-AGAIN_SECONDS = 5.0
-"""User code with a bare ``except:`` may swallow an interruption: there is another one after so long."""
+AGAIN_SECONDS = 30.0
+"""User code with a bare ``except:`` may swallow an interruption: there is another one after so long, which
+is time enough for code that only cleans up."""
 
 
 class RangeTimedOut(BaseException):

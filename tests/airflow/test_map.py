@@ -120,6 +120,11 @@ def test_a_result_whose_keys_are_the_same_text_is_refused_and_loses_no_value(air
     assert "the return value has the keys 1 and '1', which are one in JSON: return plain data" in result.log
 
 
+def test_a_result_that_nobody_collects_may_have_any_keys(airflow: Airflow) -> None:
+    task = BurlaMapOperator(task_id="t", python_callable=lambda _: {1: "a", "1": "b"}, inputs=[1], collect=False)
+    assert airflow.run(task).state == "success"
+
+
 def test_what_cannot_be_pickled_is_an_error_before_any_worker_starts(airflow: Airflow) -> None:
     import threading
 

@@ -116,6 +116,11 @@ def test_a_window_of_ids_is_inclusive_at_both_ends(airflow: Airflow, orders: Ord
     assert result.value["row_count"] == orders.ask("count(*)", "id BETWEEN 30 AND 300")
 
 
+def test_a_number_of_a_query_in_an_earlier_task_is_a_whole_one(airflow: Airflow, orders: Orders) -> None:
+    result = airflow.run(operator(start_id=Decimal(1000), end_id=Decimal("2000.0")))
+    assert result.value["row_count"] == orders.ask("count(*)", "id BETWEEN 1000 AND 2000"), result.log
+
+
 def test_where_takes_parameters_and_a_percent_sign(airflow: Airflow, orders: Orders) -> None:
     condition = "status = %(status)s AND note LIKE 'note%%7'"
     result = airflow.run(operator(where=condition, parameters={"status": "{{ 'pa' ~ 'id' }}"}))
@@ -267,6 +272,8 @@ def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
         ({"rows_per_range": 0}, "rows_per_range"),
         ({"start_id": 5, "end_id": 4}, "start_id"),
         ({"start_id": 2.9}, "start_id: 2.9 is not an integer. Give a whole number."),
+        ({"start_id": Decimal("2.9")}, "start_id: Decimal.'2.9'. is not an integer"),
+        ({"end_id": Decimal("NaN")}, "end_id: Decimal.'NaN'. is not an integer"),
         ({"end_id": True}, "end_id: True is not an integer"),
         ({"end_id": float("inf")}, "end_id: inf is not an integer"),
         ({"ranges": 2.0}, "ranges: 2.0 is not an integer"),

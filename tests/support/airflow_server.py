@@ -150,7 +150,8 @@ def _request(method: str, url: str, body: Any = None, headers: Mapping[str, str]
         headers={"Content-Type": "application/json", **(headers or {})},
     )
     try:
-        with urllib.request.urlopen(request, timeout=60) as response:
+        # Longer than SQLite, which has one writer at a time, lets Airflow wait for its turn.
+        with urllib.request.urlopen(request, timeout=150) as response:
             content = response.read()
     except urllib.error.HTTPError as error:
         raise Answered(f"{method} {url}", error.code, error.read().decode()) from None

@@ -57,6 +57,8 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
     [
         {"max_parallelism": "{{ params.workers }}"},
         {"max_parallelism": " 8\n"},
+        {"requirements": ""},
+        {"requirements": lambda context, jinja_env: ["pandas"]},
         {"func_cpu": "dynamic", "func_ram": 4},
         {"requirements": "environment"},
         {"requirements": "{{ params.packages }}", "op_kwargs": "{% if 1 %}{% endif %}"},
