@@ -218,6 +218,15 @@ def test_a_key_without_index_is_cut_by_its_statistics(connection, plan: Planner,
     )
 
 
+def test_exact_ranges_of_a_key_without_an_index_take_a_sort_which_the_reason_says(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE heap AS SELECT n % 9973 AS day, n FROM generate_series(1, 20000) AS n")
+    connection.execute("ANALYZE heap")
+    made = plan("heap", key="day", ranges=RANGES, refine=True)
+    assert made.strategy == "keyset"
+    assert made.reason == "Refine asks for exact ranges, so the table was sorted once, as no index is in its order."
+    assert balance(sizes_of(connection, made)) < 1.1
+
+
 def test_a_tenant_with_most_of_the_rows_is_cut_by_the_second_column(connection, plan: Planner) -> None:
     connection.execute(
         "CREATE TABLE owned AS SELECT CASE WHEN n % 5 = 0 THEN n % 97 ELSE 1 END AS tenant, n AS id"
