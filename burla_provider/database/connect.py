@@ -70,6 +70,15 @@ def open_connection(parameters: Mapping[str, str], *, application_name: str, **o
     return connection
 
 
+def is_alive(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server still answers in this session: asks it."""
+    try:
+        connection.execute("SELECT 1")
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 def codec_of(connection: psycopg.Connection[Any]) -> str:
     """Python's name of the encoding that text must fit into, on its way and in the database."""
     if connection.info.encoding != "utf-8":

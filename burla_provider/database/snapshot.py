@@ -50,14 +50,6 @@ class HeldSnapshot:
     connection: psycopg.Connection[Any]
     snapshot: Snapshot
 
-    def is_alive(self) -> bool:
-        """Whether the moment can still be joined: asks the server."""
-        try:
-            self.connection.execute("SELECT 1")
-        except psycopg.OperationalError:
-            return False
-        return True
-
 
 @contextmanager
 def held_snapshot(

@@ -66,7 +66,9 @@ class Moment:
 
         Where there is a snapshot there is no other: what is asked in it is to be of its moment.
         """
-        if self.snapshot is not None or _is_alive(self.connection):
+        from burla_provider.database.connect import is_alive
+
+        if self.snapshot is not None or is_alive(self.connection):
             yield self.connection
             return
         with _reconnect(self.parameters, self.name) as connection:
@@ -117,16 +119,6 @@ def not_covered(foreign: Collection[tuple[str, str]]) -> InvalidParameter:
         f"rows are in the foreign table {names}, whose server does not share the snapshot.",
         'Give consistency="none" (every range is read at its own moment), or a window without them.',
     )
-
-
-def _is_alive(connection: psycopg.Connection[Any]) -> bool:
-    import psycopg
-
-    try:
-        connection.execute("SELECT 1")
-    except psycopg.OperationalError:
-        return False
-    return True
 
 
 def _reconnect(parameters: Mapping[str, str], name: str) -> psycopg.Connection[Any]:

@@ -12,6 +12,7 @@ from psycopg.conninfo import make_conninfo
 from burla_provider.database.connect import connection_parameters, is_pooled, open_connection
 from burla_provider.demo.binaries import PostgresFailed, find_binaries
 from tests.support.postgres import running_server
+from tests.support.waiting import wait_for
 
 PASSWORD = "s3cret 'with\\ all/kinds@of:characters é"
 
@@ -127,8 +128,7 @@ def test_a_query_of_a_worker_with_certificates_can_be_cancelled(tls_parameters, 
         closing(open_connection(tls_parameters, application_name="again")) as again,
     ):
         again.pgconn.send_query(b"SELECT pg_sleep(60)")
-        while not other.execute(sleeping).fetchall():
-            pass
+        wait_for(lambda: other.execute(sleeping).fetchall())
         again.cancel_safe()
         assert again.pgconn.get_result().error_field(pq.DiagnosticField.SQLSTATE) == b"57014"
 

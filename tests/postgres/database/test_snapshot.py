@@ -2,7 +2,7 @@ import psycopg
 import pytest
 
 from burla_provider.database import snapshot
-from burla_provider.database.connect import connection_parameters
+from burla_provider.database.connect import connection_parameters, is_alive
 from burla_provider.database.faults import SnapshotLost
 from burla_provider.database.snapshot import Snapshot, held_snapshot, join_snapshot
 from burla_provider.exceptions import BurlaProviderError, InvalidParameter
@@ -44,11 +44,11 @@ def test_a_snapshot_whose_holder_is_gone_is_lost(parameters, table, joiner):
         join_snapshot(joiner, held.snapshot, table)
 
 
-def test_the_holder_knows_when_its_session_was_ended(parameters, connection):
+def test_a_holder_whose_session_was_ended_is_not_alive(parameters, connection):
     with held_snapshot(parameters, "public", "t") as held:
-        assert held.is_alive()
+        assert is_alive(held.connection)
         connection.execute("SELECT pg_terminate_backend(%s, 10000)", [held.connection.info.backend_pid])
-        assert not held.is_alive()
+        assert not is_alive(held.connection)
 
 
 def test_nothing_is_held_afterwards_whatever_happened(parameters, connection):
@@ -63,7 +63,7 @@ def test_no_limit_of_the_role_ends_the_holder(parameters, connection):
     connection.execute(f"ALTER DATABASE {connection.info.dbname} {role_limits}")
     with held_snapshot(parameters, "public", "t") as held:
         connection.execute("SELECT pg_sleep(0.1)")
-        assert held.is_alive()
+        assert is_alive(held.connection)
 
 
 def test_the_session_says_what_it_is_for(parameters, connection):

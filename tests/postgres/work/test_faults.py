@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from burla_provider.database.connect import connection_parameters
+from burla_provider.database.connect import connection_parameters, is_alive
 from burla_provider.database.session import Session
 from burla_provider.database.snapshot import held_snapshot
 from burla_provider.records.ledger import prepare_ledger
@@ -79,7 +79,7 @@ def test_a_restart_ends_the_snapshot_and_the_ranges_say_so(worker, orders, postg
         one = worker(ProcessRows(add_up), snapshot=held.snapshot)
         assert one(FIRST).ok
         postgres_server.restart()
-        assert not held.is_alive()
+        assert not is_alive(held.connection)
         outcome = one(FIRST)
     assert outcome.failure.type.endswith("SnapshotLost")
     assert "Run the task again: it reads at a new moment" in outcome.failure.message
@@ -235,6 +235,17 @@ def test_a_function_that_computes_for_long_may_do_so_in_a_snapshot(worker, order
     failure = worker(ProcessRows(slow))(ranges(1)[0]).failure
     assert failure.sqlstate == "25P03"
     assert "idle_in_transaction_session_timeout" in failure.message
+
+
+def test_a_limit_of_the_role_on_transactions_does_not_end_the_ranges_of_a_snapshot(worker, orders, held):
+    if orders.info.server_version < 170000:
+        pytest.skip("transaction_timeout came with PostgreSQL 17")
+    name = sql.Identifier(orders.info.dbname)
+    orders.execute(sql.SQL("ALTER DATABASE {} SET transaction_timeout = '100ms'").format(name))
+    assert worker(ProcessRows(slow), snapshot=held.snapshot)(ranges(1)[0]).value == {"n": ROWS}
+    failure = worker(ProcessRows(slow))(ranges(1)[0]).failure
+    assert failure.sqlstate == "25P04"
+    assert "transaction_timeout" in failure.message
 
 
 def test_deadlocks_are_tried_again(orders):

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from burla_provider.database.connect import connection_parameters
+from burla_provider.database.connect import connection_parameters, is_alive
 from burla_provider.database.snapshot import held_snapshot
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.records.ledger import prepare_ledger
@@ -138,6 +138,6 @@ def test_a_snapshot_that_replay_ends_is_explained(primary, standby, reader):
         work = RangeWork(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
         failure = decode(work(0, WHOLE.to_item())).failure
         work.close()
-        assert not held.is_alive()
+        assert not is_alive(held.connection)
     assert failure.type.endswith("SnapshotLost")
     assert "hot standby" in failure.message
