@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -12,6 +13,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from burla_provider.database.connect import connection_parameters
+from burla_provider.operators.moment import Moment
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders, add_database
 from tests.support.postgres import PostgresServer, running_server
@@ -191,3 +194,20 @@ def test_a_role_that_may_read_some_columns_only_reads_them_at_moments_of_their_o
         assert result.value["total"] == str(orders.ask("sum(amount)"))
     finally:
         orders.connection.execute("DROP OWNED BY clerk; DROP ROLE clerk")
+
+
+def test_the_last_steps_wait_for_a_server_that_is_starting_again() -> None:
+    def ask() -> Any:
+        with moment.after_the_ranges() as another:
+            return another.execute("SELECT current_setting('application_name')").fetchone()
+
+    with (
+        running_server() as server,
+        psycopg.connect(server.dsn, autocommit=True) as connection,
+        ThreadPoolExecutor() as pool,
+    ):
+        moment = Moment("again", connection_parameters(connection), "public", "orders", connection)
+        server.stop()
+        answer = pool.submit(ask)
+        server.start()
+        assert answer.result() == ("again",)
