@@ -142,11 +142,12 @@ def plan_many(connection: psycopg.Connection, conninfo: str, rows: int, times: i
         ("token (uuid)", "planner"): {"key": "token"},
         ("at (timestamptz)", "planner"): {"key": "at"},
         ("name (text)", "planner"): {"key": "name"},
+        ("tenant, n (composite)", "planner"): {"key": ["tenant", "n"]},
     }
     for (name, side), request in requests.items():
         plans = [plan_ranges(connection, table="gappy", ranges=count, **request) for _ in range(times)]
         best = min(plans, key=lambda plan: plan.seconds)
-        balance = largest_of(connection, request["key"], best) / (rows / len(best.ranges))
+        balance = largest_of(connection, best) / (rows / len(best.ranges))
         memory = peak_memory(conninfo, {"table": "gappy", "ranges": count, **request})
         say(f"{name:<26} {side:<22} {best.seconds * 1000:9.1f} {len(best.ranges):7,} {balance:8.2f} {memory:10.0f}")
 
@@ -157,20 +158,23 @@ def sizes_of(connection: psycopg.Connection, ranges: Sequence[KeyRange]) -> list
     return [connection.execute(query.format(one.where)).fetchone()[0] for one in ranges]
 
 
-def largest_of(connection: psycopg.Connection, column: str, plan: RangePlan) -> int:
+def largest_of(connection: psycopg.Connection, plan: RangePlan) -> int:
     """Rows of the largest range, by a look at all rows: a query for each of so many ranges would take minutes."""
     query = sql.SQL(
         "SELECT max(rows) FROM ("
         " SELECT sum(is_row) AS rows FROM ("
-        " SELECT is_row, sum(1 - is_row) OVER (ORDER BY key, is_row ROWS UNBOUNDED PRECEDING) AS number FROM ("
-        " SELECT {column} AS key, 1 AS is_row FROM gappy UNION ALL SELECT unnest({bounds}::{type}[]), 0"
+        " SELECT is_row, sum(1 - is_row) OVER (ORDER BY {key}, is_row ROWS UNBOUNDED PRECEDING) AS number FROM ("
+        " SELECT {key}, 1 AS is_row FROM gappy UNION ALL SELECT *, 0 FROM unnest({bounds})"
         " ) AS marked) AS numbered GROUP BY number) AS ranges"
     )
-    (type_,) = connection.execute(
-        "SELECT atttypid::regtype::text FROM pg_attribute WHERE attrelid = 'gappy'::regclass AND attname = %s", [column]
-    ).fetchone()
-    bounds = [one.lower[0] for one in plan.ranges if one.lower is not None]
-    whole = query.format(column=sql.Identifier(column), bounds=sql.Literal(bounds), type=sql.SQL(type_))
+    bounds = zip(*(one.lower for one in plan.ranges if one.lower is not None), strict=True)
+    whole = query.format(
+        key=sql.SQL(", ").join(map(sql.Identifier, plan.key.names)),
+        bounds=sql.SQL(", ").join(
+            sql.SQL("{}::{}[]").format(sql.Literal(list(values)), sql.SQL(column.type))
+            for column, values in zip(plan.key.columns, bounds, strict=True)
+        ),
+    )
     return connection.execute(whole).fetchone()[0]
 
 

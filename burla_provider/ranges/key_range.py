@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from psycopg import sql
@@ -59,8 +60,12 @@ class KeyRange:
         """The condition that picks the range's rows, right for every kind of key, NULL keys included."""
         if self.nulls:
             return sql.SQL("{} IS NULL").format(sql.Identifier(self.key.names[0]))
+        shared = self._shared()
         bounds = [(">=", self.lower), ("<", self.upper)]
-        conditions = [self._compare(operator, bound) for operator, bound in bounds if bound is not None]
+        conditions = [self._compare("=", self.lower[:shared])] if self.lower and shared else []
+        conditions += [
+            self._compare(operator, bound[shared:], shared) for operator, bound in bounds if bound is not None
+        ]
         return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("TRUE")
 
     @property
@@ -98,12 +103,22 @@ class KeyRange:
         place = f" of {'.'.join(self.relation)}" if self.relation else ""
         return f"range {self.index} ({lower} <= {self.key} < {upper}){place}"
 
-    def _compare(self, operator: str, bound: Bound) -> sql.Composable:
+    def _shared(self) -> int:
+        """How many of the first columns have one value in the whole range: at most all but one.
+
+        They are compared by themselves, because up to PostgreSQL 17 an index scan for a comparison of rows goes on to
+        the last row with the first column's value: each range of a frequent value would read the rest of it.
+        """
+        pairs = zip((self.lower or ())[:-1], self.upper or (), strict=False)
+        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    def _compare(self, operator: str, bound: Bound, start: int = 0) -> sql.Composable:
         # A row comparison also for one column would hide the index from some planners, so only where it is needed.
-        columns = [sql.Identifier(name) for name in self.key.names]
+        key = self.key.columns[start : start + len(bound)]
+        columns = [sql.Identifier(column.name) for column in key]
         values = [
             sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(column.type))
-            for value, column in zip(bound, self.key.columns, strict=True)
+            for value, column in zip(bound, key, strict=True)
         ]
         if len(columns) == 1:
             return sql.SQL("{} {} {}").format(columns[0], sql.SQL(operator), values[0])

@@ -99,7 +99,7 @@ def _statement(template: LiteralString, path: Path, start: Bound = (), **parts: 
         texts=order.texts("walk"),
         walk=order.of("walk"),
         far=order.of("far"),
-        cut=order.of("cut"),
+        before=order.of("before"),
         cuts=joined([sql.Identifier("cut", name) for name in order.names]),
         start=row(literals) if literals else sql.SQL(""),
         starts=joined(literals),
@@ -146,9 +146,15 @@ _WALK: LiteralString = """
             )
         ) AS cut ({names}, counted)
         CROSS JOIN LATERAL (
-            SELECT CASE WHEN cut.counted THEN (
-                SELECT count(*) FROM {source} AS origin WHERE {below} AND {row} >= {walk} AND {row} < {cut}
-            ) ELSE {step} END
+            SELECT CASE WHEN NOT cut.counted THEN {step} WHEN {far} > {walk} THEN (
+                SELECT count(*)
+                FROM (
+                    SELECT {values} FROM {source} AS origin WHERE {below} AND {row} >= {walk} ORDER BY {by} LIMIT {step}
+                ) AS before
+                WHERE {before} < {far}
+            ) ELSE (
+                SELECT count(*) FROM {source} AS origin WHERE {row} = {walk}
+            ) END
         ) AS passed (passed)
     )
     SELECT {texts}, passed FROM walk OFFSET 1 LIMIT {batch}
