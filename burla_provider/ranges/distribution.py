@@ -18,8 +18,7 @@ _UNEVEN = 8
 """Neighbouring gaps whose densities are that many times apart."""
 
 
-@dataclass(frozen=True)
-class Knot:
+class Knot(NamedTuple):
     """A key that is known by value.
 
     :param bound: the key.
@@ -68,7 +67,7 @@ class Distribution:
     def scaled(self, rows: float) -> Distribution:
         """The same shape with another number of rows."""
         factor = rows / self.rows
-        knots = (replace(knot, mass=knot.mass * factor, gap=knot.gap * factor) for knot in self.knots)
+        knots = (knot._replace(mass=knot.mass * factor, gap=knot.gap * factor) for knot in self.knots)
         return replace(self, knots=tuple(knots))
 
     def cuts(self, count: int) -> list[Cut]:

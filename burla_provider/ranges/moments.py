@@ -16,17 +16,14 @@ _SECOND = 1_000_000
 _DAYS_IN_400_YEARS = 146_097
 _DAYS_BEFORE_1970 = 719_468  # since 1 March of the year 0: with the leap day last, months have a formula
 
-_MOMENT = re.compile(
-    r"(?P<year>\d{4,})-(?P<month>\d\d)-(?P<day>\d\d)"
-    r"(?: (?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(?:\.(?P<fraction>\d{1,6}))?"
-    r"(?P<zone>[+-]\d\d(?::\d\d){0,2})?)?(?P<bc> BC)?"
-)
+_MOMENT = re.compile(r"(\d{4,}-\d\d-\d\d)(?: (\d\d):(\d\d):(\d\d)(?:\.(\d{1,6}))?([+-]\d\d(?::\d\d){0,2})?)?( BC)?")
+"""The date, hour, minute, second, their fraction, the zone, and the era."""
 
 
 def read_date(text: str) -> int | None:
     """Days since 1970-01-01; None for infinity."""
     match = _MOMENT.fullmatch(text)
-    return None if match is None else _day_of(match)
+    return None if match is None else _day(match[1], match[7])
 
 
 def write_date(day: int) -> str:
@@ -40,9 +37,13 @@ def read_moment(text: str) -> int | None:
     match = _MOMENT.fullmatch(text)
     if match is None:
         return None
-    hour, minute, second, fraction, zone = match.group("hour", "minute", "second", "fraction", "zone")
-    of_day = int(hour or 0) * _HOUR + int(minute or 0) * _MINUTE + int(second or 0) * _SECOND
-    return _day_of(match) * _DAY + of_day + int((fraction or "").ljust(6, "0")) - _offset(zone or "+00")
+    date, hour, minute, second, fraction, zone, era = match.groups()
+    moment = _day(date, era) * _DAY
+    if hour is not None:
+        moment += int(hour) * _HOUR + int(minute) * _MINUTE + int(second) * _SECOND
+    if fraction is not None:
+        moment += int(fraction.ljust(6, "0"))
+    return moment if zone is None else moment - _offset(zone)
 
 
 def write_moment(moment: int, zone: str = "") -> str:
@@ -67,10 +68,11 @@ def _offset(zone: str) -> int:
     return sum(int(part) * unit for part, unit in parts) * (-1 if zone[0] == "-" else 1)
 
 
-def _day_of(match: re.Match[str]) -> int:
-    # The year before 1 is 1 BC, which arithmetic calls 0.
-    year = 1 - int(match["year"]) if match["bc"] else int(match["year"])
-    month, day = int(match["month"]), int(match["day"])
+@lru_cache  # the bounds of a plan are in order, so that many of one day follow each other
+def _day(date: str, era: str | None) -> int:
+    year, month, day = map(int, date.split("-"))
+    if era:
+        year = 1 - year  # The year before 1 is 1 BC, which arithmetic calls 0.
     months = (month - 3) % 12
     years = year - (month < 3)
     day_of_year = (153 * months + 2) // 5 + day - 1
@@ -89,5 +91,5 @@ def _date_at(day: int) -> tuple[str, str]:
     return f"{shown:04}-{month:02}-{day_of_month:02}", era
 
 
-LAST_DATE = _day_of(re.fullmatch(_MOMENT, "5874897-12-31"))  # type: ignore[arg-type]
-LAST_MOMENT = _day_of(re.fullmatch(_MOMENT, "294277-01-01")) * _DAY - 1  # type: ignore[arg-type]
+LAST_DATE = _day("5874897-12-31", None)
+LAST_MOMENT = _day("294277-01-01", None) * _DAY - 1

@@ -86,7 +86,8 @@ def _statement(template: LiteralString, path: Path, start: Bound = (), **parts: 
     order = path.order
     literals = order.literals(start) if start else []
     frequent = "false" if path.unique else _FREQUENT
-    return sql.SQL(template.replace("{frequent}", frequent)).format(
+    count = _COUNT if len(order.columns) == 1 else _COUNT_OF_SEVERAL
+    return sql.SQL(template.replace("{frequent}", frequent).replace("{count}", count)).format(
         source=path.source,
         inside=KeyRange(path.key, 0, path.lower, path.upper).where,
         # From a step on, the lower end is behind us. The index would start there all the same, if it was said again
@@ -100,6 +101,7 @@ def _statement(template: LiteralString, path: Path, start: Bound = (), **parts: 
         walk=order.of("walk"),
         far=order.of("far"),
         before=order.of("before"),
+        cut=order.of("cut"),
         cuts=joined([sql.Identifier("cut", name) for name in order.names]),
         start=row(literals) if literals else sql.SQL(""),
         starts=joined(literals),
@@ -146,21 +148,28 @@ _WALK: LiteralString = """
             )
         ) AS cut ({names}, counted)
         CROSS JOIN LATERAL (
-            SELECT CASE WHEN NOT cut.counted THEN {step} WHEN {far} > {walk} THEN (
-                SELECT count(*)
-                FROM (
-                    SELECT {values} FROM {source} AS origin WHERE {below} AND {row} >= {walk} ORDER BY {by} LIMIT {step}
-                ) AS before
-                WHERE {before} < {far}
-            ) ELSE (
-                SELECT count(*) FROM {source} AS origin WHERE {row} = {walk}
-            ) END
+            SELECT CASE WHEN cut.counted THEN ({count}) ELSE {step} END
         ) AS passed (passed)
     )
     SELECT {texts}, passed FROM walk OFFSET 1 LIMIT {batch}
 """
 
 _FREQUENT: LiteralString = "EXISTS (SELECT FROM {source} AS origin WHERE {row} = {far} OFFSET {step} / {exactness})"
+
+_COUNT: LiteralString = "SELECT count(*) FROM {source} AS origin WHERE {below} AND {row} >= {walk} AND {row} < {cut}"
+
+# By a limit or a value, because the server may go on behind the end of a comparison of rows: see KeyRange.where.
+_COUNT_OF_SEVERAL: LiteralString = """
+    SELECT CASE WHEN {far} > {walk} THEN (
+        SELECT count(*)
+        FROM (
+            SELECT {values} FROM {source} AS origin WHERE {below} AND {row} >= {walk} ORDER BY {by} LIMIT {step}
+        ) AS before
+        WHERE {before} < {far}
+    ) ELSE (
+        SELECT count(*) FROM {source} AS origin WHERE {row} = {walk}
+    ) END
+"""
 
 _REST: LiteralString = """
     SELECT count(*) FROM {source} AS origin WHERE {below} AND {row} >= {start}

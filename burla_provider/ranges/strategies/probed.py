@@ -59,7 +59,7 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
     # Numerics that were walked over may have more digits than those of the statistics.
     axis = axis_of(piece.order.columns[0], [knot.bound[0] for knot in knots])
     assert axis is not None  # noqa: S101 - can_probe
-    placed = (replace(knot, place=axis.read(knot.bound[0])) for knot in knots)
+    placed = (knot._replace(place=axis.read(knot.bound[0])) for knot in knots)
     return replace(shape, knots=tuple(placed), axis=axis)
 
 
