@@ -10,6 +10,7 @@ from typing import Any
 
 from psycopg import sql
 
+from burla_provider.ranges.axis import least_of
 from burla_provider.ranges.key import INTEGER_LIMITS, Key
 
 Bound = tuple[str, ...]
@@ -60,12 +61,11 @@ class KeyRange:
         """The condition that picks the range's rows, right for every kind of key, NULL keys included."""
         if self.nulls:
             return sql.SQL("{} IS NULL").format(sql.Identifier(self.key.names[0]))
-        shared = self._shared()
-        bounds = [(">=", self.lower), ("<", self.upper)]
-        conditions = [self._compare("=", self.lower[:shared])] if self.lower and shared else []
-        conditions += [
-            self._compare(operator, bound[shared:], shared) for operator, bound in bounds if bound is not None
-        ]
+        lower, upper = self.lower, self._shortest_upper()
+        shared = _shared(lower or (), upper or ())
+        equal = [self._compare("=", lower[:shared], 0)] if lower and shared else []
+        bounds = [(">=", lower), ("<", upper)]
+        conditions = equal + [self._compare(operator, bound, shared) for operator, bound in bounds if bound is not None]
         return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("TRUE")
 
     @property
@@ -103,23 +103,22 @@ class KeyRange:
         place = f" of {'.'.join(self.relation)}" if self.relation else ""
         return f"range {self.index} ({lower} <= {self.key} < {upper}){place}"
 
-    def _shared(self) -> int:
-        """How many of the first columns have one value in the whole range: at most all but one.
+    def _shortest_upper(self) -> Bound | None:
+        """The upper end without what says nothing: (a, b) < (7, the least b there is) is a < 7.
 
-        They are compared by themselves, because up to PostgreSQL 17 an index scan for a comparison of rows goes on to
-        the last row with the first column's value: each range of a frequent value would read the rest of it.
+        It matters where 7 is frequent, for the reason that ``_shared`` gives.
         """
-        pairs = zip((self.lower or ())[:-1], self.upper or (), strict=False)
-        return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        upper = self.upper
+        while upper is not None and len(upper) > 1 and upper[-1] == least_of(self.key.columns[len(upper) - 1]):
+            upper = upper[:-1]
+        return upper
 
-    def _compare(self, operator: str, bound: Bound, start: int = 0) -> sql.Composable:
+    def _compare(self, operator: str, bound: Bound, start: int) -> sql.Composable:
+        """A comparison with the bound, from the column with number ``start`` on, of as many as the bound has."""
         # A row comparison also for one column would hide the index from some planners, so only where it is needed.
-        key = self.key.columns[start : start + len(bound)]
-        columns = [sql.Identifier(column.name) for column in key]
-        values = [
-            sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(column.type))
-            for value, column in zip(bound, key, strict=True)
-        ]
+        parts = list(zip(self.key.columns, bound, strict=False))[start:]
+        columns = [sql.Identifier(column.name) for column, _ in parts]
+        values = [sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(column.type)) for column, value in parts]
         if len(columns) == 1:
             return sql.SQL("{} {} {}").format(columns[0], sql.SQL(operator), values[0])
         comma = sql.SQL(", ")
@@ -132,6 +131,16 @@ class KeyRange:
 
     def _integer_limit(self, end: int) -> int:
         return INTEGER_LIMITS[self.key.columns[self._integer_key()].type][end]
+
+
+def _shared(lower: Bound, upper: Bound) -> int:
+    """How many of the first columns have one value in the whole range: at most all but one.
+
+    They are compared by themselves, because up to PostgreSQL 17 an index scan for a comparison of rows goes on to the
+    last row with the first column's value: each range of a frequent value would read the rest of it.
+    """
+    pairs = zip(lower[:-1], upper[:-1], strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _text(bound: Bound | None) -> str:

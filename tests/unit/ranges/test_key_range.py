@@ -14,6 +14,7 @@ from burla_provider.ranges.key import KeyColumn
 ID = Key((KeyColumn("id", "integer"),))
 PAIR = Key((KeyColumn("a b", "bigint"), KeyColumn("at", "timestamp with time zone")))
 
+LEAST = str(-(2**31))
 TRIPLE = Key(tuple(KeyColumn(name, "integer") for name in "abc"))
 
 
@@ -38,6 +39,11 @@ def where(key_range: KeyRange) -> str:
         (KeyRange(TRIPLE, 0, ("1", "2", "3"), ("1", "4", "3")), "a = 1 AND (b, c) >= (2, 3) AND (b, c) < (4, 3)"),
         (KeyRange(TRIPLE, 0, ("1", "2", "3"), ("4", "2", "3")), "(a, b, c) >= (1, 2, 3) AND (a, b, c) < (4, 2, 3)"),
         (KeyRange(TRIPLE, 0, ("1", "2", "3"), ("1", "2", "3")), "(a, b) = (1, 2) AND c >= 3 AND c < 3"),
+        (KeyRange(TRIPLE, 0, ("1", "2", "3"), ("1", "4", LEAST)), "a = 1 AND (b, c) >= (2, 3) AND b < 4"),
+        (KeyRange(TRIPLE, 0, None, ("1", LEAST, LEAST)), "a < 1"),
+        (KeyRange(TRIPLE, 0, None, (LEAST, LEAST, LEAST)), f"a < {LEAST}"),
+        (KeyRange(TRIPLE, 0, None, ("1", LEAST, "5")), f"(a, b, c) < (1, {LEAST}, 5)"),
+        (KeyRange(TRIPLE, 0, ("1", LEAST, LEAST)), f"(a, b, c) >= (1, {LEAST}, {LEAST})"),
     ],
 )
 def test_a_range_is_a_condition(key_range: KeyRange, condition: str) -> None:
