@@ -192,6 +192,14 @@ def test_width_makes_the_guides_ranges(plan: Planner, skewed: str) -> None:
     assert [(one.start_id, one.end_id) for one in made.ranges] == build_id_ranges(1, 1_000_000, 25_000)
 
 
+def test_width_expects_the_same_of_all_ranges_where_there_are_no_statistics(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE far AS SELECT 1000000 + n AS id FROM generate_series(1, 4000) AS n")
+    made = plan("far", key="id", split="width", ranges=4)
+    sizes = [one.expected_rows for one in made.ranges if not one.nulls]
+    assert len(sizes) == 4
+    assert max(sizes) - min(sizes) <= 1
+
+
 def test_width_reads_the_ends_that_are_not_given(plan: Planner, skewed: str) -> None:
     made = plan(skewed, split="width", rows_per_range=10_000_000)
     assert [one.lower for one in made.ranges] == [None, *((str(5000 + n * 10_000_000),) for n in range(1, 5))]
