@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from burla_provider.ranges.axis import Axis
-from burla_provider.ranges.key_range import Bound
+from burla_provider.ranges.key import Bound
 
 _UNEVEN = 8
 """Neighbouring gaps whose densities are that many times apart."""

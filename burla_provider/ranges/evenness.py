@@ -11,7 +11,7 @@ from typing import LiteralString, NamedTuple
 from psycopg import sql
 
 from burla_provider.ranges.axis import Axis
-from burla_provider.ranges.key_range import Bound
+from burla_provider.ranges.key import Bound
 from burla_provider.ranges.order import typed
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.survey import READ_BY_INDEX, Piece

@@ -8,8 +8,8 @@ from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges.axis import axis_of, greatest_of, least_of
-from burla_provider.ranges.key import Key
-from burla_provider.ranges.key_range import Bound, KeyRange
+from burla_provider.ranges.key import Bound, Key
+from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.order import Order, is_sorted
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.survey import READ_BY_INDEX

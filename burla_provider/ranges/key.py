@@ -11,6 +11,9 @@ INTEGER_LIMITS = {
 }
 """PostgreSQL's integer types with their least and greatest value."""
 
+Bound = tuple[str, ...]
+"""One value per key column, each as PostgreSQL's own text of it (exact for every type, and JSON)."""
+
 
 @dataclass(frozen=True)
 class KeyColumn:

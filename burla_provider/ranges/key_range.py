@@ -5,16 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 from psycopg import sql
 
-from burla_provider.ranges.axis import least_of
-from burla_provider.ranges.key import INTEGER_LIMITS, Key
-
-Bound = tuple[str, ...]
-"""One value per key column, each as PostgreSQL's own text of it (exact for every type, and JSON)."""
+from burla_provider.ranges.condition import condition_of
+from burla_provider.ranges.key import INTEGER_LIMITS, Bound, Key
 
 
 @dataclass(frozen=True)
@@ -61,12 +57,7 @@ class KeyRange:
         """The condition that picks the range's rows, right for every kind of key, NULL keys included."""
         if self.nulls:
             return sql.SQL("{} IS NULL").format(sql.Identifier(self.key.names[0]))
-        lower, upper = self.lower, self._shortest_upper()
-        shared = _shared(lower or (), upper or ())
-        equal = [self._compare("=", lower[:shared], 0)] if lower and shared else []
-        bounds = [(">=", lower), ("<", upper)]
-        conditions = equal + [self._compare(operator, bound, shared) for operator, bound in bounds if bound is not None]
-        return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("TRUE")
+        return condition_of(self.key.columns, self.lower, self.upper)
 
     @property
     def idempotency_key(self) -> str:
@@ -103,27 +94,6 @@ class KeyRange:
         place = f" of {'.'.join(self.relation)}" if self.relation else ""
         return f"range {self.index} ({lower} <= {self.key} < {upper}){place}"
 
-    def _shortest_upper(self) -> Bound | None:
-        """The upper end without what says nothing: (a, b) < (7, the least b there is) is a < 7.
-
-        It matters where 7 is frequent, for the reason that ``_shared`` gives.
-        """
-        upper = self.upper
-        while upper is not None and len(upper) > 1 and upper[-1] == least_of(self.key.columns[len(upper) - 1]):
-            upper = upper[:-1]
-        return upper
-
-    def _compare(self, operator: str, bound: Bound, start: int) -> sql.Composable:
-        """A comparison with the bound, from the column with number ``start`` on, of as many as the bound has."""
-        # A row comparison also for one column would hide the index from some planners, so only where it is needed.
-        parts = list(zip(self.key.columns, bound, strict=False))[start:]
-        columns = [sql.Identifier(column.name) for column, _ in parts]
-        values = [sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(column.type)) for column, value in parts]
-        if len(columns) == 1:
-            return sql.SQL("{} {} {}").format(columns[0], sql.SQL(operator), values[0])
-        comma = sql.SQL(", ")
-        return sql.SQL("({}) {} ({})").format(comma.join(columns), sql.SQL(operator), comma.join(values))
-
     def _integer_key(self) -> int:
         if self.nulls or not self.key.is_integer:
             raise TypeError(f"{self} has no integer ids: use key_range.where in the query.")
@@ -131,16 +101,6 @@ class KeyRange:
 
     def _integer_limit(self, end: int) -> int:
         return INTEGER_LIMITS[self.key.columns[self._integer_key()].type][end]
-
-
-def _shared(lower: Bound, upper: Bound) -> int:
-    """How many of the first columns have one value in the whole range: at most all but one.
-
-    They are compared by themselves, because up to PostgreSQL 17 an index scan for a comparison of rows goes on to the
-    last row with the first column's value: each range of a frequent value would read the rest of it.
-    """
-    pairs = zip(lower[:-1], upper[:-1], strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _text(bound: Bound | None) -> str:

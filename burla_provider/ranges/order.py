@@ -10,7 +10,7 @@ from itertools import count, islice
 from psycopg import sql
 
 from burla_provider.ranges.facts import Column
-from burla_provider.ranges.key_range import Bound
+from burla_provider.ranges.key import Bound
 from burla_provider.ranges.queries import Queries
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from burla_provider.exceptions import BurlaProviderError
 from burla_provider.ranges.axis import axis_of
 from burla_provider.ranges.facts import TableFacts
-from burla_provider.ranges.key import CTID, Key
-from burla_provider.ranges.key_range import Bound, KeyRange
+from burla_provider.ranges.key import CTID, Bound, Key
+from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.window import Window
 
 Relation = tuple[str, str] | None

@@ -9,7 +9,8 @@ from psycopg import sql
 
 from burla_provider.ranges.axis import axis_of, least_of
 from burla_provider.ranges.evenness import Stretch, find_uneven
-from burla_provider.ranges.key_range import Bound, KeyRange
+from burla_provider.ranges.key import Bound
+from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.spans import Span
 from burla_provider.ranges.survey import READ_BY_INDEX, Piece

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from burla_provider.ranges.distribution import Cut
-from burla_provider.ranges.key_range import Bound
+from burla_provider.ranges.key import Bound
 from burla_provider.ranges.window import Window
 
 

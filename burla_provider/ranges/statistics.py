@@ -12,7 +12,7 @@ from psycopg import sql
 from burla_provider.ranges.axis import axis_of, least_of
 from burla_provider.ranges.distribution import Distribution, Knot
 from burla_provider.ranges.facts import Column
-from burla_provider.ranges.key_range import Bound
+from burla_provider.ranges.key import Bound
 from burla_provider.ranges.order import Order, typed
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.window import Window

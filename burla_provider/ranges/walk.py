@@ -10,8 +10,8 @@ from typing import LiteralString, NamedTuple
 
 from psycopg import sql
 
-from burla_provider.ranges.key import Key
-from burla_provider.ranges.key_range import Bound, KeyRange
+from burla_provider.ranges.key import Bound, Key
+from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.order import Order, joined, row
 from burla_provider.ranges.queries import Queries
 

@@ -10,8 +10,7 @@ from typing import Any
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
-from burla_provider.ranges.key import INTEGER_LIMITS, Key, KeyColumn
-from burla_provider.ranges.key_range import Bound
+from burla_provider.ranges.key import INTEGER_LIMITS, Bound, Key, KeyColumn
 from burla_provider.ranges.order import Order, is_sorted, joined
 from burla_provider.ranges.queries import Queries
 

@@ -68,3 +68,14 @@ def test_a_walk_over_a_frequent_value_reads_it_once(connection, plan: Planner, r
     assert [one.expected_rows for one in made.ranges] == sizes_of(connection, made)
     # Each step comes to its place in the index a few times, and each time that takes three pages or so.
     assert pages < 20 * len(made.ranges)
+
+
+@pytest.mark.parametrize("split", ["histogram", "keyset"])
+def test_no_range_of_several_columns_looks_like_a_quarter_of_the_table(connection, plan: Planner, split: str) -> None:
+    connection.execute("CREATE TABLE many AS SELECT n * 7919 % 500 AS tenant, n AS id FROM generate_series(1, 30000) n")
+    connection.execute("ALTER TABLE many ADD PRIMARY KEY (tenant, id); ANALYZE many")
+    made = plan("many", split=split, ranges=300)
+    assert made.key.names == ("tenant", "id")
+    explain = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM many WHERE {}")
+    answers = [connection.execute(explain.format(one.where)).fetchone() for one in made.ranges]
+    assert max(answer["Plan"]["Plan Rows"] for ([answer],) in answers) < 1000

@@ -1,0 +1,67 @@
+"""What picks the rows between two bounds of a key, as SQL that PostgreSQL reads no more for than it must.
+
+For one column that is simple. For several, a comparison of rows says it, but
+
+- up to PostgreSQL 17, an index scan for one goes on to the last row with the first column's value. So what the whole
+  range shares is compared by itself, or each range of a frequent value would read the rest of it; and
+- no version estimates a pair of them as a range: it takes even a narrow one for a quarter of the table, and reads the
+  whole table for it. So the first column's part is said again, as plain comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+from psycopg import sql
+
+from burla_provider.ranges.axis import least_of
+from burla_provider.ranges.key import Bound, KeyColumn
+
+
+def condition_of(columns: Sequence[KeyColumn], lower: Bound | None, upper: Bound | None) -> sql.Composable:
+    """``lower <= key < upper``; None is open-ended."""
+    upper = _shortest(columns, upper)
+    shared = _shared(lower or (), upper or ())
+    lower = _shortest(columns, lower, shared)
+    conditions = [
+        _compare(columns, operator, bound, shared)
+        for operator, bound in ((">=", lower), ("<", upper))
+        if bound is not None
+    ]
+    if lower is not None and upper is not None:
+        equal = [_compare(columns, "=", lower[:shared])] if shared else []
+        # Last, because an index scan starts at the first condition that says where.
+        conditions = [*equal, *conditions, *_estimable(columns, lower, upper, shared)]
+    return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("TRUE")
+
+
+def _shortest(columns: Sequence[KeyColumn], bound: Bound | None, shared: int = 0) -> Bound | None:
+    """The bound without what says nothing: (a, b) < (7, the least b there is) is a < 7."""
+    while bound is not None and len(bound) > shared + 1 and bound[-1] == least_of(columns[len(bound) - 1]):
+        bound = bound[:-1]
+    return bound
+
+
+def _shared(lower: Bound, upper: Bound) -> int:
+    """How many of the first columns have one value in the whole range: at most all but one."""
+    pairs = zip(lower[:-1], upper[:-1], strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def _estimable(columns: Sequence[KeyColumn], lower: Bound, upper: Bound, shared: int) -> list[sql.Composable]:
+    """What the comparisons of rows say of the first column that is not shared."""
+    end = shared + 1
+    bounds = ((">=", lower), ("<=", upper))
+    return [_compare(columns, operator, bound[:end], shared) for operator, bound in bounds if len(bound) > end]
+
+
+def _compare(columns: Sequence[KeyColumn], operator: str, bound: Bound, start: int = 0) -> sql.Composable:
+    """A comparison with the bound, from the column with number ``start`` on, of as many as the bound has."""
+    parts = list(zip(columns, bound, strict=False))[start:]
+    names = [sql.Identifier(column.name) for column, _ in parts]
+    values = [sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(column.type)) for column, value in parts]
+    # A row comparison also for one column would hide the index from some planners, so only where it is needed.
+    pattern = "{} {} {}" if len(parts) == 1 else "({}) {} ({})"
+    comma = sql.SQL(", ")
+    return sql.SQL(pattern).format(comma.join(names), sql.SQL(operator), comma.join(values))
