@@ -22,7 +22,7 @@ from burla_provider.ranges.key import Bound, KeyColumn
 def condition_of(columns: Sequence[KeyColumn], lower: Bound | None, upper: Bound | None) -> sql.Composable:
     """``lower <= key < upper``; None is open-ended."""
     upper = _shortest(columns, upper)
-    shared = _shared(lower or (), upper or ())
+    shared = shared_columns(lower, upper)
     lower = _shortest(columns, lower, shared)
     conditions = [
         _compare(columns, operator, bound, shared)
@@ -30,10 +30,21 @@ def condition_of(columns: Sequence[KeyColumn], lower: Bound | None, upper: Bound
         if bound is not None
     ]
     if lower is not None and upper is not None:
-        equal = [_compare(columns, "=", lower[:shared])] if shared else []
+        equal = [equal_to(columns, lower[:shared])] if shared else []
         # Last, because an index scan starts at the first condition that says where.
         conditions = [*equal, *conditions, *_estimable(columns, lower, upper, shared)]
     return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("TRUE")
+
+
+def shared_columns(lower: Bound | None, upper: Bound | None) -> int:
+    """How many of the first columns have one value in the whole range: at most all but one."""
+    pairs = zip((lower or ())[:-1], (upper or ())[:-1], strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
+def equal_to(columns: Sequence[KeyColumn], values: Bound) -> sql.Composable:
+    """The first columns have these values."""
+    return _compare(columns, "=", values)
 
 
 def _shortest(columns: Sequence[KeyColumn], bound: Bound | None, shared: int = 0) -> Bound | None:
@@ -41,12 +52,6 @@ def _shortest(columns: Sequence[KeyColumn], bound: Bound | None, shared: int = 0
     while bound is not None and len(bound) > shared + 1 and bound[-1] == least_of(columns[len(bound) - 1]):
         bound = bound[:-1]
     return bound
-
-
-def _shared(lower: Bound, upper: Bound) -> int:
-    """How many of the first columns have one value in the whole range: at most all but one."""
-    pairs = zip(lower[:-1], upper[:-1], strict=False)
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _estimable(columns: Sequence[KeyColumn], lower: Bound, upper: Bound, shared: int) -> list[sql.Composable]:

@@ -18,11 +18,13 @@ class Explained:
     :param rows: estimated.
     :param relations: estimated rows of every relation that is read, by schema and name.
     :param sorts: whether rows are sorted, instead of being read in order from an index.
+    :param seeks: whether every index is read from a key on, and not from its beginning.
     """
 
     rows: int
     relations: dict[tuple[str, str], int]
     sorts: bool
+    seeks: bool
 
 
 def explain(queries: Queries, query: sql.Composable) -> Explained:
@@ -37,6 +39,7 @@ def explain(queries: Queries, query: sql.Composable) -> Explained:
             if "Relation Name" in node and "Schema" in node
         },
         sorts=any(node["Node Type"].endswith("Sort") for node in nodes),
+        seeks=all("Index Cond" in node for node in nodes if node["Node Type"] in ("Index Scan", "Index Only Scan")),
     )
 
 

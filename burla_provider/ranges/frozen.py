@@ -29,12 +29,15 @@ def freeze(queries: Queries, source: sql.Composable, key: Key, order: Order, win
     if window.upper is not None or window.empty:
         return window
     greatest = _greatest(queries, source, key, order, window)
-    if greatest is None:
+    if greatest is None or (window.lower and not is_sorted(queries, order, [window.lower, greatest])):
         return replace(window, empty=True)
     return replace(window, upper=_behind(queries, key, order, greatest))
 
 
 def _greatest(queries: Queries, source: sql.Composable, key: Key, order: Order, window: Window) -> Bound | None:
+    # Of several columns the greatest key of all: backwards, too, an index scan does not end where a comparison of rows
+    # does (condition.py), and all rows with the lower end's first value would be read only to find none.
+    lower = window.lower if len(key.columns) == 1 else None
     statement = sql.SQL(
         "SELECT {texts} FROM (SELECT {values} FROM {source} AS origin WHERE {inside} AND {first} IS NOT NULL"
         " ORDER BY {by} LIMIT 1) AS greatest"
@@ -42,7 +45,7 @@ def _greatest(queries: Queries, source: sql.Composable, key: Key, order: Order, 
         texts=order.texts("greatest"),
         values=order.values,
         source=source,
-        inside=KeyRange(key, 0, window.lower).where,
+        inside=KeyRange(key, 0, lower).where,
         first=sql.Identifier(key.names[0]),
         by=order.by_descending,
     )

@@ -20,6 +20,7 @@ OVERSIZE = 1.5
 """Ranges of up to so many times the rows wanted stay as they are."""
 
 _PROBES_A_QUERY = 100
+"""Of one relation. The server plans each of them for each partition."""
 
 _PLACES_A_RANGE = 16
 """Cutting by distance is for a column of many values. Between a few, cuts are not near where they should be."""
@@ -91,12 +92,13 @@ def _ends(queries: Queries, piece: Piece, span: Span) -> tuple[Bound, Bound]:
 def _oversize(
     queries: Queries, piece: Piece, spans: Sequence[Span], target: float, suspects: Sequence[int]
 ) -> Iterator[int]:
-    for start in range(0, len(suspects), _PROBES_A_QUERY):
+    at_once = max(_PROBES_A_QUERY // max(len(piece.leaves), 1), 1)
+    for start in range(0, len(suspects), at_once):
         probes = [
             sql.SQL("SELECT {}, EXISTS (SELECT FROM {} AS origin WHERE {} OFFSET {})").format(
                 sql.Literal(number), piece.source, _inside(piece, spans[number]), sql.Literal(int(OVERSIZE * target))
             )
-            for number in suspects[start : start + _PROBES_A_QUERY]
+            for number in suspects[start : start + at_once]
         ]
         yield from (number for number, larger in queries.rows(sql.SQL(" UNION ALL ").join(probes)) if larger)
 

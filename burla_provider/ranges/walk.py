@@ -10,6 +10,7 @@ from typing import LiteralString, NamedTuple
 
 from psycopg import sql
 
+from burla_provider.ranges.condition import equal_to, shared_columns
 from burla_provider.ranges.key import Bound, Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.order import Order, joined, row
@@ -48,6 +49,20 @@ class Path:
     upper: Bound | None
     unique: bool = False
 
+    def behind(self, shared: int) -> Path:
+        """The same way by the other columns only, where the first ones have one value from its start to its end.
+
+        The rest of that value's rows would be read otherwise: see condition.py.
+        """
+        lower, upper = self.lower or (), self.upper or ()
+        source = sql.SQL("(SELECT {} FROM {} WHERE {})").format(
+            joined([sql.Identifier(name) for name in self.key.names[shared:]]),
+            self.source,
+            equal_to(self.key.columns, lower[:shared]),
+        )
+        order, key = Order(self.order.columns[shared:]), Key(self.key.columns[shared:])
+        return Path(source, order, key, lower[shared:], upper[shared:], self.unique)
+
 
 class Step(NamedTuple):
     """A key, and how many rows there are from it up to the next step's key."""
@@ -62,6 +77,15 @@ def walk(queries: Queries, path: Path, step: int, *, hurry_after: int | None = N
     :param hurry_after: after so many steps, and again after as many, steps are twice as long, because there are more
         rows than somebody thought.
     """
+    shared = shared_columns(path.lower, path.upper)
+    if not shared or path.lower is None:
+        return _walk(queries, path, step, hurry_after)
+    same = path.lower[:shared]
+    steps = _walk(queries, path.behind(shared), step, hurry_after)
+    return (Step((*same, *bound), rows) for bound, rows in steps)
+
+
+def _walk(queries: Queries, path: Path, step: int, hurry_after: int | None) -> Iterator[Step]:
     start = queries.row(_statement(_FIRST, path))
     if start is None or start[0] is None:
         return

@@ -68,7 +68,8 @@ class _ChunkCursor(psycopg.Cursor[Any]):
 def _fetch(
     connection: psycopg.Connection[Any], query: sql.Composed, row_factory: RowFactory[Any], as_text: Sequence[int]
 ) -> Generator[list[Any], None, None]:
-    # libpq before 17
+    # libpq before 17. All rows will be fetched, not the tenth that the server plans a cursor for.
+    connection.execute("SET LOCAL cursor_tuple_fraction = 1")
     with connection.cursor("rows", row_factory=row_factory) as cursor:
         _leave_as_text(cursor, as_text)
         cursor.execute(query)

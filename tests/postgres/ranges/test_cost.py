@@ -7,6 +7,7 @@ import pytest
 from psycopg import sql
 
 from burla_provider.ranges import KeyRange
+from burla_provider.ranges.queries import Queries
 from tests.postgres.ranges.conftest import Planner, flush_counters
 from tests.postgres.ranges.covering import sizes_of
 
@@ -79,3 +80,51 @@ def test_no_range_of_several_columns_looks_like_a_quarter_of_the_table(connectio
     explain = sql.SQL("EXPLAIN (FORMAT JSON) SELECT FROM many WHERE {}")
     answers = [connection.execute(explain.format(one.where)).fetchone() for one in made.ranges]
     assert max(answer["Plan"]["Plan Rows"] for ([answer],) in answers) < 1000
+
+
+def test_a_window_inside_of_a_frequent_value_is_walked_to_its_end_only(connection, plan: Planner) -> None:
+    connection.execute(ONE_TENANT)
+    connection.execute("CREATE INDEX ON tenants (tenant, n); ANALYZE tenants")
+    before = index_pages_read(connection, "tenants")
+    window = {"lower": [1, 101], "upper": [1, 601]}
+    made = plan("tenants", key=["tenant", "n"], split="keyset", rows_per_range=100, **window)
+    assert [one.lower for one in made.ranges] == [("1", str(n)) for n in range(101, 601, 100)]
+    assert [one.expected_rows for one in made.ranges] == sizes_of(connection, made) == [100] * 5
+    assert index_pages_read(connection, "tenants") - before < 150
+
+
+def test_that_nothing_is_new_is_found_without_reading_a_frequent_value(connection, plan: Planner) -> None:
+    connection.execute(ONE_TENANT)
+    connection.execute("CREATE INDEX ON tenants (tenant, n); ANALYZE tenants")
+    before = index_pages_read(connection, "tenants")
+    made = plan("tenants", key=["tenant", "n"], lower=[1, 30001], freeze_upper=True)
+    assert made.ranges == ()
+    assert index_pages_read(connection, "tenants") - before < 30
+
+
+def test_an_index_that_row_security_cannot_seek_in_is_not_walked(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE secret AS SELECT n::numeric AS id, 'a' AS owner FROM generate_series(1, 20000) AS n"
+    )
+    connection.execute("ALTER TABLE secret ADD PRIMARY KEY (id), ENABLE ROW LEVEL SECURITY; ANALYZE secret")
+    connection.execute("CREATE POLICY own ON secret USING (owner = 'a')")
+    connection.execute("DROP ROLE IF EXISTS secret_reader")
+    connection.execute("CREATE ROLE secret_reader; GRANT SELECT ON secret TO secret_reader; SET ROLE secret_reader")
+    made = plan("secret", ranges=20)
+    assert made.reason.endswith("so the table was sorted once, as no index is in its order.")
+    assert sizes_of(connection, made) == pytest.approx([1000] * 20, abs=70)
+    connection.execute("RESET ROLE; DROP OWNED BY secret_reader; DROP ROLE secret_reader")
+
+
+def test_no_statement_looks_into_too_many_partitions_at_once(connection, plan: Planner, monkeypatch) -> None:
+    connection.execute("CREATE TABLE days (day int NOT NULL, id int NOT NULL) PARTITION BY LIST (day)")
+    for day in range(30):
+        connection.execute(f"CREATE TABLE days_{day} PARTITION OF days FOR VALUES IN ({day})")
+    connection.execute("INSERT INTO days SELECT n % 30, n FROM generate_series(1, 3000) AS n")
+    connection.execute("CREATE INDEX ON days (id); ANALYZE days")
+    looks = []
+    rows = Queries.rows
+    monkeypatch.setattr(Queries, "rows", lambda self, text: looks.append(text.as_string(None)) or rows(self, text))
+    made = plan("days", key="id", ranges=20, refine=True, split="width")
+    assert sum(sizes_of(connection, made)) == 3000
+    assert max(look.count("SELECT EXISTS (") + look.count(", EXISTS (") for look in looks) == 3
