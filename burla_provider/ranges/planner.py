@@ -146,7 +146,7 @@ def _plan(queries: Queries, request: Request) -> RangePlan:
         ranges=tuple(_number(key, seen, spans)),
         strategy=", ".join(dict.fromkeys(choice.strategy for choice in choices)) or "single",
         reason=reason_of(choices),
-        hints=hints_of(seen.pieces, size),
+        hints=hints_of(seen.pieces, size, row_security=facts.row_security),
         facts=facts,
     )
     for bounds in plan.prove():

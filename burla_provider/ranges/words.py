@@ -29,16 +29,21 @@ def reason_of(choices: Sequence[Choice]) -> str:
     return _sentence("; ".join(f"{number:,} partitions by {name}: {first[name]}" for name, number in numbers.items()))
 
 
-def hints_of(pieces: Sequence[Piece], size: Size) -> tuple[str, ...]:
-    """What a person should know or could do, at most a handful of sentences."""
-    return tuple(islice(dict.fromkeys(hint for piece in pieces for hint in _hints(piece, size)), _HINTS))
+def hints_of(pieces: Sequence[Piece], size: Size, *, row_security: bool = False) -> tuple[str, ...]:
+    """What a person should know or could do, at most a handful of sentences.
+
+    :param row_security: whether policies decide which rows the role sees.
+    """
+    hints = (hint for piece in pieces for hint in _hints(piece, size, row_security=row_security))
+    return tuple(islice(dict.fromkeys(hints), _HINTS))
 
 
-def _hints(piece: Piece, size: Size) -> Iterator[str]:
+def _hints(piece: Piece, size: Size, *, row_security: bool) -> Iterator[str]:
     if piece.order.columns and piece.pages and not piece.indexed:
         # One that is in another order, or of another kind, may serve: what the server would do is not asked.
         whole = "every range reads the whole table, unless another index finds its rows"
-        yield f"No index is in the order of {piece.key}: {whole}."
+        why = ", or row security keeps the server from seeking in it" if row_security else ""
+        yield f"No index is in the order of {piece.key}{why}: {whole}."
     statistics = piece.statistics
     if statistics is None:
         return
