@@ -62,6 +62,14 @@ def test_a_key_that_fills_several_ranges_is_named(rows_per_range: int, said: boo
     assert hints_of([piece()], Size(rows_per_range=rows_per_range)) == (hint,) * said
 
 
+@pytest.mark.parametrize(
+    ("leaves", "relation", "said"), [(501, None, True), (500, None, False), (501, ("public", "orders_1"), False)]
+)
+def test_many_partitions_in_every_range_are_many_locks(leaves: int, relation: Any, said: bool) -> None:
+    hints = hints_of([replace(piece(leaves=(LEAF,) * leaves), relation=relation)], SIZE)
+    assert ["Every range locks all 501 partitions" in hint for hint in hints] == [True] * said
+
+
 def test_a_frequent_first_column_can_be_cut_by_the_second() -> None:
     pair = replace(piece(), key=Key((ID, NUMBER)), order=Order((ID, NUMBER)))
     assert hints_of([pair], Size(rows_per_range=100)) == ()
