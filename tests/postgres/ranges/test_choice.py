@@ -258,12 +258,46 @@ def test_an_even_tenant_is_cut_by_distance_and_an_uneven_one_by_its_rows(connect
     assert max(steps["2"]) > 3 * min(steps["2"])
 
 
+@pytest.mark.parametrize(
+    ("columns", "rest"),
+    [
+        ("n AS id, 7::smallint AS line", ("-32768",)),
+        ("timestamptz '2024-01-01 00:00Z' + n * interval '1 minute' AS id", ()),
+    ],
+)
+def test_the_rows_of_an_even_tenant_are_cut_by_distance_whatever_its_key(
+    connection, plan: Planner, columns, rest
+) -> None:
+    connection.execute("SET timezone = 'UTC'")
+    connection.execute(f"CREATE TABLE owned AS SELECT 1 AS tenant, {columns} FROM generate_series(1, 40000) AS n")
+    key = ["tenant", "id", *["line"] * len(rest)]
+    connection.execute(f"ALTER TABLE owned ADD PRIMARY KEY ({', '.join(key)}); ANALYZE owned")
+    made = plan("owned", ranges=RANGES)
+    assert made.strategy == "histogram"
+    assert {one.lower[2:] for one in made.ranges[1:] if one.lower} == {rest}
+    sizes = sizes_of(connection, made)
+    assert len(sizes) == RANGES
+    assert max(sizes) - min(sizes) <= 2
+
+
 def test_many_tenants_are_cut_between_them_without_reading_rows(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE owned AS SELECT n % 5000 AS tenant, n AS id FROM generate_series(1, 20000) AS n")
     connection.execute("ALTER TABLE owned ADD PRIMARY KEY (tenant, id); ANALYZE owned")
     made = plan("owned", ranges=RANGES)
     assert made.strategy == "histogram"
     assert balance(sizes_of(connection, made)) < 1.6
+
+
+def test_of_rows_without_a_key_the_condition_lets_through_a_part_too(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE partly AS"
+        " SELECT CASE WHEN n % 4 > 0 THEN n END AS id, n % 2 AS odd FROM generate_series(1, 40000) AS n"
+    )
+    connection.execute("ANALYZE partly")
+    made = plan("partly", key="id", ranges=4, where="odd = 1")
+    assert made.ranges[-1].nulls
+    assert made.ranges[-1].expected_rows == pytest.approx(5000, rel=0.1)
+    assert made.expected_rows == pytest.approx(20_000, rel=0.1)
 
 
 def test_a_view_is_split_by_a_given_key(connection, plan: Planner, skewed: str) -> None:
