@@ -169,6 +169,15 @@ def test_keyset_sorts_a_table_without_index_once(connection, plan: Planner) -> N
     )
 
 
+def test_probed_finds_what_came_since_analyze_in_gaps_smaller_than_a_range(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE grown AS SELECT n * 100 AS id FROM generate_series(1, 20000) AS n")
+    connection.execute("ALTER TABLE grown ADD PRIMARY KEY (id); ANALYZE grown")
+    connection.execute("INSERT INTO grown SELECT 500000 + n FROM generate_series(1, 20000) AS n WHERE n % 100 > 0")
+    flush_counters(connection)
+    made = plan("grown", split="probed", ranges=20)
+    assert balance(sizes_of(connection, made)) < 1.6
+
+
 def test_keyset_is_exact_however_many_ranges_there_are(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE many AS SELECT 3 * n AS id FROM generate_series(1, 60000) AS n")
     connection.execute("ALTER TABLE many ADD PRIMARY KEY (id); ANALYZE many")
