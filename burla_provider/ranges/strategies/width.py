@@ -8,7 +8,7 @@ from math import ceil
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
-from burla_provider.ranges.axis import Axis, axis_of
+from burla_provider.ranges.axis import Axis, axis_of, least_of
 from burla_provider.ranges.distribution import Distribution, Knot
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.size import Size
@@ -41,10 +41,10 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
         raise InvalidParameter("split", problem, "Use 'histogram' or 'keyset'.")
     column = piece.key.columns[0]
     found = _finite_ends(queries, piece)
-    given = [bound[0] for bound in (piece.window.lower, piece.window.upper) if bound]
-    axis = axis_of(column, [*found, *given])
+    given = _given_ends(piece)
+    axis = axis_of(column, [*found, *(end for end in given if end is not None)])
     assert axis is not None  # noqa: S101 - seen above
-    start, end = _stretch(piece, axis, found)
+    start, end = _stretch(axis, given, found)
     if start >= end:
         return Distribution((Knot((), gap=piece.rows),), settled=True)
     places = range(start, end, _step(piece, size, end - start))
@@ -66,10 +66,15 @@ def _step(piece: Piece, size: Size, length: int) -> int:
     return -(-length // ranges)
 
 
-def _stretch(piece: Piece, axis: Axis, found: tuple[str, ...]) -> tuple[int, int]:
+def _given_ends(piece: Piece) -> tuple[str | None, str | None]:
+    """The window's ends; None where it has none, or begins where the type does, as it does for an end_id alone."""
+    lower, upper = (bound[0] if bound else None for bound in (piece.window.lower, piece.window.upper))
+    return None if lower == least_of(piece.key.columns[0]) else lower, upper
+
+
+def _stretch(axis: Axis, given: tuple[str | None, str | None], found: tuple[str, ...]) -> tuple[int, int]:
     """The places that the ranges reach from and to; the same one twice when there are no keys."""
-    lower = axis.read(piece.window.lower[0]) if piece.window.lower else None
-    upper = axis.read(piece.window.upper[0]) if piece.window.upper else None
+    lower, upper = (None if end is None else axis.read(end) for end in given)
     ends = [axis.read(value) for value in found]
     if None in ends:
         problem = f"'width' cannot reach to {found[ends.index(None)]}."
@@ -80,7 +85,7 @@ def _stretch(piece: Piece, axis: Axis, found: tuple[str, ...]) -> tuple[int, int
 
 def _finite_ends(queries: Queries, piece: Piece) -> tuple[str, ...]:
     """The least and the greatest key that is a number; nothing when there is no key or the window has both ends."""
-    if piece.window.lower and piece.window.upper:
+    if None not in _given_ends(piece):
         return ()
     key = sql.Identifier(piece.key.names[0])
     finite = [sql.SQL(text).format(key=key) for text in _NO_ENDS.get(piece.key.columns[0].type, ())]

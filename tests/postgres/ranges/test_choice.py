@@ -71,6 +71,13 @@ def test_statistics_that_the_role_may_not_see_are_done_without(connection, plan:
     connection.execute("RESET ROLE; DROP OWNED BY planner_reader; DROP ROLE planner_reader")
 
 
+def test_a_small_table_that_was_never_counted_stays_whole(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE small (id int PRIMARY KEY); INSERT INTO small SELECT generate_series(1, 5000)")
+    assert plan("small").strategy == "single"
+    connection.execute("INSERT INTO small SELECT generate_series(5001, 50000)")
+    assert plan("small").strategy == "keyset"
+
+
 def test_a_small_table_stays_whole(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE small AS SELECT generate_series(1, 5000) AS id")
     connection.execute("ALTER TABLE small ADD PRIMARY KEY (id); ANALYZE small")

@@ -76,6 +76,18 @@ def test_keys_that_are_all_null_have_their_range(connection, plan: Planner) -> N
     assert rows_in(connection, made) == [1, 2, 3]
 
 
+def test_rows_without_a_key_are_expected_in_their_range(connection, plan: Planner) -> None:
+    connection.execute(
+        "CREATE TABLE partly AS SELECT CASE WHEN n % 4 > 0 THEN n END AS k FROM generate_series(1, 8000) n"
+    )
+    connection.execute("CREATE INDEX ON partly (k); ANALYZE partly")
+    made = plan("partly", key="k", freeze_upper=True, ranges=4)
+    assert made.window.upper == ("8000",)
+    assert made.ranges[-1].nulls
+    assert made.ranges[-1].expected_rows == pytest.approx(2000, rel=0.05)
+    assert made.expected_rows == pytest.approx(8000, rel=0.05)
+
+
 def test_a_given_upper_end_is_left_alone(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE bounded AS SELECT n AS id FROM generate_series(1, 100) AS n")
     assert plan("bounded", key="id", end_id=49, freeze_upper=True).window.upper == ("50",)

@@ -173,3 +173,15 @@ def test_the_rows_of_inheriting_children_are_read_with_their_parent(connection, 
 def test_a_table_without_partitions_has_no_ranges(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE future (id bigint PRIMARY KEY) PARTITION BY RANGE (id)")
     assert plan("future").ranges == ()
+
+
+def test_partitions_may_be_in_a_schema_that_nobody_looks_in(connection, plan: Planner) -> None:
+    connection.execute("CREATE SCHEMA attic; CREATE TABLE parted (row_id int PRIMARY KEY) PARTITION BY RANGE (row_id)")
+    for number in range(2):
+        bounds = f"FROM ({number * 5000}) TO ({number * 5000 + 5000})"
+        connection.execute(f"CREATE TABLE attic.part_{number} PARTITION OF parted FOR VALUES {bounds}")
+    connection.execute("INSERT INTO parted SELECT generate_series(0, 9999); ANALYZE parted")
+    made = plan("parted", split="keyset", ranges=10)
+    assert {one.relation for one in made.ranges} == {("attic", "part_0"), ("attic", "part_1")}
+    assert rows_in(connection, made) == list(range(10_000))
+    assert sizes_of(connection, made) == [one.expected_rows for one in made.ranges]

@@ -215,6 +215,13 @@ def test_width_reads_the_ends_that_are_not_given(plan: Planner, skewed: str) -> 
     assert made.ranges[-1].upper is None
 
 
+@pytest.mark.parametrize(("window", "cuts"), [({"start_id": 101}, [501, 901]), ({"end_id": 1000}, [401, 801])])
+def test_width_reads_the_end_that_is_missing(connection, plan: Planner, window, cuts) -> None:
+    connection.execute("CREATE TABLE even AS SELECT n AS id FROM generate_series(1, 1200) AS n")
+    made = plan("even", key="id", split="width", rows_per_range=400, **window)
+    assert [one.start_id for one in made.ranges[1:]] == cuts
+
+
 def test_width_says_how_unequal_its_ranges_are(connection, plan: Planner, skewed: str) -> None:
     connection.execute("ANALYZE skewed")
     made = plan(skewed, split="width", ranges=10)
