@@ -9,7 +9,7 @@ from math import inf
 from psycopg import sql
 
 from burla_provider.ranges.choose_key import is_unique
-from burla_provider.ranges.explain import explain
+from burla_provider.ranges.explain import UNKNOWN, explain
 from burla_provider.ranges.facts import STORED, Leaf, TableFacts
 from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_range import KeyRange
@@ -105,7 +105,6 @@ def survey(
     :param most_pieces: a partitioned table with more partitions in the window is cut as a whole. None: never.
     :raises InvalidParameter: ``where`` is no condition on the table, the role may not read the key, or it has no order.
     """
-    inside = KeyRange(key, 0, window.lower, window.upper).where
     estimable = _estimable(key, window)
     with queries.blaming("key", "The role must be allowed to read the columns of the key."):
         whole = explain(queries, sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, estimable))
@@ -115,7 +114,7 @@ def survey(
         _with_age(_without_phantoms(piece), facts) for piece in _split(piece, facts, whole.relations, most_pieces)
     ]
     if order.columns:
-        indexed = _is_indexed(queries, facts, order, inside)
+        indexed = _is_indexed(queries, facts, order, KeyRange(key, 0, None, window.upper).where)
         known = _statistics(queries, facts, order, window, pieces, _outside(queries, facts, key, window))
         pieces = [_with_statistics(queries, piece, indexed, of) for piece, of in zip(pieces, known, strict=True)]
     return Survey(tuple(pieces), selectivity)
@@ -191,22 +190,25 @@ def _split(piece: Piece, facts: TableFacts, rows: dict[tuple[str, str], int], mo
     ]
 
 
-def _is_indexed(queries: Queries, facts: TableFacts, order: Order, inside: sql.Composable) -> bool:
+def _is_indexed(queries: Queries, facts: TableFacts, order: Order, below: sql.Composable) -> bool:
+    """Whether a walk, whose steps go from a key on to the window's upper end, takes its rows from an index."""
     # Under row security, an operator that might leak what it compares is no condition of the index: each step of a walk
     # would begin at the index's first entry.
-    query = sql.SQL("SELECT {by} FROM {table} WHERE {inside} AND {row} >= {somewhere} ORDER BY {by} LIMIT 1")
+    query = sql.SQL("SELECT {by} FROM {table} WHERE {below} AND {row} >= {somewhere} ORDER BY {by} LIMIT 1")
     with queries.locally(**READ_BY_INDEX), queries.blaming("key", "Choose a key whose type can be sorted."):
         explained = explain(
             queries,
-            query.format(by=order.by, table=facts.source, inside=inside, row=order.row, somewhere=_somewhere(order)),
+            query.format(by=order.by, table=facts.source, below=below, row=order.row, somewhere=_somewhere(order)),
         )
     return explained.seeks and not explained.sorts
 
 
 def _somewhere(order: Order) -> sql.Composable:
     """A key that the server does not know when it plans."""
-    unknown = sql.SQL("(SELECT NULL::{})")
-    return row([typed(unknown.format(sql.SQL(one.type)), sql.SQL(one.type), one) for one in order.columns])
+    types = [sql.SQL(column.type) for column in order.columns]
+    return row(
+        [typed(sql.SQL(UNKNOWN).format(type_), type_, one) for type_, one in zip(types, order.columns, strict=True)]
+    )
 
 
 def _statistics(

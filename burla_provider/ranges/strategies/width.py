@@ -79,7 +79,9 @@ def _stretch(axis: Axis, given: tuple[str | None, str | None], found: tuple[str,
     if None in ends:
         problem = f"'width' cannot reach to {found[ends.index(None)]}."
         raise InvalidParameter("split", problem, "Give lower and upper, or use 'keyset'.")
-    least, greatest = [end for end in ends if end is not None] or (0, -1)
+    if None in given and not ends:
+        return 0, 0
+    least, greatest = [end for end in ends if end is not None] or (0, 0)
     return least if lower is None else lower, greatest + 1 if upper is None else upper
 
 

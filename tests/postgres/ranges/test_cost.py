@@ -102,19 +102,49 @@ def test_that_nothing_is_new_is_found_without_reading_a_frequent_value(connectio
     assert index_pages_read(connection, "tenants") - before < 30
 
 
-def test_an_index_that_row_security_cannot_seek_in_is_not_walked(connection, plan: Planner) -> None:
-    connection.execute(
-        "CREATE TABLE secret AS SELECT n::numeric AS id, 'a' AS owner FROM generate_series(1, 20000) AS n"
-    )
-    connection.execute("ALTER TABLE secret ADD PRIMARY KEY (id), ENABLE ROW LEVEL SECURITY; ANALYZE secret")
-    connection.execute("CREATE POLICY own ON secret USING (owner = 'a')")
-    connection.execute("DROP ROLE IF EXISTS secret_reader")
-    connection.execute("CREATE ROLE secret_reader; GRANT SELECT ON secret TO secret_reader; SET ROLE secret_reader")
+SECRET = """
+    CREATE TABLE allowed AS SELECT 1 AS tenant;
+    ALTER TABLE allowed ADD PRIMARY KEY (tenant);
+    CREATE TABLE secret AS SELECT n::{kind} AS id, 1 AS tenant FROM generate_series(1, 20000) AS n;
+    ALTER TABLE secret ADD PRIMARY KEY (id), ENABLE ROW LEVEL SECURITY;
+    CREATE INDEX ON secret (tenant, id);
+    CREATE POLICY own ON secret USING ({policy});
+    ANALYZE secret;
+    DROP ROLE IF EXISTS secret_reader;
+    CREATE ROLE secret_reader;
+    GRANT SELECT ON secret, allowed TO secret_reader;
+    SET ROLE secret_reader
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "policy", "seeks"),
+    [
+        ("bigint", "tenant = 1", True),
+        ("bigint", "tenant IN (SELECT tenant FROM allowed)", True),
+        ("numeric", "tenant > 0", False),
+        ("numeric", "tenant = 1", False),
+    ],
+)
+def test_an_index_is_walked_where_row_security_lets_the_server_seek_in_it(
+    connection, plan, kind, policy, seeks
+) -> None:
+    connection.execute(SECRET.format(kind=kind, policy=policy))
     made = plan("secret", ranges=20)
-    assert made.reason.endswith("so the table was sorted once, as no index is in its order.")
-    assert "or row security keeps the server from seeking in it: every range reads" in made.hints[0]
+    how = "the index was walked" if seeks else "the table was sorted once, as no index is in its order"
+    assert made.reason == f"There are no statistics of the key, so {how}."
+    hint = "or row security keeps the server from seeking in it: every range reads"
+    assert [hint in one for one in made.hints] == [True] * (not seeks)
     assert sizes_of(connection, made) == pytest.approx([1000] * 20, abs=70)
     connection.execute("RESET ROLE; DROP OWNED BY secret_reader; DROP ROLE secret_reader")
+
+
+def test_an_index_of_a_part_of_the_table_is_walked_if_its_steps_can_use_it(connection, plan: Planner) -> None:
+    connection.execute("CREATE TABLE partly AS SELECT n AS id FROM generate_series(1, 20000) AS n")
+    connection.execute("CREATE INDEX ON partly (id) WHERE id > 1000; ANALYZE partly")
+    made = plan("partly", key="id", ranges=20, lower=1001, split="keyset")
+    assert "No index is in the order of id" in made.hints[0]
+    assert sizes_of(connection, made) == pytest.approx([950] * 20, abs=70)
 
 
 def test_no_statement_looks_into_too_many_partitions_at_once(connection, plan: Planner, monkeypatch) -> None:

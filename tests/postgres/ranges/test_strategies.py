@@ -222,6 +222,13 @@ def test_width_reads_the_end_that_is_missing(connection, plan: Planner, window, 
     assert [one.start_id for one in made.ranges[1:]] == cuts
 
 
+@pytest.mark.parametrize("window", [{"end_id": 50_000}, {"start_id": -9, "end_id": 50_000}, {"start_id": 200_000}])
+def test_width_makes_few_ranges_of_a_window_without_a_row(connection, plan: Planner, window) -> None:
+    connection.execute("CREATE TABLE far AS SELECT 100000 + n AS id FROM generate_series(1, 1000) AS n; ANALYZE far")
+    made = plan("far", key="id", split="width", rows_per_range=20_000, **window)
+    assert len(made.ranges) == (3 if len(window) == 2 else 1)
+
+
 def test_width_says_how_unequal_its_ranges_are(connection, plan: Planner, skewed: str) -> None:
     connection.execute("ANALYZE skewed")
     made = plan(skewed, split="width", ranges=10)
