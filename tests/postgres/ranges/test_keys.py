@@ -13,6 +13,7 @@ from tests.postgres.ranges.conftest import Planner
     [
         ("id bigint UNIQUE NOT NULL, code uuid PRIMARY KEY", ["code"]),
         ("code text UNIQUE NOT NULL, id bigint UNIQUE NOT NULL", ["id"]),
+        ("code text PRIMARY KEY, id bigint UNIQUE NOT NULL", ["code"]),
         ("id bigint UNIQUE, code uuid UNIQUE NOT NULL", ["code"]),
         ("a int, b int NOT NULL, UNIQUE (a, b), c int UNIQUE", ["c"]),
         ("a int, b text, PRIMARY KEY (a, b)", ["a", "b"]),
