@@ -41,7 +41,7 @@ def main() -> int:
     path = parser.parse_args().path.absolute()
     try:
         python = make_environment(path)
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:  # ValueError: venv, of a file in its place
         print(f"No environment was made in {path}: {error}", file=sys.stderr)
         return 1
     print(f"The client's interpreter is {python}. Put it into the extra of the Burla connection:")
