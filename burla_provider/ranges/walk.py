@@ -182,7 +182,7 @@ _FREQUENT: LiteralString = "EXISTS (SELECT FROM {source} AS origin WHERE {row} =
 
 _COUNT: LiteralString = "SELECT count(*) FROM {source} AS origin WHERE {below} AND {row} >= {walk} AND {row} < {cut}"
 
-# By a limit or a value, because the server may go on behind the end of a comparison of rows: see KeyRange.where.
+# By a limit or a value, because the server may go on behind the end of a comparison of rows: see condition.py.
 _COUNT_OF_SEVERAL: LiteralString = """
     SELECT CASE WHEN {far} > {walk} THEN (
         SELECT count(*)

@@ -17,7 +17,7 @@ _BIG = 4 * 2**30
 """Bytes of a table that is more likely on disk than in memory."""
 
 _MANY_LOCKS = 500
-"""Partitions that each of a dozen ranges locks: about what a server has room for by default, 64 for each of 100
+"""Partitions that each of a dozen ranges may lock: about what a server has room for by default, 64 for each of 100
 connections, https://www.postgresql.org/docs/current/runtime-config-locks.html."""
 
 _HINTS = 5
@@ -49,7 +49,7 @@ def _hints(piece: Piece, size: Size, *, row_security: bool) -> Iterator[str]:
         why = ", or row security keeps the server from seeking in it" if row_security else ""
         yield f"No index is in the order of {piece.key}{why}: {whole}."
     if piece.relation is None and len(piece.leaves) > _MANY_LOCKS:
-        locks = f"Every range locks all {len(piece.leaves):,} partitions, and a server has room for so many locks only"
+        locks = f"Every range may lock all {len(piece.leaves):,} partitions, and a server has room for so many only"
         yield f"{locks} (max_locks_per_transaction): ask for more ranges than partitions, or for few at the same time."
     statistics = piece.statistics
     if statistics is None:
