@@ -24,7 +24,7 @@ def test_xcom_shows_the_totals(open_page: OpenPage, airflow: AirflowServer) -> N
     page = open_page(task_path("digest_orders", "/xcom"))
     row = page.get_by_role("row").filter(has_text="return_value")
     row.locator(".codicon-folding-collapsed").click()
-    expect(row).to_contain_text(re.compile(r'"row_count":\s147600'))
+    expect(row).to_contain_text(re.compile(r'"row_count":\s143680'))
     shoot(page, "xcom", full=False)
 
 
