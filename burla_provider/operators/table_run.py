@@ -105,6 +105,8 @@ class TableRun:
             refine=asked.refine,
             # A table that grows while it is written would never end.
             freeze_upper=asked.ledger is not None,
+            # A user's query names the table, not its partitions.
+            by_partition=asked.process_range is None,
         )
         if plan.needs_snapshot and self.moment.snapshot is None:
             raise InvalidParameter(

@@ -40,7 +40,7 @@ class KeyRange:
     def start_id(self) -> int:
         """The least integer id of the range, inclusive. An open end is the type's own limit.
 
-        :raises TypeError: the key is not one integer column, or this is the range of NULL keys.
+        :raises TypeError: the key is not one integer column, or this is the range of NULL keys, or of one partition.
         """
         return self._integer_limit(0) if self.lower is None else int(self.lower[self._integer_key()])
 
@@ -54,7 +54,17 @@ class KeyRange:
 
     @property
     def where(self) -> sql.Composable:
-        """The condition that picks the range's rows, right for every kind of key, NULL keys included."""
+        """The condition that alone selects the range's rows from the plan's table, whatever the key, NULL included."""
+        if self.relation is None:
+            return self.key_condition
+        # The partition's constraint would select the same rows, but its text depends on the search path, and the
+        # server does not prune by it for hash partitions either.
+        leaf = sql.Literal(sql.Identifier(*self.relation).as_string())
+        return sql.SQL("{} AND tableoid = {}::regclass").format(self.key_condition, leaf)
+
+    @property
+    def key_condition(self) -> sql.Composable:
+        """The condition on the key. It selects the range's rows from ``ONLY relation``, where the range has one."""
         if self.nulls:
             return sql.SQL("{} IS NULL").format(sql.Identifier(self.key.names[0]))
         return condition_of(self.key.columns, self.lower, self.upper)
@@ -97,6 +107,8 @@ class KeyRange:
     def _integer_key(self) -> int:
         if self.nulls or not self.key.is_integer:
             raise TypeError(f"{self} has no integer ids: use key_range.where in the query.")
+        if self.relation is not None:
+            raise TypeError(f"{self} is of one partition, which ids do not select: use key_range.where in the query.")
         return 0
 
     def _integer_limit(self, end: int) -> int:

@@ -73,6 +73,7 @@ def plan_ranges(
     max_ranges: int = 100_000,
     refine: bool = False,
     freeze_upper: bool = False,
+    by_partition: bool = True,
 ) -> RangePlan:
     """Splits a table into ranges of about equal size that cover it exactly.
 
@@ -100,12 +101,14 @@ def plan_ranges(
     :param refine: look how large ranges really are, by the key's index: "auto" then walks over it, for ranges that are
         exact; "width", "histogram" and "probed" cut those that are too large.
     :param freeze_upper: end the last range right behind the greatest key of now, so that a table that grows has an end.
+    :param by_partition: split a partitioned table partition by partition. False: across all partitions at once, so that
+        also the bounds alone (``start_id`` and ``end_id``) select a range's rows from the table.
     :raises InvalidParameter: a parameter cannot be used; it says which and why.
     """
     started = time.perf_counter()
     limits = Limits(start_id, end_id, lower, upper)
     size = Size(rows_per_range, ranges, parallelism, max_ranges)
-    request = Request(table, key, limits, where, split, size, refine, freeze_upper)
+    request = Request(table, key, limits, where, split, size, refine, freeze_upper, by_partition)
     queries = Queries(connection)
     with queries.locally(**_SESSION), _no_collection():
         plan = _plan(queries, request)
@@ -156,9 +159,9 @@ def _plan(queries: Queries, request: Request) -> RangePlan:
 
 
 def _most_pieces(request: Request, key: Key) -> int | None:
-    if request.split == "single":
+    if request.split == "single" or not request.by_partition:
         return 0
-    # Pages are of one file, so there is no way around the partitions; a key can also be cut in all of them at once.
+    # The same pages of all partitions have as many rows as there are partitions; a key can be cut as finely as needed.
     return None if key == CTID else request.size.ranges or request.size.max_ranges
 
 

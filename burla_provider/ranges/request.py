@@ -28,6 +28,7 @@ class Request:
     size: Size
     refine: bool
     freeze_upper: bool
+    by_partition: bool = True
 
     def __post_init__(self) -> None:
         if self.split != AUTO and self.split not in STRATEGIES:

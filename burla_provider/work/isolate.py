@@ -125,7 +125,7 @@ def _key_at(
     order = sql.SQL(", ").join(columns)
     condition: sql.Composable = sql.SQL("")
     if behind is not None:
-        not_the_first = replace(part, lower=behind, upper=None).where
+        not_the_first = replace(part, lower=behind, upper=None).key_condition
         same = [
             sql.SQL("{} = {}::{}").format(sql.Identifier(column.name), sql.Literal(value), sql.SQL(column.type))
             for column, value in zip(part.key.columns, behind, strict=True)

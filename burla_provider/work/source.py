@@ -41,7 +41,7 @@ class Source:
         only = sql.SQL("ONLY" if key_range.relation else "")
         relation = self.relation_of(key_range)
         return sql.SQL("SELECT {} FROM {} {} WHERE ({}) AND {}").format(
-            what, only, relation, key_range.where, self.condition
+            what, only, relation, key_range.key_condition, self.condition
         )
 
     def select_none(self, what: sql.Composable) -> sql.Composed:
