@@ -32,6 +32,8 @@ class Moment:
     :param snapshot: what workers join; None: every range is read at a moment of its own.
     :param state_before: the table's state (``table_state``) just before that moment.
     :param foreign: schema and name of the partitions that the snapshot does not cover.
+    :param columns: names of the table's columns, in its order.
+    :param partitioned: it is a partitioned table.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Moment:
     snapshot: Snapshot | None = None
     state_before: dict[str, str] | None = None
     foreign: frozenset[tuple[str, str]] = frozenset()
+    columns: tuple[str, ...] = ()
+    partitioned: bool = False
 
     def resolve(self, parameter: str, name: str) -> tuple[str, str]:
         """Schema and name of a table that need not exist yet, as SQL names it.
@@ -100,15 +104,16 @@ def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consi
     with open_connection(parameters, application_name=name, autocommit=True) as connection:
         facts = read_facts(Queries(connection), table)
         schema, table = facts.schema, facts.table
+        shape: Any = {"columns": tuple(column.name for column in facts.columns), "partitioned": facts.kind == "p"}
         if consistency == "none":
-            yield Moment(name, parameters, schema, table, connection)
+            yield Moment(name, parameters, schema, table, connection, **shape)
             return
         if facts.kind == "f":
             raise not_covered({(schema, table)})
         foreign = frozenset((leaf.schema, leaf.name) for leaf in facts.leaves if leaf.kind == "f")
         state = table_state(connection, schema, table)
     with held_snapshot(parameters, schema, table, name=name) as held:
-        yield Moment(name, parameters, schema, table, held.connection, held.snapshot, state, foreign)
+        yield Moment(name, parameters, schema, table, held.connection, held.snapshot, state, foreign, **shape)
 
 
 def not_covered(foreign: Collection[tuple[str, str]]) -> InvalidParameter:

@@ -135,7 +135,9 @@ class TableRun:
 
         asked = self.asked
         where = render(self.moment.connection, asked.where, asked.parameters) if asked.where else None
-        source = Source(self.moment.schema, self.moment.table, tuple(asked.columns or ()), where)
+        # By name, because a partition may have its columns in another order than the table.
+        columns = tuple(asked.columns or ()) or (self.moment.columns if asked.process_rows is not None else ())
+        source = Source(self.moment.schema, self.moment.table, columns, where, self.moment.partitioned)
         check_source(self.moment.connection, source)
         return source
 

@@ -16,7 +16,7 @@ from burla_provider.ranges.request import AUTO, Request
 from burla_provider.ranges.size import LEAST_BYTES, Size
 from burla_provider.ranges.strategies.keyset import MOST_STEPS
 from burla_provider.ranges.strategies.probed import can_probe
-from burla_provider.ranges.survey import Piece, can_cut_by_leaf
+from burla_provider.ranges.survey import Piece, can_read_leaves
 
 _PAGES_SINCE = 140000
 """The first server version that reads a range of pages without reading the whole table."""
@@ -132,7 +132,7 @@ def _is_tiny(facts: TableFacts, size: Size) -> bool:
 
 
 def _why_no_pages(facts: TableFacts) -> str | None:
-    if facts.kind not in STORED or (facts.is_tree and not can_cut_by_leaf(facts)):
+    if facts.kind not in STORED or (facts.is_tree and not can_read_leaves(facts)):
         return f"{facts} is a {facts.describe}, whose pages cannot be read by themselves."
     if any(leaf.method != "heap" for leaf in facts.leaves):
         return f"{facts} is not stored as a heap."

@@ -56,6 +56,7 @@ class Leaf:
     :param bytes: its size now, with TOAST.
     :param changed: rows inserted, updated or deleted since the last ANALYZE, as far as this server knows.
     :param readable: whether the role may read it by its own name.
+    :param alike: whether its columns are in the table's order, and its virtual columns have the table's expressions.
     """
 
     schema: str
@@ -68,6 +69,7 @@ class Leaf:
     bytes: int
     changed: int
     readable: bool
+    alike: bool = True
 
     @property
     def rows(self) -> int | None:
@@ -107,6 +109,12 @@ class TableFacts:
     def source(self) -> sql.Composable:
         """The table, as FROM takes it."""
         return sql.Identifier(self.schema, self.table)
+
+    @property
+    def named_source(self) -> sql.Composable:
+        """The same for a user's expression: a partition is read under the table's name, which must be an alias then."""
+        alias = sql.SQL(" AS {}").format(sql.Identifier(self.table)) if self.kind == "p" else sql.SQL("")
+        return sql.SQL("{}{}").format(self.source, alias)
 
     @property
     def is_tree(self) -> bool:
@@ -162,7 +170,7 @@ def read_facts(queries: Queries, table: str) -> TableFacts:
         kind=kind,
         columns=_read_columns(queries, oid, tree),
         indexes=_read_indexes(queries, oid),
-        leaves=_read_leaves(queries, tree),
+        leaves=_read_leaves(queries, oid, tree),
         row_security=row_security,
         server=server,
         counted_rows=counted_rows,
@@ -191,8 +199,8 @@ def _tree(oid: int, server: int) -> sql.Composable:
     return sql.SQL(_TREE).format(oid=sql.Literal(oid), attached=attached)
 
 
-def _read_leaves(queries: Queries, tree: sql.Composable) -> tuple[Leaf, ...]:
-    return tuple(Leaf(*row) for row in queries.rows(sql.SQL(_LEAVES).format(tree=tree)))
+def _read_leaves(queries: Queries, oid: int, tree: sql.Composable) -> tuple[Leaf, ...]:
+    return tuple(Leaf(*row) for row in queries.rows(sql.SQL(_LEAVES).format(oid=sql.Literal(oid), tree=tree)))
 
 
 def _read_columns(queries: Queries, oid: int, tree: sql.Composable) -> tuple[Column, ...]:
@@ -235,14 +243,25 @@ _TREE: LiteralString = """
 """
 
 _LEAVES: LiteralString = """
-    WITH RECURSIVE {tree}
+    WITH RECURSIVE {tree},
+    shape (oid, columns) AS (
+        SELECT a.attrelid, array_agg(
+            a.attname || CASE WHEN a.attgenerated = 'v' THEN ' ' || pg_get_expr(d.adbin, d.adrelid) ELSE '' END
+            ORDER BY a.attnum
+        )
+        FROM tree JOIN pg_catalog.pg_attribute AS a ON a.attrelid = tree.oid AND a.attnum > 0 AND NOT a.attisdropped
+        LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        GROUP BY a.attrelid
+    )
     SELECT n.nspname::text, c.relname::text, c.relkind::text, coalesce(am.amname, '')::text,
         -- Before version 14, 0 rows on 0 pages also means "never counted".
         CASE WHEN c.reltuples >= 0 AND (c.reltuples > 0 OR c.relpages > 0) THEN c.reltuples::bigint END,
         c.relpages, (coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::int)::bigint,
         coalesce(pg_table_size(c.oid), 0)::bigint, coalesce(pg_stat_get_mod_since_analyze(c.oid), 0)::bigint,
         has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
-            AND NOT row_security_active(c.oid)
+            AND NOT row_security_active(c.oid),
+        (SELECT columns FROM shape WHERE shape.oid = c.oid)
+            IS NOT DISTINCT FROM (SELECT columns FROM shape WHERE shape.oid = {oid})
     FROM tree
     JOIN pg_catalog.pg_class AS c USING (oid)
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

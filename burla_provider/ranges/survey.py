@@ -121,6 +121,14 @@ def survey(
 
 
 def can_cut_by_leaf(facts: TableFacts) -> bool:
+    """Whether every partition may be read by its own name, and a query gives the same that way.
+
+    In a partition whose columns are in another order, the row as a whole, such as ``orders::text``, is another value.
+    """
+    return can_read_leaves(facts) and all(leaf.alike for leaf in facts.leaves)
+
+
+def can_read_leaves(facts: TableFacts) -> bool:
     """Whether every partition may be read by its own name, and shows the same rows that way.
 
     Policies of the table do not reach a read of the partition, and rights on the one say nothing about the other.
@@ -166,7 +174,7 @@ def _selectivity(queries: Queries, facts: TableFacts, inside: sql.Composable, wh
         return 1.0
     # On lines of its own, so that a comment at its end ends there.
     condition = sql.SQL(where)
-    query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.source, inside, condition)
+    query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.named_source, inside, condition)
     with queries.blaming("where", f"It must be a condition on one row of {facts}."):
         passing = explain(queries, query).rows
     return min(passing / max(rows, 1), 1.0)

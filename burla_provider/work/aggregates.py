@@ -116,7 +116,9 @@ def check_source(connection: psycopg.Connection[Any], source: Source) -> None:
         # In brackets, as it is used, it might even be SQL, and pick rows of other ranges.
         raise InvalidParameter("where", f"in {condition!r} a bracket or a quote is not closed.", "Close it.")
     _ask(connection, source.select_none(sql.SQL("TRUE")), "where", condition)
-    _ask(connection, source.select_none(source.column_list), "columns", ", ".join(source.columns))
+    # A role that may read some columns only must not be asked for the others.
+    if source.columns:
+        _ask(connection, source.select_none(source.column_list), "columns", ", ".join(source.columns))
 
 
 def _parse(name: str, text: str) -> Aggregate:
@@ -156,8 +158,8 @@ def _split_at_bracket(name: str, text: str, start: int) -> tuple[str, int]:
 def _with_types(connection: psycopg.Connection[Any], source: Source, aggregate: Aggregate) -> Aggregate:
     query = source.select_none(_type_of(aggregate.whole))
     typed = replace(aggregate, type=_ask(connection, query, "totals", str(aggregate)))
-    if aggregate.argument == "*":
-        return typed
+    if aggregate.function == "count":
+        return typed  # Whatever it counts: "*" has no type, and orders.* is several columns outside of an aggregate.
     # A subquery, because pg_typeof(argument) is not an aggregate, and no rows would give no type.
     argument = source.select_none(aggregate.argument_sql)
     query = sql.SQL("SELECT {}").format(_type_of(sql.SQL("({} LIMIT 0)").format(argument)))
@@ -180,4 +182,6 @@ def _ask(connection: psycopg.Connection[Any], query: sql.Composed, parameter: st
 
 
 def _hint(error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.errors.UndefinedTable) and "FROM" in (error.diag.message_primary or ""):
+        return "Qualify a column by the table's name, without a schema: a partition is read under that name."
     return error.diag.message_hint or "Correct it; the SQL is used as it stands."

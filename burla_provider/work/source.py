@@ -15,12 +15,14 @@ class Source:
 
     :param columns: in the order in which rows have them; empty: all of the table's.
     :param where: a condition in SQL, final: nothing in it is replaced any more.
+    :param partitioned: ranges may be of partitions, which are read by their own names with the table's name as alias.
     """
 
     schema: str
     table: str
     columns: tuple[str, ...] = ()
     where: str | None = None
+    partitioned: bool = False
 
     @property
     def relation(self) -> sql.Identifier:
@@ -38,15 +40,21 @@ class Source:
 
     def select(self, what: sql.Composable, key_range: KeyRange) -> sql.Composed:
         """``SELECT what`` from the rows of one range."""
-        only = sql.SQL("ONLY" if key_range.relation else "")
-        relation = self.relation_of(key_range)
-        return sql.SQL("SELECT {} FROM {} {} WHERE ({}) AND {}").format(
-            what, only, relation, key_range.key_condition, self.condition
+        return sql.SQL("SELECT {} FROM {} WHERE ({}) AND {}").format(
+            what, self._from_item(key_range), key_range.key_condition, self.condition
         )
 
     def select_none(self, what: sql.Composable) -> sql.Composed:
         """``SELECT what`` from no row at all: whether it is right, and of which types, at no cost."""
-        return sql.SQL("SELECT {} FROM {} WHERE {} AND FALSE").format(what, self.relation, self.condition)
+        return sql.SQL("SELECT {} FROM {} WHERE {} AND FALSE").format(what, self._from_item(), self.condition)
+
+    def _from_item(self, key_range: KeyRange | None = None) -> sql.Composable:
+        """The same form for the check and for the ranges, so that the server accepts the same names in both."""
+        leaf = key_range.relation if key_range else None
+        only = sql.SQL("ONLY" if leaf else "")
+        relation = sql.Identifier(*leaf) if leaf else self.relation
+        alias = sql.SQL(" AS {}").format(sql.Identifier(self.table)) if leaf or self.partitioned else sql.SQL("")
+        return sql.SQL("{} {}{}").format(only, relation, alias)
 
     @property
     def condition(self) -> sql.Composable:

@@ -72,3 +72,103 @@ def test_process_range_reads_a_partitioned_table_without_a_key_by_pages(airflow:
     fill(connection, HASH.replace(" PRIMARY KEY", ""))
     result = airflow.run(operator(process_range=count, split="pages"))
     assert result.value == {"row_count": ROWS}, result.log
+
+
+ATTACHED = """
+    CREATE TABLE orders (
+        id bigint PRIMARY KEY, amount numeric(18, 6), note text,
+        twice numeric(18, 6) GENERATED ALWAYS AS (amount * 2) STORED
+    ) PARTITION BY RANGE (id);
+    CREATE TABLE orders_0 PARTITION OF orders FOR VALUES FROM (0) TO (1001);
+    CREATE TABLE orders_1 (
+        note text, gone int, twice numeric(18, 6) GENERATED ALWAYS AS (amount * 2) STORED,
+        amount numeric(18, 6), id bigint NOT NULL
+    );
+    ALTER TABLE orders_1 DROP gone;
+    ALTER TABLE orders ATTACH PARTITION orders_1 DEFAULT;
+"""
+"""The second partition has its columns in another order, and had one that the table never had."""
+
+
+@pytest.mark.parametrize(("row_format", "split"), [("tuple", "auto"), ("arrow", "pages")])
+def test_rows_have_the_columns_of_the_table_in_its_order(airflow: Airflow, connection, row_format, split) -> None:
+    def look(rows: Any) -> dict[str, Any]:
+        total = twice = 0
+        for row in rows:
+            if row_format == "arrow":
+                ids, amounts, _, doubles = row.to_pydict().values()
+            else:
+                ids, amounts, _, doubles = ([value] for value in row)
+            total += sum(id_ * amount for id_, amount in zip(ids, amounts, strict=True))
+            twice += sum(doubles)
+        return {"total": total, "twice": twice}
+
+    fill(connection, ATTACHED)
+    result = airflow.run(operator(process_rows=look, row_format=row_format, split=split))
+    total, twice = connection.execute("SELECT sum(id * amount)::text, sum(twice)::text FROM orders").fetchone()
+    assert result.value == {"row_count": ROWS, "total": total, "twice": twice}, result.log
+
+
+@pytest.mark.parametrize("tables", [HASH, ATTACHED])
+def test_the_table_s_name_qualifies_columns_in_every_range(airflow: Airflow, connection, tables: str) -> None:
+    fill(connection, tables)
+    connection.execute("CREATE TABLE paid AS SELECT id FROM orders WHERE id % 3 > 0")
+    totals = {
+        "total": "sum(orders.amount)",
+        "rows": "count(orders.*)",
+        "checksum": "sum(hashtextextended(orders::text, 0))",
+        "some": "count(*) FILTER (WHERE orders.id < 100)",
+    }
+    where = "EXISTS (SELECT FROM paid WHERE paid.id = orders.id) AND orders.amount > 1"
+    result = airflow.run(operator(totals=totals, where=where))
+    row = connection.execute(f"SELECT {', '.join(totals.values())} FROM orders WHERE {where}").fetchone()
+    assert result.value, result.log
+    assert [str(result.value[name]) for name in totals] == [str(value) for value in row], result.log
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"where": "public.orders.id > 10"}, {"totals": {"n": "count(public.orders.id)"}}],
+)
+def test_a_name_with_the_schema_is_refused_before_a_range_starts(airflow: Airflow, connection, options) -> None:
+    fill(connection, HASH)
+    result = airflow.run(operator(**options))
+    assert "invalid reference to FROM-clause entry" in str(result.error)
+    assert "without a schema" in str(result.error)
+
+
+def test_a_name_with_the_schema_is_right_for_a_plain_table(airflow: Airflow, connection) -> None:
+    fill(connection, "CREATE TABLE orders (id bigint PRIMARY KEY, amount numeric)")
+    result = airflow.run(operator(where="public.orders.id > 10", totals={"n": "count(public.orders.id)"}))
+    assert result.value["n"] == ROWS - 10, result.log
+
+
+@pytest.mark.parametrize("kind", ["totals", "process_rows", "columns", "view"])
+def test_the_right_to_read_some_columns_is_enough_for_those(airflow: Airflow, connection, kind: str) -> None:
+    role = f"reader_{connection.info.backend_pid}"
+    fill(connection, HASH)
+    connection.execute("CREATE VIEW seen AS SELECT amount, id FROM orders")
+    connection.execute(f"CREATE ROLE {role}; GRANT SELECT (id, amount) ON orders TO {role}")
+    connection.execute(f"GRANT SELECT ON seen TO {role}")
+    info = connection.info
+    options = {"options": f"-c role={role}"}
+    server = {"host": info.host, "port": info.port, "login": info.user, "password": info.password}
+    airflow.add_connection("orders_db", "postgres", **server, schema=info.dbname, extra=options)
+
+    def add(rows: Any) -> dict[str, Any]:
+        return {"total": sum(row[-1] for row in rows)}
+
+    work: dict[str, Any] = {
+        "totals": {"totals": {"total": "sum(id)"}},
+        "process_rows": {"process_rows": add},
+        "columns": {"process_rows": add, "columns": ["amount", "id"]},
+        "view": {"process_rows": add, "table": "seen", "key": "id"},
+    }[kind]
+    result = airflow.run(operator(consistency="none", **work))
+    if kind == "process_rows":
+        assert "columns: " in str(result.error)
+        assert "permission denied" in str(result.error)
+    else:
+        assert result.value, result.log
+        assert int(result.value["total"]) == ROWS * (ROWS + 1) // 2
+    connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")

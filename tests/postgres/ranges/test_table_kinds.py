@@ -137,3 +137,29 @@ def test_pages_of_the_whole_tree_are_balanced_though_partitions_differ_in_size(c
     assert {one.relation for one in plan.ranges} == {None}
     assert max(sizes) / (sum(sizes) / len(sizes)) < 1.2
     assert rows_in(connection, plan) == list(range(30_001))
+
+
+@pytest.mark.parametrize("made", ["(note text, row_id int)", "(row_id int, note text, CHECK (row_id > 0))"])
+def test_a_partition_is_read_by_its_own_name_only_if_a_row_as_a_whole_is_the_same_there(
+    connection: psycopg.Connection, made: str
+) -> None:
+    connection.execute("CREATE TABLE t (row_id int, note text) PARTITION BY RANGE (row_id)")
+    connection.execute(f"CREATE TABLE t_1 {made}; ALTER TABLE t ATTACH PARTITION t_1 DEFAULT")
+    connection.execute("INSERT INTO t SELECT generate_series(1, 1000); ANALYZE t_1")
+    for request in ({"key": "row_id"}, {"split": "pages"}):
+        plan = plan_ranges(connection, table="t", ranges=5, **request)
+        assert {one.relation for one in plan.ranges} == ({None} if "(note" in made else {("public", "t_1")})
+        assert rows_in(connection, plan) == list(range(1, 1001))
+
+
+def test_a_virtual_column_with_another_expression_in_a_partition_is_the_table_s(connection) -> None:
+    if connection.info.server_version < 180000:
+        pytest.skip("Virtual columns came with PostgreSQL 18.")
+    connection.execute("""
+        CREATE TABLE t (row_id int, twice int GENERATED ALWAYS AS (row_id * 2) VIRTUAL) PARTITION BY RANGE (row_id);
+        CREATE TABLE t_1 (row_id int, twice int GENERATED ALWAYS AS (row_id * 3) VIRTUAL);
+        ALTER TABLE t ATTACH PARTITION t_1 DEFAULT;
+        INSERT INTO t SELECT generate_series(1, 1000);
+    """)
+    assert connection.execute("SELECT sum(t.twice) <> sum(t_1.twice) FROM t JOIN t_1 USING (row_id)").fetchone()[0]
+    assert {one.relation for one in plan_ranges(connection, table="t", key="row_id", ranges=5).ranges} == {None}
