@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import sql
 
+from burla_provider.database.quoting import Identifier
 from burla_provider.ranges.condition import condition_of
 from burla_provider.ranges.key import INTEGER_LIMITS, Bound, Key
 
@@ -54,9 +55,12 @@ class KeyRange:
 
     @property
     def where(self) -> sql.Composable:
-        """The condition that picks the range's rows, right for every kind of key, NULL keys included."""
+        """The condition that picks the range's rows, right for every kind of key, NULL keys included.
+
+        It contains no percent sign, so it means the same in a query with and without parameters.
+        """
         if self.nulls:
-            return sql.SQL("{} IS NULL").format(sql.Identifier(self.key.names[0]))
+            return sql.SQL("{} IS NULL").format(Identifier(self.key.names[0]))
         return condition_of(self.key.columns, self.lower, self.upper)
 
     @property
