@@ -138,7 +138,7 @@ class TableRun:
         # By name, because a partition may have its columns in another order than the table.
         columns = tuple(asked.columns or ()) or (self.moment.columns if asked.process_rows is not None else ())
         source = Source(self.moment.schema, self.moment.table, columns, where, self.moment.partitioned)
-        check_source(self.moment.connection, source)
+        check_source(self.moment.connection, source, one_moment=self.moment.snapshot is not None)
         return source
 
     @cached_property
@@ -147,10 +147,12 @@ class TableRun:
         from burla_provider.totals import AddedByKey, CombinedBy, SqlCombination
         from burla_provider.work.aggregates import check_totals, parse_totals
         from burla_provider.work.kinds import ProcessRange, ProcessRows, SqlTotals
+        from burla_provider.work.volatility import has_escapes
 
         asked = self.asked
         if asked.totals is not None:
-            aggregates = check_totals(self.moment.connection, self.source, parse_totals(asked.totals))
+            parsed = parse_totals(asked.totals, escapes=has_escapes(self.moment.connection))
+            aggregates = check_totals(self.moment.connection, self.source, parsed)
             return SqlTotals(aggregates), SqlCombination(aggregates, self.source)
         combination = CombinedBy(asked.combine) if asked.combine else AddedByKey()
         if asked.process_rows is not None:

@@ -15,6 +15,7 @@ from itertools import takewhile
 
 from psycopg import sql
 
+from burla_provider.database.quoting import Identifier, Literal, type_name
 from burla_provider.ranges.axis import least_of
 from burla_provider.ranges.key import Bound, KeyColumn
 
@@ -64,8 +65,8 @@ def _estimable(columns: Sequence[KeyColumn], lower: Bound, upper: Bound, shared:
 def _compare(columns: Sequence[KeyColumn], operator: str, bound: Bound, start: int = 0) -> sql.Composable:
     """A comparison with the bound, from the column with number ``start`` on, of as many as the bound has."""
     parts = list(zip(columns, bound, strict=False))[start:]
-    names = [sql.Identifier(column.name) for column, _ in parts]
-    values = [sql.SQL("{}::{}").format(sql.Literal(value), sql.SQL(column.type)) for column, value in parts]
+    names = [Identifier(column.name) for column, _ in parts]
+    values = [sql.SQL("{}::{}").format(Literal(value), type_name(column.type)) for column, value in parts]
     # A row comparison also for one column would hide the index from some planners, so only where it is needed.
     pattern = "{} {} {}" if len(parts) == 1 else "({}) {} ({})"
     comma = sql.SQL(", ")

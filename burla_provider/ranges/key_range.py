@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import sql
 
+from burla_provider.database.quoting import Identifier, Literal
 from burla_provider.ranges.condition import condition_of
 from burla_provider.ranges.key import INTEGER_LIMITS, Bound, Key
 
@@ -54,19 +55,22 @@ class KeyRange:
 
     @property
     def where(self) -> sql.Composable:
-        """The condition that alone selects the range's rows from the plan's table, whatever the key, NULL included."""
+        """The condition that alone selects the range's rows from the plan's table, whatever the key, NULL included.
+
+        It contains no percent sign, so it means the same in a query with and without parameters.
+        """
         if self.relation is None:
             return self.key_condition
         # The partition's constraint would select the same rows, but its text depends on the search path, and the
         # server does not prune by it for hash partitions either.
-        leaf = sql.Literal(sql.Identifier(*self.relation).as_string())
+        leaf = Literal(sql.Identifier(*self.relation).as_string())
         return sql.SQL("{} AND tableoid = {}::regclass").format(self.key_condition, leaf)
 
     @property
     def key_condition(self) -> sql.Composable:
         """The condition on the key. It selects the range's rows from ``ONLY relation``, where the range has one."""
         if self.nulls:
-            return sql.SQL("{} IS NULL").format(sql.Identifier(self.key.names[0]))
+            return sql.SQL("{} IS NULL").format(Identifier(self.key.names[0]))
         return condition_of(self.key.columns, self.lower, self.upper)
 
     @property

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges.key import INTEGER_LIMITS, Bound, Key, KeyColumn
+from burla_provider.ranges.moments import RELATIVE
 from burla_provider.ranges.order import Order, is_sorted, joined
 from burla_provider.ranges.queries import Queries
 
@@ -110,6 +111,7 @@ def _parse(queries: Queries, key: Key, parameter: str, value: Any) -> Bound:
         raise InvalidParameter(parameter, problem, "Give one value a column, a list for several columns.")
     pairs = list(zip((_text(parameter, item) for item in values), key.columns, strict=True))
     for text, column in pairs:
+        _refuse_relative(parameter, text, column)
         _refuse_offset(parameter, text, column)
     casts = [sql.SQL("{}::{}::text").format(sql.Literal(text), sql.SQL(column.type)) for text, column in pairs]
     kinds = ", ".join(column.type for column in key.columns)
@@ -123,6 +125,12 @@ def _text(parameter: str, value: Any) -> str:
     if value is None or isinstance(value, float | dict | set):
         raise InvalidParameter(parameter, f"{value!r} is no exact value.", "Give text, an integer, a date or the like.")
     return value.isoformat() if isinstance(value, datetime.date) else str(value)
+
+
+def _refuse_relative(parameter: str, text: str, column: KeyColumn) -> None:
+    if column.type.startswith(("date", "time")) and RELATIVE.search(text):
+        problem = f"{text!r} is another moment each time it is read, also when a retry plans again."
+        raise InvalidParameter(parameter, problem, 'Give a fixed value, such as "{{ data_interval_start }}".')
 
 
 def _refuse_offset(parameter: str, text: str, column: KeyColumn) -> None:

@@ -63,7 +63,7 @@ def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     :raises InvalidParameter: it can be neither found nor created, has another shape, or may not be written.
     """
     check_writable(connection, "ledger")
-    table = ledger.relation.as_string(connection)
+    table = ledger.relation.as_regclass(connection)
     if not _exists(connection, table):
         _create(connection, ledger)
     _check_shape(connection, ledger, table)

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.connect import codec_of, open_connection
+from burla_provider.database.quoting import Identifier
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.records.making import check_writable, wait_for_makers
@@ -44,7 +45,7 @@ class Results:
 
     def __init__(self, parameters: Mapping[str, str], schema: str, table: str, run: str) -> None:
         self._parameters = parameters
-        self._table = sql.Identifier(schema, table)
+        self._table = Identifier(schema, table)
         self._run = run
         self._outcomes: dict[int, Outcome] = {}
 
@@ -60,7 +61,7 @@ class Results:
             with self._connect() as connection:
                 check_writable(connection, "results_table")
                 # Not "IF NOT EXISTS" alone: even where there is one, that needs the right to create another.
-                name = self._table.as_string(connection)
+                name = self._table.as_regclass(connection)
                 [(exists,)] = connection.execute("SELECT to_regclass(%s)", [name]).fetchall()
                 if exists is None:
                     wait_for_makers(connection)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,16 +11,24 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
-from burla_provider.work.brackets import closing_bracket
+from burla_provider.ranges.key import Key
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.ranges.queries import Queries
+from burla_provider.work.brackets import closing_bracket, skip_blank, tokens
 from burla_provider.work.source import Source
+from burla_provider.work.volatility import find_volatile, has_escapes, is_date_error, relative_literals
 
 FUNCTIONS = ("count", "sum", "min", "max", "avg")
 NUMBERS = frozenset(["smallint", "integer", "bigint", "numeric", "real", "double precision"])
 """The types whose values Python holds exactly. Values of all others travel as PostgreSQL's own text of them."""
 
-_FORM = re.compile(r"\s*(\w+)\s*\(", re.ASCII)
-_FILTER = re.compile(r"\s*filter\s*\(\s*where\b", re.IGNORECASE)
-_DISTINCT = re.compile(r"\s*distinct\b", re.IGNORECASE)
+MOST_COLUMNS = 1664
+"""Of one answer: MaxTupleAttributeNumber of PostgreSQL."""
+
+_WRITE_IT = "Write the value itself, such as '{{ data_interval_start }}'."
+_USE_PARAMETERS = (
+    'Give the value as a parameter: where="at >= %(since)s", parameters={"since": "{{ data_interval_start }}"}.'
+)
 _ADVICE = (
     'Write one aggregate, such as "sum(amount)" or "max(price) FILTER (WHERE price < 100)":'
     " the functions are count, sum, min, max and avg."
@@ -86,14 +94,15 @@ class Aggregate:
         return sql.SQL(f"{function}({argument or self.argument}\n){condition}")
 
 
-def parse_totals(totals: Mapping[str, str]) -> tuple[Aggregate, ...]:
+def parse_totals(totals: Mapping[str, str], *, escapes: bool = False) -> tuple[Aggregate, ...]:
     """What ``totals={"largest": "max(amount)"}`` asks for. The server has not seen it yet: ``check_totals``.
 
+    :param escapes: ``has_escapes`` of the connection.
     :raises InvalidParameter: nothing asked for, not one of the five functions, DISTINCT, or more than one aggregate.
     """
     if not totals:
         raise InvalidParameter("totals", "it is empty.", _ADVICE)
-    return tuple(_parse(name, text) for name, text in totals.items())
+    return tuple(_parse(name, text, escapes) for name, text in totals.items())
 
 
 def check_totals(
@@ -101,55 +110,130 @@ def check_totals(
 ) -> tuple[Aggregate, ...]:
     """The aggregates with the types that the server gives them. Reads no row.
 
-    :raises InvalidParameter: the server does not accept one of them.
+    :raises InvalidParameter: the server does not accept one of them, there are too many, or one is not the same in
+        each range.
     """
-    return tuple(_with_types(connection, source, aggregate) for aggregate in aggregates)
+    count = 1 + sum(len(aggregate.partials()) for aggregate in aggregates)
+    if count > MOST_COLUMNS:
+        problem = f"they take {count:,} values per range, and PostgreSQL returns {MOST_COLUMNS:,} at most."
+        raise InvalidParameter("totals", problem, "Split them over several tasks; avg takes two values.")
+    typed = tuple(_with_types(connection, source, aggregate) for aggregate in aggregates)
+    queries = Queries(connection)
+    if find_volatile(queries, _partials(source, *typed)):
+        for aggregate in typed:
+            _refuse_volatile("totals", str(aggregate), find_volatile(queries, _partials(source, aggregate)), _WRITE_IT)
+    for aggregate in typed:
+        arguments = relative_literals(connection, aggregate.argument)
+        filters = relative_literals(connection, aggregate.filter or "")
+        variants = [
+            *((literal, replace(aggregate, argument=other)) for literal, other in arguments),
+            *((literal, replace(aggregate, filter=other)) for literal, other in filters),
+        ]
+        literals = [literal for literal, other in variants if is_date_error(connection, _partials(source, other))]
+        _refuse_volatile("totals", str(aggregate), literals, _WRITE_IT)
+    return typed
 
 
-def check_source(connection: psycopg.Connection[Any], source: Source) -> None:
+def check_source(connection: psycopg.Connection[Any], source: Source, *, one_moment: bool = True) -> None:
     """Has the server look at the condition and the columns. Reads no row.
 
-    :raises InvalidParameter: the server does not accept them.
+    :param one_moment: all ranges are to see the rows of one moment: a view may not depend on ``now()`` either.
+    :raises InvalidParameter: the server does not accept them, or they are not the same in each range.
     """
     condition = source.where or ""
-    if closing_bracket(f"{condition}\n)") != len(condition) + 1:
+    if closing_bracket(f"{condition}\n)", escapes=has_escapes(connection)) != len(condition) + 1:
         # In brackets, as it is used, it might even be SQL, and pick rows of other ranges.
         raise InvalidParameter("where", f"in {condition!r} a bracket or a quote is not closed.", "Close it.")
-    _ask(connection, source.select_none(sql.SQL("TRUE")), "where", condition)
+    everything = replace(source, where=None)
+    try:
+        found = _find_volatile(connection, source, "where" if condition else "table", condition or str(source))
+    except InvalidParameter:
+        _find_volatile(connection, everything, "table", str(source))  # is it the condition's fault?
+        raise
+    of_table = _find_volatile(connection, everything, "table", str(source)) if found else []
+    if of_table and one_moment:
+        advice = "Read its table instead, with the condition in where and its values in parameters."
+        _refuse_volatile("table", f"{source} (a view, or its row security)", of_table, advice)
+    words = {condition[token.start : token.end].lower() for token in tokens(condition) if token.kind == "word"}
+    of_where = [name for name in found if name not in of_table or name.removesuffix("()") in words]
+    of_where += [
+        literal
+        for literal, other in relative_literals(connection, condition)
+        if is_date_error(connection, _rows(replace(source, where=other)))
+    ]
+    _refuse_volatile("where", repr(condition), of_where, _USE_PARAMETERS)
     # A role that may read some columns only must not be asked for the others.
     if source.columns:
         _ask(connection, source.select_none(source.column_list), "columns", ", ".join(source.columns))
 
 
-def _parse(name: str, text: str) -> Aggregate:
-    form = _FORM.match(text)
-    if form is None or form[1].lower() not in FUNCTIONS:
+def _rows(source: Source) -> sql.Composed:
+    return source.select(sql.SQL(""), KeyRange(Key(), 0))
+
+
+def _partials(source: Source, *aggregates: Aggregate) -> sql.Composed:
+    columns = [part for aggregate in aggregates for part in aggregate.partials()]
+    return source.select(sql.SQL(", ").join(columns), KeyRange(Key(), 0))
+
+
+def _find_volatile(connection: psycopg.Connection[Any], source: Source, parameter: str, text: str) -> list[str]:
+    with _blaming(parameter, text), connection.transaction():
+        return find_volatile(Queries(connection), _rows(source))
+
+
+def _refuse_volatile(parameter: str, text: str, found: list[str], advice: str) -> None:
+    """:raises InvalidParameter: something was found."""
+    if not found:
+        return
+    problem = f"{text} has {', '.join(found)}, whose value may differ from range to range."
+    own = [name for name in found if name.endswith("()") and "." in name]
+    if own:
+        advice = f"Declare {own[0]} STABLE or IMMUTABLE if it returns the same for the same arguments."
+    raise InvalidParameter(parameter, problem, advice)
+
+
+def _parse(name: str, text: str, escapes: bool) -> Aggregate:
+    function, behind = _word(text, 0)
+    place = skip_blank(text, behind)
+    if function not in FUNCTIONS or not text.startswith("(", place):
         raise InvalidParameter("totals", f"{name!r} is {text!r}, which is not an aggregate that ranges share.", _ADVICE)
-    function = form[1].lower()
-    argument, rest = _split_at_bracket(name, text, form.end())
-    if _DISTINCT.match(argument):
+    argument, rest = _split_at_bracket(name, text, place + 1, escapes)
+    quantifier, behind = _word(argument, 0)
+    if quantifier == "distinct":
         raise InvalidParameter(
             "totals",
             f"{name!r} is {text!r}: distinct values of two ranges may be the same ones.",
             "Use process_rows, or a plain SQL query.",
         )
-    return Aggregate(name, function, argument.strip(), _parse_filter(name, text, rest))
+    argument = argument[skip_blank(argument, behind if quantifier == "all" else 0) :].strip()
+    is_star = argument.startswith("*") and skip_blank(argument, 1) == len(argument)
+    return Aggregate(name, function, "*" if is_star else argument, _parse_filter(name, text, rest, escapes))
 
 
-def _parse_filter(name: str, text: str, start: int) -> str | None:
-    opening = _FILTER.match(text, start)
-    if opening is None:
-        end, condition = start, None
-    else:
-        condition, end = _split_at_bracket(name, text, opening.end())
-    if text[end:].strip():
-        raise InvalidParameter("totals", f"{name!r} has {text[end:].strip()!r} behind its aggregate.", _ADVICE)
+def _parse_filter(name: str, text: str, start: int, escapes: bool) -> str | None:
+    end, condition = start, None
+    word, behind = _word(text, start)
+    place = skip_blank(text, behind)
+    where, behind = _word(text, place + 1)
+    if word == "filter" and text.startswith("(", place) and where == "where":
+        condition, end = _split_at_bracket(name, text, behind, escapes)
+    rest = text[skip_blank(text, end) :].strip()
+    if rest:
+        raise InvalidParameter("totals", f"{name!r} has {rest!r} behind its aggregate.", _ADVICE)
     return condition
 
 
-def _split_at_bracket(name: str, text: str, start: int) -> tuple[str, int]:
+def _word(text: str, start: int) -> tuple[str, int]:
+    """The word that comes next, in lower case, and where it ends; "" if none comes next."""
+    token = next(tokens(text, skip_blank(text, start)), None)
+    if token is None or token.kind != "word":
+        return "", start
+    return text[token.start : token.end].lower(), token.end
+
+
+def _split_at_bracket(name: str, text: str, start: int, escapes: bool) -> tuple[str, int]:
     """What stands between ``start`` and the bracket that closes there, and where it goes on behind it."""
-    place = closing_bracket(text, start)
+    place = closing_bracket(text, start, escapes=escapes)
     if place is None:
         raise InvalidParameter("totals", f"{name!r} is {text!r}, where a bracket or a quote is not closed.", _ADVICE)
     return text[start:place], place + 1
@@ -172,13 +256,19 @@ def _type_of(expression: sql.Composable) -> sql.Composable:
 
 
 def _ask(connection: psycopg.Connection[Any], query: sql.Composed, parameter: str, text: str) -> Any:
+    with _blaming(parameter, text), connection.transaction():
+        row = Queries(connection).row(query)
+    return row[0] if row else None
+
+
+@contextmanager
+def _blaming(parameter: str, text: str) -> Iterator[None]:
+    """Inside, an error that the server has with the SQL is one of ``parameter``."""
     try:
-        with connection.transaction():
-            row = connection.execute(query).fetchone()
-    except (psycopg.ProgrammingError, psycopg.DataError) as error:
+        yield
+    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
         problem = error.diag.message_primary or str(error)
         raise InvalidParameter(parameter, f"the server says of {text!r}: {problem}.", _hint(error)) from None
-    return row[0] if row else None
 
 
 def _hint(error: psycopg.Error) -> str:

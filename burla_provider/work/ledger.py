@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.connect import codec_of
+from burla_provider.database.quoting import Identifier
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.failure import WorkError
 from burla_provider.work.outcome import Outcome, decode, encode
@@ -29,8 +30,8 @@ class Ledger:
     run_key: str
 
     @property
-    def relation(self) -> sql.Identifier:
-        return sql.Identifier(self.schema, self.table)
+    def relation(self) -> Identifier:
+        return Identifier(self.schema, self.table)
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"

@@ -82,6 +82,14 @@ def test_two_columns_take_a_list(connection, plan: Planner) -> None:
     assert rows_in(connection, made) == list(range(25, 41))
 
 
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])
+@pytest.mark.parametrize("lower", ["now", "now()", "Today", "yesterday 12:00"])
+def test_a_bound_relative_to_now_is_refused(connection, plan, kind: str, lower: str) -> None:
+    connection.execute(f"CREATE TABLE visits (at {kind})")
+    with pytest.raises(InvalidParameter, match=r"lower: .* is another moment each time"):
+        plan("visits", key="at", lower=lower)
+
+
 @pytest.mark.parametrize(
     "window",
     [

@@ -22,12 +22,30 @@ def parse(text):
         ('max("odd ) name")', ("max", '"odd ) name"', None)),
         ("max($$ ) $$ || $a$ ) $$ $a$)", ("max", "$$ ) $$ || $a$ ) $$ $a$", None)),
         ("sum(a /* ) */ + b -- )\n)", ("sum", "a /* ) */ + b -- )", None)),
+        ("sum(a /* /* ) */ ) */ + b -- )\r)", ("sum", "a /* /* ) */ ) */ + b -- )", None)),
+        ("count(ALL x)", ("count", "x", None)),
+        ("sum(all(x))", ("sum", "(x)", None)),
+        ("count(/* each */ all -- of\n x)", ("count", "x", None)),
+        ("count(all_of_it)", ("count", "all_of_it", None)),
+        ("-- rows\ncount /* ( */ ( * -- )\n) -- done", ("count", "*", None)),
+        ("count(*) /* ( */ FILTER -- (\n ( /* ) */ WHERE a)", ("count", "*", " a")),
+        ("max(note')')", ("max", "note')'", None)),
+        (r"max(note'\')", ("max", r"note'\'", None)),
+        (r"max(U&'\' || u&\")\")", ("max", r"U&'\' || u&\")\"", None)),
+        ("max(a$b$ || ')' || c$b$)", ("max", "a$b$ || ')' || c$b$", None)),
+        ("max(ä$$ || $ä$)$ä$)", ("max", "ä$$ || $ä$)$ä$", None)),
         ("avg(x) FILTER (WHERE y > (1))", ("avg", "x", " y > (1)")),
         ("count(*) filter(where name = ')')", ("count", "*", " name = ')'")),
     ],
 )
 def test_an_aggregate_is_taken_apart(text, expected):
     assert parse(text) == expected
+
+
+def test_a_backslash_escapes_in_plain_strings_where_the_server_says_so():
+    text = r"max('\') ' || a)"
+    (aggregate,) = parse_totals({"x": text}, escapes=True)
+    assert aggregate.argument == r"'\') ' || a"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +58,10 @@ def test_an_aggregate_is_taken_apart(text, expected):
         ("sum(a) FILTER (WHERE b) + 1", "behind its aggregate"),
         ("sum(a", "a bracket or a quote is not closed"),
         ("sum(a ')", "a bracket or a quote is not closed"),
+        ("sum(a /* /* */ )", "a bracket or a quote is not closed"),
+        ("sum(a $b$ )", "a bracket or a quote is not closed"),
+        ("count(/* each */ DISTINCT a)", "distinct values of two ranges"),
+        ("count(*) FILTER (a)", "behind its aggregate"),
         ("count(DISTINCT a)", "distinct values of two ranges"),
         ("", "not an aggregate that ranges share"),
     ],

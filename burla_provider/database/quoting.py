@@ -1,0 +1,56 @@
+"""Names, values and types as SQL without a percent sign.
+
+psycopg reads ``%`` as the start of a placeholder when a query has parameters, and leaves it alone when it has none. SQL
+without the sign means the same in both.
+"""
+
+from __future__ import annotations
+
+import re
+
+from psycopg import sql
+from psycopg.abc import AdaptContext
+
+_QUOTED_NAME = re.compile(r'"((?:[^"]|"")*)"')
+
+
+class Identifier(sql.Identifier):
+    """A name, qualified or not, without a percent sign in its SQL: ``U&"50\\0025"`` for ``50%``."""
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        return b".".join(_quote_name(part, context) for part in self._obj)
+
+    def as_regclass(self, context: AdaptContext | None = None) -> str:
+        """Return the name as ``to_regclass`` reads it, which knows no escapes; it is for a parameter."""
+        return sql.Identifier(*self._obj).as_string(context)
+
+
+class Literal(sql.Literal):
+    """A value without a percent sign in its SQL: ``E'50\\045'`` for ``50%``."""
+
+    def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        quoted = bytes(super().as_bytes(context))
+        if b"%" not in quoted:
+            return quoted
+        # With a backslash in it, it is a string with escapes already.
+        start = b"" if quoted.lstrip().startswith(b"E'") else b"E"
+        return start + quoted.replace(b"%", rb"\045")
+
+
+def type_name(name: str) -> sql.SQL:
+    """A type, as ``format_type`` prints it, without a percent sign."""
+    return sql.SQL(_QUOTED_NAME.sub(_without_percent, name) if "%" in name else name)
+
+
+def _quote_name(name: str, context: AdaptContext | None) -> bytes:
+    if "%" not in name:
+        return sql.Identifier(name).as_bytes(context)
+    return b"U&" + sql.Identifier(_escaped(name)).as_bytes(context)
+
+
+def _without_percent(quoted: re.Match[str]) -> str:
+    return f'U&"{_escaped(quoted[1])}"' if "%" in quoted[1] else quoted[0]
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace("%", "\\0025")
