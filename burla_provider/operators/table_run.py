@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +133,8 @@ class TableRun:
 
         asked = self.asked
         where = render(self.moment.connection, asked.where, asked.parameters) if asked.where else None
-        source = Source(self.moment.schema, self.moment.table, tuple(asked.columns or ()), where)
+        columns = dict(asked.columns) if isinstance(asked.columns, Mapping) else tuple(asked.columns or ())
+        source = Source(self.moment.schema, self.moment.table, columns, where)
         check_source(self.moment.connection, source)
         return source
 

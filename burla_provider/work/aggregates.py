@@ -13,6 +13,7 @@ from psycopg import sql
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.work.brackets import closing_bracket
 from burla_provider.work.source import Source
+from burla_provider.work.stream import describe
 
 FUNCTIONS = ("count", "sum", "min", "max", "avg")
 NUMBERS = frozenset(["smallint", "integer", "bigint", "numeric", "real", "double precision"])
@@ -116,7 +117,23 @@ def check_source(connection: psycopg.Connection[Any], source: Source) -> None:
         # In brackets, as it is used, it might even be SQL, and pick rows of other ranges.
         raise InvalidParameter("where", f"in {condition!r} a bracket or a quote is not closed.", "Close it.")
     _ask(connection, source.select_none(sql.SQL("TRUE")), "where", condition)
+    if isinstance(source.columns, Mapping):
+        for name, text in source.columns.items():
+            _check_expression(connection, source, name, text)
     _ask(connection, source.select_none(source.column_list), "columns", ", ".join(source.columns))
+
+
+def _check_expression(connection: psycopg.Connection[Any], source: Source, name: str, text: str) -> None:
+    if closing_bracket(f"{text}\n)") != len(text) + 1:
+        raise InvalidParameter("columns", f"{name!r} is {text!r}: a bracket or a quote is not closed.", "Close it.")
+    # The server refuses in a condition what does not give one value per row: aggregates and set-returning functions.
+    one_row = replace(source, columns={name: text}, where=f"(\n{text}\n) IS NULL")
+    _ask(connection, one_row.select_none(sql.SQL("TRUE")), "columns", text)
+    query = one_row.select_none(one_row.column_list)
+    _ask(connection, query, "columns", text)
+    if len(describe(connection, query)) != 1:
+        problem = f"{name!r} is {text!r}, which is not one expression."
+        raise InvalidParameter("columns", problem, "Give each value a name of its own.")
 
 
 def _parse(name: str, text: str) -> Aggregate:
@@ -173,7 +190,7 @@ def _ask(connection: psycopg.Connection[Any], query: sql.Composed, parameter: st
     try:
         with connection.transaction():
             row = connection.execute(query).fetchone()
-    except (psycopg.ProgrammingError, psycopg.DataError) as error:
+    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
         problem = error.diag.message_primary or str(error)
         raise InvalidParameter(parameter, f"the server says of {text!r}: {problem}.", _hint(error)) from None
     return row[0] if row else None
