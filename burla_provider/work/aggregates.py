@@ -50,15 +50,16 @@ class Aggregate:
     @property
     def is_number(self) -> bool:
         """Whether Python combines it; the server does otherwise (``database/combine.py``)."""
-        return self.function == "count" or self.argument_type in NUMBERS
+        return self.function == "count" or self.argument_type in NUMBERS or self.is_float_sum
 
     def partials(self) -> list[sql.Composable]:
         """The columns to ask for in one range: what it takes to combine the ranges' values."""
         if self.function == "count":
             return [self._call("count")]
-        if self.function == "avg":
-            return [self._text_unless_number(self._sum_to_divide), self._call("count")]
-        return [self._text_unless_number(self.whole)]
+        parts = [self._sum if self.function in ("sum", "avg") else self.whole]
+        if not self.is_number:
+            parts = [sql.SQL("({})::text").format(part) for part in parts]
+        return [*parts, self._call("count")] if self.function == "avg" else parts
 
     def __str__(self) -> str:
         condition = f" FILTER (WHERE {self.filter.strip()})" if self.filter is not None else ""
@@ -74,13 +75,15 @@ class Aggregate:
         return sql.SQL(f"(\n{self.argument}\n)")
 
     @property
-    def _sum_to_divide(self) -> sql.Composable:
-        # PostgreSQL's sum adds real up as real, its avg as double precision.
-        is_float = self.type == "double precision"
-        return self._call("sum", f"({self.argument}\n)::float8" if is_float else self.argument)
+    def is_float_sum(self) -> bool:
+        """Whether it is the sum or the average of floats, also of a domain over them."""
+        return self.function in ("sum", "avg") and self.type in ("real", "double precision")
 
-    def _text_unless_number(self, value: sql.Composable) -> sql.Composable:
-        return value if self.is_number else sql.SQL("({})::text").format(value)
+    @property
+    def _sum(self) -> sql.Composable:
+        # A sum of floats depends on the order of the rows; one of the numbers that they are printed as does not.
+        # By way of float8, because 0.1::real is another number. A cast of float8 to numeric keeps 15 digits only.
+        return self._call("sum", f"({self.argument}\n)::float8::text::numeric" if self.is_float_sum else self.argument)
 
     def _call(self, function: str, argument: str = "") -> sql.Composable:
         condition = f" FILTER (WHERE {self.filter}\n)" if self.filter is not None else ""
