@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Protocol
 
 import psycopg
@@ -174,24 +176,22 @@ class SqlCombination:
         return {aggregate.name: part.result(connection) for aggregate, part in self._parts}
 
 
-_ZERO: dict[str, Decimal | float] = {"numeric": Decimal(0), "real": 0.0, "double precision": 0.0}
-"""The sum of no rows, in the type that the sum of some rows has."""
-
-
 class _Sum:
     def __init__(self, aggregate: Aggregate) -> None:
         self._aggregate = aggregate
         self._sum = ExactSum()
-        # A count is an int, whatever it counts.
-        if aggregate.function == "sum":
-            self._sum.add(_ZERO.get(aggregate.argument_type, 0))
+        # A sum of no rows has the type that a sum of some has. A count is an int, whatever it counts.
+        if aggregate.function == "sum" and aggregate.argument_type == "numeric":
+            self._sum.add(Decimal(0))
 
-    def add(self, value: int | Decimal | float | None) -> None:
+    def add(self, value: int | Decimal | None) -> None:
         if value is not None:
             self._sum.add(value)
 
     def result(self, connection: psycopg.Connection[Any] | None) -> Any:
         total = _finish(self._aggregate.name, self._sum)
+        if self._aggregate.is_float_sum:
+            return _to_float(self._aggregate.name, total)
         # PostgreSQL makes a numeric of a sum of bigint; it is a whole number all the same.
         return int(total) if self._aggregate.argument_type == "bigint" else total
 
@@ -202,13 +202,18 @@ class _Average:
         self._sum = ExactSum()
         self._count = 0
 
-    def add(self, value: int | Decimal | float | None, count: int) -> None:
+    def add(self, value: int | Decimal | None, count: int) -> None:
         if value is not None:
             self._sum.add(value)
             self._count += count
 
     def result(self, connection: psycopg.Connection[Any] | None) -> Any:
-        return average(_finish(self._aggregate.name, self._sum), self._count) if self._count else None
+        if not self._count:
+            return None
+        total = _finish(self._aggregate.name, self._sum)
+        if self._aggregate.is_float_sum:
+            return _to_float(self._aggregate.name, total, self._count)
+        return average(total, self._count)
 
 
 class _Extreme:
@@ -261,4 +266,18 @@ def _finish(key: str, total: ExactSum) -> int | Decimal | float:
     try:
         return total.result
     except OverflowError:
-        raise NotCombinable(f"The sum of {key!r} is beyond the greatest float: use Decimal or numeric.") from None
+        raise _too_large(key) from None
+
+
+def _to_float(key: str, total: int | Decimal | float, count: int = 1) -> float:
+    """``total / count``, rounded once."""
+    if not math.isfinite(total):
+        return float(total)
+    try:
+        return float(Fraction(total) / count)
+    except OverflowError:
+        raise _too_large(key) from None
+
+
+def _too_large(key: str) -> NotCombinable:
+    return NotCombinable(f"The sum of {key!r} is beyond the greatest float: use Decimal or numeric.")

@@ -93,6 +93,17 @@ def check_text_by_name(name: str, value: Any) -> None:
         _check_all_text(name, [*value, *value.values()])
 
 
+def check_columns(name: str, value: Any) -> None:
+    """A list of text, or a dict of text, which a template or another task may give.
+
+    :raises InvalidParameter: ``value`` is something else.
+    """
+    if isinstance(value, Mapping):
+        check_text_by_name(name, value)
+    else:
+        check_texts(name, value)
+
+
 def whole_number(amount: Any) -> Any:
     """A template's digits as the number that they are; anything else as it is."""
     is_digits = isinstance(amount, str) and amount.strip().isdecimal()

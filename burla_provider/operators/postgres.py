@@ -15,11 +15,11 @@ from burla_provider.operators.base import BurlaBaseOperator, session_name
 from burla_provider.operators.checks import (
     check_age,
     check_choice,
+    check_columns,
     check_count,
     check_function,
     check_seconds,
     check_text_by_name,
-    check_texts,
     is_rendered_later,
 )
 from burla_provider.operators.groups import log_plan
@@ -51,7 +51,8 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     :param table: name of the table, with its schema where it is not on the search path: "orders", "sales.orders".
     :param postgres_conn_id: an ordinary Airflow connection to PostgreSQL; workers connect with what it says.
     :param key: column (or columns) to split by; None picks the best one.
-    :param columns: what ``process_rows`` gets of every row, in this order; None: all columns.
+    :param columns: what ``process_rows`` gets of every row, in this order: names of columns, or a dict of
+        name -> SQL expression, ``{"id": "id", "day": "created_at::date"}``; None: all columns.
     :param where: condition that picks the rows, in SQL, with psycopg's placeholders where ``parameters`` are given.
     :param parameters: values for the placeholders.
     :param start_id: first id, inclusive, for integer keys. None: from the table's first.
@@ -155,7 +156,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         table: str,
         postgres_conn_id: str = "postgres_default",
         key: str | Sequence[str] | None = None,
-        columns: Sequence[str] | None = None,
+        columns: Sequence[str] | Mapping[str, str] | None = None,
         where: str | None = None,
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         start_id: int | str | None = None,
@@ -242,7 +243,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
             )
         # A template that renders to nothing means all columns.
         if self.columns not in (None, ""):
-            check_texts("columns", self.columns)
+            check_columns("columns", self.columns)
         if self.totals is not None:
             check_text_by_name("totals", self.totals)
         for name in self.function_fields:

@@ -64,6 +64,8 @@ def _selected(asked: BurlaPostgresOperator) -> str:
         return ",\n       ".join(["count(*) AS row_count", *totals])
     if asked.totals is not None:
         return str(asked.totals)
+    if isinstance(asked.columns, Mapping):
+        return ", ".join(f"{text} AS {_name(name)}" for name, text in asked.columns.items()) or "*"
     if isinstance(asked.columns, list | tuple):
         return ", ".join(map(_name, asked.columns)) or "*"
     return "*" if asked.columns is None else str(asked.columns)

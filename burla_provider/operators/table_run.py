@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +136,8 @@ class TableRun:
         asked = self.asked
         where = render(self.moment.connection, asked.where, asked.parameters) if asked.where else None
         # By name, because a partition may have its columns in another order than the table.
-        columns = tuple(asked.columns or ()) or (self.moment.columns if asked.process_rows is not None else ())
+        every = self.moment.columns if asked.process_rows is not None else ()
+        columns = dict(asked.columns) if isinstance(asked.columns, Mapping) else tuple(asked.columns or every)
         source = Source(self.moment.schema, self.moment.table, columns, where, self.moment.partitioned)
         check_source(self.moment.connection, source, one_moment=self.moment.snapshot is not None)
         return source

@@ -16,6 +16,7 @@ from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.queries import Queries
 from burla_provider.work.brackets import closing_bracket, skip_blank, tokens
 from burla_provider.work.source import Source
+from burla_provider.work.stream import describe
 from burla_provider.work.volatility import find_volatile, has_escapes, is_date_error, relative_literals
 
 FUNCTIONS = ("count", "sum", "min", "max", "avg")
@@ -57,15 +58,16 @@ class Aggregate:
     @property
     def is_number(self) -> bool:
         """Whether Python combines it; the server does otherwise (``database/combine.py``)."""
-        return self.function == "count" or self.argument_type in NUMBERS
+        return self.function == "count" or self.argument_type in NUMBERS or self.is_float_sum
 
     def partials(self) -> list[sql.Composable]:
         """The columns to ask for in one range: what it takes to combine the ranges' values."""
         if self.function == "count":
             return [self._call("count")]
-        if self.function == "avg":
-            return [self._text_unless_number(self._sum_to_divide), self._call("count")]
-        return [self._text_unless_number(self.whole)]
+        parts = [self._sum if self.function in ("sum", "avg") else self.whole]
+        if not self.is_number:
+            parts = [sql.SQL("({})::text").format(part) for part in parts]
+        return [*parts, self._call("count")] if self.function == "avg" else parts
 
     def __str__(self) -> str:
         condition = f" FILTER (WHERE {self.filter.strip()})" if self.filter is not None else ""
@@ -81,13 +83,15 @@ class Aggregate:
         return sql.SQL(f"(\n{self.argument}\n)")
 
     @property
-    def _sum_to_divide(self) -> sql.Composable:
-        # PostgreSQL's sum adds real up as real, its avg as double precision.
-        is_float = self.type == "double precision"
-        return self._call("sum", f"({self.argument}\n)::float8" if is_float else self.argument)
+    def is_float_sum(self) -> bool:
+        """Whether it is the sum or the average of floats, also of a domain over them."""
+        return self.function in ("sum", "avg") and self.type in ("real", "double precision")
 
-    def _text_unless_number(self, value: sql.Composable) -> sql.Composable:
-        return value if self.is_number else sql.SQL("({})::text").format(value)
+    @property
+    def _sum(self) -> sql.Composable:
+        # A sum of floats depends on the order of the rows; one of the numbers that they are printed as does not.
+        # By way of float8, because 0.1::real is another number. A cast of float8 to numeric keeps 15 digits only.
+        return self._call("sum", f"({self.argument}\n)::float8::text::numeric" if self.is_float_sum else self.argument)
 
     def _call(self, function: str, argument: str = "") -> sql.Composable:
         condition = f" FILTER (WHERE {self.filter}\n)" if self.filter is not None else ""
@@ -162,9 +166,33 @@ def check_source(connection: psycopg.Connection[Any], source: Source, *, one_mom
         if is_date_error(connection, _rows(replace(source, where=other)))
     ]
     _refuse_volatile("where", repr(condition), of_where, _USE_PARAMETERS)
+    if isinstance(source.columns, Mapping):
+        for name, text in source.columns.items():
+            _check_expression(connection, source, name, text)
     # A role that may read some columns only must not be asked for the others.
     if source.columns:
         _ask(connection, source.select_none(source.column_list), "columns", ", ".join(source.columns))
+
+
+def _check_expression(connection: psycopg.Connection[Any], source: Source, name: str, text: str) -> None:
+    if closing_bracket(f"{text}\n)", escapes=has_escapes(connection)) != len(text) + 1:
+        raise InvalidParameter("columns", f"{name!r} is {text!r}: a bracket or a quote is not closed.", "Close it.")
+    # The server refuses in a condition what does not give one value per row: aggregates and set-returning functions.
+    one_row = replace(source, columns={name: text}, where=f"(\n{text}\n) IS NULL")
+    _ask(connection, one_row.select_none(sql.SQL("TRUE")), "columns", text)
+    query = one_row.select_none(one_row.column_list)
+    _ask(connection, query, "columns", text)
+    if len(describe(connection, query)) != 1:
+        problem = f"{name!r} is {text!r}, which is not one expression."
+        raise InvalidParameter("columns", problem, "Give each value a name of its own.")
+    found = find_volatile(Queries(connection), _rows(one_row))
+    found += [
+        literal
+        for literal, other in relative_literals(connection, text)
+        if is_date_error(connection, _rows(replace(source, where=f"(\n{other}\n) IS NULL")))
+    ]
+    advice = "Write the value with a template: \"'{{ data_interval_start }}'::timestamptz - created_at\"."
+    _refuse_volatile("columns", f"{name!r}, which is {text!r},", found, advice)
 
 
 def _rows(source: Source) -> sql.Composed:

@@ -75,7 +75,7 @@ class Batches(Taken):
 
 
 def read_tuples(connection: psycopg.Connection[Any], query: sql.Composed) -> Taken:
-    """Tuples, in the order of the columns."""
+    """Tuples, in the order of the columns. Fractions in json are Decimal."""
     return Rows(stream(connection, query, tuple_row))
 
 

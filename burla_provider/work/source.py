@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -13,14 +14,14 @@ from burla_provider.ranges.key_range import KeyRange
 class Source:
     """A table, the columns of interest and the condition on its rows.
 
-    :param columns: in the order in which rows have them; empty: all of the table's.
+    :param columns: in the order in which rows have them, or name -> SQL expression; empty: all of the table's.
     :param where: a condition in SQL, final: nothing in it is replaced any more.
     :param partitioned: ranges may be of partitions, which are read by their own names with the table's name as alias.
     """
 
     schema: str
     table: str
-    columns: tuple[str, ...] = ()
+    columns: tuple[str, ...] | Mapping[str, str] = ()
     where: str | None = None
     partitioned: bool = False
 
@@ -36,7 +37,13 @@ class Source:
     def column_list(self) -> sql.Composable:
         if not self.columns:
             return sql.SQL("*")
-        return sql.SQL(", ").join(sql.Identifier(column) for column in self.columns)
+        return sql.SQL(", ").join(map(self._selected, self.columns))
+
+    def _selected(self, name: str) -> sql.Composable:
+        if not isinstance(self.columns, Mapping):
+            return sql.Identifier(name)
+        # A line end keeps a comment to itself. Without brackets, in which "a, b" would be a value.
+        return sql.SQL(f"{self.columns[name]}\n AS ") + sql.Identifier(name)
 
     def select(self, what: sql.Composable, key_range: KeyRange) -> sql.Composed:
         """``SELECT what`` from the rows of one range."""

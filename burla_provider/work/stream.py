@@ -2,37 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import json
+import re
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from datetime import timedelta
+from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg import pq, sql
+from psycopg.abc import Buffer
 from psycopg.rows import RowFactory
-from psycopg.types.string import TextLoader
+from psycopg.types.datetime import IntervalLoader
+from psycopg.types.json import set_json_loads
 
 CHUNK = 250
-"""Rows fetched at once: more are not faster, and rows may be large."""
+"""Rows fetched at once where no value can be large: more are not faster."""
+
+WIDE_CHUNK = 8
+"""Rows fetched at once where a value may have any size. libpq fixes the number before it has seen the first row, and
+the next eight rows may all be large ones."""
+
+LARGE = 100_000
+"""Bytes of a value from which on the rows of its chunk become Python objects one by one."""
+
+Adapt = Callable[[psycopg.Cursor[Any] | psycopg.ServerCursor[Any]], None]
+
+
+def describe(connection: psycopg.Connection[Any], query: sql.Composable) -> list[psycopg.Column]:
+    """Return the columns of a query. Reads no row."""
+    empty = sql.SQL("SELECT * FROM ({}) AS rows LIMIT 0").format(query)
+    return connection.execute(empty).description or []
 
 
 def stream(
-    connection: psycopg.Connection[Any],
-    query: sql.Composed,
-    row_factory: RowFactory[Any],
-    as_text: Sequence[int] = (),
+    connection: psycopg.Connection[Any], query: sql.Composed, row_factory: RowFactory[Any], adapt: Adapt | None = None
 ) -> Generator[list[Any], None, None]:
     """The rows of a query as they come, many at a time.
 
     In PostgreSQL's text format, which psycopg parses faster than the binary one. Closed before its end, it stops the
     query.
 
-    :param as_text: the types (oids) whose values are left as the text that they are.
+    :param adapt: registers on the cursor how values are loaded. Default: ``load_exactly``.
+    :raises ValueError: Python cannot hold a value; the message names the column.
     """
-    if psycopg.capabilities.has_stream_chunked():
+    columns = describe(connection, query)
+    wide = [number for number, column in enumerate(columns) if may_be_large(column)]
+    adapt = adapt or load_exactly
+    if wide or psycopg.capabilities.has_stream_chunked():
         cursor = _ChunkCursor(connection, row_factory=row_factory)
-        _leave_as_text(cursor, as_text)
-        return cursor.chunks(query)
-    return _fetch(connection, query, row_factory, as_text)
+        adapt(cursor)
+        return cursor.chunks(query, wide)
+    return _fetch(connection, query, row_factory, adapt)
+
+
+def may_be_large(column: psycopg.Column) -> bool:
+    """Whether the column's type sets no limit, or a high one, to the size of its values."""
+    is_numeric = column.type_code == psycopg.adapters.types["numeric"].oid
+    return not (is_numeric or column.internal_size is not None or 0 <= (column.display_size or -1) <= 1_000)
+
+
+def load_exactly(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any]) -> None:
+    """Have the cursor lose no digit: Decimal for fractions in json, and no interval of about a month."""
+    set_json_loads(partial(json.loads, parse_float=Decimal), cursor)
+    cursor.adapters.register_loader("interval", _ExactIntervalLoader)
+
+
+def as_text_advice(name: str) -> str:
+    """Return the remedy for a value that neither Python nor Arrow can hold."""
+    quoted = name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"{}"'.format(name.replace('"', '""'))
+    return f"Read it as text: columns={{{name!r}: '{quoted}::text', ...}}."
+
+
+class _ExactIntervalLoader(IntervalLoader):
+    """psycopg takes a month for 30 days, a year for 365, and infinity for nothing."""
+
+    _exact = re.compile(rb"([-+]?\d+ days?)? ?([-+]?\d+:\d+:[\d.]+)?")
+
+    def load(self, data: Buffer) -> timedelta:
+        if not self._exact.fullmatch(data):
+            raise psycopg.DataError("a timedelta has days and seconds only")
+        return super().load(data)
 
 
 class _ChunkCursor(psycopg.Cursor[Any]):
@@ -42,18 +94,47 @@ class _ChunkCursor(psycopg.Cursor[Any]):
     the tests of this module watch.
     """
 
-    def chunks(self, query: sql.Composed) -> Generator[list[Any], None, None]:
+    def chunks(self, query: sql.Composed, wide: Sequence[int]) -> Generator[list[Any], None, None]:
         connection = self._conn
+        size = WIDE_CHUNK if wide else CHUNK
+        if not psycopg.capabilities.has_stream_chunked():  # libpq before 17
+            size = 1
         with connection.lock:
             try:
-                connection.wait(self._stream_send_gen(query, size=CHUNK))
-                first = True
-                while result := connection.wait(self._stream_fetchone_gen(first)):
-                    yield self._tx.load_rows(0, result.ntuples, self._make_row)
-                    first = False
+                connection.wait(self._stream_send_gen(query, size=size))
+                result = connection.wait(self._stream_fetchone_gen(first=True))
+                while result:
+                    rows = result.ntuples
+                    step = 1 if _has_large_values(result, wide) else rows
+                    for start in range(0, rows, step):
+                        yield self._load(start, min(start + step, rows))
+                    # Before the next chunk comes, or two would be in memory.
+                    result.clear()
+                    result = self._next()
             finally:
                 if self._pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                     self._stop()
+
+    def _load(self, start: int, end: int) -> list[Any]:
+        try:
+            return self._tx.load_rows(start, end, self._make_row)
+        except Exception as error:
+            raise _with_column(self, error) from None
+
+    def _next(self) -> pq.abc.PGresult | None:
+        # psycopg's generators take longer than a chunk of eight rows. They are needed to wait, and at the end.
+        if self._pgconn.is_busy():
+            return self._conn.wait(self._stream_fetchone_gen(first=False))
+        result = self._pgconn.get_result()
+        if result is None or result.status == pq.ExecStatus.TUPLES_OK:
+            while result:
+                result = self._pgconn.get_result()
+            return None
+        if result.status not in (pq.ExecStatus.TUPLES_CHUNK, pq.ExecStatus.SINGLE_TUPLE):
+            self._raise_for_result(result)
+        self.pgresult = result
+        self._tx.set_pgresult(result, set_loaders=False)
+        return result
 
     def _stop(self) -> None:
         connection = self._conn
@@ -66,17 +147,44 @@ class _ChunkCursor(psycopg.Cursor[Any]):
 
 
 def _fetch(
-    connection: psycopg.Connection[Any], query: sql.Composed, row_factory: RowFactory[Any], as_text: Sequence[int]
+    connection: psycopg.Connection[Any], query: sql.Composed, row_factory: RowFactory[Any], adapt: Adapt
 ) -> Generator[list[Any], None, None]:
     # libpq before 17. All rows will be fetched, not the tenth that the server plans a cursor for.
     connection.execute("SET LOCAL cursor_tuple_fraction = 1")
     with connection.cursor("rows", row_factory=row_factory) as cursor:
-        _leave_as_text(cursor, as_text)
+        adapt(cursor)
         cursor.execute(query)
-        while rows := cursor.fetchmany(CHUNK):
+        while rows := _fetch_some(cursor):
             yield rows
 
 
-def _leave_as_text(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any], oids: Sequence[int]) -> None:
-    for oid in oids:
-        cursor.adapters.register_loader(oid, TextLoader)
+def _fetch_some(cursor: psycopg.ServerCursor[Any]) -> list[Any]:
+    try:
+        return cursor.fetchmany(CHUNK)
+    except Exception as error:
+        raise _with_column(cursor, error) from None
+
+
+def _has_large_values(result: pq.abc.PGresult, wide: Sequence[int]) -> bool:
+    # The first and the last row: to look at all of them would take as long as a tenth of what rows take.
+    ends = (0, result.ntuples - 1)
+    return any(len(result.get_value(row, number) or b"") > LARGE for number in wide for row in ends)
+
+
+def _with_column(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any], error: Exception) -> Exception:
+    """Return the error with the name of the column that has the value; the error itself where it is about no value."""
+    result = cursor.pgresult
+    if result is None or (isinstance(error, psycopg.Error) and error.sqlstate):
+        return error
+    loaders = [cursor._tx.get_loader(result.ftype(n), pq.Format(result.fformat(n))) for n in range(result.nfields)]
+    for row in range(result.ntuples):
+        for number, loader in enumerate(loaders):
+            value = result.get_value(row, number)
+            try:
+                value is None or loader.load(value)
+            except Exception as problem:
+                name, text = (bytes(some or b"").decode(errors="replace") for some in (result.fname(number), value))
+                return ValueError(
+                    f"Python cannot hold a value of {name}: got {text[:60]!r}, {problem}. {as_text_advice(name)}"
+                )
+    return error

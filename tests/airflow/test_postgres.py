@@ -266,6 +266,7 @@ def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
         ({"process_rows": "add_up"}, "process_rows"),
         ({"columns": "id"}, "columns: 'id' is no list"),
         ({"columns": ["id", 2]}, "columns: 2 in it is no text"),
+        ({"columns": {"id": 2}}, "columns: 2 in it is no text"),
         ({"totals": "sum(amount)"}, "totals: 'sum.amount.' is no dict"),
         ({"totals": {"n": 5}}, "totals: 5 in it is no text"),
         ({"totals": {5: "count(*)"}}, "totals: 5 in it is no text"),
@@ -328,6 +329,14 @@ def test_columns_and_totals_may_come_from_templates_and_other_tasks(airflow: Air
         earlier = EmptyOperator(task_id="earlier").output
         later = operator(columns=earlier, totals=earlier["totals"], requirements=[earlier["package"]])
     assert later.upstream_task_ids == {"earlier"}
+
+
+def test_columns_may_be_expressions_with_templates_in_them(airflow: Airflow, orders: Orders) -> None:
+    columns = {"id": "id", "half": "amount / {{ 1 + 1 }} -- %"}
+    result = airflow.run(operator(columns=columns, process_rows=add_up))
+    assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount / 2)"))}
+    refused = airflow.run(operator(columns={"total": "sum(amount)"}, process_rows=add_up), max_tries=0)
+    assert "columns: the server says of 'sum(amount)': aggregate functions" in str(refused.error)
 
 
 def test_permanent_errors_use_up_no_retries(airflow: Airflow, orders: Orders) -> None:

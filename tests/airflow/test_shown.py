@@ -78,6 +78,8 @@ def test_totals_are_one_statement() -> None:
 
 def test_the_columns_of_process_rows_are_what_is_selected() -> None:
     assert sql_of(process_rows=count_notes, columns=["id", "Note"]) == 'SELECT id, "Note"\nFROM orders'
+    computed = sql_of(process_rows=count_notes, columns={"id": "id", "Day": "at::date"})
+    assert computed == 'SELECT id AS id, at::date AS "Day"\nFROM orders'
     assert sql_of(process_rows=count_notes) == "SELECT *\nFROM orders"
 
 

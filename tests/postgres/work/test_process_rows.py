@@ -8,6 +8,8 @@ import pytest
 from psycopg import sql
 
 from burla_provider.database.session import Session
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.work.aggregates import check_source
 from burla_provider.work.kinds import ProcessRows
 from burla_provider.work.source import Source
 from tests.postgres.work.conftest import KEY, ROWS, ranges
@@ -229,3 +231,44 @@ def test_an_empty_range_is_worked_too(worker):
         worker, lambda rows: {"total": sum(row[1] for row in rows)}, source=Source("public", "orders", where="FALSE")
     )
     assert (outcome.row_count, outcome.value) == (0, {"total": 0})
+
+
+def test_a_column_may_be_an_expression(worker, orders):
+    columns = {"id": "id", 'day "1"': "date '2024-01-01' + id::int -- the id'th", "odd%": "id % 2 = 1"}
+    source = Source("public", "orders", columns)
+    check_source(orders, source)
+    outcome = work(worker, lambda rows: {"first": str(next(rows))}, source=source, row_format="dict")
+    assert outcome.value == {"first": """{'id': 1, 'day "1"': datetime.date(2024, 1, 2), 'odd%': True}"""}
+
+
+@pytest.mark.parametrize(
+    ("expression", "problem"),
+    [
+        ("amout", 'column "amout" does not exist'),
+        ("id, amount", "not one expression"),
+        ("orders.*", "not one expression"),
+        ("sum(amount)", "aggregate functions are not allowed"),
+        ("row_number() OVER ()", "window functions are not allowed"),
+        ("generate_series(1, 2)", "set-returning functions are not allowed"),
+        ("DISTINCT id", "syntax error"),
+        ("id) FROM orders -- ", "a bracket or a quote is not closed"),
+        ("id AS x", "syntax error"),
+        ("", "syntax error"),
+    ],
+)
+def test_an_expression_that_is_not_one_value_per_row_is_refused(orders, expression, problem):
+    with pytest.raises(InvalidParameter, match=problem) as error:
+        check_source(orders, Source("public", "orders", {"id": "id", "x": expression}))
+    assert error.value.parameter == "columns"
+    assert expression in str(error.value)
+
+
+def test_the_remedy_for_a_value_that_python_cannot_hold_works(worker, orders):
+    orders.execute("CREATE TABLE terms AS SELECT 1::bigint AS id, date 'infinity' AS valid_to")
+    outcome = work(worker, lambda rows: {"n": len(list(rows))}, source=Source("public", "terms"))
+    assert "a value of valid_to: got 'infinity'" in outcome.failure.message
+    columns = {"id": "id", "valid_to": "valid_to::text"}
+    assert str(columns)[1:-1].split(", ")[1] in outcome.failure.message
+    source = Source("public", "terms", columns)
+    outcome = work(worker, lambda rows: {"valid_to": next(rows)[1]}, source=source)
+    assert outcome.value == {"valid_to": "infinity"}

@@ -1,3 +1,6 @@
+from decimal import Decimal
+from fractions import Fraction
+
 import pytest
 
 from burla_provider.exceptions import InvalidParameter
@@ -92,6 +95,25 @@ def test_an_average_of_real_is_summed_up_in_double_precision(worker, orders, col
     totals = totals_by_ranges(worker, orders, Source("public", "things"), {"mean": text}, parts=1)
     (expected,) = orders.execute(f"SELECT {text} FROM things").fetchone()
     assert float(totals["mean"]) == expected == (16777216 + 499) / 500
+
+
+def test_totals_of_floats_do_not_depend_on_the_ranges(worker, orders):
+    orders.execute("""
+        CREATE TABLE things AS SELECT id, (random() * 1000)::real AS single, random() * 10 ^ (id % 40 - 20) AS double,
+            CASE id WHEN 3 THEN 1e300 WHEN 997 THEN -1e300 ELSE 1e-300 END::float8 AS far,
+            CASE id WHEN 500 THEN 'Infinity'::float8 ELSE 1 END AS endless,
+            CASE id WHEN 1 THEN 'Infinity'::real WHEN 999 THEN '-Infinity' ELSE 1 END AS undefined
+        FROM orders""")
+    columns = ("single", "double", "far", "endless", "undefined")
+    texts = {f"{function}({column})": f"{function}({column})" for function in ("sum", "avg") for column in columns}
+    once, *others = (totals_by_ranges(worker, orders, Source("public", "things"), texts, n) for n in (1, 7, 50))
+    assert str(once) == str(others[0]) == str(others[1])
+    assert (str(once["sum(endless)"]), str(once["avg(undefined)"])) == ("inf", "nan")
+    for column in columns[:3]:
+        printed = [Decimal(repr(n)) for (n,) in orders.execute(f"SELECT {column}::float8 FROM things")]
+        total = sum(map(Fraction, printed))
+        assert once[f"sum({column})"] == float(total)
+        assert once[f"avg({column})"] == float(total / len(printed))
 
 
 def as_text(total):

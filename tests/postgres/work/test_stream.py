@@ -45,8 +45,8 @@ def test_only_a_chunk_is_in_memory(connection, way: str) -> None:
 def test_a_cursor_is_planned_for_all_of_its_rows(connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(psycopg.capabilities, "has_stream_chunked", lambda: False)
     connection.autocommit = False
-    query = sql.Composed([sql.SQL("SELECT current_setting('cursor_tuple_fraction')")])
-    assert list(stream(connection, query, tuple_row)) == [[("1",)]]
+    query = sql.Composed([sql.SQL("SELECT current_setting('cursor_tuple_fraction')::numeric")])
+    assert list(stream(connection, query, tuple_row)) == [[(1,)]]
 
 
 def test_a_query_that_is_not_read_to_its_end_is_stopped(connection, way: str) -> None:
