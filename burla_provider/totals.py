@@ -13,7 +13,7 @@ from burla_provider.exact import ExactSum, average, order
 from burla_provider.exceptions import PermanentError
 from burla_provider.work.aggregates import Aggregate
 from burla_provider.work.outcome import PLAIN_DATA, Failure, Outcome
-from burla_provider.work.plain_json import find_unknown
+from burla_provider.work.plain_json import find_reserved, find_unknown
 from burla_provider.work.plain_json import to_json as to_xcom
 from burla_provider.work.source import Source
 
@@ -111,6 +111,8 @@ class AddedByKey:
         return {key: _finish(key, total) for key, total in self._sums.items()}
 
     def _add(self, index: int, key: str, number: Any) -> None:
+        if key not in self._sums and (problem := find_reserved([*self._sums, key])):
+            raise NotCombinable(f"Range {index} gives {problem}: use another name.")
         total = self._sums.setdefault(key, ExactSum())
         if number is None:
             return

@@ -30,7 +30,7 @@ from burla_provider.operators.checks import (
 from burla_provider.operators.phases import Phases
 from burla_provider.operators.resume import NO_STORE, Resume
 from burla_provider.operators.shown import Shown, source_code
-from burla_provider.operators.watch import Watch
+from burla_provider.operators.watch import LAST_JOB, Watch
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -139,6 +139,8 @@ class BurlaBaseOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         self._executing = True
         self.phases = Phases(context)
+        # Airflow stores the result after this method: a retry after a result that it refused needs all that was kept.
+        self.on_success_callback = [_forget_job, *self.on_success_callback]
         try:
             self._check_parameters()
             result = self._execute(context)
@@ -239,6 +241,13 @@ class BurlaBaseOperator(BaseOperator):
                 watch.hear(event)
                 if watch.failures.must_stop(watch.total):
                     return
+
+
+def _forget_job(context: Context) -> None:
+    store = context.get("task_state_store")
+    if store is not None:
+        Checkpoint(store).clear()
+        store.delete(LAST_JOB)
 
 
 def job_name(context: Context) -> str:

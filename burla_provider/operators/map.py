@@ -76,6 +76,7 @@ class BurlaMapOperator(BurlaBaseOperator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
+        check_single_output(self.multiple_outputs)
         check_function("python_callable", self.python_callable)
         check_dict("op_kwargs", self.op_kwargs)
         check_count("trial_inputs", self.trial_inputs, 0)
@@ -104,9 +105,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         job = self._make_job(context, work, missing, self._parallelism())
         with watch:
             self._work_off(job, watch, trial=int(self.trial_inputs))
-            answer = [to_json(results.values.get(index)) for index in items] if self.collect else None
-        checkpoint.clear()
-        return answer
+            return [to_json(results.values.get(index)) for index in items] if self.collect else None
 
     def _find_earlier(self, context: Context, checkpoint: Checkpoint, items: Mapping[int, bytes]) -> list[Outcome]:
         digest = hashlib.sha256(b"".join(hashlib.sha256(item).digest() for item in items.values())).hexdigest()
@@ -134,6 +133,12 @@ class Results:
     def add(self, outcome: Outcome) -> None:
         if outcome.ok:
             self.values[outcome.index] = outcome.value
+
+
+def check_single_output(multiple_outputs: bool | None) -> None:
+    """:raises InvalidParameter: it is True: Airflow would accept a dict only, and fail the task after all calls."""
+    if multiple_outputs:
+        raise InvalidParameter("multiple_outputs", "the result is a list, got True.", "Leave it out.")
 
 
 def _pack_input(value: Any) -> bytes:

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.work.brackets import closing_bracket
+from burla_provider.work.plain_json import find_reserved
 from burla_provider.work.source import Source
 
 FUNCTIONS = ("count", "sum", "min", "max", "avg")
@@ -93,6 +94,8 @@ def parse_totals(totals: Mapping[str, str]) -> tuple[Aggregate, ...]:
     """
     if not totals:
         raise InvalidParameter("totals", "it is empty.", _ADVICE)
+    if problem := find_reserved(totals):
+        raise InvalidParameter("totals", f"it has {problem}.", "Use another name.")
     return tuple(_parse(name, text) for name, text in totals.items())
 
 
