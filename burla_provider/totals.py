@@ -111,9 +111,9 @@ class AddedByKey:
         return {key: _finish(key, total) for key, total in self._sums.items()}
 
     def _add(self, index: int, key: str, number: Any) -> None:
-        if key not in self._sums and (problem := find_reserved([*self._sums, key])):
-            raise NotCombinable(f"Range {index} gives {problem}: use another name.")
         total = self._sums.setdefault(key, ExactSum())
+        if problem := find_reserved(self._sums):
+            raise NotCombinable(f"Range {index} gives {problem}: use another name.")
         if number is None:
             return
         if type(number) not in (int, Decimal, float):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -58,14 +58,14 @@ def find_unknown(value: Any, path: str) -> str | None:
     return next((found for name, item in parts if (found := find_unknown(item, name))), None)
 
 
-def find_reserved(keys: Iterable[Any]) -> str | None:
+def find_reserved(value: Mapping[Any, Any]) -> str | None:
     """The key of a dict that Airflow's XCom cannot hold, in words, or None.
 
     XCom marks objects with these keys. It refuses a dict with one of the first two, and replaces one with the last two.
     """
-    texts = {str(key) for key in keys}
-    reserved = texts & {"__classname__", "__id__"} or ({"__type"} if {"__type", "__var"} <= texts else set())
-    return f"the key {min(reserved)!r}, which Airflow reserves" if reserved else None
+    refused = next((key for key in ("__classname__", "__id__") if key in value), None)
+    reserved = refused or ("__type" if "__type" in value and "__var" in value else None)
+    return f"the key {reserved!r}, which Airflow reserves" if reserved else None
 
 
 def _special(value: float) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
 import pytest
-from airflow.sdk import dag, task
+from airflow.sdk import Asset, dag, task
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import comms
 
@@ -148,3 +149,46 @@ def test_a_total_that_airflow_could_not_store_is_an_error_without_retry(
     result = airflow.run(table_task(lambda rows: {"n": 1}, **options), max_tries=3)
     assert result.state == "failed", result.log
     assert "which Airflow reserves" in str(result.error)
+
+
+def test_a_list_of_results_that_is_too_large_is_refused_as_soon_as_it_is(airflow: Airflow, calls: Calls) -> None:
+    operator = BurlaMapOperator(
+        task_id="t",
+        python_callable=calls.function("x" * 300),
+        inputs=list(range(2_000)),
+        max_parallelism=2,
+        max_result_bytes=1_000,
+    )
+    result = airflow.run(operator, max_tries=3)
+    assert result.state == "failed"
+    assert str(result.error).startswith("max_result_bytes: the result has more than 1,000 bytes as JSON.")
+    assert "collect=False" in str(result.error)
+    assert calls.count < 2_000
+
+
+@pytest.mark.parametrize("options", [{}, {"combine": lambda values: {"n": [value["n"] for value in values]}}])
+def test_a_result_that_is_too_large_is_refused_before_anything_sees_it(
+    airflow: Airflow, orders: Orders, options: Any
+) -> None:
+    outlet = Asset("made_of_it")
+    name = "x" * 30_000
+    function = (lambda rows: {"n": name}) if options else (lambda rows: {name: 1})
+    operator = table_task(function, outlets=[outlet], max_result_bytes=20_000, **options)
+    result = airflow.run(operator, max_tries=3)
+    assert result.state == "failed"
+    assert "max_result_bytes: the result has more than 20,000 bytes as JSON" in str(result.error)
+    assert "results_table" in str(result.error)
+    assert name not in result.log
+    assert "return_value" not in result.xcoms
+    accepted = airflow.run(table_task(function, outlets=[outlet], max_result_bytes=None, **options), run_id="another")
+    assert accepted.state == "success"
+    assert name not in accepted.log
+    assert " more characters" in accepted.log
+
+
+def test_the_limit_is_of_what_is_pushed(airflow: Airflow) -> None:
+    limit = len(json.dumps([{"n": 1}] * 3))
+    assert airflow.run(map_task(lambda _: {"n": 1}, max_result_bytes=limit)).state == "success"
+    assert airflow.run(map_task(lambda _: {"n": 1}, max_result_bytes=limit - 1), run_id="b").state == "failed"
+    unpushed = map_task(lambda _: {"n": 1}, max_result_bytes=limit - 1, do_xcom_push=False)
+    assert airflow.run(unpushed, run_id="c").state == "success"
