@@ -15,7 +15,7 @@ from burla_provider.exact import ExactSum, average, order
 from burla_provider.exceptions import PermanentError
 from burla_provider.work.aggregates import Aggregate
 from burla_provider.work.outcome import PLAIN_DATA, Failure, Outcome
-from burla_provider.work.plain_json import find_unknown
+from burla_provider.work.plain_json import find_reserved, find_unknown
 from burla_provider.work.plain_json import to_json as to_xcom
 from burla_provider.work.source import Source
 
@@ -114,6 +114,8 @@ class AddedByKey:
 
     def _add(self, index: int, key: str, number: Any) -> None:
         total = self._sums.setdefault(key, ExactSum())
+        if problem := find_reserved(self._sums):
+            raise NotCombinable(f"Range {index} gives {problem}: use another name.")
         if number is None:
             return
         if type(number) not in (int, Decimal, float):

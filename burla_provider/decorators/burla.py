@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 
 from burla_provider.exceptions import InvalidParameter
-from burla_provider.operators.map import BurlaMapOperator
+from burla_provider.operators.map import BurlaMapOperator, check_single_output
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context, TaskDecorator
@@ -69,10 +69,13 @@ def burla_task(
 
     ``kwargs`` are those of :class:`~burla_provider.operators.map.BurlaMapOperator`. The task's value is the list of
     results, in the order of the items; further arguments of the function are the same for all calls.
+
+    :raises InvalidParameter: ``multiple_outputs`` is True: a list has no keys.
     """
+    check_single_output(multiple_outputs)
     return task_decorator_factory(
         python_callable=python_callable,
-        multiple_outputs=multiple_outputs,
+        multiple_outputs=False,  # else Airflow infers it from ``-> dict``, which is what one call returns
         decorated_operator_class=BurlaDecoratedOperator,
         **kwargs,
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
 from burla_provider.checkpoint import Checkpoint
-from burla_provider.exceptions import PermanentError, TaskKilled
+from burla_provider.exceptions import InvalidParameter, PermanentError, TaskKilled
 from burla_provider.hooks.burla import BurlaHook
 from burla_provider.jobs.job import Job, JobOptions, Started
 from burla_provider.links.burla import BurlaJobLink
@@ -30,7 +30,7 @@ from burla_provider.operators.checks import (
 from burla_provider.operators.phases import Phases
 from burla_provider.operators.resume import NO_STORE, Resume
 from burla_provider.operators.shown import Shown, source_code
-from burla_provider.operators.watch import Watch
+from burla_provider.operators.watch import LAST_JOB, Watch
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -52,6 +52,8 @@ class BurlaBaseOperator(BaseOperator):
     :param burla_python: interpreter that has burla, in place of the connection's ``python``.
     :param queue_timeout: seconds to wait for a free node.
     :param job_retries: how often what a lost node left undone is run again within this try of the task.
+    :param max_result_bytes: a result that has more bytes as JSON fails the task before it is pushed to XCom, because a
+        large one delays other tasks and Airflow's API; None: no limit, for an XCom backend that keeps large values.
     :param resume: whether a retry of the task works only what the try before has not done: "auto" where that is sound,
         True always, False never. Needs Airflow 3.3.
     """
@@ -71,6 +73,7 @@ class BurlaBaseOperator(BaseOperator):
     function_fields: tuple[str, ...] = ()
     operator_extra_links = (BurlaJobLink(),)
     worker_requirements: tuple[str, ...] = ()
+    advice_on_size: str
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class BurlaBaseOperator(BaseOperator):
         burla_python: str | None = None,
         queue_timeout: float = 600,
         job_retries: int = 2,
+        max_result_bytes: int | None = 5_000_000,
         resume: Resume = "auto",
         **kwargs: Any,
     ) -> None:
@@ -101,6 +105,7 @@ class BurlaBaseOperator(BaseOperator):
         self.burla_python = burla_python
         self.queue_timeout = queue_timeout
         self.job_retries = job_retries
+        self.max_result_bytes = max_result_bytes
         self.resume = resume
         self._executing = False
         self._killed = False
@@ -123,6 +128,8 @@ class BurlaBaseOperator(BaseOperator):
             check_texts("requirements", self.requirements)
         check_count("job_retries", self.job_retries, 0)
         check_seconds("queue_timeout", self.queue_timeout)
+        if self.max_result_bytes is not None:
+            check_count("max_result_bytes", self.max_result_bytes, 1)
         check_choice("resume", self.resume, ("auto", True, False))
 
     @cached_property
@@ -139,6 +146,8 @@ class BurlaBaseOperator(BaseOperator):
     def execute(self, context: Context) -> Any:
         self._executing = True
         self.phases = Phases(context)
+        # Airflow stores the result after this method: a retry after a result that it refused needs all that was kept.
+        self.on_success_callback = [_forget_job, *self.on_success_callback]
         try:
             self._check_parameters()
             result = self._execute(context)
@@ -165,6 +174,12 @@ class BurlaBaseOperator(BaseOperator):
         if store is None and self.retries:
             self.log.info(NO_STORE)
         return Checkpoint(store)
+
+    def check_result_size(self, size: int) -> None:
+        """:raises InvalidParameter: a result of so many bytes is not pushed to XCom."""
+        if self.do_xcom_push and self.max_result_bytes is not None and size > self.max_result_bytes:
+            problem = f"the result has more than {self.max_result_bytes:,} bytes as JSON."
+            raise InvalidParameter("max_result_bytes", problem, self.advice_on_size)
 
     @abstractmethod
     def _execute(self, context: Context) -> Any:
@@ -239,6 +254,13 @@ class BurlaBaseOperator(BaseOperator):
                 watch.hear(event)
                 if watch.failures.must_stop(watch.total):
                     return
+
+
+def _forget_job(context: Context) -> None:
+    store = context.get("task_state_store")
+    if store is not None:
+        Checkpoint(store).clear()
+        store.delete(LAST_JOB)
 
 
 def job_name(context: Context) -> str:

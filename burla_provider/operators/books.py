@@ -58,7 +58,6 @@ class StateStoreBooks:
         self._moment = moment
         self.add = checkpoint.add
         self.flush = checkpoint.flush
-        self.close = checkpoint.clear
 
     def open(self, make_plan: Callable[[], RangePlan]) -> Opened:
         from burla_provider.ranges.stored import from_record, to_record
@@ -73,6 +72,9 @@ class StateStoreBooks:
         moments = saved.facts["moments"] + is_another
         self._checkpoint.update(self._facts.as_dict(moments, pages=saved.facts["pages"]))
         return Opened(from_record(json.loads(saved.plan)), saved.outcomes, moments, note)
+
+    def close(self) -> None:
+        """Nothing to do: the operator clears the checkpoint when Airflow has stored the result."""
 
 
 class LedgerBooks:

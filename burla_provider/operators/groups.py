@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from burla_provider.ranges.stored import Plan
+
+
+SHOWN_TOTALS = 10_000
+"""Characters of a result: Airflow looks for secrets in all that is logged, and the UI loads it."""
 
 
 def log_group(log: Any, title: str, lines: Iterable[str]) -> None:
@@ -16,6 +21,13 @@ def log_group(log: Any, title: str, lines: Iterable[str]) -> None:
     """
     for line in [f"::group::{title}", *lines, "::endgroup::"]:
         log.info("%s", line)
+
+
+def log_totals(log: Any, totals: dict[str, Any]) -> None:
+    """Log the result of a job, the beginning of one that is long."""
+    text = json.dumps(totals, indent=2)
+    rest = len(text) - SHOWN_TOTALS
+    log.info("Totals\n%s%s", text[:SHOWN_TOTALS], f" ... and {rest:,} more characters" if rest > 0 else "")
 
 
 def log_plan(log: Any, plan: Plan) -> None:

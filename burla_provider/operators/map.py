@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, get_args
@@ -15,6 +16,7 @@ from burla_provider.operators.checks import check_choice, check_count, check_dic
 from burla_provider.operators.resume import JobFacts, find_earlier
 from burla_provider.operators.watch import Watch
 from burla_provider.work.outcome import Outcome, find_unplain
+from burla_provider.work.plain_json import to_json
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -49,6 +51,10 @@ class BurlaMapOperator(BurlaBaseOperator):
     }
     function_fields = ("python_callable",)
     shallow_copy_attrs: Sequence[str] = ("python_callable", "make_inputs")
+    advice_on_size = (
+        "Return less: let the function write to a table or an object store, and return where, or nothing with"
+        " collect=False. Raise the limit only if your XCom backend keeps large values."
+    )
 
     def __init__(
         self,
@@ -76,6 +82,7 @@ class BurlaMapOperator(BurlaBaseOperator):
 
     def _check_parameters(self) -> None:
         super()._check_parameters()
+        check_single_output(self.multiple_outputs)
         check_function("python_callable", self.python_callable)
         check_dict("op_kwargs", self.op_kwargs)
         check_count("trial_inputs", self.trial_inputs, 0)
@@ -84,7 +91,6 @@ class BurlaMapOperator(BurlaBaseOperator):
 
     def _execute(self, context: Context) -> list[Any] | None:
         from burla_provider.work.map_work import MapWork
-        from burla_provider.work.plain_json import to_json
 
         self.phases.enter("preparing")
         self._check_sendable("python_callable", "op_kwargs")
@@ -93,7 +99,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         self.log.info("Calling %s on %d inputs", name, len(items))
         checkpoint = self._checkpoint(context)
         earlier = self._find_earlier(context, checkpoint, items)
-        results = Results()
+        results = Results(self.check_result_size if self.collect else None)
         failures = Failures(self.on_input_failure, self.tolerated_failures, "input {}".format)
         watch = Watch(
             context, self.log, name, len(items), "input {}".format, failures, checkpoint, [results], unit="input"
@@ -104,9 +110,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         job = self._make_job(context, work, missing, self._parallelism())
         with watch:
             self._work_off(job, watch, trial=int(self.trial_inputs))
-            answer = [to_json(results.values.get(index)) for index in items] if self.collect else None
-        checkpoint.clear()
-        return answer
+        return [results.values.get(index) for index in items] if self.collect else None
 
     def _find_earlier(self, context: Context, checkpoint: Checkpoint, items: Mapping[int, bytes]) -> list[Outcome]:
         digest = hashlib.sha256(b"".join(hashlib.sha256(item).digest() for item in items.values())).hexdigest()
@@ -126,14 +130,31 @@ class BurlaMapOperator(BurlaBaseOperator):
 
 
 class Results:
-    """The results of the inputs that succeeded, by the input's number."""
+    """The results of the inputs that succeeded as JSON, by the input's number.
 
-    def __init__(self) -> None:
+    :param check_size: told how many bytes they have so far; None: nobody wants the results.
+    """
+
+    def __init__(self, check_size: Callable[[int], None] | None) -> None:
+        self._check_size = check_size
+        self._size = 0
         self.values: dict[int, Any] = {}
 
     def add(self, outcome: Outcome) -> None:
-        if outcome.ok:
-            self.values[outcome.index] = outcome.value
+        """:raises InvalidParameter: the results have become too large."""
+        if not outcome.ok:
+            return
+        self.values[outcome.index] = None
+        if self._check_size is not None:
+            value = self.values[outcome.index] = to_json(outcome.value)
+            self._size += len(json.dumps(value)) + len(", ")
+            self._check_size(self._size)
+
+
+def check_single_output(multiple_outputs: bool | None) -> None:
+    """:raises InvalidParameter: it is True: Airflow would accept a dict only, and fail the task after all calls."""
+    if multiple_outputs:
+        raise InvalidParameter("multiple_outputs", "the result is a list, got True.", "Leave it out.")
 
 
 def _pack_input(value: Any) -> bytes:

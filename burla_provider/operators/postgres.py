@@ -149,6 +149,10 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     shallow_copy_attrs: Sequence[str] = function_fields
     worker_requirements = ("psycopg[binary]", "tenacity")
     ui_color = "#dbe7ff"
+    advice_on_size = (
+        "Return less: give results_table for a row per range, or let the function write to a table or an object store,"
+        " and return where. Raise the limit only if your XCom backend keeps large values."
+    )
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from burla_provider.fingerprint import fingerprint
 from burla_provider.lineage import TableLineage, tell_outlets
 from burla_provider.operators.base import cleared_run_keys, run_key
 from burla_provider.operators.books import Books, LedgerBooks, Opened, StateStoreBooks
-from burla_provider.operators.groups import log_plan
+from burla_provider.operators.groups import log_plan, log_totals
 from burla_provider.operators.moment import Moment, not_covered, render
 from burla_provider.operators.resume import JobFacts
 from burla_provider.operators.shown import statement
@@ -272,14 +272,17 @@ class TableRun:
         result: dict[str, Any] = to_json(self._combined(totals))
         if moments > 1:
             result["snapshots"] = moments
+        self.asked.check_result_size(len(json.dumps(result)))
         tell_outlets(self.context, self.asked.outlets, result)
-        self.log.info("Totals\n%s", json.dumps(result, indent=2))
+        log_totals(self.log, result)
         return result
 
     def _combined(self, totals: Totals) -> dict[str, Any]:
         from burla_provider.totals import SqlCombination
 
         _, combination = self.kind
+        if self.asked.combine:
+            self.log.info("Calling combine with the results of %s ranges.", f"{totals.ranges:,}")
         if not (isinstance(combination, SqlCombination) and combination.needs_server):
             return totals.result()
         with self.moment.after_the_ranges() as connection:

@@ -29,7 +29,7 @@ REPORT_SHARE = 20
 SHOWN_TRACEBACKS = 10
 """So many failed items are logged with their traceback, the others with a line."""
 LAST_JOB = "burla_last_job"
-"""Key of the task state store: id and page of the job that was started last, until its results are combined."""
+"""Key of the task state store: id and page of the job that was started last, until Airflow has stored the result."""
 
 
 class Collector(Protocol):
@@ -137,8 +137,6 @@ class Watch:
         self._context["ti"].xcom_push(key=KEY, value=self._report.as_dict(state))
         if self._store is not None:
             self._store.delete(KEY)
-            if state == "success":
-                self._store.delete(LAST_JOB)
 
     @contextmanager
     def _best_effort(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.queries import Queries
 from burla_provider.work.brackets import closing_bracket, skip_blank, tokens
+from burla_provider.work.plain_json import find_reserved
 from burla_provider.work.source import Source
 from burla_provider.work.stream import describe
 from burla_provider.work.volatility import find_volatile, has_escapes, is_date_error, relative_literals
@@ -106,6 +107,8 @@ def parse_totals(totals: Mapping[str, str], *, escapes: bool = False) -> tuple[A
     """
     if not totals:
         raise InvalidParameter("totals", "it is empty.", _ADVICE)
+    if problem := find_reserved(totals):
+        raise InvalidParameter("totals", f"it has {problem}.", "Use another name.")
     return tuple(_parse(name, text, escapes) for name, text in totals.items())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -47,14 +48,24 @@ def find_unknown(value: Any, path: str) -> str | None:
     if isinstance(value, PLAIN_TYPES):
         return None
     if isinstance(value, dict):
-        if twins := _find_twins(value):
-            return f"{path} has {twins}"
+        if problem := find_reserved(value) or _find_twins(value):
+            return f"{path} has {problem}"
         parts = ((f"{path}[{key!r}]", item) for key, item in value.items())
     elif isinstance(value, list | tuple):
         parts = ((f"{path}[{number}]", item) for number, item in enumerate(value))
     else:
         return f"{path} is of type {type(value).__module__}.{type(value).__qualname__}"
     return next((found for name, item in parts if (found := find_unknown(item, name))), None)
+
+
+def find_reserved(value: Mapping[Any, Any]) -> str | None:
+    """The key of a dict that Airflow's XCom cannot hold, in words, or None.
+
+    XCom marks objects with these keys. It refuses a dict with one of the first two, and replaces one with the last two.
+    """
+    refused = next((key for key in ("__classname__", "__id__") if key in value), None)
+    reserved = refused or ("__type" if "__type" in value and "__var" in value else None)
+    return f"the key {reserved!r}, which Airflow reserves" if reserved else None
 
 
 def _special(value: float) -> str:
