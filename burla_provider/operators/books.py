@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -80,7 +80,8 @@ class LedgerBooks:
 
     :param moment: the task's session; there is no snapshot.
     :param asked: a fingerprint of what is asked for, without the function's code: a mended function may go on.
-    :param cleared: keys of runs that ended when somebody cleared the task.
+    :param task: what the keys of all runs of this task begin with, of earlier DAG runs of the same id too.
+    :param is_retry: this is not the task's first try in this DAG run.
     :param retention: runs that ended longer ago are removed; None keeps them.
     """
 
@@ -89,22 +90,23 @@ class LedgerBooks:
         moment: Moment,
         ledger: Ledger,
         asked: str,
-        cleared: Sequence[str],
+        task: str,
+        is_retry: bool,
         retention: timedelta | None,
     ) -> None:
         self._moment = moment
         self._ledger = ledger
         self._asked = asked
-        self._cleared = cleared
+        self._task = task
+        self._is_retry = is_retry
         self._retention = retention
 
     def open(self, make_plan: Callable[[], RangePlan]) -> Opened:
         """:raises PermanentError: the task is to do something else than its first try."""
         from burla_provider.ranges.stored import from_record, to_record
-        from burla_provider.records.ledger import finished_ranges, keep_plan, prepare_ledger
+        from burla_provider.records.ledger import finished_ranges, keep_plan
 
         connection = self._moment.connection
-        prepare_ledger(connection, self._ledger)
         # The first try's plan holds for all tries: ranges that are done are done with its bounds.
         asked, record = keep_plan(connection, self._ledger, [self._asked, to_record(make_plan())])
         if asked != self._asked:
@@ -120,8 +122,11 @@ class LedgerBooks:
 
         if earlier:
             return f"The ledger has {earlier:,} ranges of this run: working only what is missing."
-        written = count_finished(self._moment.connection, self._ledger, self._cleared)
-        return f"Clearing the task began a new run: {written:,} ranges are written once more." if written else ""
+        written = count_finished(self._moment.connection, self._ledger, self._task)
+        why = (
+            "Clearing the task began a new run" if self._is_retry else "The DAG run was made again, which is a new run"
+        )
+        return f"{why}: {written:,} ranges are written once more." if written else ""
 
     def add(self, outcome: Outcome) -> None:
         """Nothing to do: the range's own transaction has kept it."""

@@ -16,7 +16,7 @@ NO_STORE = "This Airflow has no task state store (it came with 3.3): a retry of 
 class JobFacts:
     """What makes two jobs the same.
 
-    :param run: the task instance, with how often it was cleared (``run_key``).
+    :param run: this run of the task (``run_key``).
     :param fingerprint: of what is asked for: database, table, window, condition, kind of work and its code.
     :param reads_one_moment: all ranges are read in one snapshot.
     :param state: of the table before that moment (``table_state``); None: unknown.
@@ -58,7 +58,7 @@ def _objection(saved: Saved, resume: Resume, facts: JobFacts, state_now: dict[st
     if resume is False:
         return "resume=False."
     if saved.facts.get("run") != facts.run:
-        return "the task was cleared since."
+        return "the task was cleared since, or its DAG run was made again."
     if saved.facts.get("fingerprint") != facts.fingerprint:
         return "what it is to do has changed since (database, table, columns, window, condition, split or function)."
     if not facts.reads_one_moment:

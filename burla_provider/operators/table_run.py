@@ -11,11 +11,11 @@ from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import Failures
 from burla_provider.fingerprint import fingerprint
 from burla_provider.lineage import TableLineage, tell_outlets
-from burla_provider.operators.base import cleared_run_keys, run_key
 from burla_provider.operators.books import Books, LedgerBooks, Opened, StateStoreBooks
 from burla_provider.operators.groups import log_plan
 from burla_provider.operators.moment import Moment, not_covered, render
 from burla_provider.operators.resume import JobFacts
+from burla_provider.operators.run_identity import old_run_key, run_key, run_started, task_run
 from burla_provider.operators.shown import statement
 from burla_provider.operators.watch import Collector, Watch
 
@@ -165,8 +165,8 @@ class TableRun:
         cut = (asked.split, asked.rows_per_range, asked.ranges)
         what = (asked.postgres_conn_id, repr(self.source), repr(window), repr(cut), asked.totals)
         if self.ledger:
-            cleared = cleared_run_keys(self.context)
-            return LedgerBooks(moment, self.ledger, fingerprint(*what), cleared, asked.ledger_retention)
+            task, is_retry = task_run(self.context), self.context["ti"].try_number > 1
+            return LedgerBooks(moment, self.ledger, fingerprint(*what), task, is_retry, asked.ledger_retention)
         how = (asked.process_rows, asked.row_format, asked.process_range)
         one_moment = moment.snapshot is not None
         server = [moment.parameters.get(name) for name in ("host", "port", "dbname")]
@@ -175,21 +175,25 @@ class TableRun:
 
     @cached_property
     def ledger(self) -> Ledger | None:
+        from burla_provider.records.ledger import is_planned_since, prepare_ledger
         from burla_provider.work.ledger import Ledger
 
         if self.asked.ledger is None:
             return None
         schema, table = self.moment.resolve("ledger", self.asked.ledger)
-        return Ledger(schema, table, run_key(self.context))
+        ledger = Ledger(schema, table, run_key(self.context))
+        prepare_ledger(self.moment.connection, ledger)
+        # A run that was under way when the provider was upgraded goes on by the key that it began with.
+        old = Ledger(schema, table, old_run_key(self.context))
+        started = run_started(self.context)
+        return old if started and is_planned_since(self.moment.connection, old, started) else ledger
 
     def _results(self) -> Results | None:
         from burla_provider.records.results import Results
 
         if self.asked.results_table is None:
             return None
-        ti = self.context["ti"]
-        run = f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}"
-        results = Results(self.moment.parameters, *self.results_table, run)
+        results = Results(self.moment.parameters, *self.results_table, task_run(self.context))
         results.check()
         return results
 
@@ -244,7 +248,7 @@ class TableRun:
             range_timeout=asked.range_timeout,
             isolate_failures=asked.isolate_failures,
             ledger=self.ledger,
-            job_key=run_key(self.context),
+            job_key=self.ledger.run_key if self.ledger else run_key(self.context),
         )
         wanted = set(missing)
         items = {one.index: one.to_item() for one in plan.largest_first() if one.index in wanted}
