@@ -56,6 +56,7 @@ class StateStoreBooks:
         self._resume = resume
         self._facts = facts
         self._moment = moment
+        self._doubt = ""
         self.add = checkpoint.add
         self.flush = checkpoint.flush
         self.close = checkpoint.clear
@@ -63,16 +64,19 @@ class StateStoreBooks:
     def open(self, make_plan: Callable[[], RangePlan]) -> Opened:
         from burla_provider.ranges.stored import from_record, to_record
 
-        saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._moment.state_now)
+        saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._find_doubt)
         if saved is None:
             plan = make_plan()
             facts = self._facts.as_dict(pages=plan.needs_snapshot)
             self._checkpoint.begin(facts, json.dumps(to_record(plan)).encode())
             return Opened(plan, [], 1, note)
-        is_another = self._facts.reads_one_moment and saved.facts["state"] != self._moment.state_now
-        moments = saved.facts["moments"] + is_another
+        moments = saved.facts["moments"] + bool(self._doubt)
         self._checkpoint.update(self._facts.as_dict(moments, pages=saved.facts["pages"]))
         return Opened(from_record(json.loads(saved.plan)), saved.outcomes, moments, note)
+
+    def _find_doubt(self, state: dict[str, str] | None) -> str:
+        self._doubt = self._moment.find_doubt(state, wait=self._resume == "auto")
+        return self._doubt
 
 
 class LedgerBooks:

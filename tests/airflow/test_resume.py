@@ -189,6 +189,27 @@ def test_a_table_that_changed_is_read_afresh_at_one_moment(
 
 
 @needs_state_stores
+def test_a_write_just_before_the_retry_that_is_not_counted_yet_is_noticed(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
+) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    function = reader(marks, stop_file)
+    airflow.run(operator(function), max_tries=1)
+    stop_file.unlink()
+    with psycopg.connect(marks.conninfo, autocommit=True) as writer:
+        # It has just reported, so it reports the next write when it has been idle for ten seconds.
+        writer.execute("SELECT pg_stat_force_next_flush()")
+        writer.execute("SELECT 1")
+        writer.execute("INSERT INTO orders VALUES (1, 0.01)")
+        result = airflow.run(operator(function), try_number=2, max_tries=1)
+    assert result.value["row_count"] == 20001
+    assert result.value["total"] == str(orders.ask("sum(amount)"))
+    assert "Waiting up to 90 s until the other sessions have reported what they wrote." in result.log
+    assert "the table may have changed since (its write counters" in result.log
+
+
+@needs_state_stores
 def test_resume_true_goes_on_at_a_second_moment_and_says_so(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
