@@ -141,7 +141,7 @@ def find_doubt(
         pause = min(2 * pause, 1.0)
 
 
-def _unsettled(connection: psycopg.Connection[Any], before: dict[str, str], now: str, reports: dict[int, float]) -> str:
+def _unsettled(connection: psycopg.Connection[Any], before: str, now: str, reports: dict[int, float]) -> str:
     """Return why some session may not have reported what it wrote, or "".
 
     :param reports: backend's process id -> when it was first seen to end a transaction after ``now``; is added to.

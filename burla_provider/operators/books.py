@@ -115,8 +115,8 @@ class LedgerBooks:
         asked, record = keep_plan(connection, self._ledger, [self._asked, to_record(make_plan())])
         if asked != self._asked:
             raise PermanentError(
-                f"The table, window, condition or split changed since this run's first try, whose writes the ledger"
-                f" {self._ledger} has. Clear the task to begin a new run, or change it back."
+                "The table, window, condition, split or (under row security) login changed since this run's first try,"
+                f" whose writes the ledger {self._ledger} has. Clear the task to begin a new run, or change it back."
             )
         earlier = list(finished_ranges(connection, self._ledger))
         return Opened(from_record(record), earlier, 1, self._note(len(earlier)))

@@ -160,17 +160,24 @@ class TableRun:
         return self._result(self._totals(combination, None), moments=1)
 
     def _books(self) -> Books:
+        from burla_provider.database.login import is_under_row_security, session_identity
+
         asked, moment = self.asked, self.moment
         window = (asked.key, asked.start_id, asked.end_id, asked.lower, asked.upper, self.lower)
         cut = (asked.split, asked.rows_per_range, asked.ranges)
         what = (asked.postgres_conn_id, repr(self.source), repr(window), repr(cut), asked.totals)
+        login = [moment.parameters.get(name) for name in ("user", "options")] + session_identity(moment.connection)
         if self.ledger:
-            task, is_retry = task_run(self.context), self.context["ti"].try_number > 1
-            return LedgerBooks(moment, self.ledger, fingerprint(*what), task, is_retry, asked.ledger_retention)
+            # Ranges that are done stay done whoever did them, unless another login sees other rows.
+            filtered = [login] if is_under_row_security(moment.connection, moment.schema, moment.table) else []
+            wanted, task = fingerprint(*what, *filtered), task_run(self.context)
+            is_retry = self.context["ti"].try_number > 1
+            return LedgerBooks(moment, self.ledger, wanted, task, is_retry, asked.ledger_retention)
         how = (asked.process_rows, asked.row_format, asked.process_range)
         one_moment = moment.snapshot is not None
         server = [moment.parameters.get(name) for name in ("host", "port", "dbname")]
-        facts = JobFacts(run_key(self.context), fingerprint(*what, *how, server), one_moment, moment.state_before)
+        job = fingerprint(*what, *how, server, login)
+        facts = JobFacts(run_key(self.context), job, one_moment, moment.state_before)
         return StateStoreBooks(asked._checkpoint(self.context), asked.resume, facts, moment)
 
     @cached_property

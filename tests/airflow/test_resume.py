@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -284,6 +285,93 @@ def test_a_connection_that_was_corrected_to_another_database_starts_afresh(
         result = airflow.run(operator(function, consistency="none"), try_number=2, max_tries=1)
     assert result.value == {"row_count": 100_000, "total": "100000"}
     assert "what it is to do has changed since" in result.log
+
+
+@pytest.fixture
+def tenants(orders: Orders) -> Iterator[Orders]:
+    """Two roles that see a half of the table each, and one that sees what its setting says."""
+    name = orders.connection.info.dbname
+    orders.connection.execute(f"""
+        CREATE ROLE even LOGIN PASSWORD 'even';
+        CREATE ROLE odd LOGIN PASSWORD 'odd';
+        CREATE ROLE one LOGIN PASSWORD 'one';
+        GRANT SELECT, UPDATE ON orders TO even, odd, one;
+        GRANT CREATE ON SCHEMA public TO even, odd, one;
+        GRANT even, odd TO one;
+        ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY half ON orders USING (CASE current_user WHEN 'even' THEN id % 2 = 0 WHEN 'odd' THEN id % 2 = 1
+                                            ELSE id % 2 = current_setting('shop.rest')::int END);
+        ALTER ROLE one IN DATABASE {name} SET shop.rest = '0';
+    """)
+    yield orders
+    orders.connection.execute("RESET ROLE; DROP OWNED BY even, odd, one; DROP ROLE one, even, odd")
+
+
+def log_in(airflow: Airflow, user: str, **extra: str) -> None:
+    connection = airflow.connections["orders_db"]
+    connection.login = connection.password = user
+    connection.extra = json.dumps(extra)
+
+
+CHANGES = {
+    "user": ({"user": "even"}, {"user": "odd"}, ""),
+    "role": ({"user": "one", "options": "-c role=even"}, {"user": "one", "options": "-c role=odd"}, ""),
+    "option": ({"user": "one", "options": "-c shop.rest=0"}, {"user": "one", "options": "-c shop.rest=1"}, ""),
+    "setting of the role": ({"user": "one"}, {"user": "one"}, "ALTER ROLE one IN DATABASE {} SET shop.rest = '1'"),
+}
+
+
+@needs_state_stores
+@pytest.mark.parametrize(("before", "after", "change"), CHANGES.values(), ids=CHANGES)
+def test_another_login_that_sees_other_rows_starts_afresh(
+    airflow: Airflow, tenants: Orders, tmp_path: Path, before: dict[str, str], after: dict[str, str], change: str
+) -> None:
+    path = str(tmp_path / "stop")
+    Path(path).touch()
+
+    def read(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
+        import os
+
+        ids = [number for number, _ in rows]
+        if ids[0] > 60_000 and os.path.exists(path):
+            raise RuntimeError("not yet")
+        return {"ids": sum(ids)}
+
+    log_in(airflow, **before)
+    first = airflow.run(operator(read, consistency="none"), max_tries=1)
+    assert first.state == "up_for_retry", first.log
+    Path(path).unlink()
+    log_in(airflow, **after)
+    if change:
+        tenants.connection.execute(change.format(tenants.connection.info.dbname))
+    result = airflow.run(operator(read, consistency="none"), try_number=2, max_tries=1)
+    assert result.value == {
+        "row_count": tenants.ask("count(*)", "id % 2 = 1"),
+        "ids": tenants.ask("sum(id)::bigint", "id % 2 = 1"),
+    }
+    assert "what it is to do has changed since" in result.log
+
+
+def test_another_login_that_sees_other_rows_is_refused_by_a_ledger(
+    airflow: Airflow, tenants: Orders, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "stop")
+    Path(path).touch()
+
+    def write(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+        import os
+
+        if key_range.index > 2 and os.path.exists(path):
+            raise RuntimeError("not yet")
+        return {"row_count": 0}
+
+    log_in(airflow, "even")
+    assert airflow.run(write_once(process_range=write, combine=None), max_tries=1).state == "up_for_retry"
+    Path(path).unlink()
+    tenants.connection.execute("GRANT even TO odd")  # it may write the ledger
+    log_in(airflow, "odd")
+    result = airflow.run(write_once(process_range=write, combine=None), try_number=2, max_tries=1)
+    assert "(under row security) login changed since this run's first try" in str(result.error)
 
 
 @needs_state_stores
