@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from burla_provider.operators.checks import (
 )
 from burla_provider.operators.phases import Phases
 from burla_provider.operators.resume import NO_STORE, Resume
+from burla_provider.operators.run_identity import job_name
 from burla_provider.operators.shown import Shown, source_code
 from burla_provider.operators.watch import LAST_JOB, Watch
 
@@ -261,42 +261,6 @@ def _forget_job(context: Context) -> None:
     if store is not None:
         Checkpoint(store).clear()
         store.delete(LAST_JOB)
-
-
-def job_name(context: Context) -> str:
-    """A name that shows dag, task, run and try in Burla's dashboard, of the characters that Burla takes."""
-    ti = context["ti"]
-    mapped = f"-{ti.map_index}" if ti.map_index is not None and ti.map_index >= 0 else ""
-    name = f"{ti.dag_id[:32]}-{ti.task_id[:32]}{mapped}-{ti.run_id[:40]}-try{ti.try_number}"
-    return re.sub(r"[^A-Za-z0-9_-]", "_", name)
-
-
-def session_name(context: Context) -> str:
-    """Who is at work, for ``pg_stat_activity``."""
-    ti = context["ti"]
-    return f"{ti.dag_id[:20]}.{ti.task_id[:20]}.{ti.run_id[:18]}"
-
-
-def run_key(context: Context) -> str:
-    """What this run of this task is known by, the same on every retry, another one when somebody clears the task.
-
-    Clearing raises the number of tries that the task may take; a retry does not. Of a task that is cleared while it
-    runs, the scheduler raises it where its process has ended well (``process_executor_events`` of Airflow 3.3.2), and
-    leaves it where it has not. The run's own ``clear_number`` tells nothing: it counts the clearing of other tasks too
-    (``clear_task_instances``), and a task with a ledger would write twice.
-    """
-    ti = context["ti"]
-    return _run_key(ti, ti.max_tries)
-
-
-def cleared_run_keys(context: Context) -> list[str]:
-    """What this run of this task may have been known by before somebody cleared it."""
-    ti = context["ti"]
-    return [_run_key(ti, tries) for tries in range(ti.max_tries)]
-
-
-def _run_key(ti: Any, tries: int) -> str:
-    return f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}/{tries}"
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
@@ -56,25 +56,29 @@ class StateStoreBooks:
         self._resume = resume
         self._facts = facts
         self._moment = moment
+        self._doubt = ""
         self.add = checkpoint.add
         self.flush = checkpoint.flush
 
     def open(self, make_plan: Callable[[], RangePlan]) -> Opened:
         from burla_provider.ranges.stored import from_record, to_record
 
-        saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._moment.state_now)
+        saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._find_doubt)
         if saved is None:
             plan = make_plan()
             facts = self._facts.as_dict(pages=plan.needs_snapshot)
             self._checkpoint.begin(facts, json.dumps(to_record(plan)).encode())
             return Opened(plan, [], 1, note)
-        is_another = self._facts.reads_one_moment and saved.facts["state"] != self._moment.state_now
-        moments = saved.facts["moments"] + is_another
+        moments = saved.facts["moments"] + bool(self._doubt)
         self._checkpoint.update(self._facts.as_dict(moments, pages=saved.facts["pages"]))
         return Opened(from_record(json.loads(saved.plan)), saved.outcomes, moments, note)
 
     def close(self) -> None:
         """Nothing to do: the operator clears the checkpoint when Airflow has stored the result."""
+
+    def _find_doubt(self, state: dict[str, str] | None) -> str:
+        self._doubt = self._moment.find_doubt(state, wait=self._resume == "auto")
+        return self._doubt
 
 
 class LedgerBooks:
@@ -82,7 +86,8 @@ class LedgerBooks:
 
     :param moment: the task's session; there is no snapshot.
     :param asked: a fingerprint of what is asked for, without the function's code: a mended function may go on.
-    :param cleared: keys of runs that ended when somebody cleared the task.
+    :param task: what the keys of all runs of this task begin with, of earlier DAG runs of the same id too.
+    :param is_retry: this is not the task's first try in this DAG run.
     :param retention: runs that ended longer ago are removed; None keeps them.
     """
 
@@ -91,28 +96,29 @@ class LedgerBooks:
         moment: Moment,
         ledger: Ledger,
         asked: str,
-        cleared: Sequence[str],
+        task: str,
+        is_retry: bool,
         retention: timedelta | None,
     ) -> None:
         self._moment = moment
         self._ledger = ledger
         self._asked = asked
-        self._cleared = cleared
+        self._task = task
+        self._is_retry = is_retry
         self._retention = retention
 
     def open(self, make_plan: Callable[[], RangePlan]) -> Opened:
         """:raises PermanentError: the task is to do something else than its first try."""
         from burla_provider.ranges.stored import from_record, to_record
-        from burla_provider.records.ledger import finished_ranges, keep_plan, prepare_ledger
+        from burla_provider.records.ledger import finished_ranges, keep_plan
 
         connection = self._moment.connection
-        prepare_ledger(connection, self._ledger)
         # The first try's plan holds for all tries: ranges that are done are done with its bounds.
         asked, record = keep_plan(connection, self._ledger, [self._asked, to_record(make_plan())])
         if asked != self._asked:
             raise PermanentError(
-                f"The table, window, condition or split changed since this run's first try, whose writes the ledger"
-                f" {self._ledger} has. Clear the task to begin a new run, or change it back."
+                "The table, window, condition, split or (under row security) login changed since this run's first try,"
+                f" whose writes the ledger {self._ledger} has. Clear the task to begin a new run, or change it back."
             )
         earlier = list(finished_ranges(connection, self._ledger))
         return Opened(from_record(record), earlier, 1, self._note(len(earlier)))
@@ -122,8 +128,11 @@ class LedgerBooks:
 
         if earlier:
             return f"The ledger has {earlier:,} ranges of this run: working only what is missing."
-        written = count_finished(self._moment.connection, self._ledger, self._cleared)
-        return f"Clearing the task began a new run: {written:,} ranges are written once more." if written else ""
+        written = count_finished(self._moment.connection, self._ledger, self._task)
+        why = (
+            "Clearing the task began a new run" if self._is_retry else "The DAG run was made again, which is a new run"
+        )
+        return f"{why}: {written:,} ranges are written once more." if written else ""
 
     def add(self, outcome: Outcome) -> None:
         """Nothing to do: the range's own transaction has kept it."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 from burla_provider.exceptions import InvalidParameter, MarkMoved, PermanentError
 from burla_provider.fingerprint import fingerprint
+from burla_provider.operators.run_identity import dag_run_pass
 
 if TYPE_CHECKING:
     import psycopg
@@ -64,7 +65,7 @@ class AssetMark:
         self._store = stores[outlets[0]]
         # Airflow's keys have at most 512 characters.
         self._key = f"burla_high_water_mark {fingerprint(task, *rows)} {task} {rows[1]}"[:512]
-        self._run = {"run": ti.run_id, "map_index": ti.map_index}
+        self._run = {"run": dag_run_pass(context), "map_index": ti.map_index}
         self._found: Any = None
 
     def begin(self) -> str | None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, get_args
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import Failures, OnFailure, allowance
 from burla_provider.fingerprint import fingerprint
-from burla_provider.operators.base import BurlaBaseOperator, run_key
+from burla_provider.operators.base import BurlaBaseOperator
 from burla_provider.operators.checks import check_choice, check_count, check_dict, check_function
 from burla_provider.operators.resume import JobFacts, find_earlier
+from burla_provider.operators.run_identity import run_key
 from burla_provider.operators.watch import Watch
 from burla_provider.work.outcome import Outcome, find_unplain
 from burla_provider.work.plain_json import to_json

@@ -30,7 +30,7 @@ class Moment:
     :param table: its name.
     :param connection: for planning; inside the snapshot's transaction where there is one.
     :param snapshot: what workers join; None: every range is read at a moment of its own.
-    :param state_before: the table's state (``table_state``) just before that moment.
+    :param state_before: the table's state (``state_before``) just before that moment.
     :param foreign: schema and name of the partitions that the snapshot does not cover.
     :param columns: names of the table's columns, in its order.
     :param partitioned: it is a partitioned table.
@@ -78,12 +78,15 @@ class Moment:
         with _reconnect(self.parameters, self.name) as connection:
             yield connection
 
-    @property
-    def state_now(self) -> dict[str, str] | None:
-        """The table's state by now: equal to an earlier ``state_before``, nothing was written between both moments."""
-        from burla_provider.database.changes import table_state
+    def find_doubt(self, before: dict[str, str] | None, *, wait: bool) -> str:
+        """Return why the table may have changed since ``before`` was its state; "" if it provably has not.
 
-        return table_state(self.connection, self.schema, self.table)
+        :param before: the ``state_before`` of an earlier moment.
+        :param wait: wait for sessions that may still have to report what they wrote.
+        """
+        from burla_provider.database.changes import PATIENCE, find_doubt
+
+        return find_doubt(self.connection, self.schema, self.table, before, PATIENCE if wait else 0)
 
 
 @contextmanager
@@ -94,7 +97,7 @@ def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consi
     :param name: what ``pg_stat_activity`` shows.
     :raises InvalidParameter: there is no such table, it may not be read, or a snapshot of it cannot be shared.
     """
-    from burla_provider.database.changes import table_state
+    from burla_provider.database.changes import state_before
     from burla_provider.database.connect import open_connection
     from burla_provider.database.snapshot import held_snapshot
     from burla_provider.ranges.facts import read_facts
@@ -111,7 +114,7 @@ def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consi
         if facts.kind == "f":
             raise not_covered({(schema, table)})
         foreign = frozenset((leaf.schema, leaf.name) for leaf in facts.leaves if leaf.kind == "f")
-        state = table_state(connection, schema, table)
+        state = state_before(connection, schema, table)
     with held_snapshot(parameters, schema, table, name=name) as held:
         yield Moment(name, parameters, schema, table, held.connection, held.snapshot, state, foreign, **shape)
 

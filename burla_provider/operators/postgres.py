@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import OnFailure, allowance
-from burla_provider.operators.base import BurlaBaseOperator, session_name
+from burla_provider.operators.base import BurlaBaseOperator
 from burla_provider.operators.checks import (
     check_age,
     check_choice,
@@ -24,6 +24,7 @@ from burla_provider.operators.checks import (
 )
 from burla_provider.operators.groups import log_plan
 from burla_provider.operators.incremental import AssetMark, check_lag, find_column, find_increment, mark_moved
+from burla_provider.operators.run_identity import check_loop, session_name
 from burla_provider.operators.shown import Shown, statement
 from burla_provider.operators.table_run import TableRun
 
@@ -307,6 +308,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         from burla_provider.operators.moment import open_moment
 
         self._check_sendable("process_rows", "process_range")
+        check_loop(context, [name for name in ("ledger", "incremental") if getattr(self, name)])
         self.phases.enter("snapshot" if self.consistency == "snapshot" else "connecting")
         with open_moment(self.postgres_conn_id, self.table, session_name(context), self.consistency) as moment:
             if not self.plan_only:

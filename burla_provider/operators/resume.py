@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,10 +17,10 @@ NO_STORE = "This Airflow has no task state store (it came with 3.3): a retry of 
 class JobFacts:
     """What makes two jobs the same.
 
-    :param run: the task instance, with how often it was cleared (``run_key``).
+    :param run: this run of the task (``run_key``).
     :param fingerprint: of what is asked for: database, table, window, condition, kind of work and its code.
     :param reads_one_moment: all ranges are read in one snapshot.
-    :param state: of the table before that moment (``table_state``); None: unknown.
+    :param state: of the table before that moment (``state_before``); None: unknown.
     """
 
     run: str
@@ -37,38 +38,42 @@ class JobFacts:
         return facts | {"moments": moments, "pages": pages}
 
 
+State = dict[str, str] | None
+
+
 def find_earlier(
-    checkpoint: Checkpoint, resume: Resume, facts: JobFacts, state_now: dict[str, str] | None = None
+    checkpoint: Checkpoint, resume: Resume, facts: JobFacts, find_doubt: Callable[[State], str] | None = None
 ) -> tuple[Saved | None, str]:
     """What an earlier try left, if this try may go on with it, and a sentence for the log ("" when there is nothing).
 
     :param resume: "auto": where it is sound; True: also at another moment of the table; False: never.
-    :param state_now: the table's state, asked for after this try's snapshot was taken.
+    :param find_doubt: the table's earlier state -> why it may have changed until this try's snapshot was taken, or "".
     """
     saved = checkpoint.load()
     if saved is None:
         return None, ""
     done = f"An earlier try has done {len(saved.outcomes):,}"
-    if reason := _objection(saved, resume, facts, state_now):
+    if reason := _objection(saved, resume, facts, find_doubt):
         return None, f"{done}, but this one starts afresh: {reason}"
     return saved, f"{done}: working only what is missing."
 
 
-def _objection(saved: Saved, resume: Resume, facts: JobFacts, state_now: dict[str, str] | None) -> str:
+def _objection(saved: Saved, resume: Resume, facts: JobFacts, find_doubt: Callable[[State], str] | None) -> str:
     if resume is False:
         return "resume=False."
     if saved.facts.get("run") != facts.run:
-        return "the task was cleared since."
+        return "the task was cleared since, or its DAG run was made again."
     if saved.facts.get("fingerprint") != facts.fingerprint:
-        return "what it is to do has changed since (database, table, columns, window, condition, split or function)."
-    if not facts.reads_one_moment:
-        return ""
-    is_unchanged = state_now is not None and saved.facts.get("state") == state_now
-    if not is_unchanged and saved.facts.get("pages"):
-        return "its ranges are of physical pages, which hold other rows when the table has changed."
-    if not is_unchanged and resume is not True:
         return (
-            "the table may have changed since, and all ranges are to be read at one moment."
+            "what it is to do has changed since (database, login, session settings, table, columns, window, condition,"
+            " split or function)."
+        )
+    doubt = find_doubt(saved.facts.get("state")) if find_doubt and facts.reads_one_moment else ""
+    if doubt and saved.facts.get("pages"):
+        return f"its ranges are of physical pages, which hold other rows when the table has changed ({doubt})."
+    if doubt and resume is not True:
+        return (
+            f"the table may have changed since ({doubt}), and all ranges are to be read at one moment."
             " With resume=True it would go on at a second moment, and say so in the result."
         )
     return ""

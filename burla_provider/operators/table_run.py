@@ -11,11 +11,11 @@ from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import Failures
 from burla_provider.fingerprint import fingerprint
 from burla_provider.lineage import TableLineage, tell_outlets
-from burla_provider.operators.base import cleared_run_keys, run_key
 from burla_provider.operators.books import Books, LedgerBooks, Opened, StateStoreBooks
 from burla_provider.operators.groups import log_plan, log_totals
 from burla_provider.operators.moment import Moment, not_covered, render
 from burla_provider.operators.resume import JobFacts
+from burla_provider.operators.run_identity import old_run_key, run_key, run_started, task_run
 from burla_provider.operators.shown import statement
 from burla_provider.operators.watch import Collector, Watch
 
@@ -167,36 +167,47 @@ class TableRun:
         return self._result(self._totals(combination, None), moments=1)
 
     def _books(self) -> Books:
+        from burla_provider.database.login import is_under_row_security, session_identity
+
         asked, moment = self.asked, self.moment
         window = (asked.key, asked.start_id, asked.end_id, asked.lower, asked.upper, self.lower)
         cut = (asked.split, asked.rows_per_range, asked.ranges)
         what = (asked.postgres_conn_id, repr(self.source), repr(window), repr(cut), asked.totals)
+        login = [moment.parameters.get(name) for name in ("user", "options")] + session_identity(moment.connection)
         if self.ledger:
-            cleared = cleared_run_keys(self.context)
-            return LedgerBooks(moment, self.ledger, fingerprint(*what), cleared, asked.ledger_retention)
+            # Ranges that are done stay done whoever did them, unless another login sees other rows.
+            filtered = [login] if is_under_row_security(moment.connection, moment.schema, moment.table) else []
+            wanted, task = fingerprint(*what, *filtered), task_run(self.context)
+            is_retry = self.context["ti"].try_number > 1
+            return LedgerBooks(moment, self.ledger, wanted, task, is_retry, asked.ledger_retention)
         how = (asked.process_rows, asked.row_format, asked.process_range)
         one_moment = moment.snapshot is not None
         server = [moment.parameters.get(name) for name in ("host", "port", "dbname")]
-        facts = JobFacts(run_key(self.context), fingerprint(*what, *how, server), one_moment, moment.state_before)
+        job = fingerprint(*what, *how, server, login)
+        facts = JobFacts(run_key(self.context), job, one_moment, moment.state_before)
         return StateStoreBooks(asked._checkpoint(self.context), asked.resume, facts, moment)
 
     @cached_property
     def ledger(self) -> Ledger | None:
+        from burla_provider.records.ledger import is_planned_since, prepare_ledger
         from burla_provider.work.ledger import Ledger
 
         if self.asked.ledger is None:
             return None
         schema, table = self.moment.resolve("ledger", self.asked.ledger)
-        return Ledger(schema, table, run_key(self.context))
+        ledger = Ledger(schema, table, run_key(self.context))
+        prepare_ledger(self.moment.connection, ledger)
+        # A run that was under way when the provider was upgraded goes on by the key that it began with.
+        old = Ledger(schema, table, old_run_key(self.context))
+        started = run_started(self.context)
+        return old if started and is_planned_since(self.moment.connection, old, started) else ledger
 
     def _results(self) -> Results | None:
         from burla_provider.records.results import Results
 
         if self.asked.results_table is None:
             return None
-        ti = self.context["ti"]
-        run = f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{ti.run_id}"
-        results = Results(self.moment.parameters, *self.results_table, run)
+        results = Results(self.moment.parameters, *self.results_table, task_run(self.context))
         results.check()
         return results
 
@@ -251,7 +262,7 @@ class TableRun:
             range_timeout=asked.range_timeout,
             isolate_failures=asked.isolate_failures,
             ledger=self.ledger,
-            job_key=run_key(self.context),
+            job_key=self.ledger.run_key if self.ledger else run_key(self.context),
         )
         wanted = set(missing)
         items = {one.index: one.to_item() for one in plan.largest_first() if one.index in wanted}

@@ -15,6 +15,7 @@ from burla_provider.jobs.job import Answered, Broken, JobEvent, Line, Started
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.operators.metrics import Metrics
 from burla_provider.operators.prints import Prints
+from burla_provider.operators.run_identity import pass_label
 from burla_provider.progress import Progress
 from burla_provider.report import KEY, Report
 from burla_provider.work.outcome import Failure, Outcome, decode
@@ -76,7 +77,7 @@ class Watch:
         self._context = context
         self._log = log
         self._store = context.get("task_state_store")
-        self._report = Report(title, total, describe, plan, unit)
+        self._report = Report(title + pass_label(context), total, describe, plan, unit)
         self._metrics = Metrics(context, unit)
         self._describe = describe
         self._prints = Prints(log, total, describe)

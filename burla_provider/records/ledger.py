@@ -95,10 +95,18 @@ def finished_ranges(connection: psycopg.Connection[Any], ledger: Ledger) -> Iter
         yield decode(answer)
 
 
-def count_finished(connection: psycopg.Connection[Any], ledger: Ledger, run_keys: Sequence[str]) -> int:
-    """How many ranges other runs have finished."""
-    query = sql.SQL("SELECT count(*) FROM {} WHERE run_key = ANY(%s) AND range_index > %s").format(ledger.relation)
-    [(count,)] = connection.execute(query, [list(run_keys), PLAN]).fetchall()
+def is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since: datetime.datetime) -> bool:
+    """Return whether the run's plan was kept at ``since`` or later."""
+    query = sql.SQL("SELECT count(*) FROM {} WHERE run_key = %s AND range_index = %s AND finished_at >= %s")
+    values = [ledger.run_key, PLAN, since]
+    [(count,)] = connection.execute(query.format(ledger.relation), values).fetchall()
+    return bool(count)
+
+
+def count_finished(connection: psycopg.Connection[Any], ledger: Ledger, task: str) -> int:
+    """Return how many ranges other runs have finished whose keys begin with ``task`` and a slash."""
+    query = sql.SQL("SELECT count(*) FROM {} WHERE starts_with(run_key, %s) AND run_key <> %s AND range_index > %s")
+    [(count,)] = connection.execute(query.format(ledger.relation), [f"{task}/", ledger.run_key, PLAN]).fetchall()
     return int(count)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg
@@ -23,7 +25,7 @@ from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.marks import Marks, conninfo_of
 from tests.support.postgres import PostgresServer
-from tests.support.task_runner import Airflow, TaskResult, run_and_kill
+from tests.support.task_runner import START, Airflow, TaskResult, run_and_kill
 from tests.support.waiting import wait_for
 
 
@@ -188,6 +190,27 @@ def test_a_table_that_changed_is_read_afresh_at_one_moment(
 
 
 @needs_state_stores
+def test_a_write_just_before_the_retry_that_is_not_counted_yet_is_noticed(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
+) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    function = reader(marks, stop_file)
+    airflow.run(operator(function), max_tries=1)
+    stop_file.unlink()
+    with psycopg.connect(marks.conninfo, autocommit=True) as writer:
+        # It has just reported, so it reports the next write when it has been idle for ten seconds.
+        writer.execute("SELECT pg_stat_force_next_flush()")
+        writer.execute("SELECT 1")
+        writer.execute("INSERT INTO orders VALUES (1, 0.01)")
+        result = airflow.run(operator(function), try_number=2, max_tries=1)
+    assert result.value["row_count"] == 20001
+    assert result.value["total"] == str(orders.ask("sum(amount)"))
+    assert "Waiting up to 90 s until the other sessions have reported what they wrote." in result.log
+    assert "the table may have changed since (its write counters" in result.log
+
+
+@needs_state_stores
 def test_resume_true_goes_on_at_a_second_moment_and_says_so(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
@@ -262,6 +285,93 @@ def test_a_connection_that_was_corrected_to_another_database_starts_afresh(
         result = airflow.run(operator(function, consistency="none"), try_number=2, max_tries=1)
     assert result.value == {"row_count": 100_000, "total": "100000"}
     assert "what it is to do has changed since" in result.log
+
+
+@pytest.fixture
+def tenants(orders: Orders) -> Iterator[Orders]:
+    """Two roles that see a half of the table each, and one that sees what its setting says."""
+    name = orders.connection.info.dbname
+    orders.connection.execute(f"""
+        CREATE ROLE even LOGIN PASSWORD 'even';
+        CREATE ROLE odd LOGIN PASSWORD 'odd';
+        CREATE ROLE one LOGIN PASSWORD 'one';
+        GRANT SELECT, UPDATE ON orders TO even, odd, one;
+        GRANT CREATE ON SCHEMA public TO even, odd, one;
+        GRANT even, odd TO one;
+        ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY half ON orders USING (CASE current_user WHEN 'even' THEN id % 2 = 0 WHEN 'odd' THEN id % 2 = 1
+                                            ELSE id % 2 = current_setting('shop.rest')::int END);
+        ALTER ROLE one IN DATABASE {name} SET shop.rest = '0';
+    """)
+    yield orders
+    orders.connection.execute("RESET ROLE; DROP OWNED BY even, odd, one; DROP ROLE one, even, odd")
+
+
+def log_in(airflow: Airflow, user: str, **extra: str) -> None:
+    connection = airflow.connections["orders_db"]
+    connection.login = connection.password = user
+    connection.extra = json.dumps(extra)
+
+
+CHANGES = {
+    "user": ({"user": "even"}, {"user": "odd"}, ""),
+    "role": ({"user": "one", "options": "-c role=even"}, {"user": "one", "options": "-c role=odd"}, ""),
+    "option": ({"user": "one", "options": "-c shop.rest=0"}, {"user": "one", "options": "-c shop.rest=1"}, ""),
+    "setting of the role": ({"user": "one"}, {"user": "one"}, "ALTER ROLE one IN DATABASE {} SET shop.rest = '1'"),
+}
+
+
+@needs_state_stores
+@pytest.mark.parametrize(("before", "after", "change"), CHANGES.values(), ids=CHANGES)
+def test_another_login_that_sees_other_rows_starts_afresh(
+    airflow: Airflow, tenants: Orders, tmp_path: Path, before: dict[str, str], after: dict[str, str], change: str
+) -> None:
+    path = str(tmp_path / "stop")
+    Path(path).touch()
+
+    def read(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
+        import os
+
+        ids = [number for number, _ in rows]
+        if ids[0] > 60_000 and os.path.exists(path):
+            raise RuntimeError("not yet")
+        return {"ids": sum(ids)}
+
+    log_in(airflow, **before)
+    first = airflow.run(operator(read, consistency="none"), max_tries=1)
+    assert first.state == "up_for_retry", first.log
+    Path(path).unlink()
+    log_in(airflow, **after)
+    if change:
+        tenants.connection.execute(change.format(tenants.connection.info.dbname))
+    result = airflow.run(operator(read, consistency="none"), try_number=2, max_tries=1)
+    assert result.value == {
+        "row_count": tenants.ask("count(*)", "id % 2 = 1"),
+        "ids": tenants.ask("sum(id)::bigint", "id % 2 = 1"),
+    }
+    assert "what it is to do has changed since" in result.log
+
+
+def test_another_login_that_sees_other_rows_is_refused_by_a_ledger(
+    airflow: Airflow, tenants: Orders, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "stop")
+    Path(path).touch()
+
+    def write(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+        import os
+
+        if key_range.index > 2 and os.path.exists(path):
+            raise RuntimeError("not yet")
+        return {"row_count": 0}
+
+    log_in(airflow, "even")
+    assert airflow.run(write_once(process_range=write, combine=None), max_tries=1).state == "up_for_retry"
+    Path(path).unlink()
+    tenants.connection.execute("GRANT even TO odd")  # it may write the ledger
+    log_in(airflow, "odd")
+    result = airflow.run(write_once(process_range=write, combine=None), try_number=2, max_tries=1)
+    assert "(under row security) login changed since this run's first try" in str(result.error)
 
 
 @needs_state_stores
@@ -341,6 +451,87 @@ def test_exactly_once_writes_survive_a_retry_and_are_done_again_when_the_task_is
     cleared = airflow.run(write(), try_number=3, max_tries=3)
     assert orders.ask("sum(amount)") == before + 40000
     assert "Clearing the task began a new run: 8 ranges are written once more." in cleared.log
+
+
+def add_one(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+    from psycopg import sql
+
+    query = sql.SQL("UPDATE orders SET amount = amount + 1 WHERE {}").format(key_range.where)
+    return {"row_count": connection.execute(query).rowcount, "keys": [key_range.idempotency_key]}
+
+
+def write_once(**options: Any) -> BurlaPostgresOperator:
+    defaults = {"task_id": "t", "table": "orders", "postgres_conn_id": "orders_db", "key": "id", "ranges": 4}
+    combine = {"combine": lambda values: {"keys": sorted(key for value in values for key in value["keys"])}}
+    return BurlaPostgresOperator(
+        **{**defaults, "process_range": add_one, "ledger": "public.books", **combine, **options}
+    )
+
+
+def test_a_dag_run_that_was_deleted_and_made_again_writes_again(airflow: Airflow, orders: Orders) -> None:
+    before = orders.ask("sum(amount)")
+    first = airflow.run(write_once())
+    again = airflow.run(write_once(), run_started=START + timedelta(hours=1))
+    assert again.state == "success", again.log
+    assert orders.ask("sum(amount)") == before + 40000
+    assert "The DAG run was made again, which is a new run: 4 ranges are written once more." in again.log
+    assert not set(first.value["keys"]) & set(again.value["keys"])
+    # A retry of the new run is one: clearing, retries and the deletion are told apart.
+    retry = airflow.run(write_once(), run_started=START + timedelta(hours=1), try_number=2, max_tries=0)
+    assert orders.ask("sum(amount)") == before + 40000
+    assert retry.value == again.value
+
+
+def test_a_run_that_began_before_an_upgrade_of_the_provider_goes_on(airflow: Airflow, orders: Orders) -> None:
+    before = orders.ask("sum(amount)")
+    airflow.run(write_once(), max_tries=1)
+    # Keys had no start of the DAG run. Of the old run of a DAG run that was made again they are as before.
+    orders.connection.execute("UPDATE books SET run_key = regexp_replace(run_key, '/[^/]*$', '')")
+    airflow.run(write_once(), try_number=2, max_tries=1)
+    assert orders.ask("sum(amount)") == before + 20000
+    made_again = datetime.now(UTC) + timedelta(minutes=1)
+    airflow.run(write_once(), try_number=2, max_tries=1, run_started=made_again)
+    assert orders.ask("sum(amount)") == before + 40000
+
+
+def test_every_pass_of_a_loop_writes(airflow: Airflow, orders: Orders) -> None:
+    # The loops are made up by Airflow 3.4's documentation: it cannot be installed here.
+    loops = [SimpleNamespace(index=index, region_id="8c1e0e1e-0000-7000-8000-000000000000") for index in (1, 2)]
+    before = orders.ask("sum(amount)")
+    for loop in loops:
+        result = airflow.run(write_once(results_table="public.results"), loop=loop)
+        assert result.state == "success", result.log
+        assert result.xcoms["burla_report"]["title"] == f"public.orders (pass {loop.index})"
+    assert orders.ask("sum(amount)") == before + 40000
+    runs = orders.connection.execute("SELECT count(DISTINCT run), count(*) FROM results").fetchone()
+    assert runs == (2, 8)
+    airflow.run(write_once(), loop=loops[1], try_number=2)
+    assert orders.ask("sum(amount)") == before + 40000
+
+
+@needs_state_stores
+def test_a_checkpoint_of_another_pass_is_not_taken(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
+) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    function = reader(marks, stop_file)
+    loops = [SimpleNamespace(index=index, region_id="made up") for index in (1, 2)]
+    airflow.run(operator(function, consistency="none"), max_tries=1, loop=loops[0])
+    stop_file.unlink()
+    result = airflow.run(operator(function, consistency="none"), max_tries=1, loop=loops[1])
+    assert result.value["row_count"] == 20000
+    assert max(marks.worked().values()) == 2
+
+
+@pytest.mark.parametrize("options", [{"ledger": "public.books"}, {"incremental": True, "ledger": None}])
+def test_in_a_loop_whose_pass_is_unknown_what_must_know_it_is_refused(
+    airflow: Airflow, orders: Orders, options: dict[str, Any]
+) -> None:
+    # Made up: a loop that does not say where it is.
+    result = airflow.run(write_once(**options), max_tries=1, loop=SimpleNamespace(max_iterations=3))
+    assert result.state == "failed"
+    assert "the task is in a loop, and Airflow does not tell it in which pass" in str(result.error)
 
 
 @needs_state_stores

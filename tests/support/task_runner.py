@@ -73,13 +73,20 @@ class Airflow:
         run_id: str = "scheduled__2026-11-20",
         map_index: int = -1,
         logical_date: datetime.datetime = START,
+        run_started: datetime.datetime = START,
+        loop: Any = None,
         on_ready: Any = None,
     ) -> TaskResult:
-        """Run one try of ``operator`` to its end, as the worker would, in this process."""
+        """Run one try of ``operator`` to its end, as the worker would, in this process.
+
+        :param loop: what the context has as "loop". Made up: no Airflow that has loops (3.4) can be installed here.
+        """
         self.xcoms.clear()
-        ti = self._task_instance(operator, try_number, max_tries, run_id, map_index, logical_date)
+        ti = self._task_instance(operator, try_number, max_tries, run_id, map_index, logical_date, run_started)
         with captured_log() as lines, self._supervised():
             context = ti.get_template_context()
+            if loop is not None:
+                context["loop"] = loop
             log = structlog.get_logger(logger_name="task")
             if on_ready is not None:
                 on_ready()
@@ -159,7 +166,14 @@ class Airflow:
             task_runner.SUPERVISOR_COMMS = before
 
     def _task_instance(
-        self, operator: Any, try_number: int, max_tries: int, run_id: str, map_index: int, logical_date: Any
+        self,
+        operator: Any,
+        try_number: int,
+        max_tries: int,
+        run_id: str,
+        map_index: int,
+        logical_date: Any,
+        run_started: Any,
     ) -> Any:
         if not operator.has_dag():
             operator.dag = DAG("test_dag", start_date=START, schedule=None)
@@ -171,7 +185,7 @@ class Airflow:
             data_interval_start=logical_date,
             data_interval_end=logical_date + DAY,
             run_after=logical_date + DAY,
-            start_date=START,
+            start_date=run_started,
             end_date=None,
             run_type=DagRunType.SCHEDULED,
             state=DagRunState.RUNNING,
