@@ -8,28 +8,40 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from operator import attrgetter
-from types import CodeType, EllipsisType, FunctionType, ModuleType, NoneType, NotImplementedType
+from types import CodeType, EllipsisType, FunctionType, MappingProxyType, ModuleType, NoneType, NotImplementedType
 from typing import Any
 
 from burla_provider.jobs.local_modules import is_local
 
 _PLAIN = {NoneType, bool, int, float, complex, str, EllipsisType, NotImplementedType}
 """Types whose ``repr`` says all."""
+_MADE_BY_PYTHON = {
+    *("__module__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__"),
+    "_abc_impl",  # which instances were asked for so far
+    # Made of the fields, which count; they have numbers of objects in them.
+    *("__pydantic_core_schema__", "__pydantic_validator__", "__pydantic_serializer__"),
+}
+"""Attributes of a class that say where it is, or nothing."""
 
 
 def fingerprint(*parts: Any) -> str:
     """A short text that is equal for equal parts: data compares by what it holds, callables by their code.
 
     A callable's code takes in its constants, defaults and closure, the functions, classes and values of the DAG's own
-    files that it names, and the text of the local modules that it imports or uses as modules. What is installed counts
-    by its name only. What cannot be taken apart is never equal: a job that is done again costs less than a wrong one.
+    files that it names, and the text of the local modules that it imports or uses as modules, with the values that
+    their attributes have now. What is installed counts by its name only. What cannot be taken apart is never equal: a
+    job that is done again costs less than a wrong one.
 
     :raises InvalidParameter: a part could not be sent to workers either.
     """
     from burla_provider.jobs.pack import local_sources
 
     digest = hashlib.sha256()
-    for piece in _Reader().pieces((*parts, sorted(local_sources(parts).items()))):
+    modules = sorted(local_sources(parts).items())
+    texts = [(name, text) for name, (text, _) in modules]
+    # A lock or a connection of a module is made anew on every worker: it is no reason to begin afresh.
+    values = [(name, _data(values)) for name, (_, values) in modules]
+    for piece in (*_Reader().pieces((*parts, texts)), *_Reader(opaque=True).pieces(values)):
         digest.update(piece.encode("utf-8", "backslashreplace") + b"\0")
     return digest.hexdigest()[:32]
 
@@ -37,7 +49,8 @@ def fingerprint(*parts: Any) -> str:
 class _Reader:
     """Takes objects apart as pickle does, each once. Not their pickle itself: its bytes differ between processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, opaque: bool = False) -> None:
+        self._opaque = opaque
         # With the objects: another one could get the number of one that is gone.
         self._seen: dict[int, tuple[int, Any]] = {}
 
@@ -58,7 +71,7 @@ class _Reader:
     def _parts(self, value: Any) -> Iterator[str]:
         if type(value) in (list, set):
             yield from self._contents(value)
-        elif type(value) is dict:
+        elif type(value) in (dict, MappingProxyType):
             yield from self._contents(tuple(value.items()))
         elif isinstance(value, ModuleType):
             yield value.__name__  # its text is among the sources, if it is local
@@ -86,10 +99,7 @@ class _Reader:
         yield from self.pieces((*state, [(name, value.__globals__[name]) for name in names]))
 
     def _class(self, value: type) -> Iterator[str]:
-        members = {
-            name: member for name, member in vars(value).items() if callable(member) or not name.startswith("__")
-        }
-        members.pop("_abc_impl", None)  # which instances were asked for so far
+        members = {name: member for name, member in vars(value).items() if name not in _MADE_BY_PYTHON}
         yield from self.pieces((type(value), value.__bases__, members))
 
     def _code(self, code: CodeType) -> Iterator[str]:
@@ -103,7 +113,8 @@ class _Reader:
         try:
             state = _reduced(value)
         except Exception:  # objects refuse in many ways
-            yield uuid.uuid4().hex
+            if not self._opaque:
+                yield uuid.uuid4().hex
             return
         if isinstance(state, str):  # a name; what is wrapped (functools.cache) has more to it
             yield f"{getattr(value, '__module__', None)}.{state}"
@@ -112,6 +123,11 @@ class _Reader:
         made, *contents = state[:3]
         items = [None if some is None else list(some) for some in state[3:5]]
         yield from self.pieces((made, *contents, *items))
+
+
+def _data(values: dict[str, Any]) -> dict[str, Any]:
+    # The module's text has its functions.
+    return {name: value for name, value in sorted(values.items()) if not isinstance(value, FunctionType)}
 
 
 def _reduced(value: Any) -> str | tuple[Any, ...]:

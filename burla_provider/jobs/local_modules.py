@@ -11,7 +11,9 @@ import sysconfig
 import types
 from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any
 
+from burla_provider.jobs.module_state import loaded_values, used_names
 from burla_provider.jobs.shipped import Source
 
 _OUR_PACKAGE = __name__.partition(".")[0]  # local even where it is installed: workers have no use for all of it
@@ -22,6 +24,8 @@ class LocalSources:
 
     def __init__(self) -> None:
         self.sources: dict[str, Source] = {}
+        self.names: set[str] = set()
+        """What the functions that travel may look up, by its name."""
 
     def add(self, name: str) -> None:
         """Add a module with the packages around it; nothing, if it is not local or has no source."""
@@ -35,13 +39,24 @@ class LocalSources:
             return
         is_package = spec.submodule_search_locations is not None
         self.sources[name] = Source(text, spec.origin or f"<package {name}>", is_package)
-        self.add_imports(compile(text, name, "exec", dont_inherit=True), name if is_package else parent)
+        code = compile(text, name, "exec", dont_inherit=True)
+        functions = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+        self.names.update(*map(used_names, functions))
+        self._add_imports(code, name if is_package else parent)
 
-    def add_imports(self, code: types.CodeType, package: str) -> None:
-        """Add what ``code``, or a function inside of it, imports when it runs.
+    def add_function(self, code: types.CodeType, package: str) -> None:
+        """Add what the code of a function, or a function inside of it, imports when it runs.
 
         :param package: that of the module it is from; what relative imports are relative to.
         """
+        self.names |= used_names(code)
+        self._add_imports(code, package)
+
+    def values(self) -> dict[str, dict[str, Any]]:
+        """Return what the attributes of the modules that functions use are in this process."""
+        return {name: loaded_values(name, self.names) for name in self.sources}
+
+    def _add_imports(self, code: types.CodeType, package: str) -> None:
         for name in _imported_names(code, package):
             self.add(name)
 

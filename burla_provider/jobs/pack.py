@@ -3,7 +3,7 @@
 What the standard library and installed packages hold is named, and the worker imports its own. Functions and classes
 of **local** modules (DAG files, their helpers, this package) travel by value: only what is referred to, so a helper
 file may import Airflow. Local modules that are imported inside a function, or are used as modules, travel as source,
-and the import on the worker finds them.
+and the import on the worker finds them; their attributes of plain data have the values that they have here.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import cloudpickle
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.jobs.local_modules import LocalSources, local_modules
+from burla_provider.jobs.module_state import plain_state, replaced_names
 from burla_provider.jobs.shipped import Source, unpack
 
 
@@ -29,27 +30,37 @@ def pack_work(work: Any, parameter: str = "python_callable") -> bytes:
     :raises InvalidParameter: it, or something that it uses, cannot be pickled.
     """
     with _packing(parameter):
-        content, sources = _pickle(work)
-        if not sources:
+        content, local = _pickle(work)
+        if not local.sources:
             return content
+        values = local.values()
+        for name, source in local.sources.items():
+            if replaced := replaced_names(name, source, values[name]):
+                problem = f"it uses {', '.join(replaced)}, which was set from outside of its module and cannot travel."
+                raise InvalidParameter(parameter, problem, "Pass it to the function as an argument, or set plain data.")
+        sources = {
+            name: source._replace(state=plain_state(name, values[name], local.names))
+            for name, source in local.sources.items()
+        }
         return bytes(cloudpickle.dumps(_Package(sources, content), protocol=5))
 
 
-def local_sources(work: Any) -> dict[str, str]:
-    """The text of the local modules that travel with the callable (or with data that holds callables), by their names.
+def local_sources(work: Any) -> dict[str, tuple[str, dict[str, Any]]]:
+    """The local modules that travel with the callable (or with data that holds callables): their text, and the values
+    of those of their attributes that functions use.
 
     :raises InvalidParameter: as ``pack_work``.
     """
     with _packing("python_callable"):
-        _, sources = _pickle(work)
-    return {name: source.text for name, source in sources.items()}
+        _, local = _pickle(work)
+    return {name: (local.sources[name].text, values) for name, values in local.values().items()}
 
 
-def _pickle(work: Any) -> tuple[bytes, dict[str, Source]]:
+def _pickle(work: Any) -> tuple[bytes, LocalSources]:
     buffer = io.BytesIO()
     pickler = _WorkPickler(buffer)
     pickler.dump(work)
-    return buffer.getvalue(), pickler.local.sources
+    return buffer.getvalue(), pickler.local
 
 
 class _WorkPickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -63,7 +74,7 @@ class _WorkPickler(cloudpickle.Pickler):  # type: ignore[misc]
             if value.__name__ in self.local.sources:
                 return importlib.import_module, (value.__name__,)
         if isinstance(value, types.FunctionType):
-            self.local.add_imports(value.__code__, value.__globals__.get("__package__") or "")
+            self.local.add_function(value.__code__, value.__globals__.get("__package__") or "")
         return super().reducer_override(value)
 
 
@@ -82,6 +93,8 @@ def _packing(parameter: str) -> Iterator[None]:
     try:
         with _by_value(local_modules()):
             yield
+    except InvalidParameter:
+        raise
     except Exception as error:  # objects refuse in many ways
         problem = f"it cannot be sent to workers ({type(error).__name__}: {error})."
         advice = "Open connections, locks and files inside the function, and refer to none from outside of it."

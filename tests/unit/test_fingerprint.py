@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import decimal
 import enum
@@ -14,8 +15,10 @@ import sys
 import uuid
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import NamedTuple, TypedDict
 from zoneinfo import ZoneInfo
 
+import pydantic
 import pytest
 
 from burla_provider.fingerprint import fingerprint
@@ -125,7 +128,37 @@ class Color(enum.Enum):
     BLUE = 2
 
 
+@dataclasses.dataclass
+class Point:
+    x: int = 1
+    y: list[int] = dataclasses.field(default_factory=list, metadata={"unit": "m"})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Place:
+    x: int = 2
+
+
+class Row(pydantic.BaseModel):
+    number: int = pydantic.Field(1, ge=0)
+
+
+class Strict(pydantic.BaseModel):
+    number: int = pydantic.Field(1, ge=1)
+
+
+class Named(NamedTuple):
+    x: int = 1
+
+
+class Keyed(TypedDict, total=False):
+    x: int
+
+
 VALUES = {
+    "a dataclass": (Point, Place),
+    "a model of pydantic": (Row, Strict),
+    "a named tuple": (Named, Keyed),
     "a long pattern": (re.compile("x" * 300 + "a"), re.compile("x" * 300 + "b")),
     "the flags of a pattern": (re.compile("x"), re.compile("x", re.IGNORECASE)),
     "an object with slots": (Slotted(1), Slotted(2)),
@@ -155,6 +188,58 @@ VALUES = {
 def test_data_is_compared_by_all_that_it_holds(one, other):
     assert fingerprint(one) == fingerprint(one)
     assert fingerprint(one) != fingerprint(other)
+
+
+@pytest.mark.parametrize("attribute", ["rate", "_rate", "__rate", "__rate__"])
+def test_every_attribute_of_a_class_counts(print_of, attribute):
+    dag = f"class Config:\n    {attribute} = 1\ndef work(rows): return Config\n"
+    assert print_of(dag) == print_of(dag)
+    assert print_of(dag) != print_of(dag.replace("= 1", "= 2"))
+
+
+def test_where_a_class_is_does_not_count(print_of):
+    dag = "class Config:\n    def go(self): self.a = self.b = 1\ndef work(rows): return Config\n"
+    assert print_of(dag) == print_of("\n\n" + dag)
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        "RATE = json.loads(TEXT)\ndef go(rows): return RATE\n",
+        "class Config:\n    rate = json.loads(TEXT)\ndef go(rows): return Config.rate\n",
+        "class Config: pass\nCONFIG = Config()\nCONFIG.rate = json.loads(TEXT)\ndef go(rows): return CONFIG.rate\n",
+        "RATES = fractions.Fraction(json.loads(TEXT))\ndef go(rows): return RATES\n",
+    ],
+)
+@pytest.mark.parametrize(
+    "dag", ["import helpers\ndef work(rows): return helpers.go(rows)\n", "from helpers import go as work\n"]
+)
+def test_what_a_helper_has_read_from_a_file_counts(print_of, dags, dag, helper):
+    head = "import fractions, json, pathlib, threading\nLOCK = threading.Lock()\n"
+    head += "TEXT = pathlib.Path(__file__).with_name('rates.json').read_text()\n"
+    dags("rates.json", "1")
+    first = print_of(dag, helpers=head + helper)
+    assert print_of(dag, helpers=head + helper) == first
+    dags("rates.json", "2")
+    assert print_of(dag, helpers=head + helper) != first
+
+
+def test_what_the_dag_file_sets_in_a_helper_counts(print_of):
+    dag = "import helpers\nhelpers.RATE = 2\ndef work(rows): return helpers.go(rows)\n"
+    helper = (
+        "import threading\nLOCK = threading.Lock()\nRATE = 1\nUNUSED = 1\ndef go(rows):\n    with LOCK: return RATE\n"
+    )
+    assert print_of(dag, helpers=helper) == print_of(dag, helpers=helper)
+    assert print_of(dag, helpers=helper) != print_of(dag.replace("= 2", "= 3"), helpers=helper)
+    unused = dag.replace("def", "helpers.UNUSED = 2\ndef")
+    assert print_of(dag, helpers=helper) == print_of(unused, helpers=helper)
+
+
+def test_a_model_of_pydantic_is_the_same_again(print_of):
+    dag = "import pydantic\nclass Row(pydantic.BaseModel):\n    id: int = 1\ndef work(rows): return Row().id\n"
+    assert print_of(dag) == print_of(dag)
+    assert print_of(dag) != print_of(dag.replace("id: int", "id: str"))
+    assert print_of(dag) != print_of(dag.replace("= 1", "= 2"))
 
 
 def test_it_is_the_same_in_another_process():

@@ -61,6 +61,106 @@ def test_a_local_module_may_be_used_as_a_module(dags, load_dag):
     assert run_elsewhere(pack_work(load_dag().work)) == "2"
 
 
+STATEFUL = """
+    import dataclasses, json, pathlib, threading
+    RATE = 1
+    FROM_FILE = json.loads(pathlib.Path(__file__).with_name("rates.json").read_text())
+    SETTINGS = {"a": 1}
+    LOCK = threading.Lock()
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        rate: int = 1
+        limits = [1]
+    CONFIG = Config()
+    def seen():
+        with LOCK:
+            return [RATE, FROM_FILE, SETTINGS, Config.limits, CONFIG.rate, CONFIG == Config(5), globals().get("NEW")]
+"""
+SET_FROM_OUTSIDE = """
+    import stateful
+    stateful.RATE = 2
+    stateful.SETTINGS["b"] = 2
+    stateful.Config.limits = [1, 2]
+    stateful.CONFIG = stateful.Config(5)
+    stateful.NEW = 3
+"""
+
+
+@pytest.mark.parametrize("inside", ["", "import stateful", "from stateful import seen"])
+def test_what_the_dag_file_sets_in_a_module_or_the_module_reads_travels(dags, load_dag, inside):
+    dags("stateful.py", STATEFUL)
+    dags("rates.json", "7")
+    call = "seen()" if inside.startswith("from") else "stateful.seen()"
+    dags(
+        "dag.py",
+        textwrap.dedent(SET_FROM_OUTSIDE) + f"def work(index, item):\n    {inside or 'pass'}\n    return {call}\n",
+    )
+    packed = pack_work(load_dag().work)
+    dags("rates.json", "8")
+    assert run_elsewhere(packed) == "[2, 7, {'a': 1, 'b': 2}, [1, 2], 5, True, 3]"
+
+
+def test_attributes_of_packages_travel_too(dags, load_dag):
+    dags("shop/__init__.py", "")
+    dags("shop/tax.py", "import shop\nRATE = 1\ndef price(x): return x * RATE * shop.FACTOR\n")
+    dags(
+        "dag.py",
+        """
+        import shop.tax
+        shop.tax.RATE = 2
+        shop.FACTOR = 3
+        def work(index, item): return shop.tax.price(item)
+        """,
+    )
+    assert run_elsewhere(pack_work(load_dag().work)) == "120"
+
+
+def test_what_is_the_same_stays_the_same_object(dags, load_dag):
+    dags("registry.py", "ALL = []\nNAMES = ALL\ndef add(x, to=ALL): to.append(x); return ALL, NAMES\n")
+    dags("dag.py", "import registry\ndef work(index, item): return registry.add(item)\n")
+    assert run_elsewhere(pack_work(load_dag().work)) == "([20], [20])"
+
+
+@pytest.mark.parametrize(
+    ("replaced", "name"),
+    [
+        ("tools.go = lambda x: 2", "go"),
+        ("tools.go = tools.stop", "go"),
+        ("class Other: pass\ntools.Thing = Other", "Thing"),
+        ("tools.RATE = lambda: 2", "RATE"),
+    ],
+)
+def test_what_is_set_from_outside_and_cannot_travel_is_refused_by_name(dags, load_dag, replaced, name):
+    dags("tools.py", "RATE = 1\nclass Thing: pass\ndef stop(x): return 0\ndef go(x): return (RATE, Thing, x)\n")
+    dags("dag.py", f"import tools\n{replaced}\ndef work(index, item): return tools.go(item), tools.stop, tools.RATE\n")
+    with pytest.raises(InvalidParameter, match=rf"^process_rows: it uses tools\.{name}, which was set from outside"):
+        pack_work(load_dag().work, "process_rows")
+
+
+def test_what_a_module_makes_of_its_own_names_is_not_from_outside(dags, load_dag):
+    source = """
+        import functools
+        def outer(function):
+            def inner(*args): return function(*args) + 1
+            return inner
+        @outer
+        def go(x): return x
+        def raw(x): return x
+        raw = outer(raw)
+        @functools.cache
+        def kept(x): return x
+        CLIENT = None
+        def connect():
+            global CLIENT
+            CLIENT = object()
+        connect()
+        def all_of_it(x): return go(x) + raw(x) + kept(x) + (CLIENT is not None)
+    """
+    dags("tools.py", source)
+    dags("dag.py", "import tools\ndef work(index, item): return tools.all_of_it(item)\n")
+    assert run_elsewhere(pack_work(load_dag().work)) == "63"
+
+
 def test_packages_and_relative_imports_work(dags, load_dag):
     dags("shop/__init__.py", "")
     dags("shop/tax/__init__.py", "from .rates import RATE\n")
