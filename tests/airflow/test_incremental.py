@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -186,6 +188,35 @@ def test_two_runs_that_begin_at_the_same_time_write_each_row_once(stream: Stream
     assert "another run of this task worked the same rows" in str(result.error)
     assert stream.run("r1", world=late).value == {"row_count": 90}
     assert stream.written() == (90, 90)
+
+
+class Meeting(Airflow):
+    """Its tasks wait for each other wherever they look at the watermark."""
+
+    barrier: Any = None
+
+    def _on_GetAssetStateStoreByName(self, msg: Any) -> Any:
+        answer = super()._on_GetAssetStateStoreByName(msg)
+        with suppress(threading.BrokenBarrierError):  # if the other one cannot come
+            self.barrier.wait(timeout=5)
+        return answer
+
+
+def test_two_processes_that_begin_at_the_same_time_write_each_row_once(stream: Stream) -> None:
+    stream.add(90)
+    with multiprocessing.Manager() as manager:
+        world = Meeting(connections=stream.airflow.connections, asset_store=manager.dict())
+        world.barrier = multiprocessing.Barrier(2)
+        fork = multiprocessing.get_context("fork")
+        processes = [fork.Process(target=stream.run, args=(run_id,), kwargs={"world": world}) for run_id in "ab"]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        stream.airflow.asset_store.update(world.asset_store)
+    # One of them has failed before it wrote anything.
+    assert stream.written() == (90, 90)
+    assert stream.run("c").value == {"row_count": 0}
 
 
 READ = {"ledger": None, "process_range": None, "totals": {"last": "max(id)"}}
