@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from burla_provider.checkpoint import Checkpoint
 from burla_provider.exceptions import PermanentError
@@ -87,8 +87,12 @@ class LedgerBooks:
     :param moment: the task's session; there is no snapshot.
     :param asked: a fingerprint of what is asked for, without the function's code: a mended function may go on.
     :param task: what the keys of all runs of this task begin with, of earlier DAG runs of the same id too.
+    :param run: the key of this run of the task; the ledger's may have more behind it.
     :param is_retry: this is not the task's first try in this DAG run.
     :param retention: runs that ended longer ago are removed; None keeps them.
+    :param find_more: the run goes on with the plan that the ledger has, and adds the ranges of the plan that this
+        answers, given the ledger's; None: the run is a new one, or a retry.
+    :param on_planned: called when the ledger has the plan, before a range is worked. Not for a run that goes on.
     """
 
     def __init__(
@@ -97,38 +101,69 @@ class LedgerBooks:
         ledger: Ledger,
         asked: str,
         task: str,
+        run: str,
         is_retry: bool,
         retention: timedelta | None,
+        *,
+        find_more: Callable[[Plan], Plan | None] | None = None,
+        on_planned: Callable[[], None] = lambda: None,
     ) -> None:
+        self._find_more = find_more
+        self._on_planned = on_planned
         self._moment = moment
         self._ledger = ledger
         self._asked = asked
         self._task = task
+        self._run = run
         self._is_retry = is_retry
         self._retention = retention
 
     def open(self, make_plan: Callable[[], RangePlan]) -> Opened:
-        """:raises PermanentError: the task is to do something else than its first try."""
+        """:raises PermanentError: the task is to do something else than its first try, or its plan is gone."""
         from burla_provider.ranges.stored import from_record, to_record
         from burla_provider.records.ledger import finished_ranges, keep_plan
 
         connection = self._moment.connection
         # The first try's plan holds for all tries: ranges that are done are done with its bounds.
-        asked, record = keep_plan(connection, self._ledger, [self._asked, to_record(make_plan())])
-        if asked != self._asked:
+        if self._find_more is None:
+            kept = keep_plan(connection, self._ledger, [self._asked, to_record(make_plan())])
+            self._check(kept)
+            self._on_planned()
+        else:
+            kept = self._go_on(self._find_more)
+        earlier = list(finished_ranges(connection, self._ledger))
+        return Opened(from_record(kept[1]), earlier, 1, self._note(len(earlier)))
+
+    def _go_on(self, find_more: Callable[[Plan], Plan | None]) -> list[Any]:
+        from burla_provider.ranges.stored import from_record, longer, to_record
+        from burla_provider.records.ledger import change_plan
+
+        def change(kept: list[Any] | None) -> list[Any]:
+            if kept is None:
+                raise PermanentError(
+                    f"The ledger {self._ledger} no longer has the plan of the run {self._ledger.run_key}, of which a"
+                    " part may be written. Clear the task to begin a new run, which writes that part again."
+                )
+            self._check(kept)
+            plan = from_record(kept[1])
+            more = find_more(plan)
+            return [self._asked, to_record(longer(plan, more))] if more else kept
+
+        return change_plan(self._moment.connection, self._ledger, change)
+
+    def _check(self, kept: list[Any]) -> None:
+        if kept[0] != self._asked:
             raise PermanentError(
                 "The table, window, condition, split or (under row security) login changed since this run's first try,"
                 f" whose writes the ledger {self._ledger} has. Clear the task to begin a new run, or change it back."
             )
-        earlier = list(finished_ranges(connection, self._ledger))
-        return Opened(from_record(record), earlier, 1, self._note(len(earlier)))
 
     def _note(self, earlier: int) -> str:
         from burla_provider.records.ledger import count_finished
 
         if earlier:
             return f"The ledger has {earlier:,} ranges of this run: working only what is missing."
-        written = count_finished(self._moment.connection, self._ledger, self._task)
+        written = count_finished(self._moment.connection, self._ledger, self._task, self._run)
         why = (
             "Clearing the task began a new run" if self._is_retry else "The DAG run was made again, which is a new run"
         )

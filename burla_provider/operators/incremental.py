@@ -1,21 +1,26 @@
-"""Working only what came since the last success: the high-water mark of a key."""
+"""Working only what came since the last success: the window of each run, and what it goes on with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
-from burla_provider.exceptions import InvalidParameter, MarkMoved, PermanentError
-from burla_provider.fingerprint import fingerprint
-from burla_provider.operators.run_identity import dag_run_pass
+from burla_provider.exceptions import InvalidParameter
+from burla_provider.operators.groups import log_plan
+from burla_provider.operators.run_identity import run_key
+from burla_provider.operators.table_run import TableRun, upper_end
+from burla_provider.operators.watermark import AssetWatermark
 
 if TYPE_CHECKING:
     import psycopg
     from airflow.providers.common.compat.sdk import Context
+    from psycopg import sql
 
+    from burla_provider.operators.moment import Moment
+    from burla_provider.operators.postgres import BurlaPostgresOperator
     from burla_provider.ranges.key import KeyColumn
+    from burla_provider.ranges.stored import Plan
     from burla_provider.work.source import Source
 
 # A moment without a time zone is UTC or in the server's zone, nobody says which: the earlier one leaves out no row.
@@ -33,6 +38,9 @@ CLOCKS: dict[str, LiteralString] = {
 }
 """Key types whose values the clock bounds: rows from now on are left to the next run."""
 
+_CLOCK_DIGITS = 6
+"""Digits of a second that the server's clock has."""
+
 
 @dataclass(frozen=True)
 class Increment:
@@ -42,65 +50,163 @@ class Increment:
     upper: str
 
 
-class AssetMark:
-    """The mark in Airflow's asset state store (3.3), for the operator's outlet.
+class IncrementalRun:
+    """One try of a task that works what came since the last success.
 
-    It is moved before Airflow has kept the task's result. So it says which run moved it and where that run began:
-    a try that follows, because the result was lost or somebody cleared the task, begins there again.
-
-    :param rows: connection id, table, key, and maybe a condition: whoever works other rows has another mark.
-    :raises InvalidParameter: there is not exactly one outlet asset, or no such store.
+    :param asked: the operator, its templates rendered and its parameters checked.
     """
 
-    def __init__(self, context: Context, outlets: Sequence[Any], rows: tuple[Any, ...]) -> None:
-        stores = context.get("asset_state_store")
-        if stores is None or len(outlets) != 1:
+    def __init__(self, asked: BurlaPostgresOperator, context: Context, moment: Moment) -> None:
+        self._asked = asked
+        self._context = context
+        self._connection = moment.connection
+        self._log = asked.log
+        self._run = TableRun(asked, context, moment)
+        rows = (asked.postgres_conn_id, f"{moment.schema}.{moment.table}", str(asked.key))
+        # A condition may hold a date, which differs from run to run; what a task is mapped over does not.
+        mapped = (self._run.source.where,) if context["ti"].map_index not in (None, -1) else ()
+        self._mark = AssetWatermark(context, asked.outlets, (*rows, *mapped), moment)
+        self._column = find_column(moment.connection, asked.table, str(asked.key))
+
+    def run(self) -> dict[str, Any]:
+        """Work this run's window. The watermark moves last: a failed run leaves it where it is."""
+        if window := self._mark.window:
+            return self._repeat(window)
+        self._warn_of_null_keys()
+        unfinished = self._mark.unfinished
+        if unfinished is None or self._asked.plan_only:
+            if (self._context["ti"].max_tries or 0) > (self._asked.retries or 0):
+                self._log.info("This run was cleared, and no window of it is kept: it works what came since.")
+            return self._begin()
+        return self._begin() if self._mark.was_cleared_since(unfinished) else self._go_on(unfinished)
+
+    def _repeat(self, window: dict[str, Any]) -> dict[str, Any]:
+        begin, end, run = window["begin"], window["end"], self._run
+        run.ledger_key = window.get("key") or run_key(self._context)
+        if not self._mark.is_of_this_try(window):
+            run.ledger_key = _key(run_key(self._context), begin)
+        self._log.info("This run repeats its window, %s.", self._describe(begin, end))
+        if begin == end:
+            return run.nothing()
+        run.lower = begin
+        self._end_at(end)
+        result = self._result()
+        if not self._asked.plan_only:
+            self._mark.keep_window(begin, end, run.ledger_key)
+        return result
+
+    def _begin(self) -> dict[str, Any]:
+        run, mark, start = self._run, self._mark, self._asked.start
+        run.lower = begin = mark.end or (None if start in (None, "") else str(start))
+        run.ledger_key = _key(run_key(self._context), begin)
+        increment = find_increment(self._connection, run.source, self._column, begin, self._asked.lag)
+        if increment is None:
+            self._log.info("Nothing came since %s.", begin)
+            self._warn_of_restarted_ids()
+            if not self._asked.plan_only:
+                mark.keep_window(begin, begin, run.ledger_key)
+            return run.nothing()
+        self._log.info("Working %s.", self._describe(begin, increment.upper))
+        self._end_at(increment.upper)
+        run.on_planned = lambda: mark.begin(begin, run.ledger_key, str(run.ledger))
+        return self._work(begin)
+
+    def _go_on(self, unfinished: dict[str, Any]) -> dict[str, Any]:
+        """Work what is missing of a window that a run has written a part of, and what came since, as one window."""
+        run, begin = self._run, unfinished["begin"]
+        run.lower, run.ledger_key = begin, unfinished["key"]
+        is_retry = self._mark.is_of_this_try(unfinished)
+        self._mark.take_over()
+        if run.ledger is None or str(run.ledger) != unfinished["ledger"]:
             raise InvalidParameter(
-                "incremental",
-                "there is nowhere to keep how far the last success came.",
-                "Give the operator one asset as outlets=[Asset(...)]; this needs Airflow 3.3.",
+                "ledger",
+                f"the run {unfinished['run']} wrote a part of {self._describe(begin, None)}, which the ledger"
+                f" {unfinished['ledger']} has.",
+                "Name this ledger, or clear the task to begin a new run, which writes that part again.",
             )
-        ti = context["ti"]
-        task = f"{ti.dag_id}.{ti.task_id}"
-        self._store = stores[outlets[0]]
-        # Airflow's keys have at most 512 characters.
-        self._key = f"burla_high_water_mark {fingerprint(task, *rows)} {task} {rows[1]}"[:512]
-        self._run = {"run": dag_run_pass(context), "map_index": ti.map_index}
-        self._found: Any = None
+        if not is_retry:
+            self._log.info(
+                "The run %s wrote a part of %s: this run goes on with it and adds what came since.",
+                unfinished["run"],
+                self._describe(begin, None),
+            )
+        # The ranges of a run are fixed by its first try.
+        run.find_more = (lambda plan: None) if is_retry else self._what_came_after
+        return self._work(begin)
 
-    def begin(self) -> str | None:
-        """Where this run begins; None before the first success.
-
-        :raises InvalidParameter: another mapped instance of the task has worked these rows in this run.
-        """
-        self._found = self._store.get(self._key)
-        if self._found is None:
+    def _what_came_after(self, plan: Plan) -> Plan | None:
+        run = self._run
+        end = upper_end(plan) or run.lower
+        increment = find_increment(self._connection, run.source, self._column, end, self._asked.lag)
+        if increment is None:
             return None
-        if self._found["run"] != self._run["run"]:
-            return str(self._found["end"])
-        if self._found["map_index"] != self._run["map_index"]:
-            problem = "another mapped instance of this task works the same rows of the same table."
-            raise InvalidParameter("incremental", problem, "Map it over table, where or postgres_conn_id.")
-        return None if self._found["begin"] is None else str(self._found["begin"])
+        self._end_at(increment.upper)
+        return run.plan(lower=end)
 
-    def move(self, begin: str | None, end: str) -> bool:
-        """Makes ``end`` what the next run begins with, unless somebody has moved the mark since ``begin()``."""
-        if self._store.get(self._key) != self._found:
-            return False
-        self._store.set(self._key, {"begin": begin, "end": end, **self._run})
-        return True
+    def _work(self, begin: str | None) -> dict[str, Any]:
+        result, run = self._result(), self._run
+        if run.end is not None:
+            self._mark.move(begin, run.end, run.ledger_key)
+        if not self._asked.plan_only:
+            self._mark.keep_window(begin, begin if run.end is None else run.end, run.ledger_key)
+        return result
+
+    def _end_at(self, end: str) -> None:
+        if _is_integer(self._column):
+            # Inclusive: the end behind the greatest value of a type is no value of the type.
+            self._run.end_id = int(end) - 1
+        else:
+            self._run.upper = end
+
+    def _result(self) -> dict[str, Any]:
+        if not self._asked.plan_only:
+            return self._run.run()
+        plan = self._run.plan()
+        log_plan(self._log, plan)
+        return plan.as_dict()
+
+    def _describe(self, begin: str | None, end: str | None) -> str:
+        return f"{begin or '...'} <= {self._asked.key} < {end or '...'}"
+
+    def _warn_of_null_keys(self) -> None:
+        from psycopg import sql
+
+        if not self._column.nullable:
+            return
+        query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} IS NULL)")
+        key = sql.Identifier(self._column.name)
+        [(exists,)] = self._connection.execute(query.format(self._run.source.relation, key))
+        if exists:
+            self._log.warning("There are rows whose %s is NULL: no incremental run works them.", self._asked.key)
+
+    def _warn_of_restarted_ids(self) -> None:
+        from psycopg import sql
+
+        end = self._mark.end
+        if end is None or not _is_integer(self._column):
+            return
+        query = sql.SQL("SELECT max({}) FROM {}").format(sql.Identifier(self._column.name), self._run.source.relation)
+        [(greatest,)] = self._connection.execute(query)
+        if greatest is not None and greatest + 1 < int(end):
+            self._log.warning(
+                "The greatest %s is %s, and the last success came to %s: no run works new rows below that. If the ids"
+                " started again (TRUNCATE ... RESTART IDENTITY), delete the key %r from the state of the asset.",
+                self._asked.key,
+                greatest,
+                end,
+                self._mark.name,
+            )
 
 
-def mark_moved(*, is_written: bool) -> Exception:
-    """The error of a run that was overtaken by another one.
+def _key(run: str, begin: str | None) -> str:
+    """The ledger's key of a window that a run begins. A run has several if another run was faster."""
+    return f"{run}/{begin or ''}"
 
-    :param is_written: its writes are committed; a retry would find them in the ledger, with another beginning.
-    """
-    problem = "incremental: another run of this task worked the same rows at the same time, and ended first."
-    advice = "Set max_active_runs=1 on the DAG."
-    if is_written:
-        return PermanentError(f"{problem} Both have written. {advice} Clear the task to work what came since.")
-    return MarkMoved(f"{problem} This one's result is not used; a retry works what came since. {advice}")
+
+def _is_integer(column: KeyColumn) -> bool:
+    from burla_provider.ranges.key import INTEGER_LIMITS
+
+    return column.type in INTEGER_LIMITS
 
 
 def find_column(connection: psycopg.Connection[Any], table: str, name: str) -> KeyColumn:
@@ -151,15 +257,14 @@ def _upper(
 ) -> str | None:
     from psycopg import sql
 
-    from burla_provider.ranges.key import INTEGER_LIMITS
-
-    if column.type in INTEGER_LIMITS:
+    if _is_integer(column):
         back = _fitting(lag or 0, int, column)
         end = sql.SQL("max({})::numeric + 1 - {}").format(sql.Identifier(column.name), sql.Literal(back))
         query = sql.SQL("SELECT ({})::text FROM {}").format(end, source.relation)
     elif column.type in CLOCKS:
         back = _fitting(lag or timedelta(0), timedelta, column)
-        query = sql.SQL(CLOCKS[column.type]).format(back=sql.Literal(back), type=sql.SQL(column.type))
+        back, type_name = _at_precision(connection, source, column, back)
+        query = sql.SQL(CLOCKS[column.type]).format(back=sql.Literal(back), type=type_name)
     else:
         raise InvalidParameter(
             "incremental",
@@ -168,6 +273,26 @@ def _upper(
         )
     row = connection.execute(query).fetchone()
     return row[0] if row else None
+
+
+def _at_precision(
+    connection: psycopg.Connection[Any], source: Source, column: KeyColumn, back: timedelta
+) -> tuple[timedelta, sql.SQL]:
+    """What to take from the clock, and the type to round it to, so that the end has the column's own precision.
+
+    The end is rounded down: then later rows have keys from the end on, whether the server rounds their moments or their
+    writer cuts them off.
+    """
+    from psycopg import sql
+
+    query = sql.SQL("SELECT {} FROM {} LIMIT 0").format(sql.Identifier(column.name), source.relation)
+    result = connection.execute(query).pgresult
+    digits = result.fmod(0) if result else -1
+    if not 0 <= digits < _CLOCK_DIGITS:
+        return back, sql.SQL(column.type)
+    # The cast rounds to the nearest: of a moment that is earlier by half a unit, this is never above the moment.
+    back += timedelta(seconds=1) / 10**digits / 2
+    return back, sql.SQL(column.type.replace("timestamp", f"timestamp({digits})"))
 
 
 def _fitting(lag: Any, kind: type, column: KeyColumn) -> Any:
@@ -180,8 +305,8 @@ def _fitting(lag: Any, kind: type, column: KeyColumn) -> Any:
 def _is_below(connection: psycopg.Connection[Any], column: KeyColumn, lower: str, upper: str) -> bool:
     from psycopg import sql
 
-    query = sql.SQL("SELECT {}::{} < {}::{}")
-    row = connection.execute(
-        query.format(sql.Literal(lower), sql.SQL(column.type), sql.Literal(upper), sql.SQL(column.type))
-    ).fetchone()
-    return bool(row and row[0])
+    # As in _end_at.
+    kind = sql.SQL("numeric" if _is_integer(column) else column.type)
+    query = sql.SQL("SELECT {}::{} < {}::{}").format(sql.Literal(lower), kind, sql.Literal(upper), kind)
+    [(is_below,)] = connection.execute(query)
+    return bool(is_below)

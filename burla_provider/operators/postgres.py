@@ -23,7 +23,7 @@ from burla_provider.operators.checks import (
     is_rendered_later,
 )
 from burla_provider.operators.groups import log_plan
-from burla_provider.operators.incremental import AssetMark, check_lag, find_column, find_increment, mark_moved
+from burla_provider.operators.incremental import IncrementalRun, check_lag
 from burla_provider.operators.run_identity import check_loop, session_name
 from burla_provider.operators.shown import Shown, statement
 from burla_provider.operators.table_run import TableRun
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
 
     from burla_provider.lineage import TableLineage
-    from burla_provider.operators.moment import Moment
 
 Split = Literal["auto", "width", "histogram", "probed", "keyset", "pages", "single"]
 RowFormat = Literal["tuple", "dict", "arrow"]
@@ -315,7 +314,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
                 self._check_reachable(moment.parameters["host"])
             self.phases.enter("planning")
             if self.incremental and not self.has_window:
-                return self._work_increment(context, moment)
+                return IncrementalRun(self, context, moment).run()
             run = TableRun(self, context, moment)
             return self._show_plan(run) if self.plan_only else run.run()
 
@@ -331,26 +330,6 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         plan = run.plan()
         log_plan(self.log, plan)
         return plan.as_dict()
-
-    def _work_increment(self, context: Context, moment: Moment) -> dict[str, Any]:
-        """What came since the last success. The mark moves last of all: a failed run leaves it where it is."""
-        run = TableRun(self, context, moment)
-        rows = (self.postgres_conn_id, f"{moment.schema}.{moment.table}", str(self.key))
-        # A condition may hold a date, which differs from run to run; what a task is mapped over does not.
-        mapped = (run.source.where,) if context["ti"].map_index not in (None, -1) else ()
-        mark = AssetMark(context, self.outlets, (*rows, *mapped))
-        run.lower = begin = mark.begin() or (None if self.start in (None, "") else str(self.start))
-        column = find_column(moment.connection, self.table, str(self.key))
-        increment = find_increment(moment.connection, run.source, column, begin, self.lag)
-        if increment is None:
-            self.log.info("Nothing came since %s.", begin)
-            return run.nothing()
-        self.log.info("Working %s <= %s < %s.", increment.lower or "...", self.key, increment.upper)
-        run.upper = increment.upper
-        result = self._show_plan(run) if self.plan_only else run.run()
-        if run.end is not None and not mark.move(begin, run.end):
-            raise mark_moved(is_written=self.ledger is not None)
-        return result
 
     @property
     def sql(self) -> Shown | None:

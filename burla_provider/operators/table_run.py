@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +38,12 @@ class TableRun:
     """Plans, fans out, combines. The moment is open for as long as this lives.
 
     :param asked: the operator, its templates rendered and its parameters checked.
-    :ivar lower: the least key that is to be worked: the operator's, unless somebody sets another; so is ``upper``.
+    :ivar lower: the least key that is to be worked: the operator's, unless somebody sets another; so are
+        ``upper`` and ``end_id``.
     :ivar end: where the window that was worked ended, after ``run``; None: it was open.
+    :ivar ledger_key: what the ledger knows the run by.
+    :ivar find_more: of a run that goes on with the ledger's plan: what it adds to this plan. See ``LedgerBooks``.
+    :ivar on_planned: called when the ledger has the plan of a new run.
     """
 
     def __init__(self, asked: BurlaPostgresOperator, context: Context, moment: Moment) -> None:
@@ -48,8 +52,12 @@ class TableRun:
         self.moment = moment
         self.lower: Any = asked.lower
         self.upper: Any = asked.upper
+        self.end_id: int | None = asked.number("end_id")
         self.log = asked.log
         self.end: str | None = None
+        self.ledger_key = run_key(context)
+        self.find_more: Callable[[Plan], Plan | None] | None = None
+        self.on_planned: Callable[[], None] = lambda: None
         # OpenLineage asks the operator for it, when the task has ended.
         self.lineage = TableLineage(moment.connection.info, moment.schema, moment.table, statement(asked))
         asked.lineage = self.lineage
@@ -77,25 +85,27 @@ class TableRun:
         self.end = upper_end(plan)
         return answer
 
-    def plan(self) -> RangePlan:
+    def plan(self, lower: Any = None) -> RangePlan:
         """A new plan, of the table as it is at this moment.
 
+        :param lower: the least key, in place of the run's own.
         :raises InvalidParameter: the table cannot be split as it is asked for.
         """
         from burla_provider.ranges import plan_ranges
 
         asked = self.asked
+        lower = self.lower if lower is None else lower
         # A window may have the server leave partitions out, which only the plan knows.
-        if not (asked.has_window or self.lower):
+        if not (asked.has_window or lower):
             self._check_covered({None})
         plan = plan_ranges(
             self.moment.connection,
             table=self.source.relation.as_string(self.moment.connection),
             key=asked.key or None,
             start_id=asked.number("start_id"),
-            end_id=asked.number("end_id"),
+            end_id=self.end_id,
             # A template that renders to nothing leaves the end open.
-            lower=None if self.lower == "" else self.lower,
+            lower=None if lower == "" else lower,
             upper=None if self.upper == "" else self.upper,
             where=self.source.where,
             split=asked.split,
@@ -177,9 +187,17 @@ class TableRun:
         if self.ledger:
             # Ranges that are done stay done whoever did them, unless another login sees other rows.
             filtered = [login] if is_under_row_security(moment.connection, moment.schema, moment.table) else []
-            wanted, task = fingerprint(*what, *filtered), task_run(self.context)
-            is_retry = self.context["ti"].try_number > 1
-            return LedgerBooks(moment, self.ledger, wanted, task, is_retry, asked.ledger_retention)
+            return LedgerBooks(
+                moment,
+                self.ledger,
+                fingerprint(*what, *filtered),
+                task_run(self.context),
+                run_key(self.context),
+                self.context["ti"].try_number > 1,
+                asked.ledger_retention,
+                find_more=self.find_more,
+                on_planned=self.on_planned,
+            )
         how = (asked.process_rows, asked.row_format, asked.process_range)
         one_moment = moment.snapshot is not None
         server = [moment.parameters.get(name) for name in ("host", "port", "dbname")]
@@ -195,7 +213,7 @@ class TableRun:
         if self.asked.ledger is None:
             return None
         schema, table = self.moment.resolve("ledger", self.asked.ledger)
-        ledger = Ledger(schema, table, run_key(self.context))
+        ledger = Ledger(schema, table, self.ledger_key)
         prepare_ledger(self.moment.connection, ledger)
         # A run that was under way when the provider was upgraded goes on by the key that it began with.
         old = Ledger(schema, table, old_run_key(self.context))
@@ -302,8 +320,13 @@ class TableRun:
 
 def upper_end(plan: Plan) -> str | None:
     """Where the plan's window ends, of a key of one column; None where it is open or there are no ranges."""
-    upper = next((one.upper for one in reversed(plan.ranges) if not one.nulls), None)
-    return upper[0] if upper else None
+    from burla_provider.ranges.key import INTEGER_LIMITS
+
+    last = next((one for one in reversed(plan.ranges) if not one.nulls), None)
+    if last and last.upper is None and plan.key.is_integer:
+        # The type's greatest value is in it: the end behind it is no value of the type.
+        return str(INTEGER_LIMITS[plan.key.columns[0].type][1] + 1)
+    return last.upper[0] if last and last.upper else None
 
 
 def whole(plan: Plan) -> KeyRange:

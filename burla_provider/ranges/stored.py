@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from burla_provider.ranges.key import Key, KeyColumn
@@ -67,3 +67,18 @@ def from_record(record: dict[str, Any]) -> StoredPlan:
     key = Key(tuple(KeyColumn(**column) for column in record["key"]))
     ranges = tuple(KeyRange.from_item(key, index, item) for index, item in enumerate(record["items"]))
     return StoredPlan(record["schema"], record["table"], key, ranges, record["summary"], record["text"])
+
+
+def longer(plan: StoredPlan, more: Plan) -> StoredPlan:
+    """The plan with the ranges of another one behind its own, which keep their numbers."""
+    count = len(plan.ranges)
+    added = tuple(replace(one, index=count + number) for number, one in enumerate(more.ranges))
+    old, new = plan.summary, more.as_dict()
+    summary = {
+        **(new if added else old),
+        "lower": old["lower"],
+        "first": old["first"] or new["first"],
+        "ranges": count + len(added),
+        "expected_rows": old["expected_rows"] + new["expected_rows"],
+    }
+    return replace(plan, ranges=plan.ranges + added, summary=summary, text=f"{plan}\n\nand behind it\n{more}")

@@ -15,6 +15,11 @@ from burla_provider.ranges.moments import RELATIVE
 from burla_provider.ranges.order import Order, is_sorted, joined
 from burla_provider.ranges.queries import Queries
 
+_NO_INTERVAL = (
+    ' If they are the data interval of a run: with a cron schedule such as "@daily", the interval of Airflow 3 begins'
+    ' where it ends. Use schedule=CronDataIntervalTimetable("@daily", timezone="UTC") from airflow.timetables.interval.'
+)
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -63,12 +68,9 @@ def read_window(queries: Queries, order: Order, key: Key, limits: Limits) -> Win
     lower = _bound(queries, key, limits, "start_id", "lower")
     upper = _bound(queries, key, limits, "end_id", "upper")
     if lower is not None and upper is not None and not _is_below(queries, order, key, lower, upper):
-        names = " and ".join(limits.given)
-        raise InvalidParameter(
-            limits.given[0],
-            f"there is no key from {', '.join(lower)} (inclusive) to {', '.join(upper)} (exclusive).",
-            f"Give {names} so that the first is the lesser one; the interval of a manual run may be empty.",
-        )
+        problem = f"there is no key from {', '.join(lower)} (inclusive) to {', '.join(upper)} (exclusive)."
+        advice = f"Give {' and '.join(limits.given)} so that the first is the lesser one."
+        raise InvalidParameter(limits.given[0], problem, advice + (_NO_INTERVAL if lower == upper else ""))
     return _clamped(lower, upper, INTEGER_LIMITS[key.columns[0].type]) if key.is_integer else Window(lower, upper)
 
 

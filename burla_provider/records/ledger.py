@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
@@ -56,6 +56,8 @@ The index is for the foreign key, which otherwise reads the whole table for ever
 PLAN = -1
 """The range_index of the row that keeps a run's plan."""
 
+_PLAN_OF_RUN: LiteralString = "SELECT result::text FROM {} WHERE run_key = %s AND range_index = %s"
+
 
 def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     """Creates the ledger's table if it is not there, and checks that ranges can be kept in it.
@@ -81,11 +83,27 @@ def keep_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Sequen
         "INSERT INTO {} (run_key, range_index, range, attempt, worker, result, finished_at)"
         " VALUES (%s, %s, 'the plan', 1, '', %s::jsonb, clock_timestamp()) ON CONFLICT DO NOTHING"
     ).format(ledger.relation)
-    select = sql.SQL("SELECT result::text FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
+    select = sql.SQL(_PLAN_OF_RUN).format(ledger.relation)
     with connection.transaction():
         connection.execute(insert, [ledger.run_key, PLAN, json.dumps(items, ensure_ascii=False)])
         [(kept,)] = connection.execute(select, [ledger.run_key, PLAN]).fetchall()
     return list(json.loads(kept))  # psycopg would take its bytes for UTF-8 in a session of any encoding
+
+
+def change_plan(
+    connection: psycopg.Connection[Any], ledger: Ledger, change: Callable[[list[Any] | None], list[Any]]
+) -> list[Any]:
+    """Put what ``change`` returns in place of the run's plan, and return it. Others who do the same wait.
+
+    :param change: gets the items that ``keep_plan`` kept, or None if the ledger has none.
+    """
+    select = sql.SQL(_PLAN_OF_RUN + " FOR UPDATE").format(ledger.relation)
+    update = sql.SQL("UPDATE {} SET result = %s::jsonb WHERE run_key = %s AND range_index = %s").format(ledger.relation)
+    with connection.transaction():
+        row = connection.execute(select, [ledger.run_key, PLAN]).fetchone()
+        items = change(list(json.loads(row[0])) if row else None)
+        connection.execute(update, [json.dumps(items, ensure_ascii=False), ledger.run_key, PLAN])
+    return items
 
 
 def finished_ranges(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[Outcome]:
@@ -103,10 +121,13 @@ def is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since:
     return bool(count)
 
 
-def count_finished(connection: psycopg.Connection[Any], ledger: Ledger, task: str) -> int:
-    """Return how many ranges other runs have finished whose keys begin with ``task`` and a slash."""
-    query = sql.SQL("SELECT count(*) FROM {} WHERE starts_with(run_key, %s) AND run_key <> %s AND range_index > %s")
-    [(count,)] = connection.execute(query.format(ledger.relation), [f"{task}/", ledger.run_key, PLAN]).fetchall()
+def count_finished(connection: psycopg.Connection[Any], ledger: Ledger, task: str, run: str) -> int:
+    """Return how many ranges other runs have finished: their keys begin with ``task`` and a slash, not with ``run``."""
+    query = sql.SQL(
+        "SELECT count(*) FROM {} WHERE starts_with(run_key, %s) AND range_index > %s"
+        " AND NOT starts_with(run_key || '/', %s)"
+    ).format(ledger.relation)
+    [(count,)] = connection.execute(query, [f"{task}/", PLAN, f"{run}/"]).fetchall()
     return int(count)
 
 

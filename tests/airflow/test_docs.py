@@ -51,6 +51,7 @@ def test_a_page_is_true(page: str, world: Airflow, orders: Orders) -> None:
             exec(compile(code, page, "exec"), code_of_page)
             new = [value for name, value in code_of_page.items() if name not in known]
             for operator in operators_in(new):
+                check_interval(operator)
                 result = world.run(operator)
                 assert result.state == "success", f"{operator.task_id}: {result.log}"
                 value = result.value
@@ -65,6 +66,13 @@ def test_the_ledger_that_an_administrator_makes_is_one(world: Airflow, orders: O
         if language == "sql" and "burla_ledger" not in code:
             orders.connection.execute(code)
     prepare_ledger(orders.connection, Ledger("public", "the_ledger", "a run"))
+
+
+def check_interval(operator: BurlaBaseOperator) -> None:
+    """Whoever uses the interval of a run has a schedule that gives one: a cron expression as text does not."""
+    fields = [str(getattr(operator, name)) for name in operator.template_fields]
+    if any("data_interval_start" in field for field in fields):
+        assert type(operator.dag.timetable).__name__ == "CronDataIntervalTimetable"
 
 
 def operators_in(new: list[Any]) -> list[BurlaBaseOperator]:

@@ -725,20 +725,6 @@ def test_of_two_runs_at_the_same_time_one_counts(airflow: Airflow, orders: Order
 
 
 @needs_state_stores
-def test_of_two_runs_that_write_at_the_same_time_one_must_be_cleared(airflow: Airflow, orders: Orders) -> None:
-    def run_another(values: list[dict[str, Any]]) -> dict[str, Any]:
-        airflow.asset_store[next(iter(airflow.asset_store))] = "moved"
-        return {}
-
-    write = {"totals": None, "process_range": lambda connection, key_range: {}, "ledger": "public.books"}
-    airflow.run(increment(**write), run_id="r0")
-    new_orders(orders, 4)
-    result = airflow.run(increment(**write, combine=run_another), run_id="r1", max_tries=3)
-    assert result.state == "failed"
-    assert "Clear the task" in str(result.error)
-
-
-@needs_state_stores
 def test_mapped_instances_that_would_share_a_mark_are_told(airflow: Airflow, orders: Orders) -> None:
     airflow.run(increment(), map_index=0)
     assert "Map it over table" in str(airflow.run(increment(), map_index=1).error)

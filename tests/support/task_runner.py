@@ -47,7 +47,10 @@ class TaskResult:
 
 @dataclass
 class Airflow:
-    """One task instance's world: connections, XComs, state stores; it survives from try to try."""
+    """A world for tasks: connections, XComs, state stores; it survives from try to try.
+
+    ``state_store`` is that of the task instance that ran last.
+    """
 
     connections: dict[str, Connection] = field(default_factory=dict)
     xcoms: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +60,8 @@ class Airflow:
     outlet_events: list[Any] = field(default_factory=list)
     messages: list[Any] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
+    scope: tuple[Any, ...] | None = None
+    other_state_stores: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
 
     def add_connection(self, conn_id: str, conn_type: str, **fields: Any) -> None:
         extra = fields.pop("extra", None)
@@ -76,13 +81,19 @@ class Airflow:
         run_started: datetime.datetime = START,
         loop: Any = None,
         on_ready: Any = None,
+        data_interval: tuple[datetime.datetime, datetime.datetime] | None = None,
     ) -> TaskResult:
         """Run one try of ``operator`` to its end, as the worker would, in this process.
 
         :param loop: what the context has as "loop". Made up: no Airflow that has loops (3.4) can be installed here.
+        :param data_interval: of the run; None: the day from ``logical_date`` on.
         """
         self.xcoms.clear()
-        ti = self._task_instance(operator, try_number, max_tries, run_id, map_index, logical_date, run_started)
+        interval = data_interval or (logical_date, logical_date + DAY)
+        ti = self._task_instance(
+            operator, try_number, max_tries, run_id, map_index, logical_date, run_started, interval
+        )
+        self._enter((ti.dag_id, ti.task_id, ti.run_id, ti.map_index))
         with captured_log() as lines, self._supervised():
             context = ti.get_template_context()
             if loop is not None:
@@ -93,6 +104,12 @@ class Airflow:
             state, _, error = task_runner.run(ti, context, log)
             task_runner.finalize(ti, state, context, log, error)
         return TaskResult(state.value, dict(self.xcoms), error, dict(self.rendered), "\n".join(lines))
+
+    def _enter(self, scope: tuple[Any, ...]) -> None:
+        if self.scope not in (None, scope):
+            self.other_state_stores[self.scope] = self.state_store
+            self.state_store = self.other_state_stores.get(scope, {})
+        self.scope = scope
 
     def send(self, msg: Any) -> Any:
         """What the task runner says to its supervisor, answered as the API server would."""
@@ -174,6 +191,7 @@ class Airflow:
         map_index: int,
         logical_date: Any,
         run_started: Any,
+        interval: Any,
     ) -> Any:
         if not operator.has_dag():
             operator.dag = DAG("test_dag", start_date=START, schedule=None)
@@ -182,8 +200,8 @@ class Airflow:
             dag_id=dag_id,
             run_id=run_id,
             logical_date=logical_date,
-            data_interval_start=logical_date,
-            data_interval_end=logical_date + DAY,
+            data_interval_start=interval[0],
+            data_interval_end=interval[1],
             run_after=logical_date + DAY,
             start_date=run_started,
             end_date=None,
