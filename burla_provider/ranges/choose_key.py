@@ -25,7 +25,12 @@ def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
     names = [key] if isinstance(key, str) else list(key)
     if not names or len(set(names)) < len(names):
         raise InvalidParameter("key", f"{key!r} is not a list of different columns.", "Name each column once.")
-    chosen = Key(tuple(_plain(_column(facts, name)) for name in names))
+    columns = [_column(facts, name) for name in names]
+    composite = next((column for column in columns if column.is_composite), None)
+    if composite:
+        problem = f"{composite.name} is of the composite type {composite.type}, whose order is not that of IS NULL."
+        raise InvalidParameter("key", problem, "Split by another column.")
+    chosen = Key(tuple(map(_plain, columns)))
     loose = [column.name for column in chosen.columns if column.nullable]
     if loose and len(names) > 1:
         raise InvalidParameter(
@@ -49,7 +54,10 @@ def is_unique(facts: TableFacts, key: Key) -> bool:
 
 
 def _best(facts: TableFacts) -> Key:
-    candidates = [Key(tuple(_plain(_column(facts, name)) for name in index.columns)) for index in _unique(facts)]
+    found = [[_column(facts, name) for name in index.columns] for index in _unique(facts)]
+    candidates = [
+        Key(tuple(map(_plain, columns))) for columns in found if not any(column.is_composite for column in columns)
+    ]
     sound = [key for key in candidates if len(key.columns) == 1 or not key.nullable]
     # Stable, so that among equals the primary key and the shorter one stay first.
     sound.sort(key=lambda key: (key.nullable, len(key.columns) > 1, axis_of(key.columns[0]) is None))
@@ -72,4 +80,4 @@ def _column(facts: TableFacts, name: str) -> Column:
 
 
 def _plain(column: Column) -> KeyColumn:
-    return KeyColumn(column.name, column.type, column.nullable)
+    return KeyColumn(column.name, column.type, column.nullable, column.operators)

@@ -67,7 +67,40 @@ def _compare(columns: Sequence[KeyColumn], operator: str, bound: Bound, start: i
     parts = list(zip(columns, bound, strict=False))[start:]
     names = [Identifier(column.name) for column, _ in parts]
     values = [sql.SQL("{}::{}").format(Literal(value), type_name(column.type)) for column, value in parts]
+    return comparison([column for column, _ in parts], names, operator, values)
+
+
+def comparison(
+    columns: Sequence[KeyColumn],
+    left: Sequence[sql.Composable],
+    operator: str,
+    right: Sequence[sql.Composable],
+) -> sql.Composable:
+    """``left operator right``, for one value each or as rows, by the columns' own operators.
+
+    :param operator: one of ``COMPARISONS``.
+    """
+    if len(columns) > 1 and any(column.operators for column in columns):
+        return _column_by_column(columns, left, operator, right)
     # A row comparison also for one column would hide the index from some planners, so only where it is needed.
-    pattern = "{} {} {}" if len(parts) == 1 else "({}) {} ({})"
+    pattern = "{} {} {}" if len(columns) == 1 else "({}) {} ({})"
     comma = sql.SQL(", ")
-    return sql.SQL(pattern).format(comma.join(names), sql.SQL(operator), comma.join(values))
+    return sql.SQL(pattern).format(comma.join(left), type_name(columns[0].operator(operator)), comma.join(right))
+
+
+def _column_by_column(
+    columns: Sequence[KeyColumn], left: Sequence[sql.Composable], operator: str, right: Sequence[sql.Composable]
+) -> sql.Composable:
+    """A comparison of rows takes one operator for all columns, which is not in one schema for all of their types."""
+
+    def of(number: int, operator: str) -> sql.Composable:
+        return comparison(columns[number : number + 1], [left[number]], operator, [right[number]])
+
+    last = len(columns) - 1
+    if operator == "=":
+        return sql.SQL("({})").format(sql.SQL(" AND ").join(of(number, "=") for number in range(len(columns))))
+    condition = of(last, operator)
+    for number in reversed(range(last)):
+        condition = sql.SQL("({} OR {} AND {})").format(of(number, operator[0]), of(number, "="), condition)
+    # The first column by itself, for an index.
+    return sql.SQL("({} AND {})").format(of(0, f"{operator[0]}="), condition)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -104,7 +105,11 @@ class Distribution:
 
         A gap with more rows than a range should have is cut all the same.
         """
-        density = [self._density(number) for number in range(len(self.knots))]
+        numbers = range(len(self.knots))
+        try:
+            density = [self._density(number, float) for number in numbers]
+        except OverflowError:  # numerics of more than 308 digits
+            density = [self._density(number, Fraction) for number in numbers]
         jumps = [
             number
             for number, (own, later) in enumerate(pairwise(density))
@@ -113,10 +118,10 @@ class Distribution:
         sides = {number + side for number in jumps for side in (0, 1)}
         return {number for number in sides if self.knots[number].gap <= target}
 
-    def _density(self, number: int) -> float | None:
+    def _density(self, number: int, kind: type[float] | type[Fraction]) -> float | Fraction | None:
         """Rows a place in the gap behind a knot."""
         start, end = self.knots[number].place, self._end(number)
-        return None if start is None or end is None else self.knots[number].gap / (end - start)
+        return None if start is None or end is None else kind(self.knots[number].gap) / (end - start)
 
     def _nearest(self, goal: float, before: list[float], uneven: set[int]) -> Cut:
         number = min(bisect_right(before, goal), len(self.knots)) - 1

@@ -11,6 +11,7 @@ from typing import LiteralString, NamedTuple
 from psycopg import sql
 
 from burla_provider.ranges.axis import Axis
+from burla_provider.ranges.condition import comparison
 from burla_provider.ranges.key import Bound
 from burla_provider.ranges.order import typed
 from burla_provider.ranges.queries import Queries
@@ -96,7 +97,9 @@ def _statement(piece: Piece, looks: Sequence[_Look], shared: Bound) -> sql.Compo
     type_, name = sql.SQL(column.type), sql.Identifier(column.name)
     # Not as a comparison of rows: for two of those the server reads all that has the same first column.
     same = [
-        sql.SQL("{} = {} AND ").format(sql.Identifier(one.name), typed(sql.Literal(value), sql.SQL(one.type), one))
+        sql.SQL("{} AND ").format(
+            comparison([one], [sql.Identifier(one.name)], "=", [typed(sql.Literal(value), sql.SQL(one.type), one)])
+        )
         for one, value in zip(piece.order.columns, shared, strict=False)
     ]
     most = max(look.rows for look in looks) * (1 + _TOLERANCE) + 2

@@ -30,9 +30,11 @@ class Column(KeyColumn):
     """A column of the table.
 
     :param collation: schema and name of its collation; None for a type that has none.
+    :param is_composite: a row type, in which ``IS NULL`` is also true of a value.
     """
 
     collation: tuple[str, str] | None = None
+    is_composite: bool = False
 
 
 @dataclass(frozen=True)
@@ -206,8 +208,8 @@ def _read_leaves(queries: Queries, oid: int, tree: sql.Composable) -> tuple[Leaf
 def _read_columns(queries: Queries, oid: int, tree: sql.Composable) -> tuple[Column, ...]:
     rows = queries.rows(sql.SQL(_COLUMNS).format(oid=sql.Literal(oid), tree=tree))
     return tuple(
-        Column(name, type_, nullable, None if collation is None else (collation[0], collation[1]))
-        for name, type_, nullable, collation in rows
+        Column(name, type_, nullable, tuple(operators or ()), collation and (collation[0], collation[1]), is_composite)
+        for name, type_, nullable, collation, is_composite, operators in rows
     )
 
 
@@ -270,7 +272,8 @@ _LEAVES: LiteralString = """
     ORDER BY n.nspname, c.relname
 """
 
-# A domain is followed to the type that it is made of. A child may allow NULL where its parent does not, and a NOT NULL
+# Quotes are removed as quote_all_identifiers adds them, except where they make another type: char is character(1). A
+# domain is followed to the type that it is made of. A child may allow NULL where its parent does not, and a NOT NULL
 # that was added NOT VALID (version 18) says nothing about the rows of before.
 _COLUMNS: LiteralString = """
     WITH RECURSIVE {tree},
@@ -281,7 +284,9 @@ _COLUMNS: LiteralString = """
         SELECT typed.number, typed.name, t.typbasetype, typed.collated, typed.sure
         FROM typed JOIN pg_catalog.pg_type AS t ON t.oid = typed.oid AND t.typtype = 'd'
     )
-    SELECT typed.name::text, format_type(typed.oid, -1),
+    SELECT typed.name::text,
+        CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace AND t.typname NOT IN ('char', '_char', 'bit', '_bit')
+            THEN replace(format_type(typed.oid, -1), '"', '') ELSE format_type(typed.oid, -1) END,
         NOT typed.sure
         OR EXISTS (
             SELECT FROM tree JOIN pg_catalog.pg_attribute AS child ON child.attrelid = tree.oid
@@ -289,7 +294,19 @@ _COLUMNS: LiteralString = """
                 AND NOT unproved.convalidated AND unproved.conkey = ARRAY[child.attnum]
             WHERE child.attname = typed.name AND (NOT child.attnotnull OR unproved.oid IS NOT NULL)
         ),
-        CASE WHEN c.oid IS NOT NULL THEN ARRAY[n.nspname::text, c.collname::text] END
+        CASE WHEN c.oid IS NOT NULL THEN ARRAY[n.nspname::text, c.collname::text] END,
+        t.typtype = 'c',
+        (
+            SELECT array_agg(format('OPERATOR(%I.%s)', home.nspname, o.oprname) ORDER BY member.amopstrategy)
+            FROM pg_catalog.pg_opclass AS class
+            JOIN pg_catalog.pg_am AS am ON am.oid = class.opcmethod AND am.amname = 'btree'
+            JOIN pg_catalog.pg_amop AS member ON member.amopfamily = class.opcfamily AND member.amoppurpose = 's'
+                AND member.amoplefttype = class.opcintype AND member.amoprighttype = class.opcintype
+            JOIN pg_catalog.pg_operator AS o ON o.oid = member.amopopr
+            JOIN pg_catalog.pg_namespace AS home ON home.oid = o.oprnamespace
+            WHERE class.opcdefault AND class.opcintype = typed.oid
+            HAVING bool_or(home.nspname <> 'pg_catalog')
+        )
     FROM typed
     JOIN pg_catalog.pg_type AS t ON t.oid = typed.oid AND t.typtype <> 'd'
     LEFT JOIN pg_catalog.pg_collation AS c ON c.oid = typed.collated

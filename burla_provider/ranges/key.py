@@ -11,6 +11,9 @@ INTEGER_LIMITS = {
 }
 """PostgreSQL's integer types with their least and greatest value."""
 
+COMPARISONS = ("<", "<=", "=", ">=", ">")
+"""In the order of the strategies of a btree operator class."""
+
 Bound = tuple[str, ...]
 """One value per key column, each as PostgreSQL's own text of it (exact for every type, and JSON)."""
 
@@ -22,11 +25,18 @@ class KeyColumn:
     :param name: the column's name, unquoted.
     :param type: its type as ``format_type(atttypid, NULL)`` prints it ("bigint", "timestamp with time zone").
     :param nullable: whether the column may hold NULL.
+    :param operators: what compares its values, as SQL, in the order of ``COMPARISONS``, where that is not PostgreSQL's
+        own but an extension's or a user's; maybe in a schema that is not on the search path.
     """
 
     name: str
     type: str
     nullable: bool = False
+    operators: tuple[str, ...] = ()
+
+    def operator(self, comparison: str) -> str:
+        """Return the operator for one of ``COMPARISONS``, as SQL."""
+        return self.operators[COMPARISONS.index(comparison)] if self.operators else comparison
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from itertools import count, islice
 
 from psycopg import sql
 
+from burla_provider.ranges.condition import comparison
 from burla_provider.ranges.facts import Column
 from burla_provider.ranges.key import Bound
 from burla_provider.ranges.queries import Queries
@@ -31,9 +32,9 @@ class Order:
         return joined([sql.SQL("{} DESC").format(sql.Identifier(column.name)) for column in self.columns])
 
     @property
-    def row(self) -> sql.Composable:
+    def row(self) -> list[sql.Composable]:
         """The columns, as one side of a comparison."""
-        return row([sql.Identifier(column.name) for column in self.columns])
+        return [sql.Identifier(column.name) for column in self.columns]
 
     @property
     def values(self) -> sql.Composable:
@@ -52,9 +53,13 @@ class Order:
         free = (name for number in count() if (name := f"k{number}") not in columns)
         return list(islice(free, len(self.columns)))
 
-    def of(self, alias: str) -> sql.Composable:
+    def of(self, alias: str) -> list[sql.Composable]:
         """The values that ``alias`` has under those names, as the other side of a comparison."""
-        return row([sql.Identifier(alias, name) for name in self.names])
+        return [sql.Identifier(alias, name) for name in self.names]
+
+    def compare(self, left: Sequence[sql.Composable], operator: str, right: Sequence[sql.Composable]) -> sql.Composable:
+        """Return ``left operator right``."""
+        return comparison(self.columns, left, operator, right)
 
     def texts(self, alias: str) -> sql.Composable:
         """The same values as a select list of their texts."""
@@ -85,13 +90,11 @@ def is_sorted(queries: Queries, order: Order, bounds: Sequence[Bound], operator:
         for values in ([sql.Identifier(f"p{place}") for place in range(len(names))], names)
     ]
     statement = sql.SQL(
-        "SELECT coalesce(bool_and({earlier} {operator} {later}), true)"
+        "SELECT coalesce(bool_and({in_order}), true)"
         " FROM (SELECT {names}, {before} FROM ROWS FROM ({texts}) WITH ORDINALITY AS bound ({names}, place)) AS pair"
         " WHERE p0 IS NOT NULL"
     ).format(
-        earlier=row(sides[0]),
-        operator=sql.SQL(operator),
-        later=row(sides[1]),
+        in_order=order.compare(sides[0], operator, sides[1]),
         names=joined(names),
         before=joined(before),
         texts=joined(texts),
@@ -107,8 +110,3 @@ def typed(value: sql.Composable, type_: sql.Composable, column: Column) -> sql.C
 
 def joined(parts: Sequence[sql.Composable]) -> sql.Composable:
     return sql.SQL(", ").join(parts)
-
-
-def row(parts: Sequence[sql.Composable]) -> sql.Composable:
-    """One value as it is, several as a row: a row of one hides the index from some versions."""
-    return parts[0] if len(parts) == 1 else sql.SQL("({})").format(joined(parts))

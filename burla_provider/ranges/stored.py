@@ -64,7 +64,8 @@ def to_record(plan: Plan) -> dict[str, Any]:
 
 def from_record(record: dict[str, Any]) -> StoredPlan:
     """The inverse of ``to_record``."""
-    key = Key(tuple(KeyColumn(**column) for column in record["key"]))
+    columns = (column | {"operators": tuple(column.get("operators", ()))} for column in record["key"])
+    key = Key(tuple(KeyColumn(**column) for column in columns))
     ranges = tuple(KeyRange.from_item(key, index, item) for index, item in enumerate(record["items"]))
     return StoredPlan(record["schema"], record["table"], key, ranges, record["summary"], record["text"])
 

@@ -9,11 +9,12 @@ from math import inf
 from psycopg import sql
 
 from burla_provider.ranges.choose_key import is_unique
+from burla_provider.ranges.condition import comparison
 from burla_provider.ranges.explain import UNKNOWN, explain
 from burla_provider.ranges.facts import STORED, Leaf, TableFacts
 from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.ranges.order import Order, row, typed
+from burla_provider.ranges.order import Order, typed
 from burla_provider.ranges.queries import Queries
 from burla_provider.ranges.statistics import Statistics, read_statistics
 from burla_provider.ranges.window import Window
@@ -143,9 +144,10 @@ def _estimable(key: Key, window: Window) -> sql.Composable:
     """
     if len(key.columns) < 2:
         return KeyRange(key, 0, window.lower, window.upper).where
-    name, type_ = sql.Identifier(key.columns[0].name), sql.SQL(key.columns[0].type)
+    column = key.columns[0]
+    name, type_ = sql.Identifier(column.name), sql.SQL(column.type)
     conditions = [
-        sql.SQL("{} {} {}::{}").format(name, sql.SQL(operator), sql.Literal(bound[0]), type_)
+        comparison([column], [name], operator, [sql.SQL("{}::{}").format(sql.Literal(bound[0]), type_)])
         for operator, bound in ((">=", window.lower), ("<=", window.upper))
         if bound is not None
     ]
@@ -202,21 +204,24 @@ def _is_indexed(queries: Queries, facts: TableFacts, order: Order, below: sql.Co
     """Whether a walk, whose steps go from a key on to the window's upper end, takes its rows from an index."""
     # Under row security, an operator that might leak what it compares is no condition of the index: each step of a walk
     # would begin at the index's first entry.
-    query = sql.SQL("SELECT {by} FROM {table} WHERE {below} AND {row} >= {somewhere} ORDER BY {by} LIMIT 1")
+    query = sql.SQL("SELECT {by} FROM {table} WHERE {below} AND {from_somewhere} ORDER BY {by} LIMIT 1")
     with queries.locally(**READ_BY_INDEX), queries.blaming("key", "Choose a key whose type can be sorted."):
         explained = explain(
             queries,
-            query.format(by=order.by, table=facts.source, below=below, row=order.row, somewhere=_somewhere(order)),
+            query.format(
+                by=order.by,
+                table=facts.source,
+                below=below,
+                from_somewhere=order.compare(order.row, ">=", _somewhere(order)),
+            ),
         )
     return explained.seeks and not explained.sorts
 
 
-def _somewhere(order: Order) -> sql.Composable:
+def _somewhere(order: Order) -> list[sql.Composable]:
     """A key that the server does not know when it plans."""
     types = [sql.SQL(column.type) for column in order.columns]
-    return row(
-        [typed(sql.SQL(UNKNOWN).format(type_), type_, one) for type_, one in zip(types, order.columns, strict=True)]
-    )
+    return [typed(sql.SQL(UNKNOWN).format(type_), type_, one) for type_, one in zip(types, order.columns, strict=True)]
 
 
 def _statistics(

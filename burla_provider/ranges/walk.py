@@ -13,7 +13,7 @@ from psycopg import sql
 from burla_provider.ranges.condition import equal_to, shared_columns
 from burla_provider.ranges.key import Bound, Key
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.ranges.order import Order, joined, row
+from burla_provider.ranges.order import Order, joined
 from burla_provider.ranges.queries import Queries
 
 _log = logging.getLogger(__name__)
@@ -118,16 +118,18 @@ def _statement(template: LiteralString, path: Path, start: Bound = (), **parts: 
         # for several columns.
         below=KeyRange(path.key, 0, None, path.upper).where,
         by=order.by,
-        row=order.row,
         values=order.values,
         names=joined([sql.Identifier(name) for name in order.names]),
         texts=order.texts("walk"),
-        walk=order.of("walk"),
-        far=order.of("far"),
-        before=order.of("before"),
-        cut=order.of("cut"),
+        from_walk=order.compare(order.row, ">=", order.of("walk")),
+        behind_walk=order.compare(order.row, ">", order.of("walk")),
+        at_walk=order.compare(order.row, "=", order.of("walk")),
+        at_far=order.compare(order.row, "=", order.of("far")),
+        before_cut=order.compare(order.row, "<", order.of("cut")),
+        far_behind_walk=order.compare(order.of("far"), ">", order.of("walk")),
+        before_far=order.compare(order.of("before"), "<", order.of("far")),
         cuts=joined([sql.Identifier("cut", name) for name in order.names]),
-        start=row(literals) if literals else sql.SQL(""),
+        from_start=order.compare(order.row, ">=", literals) if literals else sql.SQL(""),
         starts=joined(literals),
         exactness=sql.Literal(_EXACTNESS),
         **parts,
@@ -160,14 +162,14 @@ _WALK: LiteralString = """
         SELECT {cuts}, passed.passed
         FROM walk
         CROSS JOIN LATERAL (
-            SELECT {values} FROM {source} AS origin WHERE {below} AND {row} >= {walk}
+            SELECT {values} FROM {source} AS origin WHERE {below} AND {from_walk}
             ORDER BY {by} OFFSET {step} LIMIT 1
         ) AS far
         CROSS JOIN LATERAL (
-            SELECT far.*, {frequent} WHERE {far} > {walk}
+            SELECT far.*, {frequent} WHERE {far_behind_walk}
             UNION ALL
             (
-                SELECT {values}, true FROM {source} AS origin WHERE NOT {far} > {walk} AND {below} AND {row} > {walk}
+                SELECT {values}, true FROM {source} AS origin WHERE NOT {far_behind_walk} AND {below} AND {behind_walk}
                 ORDER BY {by} LIMIT 1
             )
         ) AS cut ({names}, counted)
@@ -178,23 +180,23 @@ _WALK: LiteralString = """
     SELECT {texts}, passed FROM walk OFFSET 1 LIMIT {batch}
 """
 
-_FREQUENT: LiteralString = "EXISTS (SELECT FROM {source} AS origin WHERE {row} = {far} OFFSET {step} / {exactness})"
+_FREQUENT: LiteralString = "EXISTS (SELECT FROM {source} AS origin WHERE {at_far} OFFSET {step} / {exactness})"
 
-_COUNT: LiteralString = "SELECT count(*) FROM {source} AS origin WHERE {below} AND {row} >= {walk} AND {row} < {cut}"
+_COUNT: LiteralString = "SELECT count(*) FROM {source} AS origin WHERE {below} AND {from_walk} AND {before_cut}"
 
 # By a limit or a value, because the server may go on behind the end of a comparison of rows: see condition.py.
 _COUNT_OF_SEVERAL: LiteralString = """
-    SELECT CASE WHEN {far} > {walk} THEN (
+    SELECT CASE WHEN {far_behind_walk} THEN (
         SELECT count(*)
         FROM (
-            SELECT {values} FROM {source} AS origin WHERE {below} AND {row} >= {walk} ORDER BY {by} LIMIT {step}
+            SELECT {values} FROM {source} AS origin WHERE {below} AND {from_walk} ORDER BY {by} LIMIT {step}
         ) AS before
-        WHERE {before} < {far}
+        WHERE {before_far}
     ) ELSE (
-        SELECT count(*) FROM {source} AS origin WHERE {row} = {walk}
+        SELECT count(*) FROM {source} AS origin WHERE {at_walk}
     ) END
 """
 
 _REST: LiteralString = """
-    SELECT count(*) FROM {source} AS origin WHERE {below} AND {row} >= {start}
+    SELECT count(*) FROM {source} AS origin WHERE {below} AND {from_start}
 """

@@ -12,7 +12,6 @@ from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.records.making import check_writable, wait_for_makers
-from burla_provider.work.guarded import UNFINISHED
 from burla_provider.work.ledger import Ledger
 from burla_provider.work.outcome import Outcome, decode
 
@@ -27,11 +26,10 @@ COLUMNS = {
     "worker": "text",
     "started_at": "timestamp with time zone",
     "finished_at": "timestamp with time zone",
-    "unfinished": "text",
 }
 
-DDL = f"""
-CREATE TABLE IF NOT EXISTS {{table}} (
+DDL = """
+CREATE TABLE IF NOT EXISTS {table} (
     run_key     text        NOT NULL CHECK (run_key <> ''),
     range_index integer     NOT NULL,
     range       text        NOT NULL,                            -- the bounds of its key
@@ -42,16 +40,38 @@ CREATE TABLE IF NOT EXISTS {{table}} (
     worker      text        NOT NULL,                            -- host:pid
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz,
-    unfinished  text,                                            -- '' while the range is worked, then NULL
-    PRIMARY KEY (run_key, range_index),
-    -- There is no run '', so nobody can commit a range that is not finished.
-    CONSTRAINT {UNFINISHED} FOREIGN KEY (unfinished, range_index)
-        REFERENCES {{table}} (run_key, range_index) DEFERRABLE INITIALLY DEFERRED
-);
-CREATE INDEX IF NOT EXISTS {{index}} ON {{table}} (unfinished, range_index) WHERE unfinished IS NOT NULL
+    PRIMARY KEY (run_key, range_index)
+)
 """
-"""The table. ``{table}`` and ``{index}`` stand for quoted names. Where the role may not create it, somebody else does.
-The index is for the foreign key, which otherwise reads the whole table for every row that is removed."""
+"""The table. ``{table}`` stands for its quoted name. Where the role may not create it, somebody else does."""
+
+_MISSING = """
+    SELECT name || ' ' || kind FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (name, kind, place)
+    WHERE NOT EXISTS (
+        SELECT FROM pg_attribute WHERE attrelid = %s::regclass AND attname = name AND atttypid = kind::regtype
+    )
+    ORDER BY place
+"""
+
+_HAS_KEY = """
+    SELECT EXISTS (
+        SELECT FROM pg_index AS i
+        WHERE i.indrelid = %s::regclass AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+            AND i.indexprs IS NULL AND i.indnkeyatts = 2 AND (
+                SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute AS a
+                WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
+            ) = '{range_index,run_key}'
+    )
+"""
+
+_HINDRANCES = """
+    SELECT 'the trigger ' || tgname FROM pg_trigger
+    WHERE tgrelid = %(table)s::regclass AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 3 = 3  -- BEFORE ROW
+    UNION ALL
+    SELECT 'the rule ' || rulename FROM pg_rewrite WHERE ev_class = %(table)s::regclass
+    UNION ALL
+    SELECT 'row security for this role' WHERE row_security_active(%(table)s::regclass)
+"""
 
 PLAN = -1
 """The range_index of the row that keeps a run's plan."""
@@ -64,11 +84,12 @@ def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
 
     :raises InvalidParameter: it can be neither found nor created, has another shape, or may not be written.
     """
-    check_writable(connection, "ledger")
+    check_writable(connection, "ledger", ledger.schema)
     table = ledger.relation.as_regclass(connection)
     if not _exists(connection, table):
         _create(connection, ledger)
     _check_shape(connection, ledger, table)
+    _check_unhindered(connection, ledger, table)
     _check_permission(connection, ledger, table)
 
 
@@ -153,8 +174,7 @@ def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     try:
         with connection.transaction():
             wait_for_makers(connection)
-            index = sql.Identifier(f"{ledger.table[:50]}_unfinished")
-            connection.execute(sql.SQL(DDL).format(table=ledger.relation, index=index))
+            connection.execute(sql.SQL(DDL).format(table=ledger.relation))
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:
         raise InvalidParameter(
             "ledger",
@@ -164,25 +184,26 @@ def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
 
 
 def _check_shape(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
-    columns = dict(
-        connection.execute(
-            "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
-            " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
-            [table],
-        ).fetchall()
-    )
-    wrong = [f"{name} {kind}" for name, kind in COLUMNS.items() if columns.get(name) != kind]
-    [(claims,)] = connection.execute(
-        "SELECT count(*) FROM pg_constraint WHERE conrelid = %s::regclass AND conname = %s AND condeferred",
-        [table, UNFINISHED],
-    ).fetchall()
-    if not claims:
-        wrong.append(f"constraint {UNFINISHED}")
+    rows = connection.execute(_MISSING, [list(COLUMNS), list(COLUMNS.values()), table]).fetchall()
+    wrong = [name for (name,) in rows]
+    [(has_key,)] = connection.execute(_HAS_KEY, [table]).fetchall()
+    if not has_key:
+        wrong.append("PRIMARY KEY (run_key, range_index)")
     if wrong:
         raise InvalidParameter(
             "ledger",
             f"the table {ledger} is not a ledger of this provider: it lacks {', '.join(wrong)}.",
             "Name another table, which is then created.",
+        )
+
+
+def _check_unhindered(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
+    found = [name for (name,) in connection.execute(_HINDRANCES, {"table": table}).fetchall()]
+    if found:
+        raise InvalidParameter(
+            "ledger",
+            f"the table {ledger} has {', '.join(found)}, which may change or hide its rows.",
+            "Remove it, or name another table, which is then created.",
         )
 
 

@@ -17,8 +17,12 @@ def wait_for_makers(connection: psycopg.Connection[Any]) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MAKING])
 
 
-def check_writable(connection: psycopg.Connection[Any], parameter: str) -> None:
-    """:raises InvalidParameter: whatever ``parameter`` names, it cannot be written in this session."""
+def check_writable(connection: psycopg.Connection[Any], parameter: str, schema: str) -> None:
+    """:raises InvalidParameter: the table that ``parameter`` names is temporary, or this session cannot write it."""
+    if schema.startswith("pg_temp"):
+        raise InvalidParameter(
+            parameter, "a temporary table exists in one session only.", 'Name a table as "schema.table".'
+        )
     [(read_only,)] = connection.execute("SELECT current_setting('transaction_read_only')::bool").fetchall()
     if read_only:
         raise InvalidParameter(

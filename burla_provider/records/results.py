@@ -45,6 +45,7 @@ class Results:
 
     def __init__(self, parameters: Mapping[str, str], schema: str, table: str, run: str) -> None:
         self._parameters = parameters
+        self._schema = schema
         self._table = Identifier(schema, table)
         self._run = run
         self._outcomes: dict[int, Outcome] = {}
@@ -59,7 +60,7 @@ class Results:
         names = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
         try:
             with self._connect() as connection:
-                check_writable(connection, "results_table")
+                check_writable(connection, "results_table", self._schema)
                 # Not "IF NOT EXISTS" alone: even where there is one, that needs the right to create another.
                 name = self._table.as_regclass(connection)
                 [(exists,)] = connection.execute("SELECT to_regclass(%s)", [name]).fetchall()

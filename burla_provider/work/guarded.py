@@ -13,8 +13,11 @@ from psycopg.pq import TransactionStatus
 
 from burla_provider.work.failure import WorkError
 
-UNFINISHED = "burla_range_is_not_finished"
-"""The ledger's constraint that makes the server itself refuse a COMMIT from inside the function."""
+_UNFINISHED = "burla_range_is_not_finished"
+_REFUSE_COMMIT = f"""
+    DECLARE {_UNFINISHED} NO SCROLL CURSOR WITH HOLD FOR
+    SELECT CAST('{_UNFINISHED}' || left(clock_timestamp()::text, 0) AS integer)
+"""
 
 _ENDING = re.compile(
     r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
@@ -35,6 +38,23 @@ class GuardedCursor(psycopg.Cursor[Any]):
 
 
 @contextmanager
+def commit_refused(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Inside, the server itself refuses a COMMIT, whoever sends it.
+
+    It runs the query of a cursor WITH HOLD when it commits, and this one fails. Unlike a deferred constraint, it leaves
+    SET CONSTRAINTS ALL IMMEDIATE to the user's own constraints.
+
+    :raises WorkError: the cursor was closed inside.
+    """
+    connection.execute(_REFUSE_COMMIT, prepare=False)
+    yield
+    try:
+        connection.execute(f"CLOSE {_UNFINISHED}", prepare=False)
+    except psycopg.errors.InvalidCursorName as error:
+        raise WorkError("The function executed CLOSE ALL: close your own cursors by their names.") from error
+
+
+@contextmanager
 def guarded(connection: psycopg.Connection[Any]) -> Iterator[None]:
     """Lends the connection to a user's function, and looks at what became of it.
 
@@ -49,8 +69,8 @@ def guarded(connection: psycopg.Connection[Any]) -> Iterator[None]:
         if error.sqlstate is None and str(error).startswith("Explicit "):  # psycopg's own refusal
             raise WorkError(f"The function called commit() or rollback(). {_ADVICE}") from error
         raise
-    except psycopg.errors.ForeignKeyViolation as error:
-        if error.diag.constraint_name == UNFINISHED:
+    except psycopg.errors.InvalidTextRepresentation as error:
+        if _UNFINISHED in (error.diag.message_primary or ""):
             raise WorkError(f"The function tried to COMMIT. {_ADVICE}") from error
         raise
     finally:

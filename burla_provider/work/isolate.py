@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.faults import NoConnectionToSpare, SnapshotLost, is_canceled, is_transient
+from burla_provider.ranges.condition import equal_to
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.failure import WorkError
 from burla_provider.work.kinds import Kind
@@ -126,11 +127,8 @@ def _key_at(
     condition: sql.Composable = sql.SQL("")
     if behind is not None:
         not_the_first = replace(part, lower=behind, upper=None).key_condition
-        same = [
-            sql.SQL("{} = {}::{}").format(sql.Identifier(column.name), sql.Literal(value), sql.SQL(column.type))
-            for column, value in zip(part.key.columns, behind, strict=True)
-        ]
-        condition = sql.SQL("AND ({}) AND NOT ({})").format(not_the_first, sql.SQL(" AND ").join(same))
+        same = equal_to(part.key.columns, behind)
+        condition = sql.SQL("AND ({}) AND NOT ({})").format(not_the_first, same)
     query = sql.SQL("{} {} ORDER BY {} OFFSET {} LIMIT 1").format(
         source.select(texts, part), condition, order, sql.Literal(offset)
     )

@@ -14,6 +14,7 @@ from burla_provider.database.connect import codec_of
 from burla_provider.database.quoting import Identifier
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.failure import WorkError
+from burla_provider.work.guarded import commit_refused
 from burla_provider.work.outcome import Outcome, decode, encode
 from burla_provider.work.plain_json import to_json
 
@@ -53,15 +54,15 @@ def once(
     """
     if not _claim(connection, ledger, key_range, begun):
         return _stored(connection, ledger, key_range)
-    outcome = work()
-    _finish(connection, ledger, key_range, outcome)
+    with commit_refused(connection):
+        outcome = work()
+        _finish(connection, ledger, key_range, outcome)
     return outcome
 
 
 def _claim(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, begun: Outcome) -> bool:
-    # ``unfinished`` refers to a row that does not exist: until it is NULL, the server refuses to COMMIT.
     query = sql.SQL(
-        "INSERT INTO {} (run_key, range_index, range, attempt, worker, unfinished) VALUES (%s, %s, %s, %s, %s, '')"
+        "INSERT INTO {} (run_key, range_index, range, attempt, worker) VALUES (%s, %s, %s, %s, %s)"
         " ON CONFLICT (run_key, range_index) DO NOTHING"
     ).format(ledger.relation)
     row = [ledger.run_key, key_range.index, _bounds(key_range), begun.attempts, begun.worker]
@@ -82,8 +83,8 @@ def _stored(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyR
 
 def _finish(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, outcome: Outcome) -> None:
     query = sql.SQL(
-        "UPDATE {} SET row_count = %s, result = %s::jsonb, answer = %s, finished_at = clock_timestamp(),"
-        " unfinished = NULL WHERE run_key = %s AND range_index = %s AND unfinished = ''"
+        "UPDATE {} SET row_count = %s, result = %s::jsonb, answer = %s, finished_at = clock_timestamp()"
+        " WHERE run_key = %s AND range_index = %s AND finished_at IS NULL"
     ).format(ledger.relation)
     values = [
         outcome.row_count,

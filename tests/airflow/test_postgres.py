@@ -127,6 +127,18 @@ def test_where_takes_parameters_and_a_percent_sign(airflow: Airflow, orders: Ord
     assert result.value["row_count"] == orders.ask("count(*)", "status = 'paid' AND note LIKE 'note%7'")
 
 
+@pytest.mark.parametrize(
+    "options", [{"where": "random() < 0.5"}, {"totals": {"x": "count(*) FILTER (WHERE now() > '2024-01-01')"}}]
+)
+def test_what_differs_from_range_to_range_fails_without_retries(
+    airflow: Airflow, orders: Orders, options: dict[str, Any]
+) -> None:
+    result = airflow.run(operator(**options), max_tries=3)
+    assert result.state == "failed"
+    assert str(result.error).startswith(next(iter(options)))
+    assert "whose value may differ from range to range" in str(result.error)
+
+
 def test_an_empty_table_gives_the_totals_of_no_rows(airflow: Airflow, orders: Orders) -> None:
     orders.connection.execute("TRUNCATE orders")
     result = airflow.run(operator(ranges=None))

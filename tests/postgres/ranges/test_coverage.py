@@ -72,6 +72,7 @@ KEYS: dict[str, st.SearchStrategy[str]] = {
     **{kind: _integers(kind) for kind in EDGES},
     "numeric": st.one_of(
         st.sampled_from(["NaN", "Infinity", "-Infinity", "0", "1e40", "0.5", "0.50"]),
+        st.sampled_from([f"{sign}1e{power}" for sign in ("", "-") for power in (-400, 309, 400, 700, 1000)]),
         st.integers(-(10**30), 10**30).map(str),
         st.decimals(-5, 5, places=2).map(str),
     ),

@@ -43,6 +43,11 @@ def test_a_table_that_somebody_made_needs_no_right_to_make_one(connection, datab
     assert connection.execute("SELECT row_count, lower, result FROM results").fetchall() == [(2, "1", {"total": 3})]
 
 
+def test_a_temporary_table_is_refused(connection) -> None:
+    with pytest.raises(InvalidParameter, match="results_table: a temporary table exists in one session only"):
+        Results(connection_parameters(connection), "pg_temp", "results", "run").check()
+
+
 def test_without_the_right_to_make_one_it_says_so(guest) -> None:
     with pytest.raises(InvalidParameter, match="results_table: permission denied for schema public"):
         results_of(guest).check()
