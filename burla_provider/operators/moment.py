@@ -13,6 +13,7 @@ from burla_provider.hooks.postgres import read_parameters
 if TYPE_CHECKING:
     import psycopg
 
+    from burla_provider.database.leaves import Leaves
     from burla_provider.database.snapshot import Snapshot
 
 Consistency = Literal["snapshot", "none"]
@@ -34,6 +35,7 @@ class Moment:
     :param foreign: schema and name of the partitions that the snapshot does not cover.
     :param columns: names of the table's columns, in its order.
     :param partitioned: it is a partitioned table.
+    :param leaves: what holds its rows in the snapshot, by oid.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Moment:
     foreign: frozenset[tuple[str, str]] = frozenset()
     columns: tuple[str, ...] = ()
     partitioned: bool = False
+    leaves: Leaves = field(default_factory=dict)
 
     def resolve(self, parameter: str, name: str) -> tuple[str, str]:
         """Schema and name of a table that need not exist yet, as SQL names it.
@@ -88,6 +91,17 @@ class Moment:
 
         return find_doubt(self.connection, self.schema, self.table, before, PATIENCE if wait else 0)
 
+    def check_leaves(self) -> None:
+        """Check that the partitions or children that ranges have read were those of the snapshot.
+
+        :raises PartitionsChangedError: they were not.
+        """
+        from burla_provider.database.leaves import check_leaves, read_leaves
+
+        with _reconnect(self.parameters, self.name) as connection:
+            now = read_leaves(connection, self.schema, self.table)
+        check_leaves(self.connection, self.leaves, now)
+
 
 @contextmanager
 def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consistency) -> Iterator[Moment]:
@@ -99,6 +113,7 @@ def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consi
     """
     from burla_provider.database.changes import state_before
     from burla_provider.database.connect import open_connection
+    from burla_provider.database.leaves import read_leaves
     from burla_provider.database.snapshot import held_snapshot
     from burla_provider.ranges.facts import read_facts
     from burla_provider.ranges.queries import Queries
@@ -116,6 +131,7 @@ def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consi
         foreign = frozenset((leaf.schema, leaf.name) for leaf in facts.leaves if leaf.kind == "f")
         state = state_before(connection, schema, table)
     with held_snapshot(parameters, schema, table, name=name) as held:
+        shape["leaves"] = read_leaves(held.connection, schema, table)
         yield Moment(name, parameters, schema, table, held.connection, held.snapshot, state, foreign, **shape)
 
 

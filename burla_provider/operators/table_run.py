@@ -76,6 +76,7 @@ class TableRun:
         with watch:
             self.asked._work_off(self._job(plan, kind, totals.missing), watch, trial=int(self.asked.trial_ranges))
             self.asked.phases.enter("combining")
+            self._check_leaves(plan, books)
             self._verify(plan, totals)
             if results:
                 results.write(plan.ranges)
@@ -285,6 +286,19 @@ class TableRun:
         wanted = set(missing)
         items = {one.index: one.to_item() for one in plan.largest_first() if one.index in wanted}
         return asked._make_job(self.context, work, items, budget.limit)
+
+    def _check_leaves(self, plan: Plan, books: Books) -> None:
+        """:raises PartitionsChangedError: ranges of the whole table, or the count, may have read other partitions."""
+        from burla_provider.database.leaves import PartitionsChangedError
+
+        reads_all = self.asked.verify is not None or any(one.relation is None for one in plan.ranges)
+        if self.moment.snapshot is None or not reads_all:
+            return
+        try:
+            self.moment.check_leaves()
+        except PartitionsChangedError:
+            books.close()  # Nobody knows which of the outcomes are right.
+            raise
 
     def _verify(self, plan: Plan, totals: Totals) -> None:
         from burla_provider.records.verify import check_count

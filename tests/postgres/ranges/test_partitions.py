@@ -185,3 +185,50 @@ def test_partitions_may_be_in_a_schema_that_nobody_looks_in(connection, plan: Pl
     assert {one.relation for one in made.ranges} == {("attic", "part_0"), ("attic", "part_1")}
     assert rows_in(connection, made) == list(range(10_000))
     assert sizes_of(connection, made) == [one.expected_rows for one in made.ranges]
+
+
+KEYS = {
+    "bigint": "n * n",
+    "text": "md5(n::text)",
+    "date": "date '2000-01-01' + n",
+    "numeric": "n / 7.0",
+    "integer": "CASE WHEN n % 3 > 0 THEN n END",
+}
+PARTS = {
+    "spread": "n % 4",
+    "one after the other": "n / 12000",
+    "of different sizes": "CASE WHEN n % 50 > 2 THEN 0 ELSE n % 50 + 1 END",
+}
+
+
+@pytest.mark.parametrize("type_", KEYS)
+@pytest.mark.parametrize("parts", PARTS)
+def test_a_tree_is_cut_as_a_whole_by_the_statistics_of_its_partitions(connection, plan: Planner, type_, parts) -> None:
+    connection.execute(f"CREATE TABLE t (row_id int, part int, k {type_}) PARTITION BY LIST (part)")
+    for number in range(4):
+        connection.execute(f"CREATE TABLE t_{number} PARTITION OF t FOR VALUES IN ({number})")
+    connection.execute(
+        f"INSERT INTO t SELECT n, {PARTS[parts]}, {KEYS[type_]} FROM generate_series(1, 40000) AS n;"
+        "CREATE INDEX ON t (k); ANALYZE t_0; ANALYZE t_1; ANALYZE t_2; ANALYZE t_3"
+    )
+    bounds = {"lower": "2010-01-01", "upper": "2080-01-01"} if type_ == "date" else {}
+    made = plan("t", key="k", ranges=25, by_partition=False, **bounds)
+    assert made.strategy == "histogram"
+    assert {one.relation for one in made.ranges} == {None}
+    sizes = [size for size, one in zip(sizes_of(connection, made), made.ranges, strict=True) if not one.nulls]
+    assert len(sizes) >= 23
+    assert balance(sizes) < 1.5
+    condition = "k >= '2010-01-01' AND k < '2080-01-01'" if bounds else "TRUE"
+    assert rows_in(connection, made) == rows_of(connection, "t", condition)
+
+
+def test_statistics_of_some_partitions_only_are_not_those_of_the_whole(connection, plan: Planner, events: str) -> None:
+    connection.execute("DELETE FROM pg_statistic WHERE starelid = 'events'::regclass AND stainherit")
+    assert plan(events, ranges=4).strategy == "histogram"
+    connection.execute(
+        "CREATE TABLE events_11 PARTITION OF events FOR VALUES FROM ('2024-01-11') TO ('2024-01-12');"
+        "INSERT INTO events SELECT n, '2024-01-11' FROM generate_series(10001, 11000) AS n"
+    )
+    made = plan(events, ranges=4)
+    assert made.strategy == "keyset"
+    assert balance(sizes_of(connection, made)) < 1.1

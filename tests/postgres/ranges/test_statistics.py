@@ -33,7 +33,7 @@ def statistics(request: pytest.FixtureRequest, connection: psycopg.Connection[An
     facts = read_facts(queries, "t")
     key = choose_key(facts, "k")
     order = Order(tuple(columns_of(facts, key)))
-    [found] = read_statistics(queries, order, Window(), [("public", "t")], (0.0, 0.0), inherited=False)
+    [found] = read_statistics(queries, order, Window(), [[("public", "t", 1.0)]], (0.0, 0.0), inherited=False)
     assert found is not None
     return found
 
