@@ -58,6 +58,7 @@ class Watch:
     :param collectors: told of every outcome, those of an earlier try included.
     :param plan: what the report says of the plan.
     :param unit: what people call an item: "range" or "input".
+    :param scrub: takes the secrets out of what workers print.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Watch:
         collectors: Iterable[Collector],
         plan: dict[str, Any] | None = None,
         unit: str = "range",
+        scrub: Callable[[str], str] = str,
     ) -> None:
         self._context = context
         self._log = log
@@ -80,6 +82,7 @@ class Watch:
         self._metrics = Metrics(context, unit)
         self._describe = describe
         self._prints = Prints(log, total, describe)
+        self._scrub = scrub
         self._flush_at = self._report_at = 0.0
         self._untold_job: tuple[str, str | None] | None = None
         self._is_unheard = False
@@ -109,12 +112,12 @@ class Watch:
             case Answered(_, answer):
                 self._take(decode(answer))
             case Broken(index, error):
-                self._take(Outcome(index, failure=Failure("WorkerError", error)))
+                self._take(Outcome(index, failure=Failure("WorkerError", self._scrub(error))))
             case Line(text, None):
-                self._prints.add(text)
+                self._prints.add(self._scrub(text))
             case Line(text, int(index)):
                 self._prints.say(index)
-                self._log.warning("%s: %s", self._describe(index), text)
+                self._log.warning("%s: %s", self._describe(index), self._scrub(text))
             case Started(job_id, url):
                 self._announce(job_id, url)
         self._pulse()
