@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-from burla_provider.failures import Failures
+from burla_provider.failures import Failures, with_true_advice
 from burla_provider.jobs.job import Answered, Broken, JobEvent, Line, Started
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.operators.metrics import Metrics
@@ -153,6 +153,8 @@ class Watch:
 
     def _take(self, outcome: Outcome) -> None:
         self._prints.say(outcome.index)
+        if outcome.failure is not None:
+            outcome = replace(outcome, failure=with_true_advice(outcome.failure))
         if outcome.failure is not None and len(self.failures.failed) >= SHOWN_TRACEBACKS:
             # Every failed outcome is kept to the end, and there may be 100,000 of them.
             outcome = replace(outcome, failure=replace(outcome.failure, traceback=""))
