@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from burla_provider.exceptions import InvalidParameter, RangesFailed
-from burla_provider.work.outcome import Outcome
+from burla_provider.jobs.local_modules import is_local_name
+from burla_provider.work.failure import NOT_THERE
+from burla_provider.work.outcome import Failure, Outcome
 
 OnFailure = Literal["finish", "stop"]
 SHOWN = 20
 """How many failed items an error names one by one."""
+
+
+LOCAL_NOT_THERE = (
+    "- it is a module of your DAG folder that did not travel with the function. Import it with an import statement,"
+    " in the DAG file or in the function: a name in a text (importlib, pickle) is not seen."
+)
+
+
+def with_true_advice(failure: Failure) -> Failure:
+    """The failure of a call; a missing module that no package has is named as what it is."""
+    missing = re.search(r"No module named '([^']+)'", failure.message)
+    if missing is None or not is_local_name(missing[1]):
+        return failure
+    return replace(failure, message=failure.message.replace(NOT_THERE, LOCAL_NOT_THERE))
 
 
 class Failures:

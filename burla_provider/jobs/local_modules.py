@@ -18,6 +18,8 @@ from burla_provider.jobs.shipped import Source
 
 _OUR_PACKAGE = __name__.partition(".")[0]  # local even where it is installed: workers have no use for all of it
 
+_DAG_FILE = "unusual_prefix_"  # how Airflow begins the names of modules that it makes of DAG files
+
 
 class LocalSources:
     """Collects the sources of local modules, each with all the local modules that it imports in turn."""
@@ -75,6 +77,12 @@ def is_local(spec: ModuleSpec | None) -> bool:
         return True
     places = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
     return bool(places) and not any(_is_installed(os.path.dirname(place)) for place in places)
+
+
+def is_local_name(name: str) -> bool:
+    """Whether a module that a worker did not find is a DAG file or one of its neighbours, not an installed package."""
+    package = name.partition(".")[0]
+    return package.startswith(_DAG_FILE) or is_local(_find_spec(package))
 
 
 def _imported_names(code: types.CodeType, package: str) -> Iterator[str]:

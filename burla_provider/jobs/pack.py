@@ -2,8 +2,9 @@
 
 What the standard library and installed packages hold is named, and the worker imports its own. Functions and classes
 of **local** modules (DAG files, their helpers, this package) travel by value: only what is referred to, so a helper
-file may import Airflow. Local modules that are imported inside a function, or are used as modules, travel as source,
-and the import on the worker finds them; their attributes of plain data have the values that they have here.
+file may import Airflow. So do caches and the like (``by_value.py``). Local modules that are imported inside a function,
+or are used as modules, travel as source, and the import on the worker finds them; their attributes of plain data have
+the values that they have here.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import cloudpickle
 
 from burla_provider.exceptions import InvalidParameter
+from burla_provider.jobs.by_value import reduce_by_value
 from burla_provider.jobs.local_modules import LocalSources, local_modules
 from burla_provider.jobs.module_state import plain_state, replaced_names
 from burla_provider.jobs.shipped import Source, unpack
@@ -75,7 +77,8 @@ class _WorkPickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return importlib.import_module, (value.__name__,)
         if isinstance(value, types.FunctionType):
             self.local.add_function(value.__code__, value.__globals__.get("__package__") or "")
-        return super().reducer_override(value)
+        by_value = reduce_by_value(value)
+        return super().reducer_override(value) if by_value is None else by_value
 
 
 class _Package:

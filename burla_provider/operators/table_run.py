@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence, Set
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.exceptions import InvalidParameter
@@ -247,6 +247,8 @@ class TableRun:
         return Totals(combination, range(len(plan.ranges)) if plan else ())
 
     def _watch(self, plan: Plan, books: Books, collectors: Sequence[Collector]) -> Watch:
+        from burla_provider.database.secrets import scrub
+
         def describe(index: int) -> str:
             return str(plan.ranges[index])
 
@@ -254,7 +256,18 @@ class TableRun:
         failures = Failures(asked.on_range_failure, asked.tolerated_failures, describe)
         title = f"{plan.schema}.{plan.table}"
         count = len(plan.ranges)
-        return Watch(self.context, self.log, title, count, describe, failures, books, collectors, plan.as_dict())
+        return Watch(
+            self.context,
+            self.log,
+            title,
+            count,
+            describe,
+            failures,
+            books,
+            collectors,
+            plan.as_dict(),
+            scrub=partial(scrub, parameters=self.moment.parameters),
+        )
 
     def _job(self, plan: Plan, kind: Kind, missing: Sequence[int]) -> Job:
         from burla_provider.database.budget import connection_budget

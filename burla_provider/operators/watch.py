@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-from burla_provider.failures import Failures
+from burla_provider.failures import Failures, with_true_advice
 from burla_provider.jobs.job import Answered, Broken, JobEvent, Line, Started
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.operators.metrics import Metrics
@@ -59,6 +59,7 @@ class Watch:
     :param collectors: told of every outcome, those of an earlier try included.
     :param plan: what the report says of the plan.
     :param unit: what people call an item: "range" or "input".
+    :param scrub: takes the secrets out of what workers print.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Watch:
         collectors: Iterable[Collector],
         plan: dict[str, Any] | None = None,
         unit: str = "range",
+        scrub: Callable[[str], str] = str,
     ) -> None:
         self._context = context
         self._log = log
@@ -81,6 +83,7 @@ class Watch:
         self._metrics = Metrics(context, unit)
         self._describe = describe
         self._prints = Prints(log, total, describe)
+        self._scrub = scrub
         self._flush_at = self._report_at = 0.0
         self._untold_job: tuple[str, str | None] | None = None
         self._is_unheard = False
@@ -110,12 +113,12 @@ class Watch:
             case Answered(_, answer):
                 self._take(decode(answer))
             case Broken(index, error):
-                self._take(Outcome(index, failure=Failure("WorkerError", error)))
+                self._take(Outcome(index, failure=Failure("WorkerError", self._scrub(error))))
             case Line(text, None):
-                self._prints.add(text)
+                self._prints.add(self._scrub(text))
             case Line(text, int(index)):
                 self._prints.say(index)
-                self._log.warning("%s: %s", self._describe(index), text)
+                self._log.warning("%s: %s", self._describe(index), self._scrub(text))
             case Started(job_id, url):
                 self._announce(job_id, url)
         self._pulse()
@@ -151,6 +154,8 @@ class Watch:
 
     def _take(self, outcome: Outcome) -> None:
         self._prints.say(outcome.index)
+        if outcome.failure is not None:
+            outcome = replace(outcome, failure=with_true_advice(outcome.failure))
         if outcome.failure is not None and len(self.failures.failed) >= SHOWN_TRACEBACKS:
             # Every failed outcome is kept to the end, and there may be 100,000 of them.
             outcome = replace(outcome, failure=replace(outcome.failure, traceback=""))

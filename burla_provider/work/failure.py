@@ -37,9 +37,9 @@ def describe(error: BaseException, parameters: Mapping[str, str]) -> Failure:
     message = " ".join(part for part in (_text(error), _advice(error, parameters)) if part)
     return Failure(
         type=_type_name(error),
-        message=scrub(message, parameters)[:MESSAGE_LIMIT],
+        message=scrub(message[: 10 * MESSAGE_LIMIT], parameters)[:MESSAGE_LIMIT],
         sqlstate=error.sqlstate if isinstance(error, psycopg.Error) else None,
-        traceback=scrub(_traceback(error), parameters)[-TRACEBACK_LIMIT:],
+        traceback=scrub(_traceback(error)[-10 * TRACEBACK_LIMIT :], parameters)[-TRACEBACK_LIMIT:],
     )
 
 

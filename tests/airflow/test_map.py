@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,42 @@ def test_what_calls_print_is_logged_by_input(airflow: Airflow) -> None:
     assert "input 1: line 0 of 1" in said
     group = said.index("::group::input 2 printed 3 lines")
     assert said[group + 1 : group + 5] == [*(f"line {line} of 3" for line in range(3)), "::endgroup::"]
+
+
+def test_a_module_of_the_dag_folder_that_did_not_travel_is_named_as_one(
+    airflow: Airflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "neighbour.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def import_by_name(name: str) -> None:
+        import importlib
+
+        importlib.import_module(name)
+
+    names = ["neighbour", "unusual_prefix_0123_dag", "no_such_package"]
+    log = airflow.run(BurlaMapOperator(task_id="t", python_callable=import_by_name, inputs=names)).log
+    for local in names[:2]:
+        assert f"No module named '{local}' - it is a module of your DAG folder" in log
+    assert "No module named 'no_such_package' - the workers do not have it. Name its package" in log
+
+
+def test_a_model_that_is_cached_is_loaded_once_per_worker(airflow: Airflow, tmp_path: Path) -> None:
+    place = str(tmp_path)
+
+    @functools.cache
+    def model() -> str:
+        import os
+        import pathlib
+        import uuid
+
+        pathlib.Path(place, f"{os.getpid()} {uuid.uuid4().hex}").touch()
+        return "loaded"
+
+    task = BurlaMapOperator(task_id="t", python_callable=lambda _: model(), inputs=list(range(20)), max_parallelism=2)
+    assert airflow.run(task).value == ["loaded"] * 20
+    workers = [path.name.split()[0] for path in tmp_path.iterdir()]
+    assert len(workers) == len(set(workers)) <= 2
 
 
 def test_dates_and_exact_numbers_survive_the_way_back(airflow: Airflow) -> None:

@@ -120,6 +120,59 @@ def test_an_error_that_quotes_the_password_is_shown_without_it(
     assert PASSWORD not in everything(secret_connections, result) + "".join(capfd.readouterr())
 
 
+@pytest.mark.parametrize("password", ['it\'s "50%"\\ né\tÿ 😀', "two\nlines in\\it"])
+def test_no_escaped_form_of_the_password_is_shown(airflow: Airflow, orders: Orders, password: str) -> None:
+    name = f"reader_{os.getpid()}"
+    role, literal = sql.Identifier(name), sql.Literal(password)
+    orders.connection.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, literal))
+    orders.connection.execute(sql.SQL("GRANT SELECT ON orders TO {}").format(role))
+    known = airflow.connections["orders_db"]
+    airflow.add_connection(
+        "orders_db",
+        "postgres",
+        host=known.host,
+        port=known.port,
+        login=name,
+        password=password,
+        schema=known.schema,
+    )
+
+    def leak(connection: Any, key_range: Any) -> dict[str, Any]:
+        import json
+        import logging
+        from urllib.parse import quote, quote_plus
+
+        from psycopg.conninfo import make_conninfo
+
+        secret = connection.info.password
+        url, conninfo = quote(secret), make_conninfo(connection.info.dsn, password=secret)
+        forms = [
+            repr(secret),
+            ascii(secret),
+            json.dumps({"pw": secret}),
+            conninfo,
+            repr(conninfo),
+            url,
+            quote_plus(url),
+        ]
+        for form in [secret, *forms]:
+            print(f"print {form}")
+            logging.warning("warning %s", form)
+        raise RuntimeError("; ".join(forms))
+
+    task = BurlaPostgresOperator(
+        task_id="t", table="orders", postgres_conn_id="orders_db", ranges=1, process_range=leak, consistency="none"
+    )
+    try:
+        result = airflow.run(task, max_tries=1)
+        assert result.log.count("***") > 20
+        shown = everything(airflow, result).replace("\\", "")
+        assert not [part for part in ("50%", "ÿ", "lines in", "xff", "u00ff", "%C3", "C3%BF") if part in shown]
+    finally:
+        orders.connection.execute(sql.SQL("REVOKE ALL ON orders FROM {}").format(role))
+        orders.connection.execute(sql.SQL("DROP ROLE {}").format(role))
+
+
 def test_a_wrong_password_is_not_shown_either(secret_connections: Airflow) -> None:
     known = secret_connections.connections["orders_db"]
     wrong = "wr0ng-but-still-secret"

@@ -261,3 +261,98 @@ def test_packing_leaves_cloudpickle_as_it_was():
 )
 def test_local_is_what_belongs_to_no_installed_package(name, local):
     assert is_local(importlib.util.find_spec(name)) is local
+
+
+CACHED = {
+    "cache": ("@functools.cache\ndef f(x): CALLS.append(x); return x * 2", "f(item) + f(item)"),
+    "lru_cache": (
+        "@functools.lru_cache(maxsize=3, typed=True)\ndef f(x): CALLS.append(x); return x * 2",
+        "f(item) + f(item)",
+    ),
+    "recursive": (
+        "@functools.cache\ndef fib(n): CALLS.append(n); return n if n < 2 else fib(n - 1) + fib(n - 2)",
+        "fib(40) + fib.cache_info().currsize",
+    ),
+    "method": (
+        "class A:\n    @functools.lru_cache\n    def f(self, x): CALLS.append(x); return x * 2\nONE = A()",
+        "ONE.f(item) + ONE.f(item)",
+    ),
+    "cached property": (
+        "class A:\n    @functools.cached_property\n    def f(self): CALLS.append(1); return 40\nONE = A()",
+        "ONE.f + ONE.f",
+    ),
+    "cached class": (
+        "@functools.cache\nclass A:\n    def __init__(self, x): CALLS.append(x); self.x = x",
+        "A(item).x * 4",
+    ),
+    "cached static method": (
+        "class A:\n    @staticmethod\n    @functools.cache\n    def f(x): CALLS.append(x); return x * 2",
+        "A.f(item) + A.f(item)",
+    ),
+    "attribute": ("@functools.cache\ndef f(x): return x * f.rate\nf.rate = 4", "f(item)"),
+    "inner": (
+        "def outer():\n    @functools.cache\n    def f(x): CALLS.append(x); return x * 2\n    return f\ng = outer()",
+        "g(item) + g(item)",
+    ),
+    "partial": ("@functools.cache\ndef f(a, x): return x * a\ng = functools.partial(f, 4)", "g(item)"),
+    "singledispatch": (
+        "@functools.singledispatch\ndef f(x): return 40\n"
+        "@f.register\ndef _(x: list): return sum(f(y) for y in x)\n@f.register(str)\ndef _(x): return 0",
+        "f([item, 'a', [2]])",
+    ),
+    "singledispatchmethod": (
+        "class A:\n    @functools.singledispatchmethod\n    def f(self, x): return 1\n"
+        "    @f.register\n    def _(self, x: int): return x * 4",
+        "A().f(item)",
+    ),
+    "partialmethod": (
+        "class A:\n    def f(self, a, x): return a * x\n    g = functools.partialmethod(f, 4)",
+        "A().g(item)",
+    ),
+    "wraps": (
+        "def twice(f):\n    @functools.wraps(f)\n    def call(x): return f(x) * 2\n    return call\n"
+        "@twice\ndef g(x): return x * 2",
+        "g(item)",
+    ),
+    "typed decorator": (
+        "from typing import Callable, ParamSpec, TypeVar\nP = ParamSpec('P')\nT = TypeVar('T')\n"
+        "def twice(f: Callable[P, T]) -> Callable[P, T]:\n"
+        "    def call(*args: P.args, **kwargs: P.kwargs) -> T: return f(*args, **kwargs) * 2\n    return call\n"
+        "def g(x): return twice(h)(x)\ndef h(x): return x * 2",
+        "g(item)",
+    ),
+    "new type": ("import typing\nId = typing.NewType('Id', int)", "Id(item * 4)"),
+    "type variables": ("import typing\nT = typing.TypeVar('T')\nP = typing.ParamSpec('P')", "T and P and item * 4"),
+}
+EXPECTED = {"recursive": "102334196", "singledispatch": "80"}
+
+
+@pytest.mark.parametrize("kind", CACHED)
+@pytest.mark.parametrize("place", ["dag", "helper"])
+def test_what_python_names_by_its_module_travels_by_value(dags, load_dag, kind, place):
+    definition, call = CACHED[kind]
+    helper = f"import functools\nCALLS = []\n{definition}\ndef call(item): return {call}\n"
+    work = "def work(index, item): return call(item)\n"
+    dags("helper.py", helper)
+    dags("dag.py", (helper if place == "dag" else "from helper import call\n") + work)
+    assert run_elsewhere(pack_work(load_dag().work)) == EXPECTED.get(kind, "80")
+
+
+def test_a_cache_lives_from_call_to_call_and_is_one(dags, load_dag):
+    source = """
+        import functools
+        @functools.cache
+        def model(): print("loaded"); return [model, use]
+        def use(): return model()
+        def work(index, item): return model() is use() is work.__globals__["model"]()
+    """
+    dags("dag.py", source)
+    both = ELSEWHERE + "    print(work(1, 21))\n"
+    assert run_elsewhere(pack_work(load_dag().work), script=both).split() == ["loaded", "True", "True"]
+
+
+def test_a_cache_of_an_installed_package_is_named(dags, load_dag):
+    dags("dag.py", "from fnmatch import _compile_pattern\ndef work(index, item): return _compile_pattern.__module__\n")
+    packed = pack_work(load_dag().work)
+    assert b"_compile_pattern" in packed
+    assert run_elsewhere(packed) == "fnmatch"
