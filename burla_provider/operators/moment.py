@@ -32,6 +32,7 @@ class Moment:
     :param snapshot: what workers join; None: every range is read at a moment of its own.
     :param state_before: the table's state (``table_state``) just before that moment.
     :param foreign: schema and name of the partitions that the snapshot does not cover.
+    :param settings: of the session, for the workers' sessions to have too.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Moment:
     snapshot: Snapshot | None = None
     state_before: dict[str, str] | None = None
     foreign: frozenset[tuple[str, str]] = frozenset()
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def resolve(self, parameter: str, name: str) -> tuple[str, str]:
         """Schema and name of a table that need not exist yet, as SQL names it.
@@ -92,23 +94,25 @@ def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consi
     """
     from burla_provider.database.changes import table_state
     from burla_provider.database.connect import open_connection
+    from burla_provider.database.session import inherited_settings
     from burla_provider.database.snapshot import held_snapshot
     from burla_provider.ranges.facts import read_facts
     from burla_provider.ranges.queries import Queries
 
     parameters = read_parameters(postgres_conn_id)
     with open_connection(parameters, application_name=name, autocommit=True) as connection:
+        settings = inherited_settings(connection)
         facts = read_facts(Queries(connection), table)
         schema, table = facts.schema, facts.table
         if consistency == "none":
-            yield Moment(name, parameters, schema, table, connection)
+            yield Moment(name, parameters, schema, table, connection, settings=settings)
             return
         if facts.kind == "f":
             raise not_covered({(schema, table)})
         foreign = frozenset((leaf.schema, leaf.name) for leaf in facts.leaves if leaf.kind == "f")
         state = table_state(connection, schema, table)
     with held_snapshot(parameters, schema, table, name=name) as held:
-        yield Moment(name, parameters, schema, table, held.connection, held.snapshot, state, foreign)
+        yield Moment(name, parameters, schema, table, held.connection, held.snapshot, state, foreign, settings)
 
 
 def not_covered(foreign: Collection[tuple[str, str]]) -> InvalidParameter:

@@ -51,9 +51,10 @@ class _ChunkCursor(psycopg.Cursor[Any]):
                 while result := connection.wait(self._stream_fetchone_gen(first)):
                     yield self._tx.load_rows(0, result.ntuples, self._make_row)
                     first = False
-            finally:
+            except (Exception, GeneratorExit):  # after an interruption the connection is closed
                 if self._pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                     self._stop()
+                raise
 
     def _stop(self) -> None:
         connection = self._conn
