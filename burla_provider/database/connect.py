@@ -32,10 +32,12 @@ UNLESS_GIVEN = {
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
     "client_encoding": "UTF8",
+    "options": "",
 }
-"""Notices within a minute that nobody answers, keeps firewalls from forgetting a quiet connection, and makes text text
-whatever the database's encoding is."""
+"""Notices within a minute that nobody answers or acknowledges, keeps firewalls from forgetting a quiet connection,
+makes text text whatever the database's encoding is, and ignores a worker's own PGOPTIONS."""
 
 
 def connection_parameters(connection: psycopg.Connection[Any]) -> dict[str, str]:

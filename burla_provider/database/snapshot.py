@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg import sql
 
 from burla_provider.database.connect import open_connection
 from burla_provider.database.faults import ON_STANDBY, SnapshotLost
-from burla_provider.database.session import application_name, local_settings
+from burla_provider.database.session import Session, application_name, local_settings
 from burla_provider.exceptions import BurlaProviderError, InvalidParameter
 
 REFUSALS = (
@@ -31,16 +31,30 @@ IN_SNAPSHOT = {"lock_timeout": "60s", "idle_in_transaction_session_timeout": "0"
 the holder waits for all ranges. And one that rests while a function computes takes nothing that the holder leaves."""
 
 
+RELATIONS_AT_MOST = 50
+"""Relations that every worker locks at its start. The server's table of locks is limited."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """A moment that other sessions can join as long as its holder lives.
 
     :param id: what ``pg_export_snapshot()`` answered.
     :param lockable: whether ``LOCK TABLE`` works on the table.
+    :param locks_partitions: whether those who join lock all partitions; else each as it needs one.
+    :cvar between_ranges: how long a worker's transaction waits for another range. Then the server ends it, so that
+        after the job's end it holds back neither vacuum nor those who wait for a lock, whatever became of the worker.
     """
 
     id: str
     lockable: bool = True
+    locks_partitions: bool = True
+    between_ranges: ClassVar[str] = "10s"
+
+    @property
+    def mark(self) -> str:
+        """What ``pg_stat_activity`` shows in the query of a worker between two ranges."""
+        return f"/* in snapshot {self.id} */"
 
 
 @dataclass(frozen=True)
@@ -67,22 +81,32 @@ def held_snapshot(
     """
     relation = sql.Identifier(schema, table)
     holder = open_connection(parameters, application_name=application_name(name, " snapshot"), autocommit=True)
+    snapshot = None
     try:
         lockable = _is_lockable(holder, schema, table)
         # At once, so that no limit of the role strikes in between.
         holder.execute(sql.SQL("{}; {}").format(BEGIN, local_settings(SETTINGS | _unlimited(holder))))
         # Before the first query: the snapshot must not be older than the lock, or it could see an emptied table.
         _wait_for_guard(holder, relation, lockable)
-        snapshot = Snapshot(_export(holder), lockable)
+        snapshot = Snapshot(_export(holder), lockable, _locked_relations(holder) <= RELATIONS_AT_MOST)
         _check_joinable(parameters, snapshot, name)
         yield HeldSnapshot(holder, snapshot)
     finally:
-        _give_up(holder)
+        _give_up(holder, snapshot)
 
 
 def settings_in_snapshot(connection: psycopg.Connection[Any]) -> dict[str, str]:
     """What a transaction that joins a snapshot is to have, unless the user says otherwise."""
     return IN_SNAPSHOT | _unlimited(connection)
+
+
+def settings_between_ranges(snapshot: Snapshot, session: Session) -> sql.Composed:
+    """What a worker's transaction has while it waits for the next range."""
+    settings = {
+        "application_name": application_name(session.name),
+        "idle_in_transaction_session_timeout": snapshot.between_ranges,
+    }
+    return sql.SQL("{} {}").format(sql.SQL(snapshot.mark), local_settings(settings))
 
 
 def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relation: sql.Identifier) -> None:
@@ -101,14 +125,40 @@ def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relat
             f"The snapshot that all ranges share is gone ({_first_line(error)}): the session that held it ended."
             f" Run the task again: it reads at a new moment. {why}"
         ) from error
-    connection.execute(_guard(relation, snapshot.lockable, nowait=True))
+    only = not snapshot.locks_partitions
+    connection.execute(_guard(relation, snapshot.lockable, nowait=True, only=only))
 
 
-def _give_up(holder: psycopg.Connection[Any]) -> None:
+def lock_relation(connection: psycopg.Connection[Any], relation: sql.Identifier) -> None:
+    """Guard a partition too, in a transaction that has joined.
+
+    :raises psycopg.errors.LockNotAvailable: as ``join_snapshot``.
+    """
+    connection.execute(_guard(relation, True, nowait=True))
+
+
+def _give_up(holder: psycopg.Connection[Any], snapshot: Snapshot | None) -> None:
     # Not by closing only: the server would notice a moment later, and until then the table stays guarded.
     with suppress(psycopg.Error):
         holder.execute("ROLLBACK")
+        if snapshot is not None:
+            _end_workers(holder, snapshot)
     holder.close()
+
+
+def _end_workers(holder: psycopg.Connection[Any], snapshot: Snapshot) -> None:
+    # Those that wait for another range, if the engine has not ended them. The last query tells whose they are.
+    query = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE state = 'idle in transaction' AND starts_with(query, %s)"
+    )
+    holder.execute(query, [snapshot.mark], prepare=False)
+
+
+def _locked_relations(holder: psycopg.Connection[Any]) -> int:
+    query = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'AccessShareLock'"
+    [(count,)] = holder.execute(query).fetchall()
+    return int(count)
 
 
 def _is_lockable(connection: psycopg.Connection[Any], schema: str, table: str) -> bool:
@@ -144,11 +194,13 @@ def _join(snapshot: Snapshot) -> sql.Composed:
     return sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot.id))
 
 
-def _guard(relation: sql.Identifier, lockable: bool, *, nowait: bool) -> sql.Composed:
+def _guard(relation: sql.Identifier, lockable: bool, *, nowait: bool, only: bool = False) -> sql.Composed:
     if not lockable:
         # Reading takes the same lock, held until the transaction ends.
         return sql.SQL("SELECT FROM {} LIMIT 0").format(relation)
-    return sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE {}").format(relation, sql.SQL("NOWAIT" if nowait else ""))
+    return sql.SQL("LOCK TABLE {} {} IN ACCESS SHARE MODE {}").format(
+        sql.SQL("ONLY" if only else ""), relation, sql.SQL("NOWAIT" if nowait else "")
+    )
 
 
 def _export(holder: psycopg.Connection[Any]) -> str:

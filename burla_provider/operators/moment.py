@@ -36,6 +36,7 @@ class Moment:
     :param columns: names of the table's columns, in its order.
     :param partitioned: it is a partitioned table.
     :param leaves: what holds its rows in the snapshot, by oid.
+    :param settings: of the session, for the workers' sessions to have too.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Moment:
     columns: tuple[str, ...] = ()
     partitioned: bool = False
     leaves: Leaves = field(default_factory=dict)
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def resolve(self, parameter: str, name: str) -> tuple[str, str]:
         """Schema and name of a table that need not exist yet, as SQL names it.
@@ -114,15 +116,21 @@ def open_moment(postgres_conn_id: str, table: str, name: str, consistency: Consi
     from burla_provider.database.changes import state_before
     from burla_provider.database.connect import open_connection
     from burla_provider.database.leaves import read_leaves
+    from burla_provider.database.session import inherited_settings
     from burla_provider.database.snapshot import held_snapshot
     from burla_provider.ranges.facts import read_facts
     from burla_provider.ranges.queries import Queries
 
     parameters = read_parameters(postgres_conn_id)
     with open_connection(parameters, application_name=name, autocommit=True) as connection:
+        settings = inherited_settings(connection)
         facts = read_facts(Queries(connection), table)
         schema, table = facts.schema, facts.table
-        shape: Any = {"columns": tuple(column.name for column in facts.columns), "partitioned": facts.kind == "p"}
+        shape: Any = {
+            "columns": tuple(column.name for column in facts.columns),
+            "partitioned": facts.kind == "p",
+            "settings": settings,
+        }
         if consistency == "none":
             yield Moment(name, parameters, schema, table, connection, **shape)
             return

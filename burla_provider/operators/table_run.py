@@ -287,6 +287,7 @@ class TableRun:
                 statement_timeout=asked.statement_timeout,
                 lock_timeout=asked.lock_timeout,
                 idle_in_transaction_session_timeout=asked.idle_in_transaction_session_timeout,
+                inherited=moment.settings,
             ),
             snapshot=moment.snapshot,
             slots=budget.slots,

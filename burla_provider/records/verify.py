@@ -7,8 +7,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from burla_provider.database.session import AS_TEXT
 from burla_provider.exceptions import PermanentError
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.ranges.queries import Queries
 from burla_provider.work.source import Source
 
 
@@ -24,7 +26,8 @@ def check_count(connection: psycopg.Connection[Any], source: Source, whole: KeyR
     :param worked: rows that the ranges worked.
     :raises RowsDiffer: the numbers are not the same.
     """
-    [(rows,)] = connection.execute(source.select(sql.SQL("count(*)"), whole)).fetchall()
+    with Queries(connection).locally(**AS_TEXT):  # as in the ranges
+        [(rows,)] = connection.execute(source.select(sql.SQL("count(*)"), whole)).fetchall()
     if rows != worked:
         raise RowsDiffer(
             f"The ranges worked {worked:,} rows, and {source} has {rows:,}. Either the function does not take all of"

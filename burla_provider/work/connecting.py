@@ -6,18 +6,28 @@ from collections.abc import Mapping
 from typing import Any
 
 import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from burla_provider.database.connect import is_pooled, open_connection
 from burla_provider.database.faults import NoConnectionToSpare
-from burla_provider.database.slots import take_slot
+from burla_provider.database.session import set_config
+from burla_provider.database.slots import free_locks_but_slot, take_slot
 from burla_provider.work.failure import WorkError
+from burla_provider.work.time_limit import unlimited_sleep
 
 PATIENCE = 600
 """Seconds that a worker waits for other jobs to give a connection back."""
 
 LEFT_ALONE = {"idle_session_timeout": "10min", "client_connection_check_interval": "10s"}
 """From PostgreSQL 14 on: the server ends a session that its worker forgot, and a query whose worker died."""
+
+RESET_POOLED = sql.SQL(
+    "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES; "
+)
+"""Begins a transaction for a user's function behind a pooler, whose session may be the one of an earlier range.
+Prepared statements and advisory locks of such a session may be somebody else's, and are left alone."""
 
 
 def connect_worker(
@@ -36,9 +46,35 @@ def connect_worker(
         retry=retry_if_exception_type(NoConnectionToSpare),
         wait=wait_random_exponential(multiplier=0.2, max=5),
         stop=stop_after_delay(PATIENCE),
+        sleep=unlimited_sleep,  # other jobs' time is not the range's
         reraise=True,
     )
     return retrying(_connect, parameters, name, read_only, slots)
+
+
+def renew(connection: psycopg.Connection[Any], *, read_only: bool, slots: int | None, pooled: bool) -> None:
+    """Make connection and session as they were before a user's function had them.
+
+    In a transaction, what a rollback takes back is not of concern here. Behind a pooler ``RESET_POOLED`` does the rest.
+
+    :raises NoConnectionToSpare: the slot went to another job meanwhile.
+    """
+    pgconn = connection.pgconn
+    vars(connection).clear()  # adapters, handlers, factories, the names of prepared statements
+    psycopg.Connection.__init__(connection, pgconn)
+    is_idle = pgconn.transaction_status == TransactionStatus.IDLE
+    if pooled:
+        connection.prepare_threshold = None
+    elif is_idle:
+        connection.autocommit = True
+        connection.execute("DISCARD ALL")
+        _set_up(connection, slots)
+    else:
+        connection.execute("DEALLOCATE ALL")
+        if not free_locks_but_slot(connection, slots):
+            raise _none_to_spare(slots)
+    if is_idle:
+        set_transactions(connection, read_only=read_only)
 
 
 def _check_psycopg() -> None:
@@ -57,12 +93,17 @@ def _connect(parameters: Mapping[str, str], name: str, read_only: bool, slots: i
     except BaseException:
         connection.close()
         raise
+    set_transactions(connection, read_only=read_only)
+    return connection
+
+
+def set_transactions(connection: psycopg.Connection[Any], *, read_only: bool) -> None:
+    """Say what the next transactions are: read-only at one moment, or read-write."""
     connection.autocommit = False
     connection.read_only = read_only
     connection.isolation_level = (
         psycopg.IsolationLevel.REPEATABLE_READ if read_only else psycopg.IsolationLevel.READ_COMMITTED
     )
-    return connection
 
 
 def _prepare(connection: psycopg.Connection[Any], slots: int | None) -> None:
@@ -70,19 +111,30 @@ def _prepare(connection: psycopg.Connection[Any], slots: int | None) -> None:
         # The next transaction may meet another server process: nothing may stay behind in this one. Nor are slots
         # needed, because the pooler limits connections.
         connection.prepare_threshold = None
-        return
+    else:
+        _set_up(connection, slots)
+
+
+def _set_up(connection: psycopg.Connection[Any], slots: int | None) -> None:
     if slots is not None and not take_slot(connection, slots):
-        raise NoConnectionToSpare(
-            f"All {slots} connections that the database can spare are taken by other jobs. Let fewer tasks run at"
-            " once (an Airflow pool), or lower their max_parallelism."
-        )
+        raise _none_to_spare(slots)
     if connection.info.server_version >= 140000:
         _set_timeouts(connection)
 
 
+def _none_to_spare(slots: int | None) -> NoConnectionToSpare:
+    return NoConnectionToSpare(
+        f"All {slots} connections that the database can spare are taken by other jobs. Let fewer tasks run at"
+        " once (an Airflow pool), or lower their max_parallelism."
+    )
+
+
 def _set_timeouts(connection: psycopg.Connection[Any]) -> None:
-    for name, value in LEFT_ALONE.items():
-        try:
-            connection.execute("SELECT set_config(%s, %s, false)", [name, value])
-        except psycopg.errors.InvalidParameterValue:
-            continue  # this server's operating system cannot do it
+    try:
+        _set(connection, LEFT_ALONE)
+    except psycopg.errors.InvalidParameterValue:  # this server's operating system cannot watch its clients
+        _set(connection, {"idle_session_timeout": LEFT_ALONE["idle_session_timeout"]})
+
+
+def _set(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
+    connection.execute(set_config(settings, local=False))

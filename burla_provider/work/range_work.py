@@ -6,20 +6,27 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_random_exponential
 
 from burla_provider.database.faults import is_canceled, is_transient
-from burla_provider.database.session import Session, local_settings
-from burla_provider.database.snapshot import Snapshot, join_snapshot, settings_in_snapshot
+from burla_provider.database.session import Session
+from burla_provider.database.snapshot import (
+    Snapshot,
+    join_snapshot,
+    lock_relation,
+    settings_between_ranges,
+    settings_in_snapshot,
+)
 from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.work.connecting import connect_worker
+from burla_provider.work.connecting import RESET_POOLED, connect_worker, renew, set_transactions
 from burla_provider.work.failure import describe
 from burla_provider.work.isolate import failing_keys, is_of_rows
 from burla_provider.work.kept import KeptConnection
@@ -32,7 +39,7 @@ from burla_provider.work.time_limit import time_limit
 WAIT = wait_random_exponential(multiplier=0.5, max=15)
 """Between attempts, with jitter, so that workers that failed together do not come back together."""
 
-CTID_SETTINGS = local_settings({"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"})
+CTID_SETTINGS = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
 """Otherwise the planner may read the whole table for every range of pages, and pick out the range's rows."""
 
 
@@ -94,7 +101,7 @@ class RangeWork:
         return outcome
 
     def _attempt(self, key_range: KeyRange, begun: Outcome) -> Outcome:
-        with self._transaction(key_range) as connection, time_limit(self.range_timeout):
+        with time_limit(self.range_timeout), self._transaction(key_range) as connection:
             if self.ledger is None:
                 return self._run(connection, key_range, begun)
             return once(connection, self.ledger, key_range, begun, lambda: self._run(connection, key_range, begun))
@@ -105,19 +112,64 @@ class RangeWork:
 
     @contextmanager
     def _transaction(self, key_range: KeyRange, *, undo: bool = False) -> Iterator[psycopg.Connection[Any]]:
-        try:
-            connection = self._kept.take(self._connect)
-            with connection.transaction(force_rollback=undo):
-                unless_given = settings_in_snapshot(connection) if self.snapshot is not None else {}
-                connection.execute(self.session.settings(f" #{key_range.index}", unless_given))
-                if self.key == CTID:
-                    connection.execute(CTID_SETTINGS)
-                if self.snapshot is not None:
-                    join_snapshot(connection, self.snapshot, self.source.relation_of(key_range))
+        begin = self._own_transaction if self.snapshot is None else self._kept_transaction
+        with self._kept.closed_on_error():
+            connection = self._take()
+            # Closed inside as well: the end of psycopg's block would send a ROLLBACK and wait for the answer.
+            with begin(connection, key_range, undo), self._kept.closed_on_error():
                 yield connection
-        except BaseException:
-            self._kept.close()  # whatever state it is in
-            raise
+
+    @contextmanager
+    def _own_transaction(self, connection: psycopg.Connection[Any], key_range: KeyRange, undo: bool) -> Iterator[None]:
+        with connection.transaction(force_rollback=undo):
+            reset = RESET_POOLED if self.kind.may_write and self._kept.is_pooled else sql.SQL("")
+            settings = self.session.settings(_suffix(key_range), self._settings_of_key)
+            connection.execute(sql.SQL("; ").join([reset, settings, self.session.inherited_settings]))
+            yield
+
+    @contextmanager
+    def _kept_transaction(
+        self, connection: psycopg.Connection[Any], key_range: KeyRange, _undo: bool
+    ) -> Iterator[None]:
+        """The transaction in the snapshot that lasts from range to range, so that its locks do."""
+        assert self.snapshot is not None  # noqa: S101
+        self._enter_snapshot(connection, self.snapshot, key_range)
+        # It only reads, so a rollback takes back what a user's function did to the session.
+        with connection.transaction(force_rollback=True) if self.kind.may_write else nullcontext():
+            yield
+        if self._kept.is_pooled:
+            self._kept.end_transaction()  # it would keep a connection of the pooler's, too
+        else:
+            connection.execute(settings_between_ranges(self.snapshot, self.session))
+
+    def _enter_snapshot(self, connection: psycopg.Connection[Any], snapshot: Snapshot, key_range: KeyRange) -> None:
+        kept, relation = self._kept, key_range.relation
+        if kept.locked and relation not in kept.locked and len(kept.locked) >= kept.locked_at_most:
+            kept.end_transaction()
+        settings = settings_in_snapshot(connection)
+        if kept.locked is None:
+            set_transactions(connection, read_only=True)
+            connection.execute(self.session.settings(_suffix(key_range), settings | self._settings_of_key))
+            join_snapshot(connection, snapshot, self.source.relation)
+            connection.execute(self.session.inherited_settings)
+            kept.locked = set()
+        else:
+            connection.execute(self.session.settings_of_range(_suffix(key_range), settings))
+        if relation and not snapshot.locks_partitions and relation not in kept.locked:
+            lock_relation(connection, sql.Identifier(*relation))
+            kept.locked.add(relation)
+
+    def _take(self) -> psycopg.Connection[Any]:
+        kept = self._kept
+        connection = kept.take(self._connect)
+        if kept.is_lent:
+            try:
+                renew(connection, read_only=self._read_only, slots=self.slots, pooled=kept.is_pooled)
+            except psycopg.OperationalError:  # it is lost, or its slot went to another job in between
+                kept.close()
+                connection = kept.take(self._connect)
+        kept.is_lent = self.kind.may_write
+        return connection
 
     def _failure(self, error: BaseException, key_range: KeyRange) -> Failure:
         failure = describe(error, self.parameters)
@@ -130,8 +182,21 @@ class RangeWork:
         return replace(failure, message=f"{failure.message} Rows that fail: {keys}.")
 
     def _connect(self) -> psycopg.Connection[Any]:
-        read_only = self.snapshot is not None or not self.kind.may_write
-        return connect_worker(self.parameters, self.session.name, read_only=read_only, slots=self.slots)
+        connection = connect_worker(self.parameters, self.session.name, read_only=self._read_only, slots=self.slots)
+        self._kept.is_pooled = connection.prepare_threshold is None
+        return connection
+
+    @property
+    def _read_only(self) -> bool:
+        return self.snapshot is not None or not self.kind.may_write
+
+    @property
+    def _settings_of_key(self) -> dict[str, str]:
+        return CTID_SETTINGS if self.key == CTID else {}
+
+
+def _suffix(key_range: KeyRange) -> str:
+    return f" #{key_range.index}"
 
 
 def _lasted(begun: Outcome) -> float:

@@ -32,7 +32,8 @@ class Taken(ABC):
     def __enter__(self) -> Iterator[Any]: ...
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._chunks.close()
+        if kind is None or issubclass(kind, Exception):  # after an interruption the connection is closed, nothing asked
+            self._chunks.close()
         if kind is None and self._error is not None:
             raise self._error
 

@@ -111,9 +111,10 @@ class _ChunkCursor(psycopg.Cursor[Any]):
                     # Before the next chunk comes, or two would be in memory.
                     result.clear()
                     result = self._next()
-            finally:
+            except (Exception, GeneratorExit):  # after an interruption the connection is closed
                 if self._pgconn.transaction_status == pq.TransactionStatus.ACTIVE:
                     self._stop()
+                raise
 
     def _load(self, start: int, end: int) -> list[Any]:
         try:

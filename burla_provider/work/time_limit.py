@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 
@@ -27,6 +28,18 @@ def time_limit(seconds: float | None) -> AbstractContextManager[None]:
     if seconds is None or threading.current_thread() is not threading.main_thread():
         return nullcontext()
     return _Alarm(seconds)
+
+
+def unlimited_sleep(seconds: float) -> None:
+    """Sleep without using up the time of the limit that this runs under, if it does."""
+    if threading.current_thread() is not threading.main_thread():
+        time.sleep(seconds)
+        return
+    left, again = signal.setitimer(signal.ITIMER_REAL, 0)
+    try:
+        time.sleep(seconds)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, left, again)
 
 
 class _Alarm:
