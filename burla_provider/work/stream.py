@@ -19,7 +19,7 @@ from psycopg.types.datetime import IntervalLoader
 from psycopg.types.json import set_json_loads
 
 CHUNK = 250
-"""Rows fetched at once where no value can be large: more are not faster."""
+"""Rows fetched at once where no value is large: more are not faster."""
 
 WIDE_CHUNK = 8
 """Rows fetched at once where a value may have any size. libpq fixes the number before it has seen the first row, and
@@ -31,10 +31,17 @@ LARGE = 100_000
 Adapt = Callable[[psycopg.Cursor[Any] | psycopg.ServerCursor[Any]], None]
 
 
+_IS_SMALL = """
+SELECT bool_and(relkind IN ('r', 'm') AND NOT relhassubclass AND
+                coalesce(pg_relation_size(nullif(reltoastrelid, 0)), 0) = 0)
+FROM pg_class WHERE oid = ANY (%s::bigint[]::oid[])
+"""
+"""Whether tables have no value outside their pages of 8 kB. (Compressed within a page, a value has at most 700 kB.)"""
+
+
 def describe(connection: psycopg.Connection[Any], query: sql.Composable) -> list[psycopg.Column]:
     """Return the columns of a query. Reads no row."""
-    empty = sql.SQL("SELECT * FROM ({}) AS rows LIMIT 0").format(query)
-    return connection.execute(empty).description or []
+    return _read_nothing(connection, query).description or []
 
 
 def stream(
@@ -48,14 +55,30 @@ def stream(
     :param adapt: registers on the cursor how values are loaded. Default: ``load_exactly``.
     :raises ValueError: Python cannot hold a value; the message names the column.
     """
-    columns = describe(connection, query)
-    wide = [number for number, column in enumerate(columns) if may_be_large(column)]
+    nothing = _read_nothing(connection, query)
+    wide = [number for number, column in enumerate(nothing.description or ()) if may_be_large(column)]
+    size = CHUNK if _are_small(nothing, wide) else WIDE_CHUNK
     adapt = adapt or load_exactly
-    if wide or psycopg.capabilities.has_stream_chunked():
-        cursor = _ChunkCursor(connection, row_factory=row_factory)
-        adapt(cursor)
-        return cursor.chunks(query, wide)
-    return _fetch(connection, query, row_factory, adapt)
+    if not psycopg.capabilities.has_stream_chunked():  # libpq before 17
+        if size == CHUNK:
+            return _fetch(connection, query, row_factory, adapt)
+        size = 1
+    cursor = _ChunkCursor(connection, row_factory=row_factory)
+    adapt(cursor)
+    return cursor.chunks(query, size, wide)
+
+
+def _read_nothing(connection: psycopg.Connection[Any], query: sql.Composable) -> psycopg.Cursor[Any]:
+    return connection.execute(sql.SQL("SELECT * FROM ({}) AS rows LIMIT 0").format(query))
+
+
+def _are_small(nothing: psycopg.Cursor[Any], wide: Sequence[int]) -> bool:
+    """Whether the tables that the wide columns are of have small values only. Of expressions nobody knows."""
+    tables = {nothing.pgresult.ftable(number) for number in wide} if nothing.pgresult else {0}
+    if not tables or 0 in tables:
+        return not tables
+    row = nothing.connection.execute(_IS_SMALL, [list(tables)]).fetchone()
+    return bool(row and row[0])
 
 
 def may_be_large(column: psycopg.Column) -> bool:
@@ -94,20 +117,19 @@ class _ChunkCursor(psycopg.Cursor[Any]):
     the tests of this module watch.
     """
 
-    def chunks(self, query: sql.Composed, wide: Sequence[int]) -> Generator[list[Any], None, None]:
+    def chunks(self, query: sql.Composed, size: int, wide: Sequence[int]) -> Generator[list[Any], None, None]:
         connection = self._conn
-        size = WIDE_CHUNK if wide else CHUNK
-        if not psycopg.capabilities.has_stream_chunked():  # libpq before 17
-            size = 1
         with connection.lock:
             try:
                 connection.wait(self._stream_send_gen(query, size=size))
                 result = connection.wait(self._stream_fetchone_gen(first=True))
                 while result:
                     rows = result.ntuples
-                    step = 1 if _has_large_values(result, wide) else rows
-                    for start in range(0, rows, step):
-                        yield self._load(start, min(start + step, rows))
+                    if _has_large_values(result, rows - 1, wide):
+                        for row in range(rows):
+                            yield self._load(row, row + 1)
+                    else:
+                        yield self._load(0, rows)
                     # Before the next chunk comes, or two would be in memory.
                     result.clear()
                     result = self._next()
@@ -127,15 +149,15 @@ class _ChunkCursor(psycopg.Cursor[Any]):
         if self._pgconn.is_busy():
             return self._conn.wait(self._stream_fetchone_gen(first=False))
         result = self._pgconn.get_result()
-        if result is None or result.status == pq.ExecStatus.TUPLES_OK:
-            while result:
-                result = self._pgconn.get_result()
-            return None
-        if result.status not in (pq.ExecStatus.TUPLES_CHUNK, pq.ExecStatus.SINGLE_TUPLE):
+        if result and result.ntuples:
+            self.pgresult = result
+            self._tx.set_pgresult(result, set_loaders=False)
+            return result
+        if result and result.status != pq.ExecStatus.TUPLES_OK:
             self._raise_for_result(result)
-        self.pgresult = result
-        self._tx.set_pgresult(result, set_loaders=False)
-        return result
+        while result:
+            result = self._pgconn.get_result()
+        return None
 
     def _stop(self) -> None:
         connection = self._conn
@@ -166,10 +188,12 @@ def _fetch_some(cursor: psycopg.ServerCursor[Any]) -> list[Any]:
         raise _with_column(cursor, error) from None
 
 
-def _has_large_values(result: pq.abc.PGresult, wide: Sequence[int]) -> bool:
-    # The first and the last row: to look at all of them would take as long as a tenth of what rows take.
-    ends = (0, result.ntuples - 1)
-    return any(len(result.get_value(row, number) or b"") > LARGE for number in wide for row in ends)
+def _has_large_values(result: pq.abc.PGresult, last: int, wide: Sequence[int]) -> bool:
+    # In the first or the last row: to look at all of them would take a tenth of the time of the rows.
+    for number in wide:
+        if len(result.get_value(0, number) or b"") > LARGE or len(result.get_value(last, number) or b"") > LARGE:
+            return True
+    return False
 
 
 def _with_column(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any], error: Exception) -> Exception:
