@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential, wait_random_exponential
 
 from burla_provider.database.faults import is_canceled, is_transient
 from burla_provider.database.session import Session
@@ -36,8 +36,9 @@ from burla_provider.work.outcome import Failure, Outcome, encode
 from burla_provider.work.source import Source
 from burla_provider.work.time_limit import time_limit
 
-WAIT = wait_random_exponential(multiplier=0.5, max=15)
-"""Between attempts, with jitter, so that workers that failed together do not come back together."""
+WAIT = wait_exponential(multiplier=0.25, max=7.5) + wait_random_exponential(multiplier=0.5, max=7.5)
+"""Between attempts, with jitter, so that workers that failed together do not come back together. And at least so long
+that a network that is gone for a little more than ``tcp_user_timeout`` does not use up all attempts."""
 
 CTID_SETTINGS = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
 """Otherwise the planner may read the whole table for every range of pages, and pick out the range's rows."""

@@ -122,6 +122,27 @@ def test_one_snapshot_is_shared_through_it(worker_behind, pooled, orders):
     assert (outcome.value, outcome.row_count) == ({"total": Decimal("5005.00")}, ROWS)
 
 
+def test_nothing_that_a_function_leaves_in_a_pooled_session_reaches_the_next_range(worker_behind):
+    def leave(connection, key_range):
+        seen = "SELECT to_regclass('pg_temp.stage')::text, current_setting('work_mem'), current_user::text"
+        row = connection.execute(seen).fetchone()
+        connection.execute("CREATE TEMP TABLE stage (id bigint); SET work_mem = '77kB'; SET ROLE pg_read_all_data")
+        return {"seen": repr(row)}
+
+    one = worker_behind(ProcessRange(leave))
+    outcomes = [one(key_range) for key_range in ranges(5)]
+    assert [outcome.failure for outcome in outcomes] == [None] * 5
+    assert len({outcome.value["seen"] for outcome in outcomes}) == 1
+
+
+def test_workers_in_a_snapshot_share_its_connections(worker_behind, pooled):
+    with psycopg.connect(pooled) as connection:
+        parameters = connection_parameters(connection)
+    with held_snapshot(parameters, "public", "orders") as held:
+        workers = [worker_behind(ProcessRows(add_up), snapshot=held.snapshot) for _ in range(5)]
+        assert [one(ranges(1)[0]).failure for one in workers] == [None] * 5
+
+
 def test_a_pooler_that_ends_a_connection_is_come_back_to(worker_behind, pooled):
     name, console = conninfo_to_dict(pooled)["dbname"], psycopg.conninfo.make_conninfo(pooled, dbname="pgbouncer")
     commands = [f"RESUME {name}", f"KILL {name}"]
