@@ -59,6 +59,10 @@ class RangesFailed(BurlaProviderError):
     """Some ranges (or inputs) failed for good while the others finished."""
 
 
+class AllFailed(RangesFailed, PermanentError):
+    """All ranges (or inputs) failed in the same way, which another try cannot mend."""
+
+
 class MarkMoved(BurlaProviderError):
     """Another run of an incremental task has worked the same rows at the same time."""
 

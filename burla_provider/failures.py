@@ -7,15 +7,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from burla_provider.exceptions import InvalidParameter, RangesFailed
+from burla_provider.exceptions import AllFailed, InvalidParameter, RangesFailed
 from burla_provider.jobs.local_modules import is_local_name
-from burla_provider.work.failure import NOT_THERE
+from burla_provider.work.failure import NOT_THERE, WorkError
 from burla_provider.work.outcome import Failure, Outcome
 
 OnFailure = Literal["finish", "stop"]
 SHOWN = 20
 """How many failed items an error names one by one."""
 
+
+_OF_THE_CODE = (
+    "AttributeError ImportError ModuleNotFoundError NameError SyntaxError TypeError UnboundLocalError".split()  # noqa: SIM905
+    + [f"{kind.__module__}.{kind.__qualname__}" for kind in (InvalidParameter, WorkError)]
+)
+_OF_THE_STATEMENT = ("0A", "25006", "3F", "42")
+"""SQLSTATE classes: not supported, read-only, no such schema, syntax error or access rule violation."""
 
 LOCAL_NOT_THERE = (
     "- it is a module of your DAG folder that did not travel with the function. Import it with an import statement,"
@@ -44,10 +51,13 @@ class Failures:
         self._tolerated = tolerated
         self._describe = describe
         self.failed: dict[int, Outcome] = {}
+        self._succeeded = False
 
     def add(self, outcome: Outcome) -> None:
         if outcome.failure is not None:
             self.failed[outcome.index] = outcome
+        else:
+            self._succeeded = True
 
     def must_stop(self, item_count: int) -> bool:
         """Whether going on is pointless: more failed than is tolerated, and "finish" was not asked for."""
@@ -59,7 +69,7 @@ class Failures:
         :raises RangesFailed: more items failed than is tolerated.
         """
         if len(self.failed) > self._allowance(item_count):
-            raise RangesFailed(self._report(item_count))
+            raise self._error(self._report(item_count))
 
     def check_trial(self, item_count: int) -> None:
         """Accept a trial, of which no item may fail.
@@ -67,7 +77,7 @@ class Failures:
         :raises RangesFailed: one did.
         """
         if self.failed:
-            raise RangesFailed(f"The trial failed, nothing else was started. {self._report(item_count)}")
+            raise self._error(f"The trial failed, nothing else was started. {self._report(item_count)}")
 
     def describe(self, outcome: Outcome) -> str:
         """One line: which item, and why."""
@@ -81,11 +91,23 @@ class Failures:
     def _allowance(self, item_count: int) -> float:
         return allowance(self._tolerated, item_count)
 
+    def _error(self, report: str) -> RangesFailed:
+        failures = [outcome.failure for outcome in self.failed.values() if outcome.failure is not None]
+        is_one_kind = len({(failure.type, failure.sqlstate) for failure in failures}) == 1
+        if self._succeeded or not is_one_kind or not _is_permanent(failures[0]):
+            return RangesFailed(report)
+        return AllFailed(f"{report}\nNo retry can mend this: none succeeded, and all failed in the same way.")
+
     def _report(self, item_count: int) -> str:
         shown = [self.describe(self.failed[index]) for index in sorted(self.failed)[:SHOWN]]
         more = [f"... and {len(self.failed) - SHOWN} more"] if len(self.failed) > SHOWN else []
         head = f"{len(self.failed)} of {item_count} failed (tolerated: {self._tolerated}):"
         return "\n  ".join([head, *shown, *more])
+
+
+def _is_permanent(failure: Failure) -> bool:
+    """Whether the same function, on the same table, fails in the same way again."""
+    return failure.type in _OF_THE_CODE or (failure.sqlstate or "").startswith(_OF_THE_STATEMENT)
 
 
 def allowance(tolerated: int | str, item_count: int) -> float:

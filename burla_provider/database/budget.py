@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ from psycopg.rows import class_row
 from burla_provider.database.slots import taken_slots
 from burla_provider.exceptions import BurlaProviderError, InvalidParameter
 
-HEADROOM = 0.05
-"""The part of all connections (and at least 2) that stays free for people and other programs that come later."""
+HEADROOM = 0.2
+"""The part of all connections that stays free for people and other programs that come later."""
+HEADROOM_IF_GIVEN = 0.05
+"""The same (and at least 2) where the user says how many workers there are to be."""
 
 _QUERY = """
     SELECT current_setting('max_connections')::int AS allowed,
@@ -56,10 +59,13 @@ class Budget:
         return f"{self.limit} connections: the least of {'; '.join(self.parts)}"
 
 
-def connection_budget(connection: psycopg.Connection[Any], wanted: int | None = None, kept: int = 0) -> Budget:
+def connection_budget(
+    connection: psycopg.Connection[Any], wanted: int | None = None, kept: int = 0, *, is_given: bool = True
+) -> Budget:
     """What the server, the role and the database can spare now, and no more than ``wanted``.
 
     :param wanted: ``max_parallelism``; None: as many as can be spared.
+    :param is_given: the user gave it. Otherwise a fifth of the server's connections stays free.
     :param kept: connections that the task will open beside this one, while the workers may still have theirs. On the
         server itself they are among those that stay free.
     :raises InvalidParameter: ``wanted`` is not positive.
@@ -70,7 +76,7 @@ def connection_budget(connection: psycopg.Connection[Any], wanted: int | None = 
     with connection.cursor(row_factory=class_row(_Facts)) as cursor:
         [facts] = cursor.execute(_QUERY).fetchall()
     ours = taken_slots(connection)
-    spare, parts = _spare(facts, kept)
+    spare, parts = _spare(facts, kept, is_given=is_given and wanted is not None)
     if spare < 1:
         raise BurlaProviderError(
             f"The database has no connection to spare: {'; '.join(parts)}. Retry the task when there is less going on,"
@@ -80,9 +86,13 @@ def connection_budget(connection: psycopg.Connection[Any], wanted: int | None = 
     return Budget(min(spare, wanted or spare), spare + ours, (*asked, *parts))
 
 
-def _spare(facts: _Facts, kept: int) -> tuple[int, tuple[str, ...]]:
-    headroom = max(2, round(facts.allowed * HEADROOM))
-    spare = facts.allowed - facts.reserved - facts.in_use - headroom
+def _spare(facts: _Facts, kept: int, *, is_given: bool) -> tuple[int, tuple[str, ...]]:
+    free = facts.allowed - facts.reserved - facts.in_use
+    headroom = max(2, round(facts.allowed * HEADROOM_IF_GIVEN))
+    if not is_given:
+        # A busy server is no reason to refuse the job: one worker is enough.
+        headroom = max(headroom, min(math.ceil(facts.allowed * HEADROOM), free - 1))
+    spare = free - headroom
     sums = [
         (
             spare,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 
 import psycopg
 
@@ -24,7 +25,6 @@ TRANSIENT = frozenset(
         "08P01",  # protocol violation: how pgbouncer ends a connection, for reasons of its own
     ]
 )
-THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 CANCELED = "57014"
 """Statement timeout, or cancelled by somebody: worth one more try, not more."""
 
@@ -47,13 +47,29 @@ def is_transient(error: BaseException) -> bool:
     """Whether trying again, on a new connection and after a moment, may help."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
         return error.sqlstate in TRANSIENT
-    return is_unconnected(error) and not _REFUSED.search(str(error))
+    return is_unconnected(error) and not is_refused(str(error))
 
 
 def is_unconnected(error: BaseException) -> bool:
     """Whether it is not the server that speaks: it was not reached, let nobody in, or went away."""
     ours = SnapshotLost | NoConnectionToSpare
     return isinstance(error, psycopg.OperationalError) and not isinstance(error, ours) and error.sqlstate is None
+
+
+def is_refused(text: str) -> bool:
+    """Whether an error of connecting says that the server does not let this user in, now or later."""
+    return _REFUSED.search(text) is not None
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether every machine takes this host for itself, or it is a socket in a directory of it."""
+    if host.startswith(("/", "@")) or host.rstrip(".").lower().rpartition(".")[2] in ("localhost", "localdomain"):
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
 
 
 def is_canceled(error: BaseException) -> bool:
@@ -86,7 +102,7 @@ def _connecting_advice(text: str, host: str) -> str:
         return "Workers connect with what the task had: if that was a token, it may have expired by then."
     if "pg_hba.conf" in text:
         return "The server lets the task in, but not the workers: allow their addresses too."
-    if host in THIS_MACHINE and "refused" in text:
+    if is_this_machine(host) and "refused" in text:
         return f"To a worker on another machine, {host} is that machine: give the connection a name that both know."
     return ""
 

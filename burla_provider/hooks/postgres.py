@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
+from burla_provider.exceptions import InvalidParameter
+
 
 def read_parameters(postgres_conn_id: str) -> dict[str, str]:
     """The libpq parameters of an Airflow connection, as the Postgres hook itself would connect.
@@ -14,19 +16,36 @@ def read_parameters(postgres_conn_id: str) -> dict[str, str]:
 
     :returns: libpq parameters, secrets among them: never to be printed.
     :raises AirflowNotFoundException: there is no such connection.
-    :raises psycopg.OperationalError: the server does not let us in.
+    :raises InvalidParameter: the server does not let us in.
+    :raises psycopg.OperationalError: there is no connection to the server.
     """
     import psycopg
-    from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     from burla_provider.database.connect import connection_parameters
 
-    with closing(PostgresHook(postgres_conn_id=postgres_conn_id).get_conn()) as connection:
+    with closing(_connect(postgres_conn_id)) as connection:
         if isinstance(connection, psycopg.Connection):
             return connection_parameters(connection)
         given = _psycopg2_parameters(connection)
     with psycopg.connect(**given) as reopened:
         return connection_parameters(reopened)
+
+
+def _connect(postgres_conn_id: str) -> Any:
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    from burla_provider.database.faults import is_refused
+
+    hook = PostgresHook(postgres_conn_id=postgres_conn_id)
+    try:
+        return hook.get_conn()
+    except Exception as error:
+        # Of psycopg or psycopg2: the hook decides.
+        if type(error).__name__ != "OperationalError" or not is_refused(str(error)):
+            raise
+        problem = f"the server refused the connection {postgres_conn_id!r}: {str(error).strip()}."
+        advice = "Check its host, database, login and password."
+        raise InvalidParameter("postgres_conn_id", problem, advice) from None
 
 
 def _psycopg2_parameters(connection: Any) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 
@@ -10,6 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from burla_provider.exceptions import InvalidParameter
+from burla_provider.jobs.process import child_environment
 
 _EVERY_WORKER_HAS = {"burla"}
 _WORKER = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}
@@ -31,6 +34,52 @@ def resolve_requirements(names: Sequence[str]) -> dict[str, str]:
         if name not in _EVERY_WORKER_HAS:
             roots[name] = _resolve_root(name, requirement, dependencies)
     return {**dependencies, **roots}
+
+
+def check_installed(names: Sequence[str], python: str | None) -> None:
+    """Whether the local engine's processes, which install nothing, have what is asked for.
+
+    :param names: as of ``resolve_requirements``.
+    :param python: their interpreter; None: this one.
+    :raises InvalidParameter: one is not installed, or in a version that the requirement excludes.
+    """
+    wanted = [one for one in map(_parse, names) if one.marker is None or one.marker.evaluate()]
+    versions = _versions([one.name for one in wanted], python)
+    if versions is None:
+        return
+    for requirement in wanted:
+        version = versions[requirement.name]
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            found = f"{requirement.name} {version}" if version else f"no {requirement.name}"
+            problem = f"the local engine's interpreter has {found}."
+            advice = f"Install {requirement} where Airflow runs: the local engine installs nothing."
+            raise InvalidParameter("requirements", problem, advice)
+
+
+def _versions(names: Sequence[str], python: str | None) -> dict[str, str | None] | None:
+    """Name -> installed version; None: there is no such interpreter, which its start will say."""
+    if python is None:
+        return {name: found.version if (found := _installed(name)) else None for name in names}
+    command = [python, "-c", _ASK_VERSIONS, *names]
+    try:
+        answer = subprocess.run(command, capture_output=True, check=True, timeout=60, env=child_environment(os.environ))
+    except (OSError, subprocess.SubprocessError):
+        return None
+    versions: dict[str, str | None] = json.loads(answer.stdout)
+    return versions
+
+
+_ASK_VERSIONS = """
+import json, sys
+from importlib import metadata
+versions = {}
+for name in sys.argv[1:]:
+    try:
+        versions[name] = metadata.version(name)
+    except metadata.PackageNotFoundError:
+        versions[name] = None
+print(json.dumps(versions))
+"""
 
 
 def _parse(text: str) -> Requirement:

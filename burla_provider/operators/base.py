@@ -216,13 +216,15 @@ class BurlaBaseOperator(BaseOperator):
         )
 
     def _pins(self) -> Mapping[str, str] | None:
-        from burla_provider.jobs.requirements import resolve_requirements
+        from burla_provider.jobs.requirements import check_installed, resolve_requirements
 
         if self.requirements == "environment":
             return None
+        wanted = [*self.worker_requirements, *self.requirements]
         if self.hook.engine.name == "local":
+            check_installed(wanted, self.hook.engine.python)
             return {}
-        return resolve_requirements([*self.worker_requirements, *self.requirements])
+        return resolve_requirements(wanted)
 
     def _work_off(self, job: Job, watch: Watch, *, trial: int = 0) -> None:
         """Run the job to its end while ``watch`` is told of all that happens.

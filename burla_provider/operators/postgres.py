@@ -319,12 +319,16 @@ class BurlaPostgresOperator(BurlaBaseOperator):
             return self._show_plan(run) if self.plan_only else run.run()
 
     def _check_reachable(self, host: str) -> None:
-        if host.startswith(("/", "@")) and self.hook.engine.name != "local":
-            raise InvalidParameter(
-                "postgres_conn_id",
-                f"the connection is to the Unix socket {host}, which only this machine has.",
-                "Give it the host that workers reach the database at.",
-            )
+        from burla_provider.database.faults import is_this_machine
+
+        if not is_this_machine(host) or self.hook.engine.name == "local":
+            return
+        problem = (
+            f"the connection is to the Unix socket {host}, which only this machine has."
+            if host.startswith(("/", "@"))
+            else f"the connection {self.postgres_conn_id!r} is to {host}, which to a worker is the worker itself."
+        )
+        raise InvalidParameter("postgres_conn_id", problem, "Give it the host that workers reach the database at.")
 
     def _show_plan(self, run: TableRun) -> dict[str, Any]:
         plan = run.plan()

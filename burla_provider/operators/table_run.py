@@ -12,6 +12,7 @@ from burla_provider.failures import Failures
 from burla_provider.fingerprint import fingerprint
 from burla_provider.lineage import TableLineage, tell_outlets
 from burla_provider.operators.books import Books, LedgerBooks, Opened, StateStoreBooks
+from burla_provider.operators.checks import whole_number
 from burla_provider.operators.groups import log_plan, log_totals
 from burla_provider.operators.moment import Moment, not_covered, render
 from burla_provider.operators.resume import JobFacts
@@ -275,7 +276,12 @@ class TableRun:
         from burla_provider.work.range_work import RangeWork
 
         asked, moment = self.asked, self.moment
-        budget = connection_budget(moment.connection, asked._parallelism(), kept=int(asked.results_table is not None))
+        budget = connection_budget(
+            moment.connection,
+            asked._parallelism(),
+            kept=int(asked.results_table is not None),
+            is_given=whole_number(asked.max_parallelism) is not None,
+        )
         self.log.info("%s", budget)
         work = RangeWork(
             parameters=moment.parameters,

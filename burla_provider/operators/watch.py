@@ -98,6 +98,7 @@ class Watch:
         earlier = list(outcomes)
         for outcome in earlier:
             self._report.resume(outcome)
+            self.failures.add(outcome)
             for collector in self._collectors:
                 collector.add(outcome)
         self.progress.resume(len(earlier))

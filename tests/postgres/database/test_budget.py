@@ -31,6 +31,25 @@ def test_no_more_than_the_server_can_spare_is_given(connection):
     )
 
 
+def test_a_fifth_of_the_server_stays_free_unless_the_user_says_how_many(connection):
+    allowed = int(connection.execute("SHOW max_connections").fetchone()[0])
+    for wanted, is_given, share in [(None, True, 0.2), (1_000, False, 0.2), (1_000, True, 0.05)]:
+        budget = connection_budget(connection, wanted, is_given=is_given)
+        assert f" - {round(allowed * share)} for others)" in str(budget)
+        [(in_use,)] = connection.execute("SELECT sum(numbackends) FROM pg_stat_database").fetchall()
+        assert budget.limit + in_use <= allowed * (1 - share)
+        assert budget.limit == budget.slots
+
+
+def test_a_busy_server_still_spares_one_connection(connection, connect):
+    while connection_budget(connection).limit > 1:
+        connect()
+    for _ in range(3):
+        connect()
+    assert connection_budget(connection).limit == 1
+    assert connection_budget(connection, 100).limit > 1
+
+
 def test_sessions_of_others_are_left_out(connection, connect):
     before = connection_budget(connection).limit
     for _ in range(3):
