@@ -15,7 +15,7 @@ from burla_provider.hooks.burla import BurlaHook
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import add_database
 from tests.support.drawn_jobs import DrawnJob, jobs, shown, sorted_rows
-from tests.support.drawn_tables import prepare
+from tests.support.drawn_keys import prepare
 from tests.support.in_process_engine import InProcessEngine, TooMany
 from tests.support.postgres import PostgresServer
 from tests.support.task_runner import Airflow, TaskResult
@@ -46,7 +46,7 @@ def test_a_job_gives_what_one_statement_gives(
     compare(shared, job, tries=2 if engine.broken else 1)
 
 
-@settings(DRAWN, max_examples=max(2, EXAMPLES // 20))
+@settings(DRAWN, max_examples=max(4, EXAMPLES // 20))
 @given(job=jobs())
 def test_on_the_local_engine_too(shared: psycopg.Connection[Any], job: DrawnJob) -> None:
     compare(shared, job)
@@ -60,11 +60,15 @@ def compare(connection: psycopg.Connection[Any], job: DrawnJob, tries: int = 1) 
     try:
         connection.execute(job.script())
         expected = job.expected(connection)
-        ids, all_ids = row_ids(connection, job.select("row_id")), row_ids(connection, f"SELECT row_id FROM {job.table.relation}")
+        ids = row_ids(connection, job.select("row_id"))
+        all_ids = row_ids(connection, f"SELECT row_id FROM {job.table.relation}")
         result = run(connection, job, tries)
         if result is None:
             return
         assert result.value["row_count"] == len(ids), result.log
+        if job.has_results_table:
+            counted = f"SELECT coalesce(sum(row_count), 0) FROM {job.results_table}"
+            assert row_ids(connection, counted) == [len(ids)]
         if job.work == "totals":
             assert {name: shown(result.value[name]) for name in expected} == expected
         elif not job.is_write:

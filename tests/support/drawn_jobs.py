@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from decimal import Context, Decimal
 from typing import Any
 
 import psycopg
 from hypothesis import strategies as st
 
+from tests.support.drawn_functions import chain, collector, reader, writer
+from tests.support.drawn_keys import INTEGERS
 from tests.support.drawn_tables import DrawnTable, literal, quoted, tables
 
 EXACT = Context(prec=500)
-INTEGERS = ("smallint", "integer", "bigint", "positive")
-WORK = ("totals", "tuple", "dict", "arrow", "read", "read by ids", "update", "insert", "move")
+WORK = ("totals", "tuple", "dict", "arrow", "read", "update", "insert", "move")
 """What a job does: totals, process_rows in a row format, process_range that reads or that writes with a ledger."""
 
 WHERES = ("", "plain", "comment", "either", "like", "list", "mapping", "table", "schema", "exists", "row", "null")
@@ -46,6 +46,7 @@ class DrawnJob:
     :param columns: what ``process_rows`` asks for; None: all.
     :param qualified: whether totals name their columns with the table's name.
     :param options: further parameters of the operator.
+    :param by_ids: whether ``process_range`` compares the key with ``start_id`` and ``end_id``, in place of ``where``.
     :param parameters: whether the queries of ``process_range`` have parameters, so that ``%`` is written ``%%``.
     :param engine: parameters of the ``InProcessEngine``.
     """
@@ -58,6 +59,8 @@ class DrawnJob:
     columns: tuple[str, ...] | None
     qualified: bool
     options: dict[str, Any]
+    has_results_table: bool
+    by_ids: bool
     parameters: bool
     engine: dict[str, Any] = field(default_factory=dict)
 
@@ -73,6 +76,10 @@ class DrawnJob:
     @property
     def archive(self) -> str:
         return quoted(self.schema, "archive")
+
+    @property
+    def results_table(self) -> str:
+        return quoted(self.schema, f"r{self.table.suffix}")
 
     @property
     def taken(self) -> tuple[str, ...]:
@@ -147,6 +154,8 @@ class DrawnJob:
         """What ``BurlaPostgresOperator`` is given."""
         condition = self.condition
         given: dict[str, Any] = {"table": self.table.relation, **self.window, **self.options}
+        if self.has_results_table:
+            given["results_table"] = self.results_table
         if self.key_given:
             given["key"] = self.table.key if len(self.table.key) > 1 else self.table.key[0]
         if self.where:
@@ -161,10 +170,9 @@ class DrawnJob:
         rest = f" AND (\n{condition.plain}\n)"
         what = f"SELECT {self.texts}"
         table = self.table.relation
-        key = quoted(self.table.key[0])
+        ids = quoted(self.table.key[0]) if self.by_ids else None
         if not self.is_write:
-            by = key if self.work == "read by ids" else None
-            return given | {"process_range": reader((f"{what} FROM {table} WHERE ", rest, self.parameters), by)}
+            return given | {"process_range": reader((f"{what} FROM {table} WHERE ", rest, self.parameters), ids)}
         query = {
             "update": (f"UPDATE {table} SET n = n + 1 WHERE ", rest, self.parameters),
             "insert": (f"INSERT INTO {self.archive} {what} FROM {table} WHERE ", rest, self.parameters),
@@ -173,7 +181,7 @@ class DrawnJob:
         queries = [query]
         if self.work == "move":
             queries.append((f"DELETE FROM {table} WHERE ", rest, not self.parameters))
-        return given | {"process_range": writer(queries), "ledger": quoted(self.schema, f"l{self.table.suffix}")}
+        return given | {"process_range": writer(queries, ids), "ledger": quoted(self.schema, f"l{self.table.suffix}")}
 
     @property
     def refusable(self) -> set[str]:
@@ -202,7 +210,9 @@ class DrawnJob:
         names = [quoted(name) for name in self.table.key]
         ids = {"start_id": ">=", "end_id": "<="}
         keys = {"lower": ">=", "upper": "<"}
-        conditions = [f"{names[0]} {operator} {self.window[name]}" for name, operator in ids.items() if name in self.window]
+        conditions = [
+            f"{names[0]} {operator} {self.window[name]}" for name, operator in ids.items() if name in self.window
+        ]
         for name, operator in keys.items():
             if name in self.window:
                 bound = self.window[name] if isinstance(self.window[name], list) else [self.window[name]]
@@ -218,7 +228,9 @@ class DrawnJob:
         """What the job must give: totals by name, or rows of texts, sorted."""
         if self.work != "totals":
             return sorted_rows(connection.execute(self.select(self.texts)).fetchall())
-        cursor = connection.execute(self.select(", ".join(f"({self._total(text)})::text" for text in self.totals.values())))
+        cursor = connection.execute(
+            self.select(", ".join(f"({self._total(text)})::text" for text in self.totals.values()))
+        )
         [row] = cursor.fetchall()
         return dict(zip(self.totals, map(shown, row), strict=True))
 
@@ -243,89 +255,10 @@ def shown(value: Any) -> str | None:
     return str(number.normalize(EXACT)) if number.is_finite() else text
 
 
-Query = tuple[str, str, bool]
-"""A query of a range: what stands before the range's condition, what stands behind it, and whether it has parameters."""
-
-
-def run_query(connection: Any, query: Query, where: Any) -> Any:
-    """Run the query on a range's rows, as a user's function does it."""
-    from psycopg import sql
-
-    head, tail, has_parameters = query
-    if not has_parameters:
-        return connection.execute(sql.SQL("{}{}{}").format(sql.SQL(head), where, sql.SQL(tail)))
-    head, tail = head.replace("%", "%%"), f"{tail.replace('%', '%%')} AND %s"
-    return connection.execute(sql.SQL("{}{}{}").format(sql.SQL(head), where, sql.SQL(tail)), [True])
-
-
-def reader(query: Query, ids: str | None) -> Callable[[Any, Any], dict[str, Any]]:
-    """A function for ``process_range`` that answers the range's rows.
-
-    :param ids: the key, to be compared with ``start_id`` and ``end_id``; None: ``where`` is used.
-    """
-
-    def read(connection: Any, key_range: Any) -> dict[str, Any]:
-        from psycopg import sql
-
-        where = key_range.where
-        if ids is not None and not key_range.nulls:
-            name = sql.SQL(ids.replace("%", "%%") if query[2] else ids)
-            where = sql.SQL("{} BETWEEN {} AND {}").format(name, key_range.start_id, key_range.end_id)
-        rows = run_query(connection, query, where).fetchall()
-        return {"rows": [list(row) for row in rows], "row_count": len(rows)}
-
-    return read
-
-
-def writer(queries: list[Query]) -> Callable[[Any, Any], dict[str, Any]]:
-    """A function for ``process_range`` that runs one statement after another."""
-
-    def write(connection: Any, key_range: Any) -> dict[str, Any]:
-        counts = [run_query(connection, query, key_range.where).rowcount for query in queries]
-        return {"rows": [], "counts": counts, "row_count": counts[0]}
-
-    return write
-
-
-def collector(row_format: str, columns: tuple[str, ...]) -> Callable[[Iterator[Any]], dict[str, Any]]:
-    """A function for ``process_rows`` that answers all rows, as texts."""
-
-    def tuples(row: Any) -> Any:
-        if row_format == "arrow":
-            assert row.schema.names == list(columns)
-            return zip(*row.to_pydict().values(), strict=True)
-        assert len(row) == len(columns)
-        return [row] if row_format == "tuple" else [[row[column] for column in columns]]
-
-    def collect(rows: Iterator[Any]) -> dict[str, Any]:
-        # What a range's own update changes is not compared.
-        taken = [place for place, column in enumerate(columns) if column != "n"]
-        return {"rows": [[as_text(found[place]) for place in taken] for row in rows for found in tuples(row)]}
-
-    return collect
-
-
-def as_text(value: Any) -> str | None:
-    """A value as PostgreSQL writes it: of a timestamptz the moment in UTC, of a numeric no zeros at its end."""
-    from datetime import UTC
-
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-        text = moment.isoformat(sep=" ")
-        return text.rstrip("0") if "." in text else text
-    if isinstance(value, Decimal):
-        text = format(value, "f")
-        return (text.rstrip("0").rstrip(".") if "." in text else text).replace("-0", "0" if not value else "-0")
-    return value.isoformat() if isinstance(value, date) else str(value)
-
-
-def chain(values: list[dict[str, Any]]) -> dict[str, Any]:
-    """A function for ``combine``: all ranges' rows."""
-    return {"rows": [row for value in values for row in value["rows"]]}
+def _order(bound: Any) -> Any:
+    """By which most pairs of bounds are in their type's order."""
+    parts = bound if isinstance(bound, list) else [bound]
+    return [(int(part), part) if part.lstrip("-").isdigit() else (0, part) for part in parts]
 
 
 def windows(table: DrawnTable) -> st.SearchStrategy[dict[str, Any]]:
@@ -341,11 +274,15 @@ def windows(table: DrawnTable) -> st.SearchStrategy[dict[str, Any]]:
         "none": st.just({}),
         "lower": bound.map(lambda value: {"lower": value}),
         "upper": bound.map(lambda value: {"upper": value}),
-        "both": st.tuples(bound, bound).map(lambda ends: {"lower": ends[0], "upper": ends[1]}),
+        "both": st.tuples(bound, bound).map(
+            lambda ends: dict(zip(("lower", "upper"), sorted(ends, key=_order), strict=True))
+        ),
         "ids": st.tuples(ids, ids).map(lambda ends: {"start_id": min(ends), "end_id": max(ends)}),
         "start_id": ids.map(lambda value: {"start_id": value}),
         "end_id": ids.map(lambda value: {"end_id": value}),
-        "beyond": st.sampled_from([{"start_id": str(2**70)}, {"end_id": str(-(2**70))}, {"start_id": 2**63, "end_id": 2**64 - 1}]),
+        "beyond": st.sampled_from(
+            [{"start_id": str(2**70)}, {"end_id": str(-(2**70))}, {"start_id": 2**63, "end_id": 2**64 - 1}]
+        ),
     }
     return st.sampled_from(names).flatmap(made.__getitem__)
 
@@ -367,8 +304,6 @@ def splits(table: DrawnTable, *, is_write: bool) -> list[str]:
 def jobs(draw: st.DrawFn) -> DrawnJob:
     table = draw(tables())
     work = draw(st.sampled_from(WORK))
-    if work == "read by ids" and not (len(table.types) == 1 and table.types[0].sql in INTEGERS):
-        work = "read"
     if work in ("update", "move") and not table.is_writable:
         work = "insert"
     is_write = work in ("update", "insert", "move")
@@ -376,7 +311,11 @@ def jobs(draw: st.DrawFn) -> DrawnJob:
     window = {} if split == "pages" else draw(windows(table))
     options: dict[str, Any] = {
         "split": split,
-        "consistency": "none" if is_write else "snapshot" if split == "pages" else draw(st.sampled_from(["snapshot", "none"])),
+        "consistency": "none"
+        if is_write
+        else "snapshot"
+        if split == "pages"
+        else draw(st.sampled_from(["snapshot", "none"])),
         **draw(
             st.one_of(
                 st.just({}),
@@ -390,21 +329,27 @@ def jobs(draw: st.DrawFn) -> DrawnJob:
         options["refine"] = True
     if options["consistency"] == "snapshot" and draw(st.booleans()):
         options["verify"] = "count"
+    if draw(st.integers(0, 3)) == 3:
+        options["trial_ranges"] = 1
     columns: tuple[str, ...] | None = None
     if work in ("tuple", "dict", "arrow"):
         portable = [name for name in table.columns if table.is_portable(name)]
         if len(portable) < len(table.columns) or draw(st.booleans()):
             columns = tuple(draw(st.permutations(portable)))
+    counts_ids = len(table.types) == 1 and table.types[0].sql in INTEGERS
     may_choose = table.has_index and table.index != "plain" and (not window or table.kind in ("plain", "inherited"))
+    key_given = split != "pages" and not (may_choose and draw(st.booleans()))
     return DrawnJob(
         table=table,
         work=work,
-        key_given=split != "pages" and not (may_choose and draw(st.booleans())),
+        key_given=key_given,
         window=window,
         where=draw(st.sampled_from(WHERES)),
         columns=columns,
         qualified=work == "totals" and draw(st.booleans()),
         options=options,
+        has_results_table=draw(st.integers(0, 3)) == 3,
+        by_ids=key_given and counts_ids and draw(st.booleans()),
         parameters=draw(st.booleans()),
         engine={
             "workers": draw(st.integers(1, 3)),

@@ -7,135 +7,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-import psycopg
 from hypothesis import strategies as st
 from psycopg import sql
 
-PREPARE = """
-CREATE SCHEMA ext;
-CREATE TYPE mood AS ENUM ('sad', 'so % so', 'it''s "ok"', 'happy');
-CREATE DOMAIN positive AS bigint CHECK (VALUE > 0);
-CREATE TYPE ext.word;
-CREATE FUNCTION ext.word_in(cstring) RETURNS ext.word LANGUAGE internal IMMUTABLE STRICT AS 'textin';
-CREATE FUNCTION ext.word_out(ext.word) RETURNS cstring LANGUAGE internal IMMUTABLE STRICT AS 'textout';
-CREATE TYPE ext.word (INPUT = ext.word_in, OUTPUT = ext.word_out, LIKE = text, CATEGORY = 'S', COLLATABLE = true);
-CREATE CAST (ext.word AS text) WITHOUT FUNCTION AS IMPLICIT;
-CREATE FUNCTION ext.word_compare(ext.word, ext.word) RETURNS integer LANGUAGE sql IMMUTABLE STRICT
-    RETURN bttextcmp(lower($1::text), lower($2::text));
-"""
-_OPERATOR = """
-CREATE FUNCTION ext.word_{name}(ext.word, ext.word) RETURNS boolean LANGUAGE sql IMMUTABLE STRICT
-    RETURN ext.word_compare($1, $2) {operator} 0;
-CREATE OPERATOR ext.{operator} (FUNCTION = ext.word_{name}, LEFTARG = ext.word, RIGHTARG = ext.word);
-"""
-_OPERATORS = {"lt": "<", "le": "<=", "eq": "=", "ge": ">=", "gt": ">"}
-_CLASS = (
-    "CREATE OPERATOR CLASS ext.word_ops DEFAULT FOR TYPE ext.word USING btree AS "
-    + ", ".join(f"OPERATOR {number} ext.{operator}" for number, operator in enumerate(_OPERATORS.values(), 1))
-    + ", FUNCTION 1 ext.word_compare(ext.word, ext.word)"
-)
-
-
-def prepare(connection: psycopg.Connection[Any]) -> None:
-    """Create the types. ``ext.word`` is like citext: case is ignored, by operators outside of the search path.
-
-    ``connection`` has them on its search path, so that the statement to compare with uses them; workers do not.
-    """
-    connection.execute(PREPARE + "".join(_OPERATOR.format(name=n, operator=o) for n, o in _OPERATORS.items()) + _CLASS)
-    connection.execute("SET search_path = public, ext; SET timezone = 'UTC'")
-
-
-@dataclass(frozen=True)
-class KeyType:
-    """A type for a key column.
-
-    :param values: texts of values.
-    :param cuts: two texts in the type's order, between which partitions are cut.
-    :param has_extremes: whether PostgreSQL has ``min`` and ``max`` of it in every version.
-    """
-
-    sql: str
-    values: st.SearchStrategy[str] = field(repr=False)
-    cuts: tuple[str, str] = field(repr=False)
-    has_extremes: bool = field(default=True, repr=False)
-
-
-def _integers(least: int, greatest: int) -> st.SearchStrategy[str]:
-    edges = st.sampled_from([0, -1, 1, least, least + 1, greatest - 1, greatest])
-    with_gaps = st.integers(-5, 5).map(lambda n: n * 1000)
-    return st.one_of(st.integers(1000, 1060), with_gaps, edges, st.integers(least, greatest)).map(str)
-
-
-_TEXTS = [
-    *("", " ", "a", "A", "ä", "Z", "ab", "a b", "\t", "漢", "😀", "e\u0301", "e\\'x", "$1", "\\"),
-    *("it's", 'a"b', "a\\b", "a\nb", "50% off", "100%% cotton", "%s", "%(a)s", "x%", ":a", "--", "/*", "E'", "NULL"),
-]
-_MOMENTS = [
-    *("infinity", "-infinity", "0044-03-15 00:00:00 BC", "0001-01-01 00:00:00", "1969-12-31 23:59:59.999999"),
-    *("1970-01-01 00:00:00", "2024-02-29 12:00:00.000001", "9999-12-31 23:59:59", "19999-01-01 00:00:00"),
-]
-_DAYS = st.integers(1, 28).map(lambda day: f"2024-02-{day:02}")
-_TIMES = st.builds(lambda day, hour: f"{day} {hour:02}:30:00.5", _DAYS, st.integers(0, 23))
-
-
-def _without_time(moment: str) -> str:
-    day, _, rest = moment.partition(" ")
-    return day + (" BC" if rest.endswith("BC") else "")
-
-
-KEY_TYPES = {
-    one.sql: one
-    for one in (
-        KeyType("integer", _integers(-(2**31), 2**31 - 1), ("1010", "1030")),
-        KeyType("smallint", _integers(-(2**15), 2**15 - 1), ("1010", "1030")),
-        KeyType("bigint", _integers(-(2**63), 2**63 - 1), ("1010", "1030")),
-        KeyType("positive", st.integers(1, 2**63 - 1).map(str), ("1000", "1000000"), has_extremes=False),
-        KeyType(
-            "text",
-            st.one_of(
-                st.sampled_from(_TEXTS),
-                st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0{}#"), max_size=8),
-            ),
-            ("A", "a b"),
-        ),
-        KeyType(
-            "numeric",
-            st.one_of(
-                st.integers(-10, 10).map(str),
-                st.decimals(-5, 5, places=2).map(str),
-                st.sampled_from(["NaN", "Infinity", "-Infinity", "0.50", "1e40", "1e400"]),
-                st.integers(-(10**30), 10**30).map(str),
-            ),
-            ("-1", "3"),
-        ),
-        KeyType("numeric(8,2)", st.decimals(-50, 50, places=2).map(str), ("-1", "3")),
-        KeyType(
-            "uuid",
-            st.one_of(
-                st.uuids().map(str), st.sampled_from([f"{n:032x}" for n in (0, 1, 2**64, 2**64 + 1, 2**128 - 1)])
-            ),
-            ("40000000-0000-0000-0000-000000000000", "c0000000-0000-0000-0000-000000000000"),
-            has_extremes=False,
-        ),
-        KeyType("date", st.one_of(_DAYS, st.sampled_from(_MOMENTS).map(_without_time)), ("2024-02-10", "2024-02-20")),
-        KeyType("timestamp", st.one_of(_TIMES, st.sampled_from(_MOMENTS)), ("2024-02-10", "2024-02-20")),
-        KeyType(
-            "timestamptz",
-            st.one_of(_TIMES, _TIMES.map(lambda time: f"{time}+05:45"), st.sampled_from(_MOMENTS)),
-            ("2024-02-10", "2024-02-20"),
-        ),
-        KeyType("boolean", st.sampled_from(["false", "true"]), ("false", "true"), has_extremes=False),
-        KeyType(
-            "mood",
-            st.sampled_from(["sad", "so % so", "it's \"ok\"", "happy"]),
-            ("so % so", "happy"),
-            has_extremes=False,
-        ),
-        KeyType(
-            "ext.word", st.sampled_from(["a", "A", "b", "B", "z", "Z", "50% b", "it's"]), ("a", "Z"), has_extremes=False
-        ),
-    )
-}
+from tests.support.drawn_keys import KEY_TYPES, KeyType, is_portable
 
 SUFFIXES = ("", " %", "%s", "%%", "%(a)s", '"', "'", " Ö", "\\", ".x")
 """What makes a name odd."""
@@ -158,6 +33,7 @@ class DrawnTable:
     :param statistics: "fresh", "stale" (half of the rows came after ANALYZE) or "none".
     :param by_row_id: partitions are of ``row_id``, in place of the key's first column.
     :param reordered: partitions and children have their columns in another order, and more of them or dropped ones.
+    :param churned: some rows were deleted, others updated, so that they are elsewhere in the file.
     """
 
     kind: str
@@ -168,6 +44,7 @@ class DrawnTable:
     statistics: str
     by_row_id: bool
     reordered: bool
+    churned: bool
 
     @property
     def schema(self) -> str:
@@ -221,7 +98,7 @@ class DrawnTable:
         if column not in self.key:
             return True
         place = self.key.index(column)
-        return all(_is_portable(self.types[place].sql, key[place]) for key in self.keys)
+        return all(is_portable(self.types[place].sql, key[place]) for key in self.keys)
 
     def script(self) -> str:
         """The SQL that makes it."""
@@ -233,6 +110,13 @@ class DrawnTable:
             *self._fill(1, self.keys[:half]),
             *analyse,
             *self._fill(half + 1, self.keys[half:]),
+            *(
+                [
+                    f"DELETE FROM {self._base} WHERE row_id % 5 = 0",
+                    f"UPDATE {self._base} SET n = 0 WHERE row_id % 3 = 0",
+                ]
+                * self.churned
+            ),
             *self._view(analyse),
         ]
         return "".join(f"{statement};\n" for statement in statements)
@@ -349,14 +233,6 @@ class DrawnTable:
                 yield f"ANALYZE {self.relation}"
 
 
-def _is_portable(kind: str, value: str | None) -> bool:
-    if value is None:
-        return True
-    if kind in ("date", "timestamp", "timestamptz"):
-        return value.startswith(("19", "20")) and "BC" not in value and value[4] == "-"
-    return kind != "numeric" or (value.lstrip("-").replace(".", "").isdigit() and len(value) <= 20)
-
-
 def quoted(*names: str) -> str:
     """The name, as SQL has it."""
     return sql.Identifier(*names).as_string()
@@ -371,13 +247,14 @@ def tables(draw: st.DrawFn) -> DrawnTable:
     kind = draw(st.sampled_from(KINDS))
     # The catalog does not know of a view's column that it is NOT NULL, and then a key has one column.
     columns = 1 if kind in ("view", "join", "materialized") else draw(st.sampled_from([1, 1, 1, 2, 3]))
-    all_types = st.sampled_from(list(KEY_TYPES.values()))
+    # Integers have more ways to be split and bounded than others.
+    all_types = st.sampled_from([KEY_TYPES["integer"], KEY_TYPES["bigint"], *KEY_TYPES.values()])
     types = tuple(draw(all_types) for _ in range(columns))
     index = draw(st.sampled_from(["primary", "plain", "unique", "none"]))
     may_be_null = columns == 1 and index != "primary"
     values = [st.one_of(one.values, st.none()) if may_be_null else one.values for one in types]
     heap = st.tuples(st.tuples(*values), st.sampled_from([1, 1, 1, 2, 25]))
-    heaps = draw(st.one_of(st.lists(heap, min_size=10, max_size=40), st.lists(heap, max_size=9)))
+    heaps = draw(st.one_of(st.lists(heap, max_size=9), st.lists(heap, min_size=10, max_size=40)))
     by_row_id = kind in PARTITIONED and (draw(st.booleans()) or (kind == "hash" and types[0].sql == "ext.word"))
     return DrawnTable(
         kind=kind,
@@ -388,4 +265,5 @@ def tables(draw: st.DrawFn) -> DrawnTable:
         statistics=draw(st.sampled_from(["none", "fresh", "stale"])),
         by_row_id=by_row_id,
         reordered=kind in (*PARTITIONED, "inherited") and draw(st.booleans()),
+        churned=draw(st.booleans()),
     )

@@ -9,7 +9,6 @@ from typing import Any
 
 from burla_provider.jobs.job import Answered, Broken, Job, JobEvent, Started
 
-
 MOST = 60
 """Calls of a job."""
 
