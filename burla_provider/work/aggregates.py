@@ -118,8 +118,8 @@ def check_source(connection: psycopg.Connection[Any], source: Source) -> None:
     if closing_bracket(f"{condition}\n)") != len(condition) + 1:
         # In brackets, as it is used, it might even be SQL, and pick rows of other ranges.
         raise InvalidParameter("where", f"in {condition!r} a bracket or a quote is not closed.", "Close it.")
-    _ask(connection, source.select_none(sql.SQL("TRUE")), "where", condition)
-    _ask(connection, source.select_none(source.column_list), "columns", ", ".join(source.columns))
+    _ask(connection, source, source.select_none(sql.SQL("TRUE")), "where", condition)
+    _ask(connection, source, source.select_none(source.column_list), "columns", ", ".join(source.columns))
 
 
 def _parse(name: str, text: str) -> Aggregate:
@@ -158,13 +158,13 @@ def _split_at_bracket(name: str, text: str, start: int) -> tuple[str, int]:
 
 def _with_types(connection: psycopg.Connection[Any], source: Source, aggregate: Aggregate) -> Aggregate:
     query = source.select_none(_type_of(aggregate.whole))
-    typed = replace(aggregate, type=_ask(connection, query, "totals", str(aggregate)))
+    typed = replace(aggregate, type=_ask(connection, source, query, "totals", str(aggregate)))
     if aggregate.argument == "*":
         return typed
     # A subquery, because pg_typeof(argument) is not an aggregate, and no rows would give no type.
     argument = source.select_none(aggregate.argument_sql)
     query = sql.SQL("SELECT {}").format(_type_of(sql.SQL("({} LIMIT 0)").format(argument)))
-    return replace(typed, argument_type=_ask(connection, query, "totals", str(aggregate)))
+    return replace(typed, argument_type=_ask(connection, source, query, "totals", str(aggregate)))
 
 
 def _type_of(expression: sql.Composable) -> sql.Composable:
@@ -172,15 +172,27 @@ def _type_of(expression: sql.Composable) -> sql.Composable:
     return sql.SQL("format_type(pg_typeof({})::oid, -1)").format(expression)
 
 
-def _ask(connection: psycopg.Connection[Any], query: sql.Composed, parameter: str, text: str) -> Any:
+def _ask(connection: psycopg.Connection[Any], source: Source, query: sql.Composed, parameter: str, text: str) -> Any:
     try:
         with connection.transaction():
             row = connection.execute(query).fetchone()
     except (psycopg.ProgrammingError, psycopg.DataError) as error:
         problem = error.diag.message_primary or str(error)
-        raise InvalidParameter(parameter, f"the server says of {text!r}: {problem}.", _hint(error)) from None
+        raise InvalidParameter(
+            parameter, f"the server says of {text!r}: {problem}.", _hint(connection, source, error)
+        ) from None
     return row[0] if row else None
 
 
-def _hint(error: psycopg.Error) -> str:
-    return error.diag.message_hint or "Correct it; the SQL is used as it stands."
+def _hint(connection: psycopg.Connection[Any], source: Source, error: psycopg.Error) -> str:
+    hint = error.diag.message_hint or "Correct it; the SQL is used as it stands."
+    if not isinstance(error, psycopg.errors.UndefinedColumn):
+        return hint
+    names = connection.execute(_COLUMNS, [source.relation.as_string(connection)]).fetchall()
+    return f"{hint} The columns of {source} are {', '.join(name for (name,) in names)}."
+
+
+_COLUMNS = """
+    SELECT attname::text FROM pg_catalog.pg_attribute
+    WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
