@@ -85,11 +85,11 @@ def find_unplain(value: Any, path: str = "the return value") -> str | None:
     elif type(value) is dict:
         parts = ((f"{path}[{name!r}]", item) for pair in value.items() for name, item in ((pair[0], pair[0]), pair))
     else:
-        return f"{path} is of type {type(value).__module__}.{type(value).__qualname__}{hint(value)}"
+        return f"{path} is of type {type(value).__module__}.{type(value).__qualname__}{_hint(value)}"
     return next((found for name, item in parts if (found := find_unplain(item, name))), None)
 
 
-def hint(value: Any) -> str:
+def _hint(value: Any) -> str:
     """How to make plain data of it, in brackets, or ""."""
     kinds = {
         "int": numbers.Integral,

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from burla_provider.work.outcome import PLAIN_TYPES, hint
+from burla_provider.work.outcome import PLAIN_TYPES
 
 
 def to_json(value: Any, codec: str = "utf-8") -> Any:
@@ -54,7 +54,7 @@ def find_unknown(value: Any, path: str) -> str | None:
     elif isinstance(value, list | tuple):
         parts = ((f"{path}[{number}]", item) for number, item in enumerate(value))
     else:
-        return f"{path} is of type {type(value).__module__}.{type(value).__qualname__}{hint(value)}"
+        return f"{path} is of type {type(value).__module__}.{type(value).__qualname__}"
     return next((found for name, item in parts if (found := find_unknown(item, name))), None)
 
 

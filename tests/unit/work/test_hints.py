@@ -9,7 +9,6 @@ from fractions import Fraction
 import pytest
 
 from burla_provider.work.outcome import find_unplain
-from burla_provider.work.plain_json import find_unknown
 
 
 class Number(enum.IntEnum):
@@ -34,7 +33,6 @@ def test_the_call_that_makes_plain_data_is_named(value, advice):
 
 def test_what_cannot_be_turned_into_plain_data_is_only_named():
     assert find_unplain(object()) == "the return value is of type builtins.object"
-    assert find_unknown({"a": {1}}, "the result") == "the result['a'] is of type builtins.set (use list(x))"
 
 
 def test_a_value_of_numpy_names_its_own_method():
