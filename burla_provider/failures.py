@@ -9,7 +9,6 @@ from typing import Literal
 
 from burla_provider.exceptions import AllFailed, InvalidParameter, RangesFailed
 from burla_provider.jobs.local_modules import is_local_name
-from burla_provider.work.failure import NOT_THERE, WorkError
 from burla_provider.work.outcome import Failure, Outcome
 
 OnFailure = Literal["finish", "stop"]
@@ -18,8 +17,15 @@ SHOWN = 20
 
 
 _OF_THE_CODE = (
-    "AttributeError ImportError ModuleNotFoundError NameError SyntaxError TypeError UnboundLocalError".split()  # noqa: SIM905
-    + [f"{kind.__module__}.{kind.__qualname__}" for kind in (InvalidParameter, WorkError)]
+    "AttributeError",
+    "ImportError",
+    "ModuleNotFoundError",
+    "NameError",
+    "SyntaxError",
+    "TypeError",
+    "UnboundLocalError",
+    "burla_provider.exceptions.InvalidParameter",
+    "burla_provider.work.failure.WorkError",
 )
 _OF_THE_STATEMENT = ("0A", "25006", "3F", "42")
 """SQLSTATE classes: not supported, read-only, no such schema, syntax error or access rule violation."""
@@ -32,6 +38,8 @@ LOCAL_NOT_THERE = (
 
 def with_true_advice(failure: Failure) -> Failure:
     """The failure of a call; a missing module that no package has is named as what it is."""
+    from burla_provider.work.failure import NOT_THERE
+
     missing = re.search(r"No module named '([^']+)'", failure.message)
     if missing is None or not is_local_name(missing[1]):
         return failure

@@ -22,6 +22,7 @@ from burla_provider.operators.checks import (
     check_amount,
     check_choice,
     check_count,
+    check_names,
     check_seconds,
     check_texts,
     whole_number,
@@ -93,6 +94,7 @@ class BurlaBaseOperator(BaseOperator):
         resume: Resume = "auto",
         **kwargs: Any,
     ) -> None:
+        check_names(type(self), kwargs)
         super().__init__(**kwargs)
         self.burla_conn_id = burla_conn_id
         self.max_parallelism = max_parallelism

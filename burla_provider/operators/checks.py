@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from math import isfinite
@@ -9,6 +11,17 @@ from numbers import Integral
 from typing import Any
 
 from burla_provider.exceptions import InvalidParameter
+
+
+def check_names(operator: type, given: Collection[str]) -> None:
+    """:raises InvalidParameter: neither the operator nor a class that it is made of has such a parameter."""
+    makers = [vars(kind)["__init__"] for kind in operator.__mro__ if "__init__" in vars(kind)]
+    known = {name for maker in makers for name in inspect.signature(maker).parameters}
+    for name in given:
+        if name not in known and not name.startswith("_"):  # Airflow's own
+            near = difflib.get_close_matches(name, known, n=1)
+            advice = f"Did you mean {near[0]}?" if near else "Leave it out."
+            raise InvalidParameter(name, f"{operator.__name__} has no such parameter.", advice)
 
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:

@@ -14,6 +14,11 @@ SHOWN_TOTALS = 10_000
 """Characters of a result: Airflow looks for secrets in all that is logged, and the UI loads it."""
 
 
+def without_markers(text: str) -> str:
+    """A user's text in which nothing opens or closes a group: the UI finds the markers anywhere in a record."""
+    return text.replace("::group::", ":group:").replace("::endgroup::", ":endgroup:")
+
+
 def log_group(log: Any, title: str, lines: Iterable[str]) -> None:
     """Log lines as a group that opens on a click.
 
@@ -25,7 +30,7 @@ def log_group(log: Any, title: str, lines: Iterable[str]) -> None:
 
 def log_totals(log: Any, totals: dict[str, Any]) -> None:
     """Log the result of a job, the beginning of one that is long."""
-    text = json.dumps(totals, indent=2)
+    text = without_markers(json.dumps(totals, indent=2))
     rest = len(text) - SHOWN_TOTALS
     log.info("Totals\n%s%s", text[:SHOWN_TOTALS], f" ... and {rest:,} more characters" if rest > 0 else "")
 

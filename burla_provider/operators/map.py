@@ -5,14 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, Set
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, get_args
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.failures import Failures, OnFailure, allowance
 from burla_provider.fingerprint import fingerprint
 from burla_provider.operators.base import BurlaBaseOperator
-from burla_provider.operators.checks import check_choice, check_count, check_dict, check_function
+from burla_provider.operators.checks import (
+    check_choice,
+    check_count,
+    check_dict,
+    check_function,
+    is_rendered_later,
+)
 from burla_provider.operators.resume import JobFacts, find_earlier
 from burla_provider.operators.run_identity import run_key
 from burla_provider.operators.watch import Watch
@@ -84,6 +91,8 @@ class BurlaMapOperator(BurlaBaseOperator):
     def _check_parameters(self) -> None:
         super()._check_parameters()
         check_single_output(self.multiple_outputs)
+        if not is_rendered_later(self.inputs) and not isinstance(self.inputs, str):
+            _iterate(self.inputs)
         check_function("python_callable", self.python_callable)
         check_dict("op_kwargs", self.op_kwargs)
         check_count("trial_inputs", self.trial_inputs, 0)
@@ -124,10 +133,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         return saved.outcomes if saved else []
 
     def _read_inputs(self) -> list[Any]:
-        inputs = self.make_inputs() if self.make_inputs else self.inputs
-        if isinstance(inputs, str | bytes | Mapping) or not isinstance(inputs, Iterable):
-            raise InvalidParameter("inputs", f"{type(inputs).__name__} is no list.", "Give a list, or what makes one.")
-        return list(inputs)
+        return list(_iterate(self.make_inputs() if self.make_inputs else self.inputs))
 
 
 class Results:
@@ -156,6 +162,20 @@ def check_single_output(multiple_outputs: bool | None) -> None:
     """:raises InvalidParameter: it is True: Airflow would accept a dict only, and fail the task after all calls."""
     if multiple_outputs:
         raise InvalidParameter("multiple_outputs", "the result is a list, got True.", "Leave it out.")
+
+
+def _iterate(inputs: Any) -> Iterator[Any]:
+    """:raises InvalidParameter: its items are not what a call is to get, or have no order."""
+    problem, advice = f"{type(inputs).__name__} is no list.", "Give a list, or what makes one."
+    if hasattr(type(inputs), "columns"):
+        # It iterates over the names of its columns.
+        advice = 'Give a list of its rows: to_dict("records") of pandas, to_dicts() of Polars, to_pylist() of Arrow.'
+    elif isinstance(inputs, Set) and not isinstance(inputs, KeysView | ItemsView):
+        advice = "A set has no order that the results could follow: give sorted(...) of it."
+    elif not isinstance(inputs, str | bytes | Mapping):
+        with suppress(TypeError):  # an array of no dimension only looks iterable
+            return iter(inputs)
+    raise InvalidParameter("inputs", problem, advice)
 
 
 def _pack_input(value: Any) -> bytes:

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from burla_provider.failures import Failures, with_true_advice
 from burla_provider.jobs.job import Answered, Broken, JobEvent, Line, Started
 from burla_provider.links.burla import BurlaJobLink
+from burla_provider.operators.groups import without_markers
 from burla_provider.operators.metrics import Metrics
 from burla_provider.operators.prints import Prints
 from burla_provider.operators.run_identity import pass_label
@@ -83,7 +84,7 @@ class Watch:
         self._metrics = Metrics(context, unit)
         self._describe = describe
         self._prints = Prints(log, total, describe)
-        self._scrub = scrub
+        self._clean: Callable[[str], str] = lambda text: without_markers(scrub(text))
         self._flush_at = self._report_at = 0.0
         self._untold_job: tuple[str, str | None] | None = None
         self._is_unheard = False
@@ -114,12 +115,12 @@ class Watch:
             case Answered(_, answer):
                 self._take(decode(answer))
             case Broken(index, error):
-                self._take(Outcome(index, failure=Failure("WorkerError", self._scrub(error))))
+                self._take(Outcome(index, failure=Failure("WorkerError", self._clean(error))))
             case Line(text, None):
-                self._prints.add(self._scrub(text))
+                self._prints.add(self._clean(text))
             case Line(text, int(index)):
                 self._prints.say(index)
-                self._log.warning("%s: %s", self._describe(index), self._scrub(text))
+                self._log.warning("%s: %s", self._describe(index), self._clean(text))
             case Started(job_id, url):
                 self._announce(job_id, url)
         self._pulse()
@@ -156,7 +157,7 @@ class Watch:
     def _take(self, outcome: Outcome) -> None:
         self._prints.say(outcome.index)
         if outcome.failure is not None:
-            outcome = replace(outcome, failure=with_true_advice(outcome.failure))
+            outcome = replace(outcome, failure=self._fit_to_show(outcome.failure))
         if outcome.failure is not None and len(self.failures.failed) >= SHOWN_TRACEBACKS:
             # Every failed outcome is kept to the end, and there may be 100,000 of them.
             outcome = replace(outcome, failure=replace(outcome.failure, traceback=""))
@@ -173,6 +174,10 @@ class Watch:
             self._books.add(outcome)
         if outcome.failure is not None:
             self._log.error("%s\n%s", self.failures.describe(outcome), outcome.failure.traceback)
+
+    def _fit_to_show(self, failure: Failure) -> Failure:
+        told = with_true_advice(failure)
+        return replace(told, message=without_markers(told.message), traceback=without_markers(told.traceback))
 
     def _announce(self, job_id: str, url: str | None) -> None:
         self._log.info("Job %s%s", job_id, f": {url}" if url else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -192,6 +193,10 @@ def _where_else(queries: Queries, table: str) -> str:
     database, places = queries.rows(sql.SQL(_WHERE_ELSE).format(table=sql.Literal(table)))[0]
     if places:
         return f"Did you mean {places}?"
+    tables = dict(queries.rows(sql.SQL(_TABLES)))
+    near = difflib.get_close_matches(table.lower(), [*tables, *tables.values()], n=1, cutoff=0.75)
+    if near:
+        return f"Did you mean {tables.get(near[0], near[0])}?"
     return f"It is looked for in the database {database}, on the search path unless you name its schema."
 
 
@@ -234,6 +239,14 @@ _WHERE_ELSE: LiteralString = """
         WHERE c.relkind IN ('r', 'p', 'm', 'v', 'f') AND NOT c.relispartition
             AND lower(c.relname) = lower((parse_ident({table}))[cardinality(parse_ident({table}))])
             AND has_schema_privilege(n.oid, 'USAGE'))
+"""
+
+_TABLES: LiteralString = """
+    SELECT c.relname::text, format('%I.%I', n.nspname, c.relname)
+    FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'm', 'v', 'f') AND NOT c.relispartition AND has_schema_privilege(n.oid, 'USAGE')
+        AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
+    ORDER BY n.nspname DESC, c.relname LIMIT 10000
 """
 
 _TREE: LiteralString = """

@@ -174,7 +174,7 @@ def check_source(connection: psycopg.Connection[Any], source: Source, *, one_mom
             _check_expression(connection, source, name, text)
     # A role that may read some columns only must not be asked for the others.
     if source.columns:
-        _ask(connection, source.select_none(source.column_list), "columns", ", ".join(source.columns))
+        _ask(connection, source, source.select_none(source.column_list), "columns", ", ".join(source.columns))
 
 
 def _check_expression(connection: psycopg.Connection[Any], source: Source, name: str, text: str) -> None:
@@ -182,9 +182,9 @@ def _check_expression(connection: psycopg.Connection[Any], source: Source, name:
         raise InvalidParameter("columns", f"{name!r} is {text!r}: a bracket or a quote is not closed.", "Close it.")
     # The server refuses in a condition what does not give one value per row: aggregates and set-returning functions.
     one_row = replace(source, columns={name: text}, where=f"(\n{text}\n) IS NULL")
-    _ask(connection, one_row.select_none(sql.SQL("TRUE")), "columns", text)
+    _ask(connection, source, one_row.select_none(sql.SQL("TRUE")), "columns", text)
     query = one_row.select_none(one_row.column_list)
-    _ask(connection, query, "columns", text)
+    _ask(connection, source, query, "columns", text)
     if len(describe(connection, query)) != 1:
         problem = f"{name!r} is {text!r}, which is not one expression."
         raise InvalidParameter("columns", problem, "Give each value a name of its own.")
@@ -208,7 +208,7 @@ def _partials(source: Source, *aggregates: Aggregate) -> sql.Composed:
 
 
 def _find_volatile(connection: psycopg.Connection[Any], source: Source, parameter: str, text: str) -> list[str]:
-    with _blaming(parameter, text), connection.transaction():
+    with _blaming(connection, source, parameter, text), connection.transaction():
         return find_volatile(Queries(connection), _rows(source))
 
 
@@ -272,13 +272,13 @@ def _split_at_bracket(name: str, text: str, start: int, escapes: bool) -> tuple[
 
 def _with_types(connection: psycopg.Connection[Any], source: Source, aggregate: Aggregate) -> Aggregate:
     query = source.select_none(_type_of(aggregate.whole))
-    typed = replace(aggregate, type=_ask(connection, query, "totals", str(aggregate)))
+    typed = replace(aggregate, type=_ask(connection, source, query, "totals", str(aggregate)))
     if aggregate.function == "count":
         return typed  # Whatever it counts: "*" has no type, and orders.* is several columns outside of an aggregate.
     # A subquery, because pg_typeof(argument) is not an aggregate, and no rows would give no type.
     argument = source.select_none(aggregate.argument_sql)
     query = sql.SQL("SELECT {}").format(_type_of(sql.SQL("({} LIMIT 0)").format(argument)))
-    return replace(typed, argument_type=_ask(connection, query, "totals", str(aggregate)))
+    return replace(typed, argument_type=_ask(connection, source, query, "totals", str(aggregate)))
 
 
 def _type_of(expression: sql.Composable) -> sql.Composable:
@@ -286,23 +286,33 @@ def _type_of(expression: sql.Composable) -> sql.Composable:
     return sql.SQL("format_type(pg_typeof({})::oid, -1)").format(expression)
 
 
-def _ask(connection: psycopg.Connection[Any], query: sql.Composed, parameter: str, text: str) -> Any:
-    with _blaming(parameter, text), connection.transaction():
+def _ask(connection: psycopg.Connection[Any], source: Source, query: sql.Composed, parameter: str, text: str) -> Any:
+    with _blaming(connection, source, parameter, text), connection.transaction():
         row = Queries(connection).row(query)
     return row[0] if row else None
 
 
 @contextmanager
-def _blaming(parameter: str, text: str) -> Iterator[None]:
+def _blaming(connection: psycopg.Connection[Any], source: Source, parameter: str, text: str) -> Iterator[None]:
     """Inside, an error that the server has with the SQL is one of ``parameter``."""
     try:
         yield
     except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
-        problem = error.diag.message_primary or str(error)
-        raise InvalidParameter(parameter, f"the server says of {text!r}: {problem}.", _hint(error)) from None
+        problem = f"the server says of {text!r}: {error.diag.message_primary or error}."
+        raise InvalidParameter(parameter, problem, _hint(connection, source, error)) from None
 
 
-def _hint(error: psycopg.Error) -> str:
+def _hint(connection: psycopg.Connection[Any], source: Source, error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.UndefinedTable) and "FROM" in (error.diag.message_primary or ""):
         return "Qualify a column by the table's name, without a schema: a partition is read under that name."
-    return error.diag.message_hint or "Correct it; the SQL is used as it stands."
+    hint = error.diag.message_hint or "Correct it; the SQL is used as it stands."
+    if not isinstance(error, psycopg.errors.UndefinedColumn):
+        return hint
+    names = connection.execute(_COLUMNS, [source.relation.as_string(connection)]).fetchall()
+    return f"{hint} The columns of {source} are {', '.join(name for (name,) in names)}."
+
+
+_COLUMNS = """
+    SELECT attname::text FROM pg_catalog.pg_attribute
+    WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""

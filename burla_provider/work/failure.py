@@ -34,13 +34,20 @@ def describe(error: BaseException, parameters: Mapping[str, str]) -> Failure:
 
     Advice is added where the server's own words leave a reader alone with them.
     """
-    message = " ".join(part for part in (_text(error), _advice(error, parameters)) if part)
+    notes = [note for note in getattr(error, "__notes__", []) if isinstance(note, str)]
+    message = with_advice(_text(error), " ".join(filter(None, [_advice(error, parameters), *notes])))
     return Failure(
         type=_type_name(error),
         message=scrub(message[: 10 * MESSAGE_LIMIT], parameters)[:MESSAGE_LIMIT],
         sqlstate=error.sqlstate if isinstance(error, psycopg.Error) else None,
         traceback=scrub(_traceback(error)[-10 * TRACEBACK_LIMIT :], parameters)[-TRACEBACK_LIMIT:],
     )
+
+
+def with_advice(text: str, advice: str) -> str:
+    """A text that may lack its full stop, and sentences, or words behind a dash, that follow it."""
+    ends = not text or not advice or advice.startswith("-") or text[-1] in ".!?:;"
+    return f"{text}{'' if ends else '.'} {advice}".strip()
 
 
 def _advice(error: BaseException, parameters: Mapping[str, str]) -> str:

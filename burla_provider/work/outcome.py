@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 import decimal
 import io
+import numbers
 import pickle
 import uuid
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -83,8 +85,23 @@ def find_unplain(value: Any, path: str = "the return value") -> str | None:
     elif type(value) is dict:
         parts = ((f"{path}[{name!r}]", item) for pair in value.items() for name, item in ((pair[0], pair[0]), pair))
     else:
-        return f"{path} is of type {type(value).__module__}.{type(value).__qualname__}"
+        return f"{path} is of type {type(value).__module__}.{type(value).__qualname__}{_hint(value)}"
     return next((found for name, item in parts if (found := find_unplain(item, name))), None)
+
+
+def _hint(value: Any) -> str:
+    """How to make plain data of it, in brackets, or ""."""
+    kinds = {
+        "int": numbers.Integral,
+        "float": numbers.Real,
+        "str": str,
+        "bytes": bytes | bytearray | memoryview,
+        "dict": Mapping,
+        "list": list | tuple | Set | Iterator,
+    }
+    name = next((name for name, kind in kinds.items() if isinstance(value, kind)), None)
+    method = next((method for method in ("to_dict", "tolist", "item") if hasattr(type(value), method)), None)
+    return f" (use {name}(x))" if name else f" (use x.{method}())" if method else ""
 
 
 def encode(outcome: Outcome) -> bytes:

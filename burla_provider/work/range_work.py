@@ -27,7 +27,7 @@ from burla_provider.database.snapshot import (
 from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.connecting import RESET_POOLED, connect_worker, renew, set_transactions
-from burla_provider.work.failure import describe
+from burla_provider.work.failure import describe, with_advice
 from burla_provider.work.isolate import failing_keys, is_of_rows
 from burla_provider.work.kept import KeptConnection
 from burla_provider.work.kinds import Kind
@@ -180,7 +180,7 @@ class RangeWork:
             keys = failing_keys(key_range, partial(self._transaction, undo=True), self.kind, self.source)
         except Exception as trouble:  # the failure itself is what counts
             keys = f"not found, because of {describe(trouble, self.parameters).message}"
-        return replace(failure, message=f"{failure.message} Rows that fail: {keys}.")
+        return replace(failure, message=with_advice(failure.message, f"Rows that fail: {keys}."))
 
     def _connect(self) -> psycopg.Connection[Any]:
         connection = connect_worker(self.parameters, self.session.name, read_only=self._read_only, slots=self.slots)

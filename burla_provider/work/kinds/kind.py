@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import GeneratorType
 from typing import Any, ClassVar, Protocol
 
 import psycopg
@@ -44,12 +46,18 @@ def checked(value: Any, key_range: KeyRange) -> dict[str, Any]:
     if type(value) is not dict:
         raise WorkError(
             f"The function returned {type(value).__module__}.{type(value).__qualname__} for {key_range}:"
-            " return a dict of plain data, such as {'total': 12}."
+            f" return a dict of plain data, such as {{'total': 12}}{_hint(value)}."
         )
     problem = find_unplain(value) or _find_other_key(value)
     if problem:
         raise WorkError(f"For {key_range}, {problem}: return {PLAIN_DATA}, with text as the dict's keys.")
     return value
+
+
+def _hint(value: Any) -> str:
+    if isinstance(value, GeneratorType):
+        return ". A function with yield in it returns a generator: write return dict(...)"
+    return ", or dict(x)" if isinstance(value, Mapping) else ""
 
 
 def _find_other_key(value: dict[Any, Any]) -> str | None:

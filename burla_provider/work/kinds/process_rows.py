@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -30,5 +31,22 @@ class ProcessRows:
         query = source.select(source.column_list, key_range)
         rows = ROW_FORMATS[self.row_format](connection, query)
         with rows as taken:
-            value = self.function(taken)
+            try:
+                value = self.function(taken)
+            except (TypeError, AttributeError, ValueError, KeyError) as error:
+                if note := self._note(str(error), type(taken).__name__):
+                    error.add_note(note)
+                raise
         return Worked(checked(value, key_range), rows.count)
+
+    def _note(self, text: str, rows: str) -> str | None:
+        """What a typical mistake is, told by the error that it ends in."""
+        if re.search(rf"'(\w+\.)?{rows}' object|values to unpack", text):
+            return "The function is called once per range, with an iterator over its rows: write for row in rows."
+        if self.row_format == "tuple" and re.search(
+            r"^tuple indices must be integers|^'tuple' object has no attr", text
+        ):
+            return 'Rows are tuples, in the order of the columns: give row_format="dict" to use their names.'
+        if self.row_format == "dict" and re.search(r"^'dict' object has no attribute|^\d+$", text):
+            return 'Rows are dicts: use row["name"].'
+        return None

@@ -37,7 +37,9 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"table": "order_s"}, "table: there is no order_s here. It is looked for in the database"),
+        ({"table": "parcels"}, "table: there is no parcels here. It is looked for in the database"),
+        ({"table": "order_s"}, r"table: there is no order_s here. Did you mean public.orders\?"),
+        ({"table": "sales.invoice"}, r"table: there is no sales.invoice here. Did you mean sales.invoices\?"),
         ({"table": "invoices"}, r"table: there is no invoices here. Did you mean sales.invoices\?"),
         ({"table": "no.orders"}, "table: there is no no.orders here"),
         ({"table": "a b c"}, "table: .* Write it as SQL does"),

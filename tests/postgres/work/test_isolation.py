@@ -39,7 +39,7 @@ def test_searching_undoes_what_it_writes(worker, orders):
         return {}
 
     failure = worker(ProcessRange(write), isolate_failures=True)(WHOLE).failure
-    assert failure.message == "no Rows that fail: id = 17."
+    assert failure.message == "no. Rows that fail: id = 17."
     assert orders.execute("SELECT sum(n) FROM orders").fetchone() == (0,)
 
 

@@ -2,7 +2,14 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from burla_provider.database.faults import NoConnectionToSpare, SnapshotLost, advice, is_canceled, is_transient
+from burla_provider.database.faults import (
+    NoConnectionToSpare,
+    SnapshotLost,
+    advice,
+    is_canceled,
+    is_this_machine,
+    is_transient,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +94,15 @@ def test_a_token_that_may_have_expired_is_explained():
 
 def test_a_plain_error_needs_no_advice():
     assert advice(errors.DivisionByZero("division by zero")) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in ("localhost", "LOCALHOST.", "db.localhost", "localhost.localdomain", "0.0.0.0")),
+        *((host, True) for host in ("127.0.0.1", "127.8.9.1", "::1", "/var/run/postgresql", "@socket")),
+        *((host, False) for host in ("db", "localhost.example.com", "10.0.0.1", "2001:db8::1", "")),
+    ],
+)
+def test_the_hosts_that_every_machine_takes_for_itself_are_known(host, expected):
+    assert is_this_machine(host) == expected

@@ -54,7 +54,7 @@ def test_a_long_message_is_cut():
 
 def test_advice_follows_what_the_server_says():
     failure = describe(caught(psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE")), {})
-    assert failure.message.startswith("cannot execute UPDATE Ranges are read in a read-only transaction")
+    assert failure.message.startswith("cannot execute UPDATE. Ranges are read in a read-only transaction")
 
 
 def test_the_traceback_shows_where_it_happened():
