@@ -13,11 +13,13 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential, wait_random_exponential
 
 from burla_provider.database.faults import is_canceled, is_transient
 from burla_provider.database.session import Session
 from burla_provider.database.snapshot import (
+    BEGIN_RANGE,
     Snapshot,
     join_snapshot,
     lock_relation,
@@ -141,7 +143,8 @@ class RangeWork:
         if self._kept.is_pooled:
             self._kept.end_transaction()  # it would keep a connection of the pooler's, too
         else:
-            connection.execute(settings_between_ranges(self.snapshot, self.session))
+            is_failed = connection.info.transaction_status == TransactionStatus.INERROR  # by a query that was stopped
+            connection.execute(settings_between_ranges(self.snapshot, self.session, undo=is_failed))
 
     def _enter_snapshot(self, connection: psycopg.Connection[Any], snapshot: Snapshot, key_range: KeyRange) -> None:
         kept, relation = self._kept, key_range.relation
@@ -152,13 +155,14 @@ class RangeWork:
             set_transactions(connection, read_only=True)
             connection.execute(self.session.settings(_suffix(key_range), settings | self._settings_of_key))
             join_snapshot(connection, snapshot, self.source.relation)
-            connection.execute(self.session.inherited_settings)
             kept.locked = set()
+            last = self.session.inherited_settings
         else:
-            connection.execute(self.session.settings_of_range(_suffix(key_range), settings))
+            last = self.session.settings_of_range(_suffix(key_range), settings)
         if relation and not snapshot.locks_partitions and relation not in kept.locked:
             lock_relation(connection, sql.Identifier(*relation))
             kept.locked.add(relation)
+        connection.execute(sql.SQL("{}; {}").format(last, BEGIN_RANGE))
 
     def _take(self) -> psycopg.Connection[Any]:
         kept = self._kept
