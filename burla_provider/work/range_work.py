@@ -17,7 +17,7 @@ from psycopg.pq import TransactionStatus
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential, wait_random_exponential
 
 from burla_provider.database.faults import is_canceled, is_transient
-from burla_provider.database.session import Session
+from burla_provider.database.session import Session, set_config
 from burla_provider.database.snapshot import (
     BEGIN_RANGE,
     Snapshot,
@@ -127,7 +127,7 @@ class RangeWork:
         with connection.transaction(force_rollback=undo):
             reset = RESET_POOLED if self.kind.may_write and self._kept.is_pooled else sql.SQL("")
             settings = self.session.settings(_suffix(key_range), self._settings_of_key)
-            connection.execute(sql.SQL("; ").join([reset, settings, self.session.inherited_settings]))
+            connection.execute(sql.SQL("{}{}; {}").format(reset, settings, self._inherited_settings))
             yield
 
     @contextmanager
@@ -156,7 +156,7 @@ class RangeWork:
             connection.execute(self.session.settings(_suffix(key_range), settings | self._settings_of_key))
             join_snapshot(connection, snapshot, self.source.relation)
             kept.locked = set()
-            last = self.session.inherited_settings
+            last = self._inherited_settings
         else:
             last = self.session.settings_of_range(_suffix(key_range), settings)
         if relation and not snapshot.locks_partitions and relation not in kept.locked:
@@ -169,7 +169,7 @@ class RangeWork:
         connection = kept.take(self._connect)
         if kept.is_lent:
             try:
-                renew(connection, read_only=self._read_only, slots=self.slots, pooled=kept.is_pooled)
+                renew(connection, **self._session_options, pooled=kept.is_pooled)
             except psycopg.OperationalError:  # it is lost, or its slot went to another job in between
                 kept.close()
                 connection = kept.take(self._connect)
@@ -187,13 +187,19 @@ class RangeWork:
         return replace(failure, message=f"{failure.message} Rows that fail: {keys}.")
 
     def _connect(self) -> psycopg.Connection[Any]:
-        connection = connect_worker(self.parameters, self.session.name, read_only=self._read_only, slots=self.slots)
+        connection = connect_worker(self.parameters, self.session.name, **self._session_options)
         self._kept.is_pooled = connection.prepare_threshold is None
         return connection
 
     @property
-    def _read_only(self) -> bool:
-        return self.snapshot is not None or not self.kind.may_write
+    def _session_options(self) -> dict[str, Any]:
+        read_only = self.snapshot is not None or not self.kind.may_write
+        return {"read_only": read_only, "slots": self.slots, "settings": self.session.inherited}
+
+    @property
+    def _inherited_settings(self) -> sql.Composable:
+        # A pooler may give each transaction another session.
+        return set_config(self.session.inherited, local=True) if self._kept.is_pooled else sql.SQL("")
 
     @property
     def _settings_of_key(self) -> dict[str, str]:

@@ -27,7 +27,9 @@ def test_a_truncate_that_waits_gets_the_table_after_the_job_and_not_before(airfl
     rows = orders.ask("count(*)", "TRUE")
     info = orders.connection.info
     at_work = """
-        SELECT EXISTS (SELECT FROM pg_stat_activity WHERE application_name LIKE 'test_dag.t.%#%' AND query LIKE '%pg_locks%')
+        SELECT EXISTS (
+            SELECT FROM pg_stat_activity WHERE application_name LIKE 'test_dag.t.%#%' AND query LIKE '%pg_locks%'
+        )
     """
 
     def truncate() -> None:
