@@ -87,11 +87,6 @@ class Session:
         given = {**unless_given, **self._milliseconds()}
         return local_settings({"application_name": application_name(self.name, suffix), limit: given[limit]})
 
-    @property
-    def inherited_settings(self) -> sql.Composed:
-        """The statement for the task's settings; in a snapshot it must come after the snapshot."""
-        return set_config(self.inherited, local=True)
-
     def _timeouts(self) -> dict[str, float | None]:
         return {
             "statement_timeout": self.statement_timeout,

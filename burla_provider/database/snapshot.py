@@ -100,13 +100,23 @@ def settings_in_snapshot(connection: psycopg.Connection[Any]) -> dict[str, str]:
     return IN_SNAPSHOT | _unlimited(connection)
 
 
-def settings_between_ranges(snapshot: Snapshot, session: Session) -> sql.Composed:
-    """What a worker's transaction has while it waits for the next range."""
+BEGIN_RANGE = sql.SQL("SAVEPOINT burla_range")
+"""In a worker's transaction: a query that is stopped before its end must not end it."""
+
+
+def settings_between_ranges(snapshot: Snapshot, session: Session, *, undo: bool = False) -> sql.Composed:
+    """Return the statements for a worker's transaction that waits for the next range.
+
+    :param undo: an error stopped the range's last query. Otherwise the range's locks are kept.
+    """
+    end = "ROLLBACK TO SAVEPOINT burla_range; RELEASE" if undo else "RELEASE"
     settings = {
         "application_name": application_name(session.name),
         "idle_in_transaction_session_timeout": snapshot.between_ranges,
     }
-    return sql.SQL("{} {}").format(sql.SQL(snapshot.mark), local_settings(settings))
+    return sql.SQL("{} {} SAVEPOINT burla_range; {}").format(
+        sql.SQL(snapshot.mark), sql.SQL(end), local_settings(settings)
+    )
 
 
 def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relation: sql.Identifier) -> None:

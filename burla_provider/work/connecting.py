@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -31,12 +32,18 @@ Prepared statements and advisory locks of such a session may be somebody else's,
 
 
 def connect_worker(
-    parameters: Mapping[str, str], name: str, *, read_only: bool, slots: int | None
+    parameters: Mapping[str, str],
+    name: str,
+    *,
+    read_only: bool,
+    slots: int | None,
+    settings: Mapping[str, str] = MappingProxyType({}),
 ) -> psycopg.Connection[Any]:
     """A connection whose transactions are read-only at one moment, or read-write.
 
     :param name: shown in ``pg_stat_activity`` between ranges.
     :param slots: connections that all jobs together may have; None: no such limit.
+    :param settings: of the session. Behind a pooler each transaction must set them.
     :raises NoConnectionToSpare: other jobs had them all for ten minutes.
     :raises WorkError: psycopg is too old.
     """
@@ -49,10 +56,17 @@ def connect_worker(
         sleep=unlimited_sleep,  # other jobs' time is not the range's
         reraise=True,
     )
-    return retrying(_connect, parameters, name, read_only, slots)
+    return retrying(_connect, parameters, name, read_only, slots, settings)
 
 
-def renew(connection: psycopg.Connection[Any], *, read_only: bool, slots: int | None, pooled: bool) -> None:
+def renew(
+    connection: psycopg.Connection[Any],
+    *,
+    read_only: bool,
+    slots: int | None,
+    settings: Mapping[str, str],
+    pooled: bool,
+) -> None:
     """Make connection and session as they were before a user's function had them.
 
     In a transaction, what a rollback takes back is not of concern here. Behind a pooler ``RESET_POOLED`` does the rest.
@@ -68,7 +82,7 @@ def renew(connection: psycopg.Connection[Any], *, read_only: bool, slots: int | 
     elif is_idle:
         connection.autocommit = True
         connection.execute("DISCARD ALL")
-        _set_up(connection, slots)
+        _set_up(connection, slots, settings)
     else:
         connection.execute("DEALLOCATE ALL")
         if not free_locks_but_slot(connection, slots):
@@ -86,10 +100,12 @@ def _check_psycopg() -> None:
         )
 
 
-def _connect(parameters: Mapping[str, str], name: str, read_only: bool, slots: int | None) -> psycopg.Connection[Any]:
+def _connect(
+    parameters: Mapping[str, str], name: str, read_only: bool, slots: int | None, settings: Mapping[str, str]
+) -> psycopg.Connection[Any]:
     connection = open_connection(parameters, application_name=name, autocommit=True)
     try:
-        _prepare(connection, slots)
+        _prepare(connection, slots, settings)
     except BaseException:
         connection.close()
         raise
@@ -106,20 +122,24 @@ def set_transactions(connection: psycopg.Connection[Any], *, read_only: bool) ->
     )
 
 
-def _prepare(connection: psycopg.Connection[Any], slots: int | None) -> None:
+def _prepare(connection: psycopg.Connection[Any], slots: int | None, settings: Mapping[str, str]) -> None:
     if is_pooled(connection):
         # The next transaction may meet another server process: nothing may stay behind in this one. Nor are slots
         # needed, because the pooler limits connections.
         connection.prepare_threshold = None
     else:
-        _set_up(connection, slots)
+        _set_up(connection, slots, settings)
 
 
-def _set_up(connection: psycopg.Connection[Any], slots: int | None) -> None:
+def _set_up(connection: psycopg.Connection[Any], slots: int | None, settings: Mapping[str, str]) -> None:
     if slots is not None and not take_slot(connection, slots):
         raise _none_to_spare(slots)
-    if connection.info.server_version >= 140000:
-        _set_timeouts(connection)
+    limits = LEFT_ALONE if connection.info.server_version >= 140000 else {}
+    try:
+        connection.execute(set_config({**settings, **limits}, local=False))
+    except psycopg.errors.InvalidParameterValue:  # this server's operating system cannot watch its clients
+        limits = {name: value for name, value in limits.items() if name != "client_connection_check_interval"}
+        connection.execute(set_config({**settings, **limits}, local=False))
 
 
 def _none_to_spare(slots: int | None) -> NoConnectionToSpare:
@@ -127,14 +147,3 @@ def _none_to_spare(slots: int | None) -> NoConnectionToSpare:
         f"All {slots} connections that the database can spare are taken by other jobs. Let fewer tasks run at"
         " once (an Airflow pool), or lower their max_parallelism."
     )
-
-
-def _set_timeouts(connection: psycopg.Connection[Any]) -> None:
-    try:
-        _set(connection, LEFT_ALONE)
-    except psycopg.errors.InvalidParameterValue:  # this server's operating system cannot watch its clients
-        _set(connection, {"idle_session_timeout": LEFT_ALONE["idle_session_timeout"]})
-
-
-def _set(connection: psycopg.Connection[Any], settings: Mapping[str, str]) -> None:
-    connection.execute(set_config(settings, local=False))

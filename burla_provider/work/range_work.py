@@ -13,11 +13,13 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential, wait_random_exponential
 
 from burla_provider.database.faults import is_canceled, is_transient
-from burla_provider.database.session import Session
+from burla_provider.database.session import Session, set_config
 from burla_provider.database.snapshot import (
+    BEGIN_RANGE,
     Snapshot,
     join_snapshot,
     lock_relation,
@@ -125,7 +127,7 @@ class RangeWork:
         with connection.transaction(force_rollback=undo):
             reset = RESET_POOLED if self.kind.may_write and self._kept.is_pooled else sql.SQL("")
             settings = self.session.settings(_suffix(key_range), self._settings_of_key)
-            connection.execute(sql.SQL("; ").join([reset, settings, self.session.inherited_settings]))
+            connection.execute(sql.SQL("{}{}; {}").format(reset, settings, self._inherited_settings))
             yield
 
     @contextmanager
@@ -141,7 +143,8 @@ class RangeWork:
         if self._kept.is_pooled:
             self._kept.end_transaction()  # it would keep a connection of the pooler's, too
         else:
-            connection.execute(settings_between_ranges(self.snapshot, self.session))
+            is_failed = connection.info.transaction_status == TransactionStatus.INERROR  # by a query that was stopped
+            connection.execute(settings_between_ranges(self.snapshot, self.session, undo=is_failed))
 
     def _enter_snapshot(self, connection: psycopg.Connection[Any], snapshot: Snapshot, key_range: KeyRange) -> None:
         kept, relation = self._kept, key_range.relation
@@ -152,20 +155,21 @@ class RangeWork:
             set_transactions(connection, read_only=True)
             connection.execute(self.session.settings(_suffix(key_range), settings | self._settings_of_key))
             join_snapshot(connection, snapshot, self.source.relation)
-            connection.execute(self.session.inherited_settings)
             kept.locked = set()
+            last = self._inherited_settings
         else:
-            connection.execute(self.session.settings_of_range(_suffix(key_range), settings))
+            last = self.session.settings_of_range(_suffix(key_range), settings)
         if relation and not snapshot.locks_partitions and relation not in kept.locked:
             lock_relation(connection, sql.Identifier(*relation))
             kept.locked.add(relation)
+        connection.execute(sql.SQL("{}; {}").format(last, BEGIN_RANGE))
 
     def _take(self) -> psycopg.Connection[Any]:
         kept = self._kept
         connection = kept.take(self._connect)
         if kept.is_lent:
             try:
-                renew(connection, read_only=self._read_only, slots=self.slots, pooled=kept.is_pooled)
+                renew(connection, **self._session_options, pooled=kept.is_pooled)
             except psycopg.OperationalError:  # it is lost, or its slot went to another job in between
                 kept.close()
                 connection = kept.take(self._connect)
@@ -183,13 +187,19 @@ class RangeWork:
         return replace(failure, message=with_advice(failure.message, f"Rows that fail: {keys}."))
 
     def _connect(self) -> psycopg.Connection[Any]:
-        connection = connect_worker(self.parameters, self.session.name, read_only=self._read_only, slots=self.slots)
+        connection = connect_worker(self.parameters, self.session.name, **self._session_options)
         self._kept.is_pooled = connection.prepare_threshold is None
         return connection
 
     @property
-    def _read_only(self) -> bool:
-        return self.snapshot is not None or not self.kind.may_write
+    def _session_options(self) -> dict[str, Any]:
+        read_only = self.snapshot is not None or not self.kind.may_write
+        return {"read_only": read_only, "slots": self.slots, "settings": self.session.inherited}
+
+    @property
+    def _inherited_settings(self) -> sql.Composable:
+        # A pooler may give each transaction another session.
+        return set_config(self.session.inherited, local=True) if self._kept.is_pooled else sql.SQL("")
 
     @property
     def _settings_of_key(self) -> dict[str, str]:

@@ -114,6 +114,19 @@ def test_a_range_that_fails_ends_the_transaction_and_the_next_one_begins_another
     assert [one(key_range).ok for key_range in (FIRST, *REST)] == [True, False, True, True, True]
 
 
+def test_a_function_that_leaves_rows_behind_does_not_end_the_transaction(worker, orders, database):
+    orders.execute("CREATE TABLE wide AS SELECT id, repeat('x', 50000) AS filler FROM orders")
+    source = Source("public", "wide", ("id", "filler"))
+    with held_snapshot(connection_parameters(orders), "public", "wide") as held:
+        one = worker(
+            ProcessRows(lambda rows: {"n": next(rows)[0]}), range_retries=0, source=source, snapshot=held.snapshot
+        )
+        outcomes = [one(FIRST)]
+        with waiting("TRUNCATE wide", orders, database):
+            outcomes += map(one, REST)
+    assert [outcome.failure for outcome in outcomes] == [None] * 5
+
+
 def test_a_worker_that_outlives_its_job_keeps_no_session(worker, orders):
     with held_snapshot(connection_parameters(orders), "public", "orders") as held:
         workers = [worker(kind, snapshot=held.snapshot) for kind in (COUNT, ProcessRange(count_carefully))]

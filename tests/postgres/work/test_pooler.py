@@ -135,6 +135,19 @@ def test_nothing_that_a_function_leaves_in_a_pooled_session_reaches_the_next_ran
     assert len({outcome.value["seen"] for outcome in outcomes}) == 1
 
 
+@pytest.mark.parametrize("in_snapshot", [False, True], ids=["own transactions", "snapshot"])
+def test_the_task_s_settings_hold_in_every_transaction_and_not_after_it(worker_behind, pooled, in_snapshot):
+    def show(connection, key_range):
+        return {"zone": connection.execute("SHOW TimeZone").fetchone()[0]}
+
+    with psycopg.connect(pooled, autocommit=True) as connection:
+        session = Session(inherited={"TimeZone": "Asia/Tokyo", "search_path": '"a b", public'})
+        with held_snapshot(connection_parameters(connection), "public", "orders") as held:
+            one = worker_behind(ProcessRange(show), session=session, snapshot=held.snapshot if in_snapshot else None)
+            assert [one(key_range).value for key_range in ranges(3)] == [{"zone": "Asia/Tokyo"}] * 3
+            assert connection.execute("SHOW TimeZone").fetchone() != ("Asia/Tokyo",)
+
+
 def test_workers_in_a_snapshot_share_its_connections(worker_behind, pooled):
     with psycopg.connect(pooled) as connection:
         parameters = connection_parameters(connection)
