@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, event, given, note, reject, settings
+from hypothesis import HealthCheck, Phase, event, given, note, reject, settings
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.hooks.burla import BurlaHook
@@ -24,6 +24,7 @@ EXAMPLES = int(os.environ.get("BURLA_TEST_EXAMPLES", "40"))
 """BURLA_TEST_EXAMPLES=2000 takes ten minutes."""
 DRAWN = settings(
     deadline=None,
+    phases=set(Phase) - {Phase.explain},
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
 

@@ -25,14 +25,18 @@ def run_query(connection: Any, query: Query, where: Any) -> Any:
 def rows_of(key_range: Any, ids: str | None, *, has_parameters: bool) -> Any:
     """The condition of a range's rows.
 
-    :param ids: the key, to be compared with ``start_id`` and ``end_id``; None: ``where`` is used.
+    :param ids: the key, to be compared with ``start_id`` and ``end_id`` where the range has them; None: ``where``.
     """
     from psycopg import sql
 
-    if ids is None or key_range.nulls:
+    if ids is None:
+        return key_range.where
+    try:
+        start_id, end_id = key_range.start_id, key_range.end_id
+    except TypeError:  # the range has rows whose key is NULL
         return key_range.where
     name = sql.SQL(ids.replace("%", "%%") if has_parameters else ids)
-    return sql.SQL("{} BETWEEN {} AND {}").format(name, key_range.start_id, key_range.end_id)
+    return sql.SQL("{} BETWEEN {} AND {}").format(name, start_id, end_id)
 
 
 def reader(query: Query, ids: str | None) -> Callable[[Any, Any], dict[str, Any]]:

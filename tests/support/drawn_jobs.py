@@ -198,7 +198,7 @@ class DrawnJob:
             may |= {"key", "split"}
         if self.is_write and (self.table.kind == "join" or kinds - {*INTEGERS, "date", "text", "uuid", "timestamp"}):
             may |= {"key"}  # of some types nobody knows what comes behind the greatest key
-        if any("1e4" in (value or "") for key in self.table.keys for value in key):
+        if any("1e4" in (value or "") or value == "-infinity" for key in self.table.keys for value in key):
             may |= {"key"}
         if self.where == "schema":
             may |= {"where"}
@@ -349,7 +349,7 @@ def jobs(draw: st.DrawFn) -> DrawnJob:
         qualified=work == "totals" and draw(st.booleans()),
         options=options,
         has_results_table=draw(st.integers(0, 3)) == 3,
-        by_ids=key_given and counts_ids and draw(st.booleans()),
+        by_ids=work not in ("totals", "tuple", "dict", "arrow") and key_given and counts_ids and draw(st.booleans()),
         parameters=draw(st.booleans()),
         engine={
             "workers": draw(st.integers(1, 3)),
