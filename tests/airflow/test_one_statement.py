@@ -24,6 +24,7 @@ EXAMPLES = int(os.environ.get("BURLA_TEST_EXAMPLES", "40"))
 """BURLA_TEST_EXAMPLES=2000 takes ten minutes."""
 DRAWN = settings(
     deadline=None,
+    report_multiple_bugs=False,
     phases=set(Phase) - {Phase.explain},
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
