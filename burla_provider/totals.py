@@ -14,7 +14,7 @@ from burla_provider.database.combine import add_on_server, extreme_on_server
 from burla_provider.exact import ExactSum, average, order
 from burla_provider.exceptions import PermanentError
 from burla_provider.work.aggregates import Aggregate
-from burla_provider.work.outcome import PLAIN_DATA, Failure, Outcome
+from burla_provider.work.outcome import PLAIN_DATA, RESERVED, Failure, Outcome
 from burla_provider.work.plain_json import find_reserved, find_unknown
 from burla_provider.work.plain_json import to_json as to_xcom
 from burla_provider.work.source import Source
@@ -96,7 +96,12 @@ class Totals:
         """
         counted = {} if self._row_count is None and self.ranges else {"row_count": self.row_count}
         part = {} if self.complete else {"complete": False, "failed_ranges": len(self._open)}
-        return counted | self._combination.result(connection) | part
+        combined = self._combination.result(connection)
+        taken = [name for name in RESERVED if name in combined]
+        taken += [name for name in counted if combined.get(name, self.row_count) != self.row_count]
+        if taken:
+            raise NotCombinable(f"combine gives {taken[0]!r}, which is a key of the result's own: use another name.")
+        return counted | combined | counted | part
 
 
 class AddedByKey:

@@ -41,7 +41,7 @@ class KeyRange:
     def start_id(self) -> int:
         """The least integer id of the range, inclusive. An open end is the type's own limit.
 
-        :raises TypeError: the key is not one integer column, or this is the range of NULL keys, or of one partition.
+        :raises TypeError: the key is not one integer column, or the range has NULL keys, or is of one partition.
         """
         return self._integer_limit(0) if self.lower is None else int(self.lower[self._integer_key()])
 
@@ -113,6 +113,8 @@ class KeyRange:
             raise TypeError(f"{self} has no integer ids: use key_range.where in the query.")
         if self.relation is not None:
             raise TypeError(f"{self} is of one partition, which ids do not select: use key_range.where in the query.")
+        if self.key.nullable and self.lower is None and self.upper is None:
+            raise TypeError(f"{self} has rows whose {self.key} may be NULL: use key_range.where in the query.")
         return 0
 
     def _integer_limit(self, end: int) -> int:

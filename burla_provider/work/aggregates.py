@@ -15,6 +15,7 @@ from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.queries import Queries
 from burla_provider.work.brackets import closing_bracket, skip_blank, tokens
+from burla_provider.work.outcome import RESERVED
 from burla_provider.work.plain_json import find_reserved
 from burla_provider.work.source import Source
 from burla_provider.work.stream import describe
@@ -28,6 +29,9 @@ MOST_COLUMNS = 1664
 """Of one answer: MaxTupleAttributeNumber of PostgreSQL."""
 
 _WRITE_IT = "Write the value itself, such as '{{ data_interval_start }}'."
+FOREIGN_SERVER_ERRORS = ("HV", "08", "55000")
+"""SQLSTATEs (or how they begin) of a foreign table that cannot be planned, because its server does not answer."""
+
 _USE_PARAMETERS = (
     'Give the value as a parameter: where="at >= %(since)s", parameters={"since": "{{ data_interval_start }}"}.'
 )
@@ -107,7 +111,8 @@ def parse_totals(totals: Mapping[str, str], *, escapes: bool = False) -> tuple[A
     """
     if not totals:
         raise InvalidParameter("totals", "it is empty.", _ADVICE)
-    if problem := find_reserved(totals):
+    reserved = next((name for name in ("row_count", *RESERVED) if name in totals), None)
+    if problem := f"the name {reserved!r}, which is the result's own" if reserved else find_reserved(totals):
         raise InvalidParameter("totals", f"it has {problem}.", "Use another name.")
     return tuple(_parse(name, text, escapes) for name, text in totals.items())
 
@@ -125,10 +130,10 @@ def check_totals(
         problem = f"they take {count:,} values per range, and PostgreSQL returns {MOST_COLUMNS:,} at most."
         raise InvalidParameter("totals", problem, "Split them over several tasks; avg takes two values.")
     typed = tuple(_with_types(connection, source, aggregate) for aggregate in aggregates)
-    queries = Queries(connection)
-    if find_volatile(queries, _partials(source, *typed)):
+    if _volatile_calls(connection, _partials(source, *typed)):
         for aggregate in typed:
-            _refuse_volatile("totals", str(aggregate), find_volatile(queries, _partials(source, aggregate)), _WRITE_IT)
+            found = _volatile_calls(connection, _partials(source, aggregate))
+            _refuse_volatile("totals", str(aggregate), found, _WRITE_IT)
     for aggregate in typed:
         arguments = relative_literals(connection, aggregate.argument)
         filters = relative_literals(connection, aggregate.filter or "")
@@ -188,7 +193,7 @@ def _check_expression(connection: psycopg.Connection[Any], source: Source, name:
     if len(describe(connection, query)) != 1:
         problem = f"{name!r} is {text!r}, which is not one expression."
         raise InvalidParameter("columns", problem, "Give each value a name of its own.")
-    found = find_volatile(Queries(connection), _rows(one_row))
+    found = _volatile_calls(connection, _rows(one_row))
     found += [
         literal
         for literal, other in relative_literals(connection, text)
@@ -208,8 +213,18 @@ def _partials(source: Source, *aggregates: Aggregate) -> sql.Composed:
 
 
 def _find_volatile(connection: psycopg.Connection[Any], source: Source, parameter: str, text: str) -> list[str]:
-    with _blaming(connection, source, parameter, text), connection.transaction():
-        return find_volatile(Queries(connection), _rows(source))
+    with _blaming(connection, source, parameter, text):
+        return _volatile_calls(connection, _rows(source))
+
+
+def _volatile_calls(connection: psycopg.Connection[Any], query: sql.Composable) -> list[str]:
+    try:
+        with connection.transaction():
+            return find_volatile(Queries(connection), query)
+    except psycopg.Error as error:
+        if (error.sqlstate or "").startswith(FOREIGN_SERVER_ERRORS):
+            return []  # The window may leave its partitions out, which only the plan knows.
+        raise
 
 
 def _refuse_volatile(parameter: str, text: str, found: list[str], advice: str) -> None:

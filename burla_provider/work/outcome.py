@@ -27,6 +27,9 @@ PLAIN_DATA = (
 )
 """In words, for errors."""
 
+RESERVED = ("complete", "failed_ranges", "snapshots")
+"""Keys of the job's own in its result, besides ``row_count``."""
+
 
 @dataclass(frozen=True)
 class Failure:

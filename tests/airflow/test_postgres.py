@@ -111,6 +111,43 @@ def test_a_combination_that_json_has_no_form_for_fails_without_retries(airflow: 
     assert "combine: the result['parts'] is of type builtins.set: turn it into plain data" in str(result.error)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"totals": {"row_count": "sum(id)"}}, "totals: it has the name 'row_count', which is the result's own"),
+        ({"totals": {"complete": "max(id)"}}, "totals: it has the name 'complete'"),
+        ({"process_rows": lambda rows: {"row_count": sum(1 for _ in rows) // 2}}, "row_count=.* Use another name"),
+        ({"process_rows": lambda rows: {"snapshots": sum(1 for _ in rows)}}, "has the key 'snapshots'"),
+        (
+            {"process_rows": lambda rows: {"n": sum(1 for _ in rows)}, "combine": lambda parts: {"row_count": 5}},
+            "combine gives 'row_count', which is a key of the result's own",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("orders")
+def test_keys_of_the_results_own_are_refused(airflow: Airflow, options: dict[str, Any], message: str) -> None:
+    result = airflow.run(operator(**options), max_tries=3)
+    assert result.state == "failed"
+    assert re.search(message, f"{result.error} {result.log}")
+
+
+@pytest.mark.usefixtures("orders")
+def test_a_function_may_return_the_row_count_that_is_counted(airflow: Airflow) -> None:
+    result = airflow.run(operator(process_rows=lambda rows: {"row_count": len(list(rows))}))
+    assert result.value == {"row_count": 20000}
+
+
+def test_ids_of_a_range_with_null_keys_are_refused(airflow: Airflow, orders: Orders) -> None:
+    def by_ids(connection: Any, key_range: Any) -> dict[str, Any]:
+        query = "SELECT count(*) FROM orders WHERE place BETWEEN %s AND %s"
+        [count] = connection.execute(query, [key_range.start_id, key_range.end_id]).fetchone()
+        return {"row_count": count}
+
+    orders.connection.execute("ALTER TABLE orders ADD place integer; UPDATE orders SET place = id WHERE id % 4 > 0")
+    result = airflow.run(operator(key="place", split="single", process_range=by_ids, row_format="tuple"))
+    assert "has rows whose place may be NULL: use key_range.where" in f"{result.error} {result.log}"
+
+
 def test_a_window_of_ids_is_inclusive_at_both_ends(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator(start_id="{{ 30 }}", end_id=300))
     assert result.value["row_count"] == orders.ask("count(*)", "id BETWEEN 30 AND 300")
@@ -429,7 +466,7 @@ def test_pages_are_refused_where_there_is_no_snapshot(airflow: Airflow, orders: 
 
 
 END_THE_TASKS_SESSION = """
-    CREATE FUNCTION end_the_tasks_session() RETURNS text LANGUAGE sql AS $$
+    CREATE FUNCTION end_the_tasks_session() RETURNS text LANGUAGE sql STABLE AS $$
         SELECT count(pg_terminate_backend(pid))::text FROM pg_stat_activity
         WHERE current_setting('application_name') LIKE 'test_dag.t.%#%'  -- it is a worker that asks
             AND application_name LIKE 'test_dag.t.%' AND pid <> pg_backend_pid()

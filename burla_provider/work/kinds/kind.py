@@ -11,7 +11,7 @@ import psycopg
 
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.work.failure import WorkError
-from burla_provider.work.outcome import PLAIN_DATA, find_unplain
+from burla_provider.work.outcome import PLAIN_DATA, RESERVED, find_unplain
 from burla_provider.work.source import Source
 
 
@@ -48,6 +48,9 @@ def checked(value: Any, key_range: KeyRange) -> dict[str, Any]:
             f"The function returned {type(value).__module__}.{type(value).__qualname__} for {key_range}:"
             f" return a dict of plain data, such as {{'total': 12}}{_hint(value)}."
         )
+    reserved = [name for name in RESERVED if name in value]
+    if reserved:
+        raise WorkError(f"For {key_range}, the return value has the key {reserved[0]!r}, which is the result's own.")
     problem = find_unplain(value) or _find_other_key(value)
     if problem:
         raise WorkError(f"For {key_range}, {problem}: return {PLAIN_DATA}, with text as the dict's keys.")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import psycopg
 
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.work.failure import WorkError
 from burla_provider.work.kinds.kind import Worked, checked
 from burla_provider.work.rows import ROW_FORMATS
 from burla_provider.work.source import Source
@@ -37,7 +38,13 @@ class ProcessRows:
                 if note := self._note(str(error), type(taken).__name__):
                     error.add_note(note)
                 raise
-        return Worked(checked(value, key_range), rows.count)
+        result = checked(value, key_range)
+        if result.get("row_count", rows.count) != rows.count:
+            raise WorkError(
+                f"For {key_range}, the function returned row_count={result['row_count']!r}, but it took {rows.count:,}"
+                " rows. Use another name: row_count is counted."
+            )
+        return Worked(result, rows.count)
 
     def _note(self, text: str, rows: str) -> str | None:
         """What a typical mistake is, told by the error that it ends in."""
