@@ -64,7 +64,7 @@ class AllFailed(RangesFailed, PermanentError):
 
 
 class MarkMoved(BurlaProviderError):
-    """Another run of an incremental task has worked the same rows at the same time."""
+    """Another run of an incremental task has processed the same rows at the same time."""
 
 
 class TaskKilled(BaseException):

@@ -52,7 +52,7 @@ def check_installed(names: Sequence[str], python: str | None) -> None:
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             found = f"{requirement.name} {version}" if version else f"no {requirement.name}"
             problem = f"the local engine's interpreter has {found}."
-            advice = f"Install {requirement} where Airflow runs: the local engine installs nothing."
+            advice = f"Install {requirement} there: the local engine installs nothing."
             raise InvalidParameter("requirements", problem, advice)
 
 

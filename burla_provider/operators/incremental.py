@@ -51,7 +51,7 @@ class Increment:
 
 
 class IncrementalRun:
-    """One try of a task that works what came since the last success.
+    """One try of a task that processes what came since the last success.
 
     :param asked: the operator, its templates rendered and its parameters checked.
     """
@@ -76,7 +76,7 @@ class IncrementalRun:
         unfinished = self._mark.unfinished
         if unfinished is None or self._asked.plan_only:
             if (self._context["ti"].max_tries or 0) > (self._asked.retries or 0):
-                self._log.info("This run was cleared, and no window of it is kept: it works what came since.")
+                self._log.info("This run was cleared, and no window of it is kept: it processes what came since.")
             return self._begin()
         return self._begin() if self._mark.was_cleared_since(unfinished) else self._go_on(unfinished)
 
@@ -177,7 +177,7 @@ class IncrementalRun:
         key = sql.Identifier(self._column.name)
         [(exists,)] = self._connection.execute(query.format(self._run.source.relation, key))
         if exists:
-            self._log.warning("There are rows whose %s is NULL: no incremental run works them.", self._asked.key)
+            self._log.warning("There are rows whose %s is NULL: no incremental run processes them.", self._asked.key)
 
     def _warn_of_restarted_ids(self) -> None:
         from psycopg import sql
@@ -189,8 +189,8 @@ class IncrementalRun:
         [(greatest,)] = self._connection.execute(query)
         if greatest is not None and greatest + 1 < int(end):
             self._log.warning(
-                "The greatest %s is %s, and the last success came to %s: no run works new rows below that. If the ids"
-                " started again (TRUNCATE ... RESTART IDENTITY), delete the key %r from the state of the asset.",
+                "The greatest %s is %s, and the last success came to %s: no run processes new rows below that. If the"
+                " ids started again (TRUNCATE ... RESTART IDENTITY), delete the key %r from the state of the asset.",
                 self._asked.key,
                 greatest,
                 end,

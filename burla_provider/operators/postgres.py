@@ -150,8 +150,9 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     worker_requirements = ("psycopg[binary]", "tenacity")
     ui_color = "#dbe7ff"
     advice_on_size = (
-        "Return less: give results_table for a row per range, or let the function write to a table or an object store,"
-        " and return where. Raise the limit only if your XCom backend keeps large values."
+        "Return less: results_table keeps what each range returned, so that combine can return a summary. Or let the"
+        " function write to a table or an object store, and return where. Raise the limit only if your XCom backend"
+        " keeps large values."
     )
 
     def __init__(

@@ -56,7 +56,7 @@ class AssetWatermark:
         self._mark: dict[str, Any] = self._found or {}
         for window in (self._mark, self._mark.get("unfinished") or {}):
             if window.get("run") == self._run["run"] and window["map_index"] != ti.map_index:
-                problem = "another mapped instance of this task works the same rows of the same table."
+                problem = "another mapped instance of this task processes the same rows of the same table."
                 raise InvalidParameter("incremental", problem, "Map it over table, where or postgres_conn_id.")
 
     @property
@@ -128,8 +128,8 @@ class AssetWatermark:
             connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [self.name])
             if self._store.get(self.name) != self._found:
                 raise MarkMoved(
-                    "incremental: another run of this task worked the same rows at the same time. This one's result is"
-                    " not used; a retry works what came since. Set max_active_runs=1 on the DAG."
+                    "incremental: another run of this task processed the same rows at the same time. This one's result"
+                    " is not used; a retry processes what came since. Set max_active_runs=1 on the DAG."
                 )
             self._store.set(self.name, mark)
         self._found = self._mark = mark

@@ -49,7 +49,7 @@ def find_unknown(value: Any, path: str) -> str | None:
         return None
     if isinstance(value, dict):
         if problem := find_reserved(value) or _find_twins(value):
-            return f"{path} has {problem}"
+            return f"{path} has {problem} (use another name)"
         parts = ((f"{path}[{key!r}]", item) for key, item in value.items())
     elif isinstance(value, list | tuple):
         parts = ((f"{path}[{number}]", item) for number, item in enumerate(value))

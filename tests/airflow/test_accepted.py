@@ -128,7 +128,7 @@ def test_an_input_whose_result_airflow_could_not_store_fails_alone(airflow: Airf
     operator = BurlaMapOperator(task_id="t", python_callable=lambda one: one, inputs=inputs, tolerated_failures=1)
     result = airflow.run(operator)
     assert result.value == [{"__type": "a"}, None], result.log
-    assert "which Airflow reserves" in result.log
+    assert "which Airflow reserves (use another name)" in result.log
 
 
 def test_an_input_whose_result_nobody_stores_may_have_such_keys(airflow: Airflow) -> None:

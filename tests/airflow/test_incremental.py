@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -142,7 +143,7 @@ def test_what_cannot_go_on_is_refused_until_the_task_is_cleared(
         stream.connection.execute(change)
     refused = stream.run("r2", **options)
     assert refused.state == "failed"
-    assert message in str(refused.error)
+    assert re.search(message, str(refused.error))
     assert stream.written() == (60, 60)
     assert stream.run("r2", cleared=1, **options).value == {"row_count": 90}
     assert stream.written() == (150, 90)
@@ -164,7 +165,7 @@ def test_two_runs_that_write_at_the_same_time_write_each_row_once(stream: Stream
     first = stream.run("r1", combine=run_another)
     assert [result.value for result in second] == [{"row_count": 100}]
     assert first.state == "failed"
-    assert "This one's result is not used; a retry works what came since." in str(first.error)
+    assert "This one's result is not used; a retry processes what came since." in str(first.error)
     assert stream.run("r1").value == {"row_count": 0}
     assert stream.written() == (100, 100)
 
@@ -185,7 +186,7 @@ def test_two_runs_that_begin_at_the_same_time_write_each_row_once(stream: Stream
     stream.add(90)
     result = stream.run("r1", world=late)
     assert others[0].state == "failed"
-    assert "another run of this task worked the same rows" in str(result.error)
+    assert "another run of this task processed the same rows" in str(result.error)
     assert stream.run("r1", world=late).value == {"row_count": 90}
     assert stream.written() == (90, 90)
 
@@ -259,7 +260,7 @@ def test_rows_that_no_run_works_are_named_in_the_log(stream: Stream) -> None:
         CREATE TABLE loose (id bigint UNIQUE);
         INSERT INTO loose SELECT generate_series(1, 50);
     """)
-    warning = "There are rows whose id is NULL: no incremental run works them."
+    warning = "There are rows whose id is NULL: no incremental run processes them."
     assert warning not in stream.run("a", table="loose", **READ).log
     stream.connection.execute("INSERT INTO loose VALUES (NULL), (51)")
     second = stream.run("b", table="loose", **READ)

@@ -41,6 +41,7 @@ FUNCTIONS = {
     "positions in dicts": (lambda rows: [row[0] for row in rows], {"row_format": "dict"}, 'use row["name"]'),
     "attributes of dicts": (lambda rows: [row.id for row in rows], {"row_format": "dict"}, 'use row["name"]'),
     "a row for rows": (lambda row: row["id"], {"row_format": "dict"}, "write for row in rows"),
+    "the number of rows": (lambda rows: {"n": len(rows)}, {}, "write for row in rows"),
     "a tuple for rows": (lambda row: row[0], {}, "write for row in rows"),
     "a tuple for rows, unpacked": (lambda row: [x for x, y in [row]], {}, "write for row in rows"),
 }

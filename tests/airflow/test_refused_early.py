@@ -132,3 +132,13 @@ def test_where_some_ranges_succeeded_in_an_earlier_try_there_is_a_retry(airflow:
     task = BurlaMapOperator(task_id="t", python_callable=lambda one: 1 + one, inputs=[1, "1"])
     for number in (1, 2):
         assert airflow.run(task, try_number=number, max_tries=3).state == "up_for_retry"
+
+
+@pytest.mark.parametrize(("max_parallelism", "share"), [(None, 0.2), (2, 0.05), ("2", 0.05)])
+def test_a_fifth_of_the_connections_stays_free_unless_max_parallelism_is_given(
+    airflow: Airflow, orders: Orders, max_parallelism: Any, share: float
+) -> None:
+    row = orders.connection.execute("SHOW max_connections").fetchone()
+    assert row is not None
+    result = airflow.run(operator(totals={"n": "count(*)"}, max_parallelism=max_parallelism))
+    assert f" - {round(int(row[0]) * share)} for others)" in result.log

@@ -48,7 +48,7 @@ class ProcessRows:
 
     def _note(self, text: str, rows: str) -> str | None:
         """What a typical mistake is, told by the error that it ends in."""
-        if re.search(rf"'(\w+\.)?{rows}' object|values to unpack", text):
+        if re.search(rf"'(\w+\.)?{rows}'|values to unpack", text):
             return "The function is called once per range, with an iterator over its rows: write for row in rows."
         if self.row_format == "tuple" and re.search(
             r"^tuple indices must be integers|^'tuple' object has no attr", text
