@@ -55,6 +55,10 @@ class JobLost(JobError):
     """The cluster lost the job (a node or the head went away); what is missing may be run again."""
 
 
+class WrittenResultError(BurlaProviderError):
+    """All ranges are written, and their results cannot become the task's: a retry writes nothing again."""
+
+
 class RangesFailed(BurlaProviderError):
     """Some ranges (or inputs) failed for good while the others finished."""
 

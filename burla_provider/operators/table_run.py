@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameter, PermanentError, WrittenResultError
 from burla_provider.failures import Failures
 from burla_provider.fingerprint import fingerprint
 from burla_provider.lineage import TableLineage, tell_outlets
@@ -82,7 +82,7 @@ class TableRun:
             if results:
                 results.write(plan.ranges)
                 self.lineage.wrote(*self.results_table)
-            answer = self._result(totals, opened.moments)
+            answer = self._final_result(totals, opened.moments)
         books.close()
         self.end = upper_end(plan)
         return answer
@@ -328,6 +328,18 @@ class TableRun:
             return
         check_count(self.moment.connection, self.source, whole(plan), totals.row_count)
         self.log.info("Verified: count(*) gives %s rows too, at the same moment.", f"{totals.row_count:,}")
+
+    def _final_result(self, totals: Totals, moments: int) -> dict[str, Any]:
+        try:
+            return self._result(totals, moments)
+        except PermanentError as error:
+            if self.ledger is None:
+                raise
+            # Without retries only clearing the task would be left, which writes again.
+            raise WrittenResultError(
+                f"{error} All ranges are written: correct this before the next retry, which writes nothing again."
+                " Clearing the task writes everything again."
+            ) from error
 
     def _result(self, totals: Totals, moments: int) -> dict[str, Any]:
         from burla_provider.work.plain_json import to_json

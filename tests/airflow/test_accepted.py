@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk import Asset, dag, task
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import comms
+from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.operators.map import BurlaMapOperator
@@ -164,6 +165,25 @@ def test_a_list_of_results_that_is_too_large_is_refused_as_soon_as_it_is(airflow
     assert str(result.error).startswith("max_result_bytes: the result has more than 1,000 bytes as JSON.")
     assert "collect=False" in str(result.error)
     assert calls.count < 2_000
+
+
+def test_a_result_that_is_refused_when_all_is_written_leaves_the_retries(airflow: Airflow, orders: Orders) -> None:
+    def write(connection: Any, key_range: Any) -> dict[str, Any]:
+        update = sql.SQL("UPDATE orders SET status = status || '+' WHERE {}").format(key_range.where)
+        return {"row_count": connection.execute(update).rowcount, "n" * 3_000: 1}
+
+    def update_orders(limit: int) -> BurlaPostgresOperator:
+        options = {"ledger": "public.books", "max_result_bytes": limit}
+        return BurlaPostgresOperator(
+            task_id="t", table="orders", postgres_conn_id="orders_db", process_range=write, ranges=4, **options
+        )
+
+    first = airflow.run(update_orders(2_000), max_tries=1)
+    assert first.state == "up_for_retry"
+    assert "Clearing the task writes everything again" in str(first.error)
+    retry = airflow.run(update_orders(5_000), try_number=2, max_tries=1)
+    assert retry.value["row_count"] == 20000, retry.log
+    assert orders.ask("count(*)", "status LIKE '%++'") == 0
 
 
 @pytest.mark.parametrize("options", [{}, {"combine": lambda values: {"n": [value["n"] for value in values]}}])
