@@ -16,7 +16,7 @@ from burla_provider.operators.checks import whole_number
 from burla_provider.operators.groups import log_plan, log_totals
 from burla_provider.operators.moment import Moment, not_covered, render
 from burla_provider.operators.resume import JobFacts
-from burla_provider.operators.run_identity import old_run_key, run_key, run_started, task_run
+from burla_provider.operators.run_identity import is_cleared, old_run_key, run_key, run_started, task_run
 from burla_provider.operators.shown import statement
 from burla_provider.operators.watch import Collector, Watch
 
@@ -195,7 +195,7 @@ class TableRun:
                 fingerprint(*what, *filtered),
                 task_run(self.context),
                 run_key(self.context),
-                self.context["ti"].try_number > 1,
+                is_cleared(self.context),
                 asked.ledger_retention,
                 find_more=self.find_more,
                 on_planned=self.on_planned,
