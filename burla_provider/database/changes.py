@@ -27,7 +27,7 @@ SEEN_AT = "seen_at"
 PATIENCE = 90.0
 """Seconds to wait for the other sessions' reports."""
 
-UNKNOWN = "its writes are not counted here"
+UNKNOWN = "not all writes to what it reads are counted here"
 DIFFERENT = "its write counters, files, columns or policies differ"
 HIDDEN = "this role cannot see when other sessions last wrote, unless it is granted pg_read_all_stats"
 BUSY = "another session has been busy since, and may not have reported its writes"

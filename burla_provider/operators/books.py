@@ -88,7 +88,7 @@ class LedgerBooks:
     :param asked: a fingerprint of what is asked for, without the function's code: a mended function may go on.
     :param task: what the keys of all runs of this task begin with, of earlier DAG runs of the same id too.
     :param run: the key of this run of the task; the ledger's may have more behind it.
-    :param is_retry: this is not the task's first try in this DAG run.
+    :param cleared: the task was cleared in this DAG run.
     :param retention: runs that ended longer ago are removed; None keeps them.
     :param find_more: the run goes on with the plan that the ledger has, and adds the ranges of the plan that this
         answers, given the ledger's; None: the run is a new one, or a retry.
@@ -102,7 +102,7 @@ class LedgerBooks:
         asked: str,
         task: str,
         run: str,
-        is_retry: bool,
+        cleared: bool,
         retention: timedelta | None,
         *,
         find_more: Callable[[Plan], Plan | None] | None = None,
@@ -115,7 +115,7 @@ class LedgerBooks:
         self._asked = asked
         self._task = task
         self._run = run
-        self._is_retry = is_retry
+        self._is_cleared = cleared
         self._retention = retention
 
     def open(self, make_plan: Callable[[], RangePlan]) -> Opened:
@@ -164,10 +164,8 @@ class LedgerBooks:
         if earlier:
             return f"The ledger has {earlier:,} ranges of this run: working only what is missing."
         written = count_finished(self._moment.connection, self._ledger, self._task, self._run)
-        why = (
-            "Clearing the task began a new run" if self._is_retry else "The DAG run was made again, which is a new run"
-        )
-        return f"{why}: {written:,} ranges are written once more." if written else ""
+        again = "Clearing the task began" if self._is_cleared else "The DAG run was made again, which is"
+        return f"{again} a new run: {written:,} ranges are written once more." if written else ""
 
     def add(self, outcome: Outcome) -> None:
         """Nothing to do: the range's own transaction has kept it."""

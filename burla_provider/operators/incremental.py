@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 
 from burla_provider.exceptions import InvalidParameter
 from burla_provider.operators.groups import log_plan
-from burla_provider.operators.run_identity import run_key
+from burla_provider.operators.run_identity import is_cleared, run_key
 from burla_provider.operators.table_run import TableRun, upper_end
 from burla_provider.operators.watermark import AssetWatermark
 
@@ -75,7 +75,7 @@ class IncrementalRun:
         self._warn_of_null_keys()
         unfinished = self._mark.unfinished
         if unfinished is None or self._asked.plan_only:
-            if (self._context["ti"].max_tries or 0) > (self._asked.retries or 0):
+            if is_cleared(self._context):
                 self._log.info("This run was cleared, and no window of it is kept: it processes what came since.")
             return self._begin()
         return self._begin() if self._mark.was_cleared_since(unfinished) else self._go_on(unfinished)

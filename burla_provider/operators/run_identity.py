@@ -55,6 +55,11 @@ def old_run_key(context: Context) -> str:
     return f"{task_run(context)}/{context['ti'].max_tries}"
 
 
+def is_cleared(context: Context) -> bool:
+    """Return whether the task was cleared in this DAG run: it may then take more tries than its retries."""
+    return (context["ti"].max_tries or 0) > (context["task"].retries or 0)
+
+
 def run_started(context: Context) -> datetime.datetime | None:
     """Return when the DAG run started."""
     return getattr(context.get("dag_run"), "start_date", None)

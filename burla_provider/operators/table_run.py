@@ -16,7 +16,7 @@ from burla_provider.operators.checks import whole_number
 from burla_provider.operators.groups import log_plan, log_totals
 from burla_provider.operators.moment import Moment, not_covered, render
 from burla_provider.operators.resume import JobFacts
-from burla_provider.operators.run_identity import old_run_key, run_key, run_started, task_run
+from burla_provider.operators.run_identity import is_cleared, old_run_key, run_key, run_started, task_run
 from burla_provider.operators.shown import statement
 from burla_provider.operators.watch import Collector, Watch
 
@@ -195,7 +195,7 @@ class TableRun:
                 fingerprint(*what, *filtered),
                 task_run(self.context),
                 run_key(self.context),
-                self.context["ti"].try_number > 1,
+                is_cleared(self.context),
                 asked.ledger_retention,
                 find_more=self.find_more,
                 on_planned=self.on_planned,
@@ -204,8 +204,19 @@ class TableRun:
         one_moment = moment.snapshot is not None
         server = [moment.parameters.get(name) for name in ("host", "port", "dbname")]
         job = fingerprint(*what, *how, server, login)
-        facts = JobFacts(run_key(self.context), job, one_moment, moment.state_before)
+        state = None if self._has_subselect else moment.state_before
+        facts = JobFacts(run_key(self.context), job, one_moment, state)
         return StateStoreBooks(asked._checkpoint(self.context), asked.resume, facts, moment)
+
+    @property
+    def _has_subselect(self) -> bool:
+        """Whether what is asked for may read other tables, of which ``state_before`` knows nothing."""
+        from burla_provider.work.brackets import tokens
+
+        columns, totals = self.source.columns, self.asked.totals or {}
+        texts = [self.source.where or "", *(columns.values() if isinstance(columns, Mapping) else ()), *totals.values()]
+        words = {text[one.start : one.end].lower() for text in texts for one in tokens(text) if one.kind == "word"}
+        return not words.isdisjoint({"select", "table"})
 
     @cached_property
     def ledger(self) -> Ledger | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from burla_provider.exceptions import InvalidParameter, MarkMoved
 from burla_provider.fingerprint import fingerprint
-from burla_provider.operators.run_identity import dag_run_pass, run_key, task_run
+from burla_provider.operators.run_identity import dag_run_pass, is_cleared, run_key, task_run
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -50,8 +50,9 @@ class AssetWatermark:
         # Airflow's keys have at most 512 characters.
         self.name = f"burla_high_water_mark {fingerprint(task, *rows)} {task} {rows[1]}"[:512]
         self._run = {"run": dag_run_pass(context), "map_index": ti.map_index, "run_key": run_key(context)}
+        self._run["tries"] = ti.max_tries or 0
         self._task_run = task_run(context)
-        self._is_retry = ti.try_number > 1
+        self._is_cleared = is_cleared(context)
         self._found = self._store.get(self.name)
         self._mark: dict[str, Any] = self._found or {}
         for window in (self._mark, self._mark.get("unfinished") or {}):
@@ -81,9 +82,9 @@ class AssetWatermark:
 
     def was_cleared_since(self, window: dict[str, Any]) -> bool:
         """Whether this run worked the window, and was cleared since."""
-        # A DAG run that was made again with the same id is another run: its first try has nothing to repeat.
+        # Not of a DAG run that was made again with the same id, which is another run: only clearing raises the tries.
         of_this_task = str(window.get("run_key", "")).startswith(f"{self._task_run}/")
-        return self._is_retry and of_this_task and not self.is_of_this_try(window)
+        return self._is_cleared and of_this_task and window.get("tries", 0) < self._run["tries"]
 
     def begin(self, begin: str | None, key: str, ledger: str) -> None:
         """Keep that this run is about to write the ranges of a window, so that the next run can go on with it.

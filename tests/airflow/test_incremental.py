@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.work.source import Source
 from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.marks import conninfo_of
-from tests.support.task_runner import Airflow, TaskResult
+from tests.support.task_runner import START, Airflow, TaskResult
 
 pytestmark = needs_state_stores
 
@@ -253,6 +253,29 @@ def test_a_cleared_run_whose_window_is_not_kept_says_so(stream: Stream) -> None:
     result = stream.run("a", cleared=1, **READ)
     assert result.value["row_count"] == 3
     assert "This run was cleared, and no window of it is kept" in result.log
+
+
+@pytest.mark.parametrize("fail_from", [50, None])
+def test_a_dag_run_made_again_repeats_nothing_on_its_retry_either(stream: Stream, fail_from: int | None) -> None:
+    world = stream.airflow
+
+    def run(try_number: int, started: datetime) -> TaskResult:
+        operator = stream.operator(retries=1)
+        return world.run(operator, run_id="r1", try_number=try_number, max_tries=1, run_started=started)
+
+    stream.add(90)
+    stream.stop_file.write_text(str(fail_from or 2**63))
+    assert run(1, START).state == ("up_for_retry" if fail_from else "success")
+    stream.add(10)
+    stream.stop_file.write_text(str(2**63))
+    world.state_store.clear()
+    database = world.connections.pop("orders_db")
+    assert run(1, START + timedelta(hours=1)).state == "up_for_retry"
+    world.connections["orders_db"] = database
+    result = run(2, START + timedelta(hours=1))
+    assert result.value == {"row_count": 100 if fail_from else 10}
+    assert "Clearing" not in result.log
+    assert stream.written() == (100, 100)
 
 
 def test_rows_that_no_run_works_are_named_in_the_log(stream: Stream) -> None:

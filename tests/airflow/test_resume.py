@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -58,13 +58,16 @@ def operator(function: Any, **options: Any) -> BurlaPostgresOperator:
     return BurlaPostgresOperator(**{**defaults, "process_rows": function, "columns": ["id", "amount"], **options})
 
 
-def fail_then_retry(airflow: Airflow, marks: Marks, tmp_path: Path, **options: Any) -> TaskResult:
+def fail_then_retry(
+    airflow: Airflow, marks: Marks, tmp_path: Path, *, before_retry: Callable[[], Any] = int, **options: Any
+) -> TaskResult:
     stop_file = tmp_path / "stop"
     stop_file.touch()
     function = reader(marks, stop_file)
     first = airflow.run(operator(function, **options), max_tries=1)
     assert first.state == "up_for_retry"
     stop_file.unlink()
+    before_retry()
     return airflow.run(operator(function, **options), try_number=2, max_tries=1)
 
 
@@ -187,6 +190,28 @@ def test_a_table_that_changed_is_read_afresh_at_one_moment(
     result = airflow.run(operator(function), try_number=2, max_tries=1)
     assert result.value["row_count"] == 20001
     assert "the table may have changed since" in result.log
+
+
+@needs_state_stores
+@pytest.mark.parametrize(
+    ("options", "total"),
+    [
+        ({"where": "EXISTS (SELECT FROM rates WHERE rates.id = orders.id)"}, "sum(amount)"),
+        ({"columns": {"id": "id", "x": "amount * (SELECT max(rate) FROM rates)"}}, "sum(amount * 7)"),
+    ],
+)
+def test_other_tables_of_subselects_are_read_afresh_at_one_moment(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, options: dict[str, Any], total: str
+) -> None:
+    orders.connection.execute("CREATE TABLE rates AS SELECT id, 2 AS rate FROM orders")
+    orders.connection.execute("SELECT pg_stat_force_next_flush()")
+
+    def change() -> None:
+        orders.connection.execute("UPDATE rates SET rate = 7; DELETE FROM rates WHERE id % 2 = 1")
+
+    condition = "EXISTS (SELECT FROM rates WHERE rates.id = orders.id)" if "where" in options else "TRUE"
+    result = fail_then_retry(airflow, marks, tmp_path, before_retry=change, **options)
+    assert result.value == {"row_count": orders.ask("count(*)", condition), "total": str(orders.ask(total, condition))}
 
 
 @needs_state_stores
