@@ -158,4 +158,6 @@ def test_chunks_are_short_where_values_may_be_large(connection, query: str, size
         CREATE VIEW seen AS SELECT * FROM large;""")
     connection.autocommit = False
     sizes = [len(chunk) for chunk in stream(connection, sql.Composed([sql.SQL(query)]), tuple_row)]
+    if size == WIDE_CHUNK and not psycopg.capabilities.has_stream_chunked():
+        size = 1  # libpq before 17
     assert (max(sizes), sum(sizes)) == (size, 300)

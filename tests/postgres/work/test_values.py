@@ -191,7 +191,7 @@ def test_fractions_in_json_are_decimals(exact) -> None:
         ("timestamp[]", '{"10000-01-01 00:00:00"}', "too large"),
     ],
 )
-@pytest.mark.parametrize("chunked", [True, False])
+@pytest.mark.parametrize("chunked", sorted({False, psycopg.capabilities.has_stream_chunked()}))
 def test_a_value_that_python_cannot_hold_is_named_with_its_column(
     exact, monkeypatch: pytest.MonkeyPatch, type_name: str, text: str, problem: str, chunked: bool
 ) -> None:
