@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ HEADROOM = 0.2
 """The part of all connections that stays free for people and other programs that come later."""
 HEADROOM_IF_GIVEN = 0.05
 """The same (and at least 2) where the user says how many workers there are to be."""
+
+_WAITS = (0, 0.2, 0.5, 1, 2)
+"""Seconds before each look: a session that was just closed is counted until its process has ended."""
 
 _QUERY = """
     SELECT current_setting('max_connections')::int AS allowed,
@@ -73,17 +77,27 @@ def connection_budget(
     """
     if wanted is not None and wanted < 1:
         raise InvalidParameter("max_parallelism", f"{wanted} is not a number of workers.", "Give 1 or more, or None.")
-    with connection.cursor(row_factory=class_row(_Facts)) as cursor:
-        [facts] = cursor.execute(_QUERY).fetchall()
-    ours = taken_slots(connection)
-    spare, parts = _spare(facts, kept, is_given=is_given and wanted is not None)
-    if spare < 1:
+    for wait in _WAITS:
+        time.sleep(wait)
+        spare, parts = _spare(_read_facts(connection), kept, is_given=is_given and wanted is not None)
+        if spare >= 1:
+            break
+    else:
         raise BurlaProviderError(
             f"The database has no connection to spare: {'; '.join(parts)}. Retry the task when there is less going on,"
             " or raise the limit."
         )
+    ours = taken_slots(connection)
     asked = () if wanted is None else (f"max_parallelism {wanted}",)
     return Budget(min(spare, wanted or spare), spare + ours, (*asked, *parts))
+
+
+def _read_facts(connection: psycopg.Connection[Any]) -> _Facts:
+    # A transaction sees the statistics of when it first asked.
+    connection.execute("SELECT pg_stat_clear_snapshot()")
+    with connection.cursor(row_factory=class_row(_Facts)) as cursor:
+        [facts] = cursor.execute(_QUERY).fetchall()
+    return facts
 
 
 def _spare(facts: _Facts, kept: int, *, is_given: bool) -> tuple[int, tuple[str, ...]]:
