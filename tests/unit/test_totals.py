@@ -104,7 +104,10 @@ def test_a_function_of_the_user_must_return_a_dict():
     ("result", "place"),
     [
         ({"days": {1, 2}}, r"the result['days'] is of type builtins.set"),
-        ({"by day": {3: 1, "3": 2}}, "the result['by day'] has the keys 3 and '3', which are one in JSON"),
+        (
+            {"by day": {3: 1, "3": 2}},
+            "the result['by day'] has the keys 3 and '3', which are one in JSON (use another name)",
+        ),
         ({"by day": [{3: (1, Totals)}]}, "the result['by day'][0][3][1] is of type builtins.type"),
     ],
 )
