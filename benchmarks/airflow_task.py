@@ -17,7 +17,7 @@ def ready(task: Task, burla: dict[str, Any]) -> Iterator[Run]:
     with tempfile.TemporaryDirectory(prefix="burla-bench-airflow-") as home:
         os.environ |= {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
         from benchmarks.sides.ours import make_operator  # not before Airflow's home is set
-        from burla_provider.report import KEY
+        from burla_provider.task.report import KEY
         from tests.support.task_runner import Airflow
 
         def run(task: Task) -> Answer:

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from benchmarks.checksum import checksum
 from benchmarks.task import Task
-from burla_provider.demo.cluster import WORKER_NETWORKS, NoCluster, find_bridge
+from burla_provider.demo.cluster import WORKER_NETWORKS, ClusterNotFoundError, find_bridge
 from burla_provider.demo.postgres import EmbeddedPostgres
 
 HOME = Path(tempfile.gettempdir()) / "burla-benchmarks"
@@ -158,7 +158,7 @@ def running(home: Path, rows: int, *, cluster: bool = True) -> Iterator[Data]:
     if cluster:
         try:
             listen, networks = (find_bridge(), "127.0.0.1"), WORKER_NETWORKS
-        except NoCluster as error:
+        except ClusterNotFoundError as error:
             print(f"  {error}")
     home.mkdir(mode=0o755, parents=True, exist_ok=True)
     with EmbeddedPostgres(home / "server", listen=listen, networks=networks, settings=_SETTINGS) as server:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from burla_provider.ranges.size import Size
+from burla_provider.ranges.sizing import RangeSizing
 
 RESULTS = Path(__file__).with_name("results")
 ROWS = (10**8, 10**9, 10**10)
@@ -62,7 +62,7 @@ class Forecast:
 
 def forecast(costs: Costs, rows: int, workers: int, site: Site) -> Forecast:
     """How long it takes, and what it waits for."""
-    ranges = Size(parallelism=workers, rows=rows).count(rows)
+    ranges = RangeSizing(parallelism=workers, rows=rows).count(rows)
     parts = {
         "database": rows * costs.database / min(site.cores, workers),
         "workers": rows * (costs.worker + costs.database) / workers,

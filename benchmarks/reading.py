@@ -26,22 +26,22 @@ from typing import Any
 import psycopg
 
 from benchmarks.reading_ways import WAYS
+from burla_provider.combine.combiners import SqlCombiner, SumByKey, Totals
 from burla_provider.database.connect import connection_parameters
 from burla_provider.database.snapshot import held_snapshot
-from burla_provider.demo.cluster import WORKER_NETWORKS, NoCluster, find_bridge
+from burla_provider.demo.cluster import WORKER_NETWORKS, ClusterNotFoundError, find_bridge
 from burla_provider.demo.orders import create_orders
 from burla_provider.demo.postgres import EmbeddedPostgres
-from burla_provider.jobs.job import Answered, Engine, Job, JobOptions
-from burla_provider.jobs.pack import pack_work
+from burla_provider.jobs.code.pickler import pickle_work
+from burla_provider.jobs.job import Engine, ItemSucceeded, Job, JobOptions
 from burla_provider.jobs.requirements import resolve_requirements
 from burla_provider.jobs.runner import run_job
 from burla_provider.ranges import plan_ranges
-from burla_provider.totals import AddedByKey, SqlCombination, Totals
-from burla_provider.work.aggregates import check_totals, parse_totals
-from burla_provider.work.kinds import ProcessRows, SqlTotals
-from burla_provider.work.outcome import decode
-from burla_provider.work.range_work import RangeWork
-from burla_provider.work.source import Source
+from burla_provider.worker.aggregates import check_totals, parse_totals
+from burla_provider.worker.outcome import decode
+from burla_provider.worker.processors import ProcessRows, SqlTotals
+from burla_provider.worker.range_task import RangeTask
+from burla_provider.worker.source import Source
 
 LOCAL = Engine(name="local")
 BURLA = Engine(name="burla")
@@ -71,7 +71,7 @@ def orders(home: Path, rows: int) -> Iterator[str]:
     """A server with the tables, which a cluster on this machine reaches too."""
     try:
         listen, networks = (find_bridge(), "127.0.0.1"), WORKER_NETWORKS
-    except NoCluster:
+    except ClusterNotFoundError:
         listen, networks = ("127.0.0.1",), ()
     settings = {"shared_buffers": "1GB", "fsync": "off", "max_wal_size": "8GB", "autovacuum": "off"}
     home.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def cluster(conninfo: str, rows: int, times: int) -> None:
     """The guide's function and ours on a real Burla, while a writer changes the table."""
     try:
         find_bridge()
-    except NoCluster as error:
+    except ClusterNotFoundError as error:
         print(f"\ncluster: left out. {error}")
         return
     heading("all orders on the Burla cluster of this machine, while a writer changes the table")
@@ -163,17 +163,17 @@ def ours(
         plan = plan_ranges(held.connection, table="orders", key=key, split=split, parallelism=2)
         aggregates = check_totals(held.connection, source, parse_totals({"total": "sum(amount)"}))
         kind = SqlTotals(aggregates) if work == "totals" else ProcessRows(add_up)
-        combination = SqlCombination(aggregates, source) if work == "totals" else AddedByKey()
+        combination = SqlCombiner(aggregates, source) if work == "totals" else SumByKey()
         totals = Totals(combination, range(len(plan.ranges)))
         job = Job(
             name="benchmark",
-            work=pack_work(RangeWork(parameters, source, plan.key, kind, snapshot=held.snapshot)),
+            work=pickle_work(RangeTask(parameters, source, plan.key, kind, snapshot=held.snapshot)),
             items={one.index: one.to_item() for one in plan.largest_first()},
             options=JobOptions(max_parallelism=2),
             requirements=resolve_requirements(["psycopg[binary]", "tenacity"]),
         )
         for event in run_job(job, BURLA if engine == "burla" else LOCAL):
-            if isinstance(event, Answered):
+            if isinstance(event, ItemSucceeded):
                 totals.add(decode(event.answer))
         result = totals.result()
         seconds = time.perf_counter() - begun

@@ -18,15 +18,15 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import tuple_row
 
+from burla_provider.combine.combiners import SumByKey, Totals
 from burla_provider.database.connect import connection_parameters
-from burla_provider.progress import Progress
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.totals import AddedByKey, Totals
-from burla_provider.work.kinds import ProcessRows
-from burla_provider.work.outcome import Outcome, decode, encode
-from burla_provider.work.range_work import RangeWork
-from burla_provider.work.source import Source
+from burla_provider.task.progress import Progress
+from burla_provider.worker.outcome import Outcome, decode, encode
+from burla_provider.worker.processors import ProcessRows
+from burla_provider.worker.range_task import RangeTask
+from burla_provider.worker.source import Source
 
 Counted = tuple[int, Any]
 TYPES = {"id": "int8", "amount": "numeric", "created_at": "timestamptz", "label": "text", "document": "jsonb"}
@@ -133,7 +133,7 @@ def work_whole(conninfo: str, table: str, columns: str, kind: ProcessRows, limit
         parameters = connection_parameters(connection)
     key = Key((KeyColumn("id", "bigint"),))
     upper = None if limit is None else (str(limit + 1),)
-    work = RangeWork(parameters, Source("public", table, tuple(columns.split(","))), key, kind)
+    work = RangeTask(parameters, Source("public", table, tuple(columns.split(","))), key, kind)
     outcome = decode(work(0, KeyRange(key, 0, None, upper).to_item()))
     assert outcome.failure is None, outcome.failure
     work.close()
@@ -189,7 +189,7 @@ def as_uri(conninfo: str) -> str:
 
 
 def answers(count: str) -> Counted:
-    totals, progress = Totals(AddedByKey(), range(int(count))), Progress(int(count), now=0.0)
+    totals, progress = Totals(SumByKey(), range(int(count))), Progress(int(count), now=0.0)
     for index in range(int(count)):
         outcome = decode(encode(Outcome(index, value={"total": Decimal("1.10")}, row_count=1, worker="host:1")))
         totals.add(outcome)

@@ -14,7 +14,7 @@ class PermanentError(BurlaProviderError):
     """Trying again cannot help: the operators fail the task without using up its retries."""
 
 
-class InvalidParameter(PermanentError, ValueError):
+class InvalidParameterError(PermanentError, ValueError):
     """A parameter cannot be used, known before any worker starts.
 
     :param parameter: its name, as the user wrote it.
@@ -31,27 +31,27 @@ class JobError(BurlaProviderError):
     """The job as a whole ended before every item had an answer."""
 
 
-class BurlaNotInstalled(JobError, PermanentError):
+class BurlaNotInstalledError(JobError, PermanentError):
     """The client's interpreter has no burla, or one of a version that this provider does not know."""
 
 
-class ClusterUnauthorized(JobError, PermanentError):
+class ClusterUnauthorizedError(JobError, PermanentError):
     """The cluster refused the credentials of the Burla connection."""
 
 
-class ClusterUnreachable(JobError):
+class ClusterUnreachableError(JobError):
     """No answer from the cluster's head."""
 
 
-class ClusterBusy(JobError):
+class ClusterBusyError(JobError):
     """No node was free for the job within ``queue_timeout``."""
 
 
-class JobCanceled(JobError):
+class JobCanceledError(JobError):
     """Somebody cancelled the job: the dashboard, the CLI, or the end of the task."""
 
 
-class JobLost(JobError):
+class JobLostError(JobError):
     """The cluster lost the job (a node or the head went away); what is missing may be run again."""
 
 
@@ -59,17 +59,17 @@ class WrittenResultError(BurlaProviderError):
     """All ranges are written, and their results cannot become the task's: a retry writes nothing again."""
 
 
-class RangesFailed(BurlaProviderError):
+class RangesFailedError(BurlaProviderError):
     """Some ranges (or inputs) failed for good while the others finished."""
 
 
-class AllFailed(RangesFailed, PermanentError):
+class AllFailedError(RangesFailedError, PermanentError):
     """All ranges (or inputs) failed in the same way, which another try cannot mend."""
 
 
-class MarkMoved(BurlaProviderError):
+class ConcurrentRunError(BurlaProviderError):
     """Another run of an incremental task has processed the same rows at the same time."""
 
 
-class TaskKilled(BaseException):
+class TaskKilledError(BaseException):
     """The task was told to end (``on_kill``). No ``Exception``, so that no library on the way out swallows it."""

@@ -11,9 +11,9 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.connect import open_connection
-from burla_provider.database.faults import ON_STANDBY, SnapshotLost
-from burla_provider.database.session import Session, application_name, local_settings
-from burla_provider.exceptions import BurlaProviderError, InvalidParameter
+from burla_provider.database.errors import ON_STANDBY, SnapshotLostError
+from burla_provider.database.settings import Session, application_name, local_settings
+from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
 
 REFUSALS = (
     psycopg.errors.ObjectNotInPrerequisiteState,
@@ -75,7 +75,7 @@ def held_snapshot(
 
     :param parameters: what ``connection_parameters`` answered.
     :param name: shown in ``pg_stat_activity``.
-    :raises InvalidParameter: the server refuses to export or to join a snapshot, or the role may not guard the table.
+    :raises InvalidParameterError: the server refuses to export or to join a snapshot, or the role may not guard the table.
     :raises BurlaProviderError: somebody keeps the table locked.
     :raises psycopg.errors.UndefinedTable: there is no such table.
     """
@@ -122,7 +122,7 @@ def settings_between_ranges(snapshot: Snapshot, session: Session, *, undo: bool 
 def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relation: sql.Identifier) -> None:
     """Takes the transaction that just began to the held moment, and guards the relation for it.
 
-    :raises SnapshotLost: its holder is gone.
+    :raises SnapshotLostError: its holder is gone.
     :raises psycopg.errors.LockNotAvailable: somebody holds or awaits an exclusive lock. Waiting could last for ever:
         that somebody waits for the snapshot's holder, who waits for us. For what ``LOCK TABLE`` does not take, the
         transaction's lock_timeout says how long.
@@ -131,7 +131,7 @@ def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relat
         connection.execute(_join(snapshot))
     except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
         why = ON_STANDBY if connection.info.parameter_status("in_hot_standby") == "on" else ""
-        raise SnapshotLost(
+        raise SnapshotLostError(
             f"The snapshot that all ranges share is gone ({_first_line(error)}): the session that held it ended."
             f" Run the task again: it reads at a new moment. {why}"
         ) from error
@@ -193,7 +193,7 @@ def _wait_for_guard(holder: psycopg.Connection[Any], relation: sql.Identifier, l
         ) from error
     except psycopg.errors.InsufficientPrivilege as error:
         # Reading takes the lock too, but a moment after the snapshot: between the two the table could be emptied.
-        raise InvalidParameter(
+        raise InvalidParameterError(
             "consistency",
             f"a snapshot of {relation.as_string()} takes the right to read all of its columns ({_first_line(error)}).",
             'GRANT SELECT on the whole table, or give consistency="none" to read every range at its own moment.',
@@ -231,8 +231,8 @@ def _check_joinable(parameters: Mapping[str, str], snapshot: Snapshot, name: str
             raise _refused(error) from None
 
 
-def _refused(error: psycopg.Error) -> InvalidParameter:
-    return InvalidParameter(
+def _refused(error: psycopg.Error) -> InvalidParameterError:
+    return InvalidParameterError(
         "consistency",
         f"the server cannot share one snapshot between sessions ({_first_line(error)}).",
         'Give consistency="none" to read every range at its own moment, or connect to PostgreSQL directly.',

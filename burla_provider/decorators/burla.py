@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator, check_single_output
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
         kinds = [parameter.kind for parameter in signature.parameters.values()]
         # A call is function(item, **others).
         if not kinds or kinds[0] not in _TAKES_ITEM or _NAMELESS & set(kinds[1:]):
-            raise InvalidParameter(
+            raise InvalidParameterError(
                 "python_callable",
                 f"{self.python_callable.__name__}{signature} cannot be called on every item.",
                 "Take the item as the first argument, and all others by name: without *args, and without / after them.",
@@ -70,7 +70,7 @@ def burla_task(
     ``kwargs`` are those of :class:`~burla_provider.operators.map.BurlaMapOperator`. The task's value is the list of
     results, in the order of the items; further arguments of the function are the same for all calls.
 
-    :raises InvalidParameter: ``multiple_outputs`` is True: a list has no keys.
+    :raises InvalidParameterError: ``multiple_outputs`` is True: a list has no keys.
     """
     check_single_output(multiple_outputs)
     return task_decorator_factory(

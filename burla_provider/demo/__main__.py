@@ -17,16 +17,16 @@ from types import FrameType
 from typing import Any
 
 from burla_provider.demo.airflow_home import AirflowHome, Session
-from burla_provider.demo.binaries import PostgresFailed
-from burla_provider.demo.cluster import WORKER_NETWORKS, NoCluster, find_bridge, find_login
+from burla_provider.demo.binaries import EmbeddedPostgresError
+from burla_provider.demo.cluster import WORKER_NETWORKS, ClusterNotFoundError, find_bridge, find_login
+from burla_provider.demo.console import Step, TaskLog, compare, say, worth_reading
 from burla_provider.demo.orders import Totals, create_orders, sum_in_sql
 from burla_provider.demo.postgres import EmbeddedPostgres
-from burla_provider.demo.story import Step, TaskLog, compare, say, worth_reading
 
 _DAG, _TASK = "order_totals", "sum_orders"
 
 
-class DemoFailed(RuntimeError):
+class DemoError(RuntimeError):
     """The DAG did not get to its end."""
 
 
@@ -54,12 +54,12 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _demo(options)
-    except DemoFailed as error:
+    except DemoError as error:
         log = options.directory / "airflow" / "demo.log"
         said = [line for line in log.read_text().splitlines() if not line.startswith("{")]
         say("\n".join(["", *said[-10:], f"{error} All that Airflow said is in {log}"]))
         return 1
-    except (PostgresFailed, NoCluster) as error:
+    except (EmbeddedPostgresError, ClusterNotFoundError) as error:
         say(f"\n{error}")
         return 1
     except KeyboardInterrupt:
@@ -150,7 +150,7 @@ def _hand_over(records: Iterator[dict[str, Any]], session: Session, connections:
     with Step("Airflow") as line:
         ready = next((record for record in records if record.get("demo") == "ready"), None)
         if ready is None:
-            raise DemoFailed("Airflow did not come up.")
+            raise DemoError("Airflow did not come up.")
         session.order(connections)
         line.done(f"{ready['airflow']} is ready, with the connections orders_db and burla_default")
 
@@ -159,7 +159,7 @@ def _follow(records: Iterator[dict[str, Any]]) -> dict[str, Any]:
     with Step("Task runner") as line:
         first = next(filter(worth_reading, records), None)
         if first is None:
-            raise DemoFailed("No task of the DAG was started.")
+            raise DemoError("No task of the DAG was started.")
         line.done(f"has started the task {_TASK}")
     say()
     log = TaskLog()
@@ -167,7 +167,7 @@ def _follow(records: Iterator[dict[str, Any]]) -> dict[str, Any]:
         if record.get("demo") == "ran" and record["state"] == "success":
             return {**record["values"][_TASK], "ranges": record["reports"][_TASK]["done"], "seconds": log.seconds}
         log.show(record)
-    raise DemoFailed("The DAG did not end well.")
+    raise DemoError("The DAG did not end well.")
 
 
 def report(ours: dict[str, Any], theirs: Totals) -> int:
@@ -196,7 +196,7 @@ def _serve(records: Iterator[dict[str, Any]], home: AirflowHome) -> int:
     with home.standalone() as airflow:
         with Step("Airflow's UI") as line:
             if not airflow.wait_until_healthy():
-                raise DemoFailed("Airflow ended.")
+                raise DemoError("Airflow ended.")
             line.done(f"{airflow.url}, everybody is an administrator")
         say("\nThe DAGs run once by themselves, and whenever you trigger them. Ctrl-C ends it all.")
         try:

@@ -56,7 +56,7 @@ def _load(dag_id: str) -> DAG:
 
 
 def _run(dag: DAG) -> None:
-    from burla_provider.report import KEY
+    from burla_provider.task.report import KEY
 
     run = dag.test()
     tasks = {task.task_id: task for task in run.get_task_instances()}

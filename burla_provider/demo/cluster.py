@@ -12,7 +12,7 @@ WORKER_NETWORKS = ("172.16.0.0/12", "10.213.0.0/16")
 """Where the workers of a cluster in containers come from: Docker's own networks, and those inside a node."""
 
 
-class NoCluster(RuntimeError):
+class ClusterNotFoundError(RuntimeError):
     """There is no cluster on this machine; the text says how to get one."""
 
 
@@ -28,12 +28,14 @@ class Login:
 def find_login() -> Login:
     """The login of this machine's cluster.
 
-    :raises NoCluster: it was never started.
+    :raises ClusterNotFoundError: it was never started.
     """
     try:
         saved = json.loads((find_state() / "config" / "burla" / "burla_credentials.json").read_text())
     except FileNotFoundError:
-        raise NoCluster("There is no Burla cluster on this machine yet: start one with `make cluster`.") from None
+        raise ClusterNotFoundError(
+            "There is no Burla cluster on this machine yet: start one with `make cluster`."
+        ) from None
     return Login(saved["cluster_dashboard_url"], saved["email"], saved["auth_token"])
 
 
@@ -46,12 +48,14 @@ def find_state() -> Path:
 def find_bridge() -> str:
     """The address of this machine on the cluster's network: its own processes and the workers both reach it.
 
-    :raises NoCluster: there is no such network, so there is no such cluster either.
+    :raises ClusterNotFoundError: there is no such network, so there is no such cluster either.
     """
     network = f"burla-{os.environ.get('BURLA_CLUSTER_NAME') or 'kit'}"
     command = ["docker", "network", "inspect", network, "--format", "{{(index .IPAM.Config 0).Gateway}}"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True)
     except (FileNotFoundError, subprocess.CalledProcessError):
-        raise NoCluster("The Burla cluster of this machine is not up: start it with `make cluster`.") from None
+        raise ClusterNotFoundError(
+            "The Burla cluster of this machine is not up: start it with `make cluster`."
+        ) from None
     return found.stdout.strip()

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from psycopg.conninfo import make_conninfo
 
-from burla_provider.demo.binaries import PostgresFailed, copy_binaries, find_binaries, make_open, open_to_all
+from burla_provider.demo.binaries import EmbeddedPostgresError, copy_binaries, find_binaries, make_open, open_to_all
 from burla_provider.demo.children import end_with_parent
 
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
@@ -80,7 +80,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Starts the server, the first time with an empty cluster, and returns when it takes connections.
 
-        :raises PostgresFailed: no such version here, the directory is in use, or the server says no.
+        :raises EmbeddedPostgresError: no such version here, the directory is in use, or the server says no.
         """
         make_open(self.home)
         self._lock = _take_lock(self.home)
@@ -179,7 +179,7 @@ class EmbeddedPostgres:
             if len(lines) > 7 and int(lines[0]) == server.pid and lines[7].strip() == "ready":
                 return
             time.sleep(0.02)
-        raise PostgresFailed(f"PostgreSQL did not start. Its log, {self.log}, ends:\n{_tail(self.log)}")
+        raise EmbeddedPostgresError(f"PostgreSQL did not start. Its log, {self.log}, ends:\n{_tail(self.log)}")
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
         command: list[str | Path] = [self._binaries / program, *arguments]
@@ -187,7 +187,7 @@ class EmbeddedPostgres:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **self._account.process
         )
         if check and done.returncode:
-            raise PostgresFailed(f"{program} failed:\n{done.stdout}{done.stderr}")
+            raise EmbeddedPostgresError(f"{program} failed:\n{done.stdout}{done.stderr}")
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class _Account:
         if os.geteuid() != 0:
             return cls()
         if not open_to_all(home / "data"):
-            raise PostgresFailed(
+            raise EmbeddedPostgresError(
                 f"PostgreSQL does not run as root, and the user nobody cannot reach {home}: "
                 "choose a directory that has no private parent."
             )
@@ -242,7 +242,7 @@ def _take_lock(home: Path) -> IO[str]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
-        raise PostgresFailed(
+        raise EmbeddedPostgresError(
             f"Another process runs the server in {home}: end that one first, or use another directory."
         ) from None
     return lock

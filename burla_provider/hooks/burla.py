@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from burla_provider.exceptions import BurlaProviderError, InvalidParameter
+from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
 from burla_provider.hooks.connection_form import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 from burla_provider.jobs.job import Engine, Job, JobEvent
 
@@ -48,7 +48,7 @@ class BurlaHook(BaseHook):
         """Where jobs of this connection run.
 
         :raises AirflowNotFoundException: there is no such connection.
-        :raises InvalidParameter: the connection holds something that cannot be used.
+        :raises InvalidParameterError: the connection holds something that cannot be used.
         """
         engine = read_engine(self.get_connection(self.burla_conn_id))
         return replace(engine, python=self.python) if self.python else engine
@@ -69,7 +69,7 @@ class BurlaHook(BaseHook):
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask the cluster's head how it is, and say it in a sentence. Quick, and without burla."""
-        from burla_provider.jobs.head import check_head
+        from burla_provider.jobs.cluster_api import check_head
 
         try:
             return True, check_head(self.engine)
@@ -92,7 +92,7 @@ class BurlaHook(BaseHook):
 def read_engine(connection: Connection) -> Engine:
     """What a ``burla`` connection says, checked.
 
-    :raises InvalidParameter: naming the field of the connection.
+    :raises InvalidParameterError: naming the field of the connection.
     """
     extra = connection.extra_dejson
     unknown = sorted(set(extra) - set(CONNECTION_FIELDS))
@@ -126,8 +126,8 @@ def read_engine(connection: Connection) -> Engine:
     )
 
 
-def _invalid(connection: Connection, field: str, problem: str, advice: str) -> InvalidParameter:
-    return InvalidParameter(f"connection {connection.conn_id!r}, {field}", problem, advice)
+def _invalid(connection: Connection, field: str, problem: str, advice: str) -> InvalidParameterError:
+    return InvalidParameterError(f"connection {connection.conn_id!r}, {field}", problem, advice)
 
 
 def _pasted(connection: Connection, field: str) -> str | None:

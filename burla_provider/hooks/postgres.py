@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 
 
 def read_parameters(postgres_conn_id: str) -> dict[str, str]:
@@ -16,7 +16,7 @@ def read_parameters(postgres_conn_id: str) -> dict[str, str]:
 
     :returns: libpq parameters, secrets among them: never to be printed.
     :raises AirflowNotFoundException: there is no such connection.
-    :raises InvalidParameter: the server does not let us in.
+    :raises InvalidParameterError: the server does not let us in.
     :raises psycopg.OperationalError: there is no connection to the server.
     """
     import psycopg
@@ -34,7 +34,7 @@ def read_parameters(postgres_conn_id: str) -> dict[str, str]:
 def _connect(postgres_conn_id: str) -> Any:
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    from burla_provider.database.faults import is_refused
+    from burla_provider.database.errors import is_refused
 
     hook = PostgresHook(postgres_conn_id=postgres_conn_id)
     try:
@@ -45,7 +45,7 @@ def _connect(postgres_conn_id: str) -> Any:
             raise
         problem = f"the server refused the connection {postgres_conn_id!r}: {str(error).strip()}."
         advice = "Check its host, database, login and password."
-        raise InvalidParameter("postgres_conn_id", problem, advice) from None
+        raise InvalidParameterError("postgres_conn_id", problem, advice) from None
 
 
 def _psycopg2_parameters(connection: Any) -> dict[str, Any]:

@@ -81,7 +81,7 @@ class Started:
 
 
 @dataclass(frozen=True)
-class Answered:
+class ItemSucceeded:
     """Item ``index`` is worked; ``answer`` is what the work returned."""
 
     index: int
@@ -89,7 +89,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Broken:
+class ItemCrashed:
     """The call on item ``index`` raised through the engine: the work could not even be unpickled, say."""
 
     index: int
@@ -112,5 +112,5 @@ class Tick:
     """Nothing happened for a moment: a chance to say how far the job is."""
 
 
-JobEvent = Started | Answered | Broken | Line | Tick
+JobEvent = Started | ItemSucceeded | ItemCrashed | Line | Tick
 """What a running job yields."""

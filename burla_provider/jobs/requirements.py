@@ -11,8 +11,8 @@ from importlib import metadata
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from burla_provider.exceptions import InvalidParameter
-from burla_provider.jobs.process import child_environment
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.jobs.client_process import child_environment
 
 _EVERY_WORKER_HAS = {"burla"}
 _WORKER = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}
@@ -24,7 +24,7 @@ def resolve_requirements(names: Sequence[str]) -> dict[str, str]:
     :param names: requirements as pip takes them: ``"pandas"``, ``"psycopg[binary]"``, ``"numpy>=2"``, ``"foo==1.2"``.
         One with a version or a URL need not be installed here; its dependencies are then only known if it is.
     :returns: canonical name -> requirement, ``{"pandas": "pandas==2.2.3", "numpy": "numpy==2.1.1", ...}``.
-    :raises InvalidParameter: a name is not installed and carries no version, is installed in a version that the
+    :raises InvalidParameterError: a name is not installed and carries no version, is installed in a version that the
         requirement excludes, or is not a requirement at all.
     """
     roots: dict[str, str] = {}
@@ -41,7 +41,7 @@ def check_installed(names: Sequence[str], python: str | None) -> None:
 
     :param names: as of ``resolve_requirements``.
     :param python: their interpreter; None: this one.
-    :raises InvalidParameter: one is not installed, or in a version that the requirement excludes.
+    :raises InvalidParameterError: one is not installed, or in a version that the requirement excludes.
     """
     wanted = [one for one in map(_parse, names) if one.marker is None or one.marker.evaluate()]
     versions = _versions([one.name for one in wanted], python)
@@ -53,7 +53,7 @@ def check_installed(names: Sequence[str], python: str | None) -> None:
             found = f"{requirement.name} {version}" if version else f"no {requirement.name}"
             problem = f"the local engine's interpreter has {found}."
             advice = f"Install {requirement} there: the local engine installs nothing."
-            raise InvalidParameter("requirements", problem, advice)
+            raise InvalidParameterError("requirements", problem, advice)
 
 
 def _versions(names: Sequence[str], python: str | None) -> dict[str, str | None] | None:
@@ -87,7 +87,7 @@ def _parse(text: str) -> Requirement:
         return Requirement(text)
     except InvalidRequirement as error:
         problem = f"{text!r} is not a requirement: {str(error).splitlines()[0]}."
-        raise InvalidParameter("requirements", problem, 'Write them as pip does: "pandas", "foo==1.2".') from None
+        raise InvalidParameterError("requirements", problem, 'Write them as pip does: "pandas", "foo==1.2".') from None
 
 
 def _resolve_root(name: str, requirement: Requirement, dependencies: dict[str, str]) -> str:
@@ -96,11 +96,13 @@ def _resolve_root(name: str, requirement: Requirement, dependencies: dict[str, s
     if installed is None:
         if pin is None:
             problem = f"{requirement.name!r} is not installed here, so there is no version to take."
-            raise InvalidParameter("requirements", problem, f'Name one ("{requirement.name}==1.0"), or install it.')
+            raise InvalidParameterError(
+                "requirements", problem, f'Name one ("{requirement.name}==1.0"), or install it.'
+            )
         return pin
     if pin is None and not requirement.specifier.contains(installed.version, prereleases=True):
         problem = f"{requirement} excludes the version that is installed here, {installed.version}."
-        raise InvalidParameter("requirements", problem, "Name one version with ==, or install another.")
+        raise InvalidParameterError("requirements", problem, "Name one version with ==, or install another.")
     _add_dependencies(installed, requirement.extras, dependencies)
     return pin or _pin(installed)
 
@@ -149,7 +151,7 @@ def _pin(distribution: metadata.Distribution) -> str:
     if "dir_info" in origin:
         problem = f"{name!r} is installed from a directory of this machine, which workers do not have."
         advice = "Leave it out if it is editable (its modules travel with the function), or publish it to an index."
-        raise InvalidParameter("requirements", problem, advice)
+        raise InvalidParameterError("requirements", problem, advice)
     if "vcs_info" in origin:
         source = origin["vcs_info"]
         return f"{name} @ {source['vcs']}+{origin['url']}@{source['commit_id']}"

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from burla_provider.exceptions import (
-    BurlaNotInstalled,
+    BurlaNotInstalledError,
     BurlaProviderError,
-    ClusterBusy,
-    ClusterUnauthorized,
-    ClusterUnreachable,
-    InvalidParameter,
-    JobCanceled,
+    ClusterBusyError,
+    ClusterUnauthorizedError,
+    ClusterUnreachableError,
+    InvalidParameterError,
+    JobCanceledError,
     JobError,
-    JobLost,
+    JobLostError,
 )
-from burla_provider.jobs.job import Answered, Broken, Engine, Job, JobEvent, Line, Started, Tick
-from burla_provider.jobs.process import ClientProcess
+from burla_provider.jobs.client_process import ClientProcess
+from burla_provider.jobs.job import Engine, ItemCrashed, ItemSucceeded, Job, JobEvent, Line, Started, Tick
 
-_ENGINE_FILES = {name: str(Path(__file__).with_name(f"{name}_engine.py")) for name in ("burla", "local")}
+_ENGINE_FILES = {name: str(Path(__file__).parent / "client" / f"{name}_engine.py") for name in ("burla", "local")}
 _MAX_CULPRITS = 5  # more items than this that kill their workers: it is not the items, or the job is hopeless
 
 
@@ -46,13 +46,13 @@ def run_job(
     :param job_retries: how often what is missing is run again after the cluster or the client lost the job. ``Started``
         comes again each time: it is another Burla job.
     :param tick_seconds: a ``Tick`` comes at least this often.
-    :raises InvalidParameter: the connection or the options name something that cannot be.
-    :raises BurlaNotInstalled: the interpreter has no burla, or an unknown version of it.
-    :raises ClusterUnauthorized: wrong credentials.
-    :raises ClusterUnreachable: no answer from the head.
-    :raises ClusterBusy: no free node within ``queue_timeout``.
-    :raises JobCanceled: somebody cancelled the job.
-    :raises JobLost: the cluster lost the job once too often.
+    :raises InvalidParameterError: the connection or the options name something that cannot be.
+    :raises BurlaNotInstalledError: the interpreter has no burla, or an unknown version of it.
+    :raises ClusterUnauthorizedError: wrong credentials.
+    :raises ClusterUnreachableError: no answer from the head.
+    :raises ClusterBusyError: no free node within ``queue_timeout``.
+    :raises JobCanceledError: somebody cancelled the job.
+    :raises JobLostError: the cluster lost the job once too often.
     """
     missing = _Missing(job.items, job_retries)
     losses = 0
@@ -108,7 +108,7 @@ class _Missing:
             return
         self._losses += 1
         if self._losses > self._retries:
-            raise JobLost(
+            raise JobLostError(
                 f"The job was lost {self._losses} times, and {len(self._items):,} of {self._total:,} items are still "
                 f"missing. The job's page may say more; run the task again for what is missing. {message}"
             )
@@ -118,7 +118,7 @@ class _Missing:
         self._deaths[index] += 1
         if self._deaths[index] > self._retries:
             self.remove(index)
-            yield Broken(index, f"Its worker died {self._deaths[index]} times. {message}")
+            yield ItemCrashed(index, f"Its worker died {self._deaths[index]} times. {message}")
         else:
             yield Line(f"The worker died; running the others first, then this one again. {message}", index)
 
@@ -136,10 +136,10 @@ def _run_client(
                     yield event
                 case ("answered", index, answer):
                     if missing.remove(index):
-                        yield Answered(index, answer)
+                        yield ItemSucceeded(index, answer)
                 case ("broken", index, error):
                     if missing.remove(index):
-                        yield Broken(index, error)
+                        yield ItemCrashed(index, error)
                 case ("started", job_id, url):
                     yield Started(job_id, url)
                 case ("line", text, *about):
@@ -175,15 +175,19 @@ def _error(ending: _Ending) -> BurlaProviderError:
     message = ending.message
     if ending.kind == "refused":
         about = str(ending.about or "job")
-        return InvalidParameter(about, message, _REFUSED.get(about, "Change what the job asks for, or the cluster."))
+        return InvalidParameterError(
+            about, message, _REFUSED.get(about, "Change what the job asks for, or the cluster.")
+        )
     errors: dict[str, JobError] = {
-        "busy": ClusterBusy(
+        "busy": ClusterBusyError(
             f"{message} No node was free within queue_timeout: wait longer, add nodes, or pass grow=True."
         ),
-        "unauthorized": ClusterUnauthorized(f"{message} Check login and password (e-mail, token) of the connection."),
-        "unreachable": ClusterUnreachable(f"{message} Check the host of the Burla connection and the network."),
-        "canceled": JobCanceled(f"{message} Somebody cancelled the job on the cluster."),
-        "not installed": BurlaNotInstalled(message),
+        "unauthorized": ClusterUnauthorizedError(
+            f"{message} Check login and password (e-mail, token) of the connection."
+        ),
+        "unreachable": ClusterUnreachableError(f"{message} Check the host of the Burla connection and the network."),
+        "canceled": JobCanceledError(f"{message} Somebody cancelled the job on the cluster."),
+        "not installed": BurlaNotInstalledError(message),
     }
     return errors[ending.kind]
 

@@ -13,12 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
-from burla_provider.checkpoint import Checkpoint
-from burla_provider.exceptions import InvalidParameter, PermanentError, TaskKilled
+from burla_provider.exceptions import InvalidParameterError, PermanentError, TaskKilledError
 from burla_provider.hooks.burla import BurlaHook
 from burla_provider.jobs.job import Job, JobOptions, Started
 from burla_provider.links.burla import BurlaJobLink
-from burla_provider.operators.checks import (
+from burla_provider.task.checkpoint import Checkpoint
+from burla_provider.task.monitor import LAST_JOB, JobMonitor
+from burla_provider.task.phases import Phases
+from burla_provider.task.rendered import RenderedText, source_code
+from burla_provider.task.resume import NO_STORE, Resume
+from burla_provider.task.run_identity import job_name
+from burla_provider.task.validation import (
     check_amount,
     check_choice,
     check_count,
@@ -27,11 +32,6 @@ from burla_provider.operators.checks import (
     check_texts,
     whole_number,
 )
-from burla_provider.operators.phases import Phases
-from burla_provider.operators.resume import NO_STORE, Resume
-from burla_provider.operators.run_identity import job_name
-from burla_provider.operators.shown import Shown, source_code
-from burla_provider.operators.watch import LAST_JOB, Watch
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -121,7 +121,7 @@ class BurlaBaseOperator(BaseOperator):
             self._check_parameters()
 
     def _check_parameters(self) -> None:
-        """:raises InvalidParameter: a value that cannot be used. What a template will say is not known at parse."""
+        """:raises InvalidParameterError: a value that cannot be used. What a template will say is not known at parse."""
         check_amount("max_parallelism", self.max_parallelism, None)
         check_amount("func_cpu", self.func_cpu, "dynamic")
         check_amount("func_ram", self.func_ram, "dynamic")
@@ -139,11 +139,11 @@ class BurlaBaseOperator(BaseOperator):
         return BurlaHook(self.burla_conn_id, python=self.burla_python)
 
     @property
-    def code(self) -> Shown | None:
+    def code(self) -> RenderedText | None:
         """The source of the user's functions, for people who look at the task."""
         functions = (getattr(self, name) for name in self.function_fields)
         text = "\n\n".join(source_code(function) for function in functions if function is not None)
-        return Shown(text) if text else None
+        return RenderedText(text) if text else None
 
     def execute(self, context: Context) -> Any:
         self._executing = True
@@ -161,7 +161,7 @@ class BurlaBaseOperator(BaseOperator):
             if self.phases.seconds:
                 self.log.info("%s", self.phases)
         if self._killed:
-            raise TaskKilled("The task was killed.")
+            raise TaskKilledError("The task was killed.")
         return result
 
     def on_kill(self) -> None:
@@ -169,7 +169,7 @@ class BurlaBaseOperator(BaseOperator):
         # raising ends execute() where it stands; the job is cancelled by the clean-up on the way out.
         if self._executing and not self._killed:
             self._killed = True
-            raise TaskKilled("The task was killed; its Burla job is being cancelled.")
+            raise TaskKilledError("The task was killed; its Burla job is being cancelled.")
 
     def _checkpoint(self, context: Context) -> Checkpoint:
         store = context.get("task_state_store")
@@ -178,10 +178,10 @@ class BurlaBaseOperator(BaseOperator):
         return Checkpoint(store)
 
     def check_result_size(self, size: int) -> None:
-        """:raises InvalidParameter: a result of so many bytes is not pushed to XCom."""
+        """:raises InvalidParameterError: a result of so many bytes is not pushed to XCom."""
         if self.do_xcom_push and self.max_result_bytes is not None and size > self.max_result_bytes:
             problem = f"the result has more than {self.max_result_bytes:,} bytes as JSON."
-            raise InvalidParameter("max_result_bytes", problem, self.advice_on_size)
+            raise InvalidParameterError("max_result_bytes", problem, self.advice_on_size)
 
     @abstractmethod
     def _execute(self, context: Context) -> Any:
@@ -193,18 +193,18 @@ class BurlaBaseOperator(BaseOperator):
         return os.cpu_count() if wanted is None and self.hook.engine.name == "local" else wanted
 
     def _check_sendable(self, *names: str) -> None:
-        """:raises InvalidParameter: a value of these parameters cannot be sent to workers."""
-        from burla_provider.jobs.pack import pack_work
+        """:raises InvalidParameterError: a value of these parameters cannot be sent to workers."""
+        from burla_provider.jobs.code.pickler import pickle_work
 
         for name in names:
-            pack_work(getattr(self, name), name)
+            pickle_work(getattr(self, name), name)
 
     def _make_job(self, context: Context, work: Any, items: Mapping[int, Any], max_parallelism: int | None) -> Job:
-        from burla_provider.jobs.pack import pack_work
+        from burla_provider.jobs.code.pickler import pickle_work
 
         return Job(
             name=job_name(context),
-            work=pack_work(work),
+            work=pickle_work(work),
             items=items,
             options=JobOptions(
                 max_parallelism=max_parallelism,
@@ -228,18 +228,18 @@ class BurlaBaseOperator(BaseOperator):
             return {}
         return resolve_requirements(wanted)
 
-    def _work_off(self, job: Job, watch: Watch, *, trial: int = 0) -> None:
+    def _work_off(self, job: Job, watch: JobMonitor, *, trial: int = 0) -> None:
         """Run the job to its end while ``watch`` is told of all that happens.
 
         :param trial: run so many items first, spread over all; go on only if none fails.
-        :raises RangesFailed: an item of the trial failed, or more items than is tolerated.
+        :raises RangesFailedError: an item of the trial failed, or more items than is tolerated.
         """
         if 0 < trial < len(job.items):
             job = self._try_out(job, watch, trial)
         self._run(job, watch)
         watch.failures.check(watch.total)
 
-    def _try_out(self, job: Job, watch: Watch, trial: int) -> Job:
+    def _try_out(self, job: Job, watch: JobMonitor, trial: int) -> Job:
         first = {index: job.items[index] for index in spread(sorted(job.items), trial)}
         self.log.info("Trying %d of %d first.", len(first), len(job.items))
         self._run(replace(job, items=first), watch)
@@ -247,7 +247,7 @@ class BurlaBaseOperator(BaseOperator):
         self.log.info("The trial passed: %s", watch.progress.line(time.monotonic()))
         return replace(job, items={index: item for index, item in job.items.items() if index not in first})
 
-    def _run(self, job: Job, watch: Watch) -> None:
+    def _run(self, job: Job, watch: JobMonitor) -> None:
         if not job.items:
             return
         self.phases.enter("starting the client")

@@ -9,27 +9,27 @@ from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Se
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, get_args
 
-from burla_provider.exceptions import InvalidParameter
-from burla_provider.failures import Failures, OnFailure, allowance
-from burla_provider.fingerprint import fingerprint
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.base import BurlaBaseOperator
-from burla_provider.operators.checks import (
+from burla_provider.task.failure_policy import FailurePolicy, OnFailure, allowance
+from burla_provider.task.fingerprint import fingerprint
+from burla_provider.task.monitor import JobMonitor
+from burla_provider.task.resume import JobFacts, find_earlier
+from burla_provider.task.run_identity import run_key
+from burla_provider.task.validation import (
     check_choice,
     check_count,
     check_dict,
     check_function,
     is_rendered_later,
 )
-from burla_provider.operators.resume import JobFacts, find_earlier
-from burla_provider.operators.run_identity import run_key
-from burla_provider.operators.watch import Watch
-from burla_provider.work.outcome import Outcome, find_unplain
-from burla_provider.work.plain_json import to_json
+from burla_provider.worker.json_values import to_json
+from burla_provider.worker.outcome import Outcome, find_unserializable
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
-    from burla_provider.checkpoint import Checkpoint
+    from burla_provider.task.checkpoint import Checkpoint
 
 
 class BurlaMapOperator(BurlaBaseOperator):
@@ -48,7 +48,7 @@ class BurlaMapOperator(BurlaBaseOperator):
     :param on_input_failure: "finish": the others finish, then the task fails and names the failed inputs; "stop".
     :param tolerated_failures: so many failed inputs, or a percentage such as "5%", do not fail the task; the result of
         a failed input is None.
-    :raises InvalidParameter: at parse, for values that cannot be used.
+    :raises InvalidParameterError: at parse, for values that cannot be used.
     """
 
     template_fields: Sequence[str] = (*BurlaBaseOperator.template_fields, "inputs", "op_kwargs")
@@ -100,7 +100,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         allowance(self.tolerated_failures, 1)
 
     def _execute(self, context: Context) -> list[Any] | None:
-        from burla_provider.work.map_work import MapWork
+        from burla_provider.worker.map_task import MapTask
 
         self.phases.enter("preparing")
         self._check_sendable("python_callable", "op_kwargs")
@@ -110,13 +110,13 @@ class BurlaMapOperator(BurlaBaseOperator):
         checkpoint = self._checkpoint(context)
         earlier = self._find_earlier(context, checkpoint, items)
         results = Results(self.check_result_size if self.collect else None)
-        failures = Failures(self.on_input_failure, self.tolerated_failures, "input {}".format)
-        watch = Watch(
+        failures = FailurePolicy(self.on_input_failure, self.tolerated_failures, "input {}".format)
+        watch = JobMonitor(
             context, self.log, name, len(items), "input {}".format, failures, checkpoint, [results], unit="input"
         )
         watch.resume(earlier)
         missing = {index: item for index, item in items.items() if index not in results.values}
-        work = MapWork(self.python_callable, dict(self.op_kwargs), self.collect)
+        work = MapTask(self.python_callable, dict(self.op_kwargs), self.collect)
         job = self._make_job(context, work, missing, self._parallelism())
         with watch:
             self._work_off(job, watch, trial=int(self.trial_inputs))
@@ -148,7 +148,7 @@ class Results:
         self.values: dict[int, Any] = {}
 
     def add(self, outcome: Outcome) -> None:
-        """:raises InvalidParameter: the results have become too large."""
+        """:raises InvalidParameterError: the results have become too large."""
         if not outcome.ok:
             return
         self.values[outcome.index] = None
@@ -159,13 +159,13 @@ class Results:
 
 
 def check_single_output(multiple_outputs: bool | None) -> None:
-    """:raises InvalidParameter: it is True: Airflow would accept a dict only, and fail the task after all calls."""
+    """:raises InvalidParameterError: it is True: Airflow would accept a dict only, and fail the task after all calls."""
     if multiple_outputs:
-        raise InvalidParameter("multiple_outputs", "the result is a list, got True.", "Leave it out.")
+        raise InvalidParameterError("multiple_outputs", "the result is a list, got True.", "Leave it out.")
 
 
 def _iterate(inputs: Any) -> Iterator[Any]:
-    """:raises InvalidParameter: its items are not what a call is to get, or have no order."""
+    """:raises InvalidParameterError: its items are not what a call is to get, or have no order."""
     problem, advice = f"{type(inputs).__name__} is no list.", "Give a list, or what makes one."
     if hasattr(type(inputs), "columns"):
         # It iterates over the names of its columns.
@@ -175,11 +175,11 @@ def _iterate(inputs: Any) -> Iterator[Any]:
     elif not isinstance(inputs, str | bytes | Mapping):
         with suppress(TypeError):  # an array of no dimension only looks iterable
             return iter(inputs)
-    raise InvalidParameter("inputs", problem, advice)
+    raise InvalidParameterError("inputs", problem, advice)
 
 
 def _pack_input(value: Any) -> bytes:
-    from burla_provider.jobs.pack import pack_work
+    from burla_provider.jobs.code.pickler import pickle_work
 
     # Objects of the DAG's own classes need the whole machinery; most inputs are numbers, text and the like.
-    return pack_work(value, "inputs") if find_unplain(value) else pickle.dumps(value, protocol=5)
+    return pickle_work(value, "inputs") if find_unserializable(value) else pickle.dumps(value, protocol=5)

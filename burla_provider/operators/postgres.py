@@ -9,10 +9,15 @@ from decimal import Decimal
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from burla_provider.exceptions import InvalidParameter
-from burla_provider.failures import OnFailure, allowance
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.base import BurlaBaseOperator
-from burla_provider.operators.checks import (
+from burla_provider.task.failure_policy import OnFailure, allowance
+from burla_provider.task.incremental import IncrementalRun, check_lag
+from burla_provider.task.log_groups import log_plan
+from burla_provider.task.rendered import RenderedText, statement
+from burla_provider.task.run_identity import check_loop, session_name
+from burla_provider.task.table_job import TableJob
+from burla_provider.task.validation import (
     check_age,
     check_choice,
     check_columns,
@@ -22,17 +27,12 @@ from burla_provider.operators.checks import (
     check_text_by_name,
     is_rendered_later,
 )
-from burla_provider.operators.groups import log_plan
-from burla_provider.operators.incremental import IncrementalRun, check_lag
-from burla_provider.operators.run_identity import check_loop, session_name
-from burla_provider.operators.shown import Shown, statement
-from burla_provider.operators.table_run import TableRun
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
 
-    from burla_provider.lineage import TableLineage
+    from burla_provider.task.lineage import TableLineage
 
 Split = Literal["auto", "width", "histogram", "probed", "keyset", "pages", "single"]
 RowFormat = Literal["tuple", "dict", "arrow"]
@@ -114,7 +114,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
 
     Running options: see :class:`~burla_provider.operators.base.BurlaBaseOperator`.
 
-    :raises InvalidParameter: at parse, for values that cannot be used.
+    :raises InvalidParameterError: at parse, for values that cannot be used.
     """
 
     template_fields: Sequence[str] = (
@@ -243,7 +243,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         kinds = [name for name in KINDS if getattr(self, name) is not None]
         if len(kinds) != 1:
             given = f"{' and '.join(kinds)} are given" if kinds else "none of them is given"
-            raise InvalidParameter(
+            raise InvalidParameterError(
                 ", ".join(KINDS), f"{given}.", "Give exactly one: it says what is done with the rows."
             )
         # A template that renders to nothing means all columns.
@@ -274,9 +274,9 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         check_choice("verify", self.verify, ("count", None))
         if isinstance(self.start_id, int) and isinstance(self.end_id, int) and self.start_id > self.end_id:
             problem = f"{self.start_id} is greater than end_id, {self.end_id}."
-            raise InvalidParameter("start_id", problem, "Give the first and the last id, both inclusive.")
+            raise InvalidParameterError("start_id", problem, "Give the first and the last id, both inclusive.")
         if self.combine is not None and self.totals is not None:
-            raise InvalidParameter(
+            raise InvalidParameterError(
                 "combine", "totals are combined by themselves.", "Leave it out, or use process_rows."
             )
         self._check_combinations()
@@ -285,42 +285,46 @@ class BurlaPostgresOperator(BurlaBaseOperator):
 
     def _check_combinations(self) -> None:
         if self.ledger is not None and self.process_range is None:
-            raise InvalidParameter("ledger", "it is for functions that write.", "Use it with process_range.")
+            raise InvalidParameterError("ledger", "it is for functions that write.", "Use it with process_range.")
         if self.ledger is not None and self.consistency == "snapshot":
-            raise InvalidParameter(
+            raise InvalidParameterError(
                 "consistency", "a snapshot can only be read.", "Leave it out where there is a ledger."
             )
         if self.ledger_retention is not None and self.ledger is None:
-            raise InvalidParameter("ledger_retention", "there is no ledger.", "Give a ledger, or leave it out.")
+            raise InvalidParameterError("ledger_retention", "there is no ledger.", "Give a ledger, or leave it out.")
         if self.verify is not None and self.consistency != "snapshot":
-            raise InvalidParameter("verify", "rows can be compared at one moment only.", 'Use consistency="snapshot".')
+            raise InvalidParameterError(
+                "verify", "rows can be compared at one moment only.", 'Use consistency="snapshot".'
+            )
         if self.incremental and not isinstance(self.key, str):
-            raise InvalidParameter("incremental", f"the key is {self.key!r}.", "Name the one column that only goes up.")
+            raise InvalidParameterError(
+                "incremental", f"the key is {self.key!r}.", "Name the one column that only goes up."
+            )
         if self.incremental and allowance(self.tolerated_failures, 1):
             problem = "what one run leaves out no later run would work, or it would work the rest twice."
-            raise InvalidParameter("tolerated_failures", problem, "Leave it out where there is incremental=True.")
+            raise InvalidParameterError("tolerated_failures", problem, "Leave it out where there is incremental=True.")
         if not self.incremental and (self.start is not None or self.lag is not None):
-            raise InvalidParameter(
+            raise InvalidParameterError(
                 "start, lag", "they are for incremental=True.", "Use lower or start_id for a window."
             )
 
     def _execute(self, context: Context) -> dict[str, Any]:
-        from burla_provider.operators.moment import open_moment
+        from burla_provider.task.session import open_session
 
         self._check_sendable("process_rows", "process_range")
         check_loop(context, [name for name in ("ledger", "incremental") if getattr(self, name)])
         self.phases.enter("snapshot" if self.consistency == "snapshot" else "connecting")
-        with open_moment(self.postgres_conn_id, self.table, session_name(context), self.consistency) as moment:
+        with open_session(self.postgres_conn_id, self.table, session_name(context), self.consistency) as moment:
             if not self.plan_only:
                 self._check_reachable(moment.parameters["host"])
             self.phases.enter("planning")
             if self.incremental and not self.has_window:
                 return IncrementalRun(self, context, moment).run()
-            run = TableRun(self, context, moment)
+            run = TableJob(self, context, moment)
             return self._show_plan(run) if self.plan_only else run.run()
 
     def _check_reachable(self, host: str) -> None:
-        from burla_provider.database.faults import is_this_machine
+        from burla_provider.database.errors import is_this_machine
 
         if not is_this_machine(host) or self.hook.engine.name == "local":
             return
@@ -329,18 +333,18 @@ class BurlaPostgresOperator(BurlaBaseOperator):
             if host.startswith(("/", "@"))
             else f"the connection {self.postgres_conn_id!r} is to {host}, which to a worker is the worker itself."
         )
-        raise InvalidParameter("postgres_conn_id", problem, "Give it the host that workers reach the database at.")
+        raise InvalidParameterError("postgres_conn_id", problem, "Give it the host that workers reach the database at.")
 
-    def _show_plan(self, run: TableRun) -> dict[str, Any]:
+    def _show_plan(self, run: TableJob) -> dict[str, Any]:
         plan = run.plan()
         log_plan(self.log, plan)
         return plan.as_dict()
 
     @property
-    def sql(self) -> Shown | None:
+    def sql(self) -> RenderedText | None:
         """What all ranges come to, for people who look at the task; None for ``process_range``."""
         text = statement(self)
-        return Shown(text) if text else None
+        return RenderedText(text) if text else None
 
     def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any] | None:
         """What OpenLineage asks where it is installed, whether the task ended well or not."""
@@ -354,7 +358,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     def number(self, name: str) -> int | None:
         """A parameter as an integer; a template renders to text.
 
-        :raises InvalidParameter: it is something else.
+        :raises InvalidParameterError: it is something else.
         """
         value = getattr(self, name)
         if value is None or value == "":
@@ -364,4 +368,4 @@ class BurlaPostgresOperator(BurlaBaseOperator):
                 number = int(value)
                 if isinstance(value, str) or number == value:
                     return number
-        raise InvalidParameter(name, f"{value!r} is not an integer.", "Give a whole number.")
+        raise InvalidParameterError(name, f"{value!r} is not an integer.", "Give a whole number.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.ranges.plan import NotCovered, RangePlan
+from burla_provider.ranges.plan import PlanCoverageError, RangePlan
 from burla_provider.ranges.planner import plan_ranges
 from burla_provider.ranges.strategies.width import build_id_ranges
 
-__all__ = ["Key", "KeyRange", "NotCovered", "RangePlan", "build_id_ranges", "plan_ranges"]
+__all__ = ["Key", "KeyRange", "PlanCoverageError", "RangePlan", "build_id_ranges", "plan_ranges"]

@@ -16,8 +16,8 @@ from itertools import takewhile
 from psycopg import sql
 
 from burla_provider.database.quoting import Identifier, Literal, type_name
-from burla_provider.ranges.axis import least_of
 from burla_provider.ranges.key import Bound, KeyColumn
+from burla_provider.ranges.ordinals import least_of
 
 
 def condition_of(columns: Sequence[KeyColumn], lower: Bound | None, upper: Bound | None) -> sql.Composable:

@@ -12,14 +12,14 @@ from fractions import Fraction
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from burla_provider.ranges.axis import Axis
 from burla_provider.ranges.key import Bound
+from burla_provider.ranges.ordinals import OrdinalCodec
 
 _UNEVEN = 8
 """Neighbouring gaps whose densities are that many times apart."""
 
 
-class Knot(NamedTuple):
+class HistogramBound(NamedTuple):
     """A key that is known by value.
 
     :param bound: the key.
@@ -51,8 +51,8 @@ class Distribution:
     :param settled: the cuts are the knots (but the first), however many ranges are wanted.
     """
 
-    knots: tuple[Knot, ...]
-    axis: Axis | None = None
+    knots: tuple[HistogramBound, ...]
+    axis: OrdinalCodec | None = None
     rest: Bound = ()
     settled: bool = False
 
@@ -61,7 +61,7 @@ class Distribution:
         return sum(knot.mass + knot.gap for knot in self.knots)
 
     @property
-    def heaviest(self) -> Knot:
+    def heaviest(self) -> HistogramBound:
         """The most frequent key."""
         return max(self.knots, key=lambda knot: knot.mass)
 

@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 
 from psycopg import sql
 
-from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.planner_connection import PlannerConnection
 
 UNKNOWN: LiteralString = "(SELECT NULL::{})"
 """A value of a type that the server does not know when it plans."""
@@ -31,7 +31,7 @@ class Explained:
     seeks: bool
 
 
-def explain(queries: Queries, query: sql.Composable) -> Explained:
+def explain(queries: PlannerConnection, query: sql.Composable) -> Explained:
     """Asks for the plan of ``query``; the relations that pruning leaves out are not in it."""
     [plan] = queries.value(sql.SQL("EXPLAIN (FORMAT JSON, VERBOSE) {}").format(query))
     nodes = list(_nodes(plan["Plan"]))

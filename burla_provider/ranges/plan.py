@@ -9,17 +9,17 @@ from statistics import median
 from typing import Any
 
 from burla_provider.exceptions import BurlaProviderError
-from burla_provider.ranges.axis import axis_of
-from burla_provider.ranges.facts import TableFacts
+from burla_provider.ranges.catalog import TableFacts
 from burla_provider.ranges.key import CTID, Bound, Key
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.ranges.ordinals import axis_of
 from burla_provider.ranges.window import Window
 
 Relation = tuple[str, str] | None
 """Schema and name of a partition that is read by itself; None: the whole table."""
 
 
-class NotCovered(BurlaProviderError):
+class PlanCoverageError(BurlaProviderError):
     """A plan's ranges leave a gap or overlap. This is a fault of the planner: please report it."""
 
 
@@ -75,21 +75,21 @@ class RangePlan:
         have a range of their own exactly when an open one does not have them; the bounds never go down. (The order
         of texts only the server knows: it is asked when the plan is made.)
 
-        :raises NotCovered: they do not.
+        :raises PlanCoverageError: they do not.
         """
-        self.prove()
+        self.verify_coverage()
 
-    def prove(self) -> list[list[Bound]]:
+    def verify_coverage(self) -> list[list[Bound]]:
         """As ``check``, and returns what remains to be proved: bounds whose order only the server knows.
 
-        :raises NotCovered: something is left out, or is in two ranges.
+        :raises PlanCoverageError: something is left out, or is in two ranges.
         """
         if [key_range.index for key_range in self.ranges] != list(range(len(self.ranges))):
-            raise NotCovered("the ranges are not numbered in their order.")
+            raise PlanCoverageError("the ranges are not numbered in their order.")
         groups = [(relation, list(group)) for relation, group in groupby(self.ranges, lambda one: one.relation)]
         expected = () if self.window.empty and not self.window.nulls else self.relations
         if tuple(relation for relation, _ in groups) != expected:
-            raise NotCovered("the ranges are not of the relations that hold the rows.")
+            raise PlanCoverageError("the ranges are not of the relations that hold the rows.")
         bounds = [self._tiled(relation, group) for relation, group in groups]
         return [of_relation for of_relation in bounds if not _is_sorted(self.key, of_relation)]
 
@@ -140,14 +140,16 @@ class RangePlan:
         where = "the table" if relation is None else ".".join(relation)
         stretches = [one for one in ranges if not one.nulls]
         if self.window.empty != (not stretches):
-            raise NotCovered(f"{where} has ranges of keys although its window is empty, or none although it is not.")
+            raise PlanCoverageError(
+                f"{where} has ranges of keys although its window is empty, or none although it is not."
+            )
         if stretches and (stretches[0].lower, stretches[-1].upper) != (self.window.lower, self.window.upper):
-            raise NotCovered(f"the ranges of {where} do not begin and end where the window does.")
+            raise PlanCoverageError(f"the ranges of {where} do not begin and end where the window does.")
         if any(before.upper is None or before.upper != after.lower for before, after in pairwise(stretches)):
-            raise NotCovered(f"a range of {where} does not begin where the one before it ends.")
+            raise PlanCoverageError(f"a range of {where} does not begin where the one before it ends.")
         takes_nulls = len(stretches) == 1 and not self.window.bounded
         if [one.nulls for one in ranges[len(stretches) :]] != [True] * (self.window.nulls and not takes_nulls):
-            raise NotCovered(f"the rows of {where} whose key is NULL are not in exactly one range.")
+            raise PlanCoverageError(f"the rows of {where} whose key is NULL are not in exactly one range.")
         bounds = [one.lower for one in stretches] + [one.upper for one in stretches[-1:]]
         return [bound for bound in bounds if bound is not None]
 
@@ -155,7 +157,7 @@ class RangePlan:
 def _is_sorted(key: Key, bounds: Sequence[Bound]) -> bool:
     """Whether the bounds never go down; False when only the server knows.
 
-    :raises NotCovered: they do.
+    :raises PlanCoverageError: they do.
     """
     axes = [axis_of(column, (bound[n] for bound in bounds)) for n, column in enumerate(key.columns)]
     if None in axes:
@@ -164,7 +166,7 @@ def _is_sorted(key: Key, bounds: Sequence[Bound]) -> bool:
     if any(None in column for column in places):
         return False
     if any(later < earlier for earlier, later in pairwise(zip(*places, strict=True))):
-        raise NotCovered("the bounds are not in order.")
+        raise PlanCoverageError("the bounds are not in order.")
     return True
 
 

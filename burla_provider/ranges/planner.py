@@ -12,25 +12,25 @@ from typing import Any
 
 import psycopg
 
-from burla_provider.exceptions import InvalidParameter
-from burla_provider.ranges.choice import Choice, choose_cut_key, choose_strategy
-from burla_provider.ranges.choose_key import columns_of
-from burla_provider.ranges.facts import TableFacts, read_facts
-from burla_provider.ranges.frozen import freeze
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.catalog import TableFacts, read_facts
+from burla_provider.ranges.explanation import hints_of, reason_of
+from burla_provider.ranges.freeze_window import freeze
 from burla_provider.ranges.key import CTID, Key
+from burla_provider.ranges.key_choice import columns_of
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.ranges.order import Order, is_sorted
-from burla_provider.ranges.plan import NotCovered, RangePlan
-from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.plan import PlanCoverageError, RangePlan
+from burla_provider.ranges.plan_request import Request
+from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.refine import OVERSIZE
 from burla_provider.ranges.refine import refine as cut_oversize
-from burla_provider.ranges.request import Request
-from burla_provider.ranges.size import Size
+from burla_provider.ranges.relations import RelationProfile, TableProfile, survey
+from burla_provider.ranges.sizing import RangeSizing
+from burla_provider.ranges.sort_key import SortKey, is_sorted
 from burla_provider.ranges.spans import Span, tile
 from burla_provider.ranges.strategies import STRATEGIES
-from burla_provider.ranges.survey import Piece, Survey, survey
-from burla_provider.ranges.window import Limits, Window, read_window
-from burla_provider.ranges.words import hints_of, reason_of
+from burla_provider.ranges.strategy_choice import Choice, choose_cut_key, choose_strategy
+from burla_provider.ranges.window import Window, WindowLimits, read_window
 
 _SESSION = {
     "client_encoding": "UTF8",  # a database in SQL_ASCII answers bytes otherwise
@@ -103,13 +103,13 @@ def plan_ranges(
     :param freeze_upper: end the last range right behind the greatest key of now, so that a table that grows has an end.
     :param by_partition: split a partitioned table partition by partition. False: across all partitions at once, so that
         also the bounds alone (``start_id`` and ``end_id``) select a range's rows from the table.
-    :raises InvalidParameter: a parameter cannot be used; it says which and why.
+    :raises InvalidParameterError: a parameter cannot be used; it says which and why.
     """
     started = time.perf_counter()
-    limits = Limits(start_id, end_id, lower, upper)
-    size = Size(rows_per_range, ranges, parallelism, max_ranges)
+    limits = WindowLimits(start_id, end_id, lower, upper)
+    size = RangeSizing(rows_per_range, ranges, parallelism, max_ranges)
     request = Request(table, key, limits, where, split, size, refine, freeze_upper, by_partition)
-    queries = Queries(connection)
+    queries = PlannerConnection(connection)
     with queries.locally(**_SESSION), _no_collection():
         plan = _plan(queries, request)
     return replace(plan, queries=queries.count, seconds=time.perf_counter() - started)
@@ -127,10 +127,10 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _plan(queries: Queries, request: Request) -> RangePlan:
+def _plan(queries: PlannerConnection, request: Request) -> RangePlan:
     facts = read_facts(queries, request.table)
     key = choose_cut_key(facts, request)
-    order = Order(tuple(columns_of(facts, key)))
+    order = SortKey(tuple(columns_of(facts, key)))
     window = read_window(queries, order, key, request.limits)
     if request.freeze_upper:
         window = freeze(queries, facts.source, key, order, window)
@@ -152,9 +152,9 @@ def _plan(queries: Queries, request: Request) -> RangePlan:
         hints=hints_of(seen.pieces, size, row_security=facts.row_security),
         facts=facts,
     )
-    for bounds in plan.prove():
+    for bounds in plan.verify_coverage():
         if not is_sorted(queries, order, bounds):
-            raise NotCovered("the server does not find the bounds in order.")
+            raise PlanCoverageError("the server does not find the bounds in order.")
     return plan
 
 
@@ -165,14 +165,18 @@ def _most_pieces(request: Request, key: Key) -> int | None:
     return None if key == CTID else request.size.ranges or request.size.max_ranges
 
 
-def _row_bytes(facts: TableFacts, seen: Survey, window: Window) -> float:
+def _row_bytes(facts: TableFacts, seen: TableProfile, window: Window) -> float:
     # Of a table that was never counted, the server estimates what is in the window, and that may be all.
     rows = facts.rows if facts.rows is not None or window.bounded else seen.rows
     return facts.bytes / rows if rows else 0.0
 
 
 def _cut(
-    queries: Queries, pieces: Sequence[Piece], choices: Sequence[Choice], size: Size, request: Request
+    queries: PlannerConnection,
+    pieces: Sequence[RelationProfile],
+    choices: Sequence[Choice],
+    size: RangeSizing,
+    request: Request,
 ) -> list[list[Span]]:
     """The spans of each piece. How many each gets is decided once all are measured, because they share one target."""
     shapes = [STRATEGIES[choice.strategy](queries, piece, size) for piece, choice in zip(pieces, choices, strict=True)]
@@ -181,7 +185,7 @@ def _cut(
         # Before they are made, which might take all memory.
         size.allow("rows_per_range", int(sum(shape.least_cuts(size.share(shape.rows)) for shape in shapes)))
 
-    def cut(wanted: Size, *, ends: bool = True) -> list[list[Span]]:
+    def cut(wanted: RangeSizing, *, ends: bool = True) -> list[list[Span]]:
         spans = [
             tile(piece.window, shape.cuts(wanted.share(shape.rows)), shape.rows)
             for piece, shape in zip(pieces, shapes, strict=True)
@@ -209,18 +213,27 @@ def _count(spans: Sequence[Sequence[Span]]) -> int:
 
 
 def _refined(
-    queries: Queries, piece: Piece, choice: Choice, spans: Sequence[Span], target: float, *, refine: bool, ends: bool
+    queries: PlannerConnection,
+    piece: RelationProfile,
+    choice: Choice,
+    spans: Sequence[Span],
+    target: float,
+    *,
+    refine: bool,
+    ends: bool,
 ) -> Iterable[Span]:
     if choice.strategy not in ("width", *_ESTIMATED):
         return spans
     if refine and not piece.indexed:
         problem = f"no index is in the order of {piece.key}, so that looking would take a scan for each range."
-        raise InvalidParameter("refine", problem, "Make an index, or leave refine out.")
+        raise InvalidParameterError("refine", problem, "Make an index, or leave refine out.")
     suspects = range(len(spans)) if refine else _suspects(piece, choice, spans, target, ends=ends)
     return cut_oversize(queries, piece, spans, target, suspects, exact=refine) if suspects else spans
 
 
-def _suspects(piece: Piece, choice: Choice, spans: Sequence[Span], target: float, *, ends: bool) -> Collection[int]:
+def _suspects(
+    piece: RelationProfile, choice: Choice, spans: Sequence[Span], target: float, *, ends: bool
+) -> Collection[int]:
     """Numbers of the spans that may be too large though the statistics are fresh; with ``ends`` also first and last."""
     if choice.strategy not in _ESTIMATED or not piece.indexed:
         return ()
@@ -232,7 +245,7 @@ def _suspects(piece: Piece, choice: Choice, spans: Sequence[Span], target: float
     return heavy | {0, len(spans) - 1} if ends and beyond > _NOTEWORTHY * target else heavy
 
 
-def _number(key: Key, seen: Survey, spans: Sequence[Sequence[Span]]) -> Iterator[KeyRange]:
+def _number(key: Key, seen: TableProfile, spans: Sequence[Sequence[Span]]) -> Iterator[KeyRange]:
     """The ranges: each span, and the NULL keys of each piece unless one range takes everything."""
     numbers = count()
     for piece, own in zip(seen.pieces, spans, strict=True):

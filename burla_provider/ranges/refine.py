@@ -7,14 +7,14 @@ from itertools import pairwise
 
 from psycopg import sql
 
-from burla_provider.ranges.axis import axis_of, least_of
-from burla_provider.ranges.evenness import Stretch, find_uneven
+from burla_provider.ranges.index_sampling import KeyInterval, find_uneven
+from burla_provider.ranges.index_walk import Path, walk
 from burla_provider.ranges.key import Bound
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.ordinals import axis_of, least_of
+from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.ranges.relations import READ_BY_INDEX, RelationProfile
 from burla_provider.ranges.spans import Span
-from burla_provider.ranges.survey import READ_BY_INDEX, Piece
-from burla_provider.ranges.walk import Path, walk
 
 OVERSIZE = 1.5
 """Ranges of up to so many times the rows wanted stay as they are."""
@@ -30,7 +30,13 @@ _LOOKED_AT = 8
 
 
 def refine(
-    queries: Queries, piece: Piece, spans: Sequence[Span], target: float, suspects: Collection[int], *, exact: bool
+    queries: PlannerConnection,
+    piece: RelationProfile,
+    spans: Sequence[Span],
+    target: float,
+    suspects: Collection[int],
+    *,
+    exact: bool,
 ) -> Iterator[Span]:
     """The same spans, but of the suspects those that have too many rows are cut by walking over them.
 
@@ -45,7 +51,7 @@ def refine(
             yield from even.get(number) or (_cut(queries, piece, span, target) if number in oversize else [span])
 
 
-def _cut_evenly(queries: Queries, piece: Piece, span: Span, target: float) -> list[Span]:
+def _cut_evenly(queries: PlannerConnection, piece: RelationProfile, span: Span, target: float) -> list[Span]:
     """The rows that share their first columns, cut by distance along the next one; nothing where that is not sound."""
     ranges = round(span.rows / target)
     if ranges < 2 or len(piece.order.columns) < 2:
@@ -61,7 +67,7 @@ def _cut_evenly(queries: Queries, piece: Piece, span: Span, target: float) -> li
         return []
     parts = min(ranges, _LOOKED_AT)
     edges = [start + (end - start) * number // parts for number in range(parts + 1)]
-    stretches = [Stretch(lower, upper, span.rows / parts) for lower, upper in pairwise(edges)]
+    stretches = [KeyInterval(lower, upper, span.rows / parts) for lower, upper in pairwise(edges)]
     if find_uneven(queries, piece, axis, stretches, target, first[:shared]):
         return []
     least = [value for value in rest if value is not None]
@@ -70,7 +76,7 @@ def _cut_evenly(queries: Queries, piece: Piece, span: Span, target: float) -> li
     return [Span(lower, upper, span.rows / (len(bounds) - 1)) for lower, upper in pairwise(bounds)]
 
 
-def _ends(queries: Queries, piece: Piece, span: Span) -> tuple[Bound, Bound]:
+def _ends(queries: PlannerConnection, piece: RelationProfile, span: Span) -> tuple[Bound, Bound]:
     """The least and the greatest key of a span that has rows; two empty ones when it has none."""
     statement = sql.SQL(
         "SELECT {first}, {last}"
@@ -90,7 +96,7 @@ def _ends(queries: Queries, piece: Piece, span: Span) -> tuple[Bound, Bound]:
 
 
 def _oversize(
-    queries: Queries, piece: Piece, spans: Sequence[Span], target: float, suspects: Sequence[int]
+    queries: PlannerConnection, piece: RelationProfile, spans: Sequence[Span], target: float, suspects: Sequence[int]
 ) -> Iterator[int]:
     at_once = max(_PROBES_A_QUERY // max(len(piece.leaves), 1), 1)
     for start in range(0, len(suspects), at_once):
@@ -103,7 +109,7 @@ def _oversize(
         yield from (number for number, larger in queries.rows(sql.SQL(" UNION ALL ").join(probes)) if larger)
 
 
-def _cut(queries: Queries, piece: Piece, span: Span, target: float) -> Iterator[Span]:
+def _cut(queries: PlannerConnection, piece: RelationProfile, span: Span, target: float) -> Iterator[Span]:
     path = Path(piece.source, piece.order, piece.key, span.lower, span.upper, piece.unique)
     steps = list(walk(queries, path, max(int(target), 1)))
     bounds = [span.lower, *(step.bound for step in steps[1:]), span.upper]
@@ -111,5 +117,5 @@ def _cut(queries: Queries, piece: Piece, span: Span, target: float) -> Iterator[
         yield Span(lower, upper, step.rows)
 
 
-def _inside(piece: Piece, span: Span) -> sql.Composable:
+def _inside(piece: RelationProfile, span: Span) -> sql.Composable:
     return KeyRange(piece.key, 0, span.lower, span.upper).where

@@ -9,12 +9,12 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from burla_provider.ranges.axis import axis_of, least_of
-from burla_provider.ranges.distribution import Distribution, Knot
-from burla_provider.ranges.facts import Column
+from burla_provider.ranges.catalog import Column
+from burla_provider.ranges.distribution import Distribution, HistogramBound
 from burla_provider.ranges.key import Bound
-from burla_provider.ranges.order import Order, typed
-from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.ordinals import axis_of, least_of
+from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.ranges.sort_key import SortKey, typed
 from burla_provider.ranges.window import Window
 
 _NULLS, _LOWER, _UPPER, _BUCKET, _COMMON = range(5)
@@ -59,8 +59,8 @@ class _Entry:
 
 
 def read_statistics(
-    queries: Queries,
-    order: Order,
+    queries: PlannerConnection,
+    order: SortKey,
     window: Window,
     groups: Sequence[Sequence[Weighted]],
     outside: tuple[float, float],
@@ -169,7 +169,9 @@ def _clip(entries: list[_Entry], window: Window) -> list[_Entry]:
     return [*entries[start:end], replace(entries[end], gap=0.0)]
 
 
-def _knots(entries: Iterable[_Entry], window: Window, rest: Bound, outside: tuple[float, float]) -> Iterable[Knot]:
+def _knots(
+    entries: Iterable[_Entry], window: Window, rest: Bound, outside: tuple[float, float]
+) -> Iterable[HistogramBound]:
     """One knot for each value, though a frequent value that is no common one ends several buckets."""
     for _, same in groupby(entries, key=lambda entry: entry.value if entry.place is None else entry.place):
         group = list(same)
@@ -177,7 +179,7 @@ def _knots(entries: Iterable[_Entry], window: Window, rest: Bound, outside: tupl
         ends = {_LOWER: window.lower, _UPPER: window.upper}
         bound = ends.get(group[0].kind) or (group[0].value, *rest)
         beyond = sum(part for end, part in zip(ends, outside, strict=True) if end in (group[0].kind, group[-1].kind))
-        yield Knot(bound, group[0].place, mass * max(1 - beyond, 0.0), group[-1].gap)
+        yield HistogramBound(bound, group[0].place, mass * max(1 - beyond, 0.0), group[-1].gap)
 
 
 _STATISTICS: LiteralString = """

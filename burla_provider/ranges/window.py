@@ -9,11 +9,11 @@ from typing import Any
 
 from psycopg import sql
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.datetimes import RELATIVE
 from burla_provider.ranges.key import INTEGER_LIMITS, Bound, Key, KeyColumn
-from burla_provider.ranges.moments import RELATIVE
-from burla_provider.ranges.order import Order, is_sorted, joined
-from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.ranges.sort_key import SortKey, is_sorted, joined
 
 _NO_INTERVAL = (
     ' If they are the data interval of a run: with a cron schedule such as "@daily", the interval of Airflow 3 begins'
@@ -22,7 +22,7 @@ _NO_INTERVAL = (
 
 
 @dataclass(frozen=True)
-class Limits:
+class WindowLimits:
     """The window as the user gave it: see ``plan_ranges``."""
 
     start_id: Any = None
@@ -54,35 +54,39 @@ class Window:
         return self.lower is not None or self.upper is not None
 
 
-def read_window(queries: Queries, order: Order, key: Key, limits: Limits) -> Window:
+def read_window(queries: PlannerConnection, order: SortKey, key: Key, limits: WindowLimits) -> Window:
     """The window with its bounds as the server understands them.
 
     Rows whose key is NULL are in no window that has a bound.
 
-    :raises InvalidParameter: a bound does not parse as the key's type, is given twice, or the lower one is not lower.
+    :raises InvalidParameterError: a bound does not parse as the key's type, is given twice, or the lower one is not lower.
     """
     if not limits.given:
         return Window(nulls=key.nullable)
     if not key.columns:
-        raise InvalidParameter(limits.given[0], "there is no key that it could be a bound of.", "Name one with key=...")
+        raise InvalidParameterError(
+            limits.given[0], "there is no key that it could be a bound of.", "Name one with key=..."
+        )
     lower = _bound(queries, key, limits, "start_id", "lower")
     upper = _bound(queries, key, limits, "end_id", "upper")
     if lower is not None and upper is not None and not _is_below(queries, order, key, lower, upper):
         problem = f"there is no key from {', '.join(lower)} (inclusive) to {', '.join(upper)} (exclusive)."
         advice = f"Give {' and '.join(limits.given)} so that the first is the lesser one."
-        raise InvalidParameter(limits.given[0], problem, advice + (_NO_INTERVAL if lower == upper else ""))
+        raise InvalidParameterError(limits.given[0], problem, advice + (_NO_INTERVAL if lower == upper else ""))
     return _clamped(lower, upper, INTEGER_LIMITS[key.columns[0].type]) if key.is_integer else Window(lower, upper)
 
 
-def _bound(queries: Queries, key: Key, limits: Limits, of_ids: str, of_any: str) -> Bound | None:
+def _bound(queries: PlannerConnection, key: Key, limits: WindowLimits, of_ids: str, of_any: str) -> Bound | None:
     identifier, value = getattr(limits, of_ids), getattr(limits, of_any)
     if identifier is None:
         return None if value is None else _parse(queries, key, of_any, value)
     if value is not None:
-        raise InvalidParameter(of_ids, f"{of_any} says the same.", "Give one of them.")
+        raise InvalidParameterError(of_ids, f"{of_any} says the same.", "Give one of them.")
     if not key.is_integer:
         kinds = ", ".join(column.type for column in key.columns)
-        raise InvalidParameter(of_ids, f"the key {key} is not one integer ({kinds}).", "Use lower and upper instead.")
+        raise InvalidParameterError(
+            of_ids, f"the key {key} is not one integer ({kinds}).", "Use lower and upper instead."
+        )
     # Inclusive both, as the guide has it; a window's upper bound is exclusive.
     return (str(_integer(of_ids, identifier) + (of_ids == "end_id")),)
 
@@ -103,14 +107,14 @@ def _integer(parameter: str, value: Any) -> int:
         # int() also takes 1.9 and True.
         return int(value if type(value) in (int, str) else "")
     except ValueError:
-        raise InvalidParameter(parameter, f"{value!r} is not a whole number.", "Give an id.") from None
+        raise InvalidParameterError(parameter, f"{value!r} is not a whole number.", "Give an id.") from None
 
 
-def _parse(queries: Queries, key: Key, parameter: str, value: Any) -> Bound:
+def _parse(queries: PlannerConnection, key: Key, parameter: str, value: Any) -> Bound:
     values = list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
     if len(values) != len(key.columns):
         problem = f"{value!r} has {len(values)} value(s) for the {len(key.columns)} column(s) of the key {key}."
-        raise InvalidParameter(parameter, problem, "Give one value a column, a list for several columns.")
+        raise InvalidParameterError(parameter, problem, "Give one value a column, a list for several columns.")
     pairs = list(zip((_text(parameter, item) for item in values), key.columns, strict=True))
     for text, column in pairs:
         _refuse_relative(parameter, text, column)
@@ -125,14 +129,16 @@ def _text(parameter: str, value: Any) -> str:
     if isinstance(value, bytes):
         return "\\x" + value.hex()
     if value is None or isinstance(value, float | dict | set):
-        raise InvalidParameter(parameter, f"{value!r} is no exact value.", "Give text, an integer, a date or the like.")
+        raise InvalidParameterError(
+            parameter, f"{value!r} is no exact value.", "Give text, an integer, a date or the like."
+        )
     return value.isoformat() if isinstance(value, datetime.date) else str(value)
 
 
 def _refuse_relative(parameter: str, text: str, column: KeyColumn) -> None:
     if column.type.startswith(("date", "time")) and RELATIVE.search(text):
         problem = f"{text!r} is another moment each time it is read, also when a retry plans again."
-        raise InvalidParameter(parameter, problem, 'Give a fixed value, such as "{{ data_interval_start }}".')
+        raise InvalidParameterError(parameter, problem, 'Give a fixed value, such as "{{ data_interval_start }}".')
 
 
 def _refuse_offset(parameter: str, text: str, column: KeyColumn) -> None:
@@ -145,10 +151,10 @@ def _refuse_offset(parameter: str, text: str, column: KeyColumn) -> None:
     if offset:
         # The server would drop the offset without a word.
         problem = f"{text} has an offset from UTC, and {column.name} has no time zone."
-        raise InvalidParameter(parameter, problem, "Give the moment as the column stores it, without offset.")
+        raise InvalidParameterError(parameter, problem, "Give the moment as the column stores it, without offset.")
 
 
-def _is_below(queries: Queries, order: Order, key: Key, lower: Bound, upper: Bound) -> bool:
+def _is_below(queries: PlannerConnection, order: SortKey, key: Key, lower: Bound, upper: Bound) -> bool:
     if key.is_integer:
         return int(lower[0]) < int(upper[0])
     with queries.blaming("key", "Choose a key whose type can be sorted."):

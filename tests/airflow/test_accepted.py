@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import comms
 from psycopg import sql
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders, needs_state_stores
@@ -98,7 +98,7 @@ def test_multiple_outputs_of_a_list_are_refused_at_parse() -> None:
         return number * number
 
     for make in (lambda: map_task(square, multiple_outputs=True), lambda: task.burla(square, multiple_outputs=True)):
-        with pytest.raises(InvalidParameter, match=r"^multiple_outputs: the result is a list, got True"):
+        with pytest.raises(InvalidParameterError, match=r"^multiple_outputs: the result is a list, got True"):
             make()
 
 

@@ -14,8 +14,8 @@ import pytest
 from psycopg import sql
 
 from burla_provider.database.connect import connection_parameters
-from burla_provider.operators.moment import Moment
 from burla_provider.operators.postgres import BurlaPostgresOperator
+from burla_provider.task.session import TaskSession
 from tests.airflow.conftest import Orders, add_database
 from tests.support.postgres import PostgresServer, running_server
 from tests.support.task_runner import Airflow
@@ -198,7 +198,7 @@ def test_a_role_that_may_read_some_columns_only_reads_them_at_moments_of_their_o
 
 def test_the_last_steps_wait_for_a_server_that_is_starting_again() -> None:
     def ask() -> Any:
-        with moment.after_the_ranges() as another:
+        with moment.final_connection() as another:
             return another.execute("SELECT current_setting('application_name')").fetchone()
 
     with (
@@ -206,7 +206,7 @@ def test_the_last_steps_wait_for_a_server_that_is_starting_again() -> None:
         psycopg.connect(server.dsn, autocommit=True) as connection,
         ThreadPoolExecutor() as pool,
     ):
-        moment = Moment("again", connection_parameters(connection), "public", "orders", connection)
+        moment = TaskSession("again", connection_parameters(connection), "public", "orders", connection)
         server.stop()
         answer = pool.submit(ask)
         server.start()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from burla_provider.operators.base import BurlaBaseOperator
-from burla_provider.records.ledger import prepare_ledger
-from burla_provider.work.ledger import Ledger
+from burla_provider.task.ledger_table import prepare_ledger
+from burla_provider.worker.ledger import Ledger
 from tests.airflow.conftest import Orders
 from tests.support.task_runner import HAS_STATE_STORES, NO_STATE_STORES, Airflow
 

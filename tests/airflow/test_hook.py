@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk import Connection
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.hooks.burla import BurlaHook, read_engine
 
 
@@ -67,7 +67,7 @@ def test_the_defaults_are_the_cluster_and_no_telemetry() -> None:
     ],
 )
 def test_what_the_connection_cannot_mean_is_refused_by_its_field(fields: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidParameter, match=message) as raised:
+    with pytest.raises(InvalidParameterError, match=message) as raised:
         read_engine(connection(**fields))
     assert "t0" not in str(raised.value)
 

@@ -17,9 +17,9 @@ import psycopg
 import pytest
 from airflow.sdk import Asset
 
-from burla_provider.operators.incremental import find_column, find_increment
 from burla_provider.operators.postgres import BurlaPostgresOperator
-from burla_provider.work.source import Source
+from burla_provider.task.incremental import find_column, find_increment
+from burla_provider.worker.source import Source
 from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.marks import conninfo_of
 from tests.support.task_runner import START, Airflow, TaskResult

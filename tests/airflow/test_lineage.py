@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from airflow.sdk import Asset, AssetAlias
 
-from burla_provider.lineage import TableLineage
 from burla_provider.operators.postgres import BurlaPostgresOperator
+from burla_provider.task.lineage import TableLineage
 from tests.airflow.conftest import Orders
 from tests.support.lineage_run import emitted
 from tests.support.postgres import PostgresServer

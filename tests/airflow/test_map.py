@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from airflow.sdk import dag, task
 
-from burla_provider.exceptions import InvalidParameter
-from burla_provider.failures import Failures
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
+from burla_provider.task.failure_policy import FailurePolicy
 from tests.airflow.conftest import needs_state_stores
 from tests.support.task_runner import START, Airflow
 
@@ -76,8 +76,10 @@ def test_only_the_tracebacks_that_are_shown_are_kept(airflow: Airflow, monkeypat
     def fail(number: int) -> None:
         raise LookupError("no such thing")
 
-    made: list[Failures] = []
-    monkeypatch.setattr("burla_provider.operators.map.Failures", lambda *args: made.append(Failures(*args)) or made[-1])
+    made: list[FailurePolicy] = []
+    monkeypatch.setattr(
+        "burla_provider.operators.map.FailurePolicy", lambda *args: made.append(FailurePolicy(*args)) or made[-1]
+    )
     log = airflow.run(BurlaMapOperator(task_id="t", python_callable=fail, inputs=list(range(12)))).log
     (failures,) = made
     tracebacks = [outcome.failure.traceback for outcome in failures.failed.values() if outcome.failure]
@@ -149,7 +151,7 @@ def test_a_text_is_no_list_of_inputs(airflow: Airflow) -> None:
 
 
 def test_something_that_is_no_function_is_refused_at_parse() -> None:
-    with pytest.raises(InvalidParameter, match="python_callable"):
+    with pytest.raises(InvalidParameterError, match="python_callable"):
         BurlaMapOperator(task_id="t", python_callable=3, inputs=[])
 
 
@@ -207,7 +209,7 @@ def test_the_decorator_refuses_at_parse_a_function_that_cannot_be_called_on_ever
     def refused():
         task.burla(task_id="t")(function)()
 
-    with pytest.raises(InvalidParameter, match=r"^python_callable: <lambda>\(.*\) cannot be called on every item"):
+    with pytest.raises(InvalidParameterError, match=r"^python_callable: <lambda>\(.*\) cannot be called on every item"):
         refused()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders
@@ -86,7 +86,7 @@ def test_a_misspelt_table_is_answered_with_the_nearest(airflow: Airflow, orders:
 @pytest.mark.parametrize("name", ["proces_rows", "collumns", "retires"])
 def test_a_misspelt_parameter_is_answered_with_the_nearest(name: str) -> None:
     nearest = {"proces_rows": "process_rows", "collumns": "columns", "retires": "retries"}[name]
-    with pytest.raises(InvalidParameter) as error:
+    with pytest.raises(InvalidParameterError) as error:
         operator(totals={"n": "count(*)"}, **{name: 1})
     assert str(error.value) == f"{name}: BurlaPostgresOperator has no such parameter. Did you mean {nearest}?"
 
@@ -109,7 +109,7 @@ class NoDimension:
     ],
 )
 def test_inputs_that_are_no_list_are_refused(airflow: Airflow, inputs: Any, problem: str) -> None:
-    with pytest.raises(InvalidParameter) as at_parse:
+    with pytest.raises(InvalidParameterError) as at_parse:
         BurlaMapOperator(task_id="t", python_callable=str, inputs=inputs)
     at_run = airflow.run(BurlaMapOperator(task_id="t", python_callable=str, inputs=lambda: inputs), max_tries=3)
     assert at_run.state == "failed"

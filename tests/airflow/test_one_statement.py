@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, event, given, note, reject, settings
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.hooks.burla import BurlaHook
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import add_database
@@ -95,7 +95,7 @@ def run(connection: psycopg.Connection[Any], job: DrawnJob, tries: int) -> TaskR
     given = job.parameters_of_operator()
     try:
         operator = BurlaPostgresOperator(task_id="t", postgres_conn_id="db", range_retries=0, **given)
-    except InvalidParameter as refusal:
+    except InvalidParameterError as refusal:
         return refused(job, refusal)
     for try_number in range(1, tries + 1):
         result = airflow.run(operator, try_number=try_number, max_tries=tries - 1)
@@ -103,12 +103,12 @@ def run(connection: psycopg.Connection[Any], job: DrawnJob, tries: int) -> TaskR
             return result
         if isinstance(result.error, TooMany):
             reject()
-        if isinstance(result.error, BaseException) and isinstance(result.error.__cause__, InvalidParameter):
+        if isinstance(result.error, BaseException) and isinstance(result.error.__cause__, InvalidParameterError):
             return refused(job, result.error.__cause__)
     raise AssertionError(result.log)
 
 
-def refused(job: DrawnJob, refusal: InvalidParameter) -> None:
+def refused(job: DrawnJob, refusal: InvalidParameterError) -> None:
     if refusal.parameter not in job.refusable:
         raise AssertionError(f"refused: {refusal}")
     event(f"refused: {refusal.parameter}")

@@ -14,7 +14,7 @@ import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders
 from tests.support.task_runner import START, Airflow
@@ -351,7 +351,7 @@ def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
     ],
 )
 def test_what_is_wrong_already_in_the_dag_file_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidParameter, match=message):
+    with pytest.raises(InvalidParameterError, match=message):
         operator(**options)
 
 

@@ -18,10 +18,9 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import comms
 from psycopg import sql
 
-from burla_provider import checkpoint
-from burla_provider.operators import watch
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
+from burla_provider.task import checkpoint, monitor
 from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.marks import Marks, conninfo_of
 from tests.support.postgres import PostgresServer
@@ -132,7 +131,7 @@ def away_from_the_start_of_the_job(airflow: Airflow, monkeypatch: pytest.MonkeyP
         raise AirflowRuntimeError(comms.ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"message": "away"}))
 
     monkeypatch.setattr(airflow, "send", refuse)
-    monkeypatch.setattr(watch, "REPORT_SECONDS", 0)
+    monkeypatch.setattr(monitor, "REPORT_SECONDS", 0)
     return refused
 
 

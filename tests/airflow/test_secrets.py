@@ -186,9 +186,9 @@ def test_a_wrong_password_is_not_shown_either(secret_connections: Airflow) -> No
 
 def test_the_shipped_work_prints_without_its_password(orders: Orders) -> None:
     from burla_provider.ranges import Key
-    from burla_provider.work.kinds import ProcessRows
-    from burla_provider.work.range_work import RangeWork
-    from burla_provider.work.source import Source
+    from burla_provider.worker.processors import ProcessRows
+    from burla_provider.worker.range_task import RangeTask
+    from burla_provider.worker.source import Source
 
-    work = RangeWork({"password": PASSWORD}, Source("public", "orders"), Key(), ProcessRows(len))  # type: ignore[arg-type]
+    work = RangeTask({"password": PASSWORD}, Source("public", "orders"), Key(), ProcessRows(len))  # type: ignore[arg-type]
     assert PASSWORD not in repr(work)

@@ -34,7 +34,7 @@ SETTINGS = {
 }
 
 
-class Answered(OSError):
+class ItemSucceeded(OSError):
     """An answer of the REST API that tells of a failure."""
 
     def __init__(self, request: str, status: int, text: str) -> None:
@@ -62,7 +62,7 @@ class AirflowServer:
         """As ``call("GET", path)``, but None where there is nothing."""
         try:
             return self.call("GET", path)
-        except Answered as answered:
+        except ItemSucceeded as answered:
             if answered.status == 404:
                 return None
             raise
@@ -154,7 +154,7 @@ def _request(method: str, url: str, body: Any = None, headers: Mapping[str, str]
         with urllib.request.urlopen(request, timeout=150) as response:
             content = response.read()
     except urllib.error.HTTPError as error:
-        raise Answered(f"{method} {url}", error.code, error.read().decode()) from None
+        raise ItemSucceeded(f"{method} {url}", error.code, error.read().decode()) from None
     return json.loads(content) if content else None
 
 

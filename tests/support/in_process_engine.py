@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from burla_provider.jobs.job import Answered, Broken, Job, JobEvent, Started
+from burla_provider.jobs.job import ItemCrashed, ItemSucceeded, Job, JobEvent, Started
 
 MOST = 60
 """Calls of a job."""
@@ -40,11 +40,11 @@ class InProcessEngine:
         try:
             for place, (index, item) in enumerate(job.items.items()):
                 if index in broken:
-                    yield Broken(index, "the worker died")
+                    yield ItemCrashed(index, "the worker died")
                     continue
                 for again in range(1 + self.twice):
                     work = works[(place + again) % len(works)]
-                    yield Answered(index, work(index, pickle.loads(pickle.dumps(item))))
+                    yield ItemSucceeded(index, work(index, pickle.loads(pickle.dumps(item))))
         finally:
             for work in works:
                 work.close()

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from burla_provider.demo.cluster import NoCluster, find_bridge, find_login
+from burla_provider.demo.cluster import ClusterNotFoundError, find_bridge, find_login
 from tests.support.airflow_server import AirflowServer
 from tests.ui.conftest import OpenPage, shoot
 
@@ -99,7 +99,7 @@ def test_a_real_cluster_is_told_in_a_sentence(open_page: OpenPage, airflow: Airf
     try:
         find_bridge()
         login = find_login()
-    except NoCluster as missing:
+    except ClusterNotFoundError as missing:
         pytest.skip(str(missing))
     fields = {
         "connection_id": "good",

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from burla_provider.report import Report
-from burla_provider.work.outcome import Failure, Outcome
+from burla_provider.task.report import Report
+from burla_provider.worker.outcome import Failure, Outcome
 from tests.support.airflow_server import AirflowServer
 from tests.ui.conftest import OpenPage, shoot
 from tests.ui.test_ranges_tab import figure

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.distribution import Distribution
-from burla_provider.ranges.queries import Queries
-from burla_provider.ranges.size import Size
-from burla_provider.ranges.survey import Piece
+from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.ranges.relations import RelationProfile
+from burla_provider.ranges.sizing import RangeSizing
 
 
-def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
+def measure(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing) -> Distribution:
     name = piece.key if piece.relation is None else f"{piece.key} in {'.'.join(piece.relation)}"
     if piece.statistics is None:
         problem = f"there are no statistics of {name} that this role may see."
-        raise InvalidParameter("split", problem, "ANALYZE the table, or use split='keyset'.")
+        raise InvalidParameterError("split", problem, "ANALYZE the table, or use split='keyset'.")
     if piece.statistics.shape is None:
-        raise InvalidParameter("split", f"the statistics of {name} do not say where to cut.", "Use split='keyset'.")
+        raise InvalidParameterError(
+            "split", f"the statistics of {name} do not say where to cut.", "Use split='keyset'."
+        )
     return piece.statistics.shape.scaled(piece.rows)

@@ -10,12 +10,12 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from burla_provider.ranges.distribution import Distribution, Knot
-from burla_provider.ranges.order import Order
-from burla_provider.ranges.queries import Queries
-from burla_provider.ranges.size import Size
-from burla_provider.ranges.survey import READ_BY_INDEX, Piece
-from burla_provider.ranges.walk import Path, Step, walk
+from burla_provider.ranges.distribution import Distribution, HistogramBound
+from burla_provider.ranges.index_walk import Path, Step, walk
+from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.ranges.relations import READ_BY_INDEX, RelationProfile
+from burla_provider.ranges.sizing import RangeSizing
+from burla_provider.ranges.sort_key import SortKey
 
 MOST_STEPS = 10_000
 """Of a walk, unless that many ranges are wanted: each step costs as much as a hundred rows that are walked over."""
@@ -39,7 +39,7 @@ class _Pace:
     settled: bool
 
     @classmethod
-    def choose(cls, piece: Piece, size: Size) -> _Pace:
+    def choose(cls, piece: RelationProfile, size: RangeSizing) -> _Pace:
         ranges = max(piece.rows / size.target, 1.0)
         if size.rows_per_range is not None:
             return cls(max(int(size.target), 1), settled=True)
@@ -52,7 +52,7 @@ class _Pace:
         return cls(step, settled=True)
 
 
-def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
+def measure(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing) -> Distribution:
     order, pace = piece.order, _Pace.choose(piece, size)
     if piece.indexed:
         path = Path(piece.source, order, piece.key, piece.window.lower, piece.window.upper, piece.unique)
@@ -64,15 +64,15 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
         steps = _limited(_sort(queries, piece, order, pace.step, size), size)
     # Where their number was asked for, a few more do no harm, unless there would be more than may be.
     settled = pace.settled and (size.rows_per_range is not None or len(steps) <= _most(piece, size))
-    return Distribution(tuple(Knot(step.bound, gap=step.rows) for step in steps), settled=settled)
+    return Distribution(tuple(HistogramBound(step.bound, gap=step.rows) for step in steps), settled=settled)
 
 
-def _most(piece: Piece, size: Size) -> float:
+def _most(piece: RelationProfile, size: RangeSizing) -> float:
     """How many of the ranges that there may be are the piece's."""
     return size.max_ranges * piece.rows / max(size.rows, 1)
 
 
-def _limited(steps: Iterable[Step], size: Size) -> list[Step]:
+def _limited(steps: Iterable[Step], size: RangeSizing) -> list[Step]:
     """The steps, unless there are more than ranges may be: a wrong estimate must not fill the memory."""
     found = []
     for step in steps:
@@ -82,7 +82,9 @@ def _limited(steps: Iterable[Step], size: Size) -> list[Step]:
     return found
 
 
-def _sort(queries: Queries, piece: Piece, order: Order, step: int, size: Size) -> Iterator[Step]:
+def _sort(
+    queries: PlannerConnection, piece: RelationProfile, order: SortKey, step: int, size: RangeSizing
+) -> Iterator[Step]:
     statement = sql.SQL(_SORT).format(
         source=piece.source,
         inside=piece.inside,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from burla_provider.ranges.distribution import Distribution, Knot
-from burla_provider.ranges.queries import Queries
-from burla_provider.ranges.size import Size
-from burla_provider.ranges.survey import Piece
+from burla_provider.ranges.distribution import Distribution, HistogramBound
+from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.ranges.relations import RelationProfile
+from burla_provider.ranges.sizing import RangeSizing
 
 
-def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
-    return Distribution((Knot((), gap=piece.rows),), settled=True)
+def measure(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing) -> Distribution:
+    return Distribution((HistogramBound((), gap=piece.rows),), settled=True)

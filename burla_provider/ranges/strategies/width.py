@@ -7,12 +7,12 @@ from math import ceil
 
 from psycopg import sql
 
-from burla_provider.exceptions import InvalidParameter
-from burla_provider.ranges.axis import Axis, axis_of, least_of
-from burla_provider.ranges.distribution import Distribution, Knot
-from burla_provider.ranges.queries import Queries
-from burla_provider.ranges.size import Size
-from burla_provider.ranges.survey import READ_BY_INDEX, Piece
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.distribution import Distribution, HistogramBound
+from burla_provider.ranges.ordinals import OrdinalCodec, axis_of, least_of
+from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.ranges.relations import READ_BY_INDEX, RelationProfile
+from burla_provider.ranges.sizing import RangeSizing
 
 _NO_ENDS = {
     "numeric": ("{key} < 'NaN'",),
@@ -27,18 +27,18 @@ _NO_ENDS = {
 def build_id_ranges(start_id: int, end_id: int, rows_per_range: int) -> list[tuple[int, int]]:
     """The guide's ranges: from ``start_id`` to ``end_id``, both inclusive, with ``rows_per_range`` ids each.
 
-    :raises InvalidParameter: ``rows_per_range`` is not positive.
+    :raises InvalidParameterError: ``rows_per_range`` is not positive.
     """
     if rows_per_range < 1:
-        raise InvalidParameter("rows_per_range", f"{rows_per_range} is not positive.", "Give 1 or more.")
+        raise InvalidParameterError("rows_per_range", f"{rows_per_range} is not positive.", "Give 1 or more.")
     return [(start, min(start + rows_per_range - 1, end_id)) for start in range(start_id, end_id + 1, rows_per_range)]
 
 
-def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
+def measure(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing) -> Distribution:
     if len(piece.key.columns) != 1 or axis_of(piece.key.columns[0]) is None:
         kinds = ", ".join(column.type for column in piece.key.columns)
         problem = f"'width' cannot measure the key {piece.key} ({kinds})."
-        raise InvalidParameter("split", problem, "Use 'histogram' or 'keyset'.")
+        raise InvalidParameterError("split", problem, "Use 'histogram' or 'keyset'.")
     column = piece.key.columns[0]
     found = _finite_ends(queries, piece)
     given = _given_ends(piece)
@@ -46,17 +46,17 @@ def measure(queries: Queries, piece: Piece, size: Size) -> Distribution:
     assert axis is not None  # noqa: S101 - seen above
     start, end = _stretch(axis, given, found)
     if start >= end:
-        return Distribution((Knot((), gap=piece.rows),), settled=True)
+        return Distribution((HistogramBound((), gap=piece.rows),), settled=True)
     places = range(start, end, _step(piece, size, end - start))
     before = _rows_before(piece, axis, places, end)
     knots = (
-        Knot((axis.write(place),), place, gap=later - earlier)
+        HistogramBound((axis.write(place),), place, gap=later - earlier)
         for place, (earlier, later) in zip(places, pairwise([0.0, *before[1:], piece.rows]), strict=True)
     )
     return Distribution(tuple(knots), settled=True)
 
 
-def _step(piece: Piece, size: Size, length: int) -> int:
+def _step(piece: RelationProfile, size: RangeSizing, length: int) -> int:
     if size.rows_per_range is not None and piece.key.is_integer:
         # As the guide has it: so many ids, whether or not there is a row for each.
         size.allow("rows_per_range", ceil(length / size.rows_per_range))
@@ -66,26 +66,26 @@ def _step(piece: Piece, size: Size, length: int) -> int:
     return -(-length // ranges)
 
 
-def _given_ends(piece: Piece) -> tuple[str | None, str | None]:
+def _given_ends(piece: RelationProfile) -> tuple[str | None, str | None]:
     """The window's ends; None where it has none, or begins where the type does, as it does for an end_id alone."""
     lower, upper = (bound[0] if bound else None for bound in (piece.window.lower, piece.window.upper))
     return None if lower == least_of(piece.key.columns[0]) else lower, upper
 
 
-def _stretch(axis: Axis, given: tuple[str | None, str | None], found: tuple[str, ...]) -> tuple[int, int]:
+def _stretch(axis: OrdinalCodec, given: tuple[str | None, str | None], found: tuple[str, ...]) -> tuple[int, int]:
     """The places that the ranges reach from and to; the same one twice when there are no keys."""
     lower, upper = (None if end is None else axis.read(end) for end in given)
     ends = [axis.read(value) for value in found]
     if None in ends:
         problem = f"'width' cannot reach to {found[ends.index(None)]}."
-        raise InvalidParameter("split", problem, "Give lower and upper, or use 'keyset'.")
+        raise InvalidParameterError("split", problem, "Give lower and upper, or use 'keyset'.")
     if None in given and not ends:
         return 0, 0
     least, greatest = [end for end in ends if end is not None] or (0, 0)
     return least if lower is None else lower, greatest + 1 if upper is None else upper
 
 
-def _finite_ends(queries: Queries, piece: Piece) -> tuple[str, ...]:
+def _finite_ends(queries: PlannerConnection, piece: RelationProfile) -> tuple[str, ...]:
     """The least and the greatest key that is a number; nothing when there is no key or the window has both ends."""
     if None not in _given_ends(piece):
         return ()
@@ -107,11 +107,11 @@ def _finite_ends(queries: Queries, piece: Piece) -> tuple[str, ...]:
         return queries.row(statement) or ()
 
 
-def _rows_before(piece: Piece, axis: Axis, places: range, end: int) -> list[float]:
+def _rows_before(piece: RelationProfile, axis: OrdinalCodec, places: range, end: int) -> list[float]:
     """Estimated rows before each place: by the statistics, else as if they were evenly spread."""
     shape = piece.statistics.shape if piece.statistics else None
     if shape is None or shape.axis is None or any(knot.place is None for knot in shape.knots):
-        shape = Distribution((Knot((), places.start, gap=1.0), Knot((), end)))
+        shape = Distribution((HistogramBound((), places.start, gap=1.0), HistogramBound((), end)))
         return shape.scaled(piece.rows).rows_before(places)
     # A numeric's places are counted by another number of digits there.
     known = [shape.axis.read(axis.write(place)) or 0 for place in places]

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from burla_provider.demo.cluster import find_state
-from burla_provider.jobs.api import ask
+from burla_provider.jobs.client.http_json import ask
 from burla_provider.operators.map import BurlaMapOperator
 from tests.airflow.conftest import Orders
 from tests.cluster.airflow.slow_orders import RANGES, SlowOrders, meanwhile

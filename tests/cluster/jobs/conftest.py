@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import pytest
 
-from burla_provider.exceptions import ClusterUnreachable
-from burla_provider.jobs.api import ask
-from burla_provider.jobs.head import check_head
+from burla_provider.exceptions import ClusterUnreachableError
+from burla_provider.jobs.client.http_json import ask
+from burla_provider.jobs.cluster_api import check_head
 from burla_provider.jobs.job import Engine
 from tests.support.waiting import wait_for
 
@@ -44,7 +44,7 @@ class Cluster:
 def running_cluster() -> Cluster:
     try:
         check_head(Cluster.engine)
-    except ClusterUnreachable as error:
+    except ClusterUnreachableError as error:
         if os.environ.get("BURLA_REQUIRE_CLUSTER") == "1":
             raise
         pytest.skip(f"No Burla cluster runs here: {error} Start one with `make cluster`.")

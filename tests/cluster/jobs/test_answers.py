@@ -10,7 +10,7 @@ import threading
 import urllib.request
 from dataclasses import replace
 
-from burla_provider.jobs.job import Broken, Engine, JobOptions, Line, Started
+from burla_provider.jobs.job import Engine, ItemCrashed, JobOptions, Line, Started
 from burla_provider.jobs.requirements import resolve_requirements
 from burla_provider.jobs.runner import run_job
 from tests.unit.jobs.running import answers, broken, lines, make_job, run
@@ -129,7 +129,7 @@ def test_max_parallelism_is_kept(cluster):
 def test_another_interpreter_without_airflow_can_be_the_client(cluster, other_python):
     events = run(echo, [(1, 2)], replace(cluster.engine, python=other_python))
     assert answers(events) == {0: b"(0, (1, 2))"}
-    assert not [event for event in events if isinstance(event, Broken | Line)]
+    assert not [event for event in events if isinstance(event, ItemCrashed | Line)]
 
 
 def test_on_request_workers_get_what_the_client_interpreter_has(cluster, other_python):

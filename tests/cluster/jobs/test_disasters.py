@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from burla_provider.jobs.api import ask
-from burla_provider.jobs.job import Answered, Started
+from burla_provider.jobs.client.http_json import ask
+from burla_provider.jobs.job import ItemSucceeded, Started
 from burla_provider.jobs.runner import run_job
 from tests.cluster.jobs.conftest import TOKEN, URL
 from tests.unit.jobs.running import answers, make_job
@@ -36,7 +36,7 @@ def run_and_break(job, engine, breaking):
     events = []
     for event in run_job(job, engine):
         events.append(event)
-        if isinstance(event, Answered) and len(answers(events)) == 4:
+        if isinstance(event, ItemSucceeded) and len(answers(events)) == 4:
             breaking()
     return events
 

@@ -12,14 +12,14 @@ import psutil
 import pytest
 
 from burla_provider.exceptions import (
-    ClusterBusy,
-    ClusterUnauthorized,
-    ClusterUnreachable,
-    InvalidParameter,
-    JobCanceled,
+    ClusterBusyError,
+    ClusterUnauthorizedError,
+    ClusterUnreachableError,
+    InvalidParameterError,
+    JobCanceledError,
 )
-from burla_provider.jobs.head import cancel_job
-from burla_provider.jobs.job import Answered, JobOptions, Line, Started
+from burla_provider.jobs.cluster_api import cancel_job
+from burla_provider.jobs.job import ItemSucceeded, JobOptions, Line, Started
 from burla_provider.jobs.runner import run_job
 from tests.cluster.jobs.conftest import Cluster
 from tests.unit.jobs.running import answers, client_of, group, make_job, run, start_task
@@ -123,7 +123,7 @@ def test_a_killed_client_costs_only_what_was_not_answered_yet(cluster):
     events = []
     for event in run_job(make_job(work, range(20)), cluster.engine):
         events.append(event)
-        if isinstance(event, Answered) and len(answers(events)) == 2:
+        if isinstance(event, ItemSucceeded) and len(answers(events)) == 2:
             client_of().kill()
     assert answers(events) == dict.fromkeys(range(20), b"done")
     assert sum(isinstance(event, Started) for event in events) == 2
@@ -132,7 +132,7 @@ def test_a_killed_client_costs_only_what_was_not_answered_yet(cluster):
 def test_a_job_that_somebody_cancels_says_so(cluster):
     events, job_id, leader = started_job(cluster)
     assert cancel_job(cluster.engine, job_id)
-    with pytest.raises(JobCanceled):
+    with pytest.raises(JobCanceledError):
         list(events)
     assert group(leader) == []
     assert not cancel_job(cluster.engine, job_id)
@@ -148,7 +148,7 @@ def test_a_busy_cluster_is_waited_for(cluster):
 
 
 WAITING = """
-    from burla_provider.jobs.job import Answered, Line
+    from burla_provider.jobs.job import ItemSucceeded, Line
     from burla_provider.jobs.runner import run_job
     from tests.cluster.jobs.conftest import Cluster
     from tests.unit.jobs.running import make_job
@@ -176,7 +176,7 @@ def test_a_cluster_that_stays_busy_is_given_up(cluster):
 def test_that_a_cluster_is_busy_is_an_error_of_its_own(cluster):
     first, _, _ = started_job(cluster)
     second = run_job(make_job(sleep_long, [1]), cluster.engine, queue_timeout=0)
-    with pytest.raises(ClusterBusy, match="All nodes are busy"):
+    with pytest.raises(ClusterBusyError, match="All nodes are busy"):
         list(second)
     first.close()
 
@@ -210,14 +210,14 @@ def test_two_users_at_once_do_not_disturb_each_other(cluster):
 
 
 def test_a_wrong_token_is_told_and_not_shown(cluster):
-    with pytest.raises(ClusterUnauthorized) as raised:
+    with pytest.raises(ClusterUnauthorizedError) as raised:
         run(sleep_long, [1], replace(cluster.engine, token="wrong-t0ken"))
     assert "wrong-t0ken" not in str(raised.value)
     cluster.wait_until_free(30)
 
 
 def test_a_head_that_is_not_there_is_told():
-    with pytest.raises(ClusterUnreachable, match="No answer from http://localhost:9 "):
+    with pytest.raises(ClusterUnreachableError, match="No answer from http://localhost:9 "):
         run(sleep_long, [1], replace(Cluster.engine, url="http://localhost:9"))
 
 
@@ -225,14 +225,14 @@ def test_a_head_that_is_not_there_is_told():
     ("options", "parameter"), [(JobOptions(image="no-such:image"), "image"), (JobOptions(func_cpu=512), "func_cpu")]
 )
 def test_what_the_cluster_cannot_serve_names_the_parameter(cluster, options, parameter):
-    with pytest.raises(InvalidParameter) as raised:
+    with pytest.raises(InvalidParameterError) as raised:
         list(run_job(make_job(sleep_long, [1], options=options), cluster.engine))
     assert raised.value.parameter == parameter
 
 
 def test_a_requirement_that_no_index_has_is_told(cluster):
     pins = {"zz-no-such-package": "zz-no-such-package==1.0"}
-    with pytest.raises(InvalidParameter, match="zz-no-such-package was not found") as raised:
+    with pytest.raises(InvalidParameterError, match="zz-no-such-package was not found") as raised:
         list(run_job(make_job(sleep_long, [1], requirements=pins), cluster.engine))
     assert raised.value.parameter == "requirements"
     cluster.wait_until_free(30)

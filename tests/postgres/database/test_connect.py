@@ -10,7 +10,7 @@ from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
 
 from burla_provider.database.connect import connection_parameters, is_pooled, open_connection
-from burla_provider.demo.binaries import PostgresFailed, find_binaries
+from burla_provider.demo.binaries import EmbeddedPostgresError, find_binaries
 from tests.support.postgres import running_server
 from tests.support.waiting import wait_for
 
@@ -86,7 +86,7 @@ def tls_server(certificates):
         pytest.skip("there is no openssl to make certificates with")
     try:
         find_binaries(15)
-    except PostgresFailed as error:
+    except EmbeddedPostgresError as error:
         pytest.skip(str(error))
     with running_server(version=15) as server:
         turn_tls_on(server, certificates)

@@ -3,9 +3,9 @@ import pytest
 
 from burla_provider.database import snapshot
 from burla_provider.database.connect import connection_parameters, is_alive
-from burla_provider.database.faults import SnapshotLost
+from burla_provider.database.errors import SnapshotLostError
 from burla_provider.database.snapshot import Snapshot, held_snapshot, join_snapshot
-from burla_provider.exceptions import BurlaProviderError, InvalidParameter
+from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_whoever_joins_sees_the_moment_of_the_holder(parameters, connection, tab
 def test_a_snapshot_whose_holder_is_gone_is_lost(parameters, table, joiner):
     with held_snapshot(parameters, "public", "t") as held:
         pass
-    with pytest.raises(SnapshotLost, match="is gone"):
+    with pytest.raises(SnapshotLostError, match="is gone"):
         join_snapshot(joiner, held.snapshot, table)
 
 
@@ -99,6 +99,6 @@ def test_a_table_that_somebody_keeps_locked_is_named(parameters, connection, dat
 
 def test_a_server_that_refuses_is_told_apart_and_the_way_out_is_named(parameters):
     # What a pooler that spreads sessions over two servers answers: this one does not know the snapshot.
-    with pytest.raises(InvalidParameter, match='consistency="none"') as error:
+    with pytest.raises(InvalidParameterError, match='consistency="none"') as error:
         snapshot._check_joinable(parameters, Snapshot("0000FFFF-0000FFFF-1"), "x")
     assert error.value.parameter == "consistency"

@@ -8,7 +8,7 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.ranges import RangePlan
-from burla_provider.work.source import Source
+from burla_provider.worker.source import Source
 
 _RANGES_A_QUERY = 500
 

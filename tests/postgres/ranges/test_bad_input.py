@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from burla_provider.exceptions import InvalidParameter
-from burla_provider.ranges import choice, plan_ranges
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges import plan_ranges, strategy_choice
 from tests.postgres.ranges.conftest import Planner
 from tests.support.postgres import PostgresServer
 
@@ -103,7 +103,7 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
 )
 def test_what_cannot_be_planned_is_refused(orders: psycopg.Connection, request_: dict, message: str) -> None:
     request_ = {"table": "orders", **request_}
-    with pytest.raises(InvalidParameter, match=message):
+    with pytest.raises(InvalidParameterError, match=message):
         plan_ranges(orders, **request_)
 
 
@@ -111,20 +111,20 @@ def test_a_table_that_the_role_may_not_read_is_refused(connection, plan: Planner
     connection.execute(SCHEMA)
     role = f"stranger_{connection.info.backend_pid}"
     connection.execute(f"CREATE ROLE {role}; SET ROLE {role}")
-    with pytest.raises(InvalidParameter, match=r"table: this role may not read public\.orders"):
+    with pytest.raises(InvalidParameterError, match=r"table: this role may not read public\.orders"):
         plan("orders")
-    with pytest.raises(InvalidParameter, match="table: permission denied for schema sales"):
+    with pytest.raises(InvalidParameterError, match="table: permission denied for schema sales"):
         plan("sales.invoices")
     connection.execute(f"RESET ROLE; GRANT SELECT (note) ON orders TO {role}; SET ROLE {role}")
-    with pytest.raises(InvalidParameter, match="key: permission denied for table orders"):
+    with pytest.raises(InvalidParameterError, match="key: permission denied for table orders"):
         plan("orders", ranges=2)
     connection.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_pages_need_a_server_that_can_read_a_range_of_them(connection, plan: Planner, monkeypatch) -> None:
     connection.execute(SCHEMA)
-    monkeypatch.setattr(choice, "_PAGES_SINCE", connection.info.server_version + 1)
-    with pytest.raises(InvalidParameter, match=r"split: PostgreSQL \d+ cannot read a range of pages"):
+    monkeypatch.setattr(strategy_choice, "_PAGES_SINCE", connection.info.server_version + 1)
+    with pytest.raises(InvalidParameterError, match=r"split: PostgreSQL \d+ cannot read a range of pages"):
         plan("orders", split="pages")
 
 
@@ -137,6 +137,6 @@ def test_a_statement_timeout_is_not_the_parameters_fault(connection, plan: Plann
 
 
 def test_garbage_is_collected_again_after_a_plan_that_failed(orders: psycopg.Connection) -> None:
-    with pytest.raises(InvalidParameter):
+    with pytest.raises(InvalidParameterError):
         plan_ranges(orders, table="ordes")
     assert gc.isenabled()

@@ -7,7 +7,7 @@ import pytest
 from psycopg import sql
 
 from burla_provider.ranges import KeyRange
-from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.planner_connection import PlannerConnection
 from tests.postgres.ranges.conftest import Planner, flush_counters
 from tests.postgres.ranges.covering import sizes_of
 
@@ -154,8 +154,10 @@ def test_no_statement_looks_into_too_many_partitions_at_once(connection, plan: P
     connection.execute("INSERT INTO days SELECT n % 30, n FROM generate_series(1, 3000) AS n")
     connection.execute("CREATE INDEX ON days (id); ANALYZE days")
     looks = []
-    rows = Queries.rows
-    monkeypatch.setattr(Queries, "rows", lambda self, text: looks.append(text.as_string(None)) or rows(self, text))
+    rows = PlannerConnection.rows
+    monkeypatch.setattr(
+        PlannerConnection, "rows", lambda self, text: looks.append(text.as_string(None)) or rows(self, text)
+    )
     made = plan("days", key="id", ranges=20, refine=True, split="width")
     assert sum(sizes_of(connection, made)) == 3000
     assert max(look.count("SELECT EXISTS (") + look.count(", EXISTS (") for look in looks) == 3

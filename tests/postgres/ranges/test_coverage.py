@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges import RangePlan, plan_ranges
 from tests.postgres.ranges.covering import rows_in, rows_of
 
@@ -170,7 +170,7 @@ def planned(connection: psycopg.Connection, split: str, *refusable: str, **reque
     """
     try:
         return plan_ranges(connection, split=split, max_ranges=1000, **request)
-    except InvalidParameter as refusal:
+    except InvalidParameterError as refusal:
         if split in ("auto", "keyset") and refusal.parameter not in refusable:
             raise
         return None

@@ -8,10 +8,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from burla_provider.exceptions import InvalidParameter
-from burla_provider.ranges.stored import from_record, to_record
-from burla_provider.work.isolate import key_of
-from burla_provider.work.source import Source
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.stored_plan import from_record, to_record
+from burla_provider.worker.failing_rows import key_of
+from burla_provider.worker.source import Source
 from tests.postgres.ranges.conftest import Planner
 from tests.postgres.ranges.covering import rows_in, rows_of
 
@@ -64,7 +64,7 @@ def letters(connection: psycopg.Connection, request) -> list[str]:
 def test_a_type_with_operators_of_its_own_is_covered(connection, plan: Planner, letters, split: str, options) -> None:
     try:
         made = plan("letters", key=letters, split=split, **options)
-    except InvalidParameter as refusal:
+    except InvalidParameterError as refusal:
         # Several columns have no comparison of rows, so no index is read from a key on.
         if len(letters) == 1 or split != "histogram" or refusal.parameter not in ("split", "refine"):
             raise
@@ -85,7 +85,7 @@ def test_a_window_of_such_a_type_has_its_rows(connection, plan: Planner) -> None
         SELECT i AS row_id, chr(97 + i % 26)::"own %".letter AS k FROM generate_series(1, 500) AS i""")
     made = plan("letters", key="k", lower="c", upper="x", ranges=5)
     assert rows_in(connection, made) == rows_of(connection, "letters", "k::text >= 'c' AND k::text < 'x'")
-    with pytest.raises(InvalidParameter, match="there is no key from x"):
+    with pytest.raises(InvalidParameterError, match="there is no key from x"):
         plan("letters", key="k", lower="x", upper="c")
 
 
@@ -123,7 +123,7 @@ def test_a_composite_key_is_refused_by_name_and_never_chosen(connection, plan: P
     """)
     assert plan("pairs").key.names == ("row_id",)
     for key in ("k", "d", ["row_id", "k"]):
-        with pytest.raises(InvalidParameter, match=r"key: [kd] is of the composite type"):
+        with pytest.raises(InvalidParameterError, match=r"key: [kd] is of the composite type"):
             plan("pairs", key=key)
 
 

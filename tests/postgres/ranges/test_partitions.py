@@ -6,8 +6,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from burla_provider.exceptions import InvalidParameter
-from burla_provider.ranges.size import LEAST_BYTES
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.sizing import LEAST_BYTES
 from tests.postgres.ranges.conftest import Planner
 from tests.postgres.ranges.covering import balance, rows_in, rows_of, sizes_of
 
@@ -117,7 +117,7 @@ def test_pages_of_partitions_that_the_role_may_not_read_are_refused(
     connection, plan: Planner, events: str, reader: str
 ) -> None:
     connection.execute(f"SET ROLE {reader}")
-    with pytest.raises(InvalidParameter, match=r"split: public\.events is a partitioned table, whose pages"):
+    with pytest.raises(InvalidParameterError, match=r"split: public\.events is a partitioned table, whose pages"):
         plan(events, split="pages")
 
 

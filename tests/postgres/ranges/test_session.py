@@ -9,8 +9,8 @@ import pytest
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
-from burla_provider.exceptions import InvalidParameter
-from burla_provider.ranges import plan_ranges, walk
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges import index_walk, plan_ranges
 from tests.postgres.ranges.conftest import Planner
 from tests.postgres.ranges.covering import rows_in, rows_of
 from tests.support.postgres import PostgresServer
@@ -41,7 +41,7 @@ def test_a_transaction_that_shares_its_snapshot_goes_on(database: str, connectio
         snapshot = used.execute("SELECT pg_export_snapshot()").fetchone()[0]
         before = settings(used)
         plan_ranges(used, table=skewed, ranges=5, where="row_id > 7", refine=True)
-        with pytest.raises(InvalidParameter):
+        with pytest.raises(InvalidParameterError):
             plan_ranges(used, table=skewed, where="no such thing")
         assert settings(used) == before
         assert used.info.transaction_status == TransactionStatus.INTRANS
@@ -65,7 +65,7 @@ def test_the_connections_own_ways_are_no_hindrance(database: str, connection, sk
 
 
 def test_a_condition_brings_along_no_second_statement(connection, plan: Planner, skewed: str) -> None:
-    with pytest.raises(InvalidParameter, match="where: cannot insert multiple commands"):
+    with pytest.raises(InvalidParameterError, match="where: cannot insert multiple commands"):
         plan(skewed, where="true); DELETE FROM skewed; SELECT (true")
     assert connection.execute("SELECT count(*) FROM skewed").fetchone() == (50_000,)
 
@@ -119,7 +119,7 @@ def test_a_database_without_encoding_is_planned_too(postgres_server: PostgresSer
 
 
 def test_a_long_walk_says_how_far_it_is(plan: Planner, skewed: str, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(walk, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(index_walk, "_SECONDS_BETWEEN_LINES", 0.0)
     with caplog.at_level(logging.INFO):
         plan(skewed, split="keyset", rows_per_range=20_000)
     assert "Planning: 40,000 rows of the index walked so far." in caplog.messages

@@ -7,10 +7,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from burla_provider.ranges.choose_key import choose_key, columns_of
-from burla_provider.ranges.facts import read_facts
-from burla_provider.ranges.order import Order
-from burla_provider.ranges.queries import Queries
+from burla_provider.ranges.catalog import read_facts
+from burla_provider.ranges.key_choice import choose_key, columns_of
+from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.ranges.sort_key import SortKey
 from burla_provider.ranges.statistics import Statistics, read_statistics
 from burla_provider.ranges.window import Window
 
@@ -29,10 +29,10 @@ def statistics(request: pytest.FixtureRequest, connection: psycopg.Connection[An
     )
     connection.execute("CREATE INDEX ON t (k)")
     connection.execute("ANALYZE t")
-    queries = Queries(connection)
+    queries = PlannerConnection(connection)
     facts = read_facts(queries, "t")
     key = choose_key(facts, "k")
-    order = Order(tuple(columns_of(facts, key)))
+    order = SortKey(tuple(columns_of(facts, key)))
     [found] = read_statistics(queries, order, Window(), [[("public", "t", 1.0)]], (0.0, 0.0), inherited=False)
     assert found is not None
     return found

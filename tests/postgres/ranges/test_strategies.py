@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges import build_id_ranges
 from burla_provider.ranges.distribution import Distribution
 from tests.postgres.ranges.conftest import Planner, flush_counters
@@ -74,7 +74,7 @@ def test_keyset_has_even_ranges_of_frequent_keys_at_the_limit_of_ranges(connecti
 def test_keyset_finds_out_soon_that_ranges_would_be_too_many(connection, plan: Planner, index: bool) -> None:
     connection.execute("CREATE TABLE many AS SELECT n AS id FROM generate_series(1, 300000) AS n")
     connection.execute("CREATE INDEX ON many (id)" if index else "ANALYZE many")
-    with pytest.raises(InvalidParameter, match="rows_per_range: there would be 1,001 ranges"):
+    with pytest.raises(InvalidParameterError, match="rows_per_range: there would be 1,001 ranges"):
         plan("many", key="id", split="keyset", rows_per_range=1, max_ranges=1000)
 
 
@@ -84,7 +84,9 @@ def test_ranges_that_would_be_too_many_are_not_made(connection, plan: Planner, s
     connection.execute("CREATE UNIQUE INDEX ON many (id); ALTER TABLE many ALTER id SET NOT NULL; ANALYZE many")
     connection.execute("UPDATE pg_class SET reltuples = 1e8 WHERE relname = 'many'")
     monkeypatch.setattr(Distribution, "cuts", lambda *_: pytest.fail("All memory is taken."))
-    with pytest.raises(InvalidParameter, match=r"rows_per_range: there would be .* ranges, more than max_ranges = 100"):
+    with pytest.raises(
+        InvalidParameterError, match=r"rows_per_range: there would be .* ranges, more than max_ranges = 100"
+    ):
         plan("many", split=split, rows_per_range=1, max_ranges=100)
 
 
@@ -258,7 +260,7 @@ def test_width_measures_time_and_leaves_infinity_out(connection, plan: Planner, 
 def test_width_names_the_value_that_it_cannot_reach(connection, plan: Planner, value: str) -> None:
     connection.execute("CREATE TABLE far (k numeric); INSERT INTO far VALUES (1), (2), ('NaN')")
     connection.execute("INSERT INTO far VALUES (%s)", (value,))
-    with pytest.raises(InvalidParameter, match=f"'width' cannot reach to {value}"):
+    with pytest.raises(InvalidParameterError, match=f"'width' cannot reach to {value}"):
         plan("far", key="k", split="width", ranges=2)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges import RangePlan, plan_ranges
 from burla_provider.ranges.strategies import STRATEGIES
 from tests.postgres.ranges.covering import rows_in, rows_of, sizes_of
@@ -110,7 +110,7 @@ def planned(connection: psycopg.Connection, **request: Any) -> RangePlan | None:
     """The plan; None where the request is refused: a strategy cannot do it, or a key of several columns has NULLs."""
     try:
         return plan_ranges(connection, max_ranges=1000, **request)
-    except InvalidParameter as refusal:
+    except InvalidParameterError as refusal:
         if refusal.parameter not in ("split", "key"):
             raise
         return None

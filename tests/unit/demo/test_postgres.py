@@ -13,14 +13,14 @@ import psutil
 import psycopg
 import pytest
 
-from burla_provider.demo.binaries import PostgresFailed
+from burla_provider.demo.binaries import EmbeddedPostgresError
 from burla_provider.demo.postgres import EmbeddedPostgres
 from tests.support.postgres import running_server
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from burla_provider.demo.binaries import PostgresFailed
+from burla_provider.demo.binaries import EmbeddedPostgresError
 from burla_provider.demo.postgres import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]), settings={"fsync": "off"})
 server.start()
@@ -71,19 +71,19 @@ def test_data_password_and_port_survive_a_restart(server):
 
 
 def test_a_directory_serves_one_owner_at_a_time(server):
-    with pytest.raises(PostgresFailed, match="Another process runs the server"):
+    with pytest.raises(EmbeddedPostgresError, match="Another process runs the server"):
         EmbeddedPostgres(server.home).start()
 
 
 def test_a_server_that_cannot_start_says_why(server):
     server.stop()
     server.settings["shared_buffers"] = "nonsense"
-    with pytest.raises(PostgresFailed, match='invalid value for parameter "shared_buffers"'):
+    with pytest.raises(EmbeddedPostgresError, match='invalid value for parameter "shared_buffers"'):
         server.start()
 
 
 def test_a_version_that_is_not_here_says_how_to_get_one(tmp_path):
-    with pytest.raises(PostgresFailed, match="There is no PostgreSQL 9 here"):
+    with pytest.raises(EmbeddedPostgresError, match="There is no PostgreSQL 9 here"):
         EmbeddedPostgres(tmp_path, version=9).start()
 
 
@@ -113,7 +113,7 @@ def test_a_stranger_who_has_the_number_of_a_server_that_is_long_dead_is_left_alo
         status.write_text("".join([f"{stranger.pid}\n", *others]))
         os.chown(status, owner.st_uid, owner.st_gid)
         # PostgreSQL itself does not start beside a process of its user that has this number, and says so.
-        with contextlib.suppress(PostgresFailed):
+        with contextlib.suppress(EmbeddedPostgresError):
             server.start()
         assert stranger.poll() is None
         stranger.kill()

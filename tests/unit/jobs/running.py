@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 
-from burla_provider.jobs.job import Answered, Broken, Engine, Job, JobEvent, Line
-from burla_provider.jobs.pack import pack_work
+from burla_provider.jobs.code.pickler import pickle_work
+from burla_provider.jobs.job import Engine, ItemCrashed, ItemSucceeded, Job, JobEvent, Line
 from burla_provider.jobs.runner import run_job
 
 Work = Callable[[int, Any], bytes]
@@ -20,7 +20,7 @@ LOCAL = Engine("local")
 
 
 def make_job(work: Work, items: Iterable[Any], **options: Any) -> Job:
-    return Job("a-test", pack_work(work), dict(enumerate(items)), **options)
+    return Job("a-test", pickle_work(work), dict(enumerate(items)), **options)
 
 
 def run(work: Work, items: Iterable[Any], engine: Engine = LOCAL, **options: Any) -> list[JobEvent]:
@@ -28,11 +28,11 @@ def run(work: Work, items: Iterable[Any], engine: Engine = LOCAL, **options: Any
 
 
 def answers(events: Iterable[JobEvent]) -> dict[int, bytes]:
-    return {event.index: event.answer for event in events if isinstance(event, Answered)}
+    return {event.index: event.answer for event in events if isinstance(event, ItemSucceeded)}
 
 
 def broken(events: Iterable[JobEvent]) -> dict[int, str]:
-    return {event.index: event.error for event in events if isinstance(event, Broken)}
+    return {event.index: event.error for event in events if isinstance(event, ItemCrashed)}
 
 
 def lines(events: Iterable[JobEvent]) -> list[str]:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.jobs.requirements import resolve_requirements
 
 
@@ -118,11 +118,11 @@ def test_what_the_provider_needs_is_found_here():
     ],
 )
 def test_what_has_no_version_is_refused(requirement, problem):
-    with pytest.raises(InvalidParameter, match=problem):
+    with pytest.raises(InvalidParameterError, match=problem):
         resolve_requirements([requirement])
 
 
 def test_what_only_this_machine_has_is_refused(install):
     install("zz-mine", "1", origin={"url": "file:///somewhere", "dir_info": {"editable": True}})
-    with pytest.raises(InvalidParameter, match="installed from a directory of this machine"):
+    with pytest.raises(InvalidParameterError, match="installed from a directory of this machine"):
         resolve_requirements(["zz-mine"])

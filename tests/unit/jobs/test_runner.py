@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from burla_provider.exceptions import BurlaNotInstalled, InvalidParameter, JobLost
-from burla_provider.jobs.job import Answered, Engine, Job, JobOptions, Line, Started, Tick
+from burla_provider.exceptions import BurlaNotInstalledError, InvalidParameterError, JobLostError
+from burla_provider.jobs.job import Engine, ItemSucceeded, Job, JobOptions, Line, Started, Tick
 from burla_provider.jobs.runner import run_job
 from tests.unit.jobs.running import LOCAL, answers, broken, client_of, group, lines, make_job, run, start_task
 
@@ -28,7 +28,7 @@ def sleep_long(index, item):
 
 def test_every_item_is_answered_once():
     events = run(echo, range(2_000))
-    assert sorted(event.index for event in events if isinstance(event, Answered)) == list(range(2_000))
+    assert sorted(event.index for event in events if isinstance(event, ItemSucceeded)) == list(range(2_000))
 
 
 def test_items_keep_their_index_though_some_are_missing():
@@ -209,7 +209,7 @@ def test_a_killed_client_costs_only_what_was_not_answered_yet(tmp_path):
 
     def killing_the_first_client(events):
         for event in events:
-            if isinstance(event, Answered) and not killed:
+            if isinstance(event, ItemSucceeded) and not killed:
                 killed.append(client_of())
                 killed[0].kill()
             yield event
@@ -231,7 +231,7 @@ def test_a_job_that_is_lost_too_often_says_how_much_is_missing():
             time.sleep(600)
         return b"done"
 
-    with pytest.raises(JobLost, match=r"lost 2 times, and \d of 4 items are still missing"):
+    with pytest.raises(JobLostError, match=r"lost 2 times, and \d of 4 items are still missing"):
         run(kill_the_client, range(4), job_retries=1)
 
 
@@ -399,7 +399,7 @@ def test_no_secret_of_the_task_reaches_a_command_line_or_an_environment(monkeypa
 
 
 def test_an_interpreter_that_does_not_exist_is_named():
-    with pytest.raises(InvalidParameter, match=r"^python: /no/such/python cannot be run"):
+    with pytest.raises(InvalidParameterError, match=r"^python: /no/such/python cannot be run"):
         run(echo, [1], Engine("local", python="/no/such/python"))
 
 
@@ -407,5 +407,5 @@ def test_an_interpreter_without_burla_is_told_what_to_install(tmp_path):
     bare = tmp_path / "python"
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
     bare.chmod(0o700)
-    with pytest.raises(BurlaNotInstalled, match=r"pip install 'airflow-provider-burla\[burla\]'"):
+    with pytest.raises(BurlaNotInstalledError, match=r"pip install 'airflow-provider-burla\[burla\]'"):
         run(echo, [1], Engine("burla", python=str(bare)))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burla_provider.exceptions import InvalidParameter
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges import build_id_ranges
 
 
@@ -32,5 +32,5 @@ def test_the_guides_example() -> None:
 
 @pytest.mark.parametrize("rows_per_range", [0, -1])
 def test_ranges_without_rows_are_refused(rows_per_range: int) -> None:
-    with pytest.raises(InvalidParameter, match="rows_per_range: "):
+    with pytest.raises(InvalidParameterError, match="rows_per_range: "):
         build_id_ranges(1, 10, rows_per_range)

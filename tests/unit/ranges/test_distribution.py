@@ -8,18 +8,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from burla_provider.ranges.axis import axis_of
-from burla_provider.ranges.distribution import Distribution, Knot
+from burla_provider.ranges.distribution import Distribution, HistogramBound
 from burla_provider.ranges.key import KeyColumn
+from burla_provider.ranges.ordinals import axis_of
 
 AXIS = axis_of(KeyColumn("id", "bigint"))
 
 
-def knot(place: int, gap: float = 0.0, mass: float = 0.0) -> Knot:
-    return Knot((str(place),), place, mass, gap)
+def knot(place: int, gap: float = 0.0, mass: float = 0.0) -> HistogramBound:
+    return HistogramBound((str(place),), place, mass, gap)
 
 
-def distribution(*knots: Knot, axis=AXIS) -> Distribution:
+def distribution(*knots: HistogramBound, axis=AXIS) -> Distribution:
     return Distribution(knots, axis)
 
 
@@ -114,7 +114,7 @@ KNOTS = st.lists(
 
 @given(KNOTS, st.integers(1, 100), st.booleans())
 @example((knot(0, mass=5e-324),), 2, True)
-def test_cuts_always_go_up_and_stay_inside(knots: tuple[Knot, ...], count: int, countable: bool) -> None:
+def test_cuts_always_go_up_and_stay_inside(knots: tuple[HistogramBound, ...], count: int, countable: bool) -> None:
     shape = Distribution(knots, AXIS if countable else None)
     made = shape.cuts(count)
     places = [int(cut.bound[0]) for cut in made]

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from burla_provider.ranges import Key, KeyRange, NotCovered, RangePlan
-from burla_provider.ranges.facts import Leaf, TableFacts
+from burla_provider.ranges import Key, KeyRange, PlanCoverageError, RangePlan
+from burla_provider.ranges.catalog import Leaf, TableFacts
 from burla_provider.ranges.key import CTID, KeyColumn
 from burla_provider.ranges.window import Window
 
@@ -75,18 +75,18 @@ def test_a_sound_plan_passes(case: str) -> None:
 
 @pytest.mark.parametrize("case", UNSOUND)
 def test_an_unsound_plan_does_not(case: str) -> None:
-    with pytest.raises(NotCovered):
+    with pytest.raises(PlanCoverageError):
         UNSOUND[case].check()
 
 
 def test_the_order_of_texts_is_left_to_the_server() -> None:
     plan = with_nulls(made((None, "b"), ("b", "a"), ("a", None), key=WORDS))
-    assert plan.prove() == [[("b",), ("a",)]]
+    assert plan.verify_coverage() == [[("b",), ("a",)]]
 
 
 def test_the_order_of_infinity_is_left_to_the_server() -> None:
     days = Key((KeyColumn("day", "date"),))
-    assert made((None, "2024-01-01"), ("2024-01-01", "infinity"), ("infinity", None), key=days).prove() == [
+    assert made((None, "2024-01-01"), ("2024-01-01", "infinity"), ("infinity", None), key=days).verify_coverage() == [
         [("2024-01-01",), ("infinity",)]
     ]
 

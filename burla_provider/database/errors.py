@@ -1,0 +1,123 @@
+"""Which of the server's errors go away by themselves, and what people should know about those that do not."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+
+import psycopg
+
+TRANSIENT = frozenset(
+    [
+        "40001",  # serialization failure; on a hot standby: conflict with recovery
+        "40P01",  # deadlock
+        "55P03",  # lock not available
+        "57P01",  # admin shutdown, pg_terminate_backend
+        "57P02",  # crash shutdown
+        "57P03",  # cannot connect now: starting up, shutting down
+        "57P05",  # idle session timeout
+        "53300",  # too many connections
+        "08000",
+        "08001",
+        "08003",
+        "08004",
+        "08006",
+        "08P01",  # protocol violation: how pgbouncer ends a connection, for reasons of its own
+    ]
+)
+CANCELED = "57014"
+"""Statement timeout, or cancelled by somebody: worth one more try, not more."""
+
+_REFUSED = re.compile(
+    r"authentication failed|no pg_hba\.conf entry|no password supplied|does not exist|permission denied"
+    r"|certificate verify failed|does not support SSL|server certificate for|not permitted to log in",
+)
+"""libpq gives no SQLSTATE for a refused connection. In another language than English it counts as transient."""
+
+
+class SnapshotLostError(psycopg.OperationalError):
+    """The connection that held the job's snapshot is gone: no other range can be read at that moment any more."""
+
+
+class ConnectionLimitError(psycopg.OperationalError):
+    """Every connection that the database can spare has been taken by other jobs for a long time."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether trying again, on a new connection and after a moment, may help."""
+    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
+        return error.sqlstate in TRANSIENT
+    return is_unconnected(error) and not is_refused(str(error))
+
+
+def is_unconnected(error: BaseException) -> bool:
+    """Whether it is not the server that speaks: it was not reached, let nobody in, or went away."""
+    ours = SnapshotLostError | ConnectionLimitError
+    return isinstance(error, psycopg.OperationalError) and not isinstance(error, ours) and error.sqlstate is None
+
+
+def is_refused(text: str) -> bool:
+    """Whether an error of connecting says that the server does not let this user in, now or later."""
+    return _REFUSED.search(text) is not None
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether every machine takes this host for itself, or it is a socket in a directory of it."""
+    if host.startswith(("/", "@")) or host.rstrip(".").lower().rpartition(".")[2] in ("localhost", "localdomain"):
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def is_canceled(error: BaseException) -> bool:
+    """Whether a statement took too long, or somebody stopped it."""
+    return isinstance(error, psycopg.Error) and error.sqlstate == CANCELED
+
+
+ON_STANDBY = (
+    "The server is a hot standby whose replay needs what this job still reads: use smaller ranges, raise"
+    " max_standby_streaming_delay or set hot_standby_feedback there, or read from the primary."
+)
+
+
+def advice(error: BaseException, host: str = "") -> str:
+    """A sentence on what to do about an error that stayed, or "".
+
+    :param host: of the server, as the connection names it.
+    """
+    if not isinstance(error, psycopg.Error):
+        return ""
+    if is_unconnected(error):
+        return _connecting_advice(str(error), host)
+    if error.sqlstate == "40001" and "recovery" in str(error):
+        return ON_STANDBY
+    return _ADVICE.get(error.sqlstate or "", "")
+
+
+def _connecting_advice(text: str, host: str) -> str:
+    if "authentication failed" in text:
+        return "Workers connect with what the task had: if that was a token, it may have expired by then."
+    if "pg_hba.conf" in text:
+        return "The server lets the task in, but not the workers: allow their addresses too."
+    if is_this_machine(host) and "refused" in text:
+        return f"To a worker on another machine, {host} is that machine: give the connection a name that both know."
+    return ""
+
+
+_ADVICE = {
+    "25006": (
+        "Ranges are read in a read-only transaction: to write, give the operator a ledger (exactly once)"
+        ' or consistency="none" (at least once).'
+    ),
+    "25P03": (
+        "The function computed for longer than the server lets a transaction rest: raise"
+        " idle_in_transaction_session_timeout (0: no limit), or make the ranges smaller."
+    ),
+    "25P04": "The role's transaction_timeout is shorter than a range takes: raise it, or make the ranges smaller.",
+    "53300": "Lower max_parallelism, or raise the server's (or the role's, or the database's) connection limit.",
+    "55P03": "Somebody holds or awaits a stronger lock on the table: see pg_locks for who, or raise range_retries.",
+    "57014": "Raise statement_timeout or range_timeout, or make the ranges smaller.",
+}

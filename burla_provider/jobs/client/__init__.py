@@ -1,0 +1,1 @@
+"""Run in the client's interpreter, loaded by path: standard library and burla only."""

@@ -1,0 +1,1 @@
+"""Pickle the user's code: what travels to the workers, and how."""

@@ -1,0 +1,144 @@
+"""Which modules workers cannot have: those that belong neither to Python nor to an installed package."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import importlib.util
+import os
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from typing import Any
+
+from burla_provider.jobs.code.module_state import loaded_values, used_names
+from burla_provider.jobs.code.shipped_modules import Source
+
+_OUR_PACKAGE = __name__.partition(".")[0]  # local even where it is installed: workers have no use for all of it
+
+_DAG_FILE = "unusual_prefix_"  # how Airflow begins the names of modules that it makes of DAG files
+
+
+class LocalSources:
+    """Collects the sources of local modules, each with all the local modules that it imports in turn."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, Source] = {}
+        self.names: set[str] = set()
+        """What the functions that travel may look up, by its name."""
+
+    def add(self, name: str) -> None:
+        """Add a module with the packages around it; nothing, if it is not local or has no source."""
+        parent = name.rpartition(".")[0]
+        if parent:
+            self.add(parent)
+        if name in self.sources or (spec := _find_spec(name)) is None or not is_local(spec):
+            return
+        text = _source(spec)
+        if text is None:
+            return
+        is_package = spec.submodule_search_locations is not None
+        self.sources[name] = Source(text, spec.origin or f"<package {name}>", is_package)
+        code = compile(text, name, "exec", dont_inherit=True)
+        functions = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+        self.names.update(*map(used_names, functions))
+        self._add_imports(code, name if is_package else parent)
+
+    def add_function(self, code: types.CodeType, package: str) -> None:
+        """Add what the code of a function, or a function inside of it, imports when it runs.
+
+        :param package: that of the module it is from; what relative imports are relative to.
+        """
+        self.names |= used_names(code)
+        self._add_imports(code, package)
+
+    def values(self) -> dict[str, dict[str, Any]]:
+        """Return what the attributes of the modules that functions use are in this process."""
+        return {name: loaded_values(name, self.names) for name in self.sources}
+
+    def _add_imports(self, code: types.CodeType, package: str) -> None:
+        for name in _imported_names(code, package):
+            self.add(name)
+
+
+def local_modules() -> dict[str, types.ModuleType]:
+    """The local modules that are loaded."""
+    loaded = [(name, module) for name, module in list(sys.modules.items()) if isinstance(module, types.ModuleType)]
+    return {name: module for name, module in loaded if is_local(module.__spec__)}
+
+
+def is_local(spec: ModuleSpec | None) -> bool:
+    """Whether a module is one that workers cannot import by themselves."""
+    if spec is None:
+        return False
+    if spec.name.partition(".")[0] == _OUR_PACKAGE:
+        return True
+    places = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
+    return bool(places) and not any(_is_installed(os.path.dirname(place)) for place in places)
+
+
+def is_local_name(name: str) -> bool:
+    """Whether a module that a worker did not find is a DAG file or one of its neighbours, not an installed package."""
+    package = name.partition(".")[0]
+    return package.startswith(_DAG_FILE) or is_local(_find_spec(package))
+
+
+def _imported_names(code: types.CodeType, package: str) -> Iterator[str]:
+    instructions = [step for step in dis.get_instructions(code) if step.opname not in ("CACHE", "EXTENDED_ARG")]
+    for level, names, step in zip(instructions, instructions[1:], instructions[2:], strict=False):
+        if step.opname == "IMPORT_NAME":  # with the dots of a relative import and the names after "import" before it
+            module = _absolute_name(step.argval, level.argval, package)
+            yield module
+            yield from (f"{module}.{name}" for name in names.argval or ())
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _imported_names(constant, package)
+
+
+def _absolute_name(name: str, level: int, package: str) -> str:
+    return importlib.util.resolve_name("." * level + name, package) if level and package else name
+
+
+def _find_spec(name: str) -> ModuleSpec | None:
+    # Without importing anything: what a DAG file imports inside a function, it does not want imported here.
+    if name in sys.modules:
+        return getattr(sys.modules[name], "__spec__", None)
+    parent = name.rpartition(".")[0]
+    if not parent:
+        return PathFinder.find_spec(name)
+    parent_spec = _find_spec(parent)
+    if parent_spec is None or parent_spec.submodule_search_locations is None:
+        return None
+    return PathFinder.find_spec(name, parent_spec.submodule_search_locations)
+
+
+def _source(spec: ModuleSpec) -> str | None:
+    if not spec.has_location:  # a package without __init__.py
+        return ""
+    get_source = getattr(spec.loader, "get_source", None)
+    return get_source(spec.name) if get_source else None
+
+
+@functools.lru_cache(maxsize=10_000)
+def _is_installed(directory: str) -> bool:
+    resolved = os.path.realpath(directory) + os.sep
+    return resolved.startswith(_installed_prefixes(tuple(sys.path)))
+
+
+@functools.lru_cache(maxsize=10)
+def _installed_prefixes(search_path: tuple[str, ...]) -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    standard = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    installed = [directory for directory in search_path if _holds_distributions(directory)]
+    return tuple(os.path.realpath(directory) + os.sep for directory in [*standard, *installed])
+
+
+def _holds_distributions(directory: str) -> bool:
+    # site-packages by whatever name: where an installer has left its records.
+    try:
+        with os.scandir(directory or os.curdir) as entries:
+            return any(entry.name.endswith(".dist-info") for entry in entries)
+    except OSError:
+        return False

@@ -1,0 +1,218 @@
+"""The ledger's table: making it, checking it, and what the task reads and keeps in it."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from burla_provider.database.table_creation import check_writable, wait_for_makers
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.worker.ledger import Ledger
+from burla_provider.worker.outcome import Outcome, decode
+
+COLUMNS = {
+    "run_key": "text",
+    "range_index": "integer",
+    "range": "text",
+    "row_count": "bigint",
+    "result": "jsonb",
+    "answer": "bytea",
+    "attempt": "integer",
+    "worker": "text",
+    "started_at": "timestamp with time zone",
+    "finished_at": "timestamp with time zone",
+}
+
+DDL = """
+CREATE TABLE IF NOT EXISTS {table} (
+    run_key     text        NOT NULL CHECK (run_key <> ''),
+    range_index integer     NOT NULL,
+    range       text        NOT NULL,                            -- the bounds of its key
+    row_count   bigint,
+    result      jsonb,                                           -- what the function returned, for people and SQL
+    answer      bytea,                                           -- the same, exactly, for this provider
+    attempt     integer     NOT NULL,                            -- of the worker, from 1
+    worker      text        NOT NULL,                            -- host:pid
+    started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,
+    PRIMARY KEY (run_key, range_index)
+)
+"""
+"""The table. ``{table}`` stands for its quoted name. Where the role may not create it, somebody else does."""
+
+_MISSING = """
+    SELECT name || ' ' || kind FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (name, kind, place)
+    WHERE NOT EXISTS (
+        SELECT FROM pg_attribute WHERE attrelid = %s::regclass AND attname = name AND atttypid = kind::regtype
+    )
+    ORDER BY place
+"""
+
+_HAS_KEY = """
+    SELECT EXISTS (
+        SELECT FROM pg_index AS i
+        WHERE i.indrelid = %s::regclass AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+            AND i.indexprs IS NULL AND i.indnkeyatts = 2 AND (
+                SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute AS a
+                WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[])
+            ) = '{range_index,run_key}'
+    )
+"""
+
+_HINDRANCES = """
+    SELECT 'the trigger ' || tgname FROM pg_trigger
+    WHERE tgrelid = %(table)s::regclass AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 3 = 3  -- BEFORE ROW
+    UNION ALL
+    SELECT 'the rule ' || rulename FROM pg_rewrite WHERE ev_class = %(table)s::regclass
+    UNION ALL
+    SELECT 'row security for this role' WHERE row_security_active(%(table)s::regclass)
+"""
+
+PLAN = -1
+"""The range_index of the row that keeps a run's plan."""
+
+_PLAN_OF_RUN: LiteralString = "SELECT result::text FROM {} WHERE run_key = %s AND range_index = %s"
+
+
+def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
+    """Creates the ledger's table if it is not there, and checks that ranges can be kept in it.
+
+    :raises InvalidParameterError: it can be neither found nor created, has another shape, or may not be written.
+    """
+    check_writable(connection, "ledger", ledger.schema)
+    table = ledger.relation.as_regclass(connection)
+    if not _exists(connection, table):
+        _create(connection, ledger)
+    _check_shape(connection, ledger, table)
+    _check_unhindered(connection, ledger, table)
+    _check_permission(connection, ledger, table)
+
+
+def keep_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Sequence[Any]) -> list[Any]:
+    """The ranges of the run as its first try planned them: ``items``, if this is the first.
+
+    The table may have changed since, and so would a plan: ranges that are done are done with the first one's bounds.
+
+    :param items: plain JSON data.
+    """
+    insert = sql.SQL(
+        "INSERT INTO {} (run_key, range_index, range, attempt, worker, result, finished_at)"
+        " VALUES (%s, %s, 'the plan', 1, '', %s::jsonb, clock_timestamp()) ON CONFLICT DO NOTHING"
+    ).format(ledger.relation)
+    select = sql.SQL(_PLAN_OF_RUN).format(ledger.relation)
+    with connection.transaction():
+        connection.execute(insert, [ledger.run_key, PLAN, json.dumps(items, ensure_ascii=False)])
+        [(kept,)] = connection.execute(select, [ledger.run_key, PLAN]).fetchall()
+    return list(json.loads(kept))  # psycopg would take its bytes for UTF-8 in a session of any encoding
+
+
+def change_plan(
+    connection: psycopg.Connection[Any], ledger: Ledger, change: Callable[[list[Any] | None], list[Any]]
+) -> list[Any]:
+    """Put what ``change`` returns in place of the run's plan, and return it. Others who do the same wait.
+
+    :param change: gets the items that ``keep_plan`` kept, or None if the ledger has none.
+    """
+    select = sql.SQL(_PLAN_OF_RUN + " FOR UPDATE").format(ledger.relation)
+    update = sql.SQL("UPDATE {} SET result = %s::jsonb WHERE run_key = %s AND range_index = %s").format(ledger.relation)
+    with connection.transaction():
+        row = connection.execute(select, [ledger.run_key, PLAN]).fetchone()
+        items = change(list(json.loads(row[0])) if row else None)
+        connection.execute(update, [json.dumps(items, ensure_ascii=False), ledger.run_key, PLAN])
+    return items
+
+
+def finished_ranges(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[Outcome]:
+    """The outcomes of this run's ranges that are done already."""
+    query = sql.SQL("SELECT answer FROM {} WHERE run_key = %s AND range_index > %s").format(ledger.relation)
+    for (answer,) in connection.execute(query, [ledger.run_key, PLAN]):
+        yield decode(answer)
+
+
+def is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since: datetime.datetime) -> bool:
+    """Return whether the run's plan was kept at ``since`` or later."""
+    query = sql.SQL("SELECT count(*) FROM {} WHERE run_key = %s AND range_index = %s AND finished_at >= %s")
+    values = [ledger.run_key, PLAN, since]
+    [(count,)] = connection.execute(query.format(ledger.relation), values).fetchall()
+    return bool(count)
+
+
+def count_finished(connection: psycopg.Connection[Any], ledger: Ledger, task: str, run: str) -> int:
+    """Return how many ranges other runs have finished: their keys begin with ``task`` and a slash, not with ``run``."""
+    query = sql.SQL(
+        "SELECT count(*) FROM {} WHERE starts_with(run_key, %s) AND range_index > %s"
+        " AND NOT starts_with(run_key || '/', %s)"
+    ).format(ledger.relation)
+    [(count,)] = connection.execute(query, [f"{task}/", PLAN, f"{run}/"]).fetchall()
+    return int(count)
+
+
+def remove_old_runs(connection: psycopg.Connection[Any], ledger: Ledger, age: datetime.timedelta) -> int:
+    """Removes the runs, other than this one, whose last range was finished longer ago than ``age``.
+
+    :returns: rows removed.
+    """
+    query = sql.SQL(
+        "DELETE FROM {table} WHERE run_key IN (SELECT run_key FROM {table} WHERE run_key <> %s"
+        " GROUP BY run_key HAVING max(finished_at) < clock_timestamp() - %s)"
+    ).format(table=ledger.relation)
+    with connection.transaction():
+        return connection.execute(query, [ledger.run_key, age]).rowcount
+
+
+def _exists(connection: psycopg.Connection[Any], table: str) -> bool:
+    [(exists,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchall()
+    return bool(exists)
+
+
+def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
+    try:
+        with connection.transaction():
+            wait_for_makers(connection)
+            connection.execute(sql.SQL(DDL).format(table=ledger.relation))
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:
+        raise InvalidParameterError(
+            "ledger",
+            f"the table {ledger} is not there and cannot be created ({error.diag.message_primary}).",
+            "Create it with the statement in the documentation, or grant CREATE on the schema.",
+        ) from None
+
+
+def _check_shape(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
+    rows = connection.execute(_MISSING, [list(COLUMNS), list(COLUMNS.values()), table]).fetchall()
+    wrong = [name for (name,) in rows]
+    [(has_key,)] = connection.execute(_HAS_KEY, [table]).fetchall()
+    if not has_key:
+        wrong.append("PRIMARY KEY (run_key, range_index)")
+    if wrong:
+        raise InvalidParameterError(
+            "ledger",
+            f"the table {ledger} is not a ledger of this provider: it lacks {', '.join(wrong)}.",
+            "Name another table, which is then created.",
+        )
+
+
+def _check_unhindered(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
+    found = [name for (name,) in connection.execute(_HINDRANCES, {"table": table}).fetchall()]
+    if found:
+        raise InvalidParameterError(
+            "ledger",
+            f"the table {ledger} has {', '.join(found)}, which may change or hide its rows.",
+            "Remove it, or name another table, which is then created.",
+        )
+
+
+def _check_permission(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
+    query = "SELECT bool_and(has_table_privilege(%s, p)) FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p"
+    [(allowed,)] = connection.execute(query, [table]).fetchall()
+    if not allowed:
+        raise InvalidParameterError(
+            "ledger",
+            f"the role may not SELECT, INSERT, UPDATE and DELETE in {ledger}.",
+            "Grant that, or connect as another role.",
+        )

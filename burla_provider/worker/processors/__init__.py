@@ -1,0 +1,8 @@
+"""The kinds of work: what is done with the rows of one range. One file each; a new kind is a file and a line here."""
+
+from burla_provider.worker.processors.process_range import ProcessRange
+from burla_provider.worker.processors.process_rows import ProcessRows
+from burla_provider.worker.processors.processor import RangeProcessor, RangeResult
+from burla_provider.worker.processors.sql_totals import SqlTotals
+
+__all__ = ["ProcessRange", "ProcessRows", "RangeProcessor", "RangeResult", "SqlTotals"]

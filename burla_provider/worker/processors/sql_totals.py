@@ -1,0 +1,35 @@
+"""Totals that PostgreSQL computes inside each range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg import sql
+
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.worker.aggregates import Aggregate
+from burla_provider.worker.processors.processor import RangeResult
+from burla_provider.worker.source import Source
+
+
+@dataclass(frozen=True)
+class SqlTotals:
+    """Answers, for every aggregate, the list of its partial values over the range."""
+
+    aggregates: tuple[Aggregate, ...]
+
+    writes: ClassVar[bool] = False
+
+    def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> RangeResult:
+        partials = [aggregate.partials() for aggregate in self.aggregates]
+        columns = [sql.SQL("count(*)"), *(part for parts in partials for part in parts)]
+        query = source.select(sql.SQL(", ").join(columns), key_range)
+        [(row_count, *values)] = connection.execute(query).fetchall()
+        remaining = iter(values)
+        value = {
+            aggregate.name: [next(remaining) for _ in parts]
+            for aggregate, parts in zip(self.aggregates, partials, strict=True)
+        }
+        return RangeResult(value, row_count)

@@ -1,0 +1,99 @@
+"""What a user's function may not do with the connection that it gets: end the range's transaction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+
+from burla_provider.worker.errors import UserFunctionError
+
+_UNFINISHED = "burla_range_is_not_finished"
+_REFUSE_COMMIT = f"""
+    DECLARE {_UNFINISHED} NO SCROLL CURSOR WITH HOLD FOR
+    SELECT CAST('{_UNFINISHED}' || left(clock_timestamp()::text, 0) AS integer)
+"""
+
+_ENDING = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
+    r"(?:commit|end|abort|begin|start\s+transaction|prepare\s+transaction|rollback(?!\s+(?:work\s+|transaction\s+)?to))\b",
+    re.IGNORECASE | re.DOTALL,
+)
+_ADVICE = "The range's transaction is the provider's: return from the function to commit, raise to roll back."
+
+
+class GuardedCursor(psycopg.Cursor[Any]):
+    """Refuses the statements that begin or end a transaction. Savepoints are free to use."""
+
+    def execute(self, query: Any, *args: Any, **options: Any) -> Any:
+        """:raises UserFunctionError: the statement would end the transaction."""
+        if _ENDING.match(_text(query, self)):
+            raise UserFunctionError(f"The function executed {_text(query, self).strip()!r}. {_ADVICE}")
+        return super().execute(query, *args, **options)
+
+
+@contextmanager
+def commit_refused(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Inside, the server itself refuses a COMMIT, whoever sends it.
+
+    It runs the query of a cursor WITH HOLD when it commits, and this one fails. Unlike a deferred constraint, it leaves
+    SET CONSTRAINTS ALL IMMEDIATE to the user's own constraints.
+
+    :raises UserFunctionError: the cursor was closed inside.
+    """
+    connection.execute(_REFUSE_COMMIT, prepare=False)
+    yield
+    try:
+        connection.execute(f"CLOSE {_UNFINISHED}", prepare=False)
+    except psycopg.errors.InvalidCursorName as error:
+        raise UserFunctionError("The function executed CLOSE ALL: close your own cursors by their names.") from error
+
+
+@contextmanager
+def guarded(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Lends the connection to a user's function, and looks at what became of it.
+
+    :raises UserFunctionError: the function ended the transaction, broke it, or closed the connection.
+    """
+    connection.cursor_factory = GuardedCursor
+    # The server reports this setting by itself, and it ends with the transaction: a mark that costs no question.
+    mark = connection.info.parameter_status("application_name")
+    try:
+        yield
+    except psycopg.ProgrammingError as error:
+        if error.sqlstate is None and str(error).startswith("Explicit "):  # psycopg's own refusal
+            raise UserFunctionError(f"The function called commit() or rollback(). {_ADVICE}") from error
+        raise
+    except psycopg.errors.InvalidTextRepresentation as error:
+        if _UNFINISHED in (error.diag.message_primary or ""):
+            raise UserFunctionError(f"The function tried to COMMIT. {_ADVICE}") from error
+        raise
+    finally:
+        connection.cursor_factory = psycopg.Cursor
+    _check(connection, mark)
+
+
+def _check(connection: psycopg.Connection[Any], mark: str | None) -> None:
+    if connection.broken:
+        raise psycopg.OperationalError("The connection was lost while the function ran.")
+    if connection.closed:
+        raise UserFunctionError("The function closed the connection. Leave it open: it is used for the next range.")
+    status = connection.info.transaction_status
+    if status == TransactionStatus.INERROR:
+        raise UserFunctionError(
+            "The function caught a database error and went on, but PostgreSQL undoes the whole transaction then."
+            " Let the error pass, or put what may fail into `with connection.transaction():`."
+        )
+    if status != TransactionStatus.INTRANS or connection.info.parameter_status("application_name") != mark:
+        raise UserFunctionError(f"The function ended the transaction, or changed application_name. {_ADVICE}")
+
+
+def _text(query: Any, cursor: psycopg.Cursor[Any]) -> str:
+    if isinstance(query, sql.Composable):
+        return query.as_string(cursor)
+    return query.decode(errors="replace") if isinstance(query, bytes) else str(query)

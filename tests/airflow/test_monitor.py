@@ -1,0 +1,50 @@
+"""What is told of a job while it runs, and how often."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from burla_provider.jobs.job import Tick
+from burla_provider.task import monitor
+from burla_provider.task.checkpoint import Checkpoint
+from burla_provider.task.failure_policy import FailurePolicy
+from burla_provider.task.monitor import JobMonitor
+
+
+class Store(dict[str, Any]):
+    set = dict.__setitem__
+
+
+class Clock:
+    """Seconds that pass when somebody says so."""
+
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(("takes", "reports"), [(0.0, 30), (5.0, 1)])
+def test_a_report_that_takes_long_is_made_less_often(
+    monkeypatch: pytest.MonkeyPatch, takes: float, reports: int
+) -> None:
+    clock, made = Clock(), []
+
+    def as_dict(self: Any, state: str) -> dict[str, Any]:
+        made.append(state)
+        clock.now += takes
+        return {}
+
+    monkeypatch.setattr(monitor, "time", clock)
+    monkeypatch.setattr(monitor.Report, "as_dict", as_dict)
+    context: Any = {"ti": SimpleNamespace(dag_id="d", task_id="t"), "task_state_store": Store()}
+    failures = FailurePolicy("finish", 0, str)
+    one = JobMonitor(context, logging.getLogger(), "orders", 10, str, failures, Checkpoint(None), [])
+    for _ in range(720):  # a minute and a half
+        one.hear(Tick())
+        clock.now += 0.125
+    assert len(made) == reports

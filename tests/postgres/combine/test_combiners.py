@@ -1,0 +1,85 @@
+"""The arithmetic of totals, side by side with PostgreSQL's own."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
+
+from burla_provider.combine.exact_sum import ExactSum, average, order
+from burla_provider.combine.server import add_on_server, extreme_on_server
+
+same_server = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+
+numerics = st.one_of(
+    st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30, places=places)
+    for places in (0, 2, 12, 25)
+)
+tiny = st.integers(-(10**6), 10**6).map(lambda value: Decimal(value).scaleb(-40))
+special = st.sampled_from([Decimal("NaN"), Decimal("Infinity"), Decimal("-Infinity")])
+
+
+def on_server(connection, expression, values):
+    query = f"SELECT ({expression})::text FROM unnest(%s::text[]) AS t, LATERAL (SELECT t::numeric AS v) AS n"
+    return connection.execute(query, [[text(value) for value in values]]).fetchone()[0]
+
+
+def total(values):
+    exact = ExactSum()
+    for value in values:
+        exact.add(value)
+    return exact.result
+
+
+def text(value):
+    return format(value, "f") if value.is_finite() else str(value)
+
+
+@same_server
+@given(values=st.lists(st.one_of(numerics, tiny), min_size=1, max_size=20))
+def test_sums_have_the_digits_of_the_server(connection, values):
+    assert text(total(values)) == on_server(connection, "sum(v)", values)
+
+
+@same_server
+@given(values=st.lists(st.one_of(numerics, tiny), min_size=1, max_size=20))
+def test_averages_have_the_digits_of_the_server(connection, values):
+    assert text(average(total(values), len(values))) == on_server(connection, "avg(v)", values)
+
+
+@same_server
+@given(values=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=9))
+def test_averages_of_ints_have_the_digits_of_the_server(connection, values):
+    assert text(average(total(values), len(values))) == on_server(connection, "avg(v)", map(Decimal, values))
+
+
+@same_server
+@given(values=st.lists(st.one_of(numerics, special), min_size=1, max_size=5))
+def test_nan_and_infinity_are_treated_as_the_server_does(connection, values):
+    if connection.info.server_version < 140000:
+        pytest.skip("numeric has no infinity before PostgreSQL 14")
+    assert text(total(values)) == on_server(connection, "sum(v)", values)
+    assert text(average(total(values), len(values))) == on_server(connection, "avg(v)", values)
+    # Of equal values with other numbers of decimals (0 and 0.00), which one the server answers depends on their order.
+    for function, ours in (("min(v)", min(values, key=order)), ("max(v)", max(values, key=order))):
+        assert order(Decimal(on_server(connection, function, values))) == order(ours)
+
+
+STYLES = {"datestyle": "SQL, DMY", "timezone": "Asia/Kolkata", "intervalstyle": "sql_standard"}
+MOMENTS = ["2026-02-01 10:00:00+05:30", "2026-01-02 23:59:59.5+00"]
+
+
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_whatever_style_a_role_prints_in_the_text_of_a_total_is_iso(connection, in_transaction):
+    for name, value in STYLES.items():
+        connection.execute(f"SET {name} = '{value}'")
+    if in_transaction:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    like = sql.SQL("SELECT now() WHERE false")
+    for _ in range(10):  # often enough to be prepared
+        latest = extreme_on_server(connection, "max", "timestamp with time zone", MOMENTS, like)
+        assert latest == "2026-02-01 10:00:00+05:30"
+    assert add_on_server(connection, "interval", ["-1 day", "-1 mon"]) == "-1 mons -1 days"
+    for name, value in STYLES.items():
+        assert connection.execute(f"SHOW {name}").fetchone() == (value,)

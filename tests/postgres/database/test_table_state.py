@@ -1,0 +1,192 @@
+"""Telling whether a table is what it was."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+
+from burla_provider.database.table_state import BUSY, DIFFERENT, HIDDEN, UNKNOWN, find_doubt, state_before, table_state
+from tests.support.marks import conninfo_of
+from tests.support.waiting import wait_for
+
+
+def state(connection: psycopg.Connection) -> dict[str, str] | None:
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    return table_state(connection, "public", "orders")
+
+
+def test_writes_new_columns_and_new_files_are_changes(connection) -> None:
+    connection.execute("CREATE TABLE orders AS SELECT n AS id FROM generate_series(1, 100) AS n")
+    states = [state(connection)]
+    assert state(connection) == states[0]
+    for change in ("UPDATE orders SET id = 0 WHERE id = 1", "ALTER TABLE orders ADD note text", "VACUUM FULL orders"):
+        connection.execute(change)
+        states.append(state(connection))
+    assert len({str(one) for one in states}) == 4
+
+
+def test_policies_and_partitions_are_changes_too(connection) -> None:
+    connection.execute("""
+        CREATE TABLE orders (id bigint) PARTITION BY RANGE (id);
+        CREATE TABLE first PARTITION OF orders FOR VALUES FROM (0) TO (10);
+        CREATE TABLE second (id bigint);
+    """)
+    states = [state(connection)]
+    for change in (
+        "ALTER TABLE orders ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY mine ON orders USING (id < 5)",
+        "ALTER POLICY mine ON orders USING (id < 6)",
+        "ALTER TABLE orders ATTACH PARTITION second FOR VALUES FROM (10) TO (20)",
+        "INSERT INTO second VALUES (11)",
+        "ALTER TABLE orders DETACH PARTITION first",
+    ):
+        connection.execute(change)
+        states.append(state(connection))
+    assert len({str(one) for one in states}) == 7
+
+
+def test_where_nobody_counts_nothing_is_known(connection) -> None:
+    connection.execute("CREATE TABLE orders (id bigint)")
+    connection.execute("SET track_counts = off")
+    assert state(connection) is None
+    assert find_doubt(connection, "public", "orders", None, 0) == UNKNOWN
+
+
+def test_where_counting_is_off_for_anybody_nothing_is_known(connection) -> None:
+    connection.execute("CREATE TABLE orders (id bigint)")
+    connection.execute(f"ALTER DATABASE {connection.info.dbname} SET track_counts = off")
+    connection.execute("SET track_counts = on")
+    assert state(connection) is None
+
+
+@pytest.fixture
+def orders(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    connection.execute("CREATE TABLE orders AS SELECT n AS id FROM generate_series(1, 100) AS n")
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    return connection
+
+
+def before(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    found = state_before(connection, "public", "orders")
+    assert found is not None
+    return found
+
+
+def doubt(connection: psycopg.Connection[Any], earlier: dict[str, str], patience: float = 0) -> str:
+    # As a retry asks: in a session and a snapshot of its own.
+    with psycopg.connect(conninfo_of(connection)) as retry:
+        retry.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return find_doubt(retry, "public", "orders", earlier, patience)
+
+
+@contextmanager
+def writer(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+    """A session that has just reported, and so does not report its next write for a second."""
+    with psycopg.connect(conninfo_of(connection), autocommit=True) as other:
+        other.execute("SELECT pg_stat_force_next_flush()")
+        other.execute("SELECT 1")
+        yield other
+
+
+def test_a_write_that_is_not_counted_yet_is_noticed_once_the_writer_is_idle(orders) -> None:
+    with writer(orders) as other:
+        earlier = before(orders)
+        other.execute("INSERT INTO orders VALUES (101)")
+        assert state_before(orders, "public", "orders")["written"] == earlier["written"], "counted at once: no proof"
+        assert doubt(orders, earlier) == BUSY
+        assert doubt(orders, earlier, 30) == DIFFERENT
+
+
+def test_a_write_that_is_not_counted_until_a_transaction_ends_is_doubted(orders) -> None:
+    with writer(orders) as other:
+        earlier = before(orders)
+        other.execute("INSERT INTO orders VALUES (101)")
+        other.execute("BEGIN")
+        other.execute("SELECT 1")
+        assert doubt(orders, earlier) == BUSY
+        other.execute("COMMIT")
+
+
+@pytest.mark.parametrize("begins", ["before", "after"])
+def test_a_write_of_a_procedure_that_has_committed_and_goes_on_is_doubted(orders, begins: str) -> None:
+    orders.execute("""
+        CREATE PROCEDURE write() LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_advisory_xact_lock(1);
+            INSERT INTO orders VALUES (101);
+            COMMIT;
+            PERFORM pg_advisory_lock(2);
+        END $$
+    """)
+    count = "SELECT count(*) FROM orders"
+    waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with writer(orders) as other, psycopg.connect(conninfo_of(orders), autocommit=True) as gate:
+        gate.execute("SELECT pg_advisory_lock(2)")
+        if begins == "before":
+            gate.execute("SELECT pg_advisory_lock(1)")
+        thread = threading.Thread(target=other.execute, args=["CALL write()"])
+        if begins == "before":
+            thread.start()
+            wait_for(lambda: gate.execute(waits).fetchone() == (1,))
+            earlier = before(orders)
+            gate.execute("SELECT pg_advisory_unlock(1)")
+        else:
+            earlier = before(orders)
+            thread.start()
+        wait_for(lambda: gate.execute(count).fetchone() == (101,))
+        assert doubt(orders, earlier, 0.5) == BUSY
+        gate.execute("SELECT pg_advisory_unlock(2)")
+        thread.join()
+
+
+def test_sessions_that_cannot_have_written_since_are_no_reason_to_wait(orders) -> None:
+    info = conninfo_of(orders)
+    with psycopg.connect(info) as in_transaction, psycopg.connect(info, autocommit=True) as idle:
+        in_transaction.execute("SELECT 1")
+        idle.execute("SELECT 1")
+        earlier = before(orders)
+        in_transaction.execute("SELECT 2")
+        psycopg.connect(info).close()
+        with psycopg.connect(info) as retry:
+            retry.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            retry.execute("SELECT pg_stat_clear_snapshot()")
+            # The session that has asked for the earlier state has itself been at work since: end it.
+            orders.close()
+            assert find_doubt(retry, "public", "orders", earlier, 5) == ""
+
+
+def test_a_session_of_many_short_transactions_is_waited_for(orders, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("burla_provider.database.table_state.BUSY_REPORT", 1.0)
+    earlier = before(orders)
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(0.01):
+            orders.execute("SELECT 1")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert doubt(orders, earlier) == BUSY
+        assert doubt(orders, earlier, 20) == ""
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_role_that_does_not_see_other_sessions_cannot_tell(orders) -> None:
+    orders.execute("DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN; GRANT SELECT ON orders TO reader")
+    earlier = before(orders)
+    with psycopg.connect(conninfo_of(orders), autocommit=True) as retry:
+        try:
+            retry.execute("SET SESSION AUTHORIZATION reader")
+            assert find_doubt(retry, "public", "orders", earlier, 5) == HIDDEN
+            orders.execute("GRANT pg_read_all_stats TO reader")
+            assert find_doubt(retry, "public", "orders", earlier, 0) == BUSY
+        finally:
+            retry.execute("RESET SESSION AUTHORIZATION")
+            orders.execute("DROP OWNED BY reader; DROP ROLE reader")

@@ -1,0 +1,70 @@
+"""Every row is written once, whoever is killed, and however often the task is tried again."""
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from burla_provider.task.ledger_table import prepare_ledger
+from burla_provider.worker.ledger import Ledger
+from tests.postgres.worker.writing_task import PARTS
+
+SEEDS = int(os.environ.get("BURLA_TEST_SEEDS", "2"))
+ROWS = 200_000
+
+
+def kill_task(task, connection, chance):
+    with contextlib.suppress(psutil.NoSuchProcess):
+        task.kill()
+
+
+def kill_descendant(task, connection, chance):
+    """The client process or one of its workers."""
+    # psutil looks at when a process began: no other one that has got its number meanwhile is hurt.
+    with contextlib.suppress(psutil.NoSuchProcess):
+        descendants = task.children(recursive=True)
+        if descendants:
+            chance.choice(descendants).kill()
+
+
+def kill_backend(task, connection, chance):
+    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    pids = connection.execute(query).fetchall()
+    if pids:
+        connection.execute("SELECT pg_terminate_backend(%s)", chance.choice(pids))
+
+
+def done(connection):
+    return connection.execute("SELECT count(*) FROM books WHERE range_index >= 0").fetchone()[0]
+
+
+def try_once(database, connection, chance):
+    """One try of the task, in which somebody is killed every few ranges; whether it succeeded all the same."""
+    command = [sys.executable, "-m", "tests.postgres.worker.writing_task", database, "run"]
+    with psutil.Popen(command, stderr=subprocess.DEVNULL) as task:
+        while task.poll() is None:
+            next_time = done(connection) + chance.randint(1, 15)
+            while task.poll() is None and done(connection) < next_time:
+                with contextlib.suppress(psutil.TimeoutExpired):
+                    task.wait(0.02)
+            if task.poll() is None:
+                chance.choice([kill_task, kill_descendant, kill_backend])(task, connection, chance)
+    return task.returncode == 0
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_every_row_is_written_once_under_random_kills(seed, orders, database):
+    orders.execute("TRUNCATE orders")
+    orders.execute("INSERT INTO orders SELECT g, 0 FROM generate_series(1, %s) AS g", [ROWS])
+    prepare_ledger(orders, Ledger("public", "books", "run"))
+    chance = random.Random(seed)
+    tries = 1
+    while not try_once(database, orders, chance):
+        tries += 1
+    assert orders.execute("SELECT min(n), max(n), count(*) FROM orders").fetchone() == (1, 1, ROWS)
+    assert done(orders) == PARTS
+    print(f"seed {seed}: {tries} tries")

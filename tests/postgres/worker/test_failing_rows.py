@@ -1,0 +1,71 @@
+from burla_provider.ranges.key import Key, KeyColumn
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.worker.aggregates import check_totals, parse_totals
+from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotals
+from burla_provider.worker.source import Source
+from tests.postgres.worker.conftest import ORDERS, ranges
+
+(WHOLE,) = ranges(1)
+
+
+def strict(rows):
+    return {"n": sum(1 / (row[0] not in (17, 400)) for row in rows)}
+
+
+def test_the_rows_that_fail_are_named(worker, held):
+    failure = worker(ProcessRows(strict), isolate_failures=True, snapshot=held.snapshot)(WHOLE).failure
+    assert failure.type == "ZeroDivisionError"
+    assert failure.message.endswith("Rows that fail: id = 17; id = 400.")
+
+
+def test_rows_are_not_searched_for_unless_asked(worker):
+    assert "Rows that fail" not in worker(ProcessRows(strict))(WHOLE).failure.message
+
+
+def test_rows_that_fail_in_sql_are_named(worker, orders):
+    orders.execute("UPDATE orders SET n = 7 - id")
+    totals = check_totals(orders, ORDERS, parse_totals({"x": "sum(1 / n)"}))
+    failure = worker(SqlTotals(totals), isolate_failures=True)(WHOLE).failure
+    assert failure.message.endswith("Rows that fail: id = 7.")
+
+
+def test_searching_undoes_what_it_writes(worker, orders):
+    def write(connection, key_range):
+        connection.execute(
+            "UPDATE orders SET n = n + 1 WHERE id BETWEEN %s AND %s", [key_range.start_id, key_range.end_id]
+        )
+        if key_range.start_id <= 17 <= key_range.end_id:
+            raise ValueError("no")
+        return {}
+
+    failure = worker(ProcessRange(write), isolate_failures=True)(WHOLE).failure
+    assert failure.message == "no. Rows that fail: id = 17."
+    assert orders.execute("SELECT sum(n) FROM orders").fetchone() == (0,)
+
+
+def test_rows_of_one_key_are_named_together(worker, orders):
+    orders.execute("CREATE TABLE visits AS SELECT g % 5 AS day, g % 50 = 3 AS bad FROM generate_series(1, 500) AS g")
+    failure = worker(
+        ProcessRows(lambda rows: {"n": sum(1 / (not bad) for (bad,) in rows)}),
+        source=Source("public", "visits", ("bad",)),
+        key=Key((KeyColumn("day", "integer"),)),
+        isolate_failures=True,
+    )(WHOLE.from_item(Key((KeyColumn("day", "integer"),)), 0, [None, None, False, None, None])).failure
+    assert failure.message.endswith("Rows that fail: day = 3.")
+
+
+def test_composite_keys_are_searched_too(worker, orders):
+    orders.execute("CREATE TABLE pairs AS SELECT (g / 10)::text AS a, g % 10 AS b FROM generate_series(0, 99) AS g")
+    key = Key((KeyColumn("a", "text"), KeyColumn("b", "integer")))
+    failure = worker(
+        ProcessRows(lambda rows: {"n": sum(1 / (row != ("4", 2)) for row in rows)}),
+        source=Source("public", "pairs", ("a", "b")),
+        key=key,
+        isolate_failures=True,
+    )(KeyRange(key, 0)).failure
+    assert failure.message.endswith("Rows that fail: a = 4 and b = 2.")
+
+
+def test_a_wrong_return_value_is_not_searched_for(worker):
+    failure = worker(ProcessRows(lambda rows: None), isolate_failures=True)(WHOLE).failure
+    assert "Rows that fail" not in failure.message

@@ -1,0 +1,302 @@
+"""What a database goes through while a job runs: right totals in the end, or a failure that says what happened."""
+
+import contextlib
+import itertools
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+
+import cloudpickle
+import psycopg
+import pytest
+from psycopg import sql
+
+from burla_provider.combine.combiners import SumByKey, Totals
+from burla_provider.database.connect import connection_parameters, is_alive
+from burla_provider.database.settings import Session
+from burla_provider.database.snapshot import held_snapshot
+from burla_provider.task.ledger_table import prepare_ledger
+from burla_provider.worker.aggregates import check_source
+from burla_provider.worker.ledger import Ledger
+from burla_provider.worker.outcome import decode
+from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotals
+from burla_provider.worker.range_task import RangeTask
+from burla_provider.worker.source import Source
+from tests.postgres.worker.conftest import KEY, ORDERS, ROWS, ranges
+
+TOTAL = {"row_count": ROWS, "total": Decimal("5005.00")}
+FIRST, *_ = ranges(2)
+
+
+def add_up(rows):
+    return {"total": sum(row[1] for row in rows)}
+
+
+@pytest.fixture
+def side_by_side(worker):
+    """Works ranges in three threads, each with an unpickled copy of its own; ``meanwhile(number)`` is called in this
+    thread after every answer."""
+
+    def run(kind, key_ranges, meanwhile=lambda number: None, **fields):
+        pickled = worker(kind, **{"range_retries": 8} | fields).pickled
+        mine = threading.local()
+
+        def work(key_range):
+            mine.work = getattr(mine, "work", None) or cloudpickle.loads(pickled)
+            return decode(mine.work(key_range.index, key_range.to_item()))
+
+        outcomes = []
+        with ThreadPoolExecutor(3) as pool:
+            for number, outcome in enumerate(pool.map(work, key_ranges)):
+                outcomes.append(outcome)
+                meanwhile(number)
+        return outcomes
+
+    return run
+
+
+def totals_of(outcomes):
+    totals = Totals(SumByKey(), range(len(outcomes)))
+    for outcome in outcomes:
+        totals.add(outcome)
+    return totals
+
+
+def test_a_restart_in_the_middle_changes_no_total(side_by_side, postgres_server):
+    outcomes = side_by_side(
+        ProcessRows(add_up), ranges(200), lambda number: postgres_server.restart() if number == 3 else None
+    )
+    assert totals_of(outcomes).result() == TOTAL
+
+
+def test_a_restart_ends_the_snapshot_and_the_ranges_say_so(worker, orders, postgres_server):
+    with held_snapshot(connection_parameters(orders), "public", "orders") as held:
+        one = worker(ProcessRows(add_up), snapshot=held.snapshot)
+        assert one(FIRST).ok
+        postgres_server.restart()
+        assert not is_alive(held.connection)
+        outcome = one(FIRST)
+    assert outcome.failure.type.endswith("SnapshotLostError")
+    assert "Run the task again: it reads at a new moment" in outcome.failure.message
+
+
+def test_backends_terminated_one_after_the_other_change_no_total(side_by_side, orders):
+    victims = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'burla%%'"
+    outcomes = side_by_side(ProcessRows(add_up), ranges(40), lambda number: orders.execute(victims))
+    assert totals_of(outcomes).result() == TOTAL
+
+
+def test_a_backend_terminated_while_it_sends_rows_is_tried_again(worker, orders):
+    orders.execute("CREATE TABLE wide AS SELECT id, amount, repeat('x', 50000) AS filler FROM orders")
+    large = Source("public", "wide", ("id", "amount", "filler"))
+    victim = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'burla #0'"
+    kills = [victim]
+    dsn = f"{orders.info.dsn} password={orders.info.password}"
+
+    def kill_once(rows):
+        first = next(rows)
+        while kills:
+            with psycopg.connect(dsn, autocommit=True) as other:
+                other.execute(kills.pop())
+        return {"total": first[1] + sum(row[1] for row in rows)}
+
+    outcome = worker(ProcessRows(kill_once), source=large)(ranges(1)[0])
+    assert (outcome.value, outcome.attempts) == ({"total": TOTAL["total"]}, 2)
+
+
+def test_no_connection_to_be_had_is_a_failure_that_says_so(worker, orders, postgres_server):
+    with contextlib.ExitStack() as taken:
+        with contextlib.suppress(psycopg.OperationalError):
+            while True:
+                taken.enter_context(psycopg.connect(postgres_server.dsn))
+        one = worker(ProcessRows(add_up), range_retries=1)
+        outcome = one(FIRST)
+    assert "too many clients" in outcome.failure.message
+    assert outcome.attempts == 2
+    assert one(FIRST).ok
+
+
+def test_a_connection_that_is_given_back_in_time_is_used(worker, orders, postgres_server):
+    taken = []
+    with contextlib.suppress(psycopg.OperationalError):
+        while True:
+            taken.append(psycopg.connect(postgres_server.dsn))
+    one = worker(ProcessRows(add_up), range_retries=8)
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(one, FIRST)
+        for connection in taken:
+            connection.close()
+        assert answer.result().ok
+
+
+def test_a_lock_on_the_table_is_waited_for_and_then_named(worker, orders, database):
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+        one = worker(ProcessRows(add_up), range_retries=1, session=Session(lock_timeout=0.05))
+        outcome = one(FIRST)
+    assert (outcome.failure.sqlstate, outcome.attempts) == ("55P03", 2)
+    assert "pg_locks" in outcome.failure.message
+    assert one(FIRST).ok
+
+
+@contextlib.contextmanager
+def waiting(statement, orders, database):
+    """Somebody who waits for a lock that the statement needs."""
+    with psycopg.connect(database) as other:
+        pid = other.info.backend_pid
+
+        def execute():
+            with contextlib.suppress(psycopg.errors.QueryCanceled):
+                other.execute(statement)
+
+        thread = threading.Thread(target=execute)
+        thread.start()
+        while not orders.execute("SELECT cardinality(pg_blocking_pids(%s))", [pid]).fetchone()[0]:
+            pass
+        try:
+            yield
+        finally:
+            other.cancel_safe()
+            thread.join()
+            other.rollback()
+
+
+def test_a_change_of_the_table_that_waits_for_the_job_does_not_hang_it(worker, orders, held, database):
+    one = worker(ProcessRows(add_up), range_retries=0, snapshot=held.snapshot)
+    with waiting("ALTER TABLE orders DROP COLUMN amount", orders, database):
+        outcome = one(FIRST)
+    assert outcome.failure.sqlstate == "55P03"
+    assert one(FIRST).ok
+
+
+@pytest.mark.parametrize(
+    ("source", "statement"),
+    [
+        (Source("public", "seen", ("id", "amount")), "REFRESH MATERIALIZED VIEW seen"),
+        (Source("public", "orders", ("id", "amount"), "id IN (SELECT id FROM vip)"), "TRUNCATE vip"),
+    ],
+    ids=["materialized view", "table of the condition"],
+)
+def test_what_cannot_be_locked_at_once_does_not_hang_the_job_either(worker, orders, database, source, statement):
+    orders.execute("CREATE MATERIALIZED VIEW seen AS SELECT * FROM orders; CREATE TABLE vip AS SELECT id FROM orders")
+    with held_snapshot(connection_parameters(orders), source.schema, source.table) as held:
+        check_source(held.connection, source)  # as the task does: the holder keeps locks on all that ranges read
+        limits = Session(lock_timeout=1)
+        one = worker(ProcessRows(add_up), range_retries=0, source=source, snapshot=held.snapshot, session=limits)
+        with waiting(statement, orders, database):
+            outcome = one(FIRST)
+        assert outcome.failure.sqlstate == "55P03"
+        assert "pg_locks" in outcome.failure.message
+        assert one(FIRST).ok
+
+
+@pytest.mark.parametrize("statement", ["TRUNCATE orders", "ALTER TABLE orders DROP COLUMN amount", "DROP TABLE orders"])
+def test_the_table_cannot_be_taken_away_while_its_snapshot_is_held(worker, orders, held, statement):
+    orders.execute("SET lock_timeout = 50")
+    with pytest.raises(psycopg.errors.LockNotAvailable):
+        orders.execute(statement)
+    outcome = worker(ProcessRows(add_up), snapshot=held.snapshot)(ranges(1)[0])
+    assert outcome.value == {"total": TOTAL["total"]}
+
+
+def test_a_column_that_was_dropped_without_a_snapshot_is_named(worker, orders):
+    one = worker(ProcessRows(add_up))
+    assert one(FIRST).ok
+    orders.execute("ALTER TABLE orders DROP COLUMN amount")
+    failure = one(FIRST).failure
+    assert failure.sqlstate == "42703"
+    assert 'column "amount" does not exist' in failure.message
+
+
+def test_a_statement_timeout_on_one_range_fails_that_range_only(worker, orders):
+    source = Source("public", "orders", ("id", "amount"), "id <> 17 OR pg_sleep(60) IS NULL")
+    one = worker(SqlTotals(()), source=source, session=Session(statement_timeout=0.5))
+    outcomes = [one(key_range) for key_range in ranges(10)]
+    assert [outcome.index for outcome in outcomes if not outcome.ok] == [0]
+    assert (outcomes[0].failure.sqlstate, outcomes[0].attempts) == ("57014", 2)
+    assert "statement_timeout" in outcomes[0].failure.message
+
+
+def slow(rows):
+    rows = list(rows)
+    time.sleep(0.5)
+    return {"n": len(rows)}
+
+
+def test_a_function_that_computes_for_long_may_do_so_in_a_snapshot(worker, orders, held):
+    name = sql.Identifier(orders.info.dbname)
+    orders.execute(sql.SQL("ALTER DATABASE {} SET idle_in_transaction_session_timeout = '100ms'").format(name))
+    assert worker(ProcessRows(slow), snapshot=held.snapshot)(ranges(1)[0]).value == {"n": ROWS}
+    failure = worker(ProcessRows(slow))(ranges(1)[0]).failure
+    assert failure.sqlstate == "25P03"
+    assert "idle_in_transaction_session_timeout" in failure.message
+
+
+def test_a_limit_of_the_role_on_transactions_does_not_end_the_ranges_of_a_snapshot(worker, orders, held):
+    if orders.info.server_version < 170000:
+        pytest.skip("transaction_timeout came with PostgreSQL 17")
+    name = sql.Identifier(orders.info.dbname)
+    orders.execute(sql.SQL("ALTER DATABASE {} SET transaction_timeout = '100ms'").format(name))
+    assert worker(ProcessRows(slow), snapshot=held.snapshot)(ranges(1)[0]).value == {"n": ROWS}
+    failure = worker(ProcessRows(slow))(ranges(1)[0]).failure
+    assert failure.sqlstate == "25P04"
+    assert "transaction_timeout" in failure.message
+
+
+def test_deadlocks_are_tried_again(orders):
+    both = threading.Barrier(2)
+    entries = itertools.count()
+
+    def cross(connection, key_range):
+        ids = [1, 2] if key_range.index == 0 else [2, 1]
+        connection.execute("UPDATE orders SET n = n + 1 WHERE id = %s", [ids[0]])
+        if next(entries) < 2:
+            both.wait(30)
+        connection.execute("UPDATE orders SET n = n + 1 WHERE id = %s", [ids[1]])
+        return {}
+
+    database = sql.Identifier(orders.info.dbname)
+    orders.execute(sql.SQL("ALTER DATABASE {} SET deadlock_timeout = '50ms'").format(database))
+    # Not pickled, so that the barrier is this one.
+    work = RangeTask(connection_parameters(orders), ORDERS, KEY, ProcessRange(cross))
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = [decode(answer) for answer in pool.map(lambda one: work(one.index, one.to_item()), ranges(2))]
+    assert all(outcome.ok for outcome in outcomes)
+    assert sorted(outcome.attempts for outcome in outcomes) == [1, 2]
+    assert orders.execute("SELECT n FROM orders WHERE id <= 2").fetchall() == [(2,), (2,)]
+
+
+KILLED = """
+import pickle, sys
+work = pickle.load(open(sys.argv[1], "rb"))
+work(*pickle.load(open(sys.argv[2], "rb")))
+"""
+
+
+def test_a_worker_that_was_killed_leaves_its_range_to_another(worker, orders, tmp_path):
+    ledger = Ledger("public", "books", "run")
+    prepare_ledger(orders, ledger)
+
+    def slow(connection, key_range):
+        connection.execute("UPDATE orders SET n = n + 1")
+        connection.execute("SELECT pg_advisory_lock(1)")
+        return {}
+
+    orders.execute("SELECT pg_advisory_lock(1)")
+    one = worker(ProcessRange(slow), ledger=ledger)
+    (tmp_path / "work").write_bytes(one.pickled)
+    (tmp_path / "item").write_bytes(pickle.dumps((0, FIRST.to_item())))
+    with subprocess.Popen([sys.executable, "-c", KILLED, tmp_path / "work", tmp_path / "item"]) as process:
+        while not orders.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        ).fetchone()[0]:
+            pass
+        process.send_signal(signal.SIGKILL)
+    orders.execute("SELECT pg_advisory_unlock(1)")
+    assert one(FIRST).ok
+    assert orders.execute("SELECT min(n), max(n) FROM orders").fetchone() == (1, 1)

@@ -1,0 +1,344 @@
+import dataclasses
+import datetime
+import threading
+
+import psycopg
+import pytest
+
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.task.ledger_table import (
+    COLUMNS,
+    finished_ranges,
+    keep_plan,
+    prepare_ledger,
+    remove_old_runs,
+)
+from burla_provider.worker.ledger import Ledger
+from burla_provider.worker.processors import ProcessRange
+from tests.postgres.worker.conftest import ROWS, ranges
+
+LEDGER = Ledger("public", "books", "dag/task/run-1")
+FIRST, LAST = ranges(2)
+
+
+def increment(connection, key_range):
+    cursor = connection.execute(
+        "UPDATE orders SET n = n + 1 WHERE id BETWEEN %s AND %s", [key_range.start_id, key_range.end_id]
+    )
+    return {"row_count": cursor.rowcount, "note": "a\0b"}
+
+
+@pytest.fixture
+def books(orders):
+    prepare_ledger(orders, LEDGER)
+    return orders
+
+
+@pytest.fixture
+def writer(worker, books):
+    return lambda function=increment, **fields: worker(ProcessRange(function), **{"ledger": LEDGER} | fields)
+
+
+def counts(books):
+    return books.execute("SELECT min(n), max(n) FROM orders").fetchone()
+
+
+def test_a_range_that_is_worked_again_writes_once_and_answers_the_same(writer, books):
+    first = [writer()(key_range) for key_range in (FIRST, LAST)]
+    again = [writer()(key_range) for key_range in (FIRST, LAST)]
+    assert first == again
+    assert counts(books) == (1, 1)
+
+
+def test_another_run_writes_again(writer, books):
+    for run in ("one", "two"):
+        assert writer(ledger=Ledger("public", "books", run))(FIRST).ok
+    assert books.execute("SELECT max(n) FROM orders").fetchone() == (2,)
+
+
+def test_the_ledger_tells_people_what_was_done(writer, books):
+    writer()(FIRST)
+    row = books.execute("SELECT range, row_count, result, attempt, finished_at > started_at FROM books").fetchone()
+    assert row == ("(None, ('501',))", 500, {"row_count": 500, "note": "a\ufffdb"}, 1, True)
+
+
+def test_a_failed_range_leaves_nothing_and_is_worked_when_tried_again(writer, books):
+    def fail(connection, key_range):
+        increment(connection, key_range)
+        raise ValueError("no")
+
+    assert not writer(fail)(FIRST).ok
+    assert books.execute("SELECT count(*) FROM books").fetchone() == (0,)
+    assert writer()(FIRST).ok
+
+
+def test_two_executions_at_once_write_once(writer, books):
+    started, finish = threading.Event(), threading.Event()
+    outcomes = []
+
+    def slow(connection, key_range):
+        value = increment(connection, key_range)
+        started.set()
+        finish.wait(30)
+        return value
+
+    # Not pickled, so that the events are these.
+    work = writer()._work
+    slow_work = dataclasses.replace(work, kind=ProcessRange(slow))
+    threads = [threading.Thread(target=lambda: outcomes.append(slow_work(0, FIRST.to_item())))]
+    threads[0].start()
+    assert started.wait(30)
+    threads.append(threading.Thread(target=lambda: outcomes.append(work(0, FIRST.to_item()))))
+    threads[1].start()
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO%%'"
+    while not books.execute(waiting).fetchone()[0]:
+        pass
+    finish.set()
+    for thread in threads:
+        thread.join()
+    assert len(set(outcomes)) == 1
+    assert books.execute("SELECT max(n) FROM orders").fetchone() == (1,)
+
+
+def test_an_execution_that_dies_leaves_the_range_to_the_next(writer, books):
+    def die(connection, key_range):
+        increment(connection, key_range)
+        connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    assert not writer(die, range_retries=0)(FIRST).ok
+    assert writer()(FIRST).ok
+    assert books.execute("SELECT max(n) FROM orders").fetchone() == (1,)
+
+
+def test_a_lost_answer_to_commit_is_settled_by_the_ledger(writer, books):
+    # The server commits; the connection breaks before the answer arrives.
+    one = writer()
+    original = psycopg.Transaction._commit_gen
+
+    def commit_and_lose(self):
+        yield from original(self)
+        psycopg.Transaction._commit_gen = original
+        self._conn.pgconn.finish()
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+    psycopg.Transaction._commit_gen = commit_and_lose
+    try:
+        outcome = one(FIRST)
+    finally:
+        psycopg.Transaction._commit_gen = original
+    assert outcome.ok
+    assert books.execute("SELECT max(n) FROM orders").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("statement", ["COMMIT", "SELECT 1; COMMIT", "COMMIT AND CHAIN"])
+def test_the_server_itself_refuses_an_early_commit(writer, books, statement):
+    def commit(connection, key_range):
+        increment(connection, key_range)
+        psycopg.Cursor(connection).execute(statement)
+        return {}
+
+    failure = writer(commit)(FIRST).failure
+    assert "tried to COMMIT" in failure.message
+    assert counts(books) == (0, 0)
+
+
+def test_constraints_of_the_user_can_be_checked_early(writer, books):
+    books.execute(
+        "CREATE TABLE notes (id bigint REFERENCES orders DEFERRABLE INITIALLY DEFERRED, UNIQUE (id) DEFERRABLE)"
+    )
+
+    def check_early(connection, key_range, id=1):
+        increment(connection, key_range)
+        connection.execute("INSERT INTO notes VALUES (%s)", [id])
+        connection.execute("DO 'BEGIN SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED; END'")
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        return {}
+
+    assert writer(check_early)(FIRST).ok
+    failure = writer(lambda connection, key_range: check_early(connection, key_range, id=-1))(LAST).failure
+    assert failure.sqlstate == "23503"
+    assert books.execute("SELECT count(*), max(finished_at) IS NOT NULL FROM books").fetchone() == (1, True)
+    assert books.execute("SELECT sum(n) FROM orders").fetchone() == (500,)
+
+
+def test_a_function_that_closes_every_cursor_is_told(writer, books):
+    def close_all(connection, key_range):
+        increment(connection, key_range)
+        connection.execute("CLOSE ALL")
+        return {}
+
+    assert "CLOSE ALL" in writer(close_all)(FIRST).failure.message
+    assert counts(books) == (0, 0)
+
+
+def test_legacy_code_that_rolls_back_and_tries_again_writes_nothing(writer, books):
+    def stubborn(connection, key_range):
+        cursor = psycopg.Cursor(connection)
+        try:
+            increment(connection, key_range)
+            cursor.execute("COMMIT")
+        except psycopg.Error:
+            cursor.execute("ROLLBACK")
+            increment(connection, key_range)
+        return {}
+
+    failure = writer(stubborn)(FIRST).failure
+    assert "ended the transaction" in failure.message
+    assert counts(books) == (0, 0)
+
+
+def test_a_changed_plan_is_refused(writer):
+    assert writer()(FIRST).ok
+    failure = writer()(ranges(3)[0]).failure
+    assert "the plan has changed since the first try" in failure.message
+
+
+def test_a_function_that_meddles_with_the_ledger_is_found_out(writer, books):
+    def meddle(connection, key_range):
+        connection.execute("DELETE FROM books")
+        return {}
+
+    assert "is gone" in writer(meddle)(FIRST).failure.message
+
+
+def test_the_first_plan_of_a_run_stays(books):
+    assert keep_plan(books, LEDGER, [[["1"], None, False, None, 5]]) == [[["1"], None, False, None, 5]]
+    assert keep_plan(books, LEDGER, [["another"]]) == [[["1"], None, False, None, 5]]
+
+
+def test_finished_ranges_can_be_read(writer, books):
+    keep_plan(books, LEDGER, [])
+    outcome = writer()(LAST)
+    assert list(finished_ranges(books, LEDGER)) == [outcome]
+
+
+def test_old_runs_are_removed_and_this_one_is_not(writer, books):
+    keep_plan(books, LEDGER, [])
+    for run in ("old", "new", LEDGER.run_key):
+        writer(ledger=Ledger("public", "books", run))(FIRST)
+    books.execute("UPDATE books SET finished_at = now() - interval '40 days' WHERE run_key <> 'new'")
+    assert remove_old_runs(books, LEDGER, datetime.timedelta(days=30)) == 1
+    assert {key for (key,) in books.execute("SELECT run_key FROM books")} == {"new", LEDGER.run_key}
+
+
+def test_the_ledger_is_created_once(books):
+    prepare_ledger(books, LEDGER)
+
+
+def test_first_runs_at_the_same_time_do_not_disturb_each_other(orders, database):
+    errors = []
+
+    def prepare():
+        try:
+            with psycopg.connect(database, autocommit=True) as connection:
+                prepare_ledger(connection, LEDGER)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=prepare) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_session_that_may_only_read_is_told_which_parameter_needs_more(orders, is_there):
+    if is_there:
+        prepare_ledger(orders, LEDGER)
+    orders.execute("SET default_transaction_read_only = on")
+    with pytest.raises(InvalidParameterError, match="ledger: the server is read-only"):
+        prepare_ledger(orders, LEDGER)
+
+
+def test_a_table_of_another_shape_is_refused(orders):
+    with pytest.raises(InvalidParameterError, match=r"is not a ledger.*run_key text") as error:
+        prepare_ledger(orders, Ledger("public", "orders", "x"))
+    assert error.value.parameter == "ledger"
+
+
+def test_a_temporary_ledger_is_refused(orders):
+    with pytest.raises(InvalidParameterError, match="ledger: a temporary table exists in one session only"):
+        prepare_ledger(orders, Ledger("pg_temp", "books", "x"))
+
+
+@pytest.mark.parametrize(
+    ("hindrance", "name"),
+    [
+        ("CREATE TRIGGER t BEFORE INSERT ON books FOR EACH ROW EXECUTE FUNCTION nothing()", "the trigger t"),
+        ("CREATE TRIGGER t BEFORE UPDATE ON books FOR EACH ROW EXECUTE FUNCTION nothing()", "the trigger t"),
+        ("CREATE RULE r AS ON INSERT TO books DO INSTEAD NOTHING", "the rule r"),
+    ],
+)
+def test_a_ledger_whose_rows_may_be_suppressed_is_refused(books, hindrance, name):
+    books.execute("CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    books.execute(hindrance)
+    with pytest.raises(InvalidParameterError, match=f"ledger: .* has {name}, which may change or hide its rows"):
+        prepare_ledger(books, LEDGER)
+
+
+def test_a_ledger_that_is_audited_works(writer, books):
+    books.execute("CREATE TABLE audit (index int)")
+    body = "BEGIN INSERT INTO audit VALUES (NEW.range_index); RETURN NEW; END"
+    books.execute(f"CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS '{body}'")
+    books.execute("CREATE TRIGGER t AFTER UPDATE ON books FOR EACH ROW EXECUTE FUNCTION note()")
+    prepare_ledger(books, LEDGER)
+    assert writer()(FIRST).ok
+    assert books.execute("SELECT count(*) FROM audit").fetchone() == (1,)
+
+
+def test_a_ledger_under_row_security_is_refused(poor, books):
+    books.execute("GRANT ALL ON books TO poor; ALTER TABLE books ENABLE ROW LEVEL SECURITY")
+    with pytest.raises(InvalidParameterError, match="has row security for this role"):
+        prepare_ledger(poor, LEDGER)
+
+
+def test_quoted_identifiers_do_not_hide_the_shape(books):
+    books.execute("SET quote_all_identifiers = on")
+    prepare_ledger(books, LEDGER)
+
+
+def test_a_ledger_without_its_guard_is_refused(orders):
+    columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+    orders.execute(f"CREATE TABLE books ({columns})")
+    with pytest.raises(InvalidParameterError, match="it lacks PRIMARY KEY"):
+        prepare_ledger(orders, LEDGER)
+
+
+@pytest.fixture
+def poor(books, database):
+    """A connection of a role that may do little."""
+    books.execute("DROP ROLE IF EXISTS poor; CREATE ROLE poor")
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("SET ROLE poor")
+        yield connection
+    books.execute("DROP OWNED BY poor; DROP ROLE poor")
+
+
+def test_a_role_that_may_not_write_the_ledger_is_told(poor):
+    with pytest.raises(InvalidParameterError, match="may not SELECT, INSERT, UPDATE and DELETE"):
+        prepare_ledger(poor, LEDGER)
+
+
+def test_a_role_that_may_not_create_it_is_told(poor, books):
+    books.execute("REVOKE CREATE ON SCHEMA public FROM public")
+    with pytest.raises(InvalidParameterError, match="cannot be created"):
+        prepare_ledger(poor, Ledger("public", "other", "x"))
+
+
+def test_a_schema_that_is_not_there_is_told(orders):
+    with pytest.raises(InvalidParameterError, match='schema "nowhere" does not exist'):
+        prepare_ledger(orders, Ledger("nowhere", "books", "x"))
+
+
+def test_every_row_is_written_once_whatever_happens_how_often(writer, books):
+    for attempt in range(3):
+        for key_range in ranges(20):
+            writer_of_attempt = writer() if key_range.index % 7 == attempt else None
+            if writer_of_attempt:
+                writer_of_attempt(key_range)
+    one = writer()
+    assert all(one(key_range).ok for key_range in ranges(20))
+    assert counts(books) == (1, 1)
+    assert books.execute("SELECT sum(row_count) FROM books").fetchone() == (ROWS,)

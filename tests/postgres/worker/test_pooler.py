@@ -1,0 +1,185 @@
+"""Behind pgbouncer in transaction mode: every transaction may meet another server process."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+from decimal import Decimal
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from burla_provider.database.connect import connection_parameters, is_pooled
+from burla_provider.database.settings import Session
+from burla_provider.database.snapshot import held_snapshot
+from burla_provider.task.ledger_table import prepare_ledger
+from burla_provider.worker.ledger import Ledger
+from burla_provider.worker.processors import ProcessRange, ProcessRows
+from tests.postgres.worker.conftest import ROWS, ranges
+
+
+@pytest.fixture
+def pooled(orders, database, tmp_path):
+    """The conninfo of the orders' database behind a pooler with four server connections."""
+    if not shutil.which("pgbouncer"):
+        pytest.skip("pgbouncer is not installed")
+    server = conninfo_to_dict(database)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    users, config = tmp_path / "users.txt", tmp_path / "pgbouncer.ini"
+    users.write_text(f'"{server["user"]}" "{server["password"]}"\n')
+    config.write_text(
+        f"[databases]\n{server['dbname']} = host={server['host']} port={server['port']}\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = plain\n"
+        f"auth_file = {users}\npool_mode = transaction\ndefault_pool_size = 4\n"
+        f"ignore_startup_parameters = extra_float_digits\nadmin_users = {server['user']}\n"
+    )
+    log = tmp_path / "log"
+    with subprocess.Popen(command(config, tmp_path), stdout=log.open("wb"), stderr=subprocess.STDOUT) as pooler:
+        try:
+            wait_for(port, pooler, log)
+            yield psycopg.conninfo.make_conninfo(database, port=port)
+        finally:
+            pooler.send_signal(signal.SIGKILL)
+
+
+def command(config, home):
+    if os.geteuid() != 0:
+        return ["pgbouncer", config]
+    # It refuses to run as root.
+    nobody = pwd.getpwnam("nobody")
+    for path in (home, *home.iterdir()):
+        os.chown(path, nobody.pw_uid, nobody.pw_gid)
+    for parent in home.parents[:2]:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    return ["pgbouncer", "-u", "nobody", config]
+
+
+def wait_for(port, pooler, log):
+    while pooler.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+    raise RuntimeError(log.read_text())
+
+
+def test_a_pooler_is_recognised(pooled):
+    with psycopg.connect(pooled) as connection:
+        assert is_pooled(connection)
+
+
+@pytest.fixture
+def worker_behind(worker, pooled):
+    with psycopg.connect(pooled) as connection:
+        parameters = connection_parameters(connection)
+    return lambda kind, **fields: worker(kind, **fields | {"parameters": parameters})
+
+
+def add_up(rows):
+    return {"total": sum(row[1] for row in rows)}
+
+
+def test_ranges_are_read_through_it(worker_behind):
+    one = worker_behind(ProcessRows(add_up), session=Session("a.b", statement_timeout=30))
+    outcomes = [one(key_range) for key_range in ranges(10)]
+    assert sum(outcome.value["total"] for outcome in outcomes) == Decimal("5005.00")
+
+
+def test_ranges_of_several_workers_share_its_connections(worker_behind):
+    workers = [worker_behind(ProcessRows(add_up)) for _ in range(8)]
+    outcomes = []
+    threads = [
+        threading.Thread(target=lambda one=one: outcomes.extend(one(key_range) for key_range in ranges(10)))
+        for one in workers
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [outcome.failure for outcome in outcomes] == [None] * 80
+
+
+def test_nothing_of_a_range_stays_behind_in_the_server_s_session(worker_behind, pooled):
+    one = worker_behind(ProcessRows(add_up), session=Session("a.b", statement_timeout=7), slots=1)
+    assert one(ranges(1)[0]).ok
+    with psycopg.connect(pooled, autocommit=True) as connection:
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("0",)
+        assert connection.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+
+
+def test_one_snapshot_is_shared_through_it(worker_behind, pooled, orders):
+    with psycopg.connect(pooled) as connection:
+        parameters = connection_parameters(connection)
+    with held_snapshot(parameters, "public", "orders") as held:
+        orders.execute("UPDATE orders SET amount = 0")
+        outcome = worker_behind(ProcessRows(add_up), snapshot=held.snapshot)(ranges(1)[0])
+    assert (outcome.value, outcome.row_count) == ({"total": Decimal("5005.00")}, ROWS)
+
+
+def test_nothing_that_a_function_leaves_in_a_pooled_session_reaches_the_next_range(worker_behind):
+    def leave(connection, key_range):
+        seen = "SELECT to_regclass('pg_temp.stage')::text, current_setting('work_mem'), current_user::text"
+        row = connection.execute(seen).fetchone()
+        connection.execute("CREATE TEMP TABLE stage (id bigint); SET work_mem = '77kB'; SET ROLE pg_read_all_data")
+        return {"seen": repr(row)}
+
+    one = worker_behind(ProcessRange(leave))
+    outcomes = [one(key_range) for key_range in ranges(5)]
+    assert [outcome.failure for outcome in outcomes] == [None] * 5
+    assert len({outcome.value["seen"] for outcome in outcomes}) == 1
+
+
+@pytest.mark.parametrize("in_snapshot", [False, True], ids=["own transactions", "snapshot"])
+def test_the_task_s_settings_hold_in_every_transaction_and_not_after_it(worker_behind, pooled, in_snapshot):
+    def show(connection, key_range):
+        return {"zone": connection.execute("SHOW TimeZone").fetchone()[0]}
+
+    with psycopg.connect(pooled, autocommit=True) as connection:
+        session = Session(inherited={"TimeZone": "Asia/Tokyo", "search_path": '"a b", public'})
+        with held_snapshot(connection_parameters(connection), "public", "orders") as held:
+            one = worker_behind(ProcessRange(show), session=session, snapshot=held.snapshot if in_snapshot else None)
+            assert [one(key_range).value for key_range in ranges(3)] == [{"zone": "Asia/Tokyo"}] * 3
+            assert connection.execute("SHOW TimeZone").fetchone() != ("Asia/Tokyo",)
+
+
+def test_workers_in_a_snapshot_share_its_connections(worker_behind, pooled):
+    with psycopg.connect(pooled) as connection:
+        parameters = connection_parameters(connection)
+    with held_snapshot(parameters, "public", "orders") as held:
+        workers = [worker_behind(ProcessRows(add_up), snapshot=held.snapshot) for _ in range(5)]
+        assert [one(ranges(1)[0]).failure for one in workers] == [None] * 5
+
+
+def test_a_pooler_that_ends_a_connection_is_come_back_to(worker_behind, pooled):
+    name, console = conninfo_to_dict(pooled)["dbname"], psycopg.conninfo.make_conninfo(pooled, dbname="pgbouncer")
+    commands = [f"RESUME {name}", f"KILL {name}"]
+
+    def count(connection, key_range):
+        while commands:
+            with psycopg.connect(console, autocommit=True) as admin:
+                admin.execute(commands.pop())
+        return {"n": connection.execute("SELECT count(*) FROM orders").fetchone()[0]}
+
+    outcome = worker_behind(ProcessRange(count))(ranges(1)[0])
+    assert outcome.ok, outcome.failure
+    assert (outcome.value, outcome.attempts) == ({"n": ROWS}, 2)
+
+
+def test_writes_happen_once_through_it(worker_behind, orders):
+    ledger = Ledger("public", "books", "run")
+    prepare_ledger(orders, ledger)
+
+    def increment(connection, key_range):
+        for _ in range(10):  # often enough to be prepared, where that is allowed
+            connection.execute("UPDATE orders SET n = n + 1 WHERE id >= %s", [key_range.start_id])
+        return {}
+
+    for _ in range(2):
+        assert worker_behind(ProcessRange(increment), ledger=ledger)(ranges(1)[0]).ok
+    assert orders.execute("SELECT min(n), max(n) FROM orders").fetchone() == (10, 10)

@@ -1,0 +1,79 @@
+import pytest
+
+from burla_provider.database.settings import Session
+from burla_provider.ranges.key import CTID
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotals
+from burla_provider.worker.source import Source
+from tests.postgres.worker.conftest import KEY, ROWS, ranges
+
+(WHOLE,) = ranges(1)
+
+
+def show(name):
+    return ProcessRange(lambda connection, key_range: {"value": connection.execute(f"SHOW {name}").fetchone()[0]})
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_replaced_at_no_cost(worker, orders):
+    one = worker(SqlTotals(()))
+    assert one(WHOLE).ok
+    orders.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'burla'")
+    assert one(WHOLE).attempts == 1
+
+
+def test_the_server_ends_a_session_that_its_worker_forgot(worker, orders):
+    if orders.info.server_version < 140000:
+        pytest.skip("PostgreSQL 14 brought idle_session_timeout")
+    assert worker(show("idle_session_timeout"))(WHOLE).value == {"value": "10min"}
+    assert worker(show("client_connection_check_interval"))(WHOLE).value == {"value": "10s"}
+
+
+def test_a_session_that_writes_is_read_committed_and_one_that_reads_is_not(worker):
+    assert worker(show("transaction_isolation"))(WHOLE).value == {"value": "read committed"}
+    reading = Source("public", "orders", ("id",), "current_setting('transaction_isolation') = 'repeatable read'")
+    assert worker(ProcessRows(lambda rows: {"n": len(list(rows))}), source=reading)(WHOLE).row_count == ROWS
+
+
+def test_a_lock_is_not_waited_for_without_limit_in_a_snapshot_unless_asked_for(worker, held):
+    def patience(**fields):
+        return worker(show("lock_timeout"), **fields)(WHOLE).value["value"]
+
+    assert patience() == "0"
+    assert patience(snapshot=held.snapshot) == "1min"
+    assert patience(snapshot=held.snapshot, session=Session(lock_timeout=0)) == "0"
+
+
+def test_a_partition_is_read_by_itself(worker, orders):
+    orders.execute("CREATE TABLE parts (id bigint) PARTITION BY RANGE (id)")
+    orders.execute("CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10)")
+    orders.execute("CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (10) TO (20)")
+    orders.execute("INSERT INTO parts SELECT generate_series(0, 19)")
+    one = worker(SqlTotals(()), source=Source("public", "parts"))
+    assert one(KeyRange(KEY, 0, relation=("public", "parts_2"))).row_count == 10
+
+
+def test_pages_cover_a_table_without_a_key(worker, orders, held):
+    one = worker(SqlTotals(()), key=CTID, snapshot=held.snapshot)
+    orders.execute("UPDATE orders SET n = 1")  # moves every row, but not in the snapshot
+    parts = [KeyRange(CTID, 0, None, ("(3,0)",)), KeyRange(CTID, 1, ("(3,0)",), None)]
+    assert sum(one(part).row_count for part in parts) == ROWS
+
+
+def test_pages_are_read_as_pages_and_not_by_scanning_the_table(worker, orders):
+    if orders.info.server_version < 140000:
+        pytest.skip("PostgreSQL 14 brought scans of a range of pages")
+
+    def explain(connection, key_range):
+        query = "EXPLAIN SELECT count(*) FROM orders WHERE ctid >= '(1,0)' AND ctid < '(2,0)'"
+        return {"plan": "\n".join(row[0] for row in connection.execute(query))}
+
+    assert "Tid Range Scan" in worker(ProcessRange(explain), key=CTID)(KeyRange(CTID, 0)).value["plan"]
+
+
+def test_an_answer_says_who_worked_when_and_for_how_long(worker):
+    outcome = worker(ProcessRange(lambda connection, key_range: {}))(WHOLE)
+    host, pid = outcome.worker.split(":")
+    assert host
+    assert int(pid)
+    assert outcome.started > 1_700_000_000
+    assert 0 <= outcome.seconds < 60

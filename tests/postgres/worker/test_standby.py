@@ -1,0 +1,143 @@
+"""On a hot standby, whose replay may need what a job still reads."""
+
+import shutil
+import tempfile
+from decimal import Decimal
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from burla_provider.database.connect import connection_parameters, is_alive
+from burla_provider.database.snapshot import held_snapshot
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.task.ledger_table import prepare_ledger
+from burla_provider.task.results_table import Results
+from burla_provider.worker.ledger import Ledger
+from burla_provider.worker.outcome import decode
+from burla_provider.worker.processors import ProcessRows
+from burla_provider.worker.range_task import RangeTask
+from tests.postgres.worker.conftest import KEY, ORDERS, ROWS, ranges
+from tests.support.postgres import PostgresServer, running_server
+
+(WHOLE,) = ranges(1)
+
+
+@pytest.fixture(scope="module")
+def archive():
+    home = Path(tempfile.mkdtemp(prefix="burla-test-archive-"))
+    home.chmod(0o777)  # both servers may run as another user
+    yield home
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def primary(archive):
+    settings = {"archive_mode": "on", "archive_command": f"cp %p {archive}/%f", "wal_level": "replica"}
+    with running_server(settings=settings) as server, psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders (id bigint PRIMARY KEY, amount numeric(12,2))")
+        connection.execute("INSERT INTO orders SELECT g, g / 100.0 FROM generate_series(1, %s) AS g", [ROWS])
+        yield connection, server
+
+
+@pytest.fixture(scope="module")
+def standby(primary, archive):
+    """A standby that replays what the primary archives, and waits for nobody."""
+    connection, server = primary
+    home = Path(tempfile.mkdtemp(prefix="burla-test-standby-"))
+    home.chmod(0o755)
+    connection.execute("SELECT pg_backup_start('standby', true)")
+    shutil.copytree(server.data, home / "data", ignore=shutil.ignore_patterns("postmaster.*", "pg_replslot"))
+    owner = server.data.stat()
+    (label,) = connection.execute("SELECT labelfile FROM pg_backup_stop()").fetchone()
+    (home / "data" / "backup_label").write_text(label)
+    (home / "data" / "pg_replslot").mkdir()
+    (home / "data" / "standby.signal").touch()
+    for path in (home / "data", *(home / "data").rglob("*")):
+        shutil.chown(path, owner.st_uid, owner.st_gid)
+    (home / "data").chmod(0o700)
+    shutil.copy(server.home / "password", home / "password")
+    settings = {
+        "restore_command": f"cp {archive}/%f %p",
+        "wal_retrieve_retry_interval": "100ms",
+        "max_standby_archive_delay": "0",
+        "max_connections": "60",
+    }
+    try:
+        with PostgresServer(home, version=server.version, settings=settings) as replica:
+            yield replica
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.fixture
+def reader(standby):
+    with psycopg.connect(standby.dsn, autocommit=True) as connection:
+        yield connection
+
+
+def replay(primary, reader):
+    """Has the primary write, and waits until the standby has it."""
+    connection, _ = primary
+    (place,) = connection.execute("SELECT pg_switch_wal()").fetchone()
+    connection.execute("CHECKPOINT")
+    while not reader.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", [place]).fetchone()[0]:
+        pass
+
+
+def remove_what_is_read(primary):
+    connection, _ = primary
+    connection.execute("UPDATE orders SET amount = amount")
+    connection.execute("VACUUM orders")
+
+
+def add_up(rows):
+    return {"total": sum(row[1] for row in rows)}
+
+
+def test_a_standby_shares_a_snapshot(primary, standby, reader):
+    replay(primary, reader)
+    parameters = connection_parameters(reader)
+    with held_snapshot(parameters, "public", "orders") as held:
+        work = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
+        assert decode(work(0, WHOLE.to_item())).value == {"total": Decimal("5005.00")}
+        work.close()
+
+
+def test_a_table_that_a_job_would_write_is_refused_on_a_standby(standby, reader):
+    with pytest.raises(InvalidParameterError, match="ledger: the server is read-only"):
+        prepare_ledger(reader, Ledger("public", "books", "run"))
+    with pytest.raises(InvalidParameterError, match="results_table: the server is read-only"):
+        Results(connection_parameters(reader), "public", "results", "run").check()
+
+
+def test_a_range_that_replay_stops_is_tried_again(primary, standby, reader):
+    replay(primary, reader)
+    conflicts = [True]
+
+    def conflict_once(rows):
+        first = next(rows)
+        if conflicts:
+            conflicts.pop()
+            remove_what_is_read(primary)
+            replay(primary, reader)
+        return {"total": first[1] + sum(row[1] for row in rows)}
+
+    work = RangeTask(connection_parameters(reader), ORDERS, KEY, ProcessRows(conflict_once))
+    outcome = decode(work(0, WHOLE.to_item()))
+    work.close()
+    assert (outcome.value, outcome.attempts) == ({"total": Decimal("5005.00")}, 2)
+
+
+def test_a_snapshot_that_replay_ends_is_explained(primary, standby, reader):
+    replay(primary, reader)
+    parameters = connection_parameters(reader)
+    with held_snapshot(parameters, "public", "orders") as held:
+        remove_what_is_read(primary)
+        replay(primary, reader)
+        work = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
+        failure = decode(work(0, WHOLE.to_item())).failure
+        work.close()
+        assert not is_alive(held.connection)
+    assert failure.type.endswith("SnapshotLostError")
+    assert "hot standby" in failure.message

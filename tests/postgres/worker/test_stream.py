@@ -1,0 +1,163 @@
+"""Rows in chunks: what the inside of psycopg is used for, next to its own ``Cursor.stream``."""
+
+import re
+from contextlib import suppress
+from itertools import chain
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+from psycopg.rows import dict_row, tuple_row
+
+from burla_provider.worker.rows import ROW_FORMATS, Rows
+from burla_provider.worker.stream import CHUNK, LARGE, WIDE_CHUNK, stream
+
+QUERY = (
+    "SELECT n, n::numeric / 8 AS part, CASE WHEN n % 3 > 0 THEN 'text ' || n END AS note"
+    " FROM (SELECT generate_series(1, {}) AS n) AS numbers"
+)
+
+
+@pytest.fixture(params=["chunks", "server cursor"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "server cursor":
+        # No libpq before 17 is at hand, so it is only told that it is one.
+        monkeypatch.setattr(psycopg.capabilities, "has_stream_chunked", lambda: False)
+    return request.param
+
+
+@pytest.mark.parametrize("rows", [0, 1, CHUNK, 3 * CHUNK + 7])
+@pytest.mark.parametrize("factory", [tuple_row, dict_row])
+@pytest.mark.parametrize("columns", ["*", "n, part"], ids=["of any size", "of limited size"])
+def test_rows_are_those_of_psycopgs_own_stream(connection, way: str, rows: int, factory, columns: str) -> None:
+    query = sql.Composed([sql.SQL(f"SELECT {columns} FROM ({QUERY.format(rows)}) AS q")])
+    connection.autocommit = False
+    found = list(chain.from_iterable(stream(connection, query, factory)))
+    assert found == list(connection.cursor(row_factory=factory).stream(query))
+    assert len(found) == rows
+
+
+def test_only_a_chunk_is_in_memory(connection, way: str) -> None:
+    connection.autocommit = False
+    sizes = [len(chunk) for chunk in stream(connection, sql.Composed([sql.SQL(QUERY.format(1000))]), tuple_row)]
+    assert max(sizes) <= CHUNK
+
+
+def test_a_cursor_is_planned_for_all_of_its_rows(connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(psycopg.capabilities, "has_stream_chunked", lambda: False)
+    connection.autocommit = False
+    query = sql.Composed([sql.SQL("SELECT current_setting('cursor_tuple_fraction')::numeric")])
+    assert list(stream(connection, query, tuple_row)) == [[(1,)]]
+
+
+def test_a_query_that_is_not_read_to_its_end_is_stopped(connection, way: str) -> None:
+    connection.autocommit = False
+    chunks = stream(connection, sql.Composed([sql.SQL(QUERY.format(10**12))]), tuple_row)
+    assert next(chunks)[0] == (1, 0.125, "text 1")
+    chunks.close()
+    assert connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+    connection.rollback()
+    assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_an_error_of_the_query_comes_through(connection, way: str) -> None:
+    connection.autocommit = False
+    query = sql.Composed([sql.SQL("SELECT 1000 / (600 - n) FROM generate_series(1, 10000) AS n")])
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        list(stream(connection, query, tuple_row))
+    connection.rollback()
+    assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_an_error_that_the_function_keeps_to_itself_is_no_end_of_the_rows(connection, way: str) -> None:
+    connection.autocommit = False
+    query = sql.Composed([sql.SQL("SELECT 1000 / (600 - n) FROM generate_series(1, 10000) AS n")])
+    rows = Rows(stream(connection, query, tuple_row))
+    with pytest.raises(psycopg.errors.DivisionByZero), rows as taken, suppress(psycopg.Error):
+        list(taken)
+    assert rows.count < 600
+
+
+@pytest.mark.parametrize("taken", [0, 1, CHUNK, CHUNK + 1, 1000])
+def test_rows_are_counted_as_they_are_taken(connection, way: str, taken: int) -> None:
+    connection.autocommit = False
+    rows = Rows(stream(connection, sql.Composed([sql.SQL(QUERY.format(1000))]), tuple_row))
+    with rows as iterator:
+        assert [next(iterator)[0] for _ in range(taken)] == list(range(1, taken + 1))
+    assert rows.count == taken
+    assert list(iterator) == []
+
+
+def peak_memory() -> int:
+    """The most memory that this process had since the peak was cleared, in MB."""
+    return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux clears the peak")
+@pytest.mark.parametrize("row_format", list(ROW_FORMATS))
+@pytest.mark.parametrize(
+    "value",
+    [
+        "repeat('x', CASE WHEN g > 20000 THEN 8000000 ELSE 1 END)",
+        "convert_to(repeat('x', CASE WHEN g > 20000 THEN 8000000 ELSE 1 END), 'UTF8')",
+        "to_json(repeat('x', CASE WHEN g > 20000 THEN 8000000 ELSE 1 END))",
+    ],
+    ids=["text", "bytea", "json"],
+)
+def test_memory_is_bounded_by_the_size_of_large_rows_not_by_their_number(
+    connection, row_format: str, value: str
+) -> None:
+    import pyarrow.compute  # noqa: F401 (not what is measured)
+
+    connection.autocommit = False
+    rows = ROW_FORMATS[row_format](
+        connection, sql.Composed([sql.SQL(f"SELECT g, {value} AS v FROM generate_series(1, 20040) AS g")])
+    )
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_memory()
+    with rows as taken:
+        for _ in taken:
+            pass
+    assert rows.count == 20_040
+    assert peak_memory() - before < 300
+
+
+def test_large_rows_become_python_objects_one_by_one(connection, way: str) -> None:
+    connection.autocommit = False
+    query = sql.SQL("SELECT repeat('x', {}) AS v FROM generate_series(1, {})")
+    sizes = [len(chunk) for chunk in stream(connection, query.format(LARGE + 1, 12), tuple_row)]
+    assert sizes == [1] * 12
+
+
+@pytest.mark.parametrize(
+    ("query", "size"),
+    [
+        ("SELECT id, v FROM small", CHUNK),
+        ("SELECT id, v || '' AS v FROM small", WIDE_CHUNK),
+        ("SELECT id FROM large", CHUNK),
+        ("SELECT v FROM large", WIDE_CHUNK),
+        ("SELECT v FROM parent", WIDE_CHUNK),
+        ("SELECT v FROM parted", WIDE_CHUNK),
+        ("SELECT v FROM seen", WIDE_CHUNK),
+    ],
+)
+def test_chunks_are_short_where_values_may_be_large(connection, query: str, size: int) -> None:
+    connection.execute("""
+        CREATE TABLE small AS SELECT g AS id, 'a'::text AS v FROM generate_series(1, 300) AS g;
+        CREATE TABLE large AS SELECT g AS id, 'a'::text AS v FROM generate_series(1, 300) AS g;
+        ALTER TABLE large ALTER v SET STORAGE EXTERNAL;
+        UPDATE large SET v = repeat('x', 10000) WHERE id = 300;
+        CREATE TABLE parent (LIKE small);
+        CREATE TABLE child () INHERITS (parent);
+        INSERT INTO child TABLE large;
+        CREATE TABLE parted (LIKE small) PARTITION BY RANGE (id);
+        CREATE TABLE part PARTITION OF parted DEFAULT;
+        INSERT INTO parted TABLE large;
+        CREATE VIEW seen AS SELECT * FROM large;""")
+    connection.autocommit = False
+    sizes = [len(chunk) for chunk in stream(connection, sql.Composed([sql.SQL(query)]), tuple_row)]
+    if size == WIDE_CHUNK and not psycopg.capabilities.has_stream_chunked():
+        size = 1  # libpq before 17
+    assert (max(sizes), sum(sizes)) == (size, 300)

@@ -1,0 +1,93 @@
+import math
+from decimal import Decimal
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from burla_provider.combine.exact_sum import ExactSum, average, order
+
+ints = st.integers(-(10**40), 10**40)
+decimals = st.decimals(allow_nan=False, allow_infinity=False, places=5)
+floats = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300)
+
+
+def total(values):
+    exact = ExactSum()
+    for value in values:
+        exact.add(value)
+    return exact.result
+
+
+@given(st.lists(ints))
+def test_ints_of_any_size_add_up_exactly(values):
+    assert total(values) == sum(values)
+
+
+@given(st.lists(decimals), st.lists(ints))
+def test_decimals_and_ints_add_up_exactly(numbers, whole):
+    assert Fraction(total([*numbers, *whole])) == sum(map(Fraction, [*numbers, *whole]))
+
+
+@given(st.lists(floats))
+def test_floats_add_up_as_with_fsum(values):
+    assert total(values) == math.fsum(values)
+
+
+@given(st.lists(floats), st.randoms())
+def test_the_order_of_floats_does_not_matter(values, random):
+    shuffled = random.sample(values, len(values))
+    assert total(values) == total(shuffled)
+
+
+def test_nothing_adds_up_to_zero():
+    assert total([]) == 0
+
+
+def test_the_longest_scale_is_kept():
+    assert str(total([Decimal("1.10"), Decimal("2.900"), 1])) == "5.000"
+
+
+def test_no_precision_of_a_decimal_context_limits_the_sum():
+    large, small = Decimal("1e60"), Decimal("1e-60")
+    assert total([large, small, -large]) == small
+
+
+@pytest.mark.parametrize("kind", [float, Decimal])
+def test_nan_wins_over_everything(kind):
+    assert math.isnan(total([kind("inf"), kind("nan"), kind("-inf"), kind(1)]))
+
+
+@pytest.mark.parametrize("kind", [float, Decimal])
+def test_infinity_stays_unless_its_opposite_comes(kind):
+    assert total([kind(1), kind("inf"), kind("inf")]) == kind("inf")
+    assert math.isnan(total([kind("inf"), kind("-inf")]))
+
+
+def test_decimals_and_floats_in_one_sum_are_refused():
+    with pytest.raises(TypeError, match="both Decimal and float"):
+        total([Decimal(1), 1.0])
+
+
+def test_a_sum_beyond_the_greatest_float_is_an_overflow():
+    with pytest.raises(OverflowError):
+        total([1.7e308, 1.7e308])
+
+
+def test_a_sum_that_is_only_on_its_way_beyond_the_greatest_float_is_right():
+    assert total([1.7e308, 1.7e308, -1.7e308]) == 1.7e308
+
+
+def test_an_average_of_floats_is_a_float():
+    assert average(1.0, 4) == 0.25
+
+
+def test_an_average_rounds_half_away_from_zero():
+    assert str(average(Decimal("-1"), 3)) == "-0.33333333333333333333"
+    assert str(average(Decimal("2"), 3)) == "0.66666666666666666667"
+
+
+def test_nan_is_the_greatest_number():
+    assert max([1.0, math.nan, math.inf], key=order) is math.nan
+    assert min([math.nan, 1.0, math.inf], key=order) == 1.0

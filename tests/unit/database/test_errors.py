@@ -1,0 +1,108 @@
+import psycopg
+import pytest
+from psycopg import errors
+
+from burla_provider.database.errors import (
+    ConnectionLimitError,
+    SnapshotLostError,
+    advice,
+    is_canceled,
+    is_this_machine,
+    is_transient,
+)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        errors.SerializationFailure,
+        errors.DeadlockDetected,
+        errors.LockNotAvailable,
+        errors.AdminShutdown,
+        errors.CannotConnectNow,
+        errors.TooManyConnections,
+        errors.ConnectionFailure,
+    ],
+)
+def test_faults_of_the_moment_are_transient(kind):
+    assert is_transient(kind("x"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "consuming input failed: server closed the connection unexpectedly",
+        "connection failed: Connection refused",
+        "failed to resolve host 'db': Temporary failure in name resolution",
+        "connection failed: FATAL:  sorry, too many clients already",
+        "connection timeout expired",
+        "the connection is lost",
+    ],
+)
+def test_a_connection_that_is_lost_or_not_to_be_had_is_transient(text):
+    assert is_transient(psycopg.OperationalError(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'FATAL:  password authentication failed for user "x"',
+        'FATAL:  no pg_hba.conf entry for host "10.0.0.1"',
+        'FATAL:  database "x" does not exist',
+        "SSL error: certificate verify failed",
+    ],
+)
+def test_a_server_that_does_not_let_us_in_is_not(text):
+    assert not is_transient(psycopg.OperationalError(text))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.DivisionByZero("x"),
+        errors.UndefinedColumn("x"),
+        ValueError("x"),
+        psycopg.ProgrammingError("x"),
+        SnapshotLostError("x"),
+        ConnectionLimitError("x"),
+    ],
+)
+def test_what_stays_as_it_is_is_not_transient(error):
+    assert not is_transient(error)
+
+
+def test_a_statement_timeout_is_told_apart():
+    assert is_canceled(errors.QueryCanceled("x"))
+    assert not is_transient(errors.QueryCanceled("x"))
+
+
+def test_a_recovery_conflict_is_explained():
+    error = errors.SerializationFailure("canceling statement due to conflict with recovery")
+    assert is_transient(error)
+    assert "hot standby" in advice(error)
+
+
+def test_a_host_that_is_another_one_to_every_worker_is_explained():
+    refused = psycopg.OperationalError("connection failed: Connection refused")
+    assert "give the connection a name that both know" in advice(refused, "localhost")
+    assert advice(refused, "db.example.com") == ""
+
+
+def test_a_token_that_may_have_expired_is_explained():
+    assert "token" in advice(psycopg.OperationalError("FATAL: PAM authentication failed"), "db.example.com")
+
+
+def test_a_plain_error_needs_no_advice():
+    assert advice(errors.DivisionByZero("division by zero")) == ""
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in ("localhost", "LOCALHOST.", "db.localhost", "localhost.localdomain", "0.0.0.0")),
+        *((host, True) for host in ("127.0.0.1", "127.8.9.1", "::1", "/var/run/postgresql", "@socket")),
+        *((host, False) for host in ("db", "localhost.example.com", "10.0.0.1", "2001:db8::1", "")),
+    ],
+)
+def test_the_hosts_that_every_machine_takes_for_itself_are_known(host, expected):
+    assert is_this_machine(host) == expected

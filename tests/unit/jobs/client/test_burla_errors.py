@@ -1,0 +1,107 @@
+"""What Burla's exceptions come to, by the texts that a real cluster gave."""
+
+from __future__ import annotations
+
+import pytest
+
+from burla_provider.jobs.client import burla_errors as failures
+
+
+def raised(name, message="", *bases):
+    return type(name, bases or (Exception,), {})(message)
+
+
+WORKER_DIED = """Worker on node burla-node-5b failed while executing input index 12:
+
+Traceback (most recent call last):
+  File "/opt/worker_client.py", line 2442, in _read_response
+    status = await self.reader.readexactly(1)
+asyncio.exceptions.IncompleteReadError: 0 bytes read on a total of 1 expected bytes
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "/opt/worker_client.py", line 2281, in _raise_if_worker_failed
+    raise WorkerProcessTerminatedError(
+node_service.worker_client.WorkerProcessTerminatedError:\x20
+
+Worker process ended unexpectedly.
+
+
+Last error reported by the node:
+RuntimeError: of another job"""
+
+STALLED = """Job ended before all results were received (0/4).
+Final node states:
+  burla-node-5b  state=REMOVED  result_count=0
+    reason: assignment failed: 500
+  burla-node-6c  state=REMOVED  result_count=0
+    reason: assignment failed: 502"""
+
+
+@pytest.mark.parametrize(
+    ("error", "started", "kind"),
+    [
+        (raised("NoNodes"), False, "busy"),
+        (raised("UnauthorizedError"), True, "unauthorized"),
+        (raised("ClientConnectorError", "", ConnectionError), False, "unreachable"),
+        (raised("ClientConnectorError", "", ConnectionError), True, "lost"),
+        (raised("NodeDisconnected", WORKER_DIED), True, "lost"),
+        (raised("JobStalled", "No compatible containers.\nUser is running python version 3.12"), True, "refused"),
+        (ValueError("BURLA_CLUSTER_DASHBOARD_URL must use HTTPS"), False, "refused"),
+        (raised("SomethingNew"), True, "lost"),
+    ],
+)
+def test_every_exception_is_of_a_kind(error, started, kind):
+    assert failures.kind_of(error, started) == kind
+
+
+def test_a_dead_worker_is_described_in_a_sentence():
+    assert failures.describe(raised("NodeDisconnected", WORKER_DIED)) == (
+        "NodeDisconnected: Worker on node burla-node-5b failed while executing input index 12: "
+        "node_service.worker_client.WorkerProcessTerminatedError: Worker process ended unexpectedly."
+    )
+
+
+def test_the_input_that_killed_its_worker_is_known():
+    assert failures.culprit(WORKER_DIED) == 12
+    assert failures.culprit(STALLED) is None
+
+
+def test_nodes_that_could_not_be_prepared_are_known():
+    assert failures.stalled_nodes(STALLED) == ["burla-node-5b"]
+
+
+def test_the_log_of_a_node_tells_what_could_not_be_installed():
+    log = {
+        "items": [
+            {"message": "Executing job old-1 ..."},
+            {"message": "RuntimeError: uv failed to install the client environment (exit status 1).\nold trouble"},
+            {"message": "Executing job new-2 ..."},
+            {"message": "Traceback ...\nRuntimeError: uv failed to install the client environment.\n\nzz is unknown"},
+        ]
+    }
+    assert failures.install_problem(log, "new-2") == "uv failed to install the client environment.\n\nzz is unknown"
+    assert failures.install_problem(log, "other-3") is None
+
+
+@pytest.mark.parametrize(
+    ("message", "parameter"),
+    [
+        ("No ready nodes have the requested image `x`.", "image"),
+        ("No ready nodes are in the requested region `x`.", "region"),
+        ("to support your `func_cpu` and `func_ram` arguments?", "func_cpu"),
+        ("User is running python version 3.12", "python"),
+        ("uv failed to install the client environment", "requirements"),
+        ("BURLA_CLUSTER_DASHBOARD_URL must use HTTPS", "host"),
+        ("Your function `f` is referencing some large objects!", "function"),
+    ],
+)
+def test_a_refusal_names_the_parameter(message, parameter):
+    assert failures.refused_parameter(message) == parameter
+
+
+def test_what_the_head_has_on_record_is_told_in_a_sentence():
+    text = 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: no such thing\n'
+    errors = {"items": [{"count": 12, "representative_error": text, "signature": "s"}]}
+    assert list(failures.recorded(errors)) == ["The head has on record, 12 times: ValueError: no such thing"]

@@ -1,0 +1,360 @@
+"""User code on a worker: unpickled in another Python, far from the DAG folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.jobs.code.local_modules import is_local
+from burla_provider.jobs.code.pickler import pickle_work
+
+ELSEWHERE = """
+    import pickle, sys
+    work = pickle.load(sys.stdin.buffer)
+    assert not [name for name in sys.modules if name.partition(".")[0] in ("burla_provider", "tests", "airflow")]
+    print(work(0, 20))
+"""
+
+
+def run_elsewhere(*packed, script=ELSEWHERE):
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", textwrap.dedent(script)], input=b"".join(packed), capture_output=True, cwd="/"
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    return result.stdout.decode().strip()
+
+
+def test_a_function_of_a_dag_file_travels_by_value(dags, load_dag):
+    dags("dag.py", "RATE = 2\ndef work(index, item): return item * RATE\n")
+    assert run_elsewhere(pickle_work(load_dag().work)) == "40"
+
+
+def test_a_helper_may_import_what_workers_do_not_have(dags, load_dag):
+    dags("helper.py", "import airflow\nimport threading\nLOCK = threading.Lock()\ndef double(x): return x * 2\n")
+    dags("dag.py", "from helper import double\ndef work(index, item): return double(item)\n")
+    assert run_elsewhere(pickle_work(load_dag().work)) == "40"
+
+
+def test_a_local_module_may_be_imported_inside_the_function(dags, load_dag):
+    dags("late.py", "import later\ndef triple(x): return later.triple(x)\n")
+    dags("later.py", "def triple(x): return x * 3\n")
+    dags("dag.py", "def work(index, item):\n    from late import triple\n    return triple(item)\n")
+    module = load_dag()
+    packed = pickle_work(module.work)
+    assert "late" not in sys.modules
+    assert run_elsewhere(packed) == "60"
+
+
+def test_a_local_module_may_be_used_as_a_module(dags, load_dag):
+    dags(
+        "counting.py",
+        "import threading\nLOCK = threading.Lock()\nCALLS = []\ndef count(): CALLS.append(1); return len(CALLS)\n",
+    )
+    dags("dag.py", "import counting\ndef work(index, item):\n    counting.count()\n    return counting.count()\n")
+    assert run_elsewhere(pickle_work(load_dag().work)) == "2"
+
+
+STATEFUL = """
+    import dataclasses, json, pathlib, threading
+    RATE = 1
+    FROM_FILE = json.loads(pathlib.Path(__file__).with_name("rates.json").read_text())
+    SETTINGS = {"a": 1}
+    LOCK = threading.Lock()
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        rate: int = 1
+        limits = [1]
+    CONFIG = Config()
+    def seen():
+        with LOCK:
+            return [RATE, FROM_FILE, SETTINGS, Config.limits, CONFIG.rate, CONFIG == Config(5), globals().get("NEW")]
+"""
+SET_FROM_OUTSIDE = """
+    import stateful
+    stateful.RATE = 2
+    stateful.SETTINGS["b"] = 2
+    stateful.Config.limits = [1, 2]
+    stateful.CONFIG = stateful.Config(5)
+    stateful.NEW = 3
+"""
+
+
+@pytest.mark.parametrize("inside", ["", "import stateful", "from stateful import seen"])
+def test_what_the_dag_file_sets_in_a_module_or_the_module_reads_travels(dags, load_dag, inside):
+    dags("stateful.py", STATEFUL)
+    dags("rates.json", "7")
+    call = "seen()" if inside.startswith("from") else "stateful.seen()"
+    dags(
+        "dag.py",
+        textwrap.dedent(SET_FROM_OUTSIDE) + f"def work(index, item):\n    {inside or 'pass'}\n    return {call}\n",
+    )
+    packed = pickle_work(load_dag().work)
+    dags("rates.json", "8")
+    assert run_elsewhere(packed) == "[2, 7, {'a': 1, 'b': 2}, [1, 2], 5, True, 3]"
+
+
+def test_attributes_of_packages_travel_too(dags, load_dag):
+    dags("shop/__init__.py", "")
+    dags("shop/tax.py", "import shop\nRATE = 1\ndef price(x): return x * RATE * shop.FACTOR\n")
+    dags(
+        "dag.py",
+        """
+        import shop.tax
+        shop.tax.RATE = 2
+        shop.FACTOR = 3
+        def work(index, item): return shop.tax.price(item)
+        """,
+    )
+    assert run_elsewhere(pickle_work(load_dag().work)) == "120"
+
+
+def test_what_is_the_same_stays_the_same_object(dags, load_dag):
+    dags("registry.py", "ALL = []\nNAMES = ALL\ndef add(x, to=ALL): to.append(x); return ALL, NAMES\n")
+    dags("dag.py", "import registry\ndef work(index, item): return registry.add(item)\n")
+    assert run_elsewhere(pickle_work(load_dag().work)) == "([20], [20])"
+
+
+@pytest.mark.parametrize(
+    ("replaced", "name"),
+    [
+        ("tools.go = lambda x: 2", "go"),
+        ("tools.go = tools.stop", "go"),
+        ("class Other: pass\ntools.Thing = Other", "Thing"),
+        ("tools.RATE = lambda: 2", "RATE"),
+    ],
+)
+def test_what_is_set_from_outside_and_cannot_travel_is_refused_by_name(dags, load_dag, replaced, name):
+    dags("tools.py", "RATE = 1\nclass Thing: pass\ndef stop(x): return 0\ndef go(x): return (RATE, Thing, x)\n")
+    dags("dag.py", f"import tools\n{replaced}\ndef work(index, item): return tools.go(item), tools.stop, tools.RATE\n")
+    with pytest.raises(
+        InvalidParameterError, match=rf"^process_rows: it uses tools\.{name}, which was set from outside"
+    ):
+        pickle_work(load_dag().work, "process_rows")
+
+
+def test_what_a_module_makes_of_its_own_names_is_not_from_outside(dags, load_dag):
+    source = """
+        import functools
+        def outer(function):
+            def inner(*args): return function(*args) + 1
+            return inner
+        @outer
+        def go(x): return x
+        def raw(x): return x
+        raw = outer(raw)
+        @functools.cache
+        def kept(x): return x
+        CLIENT = None
+        def connect():
+            global CLIENT
+            CLIENT = object()
+        connect()
+        def all_of_it(x): return go(x) + raw(x) + kept(x) + (CLIENT is not None)
+    """
+    dags("tools.py", source)
+    dags("dag.py", "import tools\ndef work(index, item): return tools.all_of_it(item)\n")
+    assert run_elsewhere(pickle_work(load_dag().work)) == "63"
+
+
+def test_packages_and_relative_imports_work(dags, load_dag):
+    dags("shop/__init__.py", "")
+    dags("shop/tax/__init__.py", "from .rates import RATE\n")
+    dags("shop/tax/rates.py", "RATE = 5\n")
+    dags(
+        "shop/prices.py",
+        "from . import tax\ndef price(x):\n    from .tax.rates import RATE\n    return x * RATE + tax.RATE\n",
+    )
+    dags("dag.py", "from shop.prices import price\ndef work(index, item): return price(item)\n")
+    assert run_elsewhere(pickle_work(load_dag().work)) == "105"
+
+
+def test_a_package_without_init_file_works(dags, load_dag):
+    dags("loose/part.py", "N = 7\n")
+    dags("dag.py", "def work(index, item):\n    import loose.part\n    return loose.part.N\n")
+    assert run_elsewhere(pickle_work(load_dag().work)) == "7"
+
+
+def test_classes_of_local_modules_travel_by_value(dags, load_dag):
+    source = """
+        import dataclasses
+        @dataclasses.dataclass
+        class Box:
+            side: int
+            def area(self):
+                return self.side ** 2
+    """
+    dags("shapes.py", source)
+    dags("dag.py", "from shapes import Box\nB = Box(3)\ndef work(index, item): return B.area() + Box(item).area()\n")
+    assert run_elsewhere(pickle_work(load_dag().work)) == "409"
+
+
+def test_an_installed_module_is_named_and_not_shipped(dags, load_dag):
+    dags("dag.py", "import psycopg\ndef work(index, item):\n    import tenacity\n    return psycopg.__name__\n")
+    packed = pickle_work(load_dag().work)
+    assert len(packed) < 5_000
+    assert run_elsewhere(packed) == "psycopg"
+
+
+def test_a_worker_that_ran_another_job_forgets_its_modules(dags, load_dag):
+    dags("dag.py", "def work(index, item):\n    import version\n    return version.N\n")
+    work = load_dag().work
+    dags("version.py", "N = 1\n")
+    first = pickle_work(work)
+    dags("version.py", "N = 2\n")
+    second = pickle_work(work)
+    both = """
+        import pickle, sys
+        for _ in range(2):
+            print(pickle.load(sys.stdin.buffer)(0, 0))
+    """
+    assert run_elsewhere(first, second, script=both).split() == ["1", "2"]
+
+
+def test_a_traceback_shows_the_lines_of_a_shipped_module(dags, load_dag):
+    source = """
+        def work(index, item):
+            import breaking, traceback
+            try:
+                breaking.burst()
+            except ValueError:
+                return traceback.format_exc()
+    """
+    dags("breaking.py", "def burst():\n    raise ValueError('with a reason')  # here\n")
+    dags("dag.py", source)
+    packed = pickle_work(load_dag().work)
+    os.remove(importlib.util.find_spec("breaking").origin)
+    assert "# here" in run_elsewhere(packed)
+
+
+@pytest.mark.parametrize("unpicklable", [threading.Lock(), (number for number in ())])
+def test_what_cannot_be_pickled_is_refused_with_the_name_of_the_parameter(unpicklable):
+    def work(index, item):
+        return unpicklable
+
+    with pytest.raises(InvalidParameterError, match=r"^process_rows: it cannot be sent to workers"):
+        pickle_work(work, parameter="process_rows")
+
+
+def test_packing_leaves_cloudpickle_as_it_was():
+    import cloudpickle
+
+    before = cloudpickle.list_registry_pickle_by_value()
+    pickle_work(run_elsewhere)
+    assert cloudpickle.list_registry_pickle_by_value() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "local"),
+    [
+        ("json", False),
+        ("sys", False),
+        ("psycopg", False),
+        ("airflow", False),
+        ("burla_provider.exceptions", True),
+        (__name__, True),
+    ],
+)
+def test_local_is_what_belongs_to_no_installed_package(name, local):
+    assert is_local(importlib.util.find_spec(name)) is local
+
+
+CACHED = {
+    "cache": ("@functools.cache\ndef f(x): CALLS.append(x); return x * 2", "f(item) + f(item)"),
+    "lru_cache": (
+        "@functools.lru_cache(maxsize=3, typed=True)\ndef f(x): CALLS.append(x); return x * 2",
+        "f(item) + f(item)",
+    ),
+    "recursive": (
+        "@functools.cache\ndef fib(n): CALLS.append(n); return n if n < 2 else fib(n - 1) + fib(n - 2)",
+        "fib(40) + fib.cache_info().currsize",
+    ),
+    "method": (
+        "class A:\n    @functools.lru_cache\n    def f(self, x): CALLS.append(x); return x * 2\nONE = A()",
+        "ONE.f(item) + ONE.f(item)",
+    ),
+    "cached property": (
+        "class A:\n    @functools.cached_property\n    def f(self): CALLS.append(1); return 40\nONE = A()",
+        "ONE.f + ONE.f",
+    ),
+    "cached class": (
+        "@functools.cache\nclass A:\n    def __init__(self, x): CALLS.append(x); self.x = x",
+        "A(item).x * 4",
+    ),
+    "cached static method": (
+        "class A:\n    @staticmethod\n    @functools.cache\n    def f(x): CALLS.append(x); return x * 2",
+        "A.f(item) + A.f(item)",
+    ),
+    "attribute": ("@functools.cache\ndef f(x): return x * f.rate\nf.rate = 4", "f(item)"),
+    "inner": (
+        "def outer():\n    @functools.cache\n    def f(x): CALLS.append(x); return x * 2\n    return f\ng = outer()",
+        "g(item) + g(item)",
+    ),
+    "partial": ("@functools.cache\ndef f(a, x): return x * a\ng = functools.partial(f, 4)", "g(item)"),
+    "singledispatch": (
+        "@functools.singledispatch\ndef f(x): return 40\n"
+        "@f.register\ndef _(x: list): return sum(f(y) for y in x)\n@f.register(str)\ndef _(x): return 0",
+        "f([item, 'a', [2]])",
+    ),
+    "singledispatchmethod": (
+        "class A:\n    @functools.singledispatchmethod\n    def f(self, x): return 1\n"
+        "    @f.register\n    def _(self, x: int): return x * 4",
+        "A().f(item)",
+    ),
+    "partialmethod": (
+        "class A:\n    def f(self, a, x): return a * x\n    g = functools.partialmethod(f, 4)",
+        "A().g(item)",
+    ),
+    "wraps": (
+        "def twice(f):\n    @functools.wraps(f)\n    def call(x): return f(x) * 2\n    return call\n"
+        "@twice\ndef g(x): return x * 2",
+        "g(item)",
+    ),
+    "typed decorator": (
+        "from typing import Callable, ParamSpec, TypeVar\nP = ParamSpec('P')\nT = TypeVar('T')\n"
+        "def twice(f: Callable[P, T]) -> Callable[P, T]:\n"
+        "    def call(*args: P.args, **kwargs: P.kwargs) -> T: return f(*args, **kwargs) * 2\n    return call\n"
+        "def g(x): return twice(h)(x)\ndef h(x): return x * 2",
+        "g(item)",
+    ),
+    "new type": ("import typing\nId = typing.NewType('Id', int)", "Id(item * 4)"),
+    "type variables": ("import typing\nT = typing.TypeVar('T')\nP = typing.ParamSpec('P')", "T and P and item * 4"),
+}
+EXPECTED = {"recursive": "102334196", "singledispatch": "80"}
+
+
+@pytest.mark.parametrize("kind", CACHED)
+@pytest.mark.parametrize("place", ["dag", "helper"])
+def test_what_python_names_by_its_module_travels_by_value(dags, load_dag, kind, place):
+    definition, call = CACHED[kind]
+    helper = f"import functools\nCALLS = []\n{definition}\ndef call(item): return {call}\n"
+    work = "def work(index, item): return call(item)\n"
+    dags("helper.py", helper)
+    dags("dag.py", (helper if place == "dag" else "from helper import call\n") + work)
+    assert run_elsewhere(pickle_work(load_dag().work)) == EXPECTED.get(kind, "80")
+
+
+def test_a_cache_lives_from_call_to_call_and_is_one(dags, load_dag):
+    source = """
+        import functools
+        @functools.cache
+        def model(): print("loaded"); return [model, use]
+        def use(): return model()
+        def work(index, item): return model() is use() is work.__globals__["model"]()
+    """
+    dags("dag.py", source)
+    both = ELSEWHERE + "    print(work(1, 21))\n"
+    assert run_elsewhere(pickle_work(load_dag().work), script=both).split() == ["loaded", "True", "True"]
+
+
+def test_a_cache_of_an_installed_package_is_named(dags, load_dag):
+    dags("dag.py", "from fnmatch import _compile_pattern\ndef work(index, item): return _compile_pattern.__module__\n")
+    packed = pickle_work(load_dag().work)
+    assert b"_compile_pattern" in packed
+    assert run_elsewhere(packed) == "fnmatch"

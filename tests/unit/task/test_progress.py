@@ -1,0 +1,59 @@
+from burla_provider.task.progress import Progress, duration
+from burla_provider.worker.outcome import Failure, Outcome
+
+
+def progress(ranges=10, done=0, failed=0, rows=100):
+    progress = Progress(ranges, now=0.0)
+    for index in range(done):
+        progress.add(Outcome(index, row_count=rows))
+    for index in range(failed):
+        progress.add(Outcome(index, failure=Failure("ValueError", "")))
+    return progress
+
+
+def test_the_line_says_how_far_the_job_is():
+    line = progress(ranges=10, done=4, failed=1).line(now=10.0)
+    assert line == "4 of 10 ranges, 400 rows, 40 rows/s, 1 failed, about 10 s left"
+
+
+def test_the_line_of_a_job_that_counts_no_rows_has_no_rate():
+    assert progress(ranges=2, done=2, rows=0).line(now=1.0) == "2 of 2 ranges"
+
+
+def test_ranges_of_an_earlier_try_do_not_make_the_estimate_better():
+    resumed = Progress(10, now=0.0)
+    resumed.resume(8)
+    resumed.add(Outcome(8))
+    assert resumed.line(now=30.0) == "9 of 10 ranges, about 30 s left"
+
+
+def test_the_wait_for_a_node_does_not_make_the_estimate_worse():
+    waited = Progress(10, now=0.0)
+    waited.start(now=500.0)
+    assert not waited.due(now=501.0)
+    waited.add(Outcome(0, row_count=100))
+    assert waited.line(now=510.0) == "1 of 10 ranges, 100 rows, 10 rows/s, about 90 s left"
+
+
+def test_the_line_names_what_is_counted():
+    assert Progress(3, now=0.0, unit="input").line(now=1.0) == "0 of 3 inputs"
+
+
+def test_no_line_is_due_at_once():
+    assert not Progress(10, now=0.0).due(now=1.0)
+
+
+def test_a_line_is_due_once():
+    one = Progress(10, now=0.0)
+    assert one.due(now=2.0)
+    assert not one.due(now=2.0)
+
+
+def test_lines_of_an_hour_fill_no_more_than_a_screen():
+    one = Progress(100_000, now=0.0)
+    lines = sum(one.due(now=second / 10) for second in range(36_000))
+    assert 50 < lines < 120
+
+
+def test_durations_read_as_people_say_them():
+    assert [duration(seconds) for seconds in (43.2, 700, 12_000)] == ["43 s", "12 min", "3 h 20 min"]

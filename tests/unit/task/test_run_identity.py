@@ -1,0 +1,98 @@
+"""What a run of a task is known by: to the ledger, the checkpoint and the keys that users are given."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.task.run_identity import (
+    check_loop,
+    dag_run_pass,
+    job_name,
+    old_run_key,
+    pass_label,
+    run_key,
+    task_run,
+)
+
+START = datetime.datetime(2026, 11, 20, 1, 2, 3, 456789, datetime.UTC)
+
+
+def context(
+    *, clear_number: int = 0, started: datetime.datetime = START, loop: Any = None, task: Any = None, **changes: Any
+) -> Any:
+    fields = {"dag_id": "d", "task_id": "t", "map_index": -1, "run_id": "r", "max_tries": 2, "try_number": 1}
+    return {
+        "ti": SimpleNamespace(**{**fields, **changes}),
+        "dag_run": SimpleNamespace(clear_number=clear_number, start_date=started),
+        "task": task,
+        **({"loop": loop} if loop else {}),
+    }
+
+
+def test_a_retry_has_the_key_of_the_first_try() -> None:
+    assert run_key(context(try_number=2)) == run_key(context())
+
+
+def test_a_cleared_task_has_another_one() -> None:
+    assert run_key(context(try_number=2, max_tries=4)) != run_key(context())
+
+
+def test_clearing_another_task_of_the_run_changes_nothing() -> None:
+    assert run_key(context(clear_number=1)) == run_key(context())
+
+
+def test_a_dag_run_that_was_made_again_has_another_one() -> None:
+    assert run_key(context(started=START + datetime.timedelta(seconds=1))) != run_key(context())
+
+
+def test_the_start_is_written_the_same_in_every_zone() -> None:
+    elsewhere = START.astimezone(datetime.timezone(datetime.timedelta(hours=5)))
+    assert run_key(context(started=elsewhere)) == run_key(context())
+
+
+def test_all_keys_of_a_task_begin_with_the_task() -> None:
+    for one in (run_key(context(max_tries=4)), run_key(context()), old_run_key(context())):
+        assert one.startswith(f"{task_run(context())}/")
+    assert old_run_key(context()) == "d/t/-1/r/2"
+
+
+def made_up_loop(index: int = 1, region: int = 1) -> Any:
+    """What Airflow 3.4 gives as ``loop``, by its documentation: it cannot be installed here."""
+    return SimpleNamespace(index=index, region_id=uuid.UUID(int=region), max_iterations=3)
+
+
+@pytest.mark.parametrize("identity", [run_key, old_run_key, task_run, dag_run_pass])
+def test_every_pass_of_a_loop_has_its_own_identity(identity: Any) -> None:
+    contexts = [context(loop=made_up_loop(*place)) for place in ((1, 1), (2, 1), (1, 2))]
+    assert len({identity(one) for one in (*contexts, context())}) == 4
+    assert identity(context(loop=made_up_loop())) == identity(context(loop=made_up_loop(), try_number=2))
+
+
+def test_people_see_which_pass_it_is() -> None:
+    assert job_name(context(loop=made_up_loop(2))) == "d-t-r-pass2-try1"
+    assert pass_label(context(loop=made_up_loop(2))) == " (pass 2)"
+    assert job_name(context()) == "d-t-r-try1"
+    assert pass_label(context()) == ""
+
+
+def made_up_task_in_a_loop() -> Any:
+    loop = SimpleNamespace(max_iterations=3, parent_group=None)
+    return SimpleNamespace(task_group=SimpleNamespace(parent_group=loop))
+
+
+def test_in_a_loop_whose_pass_is_unknown_nothing_is_taken_for_the_work_of_another_pass() -> None:
+    first, second = (context(task=made_up_task_in_a_loop(), id=uuid.UUID(int=number)) for number in (1, 2))
+    assert run_key(first) != run_key(second)
+    with pytest.raises(InvalidParameterError, match="ledger: the task is in a loop"):
+        check_loop(first, ["ledger"])
+
+
+def test_in_a_loop_whose_pass_is_known_nothing_is_refused() -> None:
+    check_loop(context(task=made_up_task_in_a_loop(), loop=made_up_loop()), ["ledger", "incremental"])
+    check_loop(context(), ["ledger", "incremental"])

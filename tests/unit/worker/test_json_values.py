@@ -1,0 +1,42 @@
+import datetime
+import json
+import uuid
+from decimal import Decimal
+
+import pytest
+
+from burla_provider.worker.json_values import to_json
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Decimal("12345678901234567890.1200"), "12345678901234567890.1200"),
+        (Decimal("1E+3"), "1000"),
+        (Decimal("NaN"), "NaN"),
+        (float("-inf"), "-Infinity"),
+        (0.1, 0.1),
+        (2**64 - 1, 2**64 - 1),
+        (2**64, "18446744073709551616"),
+        (-(2**63), -(2**63)),
+        (-(2**63) - 1, "-9223372036854775809"),
+        (True, True),
+        (None, None),
+        (datetime.date(2024, 2, 29), "2024-02-29"),
+        (datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC), "2024-01-01T00:00:00+00:00"),
+        (datetime.timedelta(days=1, hours=2), "1 day, 2:00:00"),
+        (datetime.timezone(datetime.timedelta(hours=2)), "UTC+02:00"),
+        (uuid.UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+        (b"\x00\xff", "00ff"),
+        ((1, [Decimal("1.0")]), [1, ["1.0"]]),
+        ({"a\0\udcff": "\ud800\0ä€"}, {"a\ufffd\\udcff": "\\ud800\ufffdä€"}),
+        ({1: {"a": Decimal(1)}}, {"1": {"a": "1"}}),
+    ],
+)
+def test_plain_data_becomes_what_json_holds(value, expected):
+    assert to_json(value) == expected
+    json.dumps(to_json(value), allow_nan=False, ensure_ascii=False).encode()
+
+
+def test_an_integer_may_have_more_digits_than_python_prints():
+    assert to_json(10**5000) == "1" + 5000 * "0"

@@ -1,0 +1,86 @@
+import datetime
+import os
+import pickle
+import uuid
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from burla_provider.worker.outcome import Failure, Outcome, decode, encode, find_unserializable
+
+plain = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False),
+        st.text(),
+        st.binary(),
+        st.decimals(allow_nan=False),
+        st.dates(),
+        st.datetimes(timezones=st.none() | st.just(datetime.UTC)),
+        st.times(),
+        st.timedeltas(),
+        st.uuids(),
+    ),
+    lambda inner: st.lists(inner) | st.tuples(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(plain)
+def test_plain_data_comes_back_as_it_went(value):
+    assert decode(encode(Outcome(3, value=value))) == Outcome(3, value=value)
+
+
+@given(plain)
+def test_plain_data_is_recognised(value):
+    assert find_unserializable(value) is None
+
+
+def test_a_failure_comes_back_as_it_went():
+    outcome = Outcome(3, attempts=2, failure=Failure("ValueError", "no", "22012", "in f"))
+    assert decode(encode(outcome)) == outcome
+    assert not outcome.ok
+
+
+def test_a_moment_of_a_zone_comes_back_as_the_same_moment():
+    moment = datetime.datetime(2024, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin"))
+    back = decode(encode(Outcome(0, value=moment))).value
+    assert (back, back.tzinfo) == (moment, datetime.UTC)
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+def test_an_answer_cannot_run_anything_in_the_task():
+    with pytest.raises(pickle.UnpicklingError, match="not plain data"):
+        decode(pickle.dumps({"value": Malicious(), "failure": None}))
+
+
+class Amount(Decimal):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("value", "where"),
+    [
+        (object(), "the return value is of type builtins.object"),
+        ({"a": [1, {2}]}, r"the return value['a'][1] is of type builtins.set"),
+        ({"a": Amount(1)}, "['a'] is of type"),
+        ({object: 1}, "is of type builtins.type"),
+        (lambda: None, "is of type builtins.function"),
+    ],
+)
+def test_what_is_not_plain_is_named_with_its_place(value, where):
+    assert where in find_unserializable(value)
+
+
+def test_uuids_and_decimals_are_exact():
+    value = [uuid.UUID(int=2**127), Decimal("1E-30"), 10**50]
+    assert decode(encode(Outcome(0, value=value))).value == value
