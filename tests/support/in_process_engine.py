@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from burla_provider.jobs.job import ItemCrashed, ItemSucceeded, Job, JobEvent, Started
+from burla_provider.jobs.job import ItemCrashed, ItemSucceeded, Job, JobEvent, JobStarted
 
 MOST = 60
 """Calls of a job."""
@@ -33,8 +33,8 @@ class InProcessEngine:
     def run(self, job: Job, **__: Any) -> Iterator[JobEvent]:
         if len(job.items) > MOST:
             raise TooMany
-        yield Started("in-process", None)
-        works = [pickle.loads(job.work) for _ in range(self.workers)]
+        yield JobStarted("in-process", None)
+        works = [pickle.loads(job.pickled_callable) for _ in range(self.workers)]
         broken = list(job.items)[len(job.items) - self.broken :] if self.broken else []
         self.broken = 0
         try:

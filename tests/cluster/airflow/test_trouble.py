@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from burla_provider.demo.cluster import find_state
-from burla_provider.jobs.client.http_json import ask
+from burla_provider.jobs.client.http_json import request_json
 from burla_provider.operators.map import BurlaMapOperator
 from tests.airflow.conftest import Orders
 from tests.cluster.airflow.slow_orders import RANGES, SlowOrders, meanwhile
@@ -43,7 +43,7 @@ def slow(orders: Orders) -> SlowOrders:
 def breakable(cluster: Cluster) -> Iterator[Cluster]:
     """The cluster, made whole again afterwards."""
     yield cluster
-    status, _ = ask("POST", f"{URL}/v1/cluster/restart", {"Authorization": f"Bearer {TOKEN}"}, 60)
+    status, _ = request_json("POST", f"{URL}/v1/cluster/restart", {"Authorization": f"Bearer {TOKEN}"}, 60)
     assert status == 200
     cluster.wait_until_free(180)
 
@@ -165,7 +165,7 @@ def test_a_wrong_token_fails_the_task_and_says_where_to_look(
     )
     result = on_burla.run(slow.task(queue_timeout=20), max_tries=1)
     assert result.state == "failed"
-    assert "login and password" in str(result.error)
+    assert "login (e-mail) and password" in str(result.error)
     assert "wr0ng-token" not in result.log + str(result.error)
     assert slow.marks.count() == 0
 

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from burla_provider.exceptions import ClusterUnreachableError
-from burla_provider.jobs.client.http_json import ask
-from burla_provider.jobs.cluster_api import check_head
+from burla_provider.jobs.client.http_json import request_json
+from burla_provider.jobs.cluster_api import check_cluster
 from burla_provider.jobs.job import Engine
 from tests.support.waiting import wait_for
 
@@ -26,7 +26,7 @@ class Cluster:
     engine = Engine(url=URL, email="kit@example.com", token=TOKEN)
 
     def get(self, path: str) -> Any:
-        status, answer = ask("GET", f"{URL}{path}", {"Authorization": f"Bearer {TOKEN}"}, 10)
+        status, answer = request_json("GET", f"{URL}{path}", {"Authorization": f"Bearer {TOKEN}"}, 10)
         assert status == 200, (path, status, answer)
         return answer
 
@@ -43,7 +43,7 @@ class Cluster:
 @pytest.fixture(scope="session")
 def running_cluster() -> Cluster:
     try:
-        check_head(Cluster.engine)
+        check_cluster(Cluster.engine)
     except ClusterUnreachableError as error:
         if os.environ.get("BURLA_REQUIRE_CLUSTER") == "1":
             raise

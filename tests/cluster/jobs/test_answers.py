@@ -10,7 +10,7 @@ import threading
 import urllib.request
 from dataclasses import replace
 
-from burla_provider.jobs.job import Engine, ItemCrashed, JobOptions, Line, Started
+from burla_provider.jobs.job import Engine, ItemCrashed, JobOptions, JobStarted, OutputLine
 from burla_provider.jobs.requirements import resolve_requirements
 from burla_provider.jobs.runner import run_job
 from tests.unit.jobs.running import answers, broken, lines, make_job, run
@@ -21,7 +21,7 @@ def echo(index, item):
 
 
 def started(events):
-    return next(event for event in events if isinstance(event, Started))
+    return next(event for event in events if isinstance(event, JobStarted))
 
 
 def test_every_item_is_answered_and_tuples_are_not_unpacked(cluster):
@@ -80,7 +80,7 @@ def test_twenty_items_that_fail_at_once_are_all_told(cluster):
 
     events = run(fail, range(20), cluster.engine)
     assert sorted(broken(events)) == list(range(20))
-    assert sum(isinstance(event, Started) for event in events) == 1
+    assert sum(isinstance(event, JobStarted) for event in events) == 1
 
 
 def test_an_item_that_kills_its_worker_does_not_keep_the_rest_from_finishing(cluster):
@@ -129,7 +129,7 @@ def test_max_parallelism_is_kept(cluster):
 def test_another_interpreter_without_airflow_can_be_the_client(cluster, other_python):
     events = run(echo, [(1, 2)], replace(cluster.engine, python=other_python))
     assert answers(events) == {0: b"(0, (1, 2))"}
-    assert not [event for event in events if isinstance(event, ItemCrashed | Line)]
+    assert not [event for event in events if isinstance(event, ItemCrashed | OutputLine)]
 
 
 def test_on_request_workers_get_what_the_client_interpreter_has(cluster, other_python):

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from burla_provider.jobs.client.http_json import ask
-from burla_provider.jobs.job import ItemSucceeded, Started
+from burla_provider.jobs.client.http_json import request_json
+from burla_provider.jobs.job import ItemSucceeded, JobStarted
 from burla_provider.jobs.runner import run_job
 from tests.cluster.jobs.conftest import TOKEN, URL
 from tests.unit.jobs.running import answers, make_job
@@ -19,7 +19,7 @@ def one_second(index, item):
 
 
 def restart():
-    status, _ = ask("POST", f"{URL}/v1/cluster/restart", {"Authorization": f"Bearer {TOKEN}"}, 60)
+    status, _ = request_json("POST", f"{URL}/v1/cluster/restart", {"Authorization": f"Bearer {TOKEN}"}, 60)
     assert status == 200
 
 
@@ -44,4 +44,4 @@ def run_and_break(job, engine, breaking):
 def test_a_restart_of_the_cluster_costs_only_what_was_not_answered_yet(breakable):
     events = run_and_break(make_job(one_second, range(12)), breakable.engine, restart)
     assert answers(events) == dict.fromkeys(range(12), b"done")
-    assert sum(isinstance(event, Started) for event in events) == 2
+    assert sum(isinstance(event, JobStarted) for event in events) == 2

@@ -19,7 +19,7 @@ from burla_provider.exceptions import (
     JobCanceledError,
 )
 from burla_provider.jobs.cluster_api import cancel_job
-from burla_provider.jobs.job import ItemSucceeded, JobOptions, Line, Started
+from burla_provider.jobs.job import ItemSucceeded, JobOptions, JobStarted, OutputLine
 from burla_provider.jobs.runner import run_job
 from tests.cluster.jobs.conftest import Cluster
 from tests.unit.jobs.running import answers, client_of, group, make_job, run, start_task
@@ -34,9 +34,9 @@ def started_job(cluster, **engine):
     """A job with workers in the middle of long calls, its id, and its process group."""
     events = run_job(make_job(sleep_long, range(4)), replace(cluster.engine, **engine))
     for event in events:
-        if isinstance(event, Started):
+        if isinstance(event, JobStarted):
             job_id = event.job_id
-        if isinstance(event, Line):
+        if isinstance(event, OutputLine):
             return events, job_id, client_of().pid
     raise AssertionError
 
@@ -73,7 +73,7 @@ def test_closing_the_job_cancels_it_and_frees_the_node(cluster):
 
 TASK = """
     import time
-    from burla_provider.jobs.job import Line, Started
+    from burla_provider.jobs.job import OutputLine, JobStarted
     from burla_provider.jobs.runner import run_job
     from tests.cluster.jobs.conftest import Cluster
     from tests.unit.jobs.running import client_of, make_job
@@ -83,9 +83,9 @@ TASK = """
         time.sleep(600)
 
     for event in run_job(make_job(work, range(4)), Cluster.engine):
-        if isinstance(event, Started):
+        if isinstance(event, JobStarted):
             job_id = event.job_id
-        if isinstance(event, Line):
+        if isinstance(event, OutputLine):
             print(client_of().pid, job_id, flush=True)
 """
 
@@ -126,7 +126,7 @@ def test_a_killed_client_costs_only_what_was_not_answered_yet(cluster):
         if isinstance(event, ItemSucceeded) and len(answers(events)) == 2:
             client_of().kill()
     assert answers(events) == dict.fromkeys(range(20), b"done")
-    assert sum(isinstance(event, Started) for event in events) == 2
+    assert sum(isinstance(event, JobStarted) for event in events) == 2
 
 
 def test_a_job_that_somebody_cancels_says_so(cluster):
@@ -148,7 +148,7 @@ def test_a_busy_cluster_is_waited_for(cluster):
 
 
 WAITING = """
-    from burla_provider.jobs.job import ItemSucceeded, Line
+    from burla_provider.jobs.job import ItemSucceeded, OutputLine
     from burla_provider.jobs.runner import run_job
     from tests.cluster.jobs.conftest import Cluster
     from tests.unit.jobs.running import make_job
@@ -157,9 +157,9 @@ WAITING = """
         return b"second"
 
     for event in run_job(make_job(work, [1]), Cluster.engine):
-        if isinstance(event, Line):
+        if isinstance(event, OutputLine):
             print(event.text, flush=True)
-        if isinstance(event, Answered):
+        if isinstance(event, ItemSucceeded):
             print("answered")
 """
 
@@ -184,7 +184,7 @@ def test_that_a_cluster_is_busy_is_an_error_of_its_own(cluster):
 def test_a_job_that_still_waits_for_a_node_can_be_ended(cluster):
     first, _, _ = started_job(cluster)
     second = run_job(make_job(sleep_long, [1]), cluster.engine, queue_timeout=60)
-    next(event for event in second if isinstance(event, Line) and "Waiting for a node" in event.text)
+    next(event for event in second if isinstance(event, OutputLine) and "Waiting for a node" in event.text)
     leaders = {child.pid for child in psutil.Process().children()}
     second.close()
     ended = leaders - {child.pid for child in psutil.Process().children()}
@@ -205,7 +205,7 @@ def test_two_users_at_once_do_not_disturb_each_other(cluster):
             events.extend(event for event in [next(job, None)] if event is not None)
     for job in jobs:
         list(job)
-    ids = [next(event.job_id for event in events if isinstance(event, Started)) for events in seen]
+    ids = [next(event.job_id for event in events if isinstance(event, JobStarted)) for events in seen]
     assert [cluster.job(job_id)["user"] for job_id in ids] == users
 
 
@@ -247,7 +247,7 @@ def test_no_secret_is_in_any_command_line_or_environment(cluster):
         return password.encode()
 
     events = run_job(make_job(work, ["item-secret"]), replace(cluster.engine, project_id="p"))
-    next(event for event in events if isinstance(event, Line))
+    next(event for event in events if isinstance(event, OutputLine))
     leader = client_of().pid
     members = group(leader)
     seen = [Path(f"/proc/{member.pid}/{file}").read_bytes() for member in members for file in ("cmdline", "environ")]

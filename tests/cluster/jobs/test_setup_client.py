@@ -39,4 +39,4 @@ def test_a_place_where_none_can_be_made_is_an_error_in_words(tmp_path):
     command = [sys.executable, "-m", "burla_provider.jobs.setup_client", str(file)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
-    assert "No environment was made" in result.stderr
+    assert "Could not create an environment" in result.stderr

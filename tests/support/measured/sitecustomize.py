@@ -33,5 +33,5 @@ def count() -> None:
     os.killpg, os._exit = killpg, _exit  # type: ignore[assignment]
 
 
-if any(argument.endswith("/jobs/client.py") for argument in sys.orig_argv[1:2]):
+if any(argument.endswith("/jobs/client/client.py") for argument in sys.orig_argv[1:2]):
     count()

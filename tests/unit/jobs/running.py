@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 
-from burla_provider.jobs.code.pickler import pickle_work
-from burla_provider.jobs.job import Engine, ItemCrashed, ItemSucceeded, Job, JobEvent, Line
+from burla_provider.jobs.code.pickler import pickle_for_workers
+from burla_provider.jobs.job import Engine, ItemCrashed, ItemSucceeded, Job, JobEvent, OutputLine
 from burla_provider.jobs.runner import run_job
 
 Work = Callable[[int, Any], bytes]
@@ -20,7 +20,7 @@ LOCAL = Engine("local")
 
 
 def make_job(work: Work, items: Iterable[Any], **options: Any) -> Job:
-    return Job("a-test", pickle_work(work), dict(enumerate(items)), **options)
+    return Job("a-test", pickle_for_workers(work), dict(enumerate(items)), **options)
 
 
 def run(work: Work, items: Iterable[Any], engine: Engine = LOCAL, **options: Any) -> list[JobEvent]:
@@ -28,7 +28,7 @@ def run(work: Work, items: Iterable[Any], engine: Engine = LOCAL, **options: Any
 
 
 def answers(events: Iterable[JobEvent]) -> dict[int, bytes]:
-    return {event.index: event.answer for event in events if isinstance(event, ItemSucceeded)}
+    return {event.index: event.result for event in events if isinstance(event, ItemSucceeded)}
 
 
 def broken(events: Iterable[JobEvent]) -> dict[int, str]:
@@ -36,7 +36,7 @@ def broken(events: Iterable[JobEvent]) -> dict[int, str]:
 
 
 def lines(events: Iterable[JobEvent]) -> list[str]:
-    return [event.text for event in events if isinstance(event, Line)]
+    return [event.text for event in events if isinstance(event, OutputLine)]
 
 
 def client_of(parent: int | None = None) -> psutil.Process:

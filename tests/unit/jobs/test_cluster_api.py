@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from burla_provider.exceptions import ClusterUnauthorizedError, ClusterUnreachableError, InvalidParameterError
-from burla_provider.jobs.cluster_api import cancel_job, check_head
+from burla_provider.jobs.cluster_api import cancel_job, check_cluster
 from burla_provider.jobs.job import Engine
 
 VERSION = {"version": "1.8.4", "project": "p", "namespace": "n"}
@@ -65,12 +65,12 @@ def no_login(monkeypatch, tmp_path):
 )
 def test_it_says_how_the_cluster_is(head, nodes, words):
     head.answers["/v1/cluster/state"] = (200, nodes)
-    assert check_head(head.engine) == words
+    assert check_cluster(head.engine) == words
 
 
 def test_it_shows_who_asks(head):
     head.answers["/v1/cluster/state"] = (200, state())
-    check_head(head.engine)
+    check_cluster(head.engine)
     assert {(headers["Authorization"], headers["X-User-Email"]) for _, _, headers in head.asked} == {
         ("Bearer t0ken", "a@example.com")
     }
@@ -80,14 +80,14 @@ def test_it_shows_who_asks(head):
 def test_a_refused_login_is_told_from_other_trouble(head, answer):
     head.answers["/version"] = answer
     with pytest.raises(ClusterUnauthorizedError, match="Check login") as raised:
-        check_head(head.engine)
+        check_cluster(head.engine)
     assert "t0ken" not in str(raised.value)
 
 
 @pytest.mark.parametrize("token", ["s3cret\n", "s3cret\r\nmore", "s3cret\N{HORIZONTAL ELLIPSIS}"])
 def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(head, token):
-    with pytest.raises(InvalidParameterError, match="login or password: one of them holds a line break") as raised:
-        check_head(replace(head.engine, token=token))
+    with pytest.raises(InvalidParameterError, match="login or password: one of them contains a line break") as raised:
+        check_cluster(replace(head.engine, token=token))
     assert "s3cret" not in "".join(traceback.format_exception(raised.value))
 
 
@@ -95,19 +95,19 @@ def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(head, token):
 def test_a_server_that_is_no_head_is_unreachable(head, answer):
     head.answers["/version"] = answer
     with pytest.raises(ClusterUnreachableError):
-        check_head(head.engine)
+        check_cluster(head.engine)
 
 
 def test_nobody_listening_is_unreachable():
     with pytest.raises(ClusterUnreachableError, match="Connection refused"):
-        check_head(Engine(url="http://127.0.0.1:9"))
+        check_cluster(Engine(url="http://127.0.0.1:9"))
 
 
 def test_a_server_that_speaks_no_http_is_unreachable():
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=greet, args=[server], daemon=True).start()
         with pytest.raises(ClusterUnreachableError, match="220 mail"):
-            check_head(Engine(url=f"http://127.0.0.1:{server.getsockname()[1]}"))
+            check_cluster(Engine(url=f"http://127.0.0.1:{server.getsockname()[1]}"))
 
 
 def greet(server):
@@ -121,20 +121,20 @@ def greet(server):
     ("url", "problem"),
     [
         ("http://burla.example.com", "unencrypted"),
-        ("burla.example.com", "not the URL of a head"),
-        ("ftp://localhost", "not the URL of a head"),
-        ("https://user:secret@burla.example.com", "holds credentials"),
-        ("http://localhost/caf\N{LATIN SMALL LETTER E WITH ACUTE}", "^host, login or password: one of them holds"),
+        ("burla.example.com", "is not an http:// or https:// URL"),
+        ("ftp://localhost", "is not an http:// or https:// URL"),
+        ("https://user:secret@burla.example.com", "contains credentials"),
+        ("http://localhost/caf\N{LATIN SMALL LETTER E WITH ACUTE}", "^host, login or password: one of them contains"),
     ],
 )
 def test_a_url_that_cannot_be_is_refused_without_asking(url, problem):
     with pytest.raises(InvalidParameterError, match=problem) as raised:
-        check_head(Engine(url=url))
+        check_cluster(Engine(url=url))
     assert "secret" not in str(raised.value)
 
 
 def test_the_local_engine_has_no_head():
-    assert check_head(Engine("local")).startswith("The local engine")
+    assert check_cluster(Engine("local")).startswith("The local engine")
 
 
 def test_without_a_host_the_saved_login_is_used(head, no_login):
@@ -142,17 +142,17 @@ def test_without_a_host_the_saved_login_is_used(head, no_login):
     login = {"email": "b@example.com", "auth_token": "saved", "cluster_dashboard_url": head.engine.url}
     (no_login / "burla" / "burla_credentials.json").write_text(json.dumps(login))
     head.answers["/v1/cluster/state"] = (200, state(ready=1))
-    assert check_head(Engine()) == "Burla 1.8.4, 1 node ready"
+    assert check_cluster(Engine()) == "Burla 1.8.4, 1 node ready"
     assert head.asked[0][2]["Authorization"] == "Bearer saved"
 
 
 def test_without_a_host_and_a_login_it_says_that_burla_decides():
-    assert "no host" in check_head(Engine())
+    assert "no host" in check_cluster(Engine())
 
 
 def test_a_login_without_a_host_is_refused():
     with pytest.raises(InvalidParameterError, match="host: is missing"):
-        check_head(Engine(email="a@example.com", token="secret"))
+        check_cluster(Engine(email="a@example.com", token="secret"))
 
 
 def test_a_job_can_be_cancelled(head):
@@ -169,5 +169,5 @@ def test_a_job_that_is_over_or_unknown_needs_no_cancelling(head, answer):
 
 def test_a_server_that_speaks_otherwise_is_no_head(head):
     head.answers["/version"] = (200, {"hello": "world"})
-    with pytest.raises(ClusterUnreachableError, match="is no Burla head"):
-        check_head(head.engine)
+    with pytest.raises(ClusterUnreachableError, match="is not a Burla cluster"):
+        check_cluster(head.engine)

@@ -111,9 +111,9 @@ def test_what_the_provider_needs_is_found_here():
 @pytest.mark.parametrize(
     ("requirement", "problem"),
     [
-        ("zz-absent", "'zz-absent' is not installed here, so there is no version to take"),
+        ("zz-absent", "'zz-absent' is not installed here, so its version is unknown"),
         ("zz-absent>=2", "'zz-absent' is not installed here"),
-        ("psycopg>=99", "excludes the version that is installed here"),
+        ("psycopg>=99", "excludes the installed version"),
         ("not a requirement", "is not a requirement"),
     ],
 )

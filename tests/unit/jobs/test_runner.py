@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from burla_provider.exceptions import BurlaNotInstalledError, InvalidParameterError, JobLostError
-from burla_provider.jobs.job import Engine, ItemSucceeded, Job, JobOptions, Line, Started, Tick
+from burla_provider.jobs.job import Engine, ItemSucceeded, Job, JobOptions, JobStarted, OutputLine, Tick
 from burla_provider.jobs.runner import run_job
 from tests.unit.jobs.running import LOCAL, answers, broken, client_of, group, lines, make_job, run, start_task
 
@@ -32,7 +32,7 @@ def test_every_item_is_answered_once():
 
 
 def test_items_keep_their_index_though_some_are_missing():
-    work = make_job(echo, []).work
+    work = make_job(echo, []).pickled_callable
     events = run_job(Job("a-test", work, {7: "seven", 3: "three"}), LOCAL)
     assert answers(events) == {7: b"(7, 'seven')", 3: b"(3, 'three')"}
 
@@ -47,7 +47,7 @@ def test_no_items_start_no_process():
 
 def test_the_job_says_that_it_has_started():
     events = run(echo, [1])
-    assert isinstance(next(event for event in events if not isinstance(event, Tick)), Started)
+    assert isinstance(next(event for event in events if not isinstance(event, Tick)), JobStarted)
 
 
 def test_a_tick_comes_though_nothing_happens():
@@ -108,7 +108,7 @@ def interrupt(index, item):
         (raise_own_class, "own trouble"),
         (exit_politely, "SystemExit: 3"),
         (interrupt, "KeyboardInterrupt"),
-        (answer_with_text, "answered with str where bytes were due"),
+        (answer_with_text, "The callable must return bytes, got str"),
     ],
 )
 def test_whatever_a_call_raises_breaks_its_item_only(work, said):
@@ -139,7 +139,7 @@ def test_an_item_whose_worker_died_is_worked_again(tmp_path):
 
     events = run(die_once, range(5))
     assert answers(events) == dict.fromkeys(range(5), b"done")
-    assert Line("A worker process died (exit status 1); trying again.", about=2) in events
+    assert OutputLine("A worker process died (exit status 1); running its item again.", index=2) in events
 
 
 def test_an_item_whose_worker_was_killed_in_the_middle_of_its_answer_is_worked_again(tmp_path):
@@ -153,7 +153,7 @@ def test_an_item_whose_worker_was_killed_in_the_middle_of_its_answer_is_worked_a
 
     events = run(die_once, range(5))
     assert answers(events) == dict.fromkeys(range(5), b"done")
-    assert Line("A worker process died (signal 9); trying again.", about=2) in events
+    assert OutputLine("A worker process died (signal 9); running its item again.", index=2) in events
 
 
 def test_an_item_that_kills_every_worker_is_broken_and_the_rest_finishes():
@@ -163,7 +163,7 @@ def test_an_item_that_kills_every_worker_is_broken_and_the_rest_finishes():
         return b"done"
 
     events = run(die, range(20))
-    assert broken(events) == {1: "3 worker processes died of this item (signal 9)."}
+    assert broken(events) == {1: "This item killed 3 worker processes (signal 9)."}
     assert len(answers(events)) == 19
 
 
@@ -198,7 +198,7 @@ def test_a_worker_that_hung_up_but_lives_is_killed(tmp_path):
 
     events = run(hang_up_once, range(3))
     assert answers(events) == dict.fromkeys(range(3), b"done")
-    assert Line("A worker process died (signal 9); trying again.", about=1) in events
+    assert OutputLine("A worker process died (signal 9); running its item again.", index=1) in events
 
 
 def test_a_killed_client_costs_only_what_was_not_answered_yet(tmp_path):
@@ -217,8 +217,8 @@ def test_a_killed_client_costs_only_what_was_not_answered_yet(tmp_path):
     killed: list[psutil.Process] = []
     events = list(killing_the_first_client(run_job(make_job(note, range(3_000)), LOCAL)))
     assert len(answers(events)) == 3_000
-    assert sum(isinstance(event, Started) for event in events) == 2
-    assert any("The client process ended by itself (exit status -9)." in line for line in lines(events))
+    assert sum(isinstance(event, JobStarted) for event in events) == 2
+    assert any("The client process died (exit status -9)." in line for line in lines(events))
     twice = [file for file in tmp_path.iterdir() if len(file.read_text()) > 1]
     assert len(twice) < 1_000
     assert group(killed[0].pid) == []
@@ -255,7 +255,7 @@ def started_job():
 
     events = run_job(make_job(say_and_sleep, range(10)), LOCAL)
     for event in events:
-        if isinstance(event, Line):
+        if isinstance(event, OutputLine):
             return events, client_of().pid
     raise AssertionError
 
@@ -295,7 +295,7 @@ def test_an_exception_of_a_signal_handler_ends_the_job(monkeypatch):
 
 TASK = """
     import sys, time
-    from burla_provider.jobs.job import Line
+    from burla_provider.jobs.job import OutputLine
     from tests.unit.jobs.running import LOCAL, client_of, make_job
     from burla_provider.jobs.runner import run_job
 
@@ -304,7 +304,7 @@ TASK = """
         time.sleep(600)
 
     for event in run_job(make_job(work, range(4)), LOCAL):
-        if isinstance(event, Line):
+        if isinstance(event, OutputLine):
             print(client_of().pid, flush=True)
 """
 
@@ -372,7 +372,7 @@ def test_a_flood_of_prints_is_stemmed_and_counted():
 
     said = lines(run(flood, [1]))
     assert len(said) < 2_000
-    assert any("more lines were printed, too many to show" in line for line in said)
+    assert any("more lines exceeded the rate limit" in line for line in said)
 
 
 def test_no_secret_of_the_task_reaches_a_command_line_or_an_environment(monkeypatch):
@@ -389,7 +389,7 @@ def test_no_secret_of_the_task_reaches_a_command_line_or_an_environment(monkeypa
 
     engine = Engine("local", email="someone@example.com", token="token-secret")
     events = run_job(make_job(work, ["item-secret"] * 4), engine)
-    next(event for event in events if isinstance(event, Line))
+    next(event for event in events if isinstance(event, OutputLine))
     members = group(client_of().pid)
     seen = [Path(f"/proc/{member.pid}/{file}").read_bytes() for member in members for file in ("cmdline", "environ")]
     events.close()

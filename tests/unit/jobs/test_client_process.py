@@ -1,6 +1,29 @@
+"""The client process, its environment and its output."""
+
 from __future__ import annotations
 
-from burla_provider.jobs.lines import LineReader
+import sys
+
+from burla_provider.jobs.client_process import ClientProcess, LineReader, child_environment
+
+
+def test_another_python_version_is_refused_before_anything_is_unpickled():
+    process = ClientProcess(None)
+    try:
+        process.start({"python": (3, 2)})
+        (failed,) = [frame for frame in process.events(1) if isinstance(frame, tuple)]
+    finally:
+        process.end()
+    assert failed[:2] == ("failed", "not installed")
+    assert "setup_client" in failed[2]
+    assert sys.executable in failed[2]
+
+
+def test_a_client_inherits_what_it_needs_and_nothing_else():
+    task = {"PATH": "/bin", "LC_ALL": "C", "https_proxy": "p", "AIRFLOW_HOME": "a", "PGPASSWORD": "s", "ANY_TOKEN": "t"}
+    assert child_environment(task) == {
+        "PATH": "/bin", "LC_ALL": "C", "https_proxy": "p", "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"
+    }  # fmt: skip
 
 
 def read(*chunks):
