@@ -1,4 +1,4 @@
-"""A real Burla cluster, the one that `make cluster` boots."""
+"""The Burla cluster that `make cluster` starts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from burla_provider.jobs.job import Engine
 from tests.support.waiting import wait_for
 
 URL = os.environ.get("BURLA_CLUSTER_DASHBOARD_URL", "http://localhost:5001")
-TOKEN = os.environ.get("BURLA_KIT_TOKEN", "local-dev-token")
+TOKEN = os.environ.get("BURLA_CLUSTER_TOKEN", "local-dev-token")
 
 
 class Cluster:
-    """What tests ask of the cluster, past the provider."""
+    """Requests to the cluster, without the provider."""
 
     engine = Engine(url=URL, email="kit@example.com", token=TOKEN)
 
@@ -53,14 +53,14 @@ def running_cluster() -> Cluster:
 
 @pytest.fixture
 def cluster(running_cluster: Cluster) -> Cluster:
-    """The cluster, with a node free: it does one job at a time."""
+    """Return the cluster when a node is free. A node runs one job at a time."""
     running_cluster.wait_until_free()
     return running_cluster
 
 
 @pytest.fixture(scope="session")
 def other_python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An interpreter with burla and without Airflow, as ``setup_client`` makes it."""
+    """Return an interpreter that ``setup_client`` creates, with burla and without Airflow."""
     path = tmp_path_factory.mktemp("client") / "env"
     command = [sys.executable, "-m", "burla_provider.jobs.setup_client", str(path)]
     result = subprocess.run(command, capture_output=True, text=True)

@@ -10,7 +10,7 @@ import pytest
 from burla_provider.jobs.client.client import FrameReader, write_frame
 
 
-def piped(*frames):
+def frame_bytes(*frames):
     read, write = os.pipe()
     for frame in frames:
         write_frame(write, frame)
@@ -19,17 +19,17 @@ def piped(*frames):
         return pipe.read()
 
 
-def test_frames_come_out_as_they_went_in():
+def test_frames_are_read_as_they_were_written():
     frames = [("succeeded", 1, b"x" * 10_000), ("done",)]
-    assert list(FrameReader().feed(piped(*frames))) == frames
+    assert list(FrameReader().feed(frame_bytes(*frames))) == frames
 
 
 def test_frames_may_arrive_byte_by_byte():
     reader = FrameReader()
-    data = piped(("line", "one"), ("line", "two"))
+    data = frame_bytes(("line", "one"), ("line", "two"))
     assert [frame for byte in data for frame in reader.feed(bytes([byte]))] == [("line", "one"), ("line", "two")]
 
 
 def test_a_frame_cannot_make_the_task_call_anything():
     with pytest.raises(pickle.UnpicklingError, match="names"):
-        list(FrameReader().feed(piped(("succeeded", 0, os.system))))
+        list(FrameReader().feed(frame_bytes(("succeeded", 0, os.system))))

@@ -1,4 +1,4 @@
-"""A cluster that is restarted in the middle of a job. See airflow/test_trouble.py for what else may befall one."""
+"""A cluster that is restarted while a job runs. airflow/test_trouble.py tests other failures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from burla_provider.jobs.client.http_json import request_json
 from burla_provider.jobs.job import ItemSucceeded, JobStarted
 from burla_provider.jobs.runner import run_job
 from tests.cluster.jobs.conftest import TOKEN, URL
-from tests.unit.jobs.running import answers, make_job
+from tests.unit.jobs.running import make_job, results
 
 
 def one_second(index, item):
@@ -25,23 +25,23 @@ def restart():
 
 @pytest.fixture
 def breakable(cluster):
-    """The cluster, made whole again afterwards."""
+    """Return the cluster, and restart it after the test."""
     yield cluster
     restart()
     cluster.wait_until_free(180)
 
 
-def run_and_break(job, engine, breaking):
-    """Break the cluster after the first answers; all events of the job."""
+def run_and_break(job, engine, break_cluster):
+    """Break the cluster after the first results, and return all events of the job."""
     events = []
     for event in run_job(job, engine):
         events.append(event)
-        if isinstance(event, ItemSucceeded) and len(answers(events)) == 4:
-            breaking()
+        if isinstance(event, ItemSucceeded) and len(results(events)) == 4:
+            break_cluster()
     return events
 
 
-def test_a_restart_of_the_cluster_costs_only_what_was_not_answered_yet(breakable):
+def test_after_a_restart_of_the_cluster_only_missing_items_run_again(breakable):
     events = run_and_break(make_job(one_second, range(12)), breakable.engine, restart)
-    assert answers(events) == dict.fromkeys(range(12), b"done")
+    assert results(events) == dict.fromkeys(range(12), b"done")
     assert sum(isinstance(event, JobStarted) for event in events) == 2
