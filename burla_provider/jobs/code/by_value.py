@@ -26,7 +26,7 @@ def reduce_by_value(value: Any) -> Any:
         return functools.cached_property, (None,), {name: part for name, part in vars(value).items() if name != "lock"}
     is_dispatcher = isinstance(value, FunctionType) and value.__code__ is _DISPATCHER
     is_named = is_dispatcher or isinstance(value, (functools._lru_cache_wrapper, typing.NewType, *_TYPE_PARAMETERS))
-    if not is_named or _is_installed(value):
+    if not is_named or _is_importable(value):
         return None
     if is_dispatcher:
         attributes = {name: getattr(value, name) for name in functools.WRAPPER_ASSIGNMENTS if name != "__annotations__"}
@@ -41,7 +41,7 @@ def reduce_by_value(value: Any) -> Any:
     return type(value), (value.__name__,)
 
 
-def _is_installed(value: Any) -> bool:
+def _is_importable(value: Any) -> bool:
     # Whether workers can import it by its name.
     found: Any = sys.modules.get(value.__module__)
     if found is None or found.__name__ == "__main__" or found.__spec__ is None or is_local(found.__spec__):

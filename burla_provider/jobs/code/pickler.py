@@ -38,7 +38,7 @@ def pickle_for_workers(value: Any, parameter: str = "python_callable") -> bytes:
         values = local.values()
         for name, source in local.sources.items():
             if replaced := replaced_names(name, source, values[name]):
-                problem = f"it uses {', '.join(replaced)}, which was set from outside its module and cannot be sent."
+                problem = f"uses {', '.join(replaced)}, which was set from outside its module and cannot be sent."
                 raise InvalidParameterError(
                     parameter, problem, "Pass it to the function as an argument, or set plain data."
                 )
@@ -101,7 +101,7 @@ def _pickling(parameter: str) -> Iterator[None]:
     except InvalidParameterError:
         raise
     except Exception as error:  # objects that cannot be pickled raise various exceptions
-        problem = f"it cannot be sent to workers ({type(error).__name__}: {error})."
+        problem = f"cannot be sent to workers ({type(error).__name__}: {error})."
         advice = "Open connections, locks and files inside the function."
         raise InvalidParameterError(parameter, problem, advice) from error
 

@@ -134,7 +134,7 @@ def test_an_attribute_that_was_replaced_and_cannot_be_sent_is_refused(dags, load
     dags("tools.py", "RATE = 1\nclass Thing: pass\ndef stop(x): return 0\ndef go(x): return (RATE, Thing, x)\n")
     dags("dag.py", f"import tools\n{replaced}\ndef work(index, item): return tools.go(item), tools.stop, tools.RATE\n")
     with pytest.raises(
-        InvalidParameterError, match=rf"^process_rows: it uses tools\.{name}, which was set from outside"
+        InvalidParameterError, match=rf"^process_rows: uses tools\.{name}, which was set from outside"
     ):
         pickle_for_workers(load_dag().work, "process_rows")
 
@@ -238,7 +238,7 @@ def test_an_object_that_cannot_be_pickled_is_refused_with_the_parameter(unpickla
     def work(index, item):
         return unpicklable
 
-    with pytest.raises(InvalidParameterError, match=r"^process_rows: it cannot be sent to workers"):
+    with pytest.raises(InvalidParameterError, match=r"^process_rows: cannot be sent to workers"):
         pickle_for_workers(work, parameter="process_rows")
 
 
