@@ -7,12 +7,24 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import psutil
 import pytest
 
 from burla_provider.exceptions import BurlaNotInstalledError, InvalidParameterError, JobLostError
-from burla_provider.jobs.job import Engine, ItemSucceeded, Job, JobOptions, JobStarted, OutputLine, Tick
+from burla_provider.jobs import client
+from burla_provider.jobs.job import (
+    ENGINES,
+    Engine,
+    EngineName,
+    ItemSucceeded,
+    Job,
+    JobOptions,
+    JobStarted,
+    OutputLine,
+    Tick,
+)
 from burla_provider.jobs.runner import run_job
 from tests.unit.jobs.running import LOCAL, client_of, crashed, lines, make_job, process_group, results, run, start_task
 
@@ -24,6 +36,12 @@ def echo(index, item):
 def sleep_long(index, item):
     time.sleep(600)
     return b""
+
+
+def test_every_engine_has_a_file():
+    assert set(ENGINES) == set(get_args(EngineName))
+    directory = Path(client.__file__).parent
+    assert sorted(path.name for path in directory.glob("*_engine.py")) == [f"{name}_engine.py" for name in ENGINES]
 
 
 def test_every_item_succeeds_once():

@@ -133,9 +133,7 @@ def test_an_unchanged_value_stays_the_same_object(dags, load_dag):
 def test_an_attribute_that_was_replaced_and_cannot_be_sent_is_refused(dags, load_dag, replaced, name):
     dags("tools.py", "RATE = 1\nclass Thing: pass\ndef stop(x): return 0\ndef go(x): return (RATE, Thing, x)\n")
     dags("dag.py", f"import tools\n{replaced}\ndef work(index, item): return tools.go(item), tools.stop, tools.RATE\n")
-    with pytest.raises(
-        InvalidParameterError, match=rf"^process_rows: uses tools\.{name}, which was set from outside"
-    ):
+    with pytest.raises(InvalidParameterError, match=rf"^process_rows: uses tools\.{name}, which was set from outside"):
         pickle_for_workers(load_dag().work, "process_rows")
 
 
