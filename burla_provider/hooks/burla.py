@@ -106,17 +106,19 @@ def read_engine(connection: Connection) -> Engine:
     unknown = sorted(set(extra) - set(CONNECTION_FIELDS))
     if unknown:
         problem = f"unknown field {unknown[0]!r}."
-        raise _error(connection, "extra", problem, f"Use {', '.join(CONNECTION_FIELDS)}.")
+        raise _make_error(connection, "extra", problem, f"Use {', '.join(CONNECTION_FIELDS)}.")
     given_name = _read_text(connection, "engine") or "burla"
     name = next((name for name in ENGINES if name == given_name), None)
     if name is None:
-        raise _error(connection, "engine", f"unknown engine {given_name!r}.", f"Use {' or '.join(map(repr, ENGINES))}.")
+        raise _make_error(
+            connection, "engine", f"unknown engine {given_name!r}.", f"Use {' or '.join(map(repr, ENGINES))}."
+        )
     email, token = _read_stripped(connection, "login"), _read_stripped(connection, "password")
     if bool(email) != bool(token):
         present, missing = ("login", "password") if email else ("password", "login")
         problem = f"must be set, because {present} is set."
         advice = "Use the Burla user's e-mail as login and the auth token as password, or set neither."
-        raise _error(connection, missing, problem, advice)
+        raise _make_error(connection, missing, problem, advice)
     return Engine(
         name=name,
         url=_cluster_url(connection),
@@ -128,7 +130,7 @@ def read_engine(connection: Connection) -> Engine:
     )
 
 
-def _error(connection: Connection, field: str, problem: str, advice: str) -> InvalidParameterError:
+def _make_error(connection: Connection, field: str, problem: str, advice: str) -> InvalidParameterError:
     return InvalidParameterError(f"connection {connection.conn_id!r}, {field}", problem, advice)
 
 
@@ -137,14 +139,14 @@ def _read_stripped(connection: Connection, field: str) -> str | None:
     if not value.isprintable():
         # The message does not show the value, which may be the token.
         problem = "contains a line break or another character that cannot be printed."
-        raise _error(connection, field, problem, "Copy it again.")
+        raise _make_error(connection, field, problem, "Copy it again.")
     return value or None
 
 
 def _read_text(connection: Connection, field: str) -> str | None:
     value = connection.extra_dejson.get(field)
     if value is not None and not (isinstance(value, str) or type(value) is int):
-        raise _error(connection, field, f"must be a string, got {value!r}.", "Put it in quotes.")
+        raise _make_error(connection, field, f"must be a string, got {value!r}.", "Put it in quotes.")
     return str(value or "") or None
 
 
@@ -156,7 +158,7 @@ def _read_bool(connection: Connection, field: str) -> bool:
         return False
     if normalized in ("true", "1", 1):
         return True
-    raise _error(connection, field, f"must be a boolean, got {value!r}.", "Use true or false.")
+    raise _make_error(connection, field, f"must be a boolean, got {value!r}.", "Use true or false.")
 
 
 def _cluster_url(connection: Connection) -> str | None:

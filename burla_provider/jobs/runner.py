@@ -115,7 +115,7 @@ class _MissingItems:
         :raises JobError: if the job must not be run again.
         """
         if end.kind not in ("lost", "done"):
-            raise _error(end)
+            raise _make_error(end)
         message = end.message or "The client ended before every item had a result."
         if end.index in self._items and len(self._crashes.keys() | {end.index}) <= _MAX_CRASHED_ITEMS:
             yield from self._handle_crash(end.index, message)
@@ -185,7 +185,7 @@ def _job_frame(
     }
 
 
-def _error(end: _ClientEnd) -> BurlaProviderError:
+def _make_error(end: _ClientEnd) -> BurlaProviderError:
     message = end.message
     if end.kind == "refused":
         parameter = end.parameter or "job"

@@ -74,11 +74,11 @@ class JobRun:
         try:
             version = metadata.version("burla")
         except metadata.PackageNotFoundError:
-            raise self._not_installed(f"{sys.executable} has no burla.") from None
+            raise self._make_not_installed_error(f"{sys.executable} has no burla.") from None
         if not _MIN_VERSION <= tuple(map(int, re.findall(r"\d+", version)[:3])) < _BELOW_VERSION:
-            raise self._not_installed(f"{sys.executable} has burla {version}, not 1.8.4 or later below 1.9.")
+            raise self._make_not_installed_error(f"{sys.executable} has burla {version}, not 1.8.4 or later below 1.9.")
 
-    def _not_installed(self, problem: str) -> Exception:
+    def _make_not_installed_error(self, problem: str) -> Exception:
         advice = "pip install 'airflow-provider-burla[burla]', or set an interpreter that has burla in the connection"
         message = f'{problem} {advice} (extra: {{"python": ...}}).'
         error: Exception = self._client.JobFailedError("not installed", message)
@@ -153,7 +153,7 @@ class JobRun:
         except Exception as error:
             kind = self._errors.kind_of(error, self._has_started)
             if not self._can_wait(kind):
-                raise self._job_failed(kind, error) from error
+                raise self._make_error(kind, error) from error
             return str(self._errors.describe(error))
         return None
 
@@ -191,7 +191,7 @@ class JobRun:
 
     # -- errors and cancellation
 
-    def _job_failed(self, kind: str, error: Exception) -> Exception:
+    def _make_error(self, kind: str, error: Exception) -> Exception:
         message = self._errors.describe(error)
         index = parameter = None
         if kind == "lost" and self._has_started:
