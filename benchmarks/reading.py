@@ -32,7 +32,7 @@ from burla_provider.database.snapshot import held_snapshot
 from burla_provider.demo.cluster import WORKER_NETWORKS, ClusterNotFoundError, find_bridge
 from burla_provider.demo.orders import create_orders
 from burla_provider.demo.postgres import EmbeddedPostgres
-from burla_provider.jobs.code.pickler import pickle_work
+from burla_provider.jobs.code.pickler import pickle_for_workers
 from burla_provider.jobs.job import Engine, ItemSucceeded, Job, JobOptions
 from burla_provider.jobs.requirements import resolve_requirements
 from burla_provider.jobs.runner import run_job
@@ -167,14 +167,14 @@ def ours(
         totals = Totals(combination, range(len(plan.ranges)))
         job = Job(
             name="benchmark",
-            work=pickle_work(RangeTask(parameters, source, plan.key, kind, snapshot=held.snapshot)),
+            pickled_callable=pickle_for_workers(RangeTask(parameters, source, plan.key, kind, snapshot=held.snapshot)),
             items={one.index: one.to_item() for one in plan.largest_first()},
             options=JobOptions(max_parallelism=2),
             requirements=resolve_requirements(["psycopg[binary]", "tenacity"]),
         )
         for event in run_job(job, BURLA if engine == "burla" else LOCAL):
             if isinstance(event, ItemSucceeded):
-                totals.add(decode(event.answer))
+                totals.add(decode(event.result))
         result = totals.result()
         seconds = time.perf_counter() - begun
         plain = held.connection.execute("SELECT count(*), sum(amount) FROM orders").fetchone()

@@ -15,7 +15,7 @@ from importlib.metadata import distribution, distributions
 from pathlib import Path
 
 from burla_provider.demo.cluster import find_login
-from burla_provider.jobs.code.pickler import pickle_work
+from burla_provider.jobs.code.pickler import pickle_for_workers
 from burla_provider.jobs.job import Engine, ItemSucceeded, Job
 from burla_provider.jobs.requirements import resolve_requirements
 from burla_provider.jobs.runner import run_job
@@ -58,9 +58,9 @@ def measure(engine: Engine, pins: Mapping[str, str] | None) -> tuple[float, floa
 
 
 def call(engine: Engine, pins: Mapping[str, str] | None) -> float:
-    job = Job("cold_start", pickle_work(work), {0: 0}, requirements=pins)
+    job = Job("cold_start", pickle_for_workers(work), {0: 0}, requirements=pins)
     started = time.perf_counter()
-    answers = [event.answer for event in run_job(job, engine) if isinstance(event, ItemSucceeded)]
+    answers = [event.result for event in run_job(job, engine) if isinstance(event, ItemSucceeded)]
     assert len(answers) == 1
     return round(time.perf_counter() - started, 2)
 

@@ -1,9 +1,9 @@
 #!/bin/bash
-# Stops what up.sh started. With --purge, removes its images and its state too.
+# Stop the cluster that up.sh started. --purge also removes its images and its state.
 set -uo pipefail
 . "$(dirname "$0")/settings.sh"
 
-stop() { # the process of $STATE/$1.pid, provided that it still is a $2
+stop() { # stop <name> <text>: stop the process in $STATE/<name>.pid if its command line contains <text>
     local pid
     pid=$(cat "$STATE/$1.pid" 2> /dev/null) || return 0
     if grep -qs "$2" "/proc/$pid/cmdline"; then
@@ -27,4 +27,4 @@ if docker version > /dev/null 2>&1; then
 fi
 stop dockerd dockerd
 if [ "${1-}" = --purge ]; then rm -rf "$STATE"; fi
-echo "Burla is down."
+echo "The Burla cluster is stopped."

@@ -1,13 +1,13 @@
 #!/bin/bash
-# Boots a node: runs first in the privileged container that the head starts, in the place of a file that the burla wheel
-# lacks. It makes what a cloud machine's start-up script makes: a Docker engine, the workers' image and directories, uv
-# and burla for the workers; then it runs the node service.
+# Start a node: the entrypoint of the privileged container that the head starts. It replaces a file that the burla wheel
+# does not contain. Like the start-up script of a cloud machine, it starts a Docker engine, loads the workers' image,
+# installs uv and burla for the workers, and runs the node service.
 set -eu
-seed=/opt/burla/image-seed # read-only, filled by up.sh
+seed=/opt/burla/image-seed # read-only; up.sh writes it
 storage=/worker_service_storage
-gateway=10.213.0.1 # not 172.17.0.0/16: there the outer Docker is, the way to the head and to this machine's databases
+gateway=10.213.0.1 # not in 172.17.0.0/16, the network of the outer Docker, the head and this machine's databases
 
-share_controllers() { # cgroup v2 hands controllers down only from a group without processes: move ours into one below
+share_controllers() { # cgroup v2 passes controllers only from groups without processes: move all processes to a subgroup
     local group=/sys/fs/cgroup controller pid
     [ -f $group/cgroup.controllers ] || return 0
     mkdir -p $group/burla-node-service.slice
@@ -25,18 +25,18 @@ start_docker() {
         kill -0 $! || { tail -n 50 /var/log/dockerd.log; exit 1; }
         sleep 0.2
     done
-    # The outer Docker's name server and this container's /etc/hosts (host.docker.internal), for the workers.
+    # Workers resolve names with the outer Docker's name server and this container's /etc/hosts (host.docker.internal).
     dnsmasq --bind-interfaces --except-interface=lo --listen-address=$gateway --no-resolv --server=127.0.0.11
     docker image inspect "python:$WORKER_PYTHON" > /dev/null 2>&1 ||
         docker load --quiet --input "$seed/worker-$WORKER_PYTHON.tar"
 }
 
-equip_workers() {
-    # They trust the certificates that the machine trusts, which may be behind a proxy.
+prepare_workers() {
+    # Workers trust the machine's certificates: the machine may be behind a proxy.
     mkdir -p /etc/burla/tls
     cp $seed/ca.crt /etc/burla/tls/ca-bundle.pem
     export SSL_CERT_FILE=/etc/burla/tls/ca-bundle.pem
-    # Without a uv of its own, the first worker would look for one on GitHub.
+    # The first worker would download uv from GitHub.
     mkdir -p $storage/python_env/bin $storage/uv_cache
     cp /opt/burla/site/bin/uv $storage/python_env/bin/uv
     UV_CACHE_DIR=$storage/uv_cache $storage/python_env/bin/uv pip install --quiet --target $storage/python_env \
@@ -45,8 +45,8 @@ equip_workers() {
 
 share_controllers
 start_docker
-equip_workers
-# No exec: this shell, process 1 of the container, reaps what ended workers leave behind.
+prepare_workers
+# No exec: this shell is process 1 of the container and reaps the processes of ended workers.
 cd /opt/burla/node_service
 PYTHONPATH=/opt/burla/node_service/src:/opt/burla/site \
     python3 -m uvicorn node_service:app --host 0.0.0.0 --port "$NODE_PORT" --workers 1 --timeout-keep-alive 600

@@ -1,0 +1,1 @@
+"""Airflow connections: the Burla hook, and the Postgres connection of a task."""

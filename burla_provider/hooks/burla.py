@@ -1,4 +1,4 @@
-"""From an Airflow connection of type ``burla`` to a running job."""
+"""The hook for Airflow connections of type ``burla``."""
 
 from __future__ import annotations
 
@@ -12,25 +12,30 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
 from burla_provider.hooks.connection_form import CONNECTION_FIELDS, FIELD_BEHAVIOUR
-from burla_provider.jobs.job import Engine, Job, JobEvent
+from burla_provider.jobs.job import (
+    DEFAULT_JOB_RETRIES,
+    DEFAULT_QUEUE_TIMEOUT,
+    ENGINES,
+    Engine,
+    Job,
+    JobEvent,
+)
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
-ENGINES = ("burla", "local")
-
 
 class BurlaHook(BaseHook):
-    """A Burla cluster (or the local engine), as an Airflow connection describes it.
+    """Run jobs on the Burla cluster (or the local engine) of an Airflow connection.
 
-    The connection's host is the URL of the cluster's head, login the user's e-mail, password the auth token. Its extra
-    may hold ``engine`` ("burla", the default, or "local"), ``project_id``, ``python`` (the interpreter that has burla,
-    where Airflow's own has not) and ``telemetry`` (false). Without a host, Burla looks itself: in the saved login, and
-    then in the cloud account that is active on the task's machine. The head that it may start boots VMs with that
-    account's credentials.
+    The connection's host is the URL of the cluster, login the user's e-mail, password the auth token. The extra may
+    contain ``engine`` ("burla", the default, or "local"), ``project_id``, ``python`` (an interpreter that has burla, if
+    Airflow's has not) and ``telemetry`` (default false). Without a host, Burla uses the saved login, or else looks for
+    a cluster in the cloud account that is active on the task's machine. If there is none, Burla may start one, which
+    boots VMs with that account's credentials.
 
-    :param burla_conn_id: id of that connection.
-    :param python: interpreter of the client process, in place of the connection's.
+    :param burla_conn_id: id of the connection.
+    :param python: interpreter of the client process; None: the connection's.
     """
 
     conn_name_attr = "burla_conn_id"
@@ -45,22 +50,25 @@ class BurlaHook(BaseHook):
 
     @cached_property
     def engine(self) -> Engine:
-        """Where jobs of this connection run.
+        """The engine of the connection.
 
-        :raises AirflowNotFoundException: there is no such connection.
-        :raises InvalidParameterError: the connection holds something that cannot be used.
+        :raises AirflowNotFoundException: if the connection does not exist.
+        :raises InvalidParameterError: if the connection contains a value that cannot be used.
         """
         engine = read_engine(self.get_connection(self.burla_conn_id))
         return replace(engine, python=self.python) if self.python else engine
 
     def get_conn(self) -> Engine:
+        """Return the engine of the connection."""
         return self.engine
 
-    def run(self, job: Job, *, queue_timeout: float = 600, job_retries: int = 2) -> Generator[JobEvent, None, None]:
-        """Run a job and yield what happens, answers as they come. Closing the generator ends the job.
+    def run(
+        self, job: Job, *, queue_timeout: float = DEFAULT_QUEUE_TIMEOUT, job_retries: int = DEFAULT_JOB_RETRIES
+    ) -> Generator[JobEvent]:
+        """Run a job and yield its events, results as they arrive. Closing the generator cancels the job.
 
-        :param queue_timeout: seconds to wait for a node while all are taken or none is up.
-        :param job_retries: how often what a lost job left undone is run again.
+        :param queue_timeout: seconds to wait for a free node.
+        :param job_retries: how often the missing items of a lost job are run again.
         :raises JobError: see ``exceptions``.
         """
         from burla_provider.jobs.runner import run_job
@@ -68,99 +76,95 @@ class BurlaHook(BaseHook):
         return run_job(job, self.engine, queue_timeout=queue_timeout, job_retries=job_retries)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask the cluster's head how it is, and say it in a sentence. Quick, and without burla."""
-        from burla_provider.jobs.cluster_api import check_head
+        """Return whether the cluster can be used, and its state or the error as a text."""
+        from burla_provider.jobs.cluster_api import check_cluster
 
         try:
-            return True, check_head(self.engine)
+            return True, check_cluster(self.engine)
         except BurlaProviderError as error:
             return False, str(error)
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
-        """The fields of the connection form, for Airflow 3.1; later ones read them from the provider info."""
+        """Return the fields of the connection form. Airflow 3.2 and later read them from the provider info."""
         from burla_provider.hooks.connection_form import form_widgets
 
         return form_widgets()
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
-        """Labels and placeholders of the connection form, for Airflow 3.1."""
+        """Return labels and placeholders of the connection form, for Airflow 3.1."""
         return {name.replace("-", "_"): value for name, value in FIELD_BEHAVIOUR.items()}
 
 
 def read_engine(connection: Connection) -> Engine:
-    """What a ``burla`` connection says, checked.
+    """Return the engine that a ``burla`` connection describes.
 
-    :raises InvalidParameterError: naming the field of the connection.
+    :raises InvalidParameterError: if a field of the connection cannot be used.
     """
     extra = connection.extra_dejson
     unknown = sorted(set(extra) - set(CONNECTION_FIELDS))
     if unknown:
-        raise _invalid(
-            connection,
-            "extra",
-            f"unknown field {unknown[0]!r}.",
-            f"The fields are {', '.join(CONNECTION_FIELDS)}.",
+        problem = f"unknown field {unknown[0]!r}."
+        raise _make_error(connection, "extra", problem, f"Use {', '.join(CONNECTION_FIELDS)}.")
+    given_name = _read_text(connection, "engine") or "burla"
+    name = next((name for name in ENGINES if name == given_name), None)
+    if name is None:
+        raise _make_error(
+            connection, "engine", f"unknown engine {given_name!r}.", f"Use {' or '.join(map(repr, ENGINES))}."
         )
-    name = _text(connection, "engine") or "burla"
-    if name not in ENGINES:
-        raise _invalid(connection, "engine", f"{name!r} is no engine.", 'Use "burla" or "local".')
-    email, token = _pasted(connection, "login"), _pasted(connection, "password")
+    email, token = _read_stripped(connection, "login"), _read_stripped(connection, "password")
     if bool(email) != bool(token):
         present, missing = ("login", "password") if email else ("password", "login")
-        raise _invalid(
-            connection,
-            missing,
-            f"there is a {present} but no {missing}.",
-            "Give the Burla user's e-mail as login and the auth token as password, or neither.",
-        )
+        problem = f"must be set, because {present} is set."
+        advice = "Use the Burla user's e-mail as login and the auth token as password, or set neither."
+        raise _make_error(connection, missing, problem, advice)
     return Engine(
-        name="local" if name == "local" else "burla",
-        url=_head_url(connection),
+        name=name,
+        url=_cluster_url(connection),
         email=email,
         token=token,
-        project_id=_text(connection, "project_id"),
-        python=_text(connection, "python"),
-        telemetry=_switch(connection, "telemetry"),
+        project_id=_read_text(connection, "project_id"),
+        python=_read_text(connection, "python"),
+        telemetry=_read_bool(connection, "telemetry"),
     )
 
 
-def _invalid(connection: Connection, field: str, problem: str, advice: str) -> InvalidParameterError:
+def _make_error(connection: Connection, field: str, problem: str, advice: str) -> InvalidParameterError:
     return InvalidParameterError(f"connection {connection.conn_id!r}, {field}", problem, advice)
 
 
-def _pasted(connection: Connection, field: str) -> str | None:
+def _read_stripped(connection: Connection, field: str) -> str | None:
     value = (getattr(connection, field) or "").strip()
     if not value.isprintable():
-        # Not the value: it may be the token.
-        problem = "it holds a line break, or another character that cannot be printed."
-        raise _invalid(connection, field, problem, "Copy it again.")
+        # The message does not show the value, which may be the token.
+        problem = "contains a line break or another character that cannot be printed."
+        raise _make_error(connection, field, problem, "Copy it again.")
     return value or None
 
 
-def _text(connection: Connection, field: str) -> str | None:
+def _read_text(connection: Connection, field: str) -> str | None:
     value = connection.extra_dejson.get(field)
     if value is not None and not (isinstance(value, str) or type(value) is int):
-        raise _invalid(connection, field, f"{value!r} is no text.", "Quote it.")
+        raise _make_error(connection, field, f"must be a string, got {value!r}.", "Put it in quotes.")
     return str(value or "") or None
 
 
-def _switch(connection: Connection, field: str) -> bool:
-    # In a connection's URI everything is text.
+def _read_bool(connection: Connection, field: str) -> bool:
+    # All fields in a connection's URI are text.
     value = connection.extra_dejson.get(field)
-    word = value.lower() if isinstance(value, str) else value
-    if word in (None, "", "false", "0", 0):
+    normalized = value.lower() if isinstance(value, str) else value
+    if normalized in (None, "", "false", "0", 0):
         return False
-    if word in ("true", "1", 1):
+    if normalized in ("true", "1", 1):
         return True
-    raise _invalid(connection, field, f"{value!r} is unknown.", "Use true or false.")
+    raise _make_error(connection, field, f"must be a boolean, got {value!r}.", "Use true or false.")
 
 
-def _head_url(connection: Connection) -> str | None:
+def _cluster_url(connection: Connection) -> str | None:
     if not connection.host:
         return None
-    # A connection given as a URI keeps the head's scheme in "schema" and its port apart.
+    # A connection that is given as a URI has the URL's scheme in "schema" and its port in "port".
     host = connection.host.rstrip("/")
     url = urlsplit(host if "://" in host else f"{connection.schema or 'https'}://{host}")
     if connection.port and url.port is None:

@@ -1,53 +1,55 @@
-"""The fields of a ``burla`` connection as people see them: one description for every Airflow version."""
+"""The form of a ``burla`` connection in Airflow's UI, for all versions of Airflow."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from burla_provider.jobs.job import ENGINES
+
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "engine": {
         "label": "Engine",
-        "description": "Where ranges are worked. On the Airflow machine is for trying things out: it needs no cluster.",
+        "description": "Where jobs run. The local engine needs no cluster and is meant for tests.",
         "schema": {
             "type": ["string", "null"],
-            "enum": ["burla", "local"],
-            "values_display": {"burla": "burla: on the cluster", "local": "local: on the Airflow machine"},
+            "enum": list(ENGINES),
+            "values_display": {name: f"{name}: {place}" for name, place in ENGINES.items()},
             "default": "burla",
         },
     },
     "project_id": {
         "label": "Project",
-        "description": 'The Burla project, as "burla login" shows it. Needed only where a user has several.',
+        "description": 'The Burla project, as "burla login" shows it. Required only if the user has several projects.',
         "schema": {"type": ["string", "null"]},
     },
     "python": {
         "label": "Client interpreter",
-        "description": "Path of another Python that has burla, where Airflow's own cannot have it. "
-        "To make one: python -m burla_provider.jobs.setup_client DIRECTORY",
+        "description": "Path of a Python interpreter that has burla, if burla is not installed next to Airflow. "
+        "To create one: python -m burla_provider.jobs.setup_client DIRECTORY",
         "schema": {"type": ["string", "null"]},
     },
     "telemetry": {
         "label": "Telemetry",
-        "description": "Let Burla's client send its telemetry, tracebacks included, to Burla.",
+        "description": "Let Burla's client send telemetry, which includes tracebacks, to Burla.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
 }
-"""Name in the connection's extra -> label, help text and JSON schema (the grammar of ``conn-fields``)."""
+"""Field of the connection's extra -> label, help text and JSON schema, in the format of ``conn-fields``."""
 
 FIELD_BEHAVIOUR: dict[str, Any] = {
     "hidden-fields": ["schema"],
     "relabeling": {"host": "Cluster URL", "login": "E-mail", "password": "Auth token"},
     "placeholders": {
-        "host": 'https://burla.example.com (empty: what "burla login" saved)',
+        "host": 'https://burla.example.com (empty: the login that "burla login" saved)',
         "login": "you@example.com",
-        "password": "auth_token of burla_credentials.json",
-        "port": "443, or the port in the URL: without one, Airflow 3.3 refuses to test",
+        "password": "auth_token in burla_credentials.json",
+        "port": "443, or the port in the URL (Airflow 3.3 needs it to test the connection)",
     },
 }
 
 
 def form_widgets() -> dict[str, Any]:
-    """The same fields as wtforms widgets, which is what Airflow 3.1 reads."""
+    """Return the fields as wtforms widgets, which Airflow 3.1 reads."""
     from wtforms import BooleanField, StringField
     from wtforms.validators import any_of
 

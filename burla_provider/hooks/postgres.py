@@ -1,4 +1,4 @@
-"""From an ordinary Airflow Postgres connection to what a worker needs to connect."""
+"""Read the libpq parameters of an Airflow Postgres connection, with which workers connect."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from burla_provider.exceptions import InvalidParameterError
 
 
-def read_parameters(postgres_conn_id: str) -> dict[str, str]:
-    """The libpq parameters of an Airflow connection, as the Postgres hook itself would connect.
+def read_libpq_parameters(postgres_conn_id: str) -> dict[str, str]:
+    """Return the libpq parameters with which Airflow's Postgres hook connects.
 
-    One connection is opened and closed for it, so that TLS settings, options, timeouts and IAM or Azure tokens are what
-    the hook makes of them (its ``get_uri()`` drops them all).
+    It opens a connection with the hook and closes it, so that the parameters include TLS settings, options, timeouts
+    and IAM or Azure tokens. The hook's ``get_uri()`` omits them.
 
-    :returns: libpq parameters, secrets among them: never to be printed.
-    :raises AirflowNotFoundException: there is no such connection.
-    :raises InvalidParameterError: the server does not let us in.
-    :raises psycopg.OperationalError: there is no connection to the server.
+    :returns: libpq parameters, secrets included. Do not print them.
+    :raises AirflowNotFoundException: if the connection does not exist.
+    :raises InvalidParameterError: if the server refuses the connection.
+    :raises psycopg.OperationalError: if the server cannot be reached.
     """
     import psycopg
 
@@ -26,8 +26,8 @@ def read_parameters(postgres_conn_id: str) -> dict[str, str]:
     with closing(_connect(postgres_conn_id)) as connection:
         if isinstance(connection, psycopg.Connection):
             return connection_parameters(connection)
-        given = _psycopg2_parameters(connection)
-    with psycopg.connect(**given) as reopened:
+        parameters = _psycopg2_parameters(connection)
+    with psycopg.connect(**parameters) as reopened:
         return connection_parameters(reopened)
 
 
@@ -40,7 +40,7 @@ def _connect(postgres_conn_id: str) -> Any:
     try:
         return hook.get_conn()
     except Exception as error:
-        # Of psycopg or psycopg2: the hook decides.
+        # The hook uses psycopg or psycopg2.
         if type(error).__name__ != "OperationalError" or not is_refused(str(error)):
             raise
         problem = f"the server refused the connection {postgres_conn_id!r}: {str(error).strip()}."
@@ -49,10 +49,10 @@ def _connect(postgres_conn_id: str) -> Any:
 
 
 def _psycopg2_parameters(connection: Any) -> dict[str, Any]:
-    # What the hook opens where Airflow still runs on SQLAlchemy 1.4. Its libpq may be newer than psycopg's, and lists
-    # what psycopg's does not know, with the defaults.
+    # The hook opens psycopg2 connections if Airflow runs on SQLAlchemy 1.4. If its libpq is newer than psycopg's, it
+    # reports parameters, with their defaults, that psycopg's libpq does not know.
     from psycopg import pq
 
     known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
-    given = {name: value for name, value in connection.info.dsn_parameters.items() if name in known}
-    return {**given, "password": connection.info.password or ""}
+    parameters = {name: value for name, value in connection.info.dsn_parameters.items() if name in known}
+    return {**parameters, "password": connection.info.password or ""}

@@ -1,1 +1,1 @@
-"""Running a job: the client process and its engines. Knows neither Airflow nor tables."""
+"""Run jobs on Burla or on the local engine, in a client process."""

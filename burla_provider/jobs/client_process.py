@@ -1,9 +1,11 @@
-"""The task's side of the client process: to start it, to hear it, to end it."""
+"""The client process, as the task sees it: start it, read its events and output, end it."""
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -15,153 +17,207 @@ from typing import Any
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.jobs.client import client
 from burla_provider.jobs.client.client import Frame, FrameReader, write_frame
-from burla_provider.jobs.job import Line, Tick
-from burla_provider.jobs.lines import LineReader
+from burla_provider.jobs.job import OutputLine, Tick
 
-_END_SECONDS = 4.0  # client.py gives itself 3 to cancel the job
+_END_SECONDS = 4.0  # client.py takes up to 3 to cancel the job
 _ORPHANS_SECONDS = 2.5
 _REAP_SECONDS = 0.3
+_BURST_LINES = 500
+_LINES_PER_SECOND = 20.0
+_MAX_LINE_LENGTH = 2_000
+_CONTROL_CHARACTERS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]")
 _INHERITED = {
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV"),
     *("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
-    # Burla's own ways to find its cluster and its saved login. None of these is a secret.
+    # Burla finds its cluster and its saved login with these. None of them holds a secret.
     *("XDG_CONFIG_HOME", "XDG_DATA_HOME", "BURLA_CLUSTER_DASHBOARD_URL", "BURLA_CLOUD", "BURLA_PRIVATE"),
     *("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CONFIG_FILE", "AZURE_CONFIG_DIR", "CLOUDSDK_CONFIG"),
     *("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"),
 }
-"""What a child sees of the task's environment; everything else may hold a secret of Airflow's."""
+"""Variables that a child process inherits from the task. Others may hold secrets of Airflow."""
 
 
 class ClientProcess:
-    """A child process that runs one job, with the group of its own that it leads.
+    """A child process that runs one job. It leads a process group.
 
     :param python: its interpreter; None: this one.
-    :raises InvalidParameterError: there is no such interpreter.
+    :raises InvalidParameterError: if the interpreter cannot be run.
     """
 
     def __init__(self, python: str | None) -> None:
         self._python = python or sys.executable
-        # Python's pipes do not pass to other child processes: nobody but us holds the end that keeps the client alive.
+        # Other child processes do not inherit these pipes: only the task keeps the client alive.
         control, self._control = _pipe()
-        self._answers, answers = _pipe()
+        self._frames, frames = _pipe()
         self._output, output = _pipe()
-        with control, answers, output:
-            self._process = self._spawn(control.fileno(), answers.fileno(), output.fileno())
+        with control, frames, output:
+            self._process = self._spawn(control.fileno(), frames.fileno(), output.fileno())
         self._reader = FrameReader()
-        self._orderly = False  # whether the client has said that it ends its group itself
+        self._ends_its_group = False
         os.set_blocking(self._output.fileno(), False)
-        os.set_blocking(self._answers.fileno(), False)
+        os.set_blocking(self._frames.fileno(), False)
 
     @property
     def pid(self) -> int:
-        """The client's process id, which is also its group's."""
+        """The id of the process and of its group."""
         return self._process.pid
 
     def start(self, job: Mapping[str, Any]) -> None:
-        """Send the job down. A client that is already dead is not an error here; its frames tell."""
+        """Send the job. If the client has died already, ``events`` ends at once."""
         with contextlib.suppress(BrokenPipeError):
             write_frame(self._control.fileno(), (dict(job),))
 
-    def events(self, tick_seconds: float) -> Iterator[Frame | Line | Tick]:
-        """What happens until the client has ended; a tick at least every ``tick_seconds``."""
+    def events(self, tick_seconds: float) -> Iterator[Frame | OutputLine | Tick]:
+        """Yield frames and output until the client has ended, and a tick at least every ``tick_seconds``."""
         lines = LineReader()
         with selectors.DefaultSelector() as selector:
-            selector.register(self._answers, selectors.EVENT_READ)
+            selector.register(self._frames, selectors.EVENT_READ)
             selector.register(self._output, selectors.EVENT_READ)
-            alive = True
-            ticked = time.monotonic()
-            while alive:
-                ready = {key.fileobj for key, _ in selector.select(max(0, ticked + tick_seconds - time.monotonic()))}
+            is_alive = True
+            next_tick = time.monotonic() + tick_seconds
+            while is_alive:
+                ready = {key.fileobj for key, _ in selector.select(max(0, next_tick - time.monotonic()))}
                 if self._output in ready:
                     data = _read(self._output.fileno())
                     if data == b"":
                         selector.unregister(self._output)
-                    yield from map(Line, lines.feed(data or b""))
-                if self._answers in ready:
-                    data = _read(self._answers.fileno())
-                    alive = data != b""
-                    yield from self._frames(data or b"")
-                if time.monotonic() >= ticked + tick_seconds:
-                    yield from map(Line, lines.tick())
+                    yield from map(OutputLine, lines.feed(data or b""))
+                if self._frames in ready:
+                    data = _read(self._frames.fileno())
+                    is_alive = data != b""
+                    yield from self._read_frames(data or b"")
+                if time.monotonic() >= next_tick:
+                    yield from map(OutputLine, lines.report_dropped())
                     yield Tick()
-                    ticked = time.monotonic()
+                    next_tick = time.monotonic() + tick_seconds
         while data := _read(self._output.fileno()):
-            yield from map(Line, lines.feed(data))
-        yield from map(Line, lines.end())
+            yield from map(OutputLine, lines.feed(data))
+        yield from map(OutputLine, lines.end())
 
     def end(self) -> int:
-        """End the client and its whole group, cancelling the job if it still runs; never longer than 5 seconds.
+        """End the client and its process group within 5 seconds. Cancels the job if it still runs.
 
         :returns: the client's exit status, negative for a signal.
         """
         try:
             self._control.close()
-            if self._client_ended() and not self._orderly:
-                # It was killed. What it left behind notices, and cancels the job: see burla_engine.py.
+            if self._wait_for_client() and not self._ends_its_group:
+                # The client was killed. Its child processes notice and cancel the job: see burla_engine.py.
                 self._process.wait()
-                self._group_ended(_ORPHANS_SECONDS)
+                self._wait_for_group(_ORPHANS_SECONDS)
         finally:
             self._signal_group(signal.SIGKILL)
-            self._answers.close()
+            self._frames.close()
             self._output.close()
         status = self._process.wait()
-        self._group_ended(_REAP_SECONDS)
+        self._wait_for_group(_REAP_SECONDS)
         return status
 
-    def _spawn(self, control: int, answers: int, output: int) -> subprocess.Popen[bytes]:
-        command = [self._python, client.__file__, str(control), str(answers)]
+    def _spawn(self, control: int, frames: int, output: int) -> subprocess.Popen[bytes]:
+        command = [self._python, client.__file__, str(control), str(frames)]
         try:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                pass_fds=(control, answers),
+                pass_fds=(control, frames),
                 env=child_environment(os.environ),
                 start_new_session=True,
             )
         except OSError as error:
             problem = f"{self._python} cannot be run: {error.strerror}."
-            raise InvalidParameterError("python", problem, "Name a Python interpreter that has burla.") from None
+            raise InvalidParameterError("python", problem, "Use a Python interpreter that has burla.") from None
 
-    def _frames(self, data: bytes) -> list[Frame]:
+    def _read_frames(self, data: bytes) -> list[Frame]:
         frames = list(self._reader.feed(data))
-        self._orderly = self._orderly or ("ended",) in frames
+        self._ends_its_group = self._ends_its_group or ("ended",) in frames
         return [frame for frame in frames if frame != ("ended",)]
 
-    def _client_ended(self) -> bool:
-        # The client is the only one to hold the other end of this pipe, so its end is the client's.
+    def _wait_for_client(self) -> bool:
+        # Only the client holds the other end of this pipe: the pipe ends when the client ends.
         deadline = time.monotonic() + _END_SECONDS
         with selectors.DefaultSelector() as selector:
-            selector.register(self._answers, selectors.EVENT_READ)
-            while (left := deadline - time.monotonic()) > 0:
-                data = _read(self._answers.fileno()) if selector.select(left) else None
+            selector.register(self._frames, selectors.EVENT_READ)
+            while (remaining := deadline - time.monotonic()) > 0:
+                data = _read(self._frames.fileno()) if selector.select(remaining) else None
                 if data == b"":
                     return True
-                self._frames(data or b"")
+                self._read_frames(data or b"")
         return False
 
-    def _group_ended(self, seconds: float) -> None:
-        # Where nobody reaps orphans (some containers), its number stays in use: so not for ever.
+    def _wait_for_group(self, seconds: float) -> None:
+        # If no process reaps orphans, as in some containers, the group never disappears: wait for a limited time.
         deadline = time.monotonic() + seconds
         while self._signal_group(0) and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def _signal_group(self, number: int) -> bool:
-        # False: nobody is left.
+        # False: the group has no processes.
         try:
             os.killpg(self._process.pid, number)
-        except (ProcessLookupError, PermissionError):  # macOS says the latter of a group that is all dead
+        except (ProcessLookupError, PermissionError):  # macOS raises the latter if all processes are dead
             return False
         return True
 
 
+class LineReader:
+    """Split output into lines for the task's log: without control characters, and rate-limited.
+
+    A burst of 500 lines passes, then 20 lines per second.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._incomplete = ""
+        self._allowed = float(_BURST_LINES)
+        self._refilled_at = time.monotonic()
+        self._dropped = 0
+
+    def feed(self, data: bytes) -> Iterator[str]:
+        """Yield the lines that ``data`` completes."""
+        *lines, self._incomplete = (self._incomplete + self._decoder.decode(data)).split("\n")
+        if len(self._incomplete) > _MAX_LINE_LENGTH:
+            lines.append(self._incomplete)
+            self._incomplete = ""
+        for line in map(_clean, lines):
+            if line and self._is_within_limit():
+                yield line
+
+    def report_dropped(self) -> Iterator[str]:
+        """Yield a line with the number of lines that were dropped since the last call, if there were any."""
+        if self._dropped:
+            yield f"... {self._dropped:,} more lines exceeded the rate limit and were dropped."
+            self._dropped = 0
+
+    def end(self) -> Iterator[str]:
+        """Yield the remaining lines."""
+        yield from self.feed(b"\n")
+        yield from self.report_dropped()
+
+    def _is_within_limit(self) -> bool:
+        now = time.monotonic()
+        self._allowed = min(_BURST_LINES, self._allowed + (now - self._refilled_at) * _LINES_PER_SECOND)
+        self._refilled_at = now
+        if self._allowed < 1:
+            self._dropped += 1
+            return False
+        self._allowed -= 1
+        return True
+
+
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the client process and its children see of the task's environment."""
+    """Return the part of the task's environment that the client process and its children inherit."""
     inherited = {name: value for name, value in environment.items() if name in _INHERITED or name.startswith("LC_")}
-    # No module beside client.py, or in the working directory, may pass for one of the standard library.
+    # Safe path: no module next to client.py, or in the working directory, shadows one of the standard library.
     return {**inherited, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _clean(line: str) -> str:
+    # Text after the last carriage return is what a terminal would show.
+    shown = line.rstrip("\r").rpartition("\r")[2]
+    return _CONTROL_CHARACTERS.sub("", shown).rstrip()[:_MAX_LINE_LENGTH]
 
 
 def _pipe() -> tuple[Any, Any]:
@@ -170,7 +226,7 @@ def _pipe() -> tuple[Any, Any]:
 
 
 def _read(descriptor: int) -> bytes | None:
-    # None: nothing now. Empty: nobody is left to write.
+    # None: no data yet. Empty: all writers have closed the pipe.
     try:
         return os.read(descriptor, 1 << 20)
     except BlockingIOError:

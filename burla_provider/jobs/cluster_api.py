@@ -1,4 +1,4 @@
-"""Questions to a cluster's head, asked by the task itself: quick, and without burla."""
+"""Call a cluster's API from the task, without burla."""
 
 from __future__ import annotations
 
@@ -7,61 +7,62 @@ import json
 import os
 from dataclasses import replace
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
+
+import platformdirs
 
 from burla_provider.exceptions import (
     ClusterUnauthorizedError,
     ClusterUnreachableError,
     InvalidParameterError,
 )
-from burla_provider.jobs.client.http_json import ask
+from burla_provider.jobs.client.http_json import request_json
 from burla_provider.jobs.job import Engine
 
 _LOCAL_NAMES = {"localhost", "main_service", "host.docker.internal"}
 
 
-def check_head(engine: Engine, timeout: float = 5.0) -> str:
-    """How the cluster is, in words: "Burla 1.8.4, 1 node ready".
+def check_cluster(engine: Engine, timeout: float = 5.0) -> str:
+    """Return the state of the cluster as a text, such as "Burla 1.8.4, 1 node ready".
 
-    :param timeout: seconds to wait for each of two answers.
-    :raises InvalidParameterError: the URL cannot be that of a head.
-    :raises ClusterUnreachableError: no answer, or not a head's.
-    :raises ClusterUnauthorizedError: it wants other credentials.
+    :param timeout: seconds to wait for each of two responses.
+    :raises InvalidParameterError: if the URL cannot be the URL of a cluster.
+    :raises ClusterUnreachableError: if no cluster answers.
+    :raises ClusterUnauthorizedError: if the cluster refuses the credentials.
     """
     if engine.name == "local":
-        return f"The local engine: worker processes on this machine, which has {os.cpu_count()} CPUs."
+        return f"The local engine runs worker processes on this machine, which has {os.cpu_count()} CPUs."
     engine = with_saved_login(engine)
     if engine.url is None and engine.token:
         raise InvalidParameterError(
-            "host", "is missing.", "Give the cluster's URL: cluster_dashboard_url of burla_credentials.json."
+            "host", "is missing.", "Set it to the cluster's URL: cluster_dashboard_url in burla_credentials.json."
         )
     if engine.url is None:
-        return "The connection has no host and nobody has logged in: Burla itself will look for a head."
+        return "The connection has no host, and no login is saved: Burla will look for a cluster."
     version = _get(engine, "/version", timeout, "version")["version"]
     state = _get(engine, "/v1/cluster/state", timeout, "ready_nodes", "running_count", "booting_count")
     return f"Burla {version}, {_describe_nodes(state)}"
 
 
 def cancel_job(engine: Engine, job_id: str, timeout: float = 2.0) -> bool:
-    """Cancel a job that an earlier task left behind.
+    """Cancel a job.
 
-    :returns: False when there was nothing to cancel: it had ended, or the cluster does not know it.
-    :raises JobError: as ``check_head``.
+    :returns: False if the job has ended already, or the cluster does not know it.
+    :raises JobError: as ``check_cluster``.
     """
-    answer = _ask(with_saved_login(engine), "POST", f"/v1/management/jobs/{quote(job_id)}/cancel", timeout)
+    answer = _request(with_saved_login(engine), "POST", f"/v1/management/jobs/{quote(job_id)}/cancel", timeout)
     return bool(answer and answer["changed"])
 
 
 def with_saved_login(engine: Engine) -> Engine:
-    """The engine with what Burla itself would use where the connection is silent."""
+    """Return the engine with the URL and login that Burla would use where the connection has none."""
     url = engine.url or os.environ.get("BURLA_CLUSTER_DASHBOARD_URL")
     if engine.token:
         return replace(engine, url=url)
+    directory = platformdirs.user_config_path("burla", "burla")  # as Burla does
     try:
-        home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-        saved = json.loads((Path(home) / "burla" / "burla_credentials.json").read_text())
+        saved = json.loads((directory / "burla_credentials.json").read_text())
     except (OSError, ValueError):
         return replace(engine, url=url)
     return replace(
@@ -75,40 +76,44 @@ def with_saved_login(engine: Engine) -> Engine:
 def _describe_nodes(state: dict[str, Any]) -> str:
     ready, busy, booting = len(state["ready_nodes"]), state["running_count"], state["booting_count"]
     nodes = f"{ready} {'node' if ready == 1 else 'nodes'} ready"
-    others = [f"{count} {what}" for count, what in ((busy, "busy"), (booting, "booting")) if count]
+    others = [f"{count} {state}" for count, state in ((busy, "busy"), (booting, "booting")) if count]
     return ", ".join([nodes, *others])
 
 
-def _get(engine: Engine, path: str, timeout: float, *wanted: str) -> dict[str, Any]:
-    answer = _ask(engine, "GET", path, timeout)
-    if answer is None or not answer.keys() >= set(wanted):
-        raise ClusterUnreachableError(f"{engine.url} answers, but is no Burla head. Check the host of the connection.")
+def _get(engine: Engine, path: str, timeout: float, *fields: str) -> dict[str, Any]:
+    answer = _request(engine, "GET", path, timeout)
+    if answer is None or not answer.keys() >= set(fields):
+        raise ClusterUnreachableError(
+            f"{engine.url} answers, but is not a Burla cluster. Check the host of the Burla connection."
+        )
     return answer
 
 
-def _ask(engine: Engine, method: str, path: str, timeout: float) -> dict[str, Any] | None:
-    # None: there is nothing by this name.
+def _request(engine: Engine, method: str, path: str, timeout: float) -> dict[str, Any] | None:
+    # None: not found.
     url = _checked_url(engine)
     headers = {"Authorization": f"Bearer {engine.token}", "X-User-Email": engine.email or ""} if engine.token else {}
     try:
-        status, answer = ask(method, url + path, headers, timeout)
+        status, answer = request_json(method, url + path, headers, timeout)
     except ValueError:  # its text would show the token
         raise InvalidParameterError(
             "host, login or password",
-            "one of them holds a line break, or something else that no HTTP request can carry.",
-            "Copy them again, without what is around them.",
+            "one of them contains a line break or another character that an HTTP request cannot contain.",
+            "Copy them again, without surrounding text.",
         ) from None
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise ClusterUnreachableError(
-            f"No answer from {url} ({reason}). Check the host of the Burla connection, and the network."
+            f"No answer from {url} ({reason}). Check the host of the Burla connection and the network."
         ) from None
-    if status in (401, 403) or (status == 200 and not isinstance(answer, dict)):  # a head's login page is a 200
-        raise ClusterUnauthorizedError(f"{url} wants another login. Check login (e-mail) and password (token).")
+    if status in (401, 403) or (status == 200 and not isinstance(answer, dict)):  # the login page has status 200
+        raise ClusterUnauthorizedError(
+            f"{url} refused the login. Check login (e-mail) and password (token) of the Burla connection."
+        )
     if status == 404:
         return None
     if status != 200:
-        raise ClusterUnreachableError(f"{url} answered {method} {path} with HTTP {status}. See the head's own log.")
+        raise ClusterUnreachableError(f"{url} answered {method} {path} with HTTP {status}. See the cluster's log.")
     return dict(answer)
 
 
@@ -116,10 +121,11 @@ def _checked_url(engine: Engine) -> str:
     url = (engine.url or "").rstrip("/")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        problem = f"{parts.hostname or url!r} is not the URL of a head."
-        raise InvalidParameterError("host", problem, "Write it with its scheme: https://burla.example.com.")
+        problem = f"{parts.hostname or url!r} is not an http:// or https:// URL."
+        raise InvalidParameterError("host", problem, "Use a URL such as https://burla.example.com.")
     if parts.username or parts.password:
-        raise InvalidParameterError("host", "holds credentials.", "Put them into login (e-mail) and password (token).")
+        problem = "the URL contains credentials."
+        raise InvalidParameterError("host", problem, "Set login (e-mail) and password (token) instead.")
     if parts.scheme == "http" and not _is_private(parts.hostname):
         problem = f"http://{parts.hostname} would send the token unencrypted over a public network."
         raise InvalidParameterError("host", problem, "Use https://.")

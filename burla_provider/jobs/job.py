@@ -1,4 +1,4 @@
-"""What is run, where, and what comes back while it runs: plain data that every part of this room shares."""
+"""A job, the engine that runs it, and the events of its run."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+EngineName = Literal["burla", "local"]
+ENGINES: Mapping[EngineName, str] = {"burla": "on the cluster", "local": "on the Airflow machine"}
+"""Engine -> where it runs jobs. Each engine is a file, ``client/NAME_engine.py``."""
+
+DEFAULT_QUEUE_TIMEOUT = 600.0
+"""Seconds to wait for a free node."""
+DEFAULT_JOB_RETRIES = 2
+"""How often the missing items of a lost job are run again."""
+
 
 @dataclass(frozen=True)
 class JobOptions:
-    """How much of the cluster a job may use. Names and meanings are ``remote_parallel_map``'s.
+    """The resources of a job. Names and meanings are those of ``remote_parallel_map``.
 
-    :param max_parallelism: calls at the same time; None leaves it to the engine.
-    :param func_cpu: CPUs a call, an integer, or "dynamic".
-    :param func_ram: GB of memory a call, an integer, or "dynamic".
+    :param max_parallelism: maximum number of calls at the same time; None: the engine decides.
+    :param func_cpu: CPUs per call, or "dynamic".
+    :param func_ram: GB of memory per call, or "dynamic".
     :param grow: boot nodes for this job.
     :param image: container image of the nodes.
     :param region: cloud region of the nodes.
@@ -29,19 +38,19 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class Job:
-    """A callable and the items to call it on.
+    """A callable and the items to call it with.
 
-    :param name: what people see in Burla's dashboard, letters, digits, "-" and "_".
-    :param work: ``cloudpickle.dumps`` of ``work(index, item) -> bytes``. It travels as opaque bytes, only a worker
-        unpickles it, and it answers exceptions as data (it never raises on purpose).
-    :param items: what to call it on; item number ``index`` gets the answer number ``index``. Plain data.
-    :param options: how much of the cluster it may use.
-    :param requirements: pins to install on the workers, canonical name -> "name==version"; None: everything that
-        the client's interpreter has (Burla's own way).
+    :param name: name in Burla's dashboard: letters, digits, "-" and "_".
+    :param pickled_callable: pickle of ``function(index, item) -> bytes``. Only a worker unpickles it. The function
+        returns exceptions as data; it never raises on purpose.
+    :param items: index -> item. Items are plain data.
+    :param options: the job's resources.
+    :param requirements: packages to install on the workers, canonical name -> "name==version"; None: all packages of
+        the client's interpreter, which is Burla's default.
     """
 
     name: str
-    work: bytes
+    pickled_callable: bytes
     items: Mapping[int, Any]
     options: JobOptions = field(default_factory=JobOptions)
     requirements: Mapping[str, str] | None = field(default_factory=dict)
@@ -49,18 +58,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Engine:
-    """Where a job runs: what the Burla connection says.
+    """The engine that a Burla connection describes.
 
-    :param name: "burla" or "local".
-    :param url: the head's address; None: Burla's own resolution.
-    :param email: of the Burla user; None with ``token``: the login that Burla itself saved.
-    :param token: the user's secret. Never printed.
-    :param project_id: Burla's project.
+    :param name: a key of ``ENGINES``.
+    :param url: URL of the cluster; None: Burla finds its cluster.
+    :param email: e-mail of the Burla user; None with ``token``: the login that ``burla login`` saved.
+    :param token: auth token of the user; a secret.
+    :param project_id: Burla project.
     :param python: interpreter of the client process; None: this one.
-    :param telemetry: let Burla's client send its telemetry (tracebacks included).
+    :param telemetry: let Burla's client send telemetry, which includes tracebacks.
     """
 
-    name: Literal["burla", "local"] = "burla"
+    name: EngineName = "burla"
     url: str | None = None
     email: str | None = None
     token: str | None = field(default=None, repr=False)
@@ -70,10 +79,11 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Started:
-    """The job exists on the cluster. ``job_id`` is Burla's own, ``url`` its page (None on the local engine).
+class JobStarted:
+    """The job exists on the cluster. If it is lost, its missing items are run as another Burla job, which starts again.
 
-    It comes again when a lost job's missing items are run again: as another Burla job, with another page.
+    :param job_id: Burla's id.
+    :param url: the job's page in the dashboard; None on the local engine.
     """
 
     job_id: str
@@ -82,35 +92,35 @@ class Started:
 
 @dataclass(frozen=True)
 class ItemSucceeded:
-    """Item ``index`` is worked; ``answer`` is what the work returned."""
+    """The call on item ``index`` returned ``result``."""
 
     index: int
-    answer: bytes
+    result: bytes
 
 
 @dataclass(frozen=True)
 class ItemCrashed:
-    """The call on item ``index`` raised through the engine: the work could not even be unpickled, say."""
+    """The call on item ``index`` returned nothing: it could not be unpickled, raised, or killed its worker."""
 
     index: int
     error: str
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line that the client, Burla or the workers printed; a worker's begins with its item, ``[17] ``.
+class OutputLine:
+    """A line for the task's log.
 
-    :param about: the item that this is about, where it is no print but a word of the provider's.
+    :param text: what the client, Burla or a worker printed; a worker's line begins with its item, ``[17] ``.
+    :param index: the item that a message of the engine is about; None: printed output.
     """
 
     text: str
-    about: int | None = None
+    index: int | None = None
 
 
 @dataclass(frozen=True)
 class Tick:
-    """Nothing happened for a moment: a chance to say how far the job is."""
+    """Time has passed. Lets the consumer report progress while nothing else happens."""
 
 
-JobEvent = Started | ItemSucceeded | ItemCrashed | Line | Tick
-"""What a running job yields."""
+JobEvent = JobStarted | ItemSucceeded | ItemCrashed | OutputLine | Tick

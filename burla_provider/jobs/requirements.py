@@ -1,4 +1,4 @@
-"""What workers have to install: the packages that are asked for, as they are installed here, with what they need."""
+"""Pin the packages that workers install: the requirements of a task, and their dependencies."""
 
 from __future__ import annotations
 
@@ -14,62 +14,63 @@ from packaging.utils import canonicalize_name
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.jobs.client_process import child_environment
 
-_EVERY_WORKER_HAS = {"burla"}
-_WORKER = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}
+_PREINSTALLED = {"burla"}
+_WORKER_MARKERS = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}
 
 
 def resolve_requirements(names: Sequence[str]) -> dict[str, str]:
-    """Pins for ``names`` and everything that they depend on, since workers install just what is listed.
+    """Return pins of ``names`` and of all their dependencies. Workers install no others.
 
-    :param names: requirements as pip takes them: ``"pandas"``, ``"psycopg[binary]"``, ``"numpy>=2"``, ``"foo==1.2"``.
-        One with a version or a URL need not be installed here; its dependencies are then only known if it is.
+    :param names: requirements as pip reads them: ``"pandas"``, ``"psycopg[binary]"``, ``"numpy>=2"``, ``"foo==1.2"``.
+        A requirement with ``==`` or a URL need not be installed here, but then its dependencies are unknown.
     :returns: canonical name -> requirement, ``{"pandas": "pandas==2.2.3", "numpy": "numpy==2.1.1", ...}``.
-    :raises InvalidParameterError: a name is not installed and carries no version, is installed in a version that the
-        requirement excludes, or is not a requirement at all.
+    :raises InvalidParameterError: if a requirement cannot be parsed, is not installed and has no version, or excludes
+        the installed version.
     """
     roots: dict[str, str] = {}
     dependencies: dict[str, str] = {}
     for requirement in map(_parse, names):
         name = canonicalize_name(requirement.name)
-        if name not in _EVERY_WORKER_HAS:
+        if name not in _PREINSTALLED:
             roots[name] = _resolve_root(name, requirement, dependencies)
     return {**dependencies, **roots}
 
 
 def check_installed(names: Sequence[str], python: str | None) -> None:
-    """Whether the local engine's processes, which install nothing, have what is asked for.
+    """Check that an interpreter has the requirements. The local engine installs nothing.
 
-    :param names: as of ``resolve_requirements``.
-    :param python: their interpreter; None: this one.
-    :raises InvalidParameterError: one is not installed, or in a version that the requirement excludes.
+    :param names: requirements, as for ``resolve_requirements``.
+    :param python: the interpreter; None: this one.
+    :raises InvalidParameterError: if a requirement is not installed, or excludes the installed version.
     """
-    wanted = [one for one in map(_parse, names) if one.marker is None or one.marker.evaluate()]
-    versions = _versions([one.name for one in wanted], python)
+    parsed = map(_parse, names)
+    requirements = [item for item in parsed if item.marker is None or item.marker.evaluate()]
+    versions = _installed_versions([requirement.name for requirement in requirements], python)
     if versions is None:
         return
-    for requirement in wanted:
+    for requirement in requirements:
         version = versions[requirement.name]
         if version is None or not requirement.specifier.contains(version, prereleases=True):
             found = f"{requirement.name} {version}" if version else f"no {requirement.name}"
             problem = f"the local engine's interpreter has {found}."
-            advice = f"Install {requirement} there: the local engine installs nothing."
+            advice = f"Install {requirement} there: the local engine installs no packages."
             raise InvalidParameterError("requirements", problem, advice)
 
 
-def _versions(names: Sequence[str], python: str | None) -> dict[str, str | None] | None:
-    """Name -> installed version; None: there is no such interpreter, which its start will say."""
+def _installed_versions(names: Sequence[str], python: str | None) -> dict[str, str | None] | None:
+    # Name -> installed version. None: the interpreter cannot be run, which the client process reports.
     if python is None:
         return {name: found.version if (found := _installed(name)) else None for name in names}
-    command = [python, "-c", _ASK_VERSIONS, *names]
+    command = [python, "-c", _VERSIONS_SCRIPT, *names]
     try:
-        answer = subprocess.run(command, capture_output=True, check=True, timeout=60, env=child_environment(os.environ))
+        result = subprocess.run(command, capture_output=True, check=True, timeout=60, env=child_environment(os.environ))
     except (OSError, subprocess.SubprocessError):
         return None
-    versions: dict[str, str | None] = json.loads(answer.stdout)
+    versions: dict[str, str | None] = json.loads(result.stdout)
     return versions
 
 
-_ASK_VERSIONS = """
+_VERSIONS_SCRIPT = """
 import json, sys
 from importlib import metadata
 versions = {}
@@ -87,7 +88,7 @@ def _parse(text: str) -> Requirement:
         return Requirement(text)
     except InvalidRequirement as error:
         problem = f"{text!r} is not a requirement: {str(error).splitlines()[0]}."
-        raise InvalidParameterError("requirements", problem, 'Write them as pip does: "pandas", "foo==1.2".') from None
+        raise InvalidParameterError("requirements", problem, 'Use pip\'s syntax: "pandas", "foo==1.2".') from None
 
 
 def _resolve_root(name: str, requirement: Requirement, dependencies: dict[str, str]) -> str:
@@ -95,14 +96,14 @@ def _resolve_root(name: str, requirement: Requirement, dependencies: dict[str, s
     installed = _installed(name)
     if installed is None:
         if pin is None:
-            problem = f"{requirement.name!r} is not installed here, so there is no version to take."
+            problem = f"{requirement.name!r} is not installed here, so its version is unknown."
             raise InvalidParameterError(
-                "requirements", problem, f'Name one ("{requirement.name}==1.0"), or install it.'
+                "requirements", problem, f'Add a version ("{requirement.name}==1.0"), or install it.'
             )
         return pin
     if pin is None and not requirement.specifier.contains(installed.version, prereleases=True):
-        problem = f"{requirement} excludes the version that is installed here, {installed.version}."
-        raise InvalidParameterError("requirements", problem, "Name one version with ==, or install another.")
+        problem = f"{requirement} excludes the installed version, {installed.version}."
+        raise InvalidParameterError("requirements", problem, "Use == with a version, or install another version.")
     _add_dependencies(installed, requirement.extras, dependencies)
     return pin or _pin(installed)
 
@@ -118,12 +119,12 @@ def _add_dependencies(distribution: metadata.Distribution, extras: Iterable[str]
     seen = set()
     waiting = [(distribution, frozenset(extras))]
     while waiting:
-        parent, wanted = waiting.pop()
-        for requirement in _dependencies(parent, wanted):
+        parent, parent_extras = waiting.pop()
+        for requirement in _dependencies(parent, parent_extras):
             name = canonicalize_name(requirement.name)
             found = _installed(name)
             key = (name, frozenset(requirement.extras))
-            if found is None or key in seen:  # not installed: this environment does without it, so can a worker
+            if found is None or key in seen:  # an optional dependency that is not installed is not needed
                 continue
             seen.add(key)
             pins.setdefault(name, _pin(found))
@@ -134,7 +135,7 @@ def _dependencies(distribution: metadata.Distribution, extras: frozenset[str]) -
     for text in distribution.requires or ():
         requirement = Requirement(text)
         marker = requirement.marker
-        if marker is None or any(marker.evaluate({**_WORKER, "extra": extra}) for extra in ("", *extras)):
+        if marker is None or any(marker.evaluate({**_WORKER_MARKERS, "extra": extra}) for extra in ("", *extras)):
             yield requirement
 
 
@@ -150,10 +151,10 @@ def _pin(distribution: metadata.Distribution) -> str:
     name = distribution.metadata["Name"]
     if "dir_info" in origin:
         problem = f"{name!r} is installed from a directory of this machine, which workers do not have."
-        advice = "Leave it out if it is editable (its modules travel with the function), or publish it to an index."
+        advice = "Omit it if it is editable (its modules are sent with the function), or publish it to an index."
         raise InvalidParameterError("requirements", problem, advice)
     if "vcs_info" in origin:
         source = origin["vcs_info"]
         return f"{name} @ {source['vcs']}+{origin['url']}@{source['commit_id']}"
-    # No index has a local version ("2.1+cu121").
+    # Package indexes have no local versions ("2.1+cu121").
     return f"{name}=={distribution.version.partition('+')[0]}"

@@ -1,7 +1,7 @@
-"""Makes an environment for the client process: ``python -m burla_provider.jobs.setup_client PATH``.
+"""Create an environment for the client process: ``python -m burla_provider.jobs.setup_client PATH``.
 
-For an Airflow that cannot have burla itself, because burla pins packages that Airflow's constraints pin otherwise.
-Name the interpreter that it prints as ``python`` in the extra of the Burla connection.
+Use it if burla cannot be installed next to Airflow because their requirements conflict. Set the interpreter that it
+prints as ``python`` in the extra of the Burla connection.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ REQUIREMENT = "burla>=1.8.4,<1.9"
 
 
 def make_environment(path: Path) -> Path:
-    """A virtual environment with burla (cloudpickle comes with it), of this interpreter's Python version.
+    """Create a virtual environment with burla (and cloudpickle, its dependency) and this interpreter's Python version.
 
-    :returns: its interpreter.
-    :raises subprocess.CalledProcessError: burla could not be installed; pip or uv has said why.
+    :returns: the environment's interpreter.
+    :raises subprocess.CalledProcessError: if pip or uv, which prints the reason, cannot install burla.
     """
     python = path / "bin" / "python"
     uv = shutil.which("uv")
@@ -35,16 +35,16 @@ def make_environment(path: Path) -> Path:
 
 
 def main() -> int:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m burla_provider.jobs.setup_client", description=__doc__)
-    parser.add_argument("path", type=Path, help="directory of the environment, made if need be")
+    parser.add_argument("path", type=Path, help="directory of the environment; created if missing")
     path = parser.parse_args().path.absolute()
     try:
         python = make_environment(path)
-    except (OSError, ValueError, subprocess.CalledProcessError) as error:  # ValueError: venv, of a file in its place
-        print(f"No environment was made in {path}: {error}", file=sys.stderr)
+    except (OSError, ValueError, subprocess.CalledProcessError) as error:  # ValueError: the path is a file
+        print(f"Could not create an environment in {path}: {error}", file=sys.stderr)
         return 1
-    print(f"The client's interpreter is {python}. Put it into the extra of the Burla connection:")
+    print(f"Created the client's interpreter {python}. Set it in the extra of the Burla connection:")
     print(json.dumps({"python": str(python)}))
     return 0
 

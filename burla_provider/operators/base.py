@@ -15,7 +15,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 
 from burla_provider.exceptions import InvalidParameterError, PermanentError, TaskKilledError
 from burla_provider.hooks.burla import BurlaHook
-from burla_provider.jobs.job import Job, JobOptions, Started
+from burla_provider.jobs.job import Job, JobOptions, JobStarted
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.monitor import LAST_JOB, JobMonitor
@@ -194,17 +194,17 @@ class BurlaBaseOperator(BaseOperator):
 
     def _check_sendable(self, *names: str) -> None:
         """:raises InvalidParameterError: a value of these parameters cannot be sent to workers."""
-        from burla_provider.jobs.code.pickler import pickle_work
+        from burla_provider.jobs.code.pickler import pickle_for_workers
 
         for name in names:
-            pickle_work(getattr(self, name), name)
+            pickle_for_workers(getattr(self, name), name)
 
     def _make_job(self, context: Context, work: Any, items: Mapping[int, Any], max_parallelism: int | None) -> Job:
-        from burla_provider.jobs.code.pickler import pickle_work
+        from burla_provider.jobs.code.pickler import pickle_for_workers
 
         return Job(
             name=job_name(context),
-            work=pickle_work(work),
+            pickled_callable=pickle_for_workers(work),
             items=items,
             options=JobOptions(
                 max_parallelism=max_parallelism,
@@ -253,7 +253,7 @@ class BurlaBaseOperator(BaseOperator):
         self.phases.enter("starting the client")
         with closing(self.hook.run(job, queue_timeout=self.queue_timeout, job_retries=self.job_retries)) as events:
             for event in events:
-                if isinstance(event, Started):
+                if isinstance(event, JobStarted):
                     self.phases.enter("working")
                 watch.hear(event)
                 if watch.failures.must_stop(watch.total):

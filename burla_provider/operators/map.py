@@ -179,7 +179,7 @@ def _iterate(inputs: Any) -> Iterator[Any]:
 
 
 def _pack_input(value: Any) -> bytes:
-    from burla_provider.jobs.code.pickler import pickle_work
+    from burla_provider.jobs.code.pickler import pickle_for_workers
 
     # Objects of the DAG's own classes need the whole machinery; most inputs are numbers, text and the like.
-    return pickle_work(value, "inputs") if find_unserializable(value) else pickle.dumps(value, protocol=5)
+    return pickle_for_workers(value, "inputs") if find_unserializable(value) else pickle.dumps(value, protocol=5)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 
-from burla_provider.jobs.job import ItemCrashed, ItemSucceeded, JobEvent, Line, Started
+from burla_provider.jobs.job import ItemCrashed, ItemSucceeded, JobEvent, JobStarted, OutputLine
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.failure_policy import FailurePolicy, with_true_advice
 from burla_provider.task.log_groups import without_markers
@@ -116,12 +116,12 @@ class JobMonitor:
                 self._take(decode(answer))
             case ItemCrashed(index, error):
                 self._take(Outcome(index, failure=Failure("WorkerError", self._clean(error))))
-            case Line(text, None):
+            case OutputLine(text, None):
                 self._prints.add(self._clean(text))
-            case Line(text, int(index)):
+            case OutputLine(text, int(index)):
                 self._prints.say(index)
                 self._log.warning("%s: %s", self._describe(index), self._clean(text))
-            case Started(job_id, url):
+            case JobStarted(job_id, url):
                 self._announce(job_id, url)
         self._pulse()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.hooks.postgres import read_parameters
+from burla_provider.hooks.postgres import read_libpq_parameters
 
 if TYPE_CHECKING:
     import psycopg
@@ -121,7 +121,7 @@ def open_session(postgres_conn_id: str, table: str, name: str, consistency: Cons
     from burla_provider.ranges.catalog import read_facts
     from burla_provider.ranges.planner_connection import PlannerConnection
 
-    parameters = read_parameters(postgres_conn_id)
+    parameters = read_libpq_parameters(postgres_conn_id)
     with open_connection(parameters, application_name=name, autocommit=True) as connection:
         settings = inherited_settings(connection)
         facts = read_facts(PlannerConnection(connection), table)

@@ -135,14 +135,14 @@ def test_what_cannot_be_pickled_is_an_error_before_any_worker_starts(airflow: Ai
     lock = threading.Lock()
     result = airflow.run(BurlaMapOperator(task_id="t", python_callable=lambda _: lock, inputs=[1]), max_tries=3)
     assert result.state == "failed"
-    assert str(result.error).startswith("python_callable: it cannot be sent to workers")
+    assert str(result.error).startswith("python_callable: cannot be sent to workers")
 
 
 def test_arguments_that_cannot_be_pickled_are_named_as_such(airflow: Airflow) -> None:
     import threading
 
     task = BurlaMapOperator(task_id="t", python_callable=square, inputs=[1], op_kwargs={"lock": threading.Lock()})
-    assert str(airflow.run(task).error).startswith("op_kwargs: it cannot be sent to workers")
+    assert str(airflow.run(task).error).startswith("op_kwargs: cannot be sent to workers")
 
 
 def test_a_text_is_no_list_of_inputs(airflow: Airflow) -> None:

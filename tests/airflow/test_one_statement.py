@@ -16,7 +16,7 @@ from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import add_database
 from tests.support.drawn_jobs import DrawnJob, jobs, shown, sorted_rows
 from tests.support.drawn_keys import prepare
-from tests.support.in_process_engine import InProcessEngine, TooMany
+from tests.support.in_process_engine import InProcessEngine, TooManyCallsError
 from tests.support.postgres import PostgresServer
 from tests.support.task_runner import Airflow, TaskResult
 
@@ -45,7 +45,7 @@ def test_a_job_gives_what_one_statement_gives(
 ) -> None:
     engine = InProcessEngine(**job.engine)
     monkeypatch.setattr(BurlaHook, "run", engine.run)
-    compare(shared, job, tries=2 if engine.broken else 1)
+    compare(shared, job, tries=2 if engine.crashes else 1)
 
 
 @settings(DRAWN, max_examples=max(4, EXAMPLES // 20))
@@ -101,7 +101,7 @@ def run(connection: psycopg.Connection[Any], job: DrawnJob, tries: int) -> TaskR
         result = airflow.run(operator, try_number=try_number, max_tries=tries - 1)
         if result.state == "success":
             return result
-        if isinstance(result.error, TooMany):
+        if isinstance(result.error, TooManyCallsError):
             reject()
         if isinstance(result.error, BaseException) and isinstance(result.error.__cause__, InvalidParameterError):
             return refused(job, result.error.__cause__)

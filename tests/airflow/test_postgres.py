@@ -87,7 +87,7 @@ def test_a_function_that_cannot_be_pickled_is_named_before_the_database_is_asked
 ) -> None:
     lock = threading.Lock()
     task = operator(postgres_conn_id="nowhere", **{parameter: lambda *_: lock})
-    assert str(airflow.run(task).error).startswith(f"{parameter}: it cannot be sent to workers")
+    assert str(airflow.run(task).error).startswith(f"{parameter}: cannot be sent to workers")
 
 
 def test_combine_replaces_the_addition(airflow: Airflow, orders: Orders) -> None:

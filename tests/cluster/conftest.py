@@ -1,4 +1,4 @@
-"""What is below is for a real cluster."""
+"""Tests that need a real cluster."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def directory():
     shutil.rmtree(directory)
 
 
-def test_the_demo_runs_on_the_cluster_by_another_connection_only(directory):
+def test_the_demo_runs_on_the_cluster(directory):
     command = [sys.executable, "-m", "burla_provider.demo", "--engine", "burla", "--rows", "100000"]
     demo = subprocess.run([*command, "--directory", str(directory)], capture_output=True, text=True, check=False)
     assert demo.returncode == 0, demo.stdout + demo.stderr

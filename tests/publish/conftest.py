@@ -1,4 +1,4 @@
-"""What would be published, and bare environments to try it in: ``make test-wheel``."""
+"""The distributions to publish, and empty environments to install them in: ``make test-wheel``."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class Environment:
-    """A virtual environment that has nothing of the checkout.
+    """A virtual environment without the checkout.
 
-    :param home: of the environment, and of files for its use.
+    :param home: directory of the environment and of its files.
     """
 
     def __init__(self, home: Path) -> None:
@@ -36,7 +36,7 @@ class Environment:
         run("uv", "pip", "install", "--quiet", "--python", self.python, *arguments)
 
     def run(self, *arguments: str | Path) -> str:
-        """What its Python prints, outside the checkout and with nothing of this environment."""
+        """Return the output of its Python, run outside the checkout and without the variables of this environment."""
         hidden = ("AIRFLOW", "PYTHON", "VIRTUAL_ENV", "COVERAGE")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
         environment["AIRFLOW_HOME"] = str(self.home / "airflow")
@@ -44,19 +44,19 @@ class Environment:
 
 
 def run(*command: str | Path, **options: object) -> str:
-    """Run a command, and answer with its output.
+    """Run a command, and return its output.
 
-    :raises AssertionError: it failed; with all that it said.
+    :raises AssertionError: if it fails; the message contains the output.
     """
     environment = {**os.environ, "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
-    done = subprocess.run(command, capture_output=True, text=True, **{"env": environment, **options})
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    result = subprocess.run(command, capture_output=True, text=True, **{"env": environment, **options})
+    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
 
 
 @pytest.fixture(scope="session")
 def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the sdist, and the wheel that was built from it."""
+    """Return a directory with the sdist and the wheel that is built from it."""
     directory = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--installer", "uv", "--outdir", directory, ROOT)
     return directory
@@ -70,8 +70,8 @@ def wheel(distributions: Path) -> Path:
 
 @pytest.fixture
 def environment() -> Iterator[Environment]:
-    """An empty one."""
-    # Not pytest's tmp_path, which is private to this user: as root, PostgreSQL runs as somebody else.
+    """Return an empty environment."""
+    # pytest's tmp_path is private to this user, but for root PostgreSQL runs as another user.
     with tempfile.TemporaryDirectory(prefix="burla-test-wheel-") as home:
         os.chmod(home, 0o755)
         yield Environment(Path(home))

@@ -1,4 +1,4 @@
-"""Beside an Airflow whose packages are newer than burla allows: there, burla lives in an environment of its own."""
+"""An Airflow whose packages are newer than burla allows: burla is installed in another environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from tests.cluster.jobs.conftest import Cluster, cluster, running_cluster  # noqa: F401
 from tests.publish.conftest import ROOT, Environment
 
-# What burla 1.8 forbids, and an Airflow of today brings.
+# Current versions with Airflow, which burla 1.8 does not allow.
 TOO_NEW = ("requests>2.32.4", "packaging>=26")
 
 TASK = """
@@ -37,7 +37,7 @@ print(json.dumps([result.state, result.value, str(result.error)]))
 
 @pytest.fixture(scope="module")
 def airflow(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
-    """Airflow with this provider, without burla."""
+    """Return an environment with Airflow and this provider, without burla."""
     environment = Environment(tmp_path_factory.mktemp("airflow"))
     [version] = re.findall(r"^(apache-airflow==.*)$", (ROOT / "constraints.txt").read_text(), re.M)
     environment.install(version, *TOO_NEW, wheel)
@@ -47,22 +47,22 @@ def airflow(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[E
 
 
 def run_task(airflow: Environment, **connection: object) -> list[object]:
-    # Not `-m`, nor with PYTHONSAFEPATH: the script's own directory has the runner.
+    # Run the script by path: its directory, which contains the runner, must be in sys.path.
     return json.loads(airflow.run("task.py", json.dumps(connection)).splitlines()[-1])
 
 
-def test_the_package_needs_no_burla(airflow: Environment) -> None:
+def test_the_package_does_not_require_burla(airflow: Environment) -> None:
     names = "[d.name for d in importlib.metadata.distributions()]"
     installed = json.loads(airflow.run("-c", f"import importlib.metadata, json; print(json.dumps({names}))"))
     assert "airflow-provider-burla" in installed
     assert "burla" not in installed
 
 
-def test_the_local_engine_works_there(airflow: Environment) -> None:
+def test_the_local_engine_needs_no_burla(airflow: Environment) -> None:
     assert run_task(airflow, extra={"engine": "local"})[:2] == ["success", ["A", "B", "C"]]
 
 
-def test_without_an_interpreter_that_has_burla_the_error_says_how_to_get_one(airflow: Environment) -> None:
+def test_the_error_without_burla_says_how_to_get_an_interpreter_that_has_it(airflow: Environment) -> None:
     state, _, error = run_task(airflow, host="http://localhost:9")
     assert state == "failed"
     assert "has no burla" in str(error)
@@ -70,7 +70,7 @@ def test_without_an_interpreter_that_has_burla_the_error_says_how_to_get_one(air
 
 
 @pytest.mark.cluster
-def test_with_an_interpreter_that_has_burla_it_works_on_the_cluster(airflow: Environment, cluster: Cluster) -> None:  # noqa: F811
+def test_a_task_runs_on_the_cluster_with_an_interpreter_that_has_burla(airflow: Environment, cluster: Cluster) -> None:  # noqa: F811
     answer = airflow.run("-m", "burla_provider.jobs.setup_client", airflow.home / "client")
     extra = json.loads(answer.splitlines()[-1])
     engine = cluster.engine

@@ -1,4 +1,4 @@
-"""The distributions as a stranger gets them."""
+"""The distributions, as users get them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_the_wheel_has_the_package_the_page_and_the_example_dags(wheel: Path) ->
     assert "burla_provider/py.typed" in names
 
 
-def test_the_wheel_has_nothing_else(wheel: Path) -> None:
+def test_the_wheel_has_no_other_files(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert sorted(top.partition("-")[0] for top in tops) == ["airflow_provider_burla", "burla_provider"]
 
 
-def test_the_description_has_no_link_that_is_dead_outside_the_repository(wheel: Path) -> None:
+def test_links_of_the_description_work_outside_the_repository(wheel: Path) -> None:
     archive = zipfile.ZipFile(wheel)
     [metadata] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
     links = re.findall(r"\]\(([^)]+)\)", archive.read(metadata).decode())
@@ -44,7 +44,7 @@ def test_the_description_has_no_link_that_is_dead_outside_the_repository(wheel: 
     assert [file for file in files if not (ROOT / file).exists()] == []
 
 
-def test_the_sdist_can_be_tested(distributions: Path) -> None:
+def test_the_sdist_contains_the_tests(distributions: Path) -> None:
     [sdist] = distributions.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}

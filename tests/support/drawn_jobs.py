@@ -354,6 +354,6 @@ def jobs(draw: st.DrawFn) -> DrawnJob:
         engine={
             "workers": draw(st.integers(1, 3)),
             "twice": draw(st.booleans()),
-            "broken": draw(st.sampled_from([0, 0, 0, 0, 2])),
+            "crashes": draw(st.sampled_from([0, 0, 0, 0, 2])),
         },
     )

@@ -1,4 +1,4 @@
-"""An engine that runs a job's calls in this process, one after another: an example takes milliseconds."""
+"""An engine that runs the calls of a job in this process, one after another, within milliseconds."""
 
 from __future__ import annotations
 
@@ -7,44 +7,44 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from burla_provider.jobs.job import ItemCrashed, ItemSucceeded, Job, JobEvent, Started
+from burla_provider.jobs.job import ItemCrashed, ItemSucceeded, Job, JobEvent, JobStarted
 
-MOST = 60
-"""Calls of a job."""
+MAX_CALLS = 60
+"""Maximum number of calls per job."""
 
 
-class TooMany(Exception):
-    """A job of so many calls takes too long."""
+class TooManyCallsError(Exception):
+    """Raised for a job that would take too long."""
 
 
 @dataclass
 class InProcessEngine:
-    """What ``BurlaHook.run`` gives, without a client process. The work is pickled and unpickled, as a worker has it.
+    """Replaces ``BurlaHook.run``, without a client process. The callable is pickled and unpickled, as on a worker.
 
-    :param workers: how many copies of the work there are, each with a connection of its own.
+    :param workers: number of copies of the callable, each with its own connection.
     :param twice: run every call twice, as a cluster may.
-    :param broken: how many of the next job's calls, the last ones, never answer.
+    :param crashes: number of calls of the next job that crash; the last ones.
     """
 
     workers: int = 1
     twice: bool = False
-    broken: int = 0
+    crashes: int = 0
 
     def run(self, job: Job, **__: Any) -> Iterator[JobEvent]:
-        if len(job.items) > MOST:
-            raise TooMany
-        yield Started("in-process", None)
-        works = [pickle.loads(job.work) for _ in range(self.workers)]
-        broken = list(job.items)[len(job.items) - self.broken :] if self.broken else []
-        self.broken = 0
+        if len(job.items) > MAX_CALLS:
+            raise TooManyCallsError
+        yield JobStarted("in-process", None)
+        functions = [pickle.loads(job.pickled_callable) for _ in range(self.workers)]
+        crashed = list(job.items)[len(job.items) - self.crashes :] if self.crashes else []
+        self.crashes = 0
         try:
-            for place, (index, item) in enumerate(job.items.items()):
-                if index in broken:
+            for number, (index, item) in enumerate(job.items.items()):
+                if index in crashed:
                     yield ItemCrashed(index, "the worker died")
                     continue
-                for again in range(1 + self.twice):
-                    work = works[(place + again) % len(works)]
-                    yield ItemSucceeded(index, work(index, pickle.loads(pickle.dumps(item))))
+                for repetition in range(1 + self.twice):
+                    function = functions[(number + repetition) % len(functions)]
+                    yield ItemSucceeded(index, function(index, pickle.loads(pickle.dumps(item))))
         finally:
-            for work in works:
-                work.close()
+            for function in functions:
+                function.close()

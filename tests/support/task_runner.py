@@ -1,7 +1,7 @@
-"""Airflow's real task runner, with a supervisor that keeps in memory what the API server would keep in its database.
+"""Airflow's task runner with a supervisor that stores data in memory, instead of an API server with a database.
 
-Templates are rendered, ``execute`` runs under the runner's own signal handler, results go through XCom serialisation,
-links are finalised, retries decided: all by Airflow's code. Only the far end of the supervisor's pipe is ours.
+Airflow's code renders templates, installs its signal handler, runs ``execute``, serializes XComs, finalizes links and
+decides on retries. Only the supervisor's end of the pipe is replaced.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NO_STATE_STORES = "this Airflow has no state stores, which came with 3.3"
 
 @dataclass
 class TaskResult:
-    """What one try left behind."""
+    """The result of one try."""
 
     state: str
     xcoms: dict[str, Any]
@@ -47,9 +47,9 @@ class TaskResult:
 
 @dataclass
 class Airflow:
-    """A world for tasks: connections, XComs, state stores; it survives from try to try.
+    """The data of tasks: connections, XComs, state stores. It is kept between tries.
 
-    ``state_store`` is that of the task instance that ran last.
+    ``state_store`` is the store of the task instance that ran last.
     """
 
     connections: dict[str, Connection] = field(default_factory=dict)
@@ -83,10 +83,10 @@ class Airflow:
         on_ready: Any = None,
         data_interval: tuple[datetime.datetime, datetime.datetime] | None = None,
     ) -> TaskResult:
-        """Run one try of ``operator`` to its end, as the worker would, in this process.
+        """Run one try of ``operator`` in this process, as an Airflow worker does.
 
-        :param loop: what the context has as "loop". Made up: no Airflow that has loops (3.4) can be installed here.
-        :param data_interval: of the run; None: the day from ``logical_date`` on.
+        :param loop: the context's "loop". It imitates Airflow 3.4, which is not released.
+        :param data_interval: data interval of the run; None: the day that starts at ``logical_date``.
         """
         self.xcoms.clear()
         interval = data_interval or (logical_date, logical_date + DAY)
@@ -112,8 +112,8 @@ class Airflow:
         self.scope = scope
 
     def send(self, msg: Any) -> Any:
-        """What the task runner says to its supervisor, answered as the API server would."""
-        # What cannot be sent fails here as it does on the way to the real supervisor.
+        """Answer a message of the task runner as the API server does."""
+        # A message that cannot be serialized fails here, as on the way to the real supervisor.
         comms._RequestFrame(id=0, body=msg.model_dump()).as_bytes()
         self.messages.append(msg)
         handler = getattr(self, f"_on_{type(msg).__name__}", None)
@@ -130,7 +130,7 @@ class Airflow:
         return comms.ErrorResponse(error=comms.ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
 
     def _on_SetXCom(self, msg: Any) -> None:
-        # The column is PostgreSQL's jsonb: what it refuses is refused here too, and what does not survive it is lost.
+        # The API server's column is of type jsonb: refuse what it refuses, and lose what it does not keep.
         if "\\u0000" in json.dumps(msg.value).replace("\\\\", ""):
             detail = {"message": "unsupported Unicode escape sequence"}
             raise AirflowRuntimeError(comms.ErrorResponse(error=comms.ErrorType.API_SERVER_ERROR, detail=detail))
@@ -230,25 +230,25 @@ class Airflow:
 
 @contextmanager
 def captured_log() -> Iterator[list[str]]:
-    """Every line that the task logs: the operators' own (standard logging) and the runner's (structlog)."""
+    """Yield the list of lines that the task logs: the operators with logging, the runner with structlog."""
     lines: list[str] = []
 
-    class Keep(logging.Handler):
+    class ListHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             lines.append(self.format(record))
 
-    def keep(_: Any, __: str, event: dict[str, Any]) -> Any:
+    def append(_: Any, __: str, event: dict[str, Any]) -> Any:
         lines.append(" ".join(f"{name}={value}" for name, value in event.items()))
         raise structlog.DropEvent
 
-    handler = Keep()
+    handler = ListHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
     root = logging.getLogger()
     level = root.level
     before = structlog.get_config()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    structlog.configure(processors=[structlog.processors.format_exc_info, keep], cache_logger_on_first_use=False)
+    structlog.configure(processors=[structlog.processors.format_exc_info, append], cache_logger_on_first_use=False)
     try:
         yield lines
     finally:
@@ -260,15 +260,17 @@ def captured_log() -> Iterator[list[str]]:
 def run_and_kill(airflow: Airflow, operator: Any, number: int, *, when: Any, times: int = 1, **options: Any) -> int:
     """Run a try of ``operator`` in a forked process, as the supervisor does, and send it a signal.
 
-    :param number: the signal, sent as soon as ``when()`` is true; the child's world reaches this one through a pipe.
+    The child sends its state store and state to this process.
+
+    :param number: the signal. It is sent as soon as ``when()`` is true.
     :param times: how often it is sent.
-    :returns: the process's exit status, as ``os.waitstatus_to_exitcode`` has it.
+    :returns: the exit status of the process, as in ``os.waitstatus_to_exitcode``.
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     pid = os.fork()
     if pid == 0:
         receiver.close()
-        airflow.state_store = _Told(airflow.state_store, sender)
+        airflow.state_store = _SendingStore(airflow.state_store, sender)
         status = 70
         try:
             result = airflow.run(operator, max_tries=1, **options)
@@ -278,7 +280,7 @@ def run_and_kill(airflow: Airflow, operator: Any, number: int, *, when: Any, tim
             os._exit(status)
     sender.close()
     while True:
-        # Not every sign is a value of the state store: look now and then.
+        # ``when`` may depend on other things than the state store: check it regularly.
         if receiver.poll(0.05):
             try:
                 key, value = receiver.recv()
@@ -291,8 +293,8 @@ def run_and_kill(airflow: Airflow, operator: Any, number: int, *, when: Any, tim
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-class _Told(dict[str, Any]):
-    """A state store in a child process that tells its parent of every value."""
+class _SendingStore(dict[str, Any]):
+    """A state store in a child process that sends every value to its parent."""
 
     def __init__(self, values: dict[str, Any], sender: Any) -> None:
         super().__init__(values)

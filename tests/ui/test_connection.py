@@ -39,7 +39,7 @@ def test_the_form_calls_the_fields_by_their_names_and_says_what_goes_in(open_pag
     for label, hint in [
         ("Cluster URL", "https://burla.example.com"),
         ("E-mail", "you@example.com"),
-        ("Auth token", "auth_token of burla_credentials.json"),
+        ("Auth token", "auth_token in burla_credentials.json"),
         ("Port", "443"),
     ]:
         expect(form.get_by_text(label, exact=True)).to_be_visible()
@@ -56,7 +56,7 @@ def test_a_connection_is_filled_in_saved_and_tested(open_page: OpenPage, airflow
     form.get_by_placeholder("443").fill("443")
     shoot(page, "connection-form-filled", full=False)
     form.get_by_role("button", name="Extra Fields", exact=True).click()
-    expect(form.get_by_text("Let Burla's client send its telemetry")).to_be_visible()
+    expect(form.get_by_text("Let Burla's client send telemetry")).to_be_visible()
     form.get_by_label("Engine").click()
     page.get_by_role("option", name="local: on the Airflow machine").click()
     shoot(page, "connection-form-extra", full=False)
@@ -68,7 +68,7 @@ def test_a_connection_is_filled_in_saved_and_tested(open_page: OpenPage, airflow
 
     press_test(page, "laptop")
     told = page.get_by_role("status", name="Test Connection Successful")
-    expect(told).to_contain_text("The local engine: worker processes on this machine")
+    expect(told).to_contain_text("The local engine runs worker processes on this machine")
     shoot(page, "connection-tested", full=False)
 
 
@@ -123,7 +123,7 @@ def test_a_wrong_token_is_told_in_a_sentence(open_page: OpenPage, airflow: Airfl
     page = open_page("/connections")
     press_test(page, "stranger")
     told = page.get_by_role("status", name="Test Connection Failed")
-    expect(told).to_contain_text(re.compile("wants another login. Check login .e-mail. and password .token."))
+    expect(told).to_contain_text(re.compile("refused the login. Check login .e-mail. and password .token."))
     expect(page.locator("body")).not_to_contain_text("not-the-token")
     shoot(page, "connection-tested-wrong-token", full=False)
 

@@ -1,1 +1,1 @@
-"""Run in the client's interpreter, loaded by path: standard library and burla only."""
+"""Run a job in the client's interpreter. Files are loaded by path and use only the standard library and burla."""

@@ -1,4 +1,4 @@
-"""What Burla's exceptions mean. Loaded by ``burla_engine.py`` by its path, so burla's classes are known by name."""
+"""Classify Burla's exceptions, by the names of their classes. ``burla_engine.py`` loads this file by path."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _KINDS = {
     "MainServiceTimeout": "unreachable",
 }
 _NETWORK_ERRORS = {"ClientError", "RequestException", "OSError", "TimeoutError"}
-_REFUSALS = ("No compatible containers", "must use HTTPS")  # the workers' Python is another one; http:// to the public
-# The first that fits: the words of the refusal, and the parameter that it is about.
+_REFUSALS = ("No compatible containers", "must use HTTPS")  # another Python on the workers; http:// and a public host
+# Text in the message -> the parameter that the cluster refuses. The first match counts.
 _REFUSED_PARAMETERS = (
     ("uv failed to install", "requirements"),
     ("python version", "python"),
@@ -39,45 +39,45 @@ _TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n.*\n(?=[\w.]+(Er
 
 
 def kind_of(error: Exception, started: bool) -> str:
-    """One of ``client.KINDS``.
+    """Return the ``client.FailureKind`` of an exception.
 
-    :param started: whether the job existed when it happened.
+    :param started: whether the job existed on the cluster when the exception was raised.
     """
     names = [kind.__name__ for kind in type(error).__mro__]
     if _NETWORK_ERRORS.intersection(names):
         return "lost" if started else "unreachable"
-    if any(words in str(error) for words in _REFUSALS):
+    if any(text in str(error) for text in _REFUSALS):
         return "refused"
     return next((_KINDS[name] for name in names if name in _KINDS), "lost")
 
 
 def describe(error: Exception) -> str:
-    """The error in a line or two, without the tracebacks that Burla's nodes put into it."""
+    """Return the error text without the tracebacks of Burla's nodes."""
     text, _, last_error = str(error).partition("Last error reported by the node:")
-    sentences = [f"{type(error).__name__}:", _tidy(text)]
-    if last_error and culprit(text) is None:  # it may be of an earlier job, so only where nothing better is known
-        sentences += ["The node's last error:", _tidy(last_error)]
-    return " ".join(sentences)
+    parts = [f"{type(error).__name__}:", _without_traceback(text)]
+    if last_error and crashed_input(text) is None:  # it may be the error of an earlier job
+        parts += ["The node's last error:", _without_traceback(last_error)]
+    return " ".join(parts)
 
 
-def culprit(message: str) -> int | None:
-    """The position of the input whose worker died, where Burla says it."""
+def crashed_input(message: str) -> int | None:
+    """Return the position of the input whose worker died, if the message says it."""
     found = re.search(r"while executing input index (\d+)", message)
     return int(found[1]) if found else None
 
 
 def refused_parameter(message: str) -> str:
-    """Which parameter of the job the cluster cannot serve."""
-    return next((parameter for words, parameter in _REFUSED_PARAMETERS if words in message), "job")
+    """Return the parameter that the cluster refuses; "job" if it is unknown."""
+    return next((parameter for text, parameter in _REFUSED_PARAMETERS if text in message), "job")
 
 
 def stalled_nodes(message: str) -> list[str]:
-    """The nodes that could not be prepared for the job."""
+    """Return the nodes that could not be prepared for the job."""
     return re.findall(r"^\s*(\S+)\s+state=REMOVED.*\n\s+reason: assignment failed: 500", message, re.M)
 
 
-def install_problem(log: Mapping[str, Any], job_id: str) -> str | None:
-    """What a node's log says of packages that could not be installed for this job."""
+def find_install_error(log: Mapping[str, Any], job_id: str) -> str | None:
+    """Return the error of a node that could not install the job's packages, from its log; None if there is none."""
     messages = [entry["message"] for entry in log["items"]]
     starts = [number for number, message in enumerate(messages) if f"Executing job {job_id}" in message]
     for message in messages[starts[-1] :] if starts else ():
@@ -87,11 +87,11 @@ def install_problem(log: Mapping[str, Any], job_id: str) -> str | None:
     return None
 
 
-def recorded(errors: Mapping[str, Any]) -> Iterator[str]:
-    """What the head has on record of calls that failed, where Burla's client did not say it: five kinds at most."""
+def describe_recorded_errors(errors: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the errors that the cluster recorded for a job, at most five kinds."""
     for error in errors["items"][:5]:
-        yield f"The head has on record, {error['count']} times: {_tidy(error['representative_error'])}"
+        yield f"The cluster recorded {error['count']} times: {_without_traceback(error['representative_error'])}"
 
 
-def _tidy(text: str) -> str:
+def _without_traceback(text: str) -> str:
     return " ".join(_TRACEBACK.sub("", text).split())

@@ -1,4 +1,4 @@
-"""One call, in a worker process of either engine. Travels by value, so it needs the standard library only."""
+"""The function that worker processes of both engines call. It travels by value and uses only the standard library."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from typing import Any
 Call = Callable[[int, bytes], tuple[int, bool, Any]]
 
 
-def make_call(work: bytes) -> Call:
-    """The function that a worker calls on every item.
+def make_call(pickled_callable: bytes) -> Call:
+    """Return the function that a worker calls on each item.
 
-    :param work: pickle of ``work(index, item) -> bytes``; unpickled at the first call, so once a worker process.
-    :returns: ``call(index, pickled_item)``, which answers ``(index, True, answer)`` or, when anything at all was
-        raised, ``(index, False, error)``. An exception object must not leave the worker: where its class is the
-        user's own, Burla's worker dies of it.
+    :param pickled_callable: pickle of ``function(index, item) -> bytes``; unpickled once per worker process.
+    :returns: ``call(index, pickled_item)``, which returns ``(index, True, result)`` or, if anything was raised,
+        ``(index, False, error)``. The error is text: if the class of an exception is defined by the user, an exception
+        object kills Burla's worker.
     """
     loaded: list[Callable[[int, Any], bytes]] = []
 
     def call(index: int, item: bytes) -> tuple[int, bool, Any]:
-        with _labelled_output(f"[{index}] "):
+        with _prefixed_output(f"[{index}] "):
             try:
                 if not loaded:
-                    loaded.append(pickle.loads(work))  # noqa: S301 - the task's own bytes
-                answer = loaded[0](index, pickle.loads(item))  # noqa: S301
-                if not isinstance(answer, bytes):
-                    raise TypeError(f"The work answered with {type(answer).__qualname__} where bytes were due.")
+                    loaded.append(pickle.loads(pickled_callable))  # noqa: S301 - pickled by the task
+                result = loaded[0](index, pickle.loads(item))  # noqa: S301
+                if not isinstance(result, bytes):
+                    raise TypeError(f"The callable must return bytes, got {type(result).__qualname__}.")
             except BaseException as error:  # SystemExit too
                 return index, False, _describe(error)
-            return index, True, answer
+            return index, True, result
 
     return call
 
@@ -44,14 +44,14 @@ def _describe(error: BaseException) -> str:
             f"{error} - the workers do not have it. Name its package in requirements=[...]; on the local engine,"
             " install it where Airflow runs."
         )
-    frames = error.__traceback__.tb_next if error.__traceback__ else None  # without the one of ``call``
+    frames = error.__traceback__.tb_next if error.__traceback__ else None  # without the frame of ``call``
     return "".join(traceback.format_exception(type(error), error, frames, limit=-8)).strip()
 
 
 @contextlib.contextmanager
-def _labelled_output(label: str) -> Iterator[None]:
-    # One stream for both: Burla loses what comes on stderr after the call's end was marked on stdout.
-    output = _Labelled(sys.stdout, label)
+def _prefixed_output(prefix: str) -> Iterator[None]:
+    # One stream for both: Burla loses stderr that arrives after the end of the call was marked on stdout.
+    output = _PrefixedOutput(sys.stdout, prefix)
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
             yield
@@ -59,17 +59,17 @@ def _labelled_output(label: str) -> Iterator[None]:
             output.finish()
 
 
-class _Labelled(io.TextIOBase):
-    # Whole lines only, each in one write: several workers may share the stream.
-    def __init__(self, stream: Any, label: str) -> None:
+class _PrefixedOutput(io.TextIOBase):
+    # Writes whole lines, one write per call: several workers may share the stream.
+    def __init__(self, stream: Any, prefix: str) -> None:
         self._stream = stream
-        self._label = label
-        self._rest = ""
+        self._prefix = prefix
+        self._incomplete = ""
 
     def write(self, text: str) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
+        *lines, self._incomplete = (self._incomplete + text).split("\n")
         if lines:
-            self._stream.write("".join(f"{self._label}{line}\n" for line in lines))
+            self._stream.write("".join(f"{self._prefix}{line}\n" for line in lines))
             self._stream.flush()
         return len(text)
 
@@ -80,5 +80,5 @@ class _Labelled(io.TextIOBase):
         return int(self._stream.fileno())
 
     def finish(self) -> None:
-        if self._rest:
+        if self._incomplete:
             self.write("\n")

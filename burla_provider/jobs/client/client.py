@@ -1,19 +1,19 @@
-"""The client process: a Python of its own that runs one job, and ends with every process that it started.
+"""The client process: run one job in a child process, and end with all processes that it started.
 
-The task runs this file by its path, maybe with another interpreter, so it needs the standard library only.
-It is born as the leader of a process group. However it ends, the group ends with it: Burla's heartbeat child
-would otherwise keep the cluster busy for ever.
+The task runs this file by its path, possibly with another interpreter, so it uses only the standard library. The
+process leads a process group and ends the whole group with itself: Burla's heartbeat process would otherwise keep the
+cluster busy forever.
 
-Two pipes lead to the task. Down comes one frame, the job; after it the pipe stays silent, and its end (the task
-said so, or the task is gone) means "cancel". Up go frames, tuples that begin with what they are:
+Two pipes connect it to the task. The task sends one frame, the job. Afterwards it only closes its end of the pipe (or
+dies), which means "cancel". The client sends frames, tuples of plain data:
 
-    ("started", job_id, url)            the job exists; url is its page, or None
-    ("answered", index, answer)         what the work returned, bytes
-    ("broken", index, error)            the call raised, or killed its worker again and again
-    ("line", text)                      something a person may want to read
-    ("done",)                           every item has its answer
-    ("failed", kind, message, about)    no more will come; kind is one of KINDS, about the culprit or None
-    ("ended",)                          the group is about to be killed, and leaves nothing behind
+    ("started", job_id, url)                        the job exists; url is its page, or None
+    ("succeeded", index, result)                    the call returned result, bytes
+    ("crashed", index, error)                       the call raised, or killed its worker several times
+    ("line", text, index)                           a message for the log; index is the item it is about, or None
+    ("done",)                                       every item has succeeded or crashed
+    ("failed", kind, message, index, parameter)     see JobFailedError
+    ("ended",)                                      the client kills its group now
 """
 
 from __future__ import annotations
@@ -30,45 +30,48 @@ import traceback
 from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
-KINDS = ("busy", "unauthorized", "unreachable", "canceled", "refused", "not installed", "lost")
-"""Why a job ended before it was done."""
+FailureKind = Literal["busy", "unauthorized", "unreachable", "canceled", "refused", "not installed", "lost"]
+"""Why a job failed. Plain strings, because they cross the process boundary."""
 
 Frame = tuple[Any, ...]
 _LENGTH = struct.Struct("!Q")
-_CANCEL_SECONDS = 3.0  # the task waits a little longer than this before it kills the group itself
+_CANCEL_SECONDS = 3.0  # the task waits a little longer before it kills the group
 
 
 class JobFailedError(Exception):
-    """An engine's word for an end that it understands.
+    """Raised when an engine knows why a job failed.
 
-    :param kind: one of ``KINDS``.
-    :param message: for people.
-    :param about: of what is "lost": the index of the item that killed its worker; of what is "refused": the name of
-        the parameter; None where that is not known.
+    :param kind: the reason.
+    :param message: the error text for people.
+    :param index: the item that killed its worker, for "lost"; None: unknown.
+    :param parameter: the parameter that the cluster refuses, for "refused".
     """
 
-    def __init__(self, kind: str, message: str, about: int | str | None = None) -> None:
+    def __init__(
+        self, kind: FailureKind, message: str, *, index: int | None = None, parameter: str | None = None
+    ) -> None:
         super().__init__(message)
         self.kind = kind
-        self.about = about
+        self.index = index
+        self.parameter = parameter
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    # What comes up the pipe has been near user code: it may carry data, but not name anything to call.
+    # Frames contain data from user code: they must not name anything that unpickling would call.
     def find_class(self, module: str, name: str) -> NoReturn:
         raise pickle.UnpicklingError(f"A frame names {module}.{name}.")
 
 
 class FrameReader:
-    """Cuts the bytes of a pipe into frames."""
+    """Split the bytes of a pipe into frames."""
 
     def __init__(self) -> None:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that are complete with ``data``."""
+        """Yield the frames that ``data`` completes."""
         self._data += data
         start = 0
         while (end := self._frame_end(start)) <= len(self._data):
@@ -84,7 +87,7 @@ class FrameReader:
 
 
 def write_frame(pipe: int, frame: Frame) -> None:
-    """Write all of a frame to a blocking pipe."""
+    """Write a frame to a blocking pipe."""
     body = pickle.dumps(frame, protocol=5)
     view = memoryview(_LENGTH.pack(len(body)) + body)
     while view:
@@ -92,7 +95,7 @@ def write_frame(pipe: int, frame: Frame) -> None:
 
 
 def load_file(path: str) -> ModuleType:
-    """A module from its file alone, unknown to ``sys.modules``: cloudpickle then takes what is in it by value."""
+    """Load a module by path, without adding it to ``sys.modules``: cloudpickle then pickles its functions by value."""
     name = os.path.basename(path).removesuffix(".py")
     module = ModuleType(name)
     module.__file__ = path
@@ -101,45 +104,44 @@ def load_file(path: str) -> ModuleType:
 
 
 class Client:
-    """What an engine sees of its process."""
+    """The client process, as its engine sees it."""
 
-    failure = JobFailedError
-    """What an engine raises; a class attribute because this file has no name to import it by."""
-
+    # Engines are loaded by path and cannot import this file, so they find these names here.
+    JobFailedError = JobFailedError
     load_file = staticmethod(load_file)
 
-    def __init__(self, control: int, answers: int) -> None:
+    def __init__(self, control: int, frames: int) -> None:
         self._control = control
-        self._answers = answers
-        for pipe in (control, answers):  # for this process alone: its end must be the end of the pipe
+        self._frames = frames
+        for pipe in (control, frames):  # no child process inherits them: the pipes end with this process
             os.set_inheritable(pipe, False)
         self._parent = os.getppid()
-        self._writing = threading.Lock()
-        self._ending = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._end_lock = threading.Lock()
         self._run: Any = None
 
     def send(self, *frame: Any) -> None:
-        """Tell the task. Any thread may."""
-        with self._writing:
-            write_frame(self._answers, frame)
+        """Send a frame to the task. Any thread may call this."""
+        with self._write_lock:
+            write_frame(self._frames, frame)
 
     def main(self) -> None:
-        """Run the job that comes down the pipe."""
+        """Read the job, run it, and end."""
         job = self._read_job()
-        threading.Thread(target=self._watch, daemon=True).start()
-        outcome = self._outcome(job)
-        self.send(*outcome)
-        self.end(cancel=outcome[0] != "done")
+        threading.Thread(target=self._watch_task, daemon=True).start()
+        frame = self._run_job(job)
+        self.send(*frame)
+        self.end(cancel=frame[0] != "done")
 
     def finish(self) -> None:
-        """Call the job done and end, though the engine still has something to say to the cluster."""
+        """Report the job as done and end, although the engine has not returned."""
         self.send("done")
         self.end()
 
     def end(self, cancel: bool = False) -> None:
-        """End the job, then this process and its whole group."""
-        if not self._ending.acquire(blocking=False):
-            threading.Event().wait()  # another thread is at it; this one dies with the process
+        """End the job, this process and its process group."""
+        if not self._end_lock.acquire(blocking=False):
+            threading.Event().wait()  # another thread ends the process, and this thread with it
         threading.Timer(_CANCEL_SECONDS, _kill_group).start()
         try:
             if self._run is not None:
@@ -153,21 +155,21 @@ class Client:
         while data := os.read(self._control, 1 << 20):
             for (job,) in reader.feed(data):
                 return dict(job)
-        os._exit(1)  # the task was gone before it had said what to do
+        os._exit(1)  # the task ended before it sent the job
 
-    def _outcome(self, job: dict[str, Any]) -> Frame:
+    def _run_job(self, job: dict[str, Any]) -> Frame:
         try:
             _check_python(job["python"])
-            self._run = load_file(job["engine_file"]).Run(job, self)
+            self._run = load_file(job["engine_file"]).JobRun(job, self)
             self._run.run()
         except JobFailedError as error:
-            return ("failed", error.kind, str(error), error.about)
-        except BaseException:  # SystemExit and KeyboardInterrupt too: the task is to know of every end
-            return ("failed", "lost", traceback.format_exc(limit=-8), None)
+            return ("failed", error.kind, str(error), error.index, error.parameter)
+        except BaseException:  # SystemExit and KeyboardInterrupt too: the task must learn of every end
+            return ("failed", "lost", traceback.format_exc(limit=-8), None, None)
         return ("done",)
 
-    def _watch(self) -> None:
-        # The parent's number is asked for too: a fork of the task may hold the other end of the pipe open.
+    def _watch_task(self) -> None:
+        # Check the parent's id too: a fork of the task may keep the pipe open after the task has ended.
         while os.getppid() == self._parent:
             if select.select([self._control], [], [], 0.5)[0]:
                 break
@@ -180,7 +182,7 @@ def _check_python(expected: tuple[int, int]) -> None:
         raise JobFailedError(
             "not installed",
             f"{sys.executable} is Python {sys.version_info[0]}.{sys.version_info[1]}, but functions pickled by this "
-            f"Airflow need {wanted}. Make an environment with `python -m burla_provider.jobs.setup_client PATH`.",
+            f"Airflow need {wanted}. Create an environment with `python -m burla_provider.jobs.setup_client PATH`.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Burla's credentials file, private to one client process. Loaded by ``burla_engine.py`` by its path."""
+"""Burla's credentials file, private to one client process. ``burla_engine.py`` loads this file by path."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import time
 from typing import Any
 
 _PREFIX = "airflow-burla-"
-_FRESH_SECONDS = 60.0
+_MIN_AGE_SECONDS = 60.0
 
 
 class PrivateConfig:
-    """A config directory that only this user can read, with the login of one connection in it.
+    """A config directory that only this user can read, with the login of one connection.
 
-    It lives as long as the client process: ``remove`` takes it away, and where a process was killed before it came
-    to that, the next one does. Which directories are still in use is told by a lock that ends with its holder.
+    ``remove`` deletes it when the client process ends. If the process was killed, the next client deletes it: a lock,
+    which ends with the process that holds it, tells which directories are in use.
 
-    :param engine: "email", "token", "project_id", "url".
+    :param engine: a dict with "email", "token", "project_id" and "url".
     """
 
     def __init__(self, engine: dict[str, Any]) -> None:
-        _sweep()
+        _remove_abandoned()
         self.home = tempfile.mkdtemp(prefix=_PREFIX)
         _lock(self.home)
         login = {
@@ -39,10 +39,11 @@ class PrivateConfig:
             json.dump(login, stream)
 
     def remove(self) -> None:
+        """Delete the directory."""
         shutil.rmtree(self.home, ignore_errors=True)
 
 
-def _sweep() -> None:
+def _remove_abandoned() -> None:
     with os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
             if entry.name.startswith(_PREFIX) and _is_abandoned(entry):
@@ -52,12 +53,12 @@ def _sweep() -> None:
 def _is_abandoned(entry: os.DirEntry[str]) -> bool:
     try:
         state = entry.stat(follow_symlinks=False)
-        is_old = time.time() - state.st_mtime > _FRESH_SECONDS  # a new one may not be locked yet
+        is_old = time.time() - state.st_mtime > _MIN_AGE_SECONDS  # a new directory may not be locked yet
         return (
             is_old and state.st_uid == os.getuid() and entry.is_dir(follow_symlinks=False) and not _in_use(entry.path)
         )
     except OSError:
-        return False  # gone, or not ours
+        return False  # deleted meanwhile, or not accessible
 
 
 def _in_use(directory: str) -> bool:
@@ -69,7 +70,7 @@ def _in_use(directory: str) -> bool:
 
 
 def _lock(directory: str) -> int:
-    # The descriptor stays open on purpose: it is the lock. It does not pass to child processes.
+    # The open descriptor holds the lock. Child processes do not inherit it.
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

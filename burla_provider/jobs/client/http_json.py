@@ -1,6 +1,6 @@
-"""Talking to the head of a cluster: JSON over HTTP with the standard library alone.
+"""Send HTTP requests to a cluster's API, with the standard library only.
 
-Imported by the task and loaded by ``burla_engine.py`` by its path.
+``cluster_api.py`` imports this file; ``burla_engine.py`` loads it by path.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def ask(method: str, url: str, headers: Mapping[str, str], timeout: float) -> tuple[int, Any]:
-    """One request.
+def request_json(method: str, url: str, headers: Mapping[str, str], timeout: float) -> tuple[int, Any]:
+    """Send a request and decode the response.
 
-    :param timeout: seconds that each wait for the network may take.
-    :returns: the HTTP status and the decoded body; None for a body that is not JSON (a head shows a login page so).
-    :raises OSError: no answer.
+    :param timeout: maximum seconds of each wait for the network.
+    :returns: the HTTP status, and the decoded body; None if it is not JSON, such as a login page.
+    :raises OSError: if there is no response.
     """
     request = urllib.request.Request(url, headers=dict(headers), method=method)  # noqa: S310 - checked by the caller
     try:

@@ -1,7 +1,6 @@
-"""The local engine: the same contract as Burla's, in worker processes on this machine.
+"""The local engine: run a job in worker processes on this machine, with the same contract as Burla's engine.
 
-Loaded by ``client.py`` by its path. Every worker works one item at a time, so that when one dies the item that it
-died of is known.
+``client.py`` loads this file by path. A worker processes one item at a time, so the item that killed it is known.
 """
 
 from __future__ import annotations
@@ -17,82 +16,83 @@ import time
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-_MAX_DEATHS = 3  # workers that one item may take with it
-_END_SECONDS = 5.0  # an interpreter that ends waits for the threads that the user's function has left, maybe for ever
+_MAX_CRASHES = 3  # workers that one item may kill
+_END_SECONDS = 5.0  # a worker that exits waits for the threads of the user's function, possibly forever
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-class Run:
-    """One job. ``run`` returns when every item is answered."""
+class JobRun:
+    """The run of one job."""
 
     def __init__(self, job: dict[str, Any], client: Any) -> None:
-        self._work: bytes = job["work"]
+        self._pickled_callable: bytes = job["pickled_callable"]
         self._items: dict[int, bytes] = job["items"]
         self._waiting = collections.deque(self._items)
-        self._deaths: collections.Counter[int] = collections.Counter()
+        self._crashes: collections.Counter[int] = collections.Counter()
         self._workers: dict[Connection, _Worker] = {}
-        self._dismissed: list[_Worker] = []
+        self._stopping: list[_Worker] = []
         parallelism = job["options"]["max_parallelism"] or os.cpu_count() or 1
         self._parallelism = min(parallelism, len(self._items))
         self._client = client
 
     def run(self) -> None:
+        """Run every item, and wait for the workers to exit."""
         self._client.send("started", f"local-{os.getpid()}", None)
         while self._waiting or self._workers:
-            self._feed()
+            self._start_workers()
             ready = wait(list(self._workers))
             for worker in [worker for connection, worker in self._workers.items() if connection in ready]:
-                self._take_answer(worker)
+                self._handle_answer(worker)
         deadline = time.monotonic() + _END_SECONDS
-        for worker in self._dismissed:
+        for worker in self._stopping:
             worker.end(deadline)
 
     def end(self, cancel: bool) -> None:
-        """Nothing to do: the workers are in the client's process group."""
+        """Do nothing: the workers end with the client's process group."""
 
-    def _feed(self) -> None:
+    def _start_workers(self) -> None:
         while self._waiting and len(self._workers) < self._parallelism:
-            worker = _Worker(self._work)
+            worker = _Worker(self._pickled_callable)
             self._workers[worker.connection] = worker
-            self._give(worker)
+            self._send_item(worker)
 
-    def _give(self, worker: _Worker) -> None:
+    def _send_item(self, worker: _Worker) -> None:
         index = self._waiting.popleft()
-        worker.give(index, self._items[index])
+        worker.send_item(index, self._items[index])
 
-    def _take_answer(self, worker: _Worker) -> None:
+    def _handle_answer(self, worker: _Worker) -> None:
         try:
-            index, ok, answer = worker.answer()
-        except (EOFError, OSError):  # OSError: in the middle of an answer
-            self._bury(worker)
+            index, ok, answer = worker.read_answer()
+        except (EOFError, OSError):  # OSError: the worker died while it sent an answer
+            self._handle_crash(worker)
             return
-        self._client.send("answered" if ok else "broken", index, answer)
+        self._client.send("succeeded" if ok else "crashed", index, answer)
         del self._items[index]
         if self._waiting:
-            self._give(worker)
+            self._send_item(worker)
         else:
-            self._dismiss(worker)
+            self._stop(worker)
 
-    def _bury(self, worker: _Worker) -> None:
-        self._dismiss(worker)
+    def _handle_crash(self, worker: _Worker) -> None:
+        self._stop(worker)
         index, status = worker.index, worker.end(time.monotonic() + _END_SECONDS)
-        self._deaths[index] += 1
-        if self._deaths[index] < _MAX_DEATHS:
-            self._client.send("line", f"A worker process died ({_died_of(status)}); trying again.", index)
+        self._crashes[index] += 1
+        if self._crashes[index] < _MAX_CRASHES:
+            self._client.send("line", f"A worker process died ({_describe(status)}); running its item again.", index)
             self._waiting.append(index)
         else:
-            error = f"{_MAX_DEATHS} worker processes died of this item ({_died_of(status)})."
-            self._client.send("broken", index, error)
+            error = f"This item killed {_MAX_CRASHES} worker processes ({_describe(status)})."
+            self._client.send("crashed", index, error)
             del self._items[index]
 
-    def _dismiss(self, worker: _Worker) -> None:
+    def _stop(self, worker: _Worker) -> None:
         del self._workers[worker.connection]
         worker.connection.close()
-        self._dismissed.append(worker)
+        self._stopping.append(worker)
 
 
 class _Worker:
-    def __init__(self, work: bytes) -> None:
+    def __init__(self, pickled_callable: bytes) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             descriptor = theirs.fileno()
@@ -100,27 +100,27 @@ class _Worker:
             self.process = subprocess.Popen(command, pass_fds=[descriptor], stdin=subprocess.DEVNULL)
         self.connection = Connection(ours.detach())
         self.index = -1
-        self._send(work)
+        self._send(pickled_callable)
 
-    def give(self, index: int, item: bytes) -> None:
+    def send_item(self, index: int, item: bytes) -> None:
         self.index = index
         self._send(pickle.dumps((index, item), protocol=5))
 
-    def answer(self) -> tuple[int, bool, Any]:
+    def read_answer(self) -> tuple[int, bool, Any]:
         index, ok, answer = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from call.py
         return index, ok, answer
 
     def end(self, deadline: float) -> int:
-        """Wait for its end until the deadline, then kill it. Its exit status."""
+        """Wait for the exit until the deadline, then kill the process. Return the exit status."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             return self.process.wait(max(0, deadline - time.monotonic()))
         self.process.kill()
         return self.process.wait()
 
     def _send(self, message: bytes) -> None:
-        with contextlib.suppress(ConnectionError):  # it died; reading from it says so next
+        with contextlib.suppress(ConnectionError):  # the worker died, which the next read reports
             self.connection.send_bytes(message)
 
 
-def _died_of(status: int) -> str:
+def _describe(status: int) -> str:
     return f"signal {-status}" if status < 0 else f"exit status {status}"

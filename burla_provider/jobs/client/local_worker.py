@@ -1,6 +1,6 @@
-"""A worker process of the local engine: one connection, the work first, then items until its other end is gone.
+"""A worker process of the local engine: ``python local_worker.py FILE_DESCRIPTOR PATH_OF_CALL``.
 
-Run by its path: ``python local_worker.py FILE_DESCRIPTOR PATH_OF_CALL``.
+It reads the pickled callable from the connection, then items until the connection ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import ModuleType
 
 
 def main(descriptor: int, call_file: str) -> None:
-    """Answer every item with ``pickle.dumps(call(index, item))``."""
+    """Send ``pickle.dumps(call(index, item))`` for each item."""
     threading.Thread(target=_end_with_engine, args=[os.getppid()], daemon=True).start()
     module = ModuleType("call")
     SourceFileLoader("call", call_file).exec_module(module)
@@ -29,12 +29,12 @@ def main(descriptor: int, call_file: str) -> None:
 
 
 def _end_with_engine(engine: int) -> None:
-    # Also in the middle of a call, where nobody listens to the connection.
+    # A worker in the middle of a call does not notice that the connection ended.
     while os.getppid() == engine:
         time.sleep(0.5)
     os._exit(1)
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(EOFError, ConnectionError):  # the engine is gone, and so is the reason to live
+    with contextlib.suppress(EOFError, ConnectionError):  # the engine has ended
         main(int(sys.argv[1]), sys.argv[2])

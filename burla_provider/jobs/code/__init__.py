@@ -1,1 +1,1 @@
-"""Pickle the user's code: what travels to the workers, and how."""
+"""Pickle the user's code, with the local modules that it uses, for workers without Airflow and the DAG folder."""

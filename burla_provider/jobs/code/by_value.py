@@ -1,6 +1,6 @@
-"""Objects that Python pickles by module and name, or not at all, and that travel by value where the module is local.
+"""Pickle by value what cloudpickle cannot: caches, single-dispatch functions and typing objects of local modules.
 
-cloudpickle does so for functions and classes only.
+Python pickles them by module and name, or not at all. cloudpickle pickles only functions and classes by value.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from burla_provider.jobs.code.local_modules import is_local
 _DISPATCHER = functools.singledispatch(lambda value: value).__code__  # type: ignore[attr-defined]
 _TYPE_PARAMETERS = (typing.ParamSpec, typing.TypeVarTuple)
 _rebuilt: dict[int, Any] = {}
-"""On a worker: what was rebuilt, by its number. A function that refers to itself comes twice, and is to be one."""
+"""On a worker: id -> rebuilt object. A function that refers to itself is unpickled twice, but must be one object."""
 
 
 def reduce_by_value(value: Any) -> Any:
-    """What ``__reduce__`` would answer for such an object; None for all others."""
+    """Return the result of ``__reduce__`` for such an object; None for all others."""
     if type(value) is functools.cached_property:
         return functools.cached_property, (None,), {name: part for name, part in vars(value).items() if name != "lock"}
     is_dispatcher = isinstance(value, FunctionType) and value.__code__ is _DISPATCHER
     is_named = is_dispatcher or isinstance(value, (functools._lru_cache_wrapper, typing.NewType, *_TYPE_PARAMETERS))
-    if not is_named or _is_installed(value):
+    if not is_named or _is_importable(value):
         return None
     if is_dispatcher:
-        kept = {name: getattr(value, name) for name in functools.WRAPPER_ASSIGNMENTS if name != "__annotations__"}
-        registered = (dict(value.registry), kept)
-        return _rebuild_dispatcher, (id(value), value.registry[object]), registered, None, None, _register
+        attributes = {name: getattr(value, name) for name in functools.WRAPPER_ASSIGNMENTS if name != "__annotations__"}
+        state = (dict(value.registry), attributes)
+        return _rebuild_dispatcher, (id(value), value.registry[object]), state, None, None, _set_dispatcher_state
     if isinstance(value, functools._lru_cache_wrapper):
-        made_again = ("__wrapped__", "cache_parameters")
-        state = {name: part for name, part in vars(value).items() if name not in made_again}
-        return _rebuild_cached, (id(value), value.__wrapped__, value.cache_parameters()), state
+        rebuilt = ("__wrapped__", "cache_parameters")
+        others = {name: part for name, part in vars(value).items() if name not in rebuilt}
+        return _rebuild_cached, (id(value), value.__wrapped__, value.cache_parameters()), others
     if isinstance(value, typing.NewType):
         return typing.NewType, (value.__name__, value.__supertype__), vars(value)
     return type(value), (value.__name__,)
 
 
-def _is_installed(value: Any) -> bool:
-    """Whether workers find it under its name."""
+def _is_importable(value: Any) -> bool:
+    # Whether workers can import it by its name.
     found: Any = sys.modules.get(value.__module__)
     if found is None or found.__name__ == "__main__" or found.__spec__ is None or is_local(found.__spec__):
         return False
@@ -51,19 +51,19 @@ def _is_installed(value: Any) -> bool:
     return found is value
 
 
-def _rebuild_cached(number: int, function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    if number not in _rebuilt:
-        _rebuilt[number] = functools.lru_cache(**parameters)(function)
-    return _rebuilt[number]
+def _rebuild_cached(identity: int, function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    if identity not in _rebuilt:
+        _rebuilt[identity] = functools.lru_cache(**parameters)(function)
+    return _rebuilt[identity]
 
 
-def _rebuild_dispatcher(number: int, default: Callable[..., Any]) -> Any:
-    if number not in _rebuilt:
-        _rebuilt[number] = functools.singledispatch(default)
-    return _rebuilt[number]
+def _rebuild_dispatcher(identity: int, default: Callable[..., Any]) -> Any:
+    if identity not in _rebuilt:
+        _rebuilt[identity] = functools.singledispatch(default)
+    return _rebuilt[identity]
 
 
-def _register(dispatcher: Any, state: tuple[dict[type, Any], dict[str, Any]]) -> None:
+def _set_dispatcher_state(dispatcher: Any, state: tuple[dict[type, Any], dict[str, Any]]) -> None:
     implementations, attributes = state
     for kind, function in implementations.items():
         dispatcher.register(kind, function)

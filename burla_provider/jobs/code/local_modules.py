@@ -1,4 +1,4 @@
-"""Which modules workers cannot have: those that belong neither to Python nor to an installed package."""
+"""Find local modules: those that belong neither to Python nor to an installed package. Workers do not have them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from typing import Any
 from burla_provider.jobs.code.module_state import loaded_values, used_names
 from burla_provider.jobs.code.shipped_modules import Source
 
-_OUR_PACKAGE = __name__.partition(".")[0]  # local even where it is installed: workers have no use for all of it
+_THIS_PACKAGE = __name__.partition(".")[0]  # always local: workers do not install it
 
-_DAG_FILE = "unusual_prefix_"  # how Airflow begins the names of modules that it makes of DAG files
+_DAG_FILE_PREFIX = "unusual_prefix_"  # of the names of modules that Airflow makes of DAG files
 
 
 class LocalSources:
-    """Collects the sources of local modules, each with all the local modules that it imports in turn."""
+    """Collects the sources of local modules, and of the local modules that they import."""
 
     def __init__(self) -> None:
         self.sources: dict[str, Source] = {}
         self.names: set[str] = set()
-        """What the functions that travel may look up, by its name."""
+        """Names that the collected functions may look up."""
 
     def add(self, name: str) -> None:
-        """Add a module with the packages around it; nothing, if it is not local or has no source."""
+        """Add a module and its parent packages. Do nothing if it is not local or has no source."""
         parent = name.rpartition(".")[0]
         if parent:
             self.add(parent)
@@ -47,15 +47,15 @@ class LocalSources:
         self._add_imports(code, name if is_package else parent)
 
     def add_function(self, code: types.CodeType, package: str) -> None:
-        """Add what the code of a function, or a function inside of it, imports when it runs.
+        """Add the modules that a function, or a function inside it, imports.
 
-        :param package: that of the module it is from; what relative imports are relative to.
+        :param package: package of the function's module, for relative imports.
         """
         self.names |= used_names(code)
         self._add_imports(code, package)
 
     def values(self) -> dict[str, dict[str, Any]]:
-        """Return what the attributes of the modules that functions use are in this process."""
+        """Return module -> values, in this process, of the attributes that functions use."""
         return {name: loaded_values(name, self.names) for name in self.sources}
 
     def _add_imports(self, code: types.CodeType, package: str) -> None:
@@ -63,32 +63,32 @@ class LocalSources:
             self.add(name)
 
 
-def local_modules() -> dict[str, types.ModuleType]:
-    """The local modules that are loaded."""
+def loaded_local_modules() -> dict[str, types.ModuleType]:
+    """Return the local modules that are loaded, by name."""
     loaded = [(name, module) for name, module in list(sys.modules.items()) if isinstance(module, types.ModuleType)]
     return {name: module for name, module in loaded if is_local(module.__spec__)}
 
 
 def is_local(spec: ModuleSpec | None) -> bool:
-    """Whether a module is one that workers cannot import by themselves."""
+    """Return whether a module is local: workers cannot import it."""
     if spec is None:
         return False
-    if spec.name.partition(".")[0] == _OUR_PACKAGE:
+    if spec.name.partition(".")[0] == _THIS_PACKAGE:
         return True
-    places = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
-    return bool(places) and not any(_is_installed(os.path.dirname(place)) for place in places)
+    paths = [spec.origin] if spec.has_location and spec.origin else list(spec.submodule_search_locations or ())
+    return bool(paths) and not any(_is_installed(os.path.dirname(path)) for path in paths)
 
 
 def is_local_name(name: str) -> bool:
-    """Whether a module that a worker did not find is a DAG file or one of its neighbours, not an installed package."""
+    """Return whether a module name is that of a DAG file or of a local module, not of an installed package."""
     package = name.partition(".")[0]
-    return package.startswith(_DAG_FILE) or is_local(_find_spec(package))
+    return package.startswith(_DAG_FILE_PREFIX) or is_local(_find_spec(package))
 
 
 def _imported_names(code: types.CodeType, package: str) -> Iterator[str]:
     instructions = [step for step in dis.get_instructions(code) if step.opname not in ("CACHE", "EXTENDED_ARG")]
     for level, names, step in zip(instructions, instructions[1:], instructions[2:], strict=False):
-        if step.opname == "IMPORT_NAME":  # with the dots of a relative import and the names after "import" before it
+        if step.opname == "IMPORT_NAME":  # the two instructions before it load the level and the imported names
             module = _absolute_name(step.argval, level.argval, package)
             yield module
             yield from (f"{module}.{name}" for name in names.argval or ())
@@ -102,7 +102,7 @@ def _absolute_name(name: str, level: int, package: str) -> str:
 
 
 def _find_spec(name: str) -> ModuleSpec | None:
-    # Without importing anything: what a DAG file imports inside a function, it does not want imported here.
+    # Find the spec without importing anything: a DAG file may import a module inside a function on purpose.
     if name in sys.modules:
         return getattr(sys.modules[name], "__spec__", None)
     parent = name.rpartition(".")[0]
@@ -131,12 +131,12 @@ def _is_installed(directory: str) -> bool:
 def _installed_prefixes(search_path: tuple[str, ...]) -> tuple[str, ...]:
     paths = sysconfig.get_paths()
     standard = [paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    installed = [directory for directory in search_path if _holds_distributions(directory)]
+    installed = [directory for directory in search_path if _has_distributions(directory)]
     return tuple(os.path.realpath(directory) + os.sep for directory in [*standard, *installed])
 
 
-def _holds_distributions(directory: str) -> bool:
-    # site-packages by whatever name: where an installer has left its records.
+def _has_distributions(directory: str) -> bool:
+    # Detect site-packages directories by the records of installers.
     try:
         with os.scandir(directory or os.curdir) as entries:
             return any(entry.name.endswith(".dist-info") for entry in entries)

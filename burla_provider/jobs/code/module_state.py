@@ -1,7 +1,7 @@
-"""What local modules that travel as source hold where the DAG file was read: their source alone may give other values.
+"""The attributes of local modules that are sent to workers as source, where they may differ from what the source says.
 
-A DAG file may set a module's attribute (``helper.RATE = 3``), and a module may read one from a file. Plain data travels
-with the source. What is set from outside and cannot travel is found, to be refused.
+A DAG file may set a module's attribute (``helper.RATE = 3``), and a module may read a value from a file. Plain data is
+sent with the source. Attributes that were replaced by other objects are found and refused.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from typing import Any
 
 from burla_provider.jobs.code.shipped_modules import Path, Source
 
-_ATOMS = {
+_PLAIN_TYPES = {
     *(types.NoneType, bool, int, float, complex, str, bytes, bytearray, range),
     *(decimal.Decimal, fractions.Fraction, uuid.UUID, re.Pattern, pathlib.PosixPath, pathlib.PurePosixPath),
     *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta, datetime.timezone, zoneinfo.ZoneInfo),
 }
-_LISTS = {list, tuple, set, frozenset, collections.deque}
-_DICTS = {dict, collections.OrderedDict, collections.Counter}
-_IMPORT_SYSTEM = {
+_PLAIN_SEQUENCES = {list, tuple, set, frozenset, collections.deque}
+_PLAIN_DICTS = {dict, collections.OrderedDict, collections.Counter}
+_IMPORT_ATTRIBUTES = {
     *("__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__", "__cached__", "__path__"),
     *("__builtins__", "__annotations__"),
 }
 
 
 def used_names(code: types.CodeType) -> set[str]:
-    """Return every name that the code, or a function inside of it, may look up: also by a text, as getattr does."""
+    """Return the names that code, or a function inside it, may look up. Strings are included because of getattr."""
     inner = (used_names(constant) for constant in code.co_consts if isinstance(constant, types.CodeType))
     return {*code.co_names, *(constant for constant in code.co_consts if isinstance(constant, str))}.union(*inner)
 
 
 def loaded_values(name: str, names: Collection[str]) -> dict[str, Any]:
-    """Return the attributes of a module that functions use, as they are in this process; none where it is not loaded.
+    """Return the values of the attributes that functions use; {} if the module is not loaded.
 
-    :param names: of attributes that functions may use.
+    :param names: attributes that functions may use.
     """
     module = sys.modules.get(name)
     return {
         attribute: value
         for attribute, value in (vars(module) if module else {}).items()
-        if attribute in names and attribute not in _IMPORT_SYSTEM and not isinstance(value, types.ModuleType)
+        if attribute in names and attribute not in _IMPORT_ATTRIBUTES and not isinstance(value, types.ModuleType)
     }
 
 
 def plain_state(module: str, values: Mapping[str, Any], names: Collection[str]) -> dict[Path, Any]:
-    """Return where plain data is among a module's attributes, and inside of its classes and of their instances."""
+    """Return path -> value of the plain data in a module, in its classes and in their instances."""
     return dict(_walk(module, values, names, (), set()))
 
 
@@ -74,35 +74,32 @@ def _walk(
 
 
 def _is_plain(value: Any) -> bool:
-    if type(value) in _LISTS:
+    if type(value) in _PLAIN_SEQUENCES:
         return all(map(_is_plain, value))
-    if type(value) in _DICTS:
+    if type(value) in _PLAIN_DICTS:
         return all(_is_plain(part) for pair in value.items() for part in pair)
-    return type(value) in _ATOMS
+    return type(value) in _PLAIN_TYPES
 
 
 def replaced_names(module: str, source: Source, values: Mapping[str, Any]) -> list[str]:
-    """Return the attributes that are not what the source says, and that cannot travel."""
+    """Return the attributes that differ from the source and cannot be sent to workers."""
     tree = ast.parse(source.text)
-    stored = collections.Counter(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and _is_stored(node))
+    nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+    assignments = collections.Counter(node.id for node in nodes if not isinstance(node.ctx, ast.Load))
     found = []
     for node in tree.body:
         match node:
             case ast.FunctionDef(name=name, decorator_list=[]) | ast.AsyncFunctionDef(name=name, decorator_list=[]):
-                is_other = stored[name] == 0 and not _is_function_of(values.get(name), name, module)
+                is_replaced = assignments[name] == 0 and not _is_function_of(values.get(name), name, module)
             case ast.ClassDef(name=name, decorator_list=[]):
-                is_other = stored[name] == 0 and not _is_class_of(values.get(name), name, module)
+                is_replaced = assignments[name] == 0 and not _is_class_of(values.get(name), name, module)
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant()):
-                is_other = stored[name] == 1 and not _is_plain(values.get(name))
+                is_replaced = assignments[name] == 1 and not _is_plain(values.get(name))
             case _:
                 continue
-        if is_other and name in values:
+        if is_replaced and name in values:
             found.append(f"{module}.{name}")
     return found
-
-
-def _is_stored(node: ast.Name) -> bool:
-    return not isinstance(node.ctx, ast.Load)
 
 
 def _is_function_of(value: Any, name: str, module: str) -> bool:

@@ -1,10 +1,10 @@
-"""Packing user code so that a worker, which has neither Airflow nor the DAG folder, can run it.
+"""Pickle user code for workers that have neither Airflow nor the DAG folder.
 
-What the standard library and installed packages hold is named, and the worker imports its own. Functions and classes
-of **local** modules (DAG files, their helpers, this package) travel by value: only what is referred to, so a helper
-file may import Airflow. So do caches and the like (``by_value.py``). Local modules that are imported inside a function,
-or are used as modules, travel as source, and the import on the worker finds them; their attributes of plain data have
-the values that they have here.
+The standard library and installed packages are pickled by name: workers import their own. Functions and classes of
+local modules (DAG files, their helpers, this package) are pickled by value, with only what they refer to, so a helper
+file may import Airflow; caches and similar objects too (``by_value.py``). Local modules that are imported inside a
+function, or used as modules, are sent as source, and the worker imports them from there. Their attributes of plain data
+keep the values that they have in this process.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ import cloudpickle
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.jobs.code.by_value import reduce_by_value
-from burla_provider.jobs.code.local_modules import LocalSources, local_modules
+from burla_provider.jobs.code.local_modules import LocalSources, loaded_local_modules
 from burla_provider.jobs.code.module_state import plain_state, replaced_names
-from burla_provider.jobs.code.shipped_modules import Source, unpack
+from burla_provider.jobs.code.shipped_modules import Source, unpickle_with_sources
 
 
-def pickle_work(work: Any, parameter: str = "python_callable") -> bytes:
-    """The callable (or data) as bytes that ``pickle.loads`` turns into it again, wherever cloudpickle is installed.
+def pickle_for_workers(value: Any, parameter: str = "python_callable") -> bytes:
+    """Pickle a callable (or data). ``pickle.loads`` unpickles it wherever cloudpickle is installed.
 
-    :param parameter: what the user calls it, for the error.
-    :raises InvalidParameterError: it, or something that it uses, cannot be pickled.
+    :param parameter: the operator's parameter that holds it, for error messages.
+    :raises InvalidParameterError: if it, or something that it uses, cannot be pickled.
     """
-    with _packing(parameter):
-        content, local = _pickle(work)
+    with _pickling(parameter):
+        pickled, local = _pickle(value)
         if not local.sources:
-            return content
+            return pickled
         values = local.values()
         for name, source in local.sources.items():
             if replaced := replaced_names(name, source, values[name]):
-                problem = f"it uses {', '.join(replaced)}, which was set from outside of its module and cannot travel."
+                problem = f"uses {', '.join(replaced)}, which was set from outside its module and cannot be sent."
                 raise InvalidParameterError(
                     parameter, problem, "Pass it to the function as an argument, or set plain data."
                 )
@@ -46,28 +46,28 @@ def pickle_work(work: Any, parameter: str = "python_callable") -> bytes:
             name: source._replace(state=plain_state(name, values[name], local.names))
             for name, source in local.sources.items()
         }
-        return bytes(cloudpickle.dumps(_Package(sources, content), protocol=5))
+        return bytes(cloudpickle.dumps(_WithSources(sources, pickled), protocol=5))
 
 
-def local_sources(work: Any) -> dict[str, tuple[str, dict[str, Any]]]:
-    """The local modules that travel with the callable (or with data that holds callables): their text, and the values
-    of those of their attributes that functions use.
+def local_sources(value: Any) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the local modules that are sent with a callable (or with data that holds callables).
 
-    :raises InvalidParameterError: as ``pickle_work``.
+    :returns: module name -> its source, and the values of the attributes that functions use.
+    :raises InvalidParameterError: as ``pickle_for_workers``.
     """
-    with _packing("python_callable"):
-        _, local = _pickle(work)
+    with _pickling("python_callable"):
+        _, local = _pickle(value)
     return {name: (local.sources[name].text, values) for name, values in local.values().items()}
 
 
-def _pickle(work: Any) -> tuple[bytes, LocalSources]:
+def _pickle(value: Any) -> tuple[bytes, LocalSources]:
     buffer = io.BytesIO()
-    pickler = _WorkPickler(buffer)
-    pickler.dump(work)
+    pickler = _Pickler(buffer)
+    pickler.dump(value)
     return buffer.getvalue(), pickler.local
 
 
-class _WorkPickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=5)
         self.local = LocalSources()
@@ -83,26 +83,26 @@ class _WorkPickler(cloudpickle.Pickler):  # type: ignore[misc]
         return super().reducer_override(value) if by_value is None else by_value
 
 
-class _Package:
-    # Pickles as a call of ``unpack``, which the worker makes when it unpickles.
-    def __init__(self, sources: dict[str, Source], work: bytes) -> None:
+class _WithSources:
+    # Its pickle is a call of ``unpickle_with_sources``.
+    def __init__(self, sources: dict[str, Source], pickled: bytes) -> None:
         self._sources = {name: tuple(source) for name, source in sources.items()}
-        self._work = work
+        self._pickled = pickled
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return unpack, (self._sources, self._work)
+        return unpickle_with_sources, (self._sources, self._pickled)
 
 
 @contextlib.contextmanager
-def _packing(parameter: str) -> Iterator[None]:
+def _pickling(parameter: str) -> Iterator[None]:
     try:
-        with _by_value(local_modules()):
+        with _by_value(loaded_local_modules()):
             yield
     except InvalidParameterError:
         raise
-    except Exception as error:  # objects refuse in many ways
-        problem = f"it cannot be sent to workers ({type(error).__name__}: {error})."
-        advice = "Open connections, locks and files inside the function, and refer to none from outside of it."
+    except Exception as error:  # objects that cannot be pickled raise various exceptions
+        problem = f"cannot be sent to workers ({type(error).__name__}: {error})."
+        advice = "Open connections, locks and files inside the function."
         raise InvalidParameterError(parameter, problem, advice) from error
 
 

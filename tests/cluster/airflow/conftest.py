@@ -15,14 +15,14 @@ from tests.support.task_runner import Airflow
 
 @pytest.fixture(scope="session")
 def postgres_server(running_cluster: Cluster) -> Iterator[PostgresServer]:  # noqa: F811
-    """As everywhere, but listening where the cluster's workers reach it."""
+    """Return a server that also listens where the cluster's workers reach it."""
     with running_server(listen=(find_bridge(), "127.0.0.1"), networks=WORKER_NETWORKS) as server:
         yield server
 
 
 @pytest.fixture
 def on_burla(airflow: Airflow, cluster: Cluster, orders: Orders) -> Airflow:  # noqa: F811
-    """The task's world with the cluster as ``burla_default``: one connection is all that differs."""
+    """Return Airflow with a connection ``burla_default`` to the cluster."""
     engine = cluster.engine
     airflow.add_connection("burla_default", "burla", host=engine.url, login=engine.email, password=engine.token)
     return airflow

@@ -1,4 +1,4 @@
-"""A job of forty ranges of half a second each, which leaves a mark in the database for each that is worked."""
+"""A job of 40 ranges of half a second each. Each writes a mark into the database."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ RANGES = 40
 
 
 class SlowOrders:
-    """The table of marks, and the task that makes them."""
+    """The table of marks, and the task that writes them."""
 
     def __init__(self, orders: Orders) -> None:
         self.orders = orders
         self.marks = Marks(orders.connection)
-        # What the fixture has written is counted before the first try looks, not only when its session says so.
+        # The first try must see the statistics of the rows that the fixture has written.
         orders.connection.execute("SELECT pg_stat_force_next_flush()")
 
     def task(self, **options: Any) -> BurlaPostgresOperator:
@@ -31,21 +31,22 @@ class SlowOrders:
         return BurlaPostgresOperator(**{**defaults, **work, **options})
 
     def totals(self) -> dict[str, Any]:
-        """What is true."""
+        """Return the expected result."""
         return {"row_count": 20000, "total": str(self.orders.ask("sum(amount)"))}
 
 
 @contextmanager
 def meanwhile(when: Callable[[], bool], act: Callable[[], Any]) -> Iterator[Future[None]]:
-    """As soon as ``when()`` is true, while the body runs, ``act()``.
+    """Call ``act()`` as soon as ``when()`` is true, while the body runs.
 
-    Ask the ``result()`` of what it yields after the body: it raises what went wrong, or that the body was over before.
+    :yields: a future. Call its ``result()`` after the body: it raises the error of ``act``, or an error if the body
+        ended before.
     """
     over = threading.Event()
 
     def watch() -> None:
         wait_for(lambda: over.is_set() or when(), 120)
-        assert not over.is_set(), "The task was over before anything could befall it."
+        assert not over.is_set(), "The task ended before when() was true."
         act()
 
     with ThreadPoolExecutor(1) as thread:

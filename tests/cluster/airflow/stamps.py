@@ -1,4 +1,4 @@
-"""Work that stamps the database ten times a second, so that a test sees when the last of it was done."""
+"""Calls that insert a row ten times per second, so that a test sees when the last call has ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.waiting import wait_for
 
 
 def stamping(conninfo: str) -> Callable[[int], None]:
-    """A function of one input that stamps the database for five minutes."""
+    """Return a function of one input that inserts rows for five minutes."""
 
     def stamp(_: int) -> None:
         import time
@@ -31,7 +31,7 @@ def stamping(conninfo: str) -> Callable[[int], None]:
 
 
 class Stamps:
-    """The table of stamps, and the task that writes into it."""
+    """The table of stamps, and the task that inserts them."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
@@ -52,8 +52,8 @@ class Stamps:
         return row[0] if row else 0
 
     def assert_all_ended(self, cluster: Cluster) -> None:
-        """The node is free within ten seconds, and nothing is worked any more."""
+        """Check that the node is free within ten seconds, and that no call runs."""
         wait_for(cluster.is_free, 10)
         before = self.count()
-        time.sleep(1)  # ten stamps' time: that nothing happens has no event
+        time.sleep(1)  # a running call would insert ten rows
         assert self.count() == before

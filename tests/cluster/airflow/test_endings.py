@@ -1,4 +1,4 @@
-"""Whatever way a task ends, its work on the cluster ends with it, and the node is free."""
+"""However a task ends, its calls on the cluster end, and the node is free."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def stamps(orders: Orders) -> Stamps:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_a_killed_task_leaves_no_work_running_and_the_node_free(
+def test_a_killed_task_leaves_no_call_running_and_frees_the_node(
     on_burla: Airflow, cluster: Cluster, stamps: Stamps, number: int
 ) -> None:
     status = run_and_kill(on_burla, stamps.task(), number, when=lambda: stamps.count() > 5)
@@ -41,14 +41,16 @@ def test_a_killed_task_leaves_no_work_running_and_the_node_free(
         assert status == -signal.SIGKILL
 
 
-def test_execution_timeout_leaves_no_work_running(on_burla: Airflow, cluster: Cluster, stamps: Stamps) -> None:
+def test_execution_timeout_leaves_no_call_running(on_burla: Airflow, cluster: Cluster, stamps: Stamps) -> None:
     result = on_burla.run(stamps.task(execution_timeout=datetime.timedelta(seconds=8)), max_tries=1)
     assert type(result.error).__name__ == "AirflowTaskTimeout"
     assert result.state == "up_for_retry"
     stamps.assert_all_ended(cluster)
 
 
-def test_a_retry_after_sigkill_works_only_what_is_missing(on_burla: Airflow, orders: Orders, cluster: Cluster) -> None:
+def test_a_retry_after_sigkill_processes_only_missing_ranges(
+    on_burla: Airflow, orders: Orders, cluster: Cluster
+) -> None:
     slow = SlowOrders(orders)
     run_and_kill(
         on_burla, slow.task(), signal.SIGKILL, when=lambda: "burla_checkpoint_outcomes_00000" in on_burla.state_store
@@ -62,19 +64,19 @@ def test_a_retry_after_sigkill_works_only_what_is_missing(on_burla: Airflow, ord
     assert slow.marks.count() - before == RANGES - kept
 
 
-def test_a_retry_that_finds_nothing_missing_keeps_the_link_to_the_job(
+def test_a_retry_without_missing_ranges_keeps_the_link_to_the_job(
     on_burla: Airflow, orders: Orders, tmp_path: Path
 ) -> None:
     slow = SlowOrders(orders)
     broken = tmp_path / "broken"
     broken.touch()
-    place = str(broken)
+    path = str(broken)
 
     def combine(values: Any) -> dict[str, Any]:
         import os
         from decimal import Decimal
 
-        if os.path.exists(place):
+        if os.path.exists(path):
             raise RuntimeError("not yet")
         return {"total": sum((value["total"] for value in values), Decimal(0))}
 
@@ -101,7 +103,7 @@ def standing_stamps(postgres_server: PostgresServer) -> Iterator[Stamps]:
 def standalone(
     standing_stamps: Stamps, running_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowServer]:
-    """A whole Airflow, with a DAG whose task is at work on the cluster for minutes."""
+    """Start a complete Airflow, with a DAG whose task runs on the cluster for minutes."""
     engine = running_cluster.engine
     connections = {
         "burla_default": {
@@ -119,7 +121,7 @@ def standalone(
 
 
 def start(standalone: AirflowServer, stamps: Stamps) -> str:
-    """The path of a new run's task, once it is at work."""
+    """Start a run, and return the path of its task when it inserts rows."""
     before = stamps.count()
     begun = standalone.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None})
     standalone.wait_for("stamps", lambda: stamps.count() > before + 5, 120)
@@ -127,18 +129,18 @@ def start(standalone: AirflowServer, stamps: Stamps) -> str:
 
 
 @pytest.mark.parametrize("state", ["failed", "success"])
-def test_a_task_that_is_marked_ends_its_work_on_the_cluster(
+def test_a_task_that_is_marked_ends_its_job(
     standalone: AirflowServer, standing_stamps: Stamps, cluster: Cluster, state: str
 ) -> None:
     path = start(standalone, standing_stamps)
     standalone.call("PATCH", path, {"new_state": state})
-    # Airflow tells a task of it at its next heartbeat, 5 s later at most, and then gives it 5 s.
+    # Airflow tells the task at its next heartbeat, within 5 s, and then waits 5 s.
     wait_for(cluster.is_free, 25)
     standing_stamps.assert_all_ended(cluster)
     assert standalone.call("GET", path)["state"] == state
 
 
-def test_a_task_that_is_cleared_while_it_runs_ends_its_job_and_begins_again(
+def test_a_running_task_that_is_cleared_ends_its_job_and_starts_again(
     standalone: AirflowServer, standing_stamps: Stamps, cluster: Cluster
 ) -> None:
     path = start(standalone, standing_stamps)
@@ -157,6 +159,6 @@ def test_a_task_that_is_cleared_while_it_runs_ends_its_job_and_begins_again(
 
 
 def link(standalone: AirflowServer, path: str) -> str:
-    """The address behind the task's button; "" while there is none."""
+    """Return the URL of the task's button; "" if there is none yet."""
     found = standalone.find(f"{path}/links")
     return (found or {}).get("extra_links", {}).get("Burla job") or ""

@@ -1,4 +1,4 @@
-"""The operators on the real cluster, through Airflow's real task runner."""
+"""The operators on a real cluster, with Airflow's task runner."""
 
 from __future__ import annotations
 
@@ -38,13 +38,15 @@ def count_in_range(connection: psycopg.Connection[Any], key_range: Any) -> dict[
     [{}, {"process_rows": add_up, "columns": ["id", "amount"]}, {"process_range": count_in_range}],
     ids=["totals", "process_rows", "process_range"],
 )
-def test_every_kind_of_work_gives_sqls_own_total(on_burla: Airflow, orders: Orders, work: dict[str, Any]) -> None:
+def test_every_processor_returns_the_total_of_a_sql_query(
+    on_burla: Airflow, orders: Orders, work: dict[str, Any]
+) -> None:
     result = on_burla.run(operator(**work))
     assert result.state == "success", result.log
     assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
 
 
-def test_the_dashboard_knows_the_job_by_dag_and_task_and_the_link_leads_there(
+def test_the_job_is_named_after_dag_and_task_and_the_link_opens_it(
     on_burla: Airflow, orders: Orders, cluster: Cluster
 ) -> None:
     result = on_burla.run(operator())
@@ -62,7 +64,9 @@ def test_no_secret_reaches_the_dashboard(on_burla: Airflow, orders: Orders, clus
     assert password not in repr(shown) + result.log
 
 
-def test_a_dag_file_may_import_its_helpers_inside_functions(on_burla: Airflow, tmp_path: Any, monkeypatch: Any) -> None:
+def test_a_dag_file_may_import_helper_modules_inside_functions(
+    on_burla: Airflow, tmp_path: Any, monkeypatch: Any
+) -> None:
     (tmp_path / "price_helpers.py").write_text("RATE = 3\n\ndef triple(number):\n    return number * RATE\n")
     (tmp_path / "price_dag.py").write_text(
         "def work(number):\n    from price_helpers import triple\n    return triple(number)\n"

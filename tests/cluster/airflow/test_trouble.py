@@ -1,6 +1,6 @@
-"""A cluster that is busy, sick or not there, and functions that fail: what the task makes of it.
+"""Tasks on a cluster that is busy, broken or unreachable, and functions that fail.
 
-The killed node takes minutes: Burla gives a silent one three.
+The test of the killed node takes minutes: Burla waits three minutes for a node that does not answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from burla_provider.demo.cluster import find_state
-from burla_provider.jobs.client.http_json import ask
+from burla_provider.jobs.client.http_json import request_json
 from burla_provider.operators.map import BurlaMapOperator
 from tests.airflow.conftest import Orders
 from tests.cluster.airflow.slow_orders import RANGES, SlowOrders, meanwhile
@@ -28,10 +28,10 @@ from tests.support.waiting import wait_for
 from tests.unit.jobs.running import client_of
 
 HEAD = find_state() / "head.pid"
-LATE = 30
-"""So many of the forty ranges have been begun when something befalls the job: to begin anew would be 70 in all."""
-AT_MOST = RANGES + 24
-"""Two workers begin two ranges a second each for the seconds until the lost job is cancelled, and these come again."""
+BREAK_AFTER = 30
+"""Number of started ranges (of 40) after which the job is broken. Starting again would make 70 marks."""
+MAX_MARKS = RANGES + 24
+"""Until the lost job is cancelled, two workers start two ranges per second each, and these run again."""
 
 
 @pytest.fixture
@@ -41,15 +41,15 @@ def slow(orders: Orders) -> SlowOrders:
 
 @pytest.fixture
 def breakable(cluster: Cluster) -> Iterator[Cluster]:
-    """The cluster, made whole again afterwards."""
+    """Return the cluster, and restart it after the test."""
     yield cluster
-    status, _ = ask("POST", f"{URL}/v1/cluster/restart", {"Authorization": f"Bearer {TOKEN}"}, 60)
+    status, _ = request_json("POST", f"{URL}/v1/cluster/restart", {"Authorization": f"Bearer {TOKEN}"}, 60)
     assert status == 200
     cluster.wait_until_free(180)
 
 
-class Beside:
-    """A task that runs in a process of its own, beside what the test does."""
+class BackgroundTask:
+    """A task that runs in another process while the test continues."""
 
     def __init__(self, airflow: Airflow, operator: Any) -> None:
         self._receiver, sender = multiprocessing.Pipe(duplex=False)
@@ -68,17 +68,17 @@ class Beside:
         return answer
 
 
-def test_a_client_that_crashes_costs_only_what_was_not_answered_yet(on_burla: Airflow, slow: SlowOrders) -> None:
-    with meanwhile(lambda: slow.marks.count() >= LATE, lambda: client_of().kill()) as befallen:
+def test_after_a_killed_client_only_missing_ranges_run_again(on_burla: Airflow, slow: SlowOrders) -> None:
+    with meanwhile(lambda: slow.marks.count() >= BREAK_AFTER, lambda: client_of().kill()) as breaking:
         result = on_burla.run(slow.task())
     assert result.value == slow.totals(), result.log
     assert "missing items again" in result.log
-    assert slow.marks.count() <= AT_MOST
-    befallen.result()
+    assert slow.marks.count() <= MAX_MARKS
+    breaking.result()
 
 
 @pytest.mark.skipif(not shutil.which("docker"), reason="Nodes can only be killed where they are containers.")
-def test_a_killed_node_costs_only_what_was_not_answered_yet(
+def test_after_a_killed_node_only_missing_ranges_run_again(
     on_burla: Airflow, slow: SlowOrders, breakable: Cluster
 ) -> None:
     (node,) = breakable.get("/v1/cluster/state")["ready_nodes"]
@@ -87,15 +87,15 @@ def test_a_killed_node_costs_only_what_was_not_answered_yet(
     def kill() -> None:
         subprocess.run(["docker", "kill", container], check=True, capture_output=True)
 
-    with meanwhile(lambda: slow.marks.count() >= LATE, kill) as befallen:
+    with meanwhile(lambda: slow.marks.count() >= BREAK_AFTER, kill) as breaking:
         result = on_burla.run(slow.task(grow=True))
     assert result.value == slow.totals(), result.log
-    assert slow.marks.count() <= AT_MOST
-    befallen.result()
+    assert slow.marks.count() <= MAX_MARKS
+    breaking.result()
 
 
 @pytest.mark.skipif(not HEAD.exists(), reason="The head can only be stopped where it is a process of this machine.")
-def test_a_head_that_is_silent_for_a_minute_does_not_lose_the_job(on_burla: Airflow, slow: SlowOrders) -> None:
+def test_a_head_that_does_not_answer_for_a_minute_does_not_lose_the_job(on_burla: Airflow, slow: SlowOrders) -> None:
     head = int(HEAD.read_text())
 
     def silence() -> None:
@@ -105,15 +105,15 @@ def test_a_head_that_is_silent_for_a_minute_does_not_lose_the_job(on_burla: Airf
         finally:
             os.kill(head, signal.SIGCONT)
 
-    with meanwhile(lambda: slow.marks.count() > 8, silence) as befallen:
+    with meanwhile(lambda: slow.marks.count() > 8, silence) as breaking:
         result = on_burla.run(slow.task())
     assert result.value == slow.totals(), result.log
     assert slow.marks.count() == RANGES
-    befallen.result()
+    breaking.result()
 
 
 def test_two_users_at_once_do_not_disturb_each_other(on_burla: Airflow, cluster: Cluster) -> None:
-    def who(number: int) -> int:
+    def sleep_and_return(number: int) -> int:
         import time
 
         time.sleep(2)
@@ -122,8 +122,8 @@ def test_two_users_at_once_do_not_disturb_each_other(on_burla: Airflow, cluster:
     tasks = []
     for user in ("one@example.com", "two@example.com"):
         on_burla.add_connection(user, "burla", host=cluster.engine.url, login=user, password=cluster.engine.token)
-        task = BurlaMapOperator(task_id="t", python_callable=who, inputs=[1, 2], burla_conn_id=user)
-        tasks.append(Beside(on_burla, task))
+        task = BurlaMapOperator(task_id="t", python_callable=sleep_and_return, inputs=[1, 2], burla_conn_id=user)
+        tasks.append(BackgroundTask(on_burla, task))
     results = [task.result() for task in tasks]
     assert [(state, value) for state, value, _ in results] == [("success", [1, 2])] * 2
     users = [cluster.job(url.rpartition("/")[2])["user"] for _, _, url in results]
@@ -147,7 +147,9 @@ def test_a_cluster_that_stays_busy_fails_the_task_for_a_retry(
         return number
 
     requirements = ["psycopg[binary]"]
-    first = Beside(on_burla, BurlaMapOperator(task_id="t", python_callable=hold, inputs=[1], requirements=requirements))
+    first = BackgroundTask(
+        on_burla, BurlaMapOperator(task_id="t", python_callable=hold, inputs=[1], requirements=requirements)
+    )
     wait_for(lambda: slow.marks.count() > 0, 60)
     second = on_burla.run(BurlaMapOperator(task_id="u", python_callable=abs, inputs=[-1], queue_timeout=1), max_tries=1)
     assert second.state == "up_for_retry"
@@ -157,7 +159,7 @@ def test_a_cluster_that_stays_busy_fails_the_task_for_a_retry(
     assert first.result()[:2] == ("success", [1])
 
 
-def test_a_wrong_token_fails_the_task_and_says_where_to_look(
+def test_a_wrong_token_fails_the_task_and_the_error_names_the_fields(
     on_burla: Airflow, slow: SlowOrders, cluster: Cluster
 ) -> None:
     on_burla.add_connection(
@@ -165,12 +167,12 @@ def test_a_wrong_token_fails_the_task_and_says_where_to_look(
     )
     result = on_burla.run(slow.task(queue_timeout=20), max_tries=1)
     assert result.state == "failed"
-    assert "login and password" in str(result.error)
+    assert "login (e-mail) and password" in str(result.error)
     assert "wr0ng-token" not in result.log + str(result.error)
     assert slow.marks.count() == 0
 
 
-def test_a_head_that_is_not_there_fails_the_task_for_a_retry(on_burla: Airflow, slow: SlowOrders) -> None:
+def test_a_cluster_that_does_not_answer_fails_the_task_for_a_retry(on_burla: Airflow, slow: SlowOrders) -> None:
     on_burla.add_connection(
         "burla_default", "burla", host="http://localhost:9", login="kit@example.com", password="t0ken"
     )
@@ -179,9 +181,7 @@ def test_a_head_that_is_not_there_fails_the_task_for_a_retry(on_burla: Airflow, 
     assert "No answer from http://localhost:9" in str(result.error)
 
 
-def test_a_range_that_kills_its_worker_does_not_keep_the_rest_from_finishing(
-    on_burla: Airflow, slow: SlowOrders
-) -> None:
+def test_the_other_ranges_finish_if_a_range_kills_its_worker(on_burla: Airflow, slow: SlowOrders) -> None:
     def crash(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
         import os
 
@@ -196,8 +196,8 @@ def test_a_range_that_kills_its_worker_does_not_keep_the_rest_from_finishing(
     assert "The worker died" in result.log
 
 
-def test_user_exceptions_of_every_kind_are_told_by_their_range(on_burla: Airflow, slow: SlowOrders) -> None:
-    class Own(Exception):
+def test_exceptions_of_every_kind_are_reported_with_their_range(on_burla: Airflow, slow: SlowOrders) -> None:
+    class CustomError(Exception):
         pass
 
     class Unpicklable(Exception):
@@ -211,7 +211,7 @@ def test_user_exceptions_of_every_kind_are_told_by_their_range(on_burla: Airflow
         import sys
 
         if key_range.index == 1:
-            raise Own("too late")
+            raise CustomError("too late")
         if key_range.index == 2:
             raise Unpicklable(1)
         if key_range.index == 3:
@@ -223,11 +223,11 @@ def test_user_exceptions_of_every_kind_are_told_by_their_range(on_burla: Airflow
     result = on_burla.run(slow.task(process_rows=None, columns=None, process_range=fail, ranges=8))
     assert result.state == "failed"
     assert "4 of 8 failed" in str(result.error)
-    for said in ("Own: too late", "cannot travel", "SystemExit: 3", "KeyboardInterrupt"):
-        assert said in result.log, said
+    for message in ("CustomError: too late", "cannot travel", "SystemExit: 3", "KeyboardInterrupt"):
+        assert message in result.log, message
 
 
-def test_twenty_ranges_that_fail_at_once_are_all_told(on_burla: Airflow, slow: SlowOrders) -> None:
+def test_twenty_ranges_that_fail_at_once_are_all_reported(on_burla: Airflow, slow: SlowOrders) -> None:
     def fail(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
         raise ValueError(f"number {key_range.index}.")
 

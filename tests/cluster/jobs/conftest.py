@@ -1,4 +1,4 @@
-"""A real Burla cluster, the one that `make cluster` boots."""
+"""The Burla cluster that `make cluster` starts."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from urllib.parse import quote
 import pytest
 
 from burla_provider.exceptions import ClusterUnreachableError
-from burla_provider.jobs.client.http_json import ask
-from burla_provider.jobs.cluster_api import check_head
+from burla_provider.jobs.client.http_json import request_json
+from burla_provider.jobs.cluster_api import check_cluster
 from burla_provider.jobs.job import Engine
 from tests.support.waiting import wait_for
 
 URL = os.environ.get("BURLA_CLUSTER_DASHBOARD_URL", "http://localhost:5001")
-TOKEN = os.environ.get("BURLA_KIT_TOKEN", "local-dev-token")
+TOKEN = os.environ.get("BURLA_CLUSTER_TOKEN", "local-dev-token")
 
 
 class Cluster:
-    """What tests ask of the cluster, past the provider."""
+    """Requests to the cluster, without the provider."""
 
     engine = Engine(url=URL, email="kit@example.com", token=TOKEN)
 
     def get(self, path: str) -> Any:
-        status, answer = ask("GET", f"{URL}{path}", {"Authorization": f"Bearer {TOKEN}"}, 10)
+        status, answer = request_json("GET", f"{URL}{path}", {"Authorization": f"Bearer {TOKEN}"}, 10)
         assert status == 200, (path, status, answer)
         return answer
 
@@ -43,7 +43,7 @@ class Cluster:
 @pytest.fixture(scope="session")
 def running_cluster() -> Cluster:
     try:
-        check_head(Cluster.engine)
+        check_cluster(Cluster.engine)
     except ClusterUnreachableError as error:
         if os.environ.get("BURLA_REQUIRE_CLUSTER") == "1":
             raise
@@ -53,14 +53,14 @@ def running_cluster() -> Cluster:
 
 @pytest.fixture
 def cluster(running_cluster: Cluster) -> Cluster:
-    """The cluster, with a node free: it does one job at a time."""
+    """Return the cluster when a node is free. A node runs one job at a time."""
     running_cluster.wait_until_free()
     return running_cluster
 
 
 @pytest.fixture(scope="session")
 def other_python(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """An interpreter with burla and without Airflow, as ``setup_client`` makes it."""
+    """Return an interpreter that ``setup_client`` creates, with burla and without Airflow."""
     path = tmp_path_factory.mktemp("client") / "env"
     command = [sys.executable, "-m", "burla_provider.jobs.setup_client", str(path)]
     result = subprocess.run(command, capture_output=True, text=True)

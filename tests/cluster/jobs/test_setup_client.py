@@ -1,4 +1,4 @@
-"""Environments for the client process, made from a real package index."""
+"""Environments for the client process, from a real package index."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def packages(python):
     return subprocess.run([str(python), "-c", script], capture_output=True, text=True, check=True).stdout.split()
 
 
-def test_it_holds_burla_and_nothing_of_airflow(other_python):
+def test_the_environment_has_burla_but_not_airflow(other_python):
     names = packages(other_python)
     assert {"burla", "cloudpickle"} <= set(names)
     assert not [name for name in names if "airflow" in name]
 
 
-def test_pip_makes_it_where_there_is_no_uv(no_uv, tmp_path, monkeypatch):
+def test_pip_creates_the_environment_without_uv(no_uv, tmp_path, monkeypatch):
     monkeypatch.setattr(setup_client, "REQUIREMENT", "iniconfig==2.0.0")  # burla takes pip a minute
     assert "iniconfig" in packages(setup_client.make_environment(tmp_path / "env"))
 
 
-def test_a_place_where_none_can_be_made_is_an_error_in_words(tmp_path):
+def test_the_error_says_if_the_environment_cannot_be_created(tmp_path):
     file = tmp_path / "file"
     file.touch()
     command = [sys.executable, "-m", "burla_provider.jobs.setup_client", str(file)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
-    assert "No environment was made" in result.stderr
+    assert "Could not create an environment" in result.stderr

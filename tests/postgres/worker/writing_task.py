@@ -6,7 +6,7 @@ import psycopg
 
 from burla_provider.combine.combiners import SumByKey, Totals
 from burla_provider.database.connect import connection_parameters
-from burla_provider.jobs.code.pickler import pickle_work
+from burla_provider.jobs.code.pickler import pickle_for_workers
 from burla_provider.jobs.job import Engine, ItemSucceeded, Job, JobOptions
 from burla_provider.jobs.runner import run_job
 from burla_provider.task.ledger_table import finished_ranges, keep_plan, prepare_ledger
@@ -35,10 +35,10 @@ def main(conninfo: str, run_key: str) -> int:
         for outcome in finished_ranges(connection, ledger):
             totals.add(outcome)
         work = RangeTask(connection_parameters(connection), ORDERS, KEY, ProcessRange(increment), ledger=ledger)
-    job = Job("writing", pickle_work(work), {index: items[index] for index in totals.missing}, JobOptions(2))
+    job = Job("writing", pickle_for_workers(work), {index: items[index] for index in totals.missing}, JobOptions(2))
     for event in run_job(job, Engine("local")):
         if isinstance(event, ItemSucceeded):
-            totals.add(decode(event.answer))
+            totals.add(decode(event.result))
     return 0 if totals.complete and totals.row_count == rows else 1
 
 

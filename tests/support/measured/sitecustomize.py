@@ -1,6 +1,6 @@
-"""Counts what the client process runs: on PYTHONPATH while ``make test`` measures, which a client inherits.
+"""Measure the coverage of the client process. ``make test`` puts this file on PYTHONPATH, which a client inherits.
 
-It ends with its whole group by SIGKILL, before which what was counted has to be saved.
+The client ends its process group with SIGKILL, so coverage must be saved before.
 """
 
 import os
@@ -10,16 +10,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 
 
-def count() -> None:
+def measure() -> None:
     import coverage
 
-    measured = coverage.Coverage(config_file=str(ROOT / "pyproject.toml"), data_file=str(ROOT / ".coverage"))
-    measured.start()
+    collector = coverage.Coverage(config_file=str(ROOT / "pyproject.toml"), data_file=str(ROOT / ".coverage"))
+    collector.start()
     kill, leave = os.killpg, os._exit
 
     def save() -> None:
-        measured.stop()
-        measured.save()
+        collector.stop()
+        collector.save()
 
     def killpg(group: int, number: int) -> None:
         if number and group in (0, os.getpid()):
@@ -33,5 +33,5 @@ def count() -> None:
     os.killpg, os._exit = killpg, _exit  # type: ignore[assignment]
 
 
-if any(argument.endswith("/jobs/client.py") for argument in sys.orig_argv[1:2]):
-    count()
+if any(argument.endswith("/jobs/client/client.py") for argument in sys.orig_argv[1:2]):
+    measure()

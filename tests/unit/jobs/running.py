@@ -1,4 +1,4 @@
-"""Helpers for tests that run jobs: small works, their answers, and a look at which processes are alive."""
+"""Helpers for tests that run jobs: make jobs, read their events, and find their processes."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from typing import Any
 
 import psutil
 
-from burla_provider.jobs.code.pickler import pickle_work
-from burla_provider.jobs.job import Engine, ItemCrashed, ItemSucceeded, Job, JobEvent, Line
+from burla_provider.jobs.code.pickler import pickle_for_workers
+from burla_provider.jobs.job import Engine, ItemCrashed, ItemSucceeded, Job, JobEvent, OutputLine
 from burla_provider.jobs.runner import run_job
 
-Work = Callable[[int, Any], bytes]
+Function = Callable[[int, Any], bytes]
 LOCAL = Engine("local")
 
 
-def make_job(work: Work, items: Iterable[Any], **options: Any) -> Job:
-    return Job("a-test", pickle_work(work), dict(enumerate(items)), **options)
+def make_job(function: Function, items: Iterable[Any], **options: Any) -> Job:
+    return Job("a-test", pickle_for_workers(function), dict(enumerate(items)), **options)
 
 
-def run(work: Work, items: Iterable[Any], engine: Engine = LOCAL, **options: Any) -> list[JobEvent]:
-    return list(run_job(make_job(work, items), engine, **options))
+def run(function: Function, items: Iterable[Any], engine: Engine = LOCAL, **options: Any) -> list[JobEvent]:
+    return list(run_job(make_job(function, items), engine, **options))
 
 
-def answers(events: Iterable[JobEvent]) -> dict[int, bytes]:
-    return {event.index: event.answer for event in events if isinstance(event, ItemSucceeded)}
+def results(events: Iterable[JobEvent]) -> dict[int, bytes]:
+    return {event.index: event.result for event in events if isinstance(event, ItemSucceeded)}
 
 
-def broken(events: Iterable[JobEvent]) -> dict[int, str]:
+def crashed(events: Iterable[JobEvent]) -> dict[int, str]:
     return {event.index: event.error for event in events if isinstance(event, ItemCrashed)}
 
 
 def lines(events: Iterable[JobEvent]) -> list[str]:
-    return [event.text for event in events if isinstance(event, Line)]
+    return [event.text for event in events if isinstance(event, OutputLine)]
 
 
 def client_of(parent: int | None = None) -> psutil.Process:
-    """The client process that a process has started."""
+    """Return the client process that a process has started."""
     children = psutil.Process(parent).children()
     (client,) = [child for child in children if any(part.endswith("client.py") for part in child.cmdline())]
     return client
 
 
-def group(leader: int) -> list[psutil.Process]:
-    """The living processes of a process group."""
+def process_group(leader: int) -> list[psutil.Process]:
+    """Return the running processes of a process group."""
     members = []
     for process in psutil.process_iter():
         try:
@@ -59,6 +59,6 @@ def group(leader: int) -> list[psutil.Process]:
 
 
 def start_task(script: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """A process that runs ``script``, which prints a line when a test may go on."""
+    """Start a process that runs ``script``, which prints a line when the test may continue."""
     command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})

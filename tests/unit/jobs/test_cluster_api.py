@@ -1,4 +1,4 @@
-"""Questions to a head, answered by a real HTTP server that plays one."""
+"""Requests to a cluster's API, which a real HTTP server imitates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from burla_provider.exceptions import ClusterUnauthorizedError, ClusterUnreachableError, InvalidParameterError
-from burla_provider.jobs.cluster_api import cancel_job, check_head
+from burla_provider.jobs.cluster_api import cancel_job, check_cluster
 from burla_provider.jobs.job import Engine
 
 VERSION = {"version": "1.8.4", "project": "p", "namespace": "n"}
@@ -23,13 +23,13 @@ def state(ready=0, busy=0, booting=0):
 
 
 @pytest.fixture
-def head():
-    """A server; set ``answers``: path -> (status, body), and read ``asked``: (method, path, headers)."""
+def api():
+    """A server. Set ``responses``: path -> (status, body). Read ``requests``: (method, path, headers)."""
 
     class Handler(BaseHTTPRequestHandler):
         def respond(self):
-            server.asked.append((self.command, self.path, dict(self.headers)))
-            status, body = server.answers.get(self.path, (404, {"detail": "Not Found"}))
+            server.requests.append((self.command, self.path, dict(self.headers)))
+            status, body = server.responses.get(self.path, (404, {"detail": "Not Found"}))
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body if isinstance(body, bytes) else json.dumps(body).encode())
@@ -40,8 +40,8 @@ def head():
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.answers = {"/version": (200, VERSION)}
-        server.asked = []
+        server.responses = {"/version": (200, VERSION)}
+        server.requests = []
         server.engine = Engine(url=f"http://127.0.0.1:{server.server_port}", email="a@example.com", token="t0ken")
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
@@ -49,68 +49,68 @@ def head():
 
 
 @pytest.fixture(autouse=True)
-def no_login(monkeypatch, tmp_path):
+def config_home(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("BURLA_CLUSTER_DASHBOARD_URL", raising=False)
     return tmp_path
 
 
 @pytest.mark.parametrize(
-    ("nodes", "words"),
+    ("nodes", "text"),
     [
         (state(ready=1), "Burla 1.8.4, 1 node ready"),
         (state(ready=2, busy=3), "Burla 1.8.4, 2 nodes ready, 3 busy"),
         (state(booting=4), "Burla 1.8.4, 0 nodes ready, 4 booting"),
     ],
 )
-def test_it_says_how_the_cluster_is(head, nodes, words):
-    head.answers["/v1/cluster/state"] = (200, nodes)
-    assert check_head(head.engine) == words
+def test_the_state_of_the_cluster_is_described(api, nodes, text):
+    api.responses["/v1/cluster/state"] = (200, nodes)
+    assert check_cluster(api.engine) == text
 
 
-def test_it_shows_who_asks(head):
-    head.answers["/v1/cluster/state"] = (200, state())
-    check_head(head.engine)
-    assert {(headers["Authorization"], headers["X-User-Email"]) for _, _, headers in head.asked} == {
+def test_requests_carry_the_login(api):
+    api.responses["/v1/cluster/state"] = (200, state())
+    check_cluster(api.engine)
+    assert {(headers["Authorization"], headers["X-User-Email"]) for _, _, headers in api.requests} == {
         ("Bearer t0ken", "a@example.com")
     }
 
 
 @pytest.mark.parametrize("answer", [(200, b"<html>log in</html>"), (401, {}), (403, b"no")])
-def test_a_refused_login_is_told_from_other_trouble(head, answer):
-    head.answers["/version"] = answer
+def test_a_refused_login_is_its_own_error(api, answer):
+    api.responses["/version"] = answer
     with pytest.raises(ClusterUnauthorizedError, match="Check login") as raised:
-        check_head(head.engine)
+        check_cluster(api.engine)
     assert "t0ken" not in str(raised.value)
 
 
 @pytest.mark.parametrize("token", ["s3cret\n", "s3cret\r\nmore", "s3cret\N{HORIZONTAL ELLIPSIS}"])
-def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(head, token):
-    with pytest.raises(InvalidParameterError, match="login or password: one of them holds a line break") as raised:
-        check_head(replace(head.engine, token=token))
+def test_a_token_with_invalid_characters_is_refused_and_not_shown(api, token):
+    with pytest.raises(InvalidParameterError, match="login or password: one of them contains a line break") as raised:
+        check_cluster(replace(api.engine, token=token))
     assert "s3cret" not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize("answer", [(500, b"broken"), (404, b"nothing here"), (502, {})])
-def test_a_server_that_is_no_head_is_unreachable(head, answer):
-    head.answers["/version"] = answer
+def test_a_server_that_is_not_a_cluster_is_unreachable(api, answer):
+    api.responses["/version"] = answer
     with pytest.raises(ClusterUnreachableError):
-        check_head(head.engine)
+        check_cluster(api.engine)
 
 
-def test_nobody_listening_is_unreachable():
+def test_a_closed_port_is_unreachable():
     with pytest.raises(ClusterUnreachableError, match="Connection refused"):
-        check_head(Engine(url="http://127.0.0.1:9"))
+        check_cluster(Engine(url="http://127.0.0.1:9"))
 
 
-def test_a_server_that_speaks_no_http_is_unreachable():
+def test_a_server_that_does_not_speak_http_is_unreachable():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        threading.Thread(target=greet, args=[server], daemon=True).start()
+        threading.Thread(target=send_greeting, args=[server], daemon=True).start()
         with pytest.raises(ClusterUnreachableError, match="220 mail"):
-            check_head(Engine(url=f"http://127.0.0.1:{server.getsockname()[1]}"))
+            check_cluster(Engine(url=f"http://127.0.0.1:{server.getsockname()[1]}"))
 
 
-def greet(server):
+def send_greeting(server):
     connection, _ = server.accept()
     with connection:
         connection.recv(1_000)
@@ -121,53 +121,53 @@ def greet(server):
     ("url", "problem"),
     [
         ("http://burla.example.com", "unencrypted"),
-        ("burla.example.com", "not the URL of a head"),
-        ("ftp://localhost", "not the URL of a head"),
-        ("https://user:secret@burla.example.com", "holds credentials"),
-        ("http://localhost/caf\N{LATIN SMALL LETTER E WITH ACUTE}", "^host, login or password: one of them holds"),
+        ("burla.example.com", "is not an http:// or https:// URL"),
+        ("ftp://localhost", "is not an http:// or https:// URL"),
+        ("https://user:secret@burla.example.com", "contains credentials"),
+        ("http://localhost/caf\N{LATIN SMALL LETTER E WITH ACUTE}", "^host, login or password: one of them contains"),
     ],
 )
-def test_a_url_that_cannot_be_is_refused_without_asking(url, problem):
+def test_an_invalid_url_is_refused_without_a_request(url, problem):
     with pytest.raises(InvalidParameterError, match=problem) as raised:
-        check_head(Engine(url=url))
+        check_cluster(Engine(url=url))
     assert "secret" not in str(raised.value)
 
 
-def test_the_local_engine_has_no_head():
-    assert check_head(Engine("local")).startswith("The local engine")
+def test_the_local_engine_needs_no_cluster():
+    assert check_cluster(Engine("local")).startswith("The local engine")
 
 
-def test_without_a_host_the_saved_login_is_used(head, no_login):
-    (no_login / "burla").mkdir()
-    login = {"email": "b@example.com", "auth_token": "saved", "cluster_dashboard_url": head.engine.url}
-    (no_login / "burla" / "burla_credentials.json").write_text(json.dumps(login))
-    head.answers["/v1/cluster/state"] = (200, state(ready=1))
-    assert check_head(Engine()) == "Burla 1.8.4, 1 node ready"
-    assert head.asked[0][2]["Authorization"] == "Bearer saved"
+def test_without_a_host_the_saved_login_is_used(api, config_home):
+    (config_home / "burla").mkdir()
+    login = {"email": "b@example.com", "auth_token": "saved", "cluster_dashboard_url": api.engine.url}
+    (config_home / "burla" / "burla_credentials.json").write_text(json.dumps(login))
+    api.responses["/v1/cluster/state"] = (200, state(ready=1))
+    assert check_cluster(Engine()) == "Burla 1.8.4, 1 node ready"
+    assert api.requests[0][2]["Authorization"] == "Bearer saved"
 
 
-def test_without_a_host_and_a_login_it_says_that_burla_decides():
-    assert "no host" in check_head(Engine())
+def test_without_a_host_and_a_login_burla_looks_for_a_cluster():
+    assert "no host" in check_cluster(Engine())
 
 
 def test_a_login_without_a_host_is_refused():
     with pytest.raises(InvalidParameterError, match="host: is missing"):
-        check_head(Engine(email="a@example.com", token="secret"))
+        check_cluster(Engine(email="a@example.com", token="secret"))
 
 
-def test_a_job_can_be_cancelled(head):
-    head.answers["/v1/management/jobs/a-job-1/cancel"] = (200, {"changed": True, "job": {}})
-    assert cancel_job(head.engine, "a-job-1") is True
-    assert head.asked[0][:2] == ("POST", "/v1/management/jobs/a-job-1/cancel")
+def test_a_job_can_be_cancelled(api):
+    api.responses["/v1/management/jobs/a-job-1/cancel"] = (200, {"changed": True, "job": {}})
+    assert cancel_job(api.engine, "a-job-1") is True
+    assert api.requests[0][:2] == ("POST", "/v1/management/jobs/a-job-1/cancel")
 
 
 @pytest.mark.parametrize("answer", [(200, {"changed": False, "job": {}}), (404, {"error": {}})])
-def test_a_job_that_is_over_or_unknown_needs_no_cancelling(head, answer):
-    head.answers["/v1/management/jobs/a-job-1/cancel"] = answer
-    assert cancel_job(head.engine, "a-job-1") is False
+def test_a_job_that_has_ended_or_is_unknown_is_not_cancelled(api, answer):
+    api.responses["/v1/management/jobs/a-job-1/cancel"] = answer
+    assert cancel_job(api.engine, "a-job-1") is False
 
 
-def test_a_server_that_speaks_otherwise_is_no_head(head):
-    head.answers["/version"] = (200, {"hello": "world"})
-    with pytest.raises(ClusterUnreachableError, match="is no Burla head"):
-        check_head(head.engine)
+def test_a_server_with_other_answers_is_not_a_cluster(api):
+    api.responses["/version"] = (200, {"hello": "world"})
+    with pytest.raises(ClusterUnreachableError, match="is not a Burla cluster"):
+        check_cluster(api.engine)

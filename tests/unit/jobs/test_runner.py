@@ -7,14 +7,26 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import psutil
 import pytest
 
 from burla_provider.exceptions import BurlaNotInstalledError, InvalidParameterError, JobLostError
-from burla_provider.jobs.job import Engine, ItemSucceeded, Job, JobOptions, Line, Started, Tick
+from burla_provider.jobs import client
+from burla_provider.jobs.job import (
+    ENGINES,
+    Engine,
+    EngineName,
+    ItemSucceeded,
+    Job,
+    JobOptions,
+    JobStarted,
+    OutputLine,
+    Tick,
+)
 from burla_provider.jobs.runner import run_job
-from tests.unit.jobs.running import LOCAL, answers, broken, client_of, group, lines, make_job, run, start_task
+from tests.unit.jobs.running import LOCAL, client_of, crashed, lines, make_job, process_group, results, run, start_task
 
 
 def echo(index, item):
@@ -26,38 +38,44 @@ def sleep_long(index, item):
     return b""
 
 
-def test_every_item_is_answered_once():
+def test_every_engine_has_a_file():
+    assert set(ENGINES) == set(get_args(EngineName))
+    directory = Path(client.__file__).parent
+    assert sorted(path.name for path in directory.glob("*_engine.py")) == [f"{name}_engine.py" for name in ENGINES]
+
+
+def test_every_item_succeeds_once():
     events = run(echo, range(2_000))
     assert sorted(event.index for event in events if isinstance(event, ItemSucceeded)) == list(range(2_000))
 
 
-def test_items_keep_their_index_though_some_are_missing():
-    work = make_job(echo, []).work
-    events = run_job(Job("a-test", work, {7: "seven", 3: "three"}), LOCAL)
-    assert answers(events) == {7: b"(7, 'seven')", 3: b"(3, 'three')"}
+def test_items_keep_their_index_if_some_are_missing():
+    pickled = make_job(echo, []).pickled_callable
+    events = run_job(Job("a-test", pickled, {7: "seven", 3: "three"}), LOCAL)
+    assert results(events) == {7: b"(7, 'seven')", 3: b"(3, 'three')"}
 
 
 def test_a_tuple_is_one_item():
-    assert answers(run(echo, [(1, 2), ((3,),)])) == {0: b"(0, (1, 2))", 1: b"(1, ((3,),))"}
+    assert results(run(echo, [(1, 2), ((3,),)])) == {0: b"(0, (1, 2))", 1: b"(1, ((3,),))"}
 
 
 def test_no_items_start_no_process():
     assert run(echo, []) == []
 
 
-def test_the_job_says_that_it_has_started():
+def test_the_first_event_is_the_start_of_the_job():
     events = run(echo, [1])
-    assert isinstance(next(event for event in events if not isinstance(event, Tick)), Started)
+    assert isinstance(next(event for event in events if not isinstance(event, Tick)), JobStarted)
 
 
-def test_a_tick_comes_though_nothing_happens():
+def test_ticks_come_while_nothing_else_happens():
     events = run_job(make_job(sleep_long, [1]), LOCAL, tick_seconds=0.01)
     assert sum(isinstance(next(events), Tick) for _ in range(10)) >= 5
     events.close()
 
 
-def test_the_work_is_unpickled_once_a_worker(tmp_path):
-    class Work:
+def test_the_callable_is_unpickled_once_per_worker(tmp_path):
+    class Function:
         def __init__(self, directory):
             self.directory = directory
 
@@ -68,33 +86,33 @@ def test_the_work_is_unpickled_once_a_worker(tmp_path):
         def __call__(self, index, item):
             return b""
 
-    run_to_end = run_job(make_job(Work(tmp_path), range(50), options=JobOptions(max_parallelism=3)), LOCAL)
-    assert len(answers(run_to_end)) == 50
+    events = run_job(make_job(Function(tmp_path), range(50), options=JobOptions(max_parallelism=3)), LOCAL)
+    assert len(results(events)) == 50
     assert {file.read_text() for file in tmp_path.iterdir()} == {"unpickled\n"}
 
 
-def test_no_more_workers_than_max_parallelism():
-    def who(index, item):
+def test_there_are_at_most_max_parallelism_workers():
+    def worker_id(index, item):
         return str(os.getpid()).encode()
 
-    events = run_job(make_job(who, range(40), options=JobOptions(max_parallelism=2)), LOCAL)
-    assert len(set(answers(events).values())) <= 2
+    events = run_job(make_job(worker_id, range(40), options=JobOptions(max_parallelism=2)), LOCAL)
+    assert len(set(results(events).values())) <= 2
 
 
-def raise_own_class(index, item):
-    class Own(Exception):
+def raise_custom_error(index, item):
+    class CustomError(Exception):
         def __init__(self, needed):
-            super().__init__("own trouble")
+            super().__init__("custom message")
             self.lock = __import__("threading").Lock()
 
-    raise Own(1)
+    raise CustomError(1)
 
 
-def exit_politely(index, item):
+def call_sys_exit(index, item):
     sys.exit(3)
 
 
-def answer_with_text(index, item):
+def return_text(index, item):
     return "text"
 
 
@@ -103,34 +121,34 @@ def interrupt(index, item):
 
 
 @pytest.mark.parametrize(
-    ("work", "said"),
+    ("function", "message"),
     [
-        (raise_own_class, "own trouble"),
-        (exit_politely, "SystemExit: 3"),
+        (raise_custom_error, "custom message"),
+        (call_sys_exit, "SystemExit: 3"),
         (interrupt, "KeyboardInterrupt"),
-        (answer_with_text, "answered with str where bytes were due"),
+        (return_text, "The callable must return bytes, got str"),
     ],
 )
-def test_whatever_a_call_raises_breaks_its_item_only(work, said):
+def test_an_exception_fails_only_its_item(function, message):
     def sometimes(index, item):
-        return work(index, item) if index == 1 else b"fine"
+        return function(index, item) if index == 1 else b"fine"
 
     events = run(sometimes, range(3))
-    assert answers(events) == {0: b"fine", 2: b"fine"}
-    assert said in broken(events)[1]
+    assert results(events) == {0: b"fine", 2: b"fine"}
+    assert message in crashed(events)[1]
 
 
-def test_work_that_a_worker_cannot_load_says_which_package_is_missing():
+def test_the_error_names_a_package_that_the_worker_does_not_have():
     class Needs:
         def __reduce__(self):
             return __import__, ("a_package_nobody_has",)
 
-    error = broken(run(Needs(), [1]))[0]
+    error = crashed(run(Needs(), [1]))[0]
     assert "No module named 'a_package_nobody_has'" in error
     assert "requirements=[...]" in error
 
 
-def test_an_item_whose_worker_died_is_worked_again(tmp_path):
+def test_an_item_whose_worker_died_is_run_again(tmp_path):
     def die_once(index, item):
         if index == 2 and not (tmp_path / "died").exists():
             (tmp_path / "died").touch()
@@ -138,76 +156,76 @@ def test_an_item_whose_worker_died_is_worked_again(tmp_path):
         return b"done"
 
     events = run(die_once, range(5))
-    assert answers(events) == dict.fromkeys(range(5), b"done")
-    assert Line("A worker process died (exit status 1); trying again.", about=2) in events
+    assert results(events) == dict.fromkeys(range(5), b"done")
+    assert OutputLine("A worker process died (exit status 1); running its item again.", index=2) in events
 
 
-def test_an_item_whose_worker_was_killed_in_the_middle_of_its_answer_is_worked_again(tmp_path):
+def test_an_item_whose_worker_was_killed_while_it_sent_the_result_is_run_again(tmp_path):
     def die_once(index, item):
         if index == 2 and not (tmp_path / "died").exists():
             (tmp_path / "died").touch()
             large_answer = len(b"x" * 10_000_000).to_bytes(4, "big") + b"x" * 100
-            os.write(int(sys.argv[1]), large_answer)  # as much of it as came before the signal
+            os.write(int(sys.argv[1]), large_answer)  # the part that was sent before the signal
             os.kill(os.getpid(), signal.SIGKILL)
         return b"done"
 
     events = run(die_once, range(5))
-    assert answers(events) == dict.fromkeys(range(5), b"done")
-    assert Line("A worker process died (signal 9); trying again.", about=2) in events
+    assert results(events) == dict.fromkeys(range(5), b"done")
+    assert OutputLine("A worker process died (signal 9); running its item again.", index=2) in events
 
 
-def test_an_item_that_kills_every_worker_is_broken_and_the_rest_finishes():
+def test_an_item_that_kills_every_worker_crashes_and_the_others_finish():
     def die(index, item):
         if index == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         return b"done"
 
     events = run(die, range(20))
-    assert broken(events) == {1: "3 worker processes died of this item (signal 9)."}
-    assert len(answers(events)) == 19
+    assert crashed(events) == {1: "This item killed 3 worker processes (signal 9)."}
+    assert len(results(events)) == 19
 
 
-def test_a_thread_that_a_function_has_left_does_not_keep_the_job_from_its_end():
+def test_the_job_ends_although_a_function_left_a_thread():
     def leave_a_thread(index, item):
         import threading
 
         threading.Thread(target=time.sleep, args=[3_600]).start()
         return b"done"
 
-    assert answers(run(leave_a_thread, range(4))) == dict.fromkeys(range(4), b"done")
+    assert results(run(leave_a_thread, range(4))) == dict.fromkeys(range(4), b"done")
 
 
-def test_what_a_function_puts_off_to_the_end_of_its_worker_is_done(tmp_path):
-    def put_off(index, item):
+def test_atexit_functions_of_a_worker_run(tmp_path):
+    def register_atexit(index, item):
         import atexit
 
         atexit.register((tmp_path / str(index)).touch)
         return b"done"
 
-    run(put_off, range(4))
+    run(register_atexit, range(4))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["0", "1", "2", "3"]
 
 
-def test_a_worker_that_hung_up_but_lives_is_killed(tmp_path):
-    def hang_up_once(index, item):
-        if index == 1 and not (tmp_path / "hung up").exists():
-            (tmp_path / "hung up").touch()
+def test_a_worker_that_closed_its_connection_is_killed(tmp_path):
+    def close_connection_once(index, item):
+        if index == 1 and not (tmp_path / "closed").exists():
+            (tmp_path / "closed").touch()
             os.closerange(3, 100)
             time.sleep(3_600)
         return b"done"
 
-    events = run(hang_up_once, range(3))
-    assert answers(events) == dict.fromkeys(range(3), b"done")
-    assert Line("A worker process died (signal 9); trying again.", about=1) in events
+    events = run(close_connection_once, range(3))
+    assert results(events) == dict.fromkeys(range(3), b"done")
+    assert OutputLine("A worker process died (signal 9); running its item again.", index=1) in events
 
 
-def test_a_killed_client_costs_only_what_was_not_answered_yet(tmp_path):
-    def note(index, item):
+def test_after_a_killed_client_only_missing_items_run_again(tmp_path):
+    def count_calls(index, item):
         with (tmp_path / str(index)).open("a") as file:
             file.write("x")
         return b"done"
 
-    def killing_the_first_client(events):
+    def kill_first_client(events):
         for event in events:
             if isinstance(event, ItemSucceeded) and not killed:
                 killed.append(client_of())
@@ -215,16 +233,16 @@ def test_a_killed_client_costs_only_what_was_not_answered_yet(tmp_path):
             yield event
 
     killed: list[psutil.Process] = []
-    events = list(killing_the_first_client(run_job(make_job(note, range(3_000)), LOCAL)))
-    assert len(answers(events)) == 3_000
-    assert sum(isinstance(event, Started) for event in events) == 2
-    assert any("The client process ended by itself (exit status -9)." in line for line in lines(events))
+    events = list(kill_first_client(run_job(make_job(count_calls, range(3_000)), LOCAL)))
+    assert len(results(events)) == 3_000
+    assert sum(isinstance(event, JobStarted) for event in events) == 2
+    assert any("The client process died (exit status -9)." in line for line in lines(events))
     twice = [file for file in tmp_path.iterdir() if len(file.read_text()) > 1]
     assert len(twice) < 1_000
-    assert group(killed[0].pid) == []
+    assert process_group(killed[0].pid) == []
 
 
-def test_a_job_that_is_lost_too_often_says_how_much_is_missing():
+def test_the_error_of_a_lost_job_counts_the_missing_items():
     def kill_the_client(index, item):
         if index == 0:
             os.kill(os.getppid(), signal.SIGKILL)
@@ -235,7 +253,7 @@ def test_a_job_that_is_lost_too_often_says_how_much_is_missing():
         run(kill_the_client, range(4), job_retries=1)
 
 
-def test_a_client_that_dies_after_the_last_answer_costs_nothing():
+def test_a_client_that_dies_after_the_last_result_loses_nothing():
     def kill_the_client_at_the_end(index, item):
         import atexit
 
@@ -243,35 +261,35 @@ def test_a_client_that_dies_after_the_last_answer_costs_nothing():
         return b"done"
 
     events = run(kill_the_client_at_the_end, [1], job_retries=0)
-    assert answers(events) == {0: b"done"}
+    assert results(events) == {0: b"done"}
 
 
 def started_job():
-    """A job with workers in the middle of long calls, and its process group."""
+    """Start a job, and return its events and process group while its workers are in long calls."""
 
-    def say_and_sleep(index, item):
-        print("at work")
+    def print_and_sleep(index, item):
+        print("started")
         time.sleep(600)
 
-    events = run_job(make_job(say_and_sleep, range(10)), LOCAL)
+    events = run_job(make_job(print_and_sleep, range(10)), LOCAL)
     for event in events:
-        if isinstance(event, Line):
+        if isinstance(event, OutputLine):
             return events, client_of().pid
     raise AssertionError
 
 
 def test_closing_the_job_leaves_no_process():
     events, leader = started_job()
-    assert len(group(leader)) > 1
+    assert len(process_group(leader)) > 1
     events.close()
-    assert group(leader) == []
+    assert process_group(leader) == []
 
 
-def test_an_exception_thrown_in_leaves_no_process():
+def test_an_exception_thrown_into_the_job_leaves_no_process():
     events, leader = started_job()
     with pytest.raises(ZeroDivisionError):
         events.throw(ZeroDivisionError())
-    assert group(leader) == []
+    assert process_group(leader) == []
 
 
 def test_an_exception_of_a_signal_handler_ends_the_job(monkeypatch):
@@ -290,39 +308,39 @@ def test_an_exception_of_a_signal_handler_ends_the_job(monkeypatch):
                 pass
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert group(leader) == []
+    assert process_group(leader) == []
 
 
 TASK = """
     import sys, time
-    from burla_provider.jobs.job import Line
+    from burla_provider.jobs.job import OutputLine
     from tests.unit.jobs.running import LOCAL, client_of, make_job
     from burla_provider.jobs.runner import run_job
 
     def work(index, item):
-        print("at work")
+        print("started")
         time.sleep(600)
 
     for event in run_job(make_job(work, range(4)), LOCAL):
-        if isinstance(event, Line):
+        if isinstance(event, OutputLine):
             print(client_of().pid, flush=True)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_no_process_outlives_a_task_that_was_killed(number):
+def test_no_process_outlives_a_killed_task(number):
     with start_task(TASK) as task:
-        members = group(int(task.stdout.readline()))
+        members = process_group(int(task.stdout.readline()))
         assert len(members) > 1
         task.send_signal(number)
         _, alive = psutil.wait_procs(members, timeout=20)
         assert alive == []
 
 
-def test_no_process_outlives_a_task_and_its_client_killed_together():
+def test_no_process_outlives_a_task_and_client_that_were_killed_together():
     with start_task(TASK) as task:
         leader = int(task.stdout.readline())
-        members = group(leader)
+        members = process_group(leader)
         task.kill()
         os.kill(leader, signal.SIGKILL)
         _, alive = psutil.wait_procs(members, timeout=20)
@@ -335,47 +353,47 @@ def test_a_fork_of_the_task_does_not_keep_the_client_alive():
     )
     with start_task(script.replace("import sys", "import os, sys")) as task:
         fork, leader = map(int, task.stdout.readline().split())
-        members = group(leader)
+        members = process_group(leader)
         task.kill()
         _, alive = psutil.wait_procs(members, timeout=20)
         os.kill(fork, signal.SIGKILL)
         assert alive == []
 
 
-def test_prints_become_lines_that_name_their_item():
-    def talk(index, item):
+def test_output_lines_begin_with_their_item():
+    def print_lines(index, item):
         print("to", "stdout")
         print("to stderr", file=sys.stderr)
         print("no newline", end="")
         return b""
 
-    assert sorted(lines(run(talk, range(2)))) == [
+    assert sorted(lines(run(print_lines, range(2)))) == [
         "[0] no newline", "[0] to stderr", "[0] to stdout", "[1] no newline", "[1] to stderr", "[1] to stdout"
     ]  # fmt: skip
 
 
-def test_a_subprocess_of_the_work_can_write_to_its_stdout():
-    def shout(index, item):
+def test_a_subprocess_of_a_call_can_write_to_stdout():
+    def run_echo(index, item):
         import subprocess
 
         subprocess.run(["echo", "from a child"], stdout=sys.stdout, check=True)
         return b""
 
-    assert "from a child" in lines(run(shout, [1]))
+    assert "from a child" in lines(run(run_echo, [1]))
 
 
-def test_a_flood_of_prints_is_stemmed_and_counted():
-    def flood(index, item):
+def test_output_beyond_the_rate_limit_is_counted():
+    def print_many_lines(index, item):
         for number in range(50_000):
-            print("drip", number)
+            print("line", number)
         return b""
 
-    said = lines(run(flood, [1]))
-    assert len(said) < 2_000
-    assert any("more lines were printed, too many to show" in line for line in said)
+    output = lines(run(print_many_lines, [1]))
+    assert len(output) < 2_000
+    assert any("more lines exceeded the rate limit" in line for line in output)
 
 
-def test_no_secret_of_the_task_reaches_a_command_line_or_an_environment(monkeypatch):
+def test_no_secret_reaches_a_command_line_or_an_environment(monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_ORDERS", "postgres://u:env-secret@db/x")
     monkeypatch.setenv("AIRFLOW__CORE__FERNET_KEY", "env-secret")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "env-secret")
@@ -383,14 +401,14 @@ def test_no_secret_of_the_task_reaches_a_command_line_or_an_environment(monkeypa
     password = "work-secret"
 
     def work(index, item):
-        print("at work")
+        print("started")
         time.sleep(600)
         return password.encode()
 
     engine = Engine("local", email="someone@example.com", token="token-secret")
     events = run_job(make_job(work, ["item-secret"] * 4), engine)
-    next(event for event in events if isinstance(event, Line))
-    members = group(client_of().pid)
+    next(event for event in events if isinstance(event, OutputLine))
+    members = process_group(client_of().pid)
     seen = [Path(f"/proc/{member.pid}/{file}").read_bytes() for member in members for file in ("cmdline", "environ")]
     events.close()
     assert len(members) > 1
@@ -398,12 +416,12 @@ def test_no_secret_of_the_task_reaches_a_command_line_or_an_environment(monkeypa
     assert "secret" not in repr(engine)
 
 
-def test_an_interpreter_that_does_not_exist_is_named():
+def test_the_error_names_an_interpreter_that_does_not_exist():
     with pytest.raises(InvalidParameterError, match=r"^python: /no/such/python cannot be run"):
         run(echo, [1], Engine("local", python="/no/such/python"))
 
 
-def test_an_interpreter_without_burla_is_told_what_to_install(tmp_path):
+def test_the_error_of_an_interpreter_without_burla_says_what_to_install(tmp_path):
     bare = tmp_path / "python"
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
     bare.chmod(0o700)

@@ -1,4 +1,4 @@
-"""A task that stamps a database for five minutes, for tests that end it sooner."""
+"""A task that inserts rows for five minutes, for tests that end it earlier."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def cluster_endings():
         python_callable=stamping(os.environ["BURLA_TEST_STAMPS"]),
         inputs=[1, 2],
         requirements=["psycopg[binary]"],
-        # Airflow makes a task that was cleared while it ran wait for it.
+        # Airflow waits for this delay before it restarts a task that was cleared while it ran.
         retry_delay=datetime.timedelta(seconds=1),
     )
 

@@ -1,10 +1,10 @@
-"""What Burla's exceptions come to, by the texts that a real cluster gave."""
+"""Burla's exceptions, with the texts of a real cluster."""
 
 from __future__ import annotations
 
 import pytest
 
-from burla_provider.jobs.client import burla_errors as failures
+from burla_provider.jobs.client import burla_errors
 
 
 def raised(name, message="", *bases):
@@ -52,27 +52,27 @@ Final node states:
         (raised("SomethingNew"), True, "lost"),
     ],
 )
-def test_every_exception_is_of_a_kind(error, started, kind):
-    assert failures.kind_of(error, started) == kind
+def test_every_exception_has_a_kind(error, started, kind):
+    assert burla_errors.kind_of(error, started) == kind
 
 
-def test_a_dead_worker_is_described_in_a_sentence():
-    assert failures.describe(raised("NodeDisconnected", WORKER_DIED)) == (
+def test_the_description_of_a_dead_worker_has_no_traceback():
+    assert burla_errors.describe(raised("NodeDisconnected", WORKER_DIED)) == (
         "NodeDisconnected: Worker on node burla-node-5b failed while executing input index 12: "
         "node_service.worker_client.WorkerProcessTerminatedError: Worker process ended unexpectedly."
     )
 
 
-def test_the_input_that_killed_its_worker_is_known():
-    assert failures.culprit(WORKER_DIED) == 12
-    assert failures.culprit(STALLED) is None
+def test_the_input_that_killed_its_worker_is_found():
+    assert burla_errors.crashed_input(WORKER_DIED) == 12
+    assert burla_errors.crashed_input(STALLED) is None
 
 
-def test_nodes_that_could_not_be_prepared_are_known():
-    assert failures.stalled_nodes(STALLED) == ["burla-node-5b"]
+def test_nodes_that_could_not_be_prepared_are_found():
+    assert burla_errors.stalled_nodes(STALLED) == ["burla-node-5b"]
 
 
-def test_the_log_of_a_node_tells_what_could_not_be_installed():
+def test_the_install_error_of_a_job_is_found_in_the_log_of_a_node():
     log = {
         "items": [
             {"message": "Executing job old-1 ..."},
@@ -81,8 +81,10 @@ def test_the_log_of_a_node_tells_what_could_not_be_installed():
             {"message": "Traceback ...\nRuntimeError: uv failed to install the client environment.\n\nzz is unknown"},
         ]
     }
-    assert failures.install_problem(log, "new-2") == "uv failed to install the client environment.\n\nzz is unknown"
-    assert failures.install_problem(log, "other-3") is None
+    assert (
+        burla_errors.find_install_error(log, "new-2") == "uv failed to install the client environment.\n\nzz is unknown"
+    )
+    assert burla_errors.find_install_error(log, "other-3") is None
 
 
 @pytest.mark.parametrize(
@@ -97,11 +99,12 @@ def test_the_log_of_a_node_tells_what_could_not_be_installed():
         ("Your function `f` is referencing some large objects!", "function"),
     ],
 )
-def test_a_refusal_names_the_parameter(message, parameter):
-    assert failures.refused_parameter(message) == parameter
+def test_the_refused_parameter_is_found(message, parameter):
+    assert burla_errors.refused_parameter(message) == parameter
 
 
-def test_what_the_head_has_on_record_is_told_in_a_sentence():
+def test_recorded_errors_are_described_without_traceback():
     text = 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: no such thing\n'
     errors = {"items": [{"count": 12, "representative_error": text, "signature": "s"}]}
-    assert list(failures.recorded(errors)) == ["The head has on record, 12 times: ValueError: no such thing"]
+    described = list(burla_errors.describe_recorded_errors(errors))
+    assert described == ["The cluster recorded 12 times: ValueError: no such thing"]

@@ -1,4 +1,4 @@
-"""The private names of burla that the client process relies on, in the version that is installed."""
+"""The private names of the installed burla that the client process uses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from burla_provider.jobs.client import burla_errors
 from burla_provider.jobs.job import Engine
 from tests.unit.jobs.running import run
 
-pytest.importorskip("burla")  # without its private names, a test fails
+pytest.importorskip("burla")  # a missing private name must fail the test, not skip it
 burla_map = importlib.import_module("burla._remote_parallel_map")
 
 
@@ -21,7 +21,7 @@ def parameters(function):
     return list(inspect.signature(function).parameters)
 
 
-def test_the_scan_of_the_environment_can_be_replaced():
+def test_scan_environment_can_be_replaced():
     scan = burla_map.scan_environment()
     fields = {field.name for field in dataclasses.fields(scan)}
     assert {"requirements", "local_dists", "local_top_levels", "dist_dir_prefixes"} <= fields
@@ -35,7 +35,7 @@ def test_the_heartbeat_can_be_replaced():
     assert parameters(send_alive_pings) == ["node_hosts", "cluster_ca"]
 
 
-def test_the_start_of_a_job_can_be_watched():
+def test_start_job_can_be_replaced():
     from burla._auth import get_auth_headers
     from burla._cluster_client import ClusterClient
 
@@ -44,24 +44,24 @@ def test_the_start_of_a_job_can_be_watched():
     assert parameters(get_auth_headers) == []
 
 
-def test_every_option_of_a_job_is_one_of_burla_s():
+def test_every_job_option_is_a_parameter_of_burla():
     from burla_provider.jobs.job import JobOptions
 
     known = parameters(burla_map.remote_parallel_map)
     assert {field.name for field in dataclasses.fields(JobOptions)} <= set(known)
 
 
-def test_every_exception_that_is_known_by_name_exists():
+def test_every_known_exception_exists():
     from burla import _auth, _node
 
     modules = (burla_map, _node, _auth)
-    elsewhere = {"DefaultCredentialsError"}  # google.auth's
+    elsewhere = {"DefaultCredentialsError"}  # in google.auth
     missing = [name for name in burla_errors._KINDS if not any(hasattr(module, name) for module in modules)]
     assert set(missing) == elsewhere
 
 
 @pytest.mark.parametrize("version", ["1.8.3", "1.9.0", "2.0"])
-def test_an_unknown_version_of_burla_is_refused(version, tmp_path, monkeypatch):
+def test_an_unsupported_version_of_burla_is_refused(version, tmp_path, monkeypatch):
     records = tmp_path / f"burla-{version}.dist-info"
     records.mkdir()
     (records / "METADATA").write_text(f"Metadata-Version: 2.1\nName: burla\nVersion: {version}\n")

@@ -15,7 +15,7 @@ LOGIN = {"email": "a@example.com", "token": "t0ken", "project_id": None, "url": 
 
 
 @pytest.fixture(autouse=True)
-def own_directory(tmp_path, monkeypatch):
+def temporary_directory(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     return tmp_path
 
@@ -24,31 +24,31 @@ def mode(path):
     return stat.S_IMODE(os.stat(path).st_mode)
 
 
-def test_the_file_is_the_one_that_burla_login_writes():
+def test_the_file_has_the_content_that_burla_login_writes():
     file = Path(PrivateConfig(LOGIN).home) / "burla" / "burla_credentials.json"
     assert json.loads(file.read_text()) == {
         "email": "a@example.com", "auth_token": "t0ken", "project_id": "", "cluster_dashboard_url": "http://localhost:1"
     }  # fmt: skip
 
 
-def test_nobody_else_can_read_it():
+def test_only_the_user_can_read_the_file():
     home = PrivateConfig(LOGIN).home
     assert mode(home) == mode(f"{home}/burla") == 0o700
     assert mode(f"{home}/burla/burla_credentials.json") == 0o600
 
 
-def test_two_jobs_do_not_share_it():
+def test_two_jobs_have_different_directories():
     assert PrivateConfig(LOGIN).home != PrivateConfig(LOGIN).home
 
 
-def test_it_is_gone_when_removed():
+def test_remove_deletes_the_directory():
     config = PrivateConfig(LOGIN)
     config.remove()
     assert not os.path.exists(config.home)
 
 
-def test_what_a_killed_client_left_behind_is_removed_by_the_next(own_directory):
-    abandoned = own_directory / f"{credentials._PREFIX}abandoned"
+def test_the_directory_of_a_killed_client_is_deleted_by_the_next(temporary_directory):
+    abandoned = temporary_directory / f"{credentials._PREFIX}abandoned"
     abandoned.mkdir()
     old = time.time() - 3_600
     os.utime(abandoned, (old, old))
@@ -56,7 +56,7 @@ def test_what_a_killed_client_left_behind_is_removed_by_the_next(own_directory):
     assert not abandoned.exists()
 
 
-def test_what_another_client_still_uses_is_left_alone():
+def test_a_directory_in_use_is_kept():
     used = PrivateConfig(LOGIN)
     old = time.time() - 3_600
     os.utime(used.home, (old, old))

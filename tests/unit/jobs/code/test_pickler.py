@@ -1,4 +1,4 @@
-"""User code on a worker: unpickled in another Python, far from the DAG folder."""
+"""User code that is unpickled in another process, without the DAG folder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.jobs.code.local_modules import is_local
-from burla_provider.jobs.code.pickler import pickle_work
+from burla_provider.jobs.code.pickler import pickle_for_workers
 
-ELSEWHERE = """
+WORKER_SCRIPT = """
     import pickle, sys
     work = pickle.load(sys.stdin.buffer)
     assert not [name for name in sys.modules if name.partition(".")[0] in ("burla_provider", "tests", "airflow")]
@@ -23,23 +23,23 @@ ELSEWHERE = """
 """
 
 
-def run_elsewhere(*packed, script=ELSEWHERE):
+def run_in_worker(*pickled, script=WORKER_SCRIPT):
     result = subprocess.run(
-        [sys.executable, "-P", "-c", textwrap.dedent(script)], input=b"".join(packed), capture_output=True, cwd="/"
+        [sys.executable, "-P", "-c", textwrap.dedent(script)], input=b"".join(pickled), capture_output=True, cwd="/"
     )
     assert result.returncode == 0, result.stderr.decode()
     return result.stdout.decode().strip()
 
 
-def test_a_function_of_a_dag_file_travels_by_value(dags, load_dag):
+def test_a_function_of_a_dag_file_is_pickled_by_value(dags, load_dag):
     dags("dag.py", "RATE = 2\ndef work(index, item): return item * RATE\n")
-    assert run_elsewhere(pickle_work(load_dag().work)) == "40"
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == "40"
 
 
-def test_a_helper_may_import_what_workers_do_not_have(dags, load_dag):
+def test_a_helper_module_may_import_packages_that_workers_do_not_have(dags, load_dag):
     dags("helper.py", "import airflow\nimport threading\nLOCK = threading.Lock()\ndef double(x): return x * 2\n")
     dags("dag.py", "from helper import double\ndef work(index, item): return double(item)\n")
-    assert run_elsewhere(pickle_work(load_dag().work)) == "40"
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == "40"
 
 
 def test_a_local_module_may_be_imported_inside_the_function(dags, load_dag):
@@ -47,9 +47,9 @@ def test_a_local_module_may_be_imported_inside_the_function(dags, load_dag):
     dags("later.py", "def triple(x): return x * 3\n")
     dags("dag.py", "def work(index, item):\n    from late import triple\n    return triple(item)\n")
     module = load_dag()
-    packed = pickle_work(module.work)
+    pickled = pickle_for_workers(module.work)
     assert "late" not in sys.modules
-    assert run_elsewhere(packed) == "60"
+    assert run_in_worker(pickled) == "60"
 
 
 def test_a_local_module_may_be_used_as_a_module(dags, load_dag):
@@ -58,7 +58,7 @@ def test_a_local_module_may_be_used_as_a_module(dags, load_dag):
         "import threading\nLOCK = threading.Lock()\nCALLS = []\ndef count(): CALLS.append(1); return len(CALLS)\n",
     )
     dags("dag.py", "import counting\ndef work(index, item):\n    counting.count()\n    return counting.count()\n")
-    assert run_elsewhere(pickle_work(load_dag().work)) == "2"
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == "2"
 
 
 STATEFUL = """
@@ -87,7 +87,7 @@ SET_FROM_OUTSIDE = """
 
 
 @pytest.mark.parametrize("inside", ["", "import stateful", "from stateful import seen"])
-def test_what_the_dag_file_sets_in_a_module_or_the_module_reads_travels(dags, load_dag, inside):
+def test_values_that_a_module_has_in_the_task_are_sent(dags, load_dag, inside):
     dags("stateful.py", STATEFUL)
     dags("rates.json", "7")
     call = "seen()" if inside.startswith("from") else "stateful.seen()"
@@ -95,12 +95,12 @@ def test_what_the_dag_file_sets_in_a_module_or_the_module_reads_travels(dags, lo
         "dag.py",
         textwrap.dedent(SET_FROM_OUTSIDE) + f"def work(index, item):\n    {inside or 'pass'}\n    return {call}\n",
     )
-    packed = pickle_work(load_dag().work)
+    pickled = pickle_for_workers(load_dag().work)
     dags("rates.json", "8")
-    assert run_elsewhere(packed) == "[2, 7, {'a': 1, 'b': 2}, [1, 2], 5, True, 3]"
+    assert run_in_worker(pickled) == "[2, 7, {'a': 1, 'b': 2}, [1, 2], 5, True, 3]"
 
 
-def test_attributes_of_packages_travel_too(dags, load_dag):
+def test_attributes_of_packages_are_sent(dags, load_dag):
     dags("shop/__init__.py", "")
     dags("shop/tax.py", "import shop\nRATE = 1\ndef price(x): return x * RATE * shop.FACTOR\n")
     dags(
@@ -112,13 +112,13 @@ def test_attributes_of_packages_travel_too(dags, load_dag):
         def work(index, item): return shop.tax.price(item)
         """,
     )
-    assert run_elsewhere(pickle_work(load_dag().work)) == "120"
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == "120"
 
 
-def test_what_is_the_same_stays_the_same_object(dags, load_dag):
+def test_an_unchanged_value_stays_the_same_object(dags, load_dag):
     dags("registry.py", "ALL = []\nNAMES = ALL\ndef add(x, to=ALL): to.append(x); return ALL, NAMES\n")
     dags("dag.py", "import registry\ndef work(index, item): return registry.add(item)\n")
-    assert run_elsewhere(pickle_work(load_dag().work)) == "([20], [20])"
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == "([20], [20])"
 
 
 @pytest.mark.parametrize(
@@ -130,16 +130,14 @@ def test_what_is_the_same_stays_the_same_object(dags, load_dag):
         ("tools.RATE = lambda: 2", "RATE"),
     ],
 )
-def test_what_is_set_from_outside_and_cannot_travel_is_refused_by_name(dags, load_dag, replaced, name):
+def test_an_attribute_that_was_replaced_and_cannot_be_sent_is_refused(dags, load_dag, replaced, name):
     dags("tools.py", "RATE = 1\nclass Thing: pass\ndef stop(x): return 0\ndef go(x): return (RATE, Thing, x)\n")
     dags("dag.py", f"import tools\n{replaced}\ndef work(index, item): return tools.go(item), tools.stop, tools.RATE\n")
-    with pytest.raises(
-        InvalidParameterError, match=rf"^process_rows: it uses tools\.{name}, which was set from outside"
-    ):
-        pickle_work(load_dag().work, "process_rows")
+    with pytest.raises(InvalidParameterError, match=rf"^process_rows: uses tools\.{name}, which was set from outside"):
+        pickle_for_workers(load_dag().work, "process_rows")
 
 
-def test_what_a_module_makes_of_its_own_names_is_not_from_outside(dags, load_dag):
+def test_attributes_that_a_module_replaces_itself_are_allowed(dags, load_dag):
     source = """
         import functools
         def outer(function):
@@ -160,7 +158,7 @@ def test_what_a_module_makes_of_its_own_names_is_not_from_outside(dags, load_dag
     """
     dags("tools.py", source)
     dags("dag.py", "import tools\ndef work(index, item): return tools.all_of_it(item)\n")
-    assert run_elsewhere(pickle_work(load_dag().work)) == "63"
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == "63"
 
 
 def test_packages_and_relative_imports_work(dags, load_dag):
@@ -172,16 +170,16 @@ def test_packages_and_relative_imports_work(dags, load_dag):
         "from . import tax\ndef price(x):\n    from .tax.rates import RATE\n    return x * RATE + tax.RATE\n",
     )
     dags("dag.py", "from shop.prices import price\ndef work(index, item): return price(item)\n")
-    assert run_elsewhere(pickle_work(load_dag().work)) == "105"
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == "105"
 
 
 def test_a_package_without_init_file_works(dags, load_dag):
     dags("loose/part.py", "N = 7\n")
     dags("dag.py", "def work(index, item):\n    import loose.part\n    return loose.part.N\n")
-    assert run_elsewhere(pickle_work(load_dag().work)) == "7"
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == "7"
 
 
-def test_classes_of_local_modules_travel_by_value(dags, load_dag):
+def test_classes_of_local_modules_are_pickled_by_value(dags, load_dag):
     source = """
         import dataclasses
         @dataclasses.dataclass
@@ -192,29 +190,29 @@ def test_classes_of_local_modules_travel_by_value(dags, load_dag):
     """
     dags("shapes.py", source)
     dags("dag.py", "from shapes import Box\nB = Box(3)\ndef work(index, item): return B.area() + Box(item).area()\n")
-    assert run_elsewhere(pickle_work(load_dag().work)) == "409"
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == "409"
 
 
-def test_an_installed_module_is_named_and_not_shipped(dags, load_dag):
+def test_an_installed_module_is_pickled_by_name(dags, load_dag):
     dags("dag.py", "import psycopg\ndef work(index, item):\n    import tenacity\n    return psycopg.__name__\n")
-    packed = pickle_work(load_dag().work)
-    assert len(packed) < 5_000
-    assert run_elsewhere(packed) == "psycopg"
+    pickled = pickle_for_workers(load_dag().work)
+    assert len(pickled) < 5_000
+    assert run_in_worker(pickled) == "psycopg"
 
 
-def test_a_worker_that_ran_another_job_forgets_its_modules(dags, load_dag):
+def test_a_worker_does_not_import_modules_of_an_earlier_job(dags, load_dag):
     dags("dag.py", "def work(index, item):\n    import version\n    return version.N\n")
     work = load_dag().work
     dags("version.py", "N = 1\n")
-    first = pickle_work(work)
+    first = pickle_for_workers(work)
     dags("version.py", "N = 2\n")
-    second = pickle_work(work)
+    second = pickle_for_workers(work)
     both = """
         import pickle, sys
         for _ in range(2):
             print(pickle.load(sys.stdin.buffer)(0, 0))
     """
-    assert run_elsewhere(first, second, script=both).split() == ["1", "2"]
+    assert run_in_worker(first, second, script=both).split() == ["1", "2"]
 
 
 def test_a_traceback_shows_the_lines_of_a_shipped_module(dags, load_dag):
@@ -228,25 +226,25 @@ def test_a_traceback_shows_the_lines_of_a_shipped_module(dags, load_dag):
     """
     dags("breaking.py", "def burst():\n    raise ValueError('with a reason')  # here\n")
     dags("dag.py", source)
-    packed = pickle_work(load_dag().work)
+    pickled = pickle_for_workers(load_dag().work)
     os.remove(importlib.util.find_spec("breaking").origin)
-    assert "# here" in run_elsewhere(packed)
+    assert "# here" in run_in_worker(pickled)
 
 
 @pytest.mark.parametrize("unpicklable", [threading.Lock(), (number for number in ())])
-def test_what_cannot_be_pickled_is_refused_with_the_name_of_the_parameter(unpicklable):
+def test_an_object_that_cannot_be_pickled_is_refused_with_the_parameter(unpicklable):
     def work(index, item):
         return unpicklable
 
-    with pytest.raises(InvalidParameterError, match=r"^process_rows: it cannot be sent to workers"):
-        pickle_work(work, parameter="process_rows")
+    with pytest.raises(InvalidParameterError, match=r"^process_rows: cannot be sent to workers"):
+        pickle_for_workers(work, parameter="process_rows")
 
 
-def test_packing_leaves_cloudpickle_as_it_was():
+def test_pickling_restores_the_registry_of_cloudpickle():
     import cloudpickle
 
     before = cloudpickle.list_registry_pickle_by_value()
-    pickle_work(run_elsewhere)
+    pickle_for_workers(run_in_worker)
     assert cloudpickle.list_registry_pickle_by_value() == before
 
 
@@ -261,7 +259,7 @@ def test_packing_leaves_cloudpickle_as_it_was():
         (__name__, True),
     ],
 )
-def test_local_is_what_belongs_to_no_installed_package(name, local):
+def test_a_module_is_local_if_it_belongs_to_no_installed_package(name, local):
     assert is_local(importlib.util.find_spec(name)) is local
 
 
@@ -331,16 +329,16 @@ EXPECTED = {"recursive": "102334196", "singledispatch": "80"}
 
 @pytest.mark.parametrize("kind", CACHED)
 @pytest.mark.parametrize("place", ["dag", "helper"])
-def test_what_python_names_by_its_module_travels_by_value(dags, load_dag, kind, place):
+def test_objects_that_python_pickles_by_name_are_pickled_by_value(dags, load_dag, kind, place):
     definition, call = CACHED[kind]
     helper = f"import functools\nCALLS = []\n{definition}\ndef call(item): return {call}\n"
     work = "def work(index, item): return call(item)\n"
     dags("helper.py", helper)
     dags("dag.py", (helper if place == "dag" else "from helper import call\n") + work)
-    assert run_elsewhere(pickle_work(load_dag().work)) == EXPECTED.get(kind, "80")
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == EXPECTED.get(kind, "80")
 
 
-def test_a_cache_lives_from_call_to_call_and_is_one(dags, load_dag):
+def test_a_cache_is_one_object_and_keeps_its_entries_between_calls(dags, load_dag):
     source = """
         import functools
         @functools.cache
@@ -349,12 +347,12 @@ def test_a_cache_lives_from_call_to_call_and_is_one(dags, load_dag):
         def work(index, item): return model() is use() is work.__globals__["model"]()
     """
     dags("dag.py", source)
-    both = ELSEWHERE + "    print(work(1, 21))\n"
-    assert run_elsewhere(pickle_work(load_dag().work), script=both).split() == ["loaded", "True", "True"]
+    both = WORKER_SCRIPT + "    print(work(1, 21))\n"
+    assert run_in_worker(pickle_for_workers(load_dag().work), script=both).split() == ["loaded", "True", "True"]
 
 
-def test_a_cache_of_an_installed_package_is_named(dags, load_dag):
+def test_a_cache_of_an_installed_package_is_pickled_by_name(dags, load_dag):
     dags("dag.py", "from fnmatch import _compile_pattern\ndef work(index, item): return _compile_pattern.__module__\n")
-    packed = pickle_work(load_dag().work)
-    assert b"_compile_pattern" in packed
-    assert run_elsewhere(packed) == "fnmatch"
+    pickled = pickle_for_workers(load_dag().work)
+    assert b"_compile_pattern" in pickled
+    assert run_in_worker(pickled) == "fnmatch"
