@@ -34,7 +34,7 @@ SETTINGS = {
 }
 
 
-class ItemSucceeded(OSError):
+class ApiError(OSError):
     """An answer of the REST API that tells of a failure."""
 
     def __init__(self, request: str, status: int, text: str) -> None:
@@ -62,7 +62,7 @@ class AirflowServer:
         """As ``call("GET", path)``, but None where there is nothing."""
         try:
             return self.call("GET", path)
-        except ItemSucceeded as answered:
+        except ApiError as answered:
             if answered.status == 404:
                 return None
             raise
@@ -154,7 +154,7 @@ def _request(method: str, url: str, body: Any = None, headers: Mapping[str, str]
         with urllib.request.urlopen(request, timeout=150) as response:
             content = response.read()
     except urllib.error.HTTPError as error:
-        raise ItemSucceeded(f"{method} {url}", error.code, error.read().decode()) from None
+        raise ApiError(f"{method} {url}", error.code, error.read().decode()) from None
     return json.loads(content) if content else None
 
 

@@ -339,12 +339,14 @@ def jobs(draw: st.DrawFn) -> DrawnJob:
     counts_ids = len(table.types) == 1 and table.types[0].sql in INTEGERS
     may_choose = table.has_index and table.index != "plain" and (not window or table.kind in ("plain", "inherited"))
     key_given = split != "pages" and not (may_choose and draw(st.booleans()))
+    # A range that moves its rows changes what an EXISTS on the same table finds for the ranges after it.
+    wheres = [where for where in WHERES if work != "move" or where != "exists"]
     return DrawnJob(
         table=table,
         work=work,
         key_given=key_given,
         window=window,
-        where=draw(st.sampled_from(WHERES)),
+        where=draw(st.sampled_from(wheres)),
         columns=columns,
         qualified=work == "totals" and draw(st.booleans()),
         options=options,
