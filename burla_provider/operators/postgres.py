@@ -314,7 +314,9 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self._check_sendable("process_rows", "process_range")
         check_loop(context, [name for name in ("ledger", "incremental") if getattr(self, name)])
         self.phases.enter("snapshot" if self.consistency == "snapshot" else "connecting")
-        with open_session(self.postgres_conn_id, self.table, session_name(context), self.consistency) as moment:
+        results_table = None if self.plan_only else self.results_table
+        name = session_name(context)
+        with open_session(self.postgres_conn_id, self.table, name, self.consistency, results_table) as moment:
             if not self.plan_only:
                 self._check_reachable(moment.parameters["host"])
             self.phases.enter("planning")

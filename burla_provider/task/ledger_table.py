@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.table_creation import check_writable, wait_for_makers
+from burla_provider.database.table_creation import check_writable, lock_table_creation
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.outcome import Outcome, decode
@@ -173,7 +173,7 @@ def _exists(connection: psycopg.Connection[Any], table: str) -> bool:
 def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     try:
         with connection.transaction():
-            wait_for_makers(connection)
+            lock_table_creation(connection)
             connection.execute(sql.SQL(DDL).format(table=ledger.relation))
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:
         raise InvalidParameterError(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from burla_provider.ranges.key_range import KeyRange
     from burla_provider.ranges.plan import RangePlan
     from burla_provider.ranges.stored_plan import Plan
-    from burla_provider.task.results_table import Results
+    from burla_provider.task.results_table import ResultsTable
     from burla_provider.worker.ledger import Ledger
     from burla_provider.worker.processors import RangeProcessor
     from burla_provider.worker.source import Source
@@ -81,7 +81,7 @@ class TableJob:
             self._verify(plan, totals)
             if results:
                 results.write(plan.ranges)
-                self.lineage.wrote(*self.results_table)
+                self.lineage.wrote(results.schema, results.table)
             answer = self._final_result(totals, opened.moments)
         books.close()
         self.end = upper_end(plan)
@@ -93,33 +93,35 @@ class TableJob:
         :param lower: the least key, in place of the run's own.
         :raises InvalidParameterError: the table cannot be split as it is asked for.
         """
-        from burla_provider.ranges import plan_ranges
+        from burla_provider.ranges.plan_request import Request
+        from burla_provider.ranges.planner import plan_table
+        from burla_provider.ranges.sizing import RangeSizing
+        from burla_provider.ranges.window import WindowLimits
 
         asked = self.asked
         lower = self.lower if lower is None else lower
         # A window may have the server leave partitions out, which only the plan knows.
         if not (asked.has_window or lower):
             self._check_covered({None})
-        plan = plan_ranges(
-            self.moment.connection,
-            table=self.source.relation.as_string(self.moment.connection),
+        request = Request(
             key=asked.key or None,
-            start_id=asked.number("start_id"),
-            end_id=self.end_id,
-            # A template that renders to nothing leaves the end open.
-            lower=None if lower == "" else lower,
-            upper=None if self.upper == "" else self.upper,
+            limits=WindowLimits(
+                asked.number("start_id"),
+                self.end_id,
+                # A template that renders to nothing leaves the end open.
+                lower=None if lower == "" else lower,
+                upper=None if self.upper == "" else self.upper,
+            ),
             where=self.source.where,
             split=asked.split,
-            rows_per_range=asked.number("rows_per_range"),
-            ranges=asked.number("ranges"),
-            parallelism=asked._parallelism(),
+            size=RangeSizing(asked.number("rows_per_range"), asked.number("ranges"), asked._parallelism()),
             refine=asked.refine,
             # A table that grows while it is written would never end.
             freeze_upper=asked.ledger is not None,
             # A user's query names the table, not its partitions.
             by_partition=asked.process_range is None,
         )
+        plan = plan_table(self.moment.connection, self.moment.facts, request)
         if plan.needs_snapshot and self.moment.snapshot is None:
             raise InvalidParameterError(
                 "key",
@@ -233,19 +235,12 @@ class TableJob:
         started = run_started(self.context)
         return old if started and is_planned_since(self.moment.connection, old, started) else ledger
 
-    def _results(self) -> Results | None:
-        from burla_provider.task.results_table import Results
+    def _results(self) -> ResultsTable | None:
+        from burla_provider.task.results_table import ResultsTable
 
-        if self.asked.results_table is None:
+        if self.moment.results_table is None:
             return None
-        results = Results(self.moment.parameters, *self.results_table, task_run(self.context))
-        results.check()
-        return results
-
-    @cached_property
-    def results_table(self) -> tuple[str, str]:
-        """Schema and name of the table of results that was asked for."""
-        return self.moment.resolve("results_table", self.asked.results_table or "")
+        return ResultsTable(self.moment.parameters, *self.moment.results_table, task_run(self.context))
 
     def _told(self, opened: RestoredJob) -> Plan:
         if opened.note:

@@ -18,6 +18,8 @@ import pytest
 from airflow.sdk import Asset
 
 from burla_provider.operators.postgres import BurlaPostgresOperator
+from burla_provider.ranges.catalog import read_facts
+from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.task.incremental import find_column, find_increment
 from burla_provider.worker.source import Source
 from tests.airflow.conftest import Orders, needs_state_stores
@@ -326,7 +328,7 @@ def test_a_window_never_ends_above_what_a_later_row_may_have(
         connection.execute(f"CREATE DOMAIN inner_moment AS {column_type}; CREATE DOMAIN moment AS inner_moment")
         column_type = "moment"
     connection.execute(f"CREATE TABLE events (happened {column_type})")
-    column = find_column(connection, "events", "happened")
+    column = find_column(read_facts(PlannerConnection(connection), "events"), "happened")
     for _ in range(40):
         with connection.transaction():
             increment = find_increment(connection, Source("public", "events"), column, None, None)

@@ -230,7 +230,7 @@ def test_a_write_just_before_the_retry_that_is_not_counted_yet_is_noticed(
         result = airflow.run(operator(function), try_number=2, max_tries=1)
     assert result.value["row_count"] == 20001
     assert result.value["total"] == str(orders.ask("sum(amount)"))
-    assert "Waiting up to 90 s until the other sessions have reported what they wrote." in result.log
+    assert "Waiting up to 90 s until the other sessions have reported their writes." in result.log
     assert "the table may have changed since (its write counters" in result.log
 
 
