@@ -40,9 +40,9 @@ class Snapshot:
 
     :param id: returned by ``pg_export_snapshot()``.
     :param lockable: whether ``LOCK TABLE`` works on the table.
-    :param locks_partitions: whether a session that joins locks all partitions. Otherwise it locks each when it needs it.
-    :cvar idle_timeout: how long a worker's transaction may be idle between two ranges. After that the server ends it, so
-        that no worker holds back vacuum, or sessions that wait for a lock, after the job has ended.
+    :param locks_partitions: whether a session that joins locks all partitions. Otherwise it locks each when needed.
+    :cvar idle_timeout: of a worker's transaction between two ranges: then the server ends it, so that no worker holds
+        back vacuum, or sessions that wait for a lock, after the job has ended.
     """
 
     id: str

@@ -13,7 +13,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.base import BurlaBaseOperator
 from burla_provider.task.failure_policy import OnFailure, allowance
 from burla_provider.task.incremental import IncrementalRun, check_lag
-from burla_provider.task.log_groups import log_plan
+from burla_provider.task.logs import log_plan
 from burla_provider.task.rendered import RenderedText, statement
 from burla_provider.task.run_identity import check_loop, session_name
 from burla_provider.task.table_job import TableJob

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.task.log_groups import log_plan
+from burla_provider.task.logs import log_plan
 from burla_provider.task.run_identity import is_cleared, run_key
 from burla_provider.task.table_job import TableJob, upper_end
 from burla_provider.task.watermark import AssetWatermark

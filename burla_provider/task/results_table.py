@@ -31,7 +31,7 @@ COLUMNS = {
     "started": "timestamp with time zone",
     "seconds": "double precision",
 }
-"""Name -> type. The range is lower <= key < upper; an open bound is NULL. Bounds of several columns are joined by commas."""
+"""Name -> type. The range is lower <= key < upper; NULL is open. Bounds of several columns are joined by commas."""
 
 _COLUMN_NAMES = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 

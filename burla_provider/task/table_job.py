@@ -12,7 +12,7 @@ from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
 from burla_provider.task.job_store import CheckpointStore, JobStore, LedgerStore, RestoredJob
 from burla_provider.task.lineage import TableLineage, tell_outlets
-from burla_provider.task.log_groups import log_plan, log_totals
+from burla_provider.task.logs import log_plan, log_totals
 from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.rendered import statement
 from burla_provider.task.resume import JobFacts
@@ -82,7 +82,7 @@ class TableJob:
             if results:
                 results.write(plan.ranges)
                 self.lineage.wrote(results.schema, results.table)
-            answer = self._final_result(totals, opened.moments)
+            answer = self._final_result(totals, opened.snapshot_count)
         books.close()
         self.end = upper_end(plan)
         return answer
@@ -178,7 +178,7 @@ class TableJob:
     def nothing(self) -> dict[str, Any]:
         """The result of no rows at all."""
         _, combination = self.kind
-        return self._result(self._totals(combination, None), moments=1)
+        return self._result(self._totals(combination, None), snapshot_count=1)
 
     def _books(self) -> JobStore:
         from burla_provider.database.login import is_under_row_security, session_identity
@@ -335,9 +335,9 @@ class TableJob:
         check_count(self.moment.connection, self.source, whole(plan), totals.row_count)
         self.log.info("Verified: count(*) gives %s rows too, at the same moment.", f"{totals.row_count:,}")
 
-    def _final_result(self, totals: Totals, moments: int) -> dict[str, Any]:
+    def _final_result(self, totals: Totals, snapshot_count: int) -> dict[str, Any]:
         try:
-            return self._result(totals, moments)
+            return self._result(totals, snapshot_count)
         except PermanentError as error:
             if self.ledger is None:
                 raise
@@ -347,12 +347,12 @@ class TableJob:
                 " Clearing the task writes everything again."
             ) from error
 
-    def _result(self, totals: Totals, moments: int) -> dict[str, Any]:
+    def _result(self, totals: Totals, snapshot_count: int) -> dict[str, Any]:
         from burla_provider.worker.json_values import to_json
 
         result: dict[str, Any] = to_json(self._combined(totals))
-        if moments > 1:
-            result["snapshots"] = moments
+        if snapshot_count > 1:
+            result["snapshots"] = snapshot_count
         self.asked.check_result_size(len(json.dumps(result)))
         tell_outlets(self.context, self.asked.outlets, result)
         log_totals(self.log, result)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +30,7 @@ class BeforeFirstRange:
 
 
 @pytest.fixture
-def before(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeforeFirstRange]:
+def before(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> BeforeFirstRange:
     seen = BeforeFirstRange()
     connect, read, run = psycopg.Connection.__init__, catalog.read_facts, BurlaHook.run
 
@@ -63,7 +62,7 @@ def before(orders: Orders, monkeypatch: pytest.MonkeyPatch) -> Iterator[BeforeFi
     monkeypatch.setattr(catalog, "read_facts", count_read)
     monkeypatch.setattr(planner, "read_facts", count_read)
     monkeypatch.setattr(BurlaHook, "run", start)
-    yield seen
+    return seen
 
 
 def write(connection: Any, key_range: Any) -> dict[str, Any]:

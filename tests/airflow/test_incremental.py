@@ -122,7 +122,7 @@ def test_clearing_a_failed_run_writes_again_and_says_so(stream: Stream) -> None:
     assert stream.run("r1", fail_from=50).state == "failed"
     result = stream.run("r1", cleared=1)
     assert result.value == {"row_count": 90}
-    assert "Clearing the task began a new run: 2 ranges are written once more." in result.log
+    assert "The task was cleared, which starts a new run: 2 ranges that were already written" in result.log
     assert stream.written() == (150, 90)
     assert stream.run("r2").value == {"row_count": 0}
 
