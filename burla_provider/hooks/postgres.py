@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from burla_provider.exceptions import InvalidParameterError
 
+if TYPE_CHECKING:
+    import psycopg
 
-def read_libpq_parameters(postgres_conn_id: str) -> dict[str, str]:
-    """Return the libpq parameters with which Airflow's Postgres hook connects.
 
-    It opens a connection with the hook and closes it, so that the parameters include TLS settings, options, timeouts
-    and IAM or Azure tokens. The hook's ``get_uri()`` omits them.
+@contextmanager
+def open_hook_connection(postgres_conn_id: str) -> Iterator[psycopg.Connection[Any]]:
+    """Connect as Airflow's Postgres hook does, and close the connection at the end.
 
-    :returns: libpq parameters, secrets included. Do not print them.
-    :raises AirflowNotFoundException: if the connection does not exist.
-    :raises InvalidParameterError: if the server refuses the connection.
-    :raises psycopg.OperationalError: if the server cannot be reached.
+    So TLS settings, options, timeouts and IAM or Azure tokens are what the hook makes of them (its ``get_uri()`` drops
+    them). Where the hook uses psycopg2, its connection is closed and opened again with psycopg.
+
+    :returns: an autocommit connection.
+    :raises AirflowNotFoundException: there is no such Airflow connection.
+    :raises InvalidParameterError: the server refuses the login.
+    :raises psycopg.OperationalError: the server cannot be reached.
     """
     import psycopg
 
-    from burla_provider.database.connect import connection_parameters
-
     with closing(_connect(postgres_conn_id)) as connection:
         if isinstance(connection, psycopg.Connection):
-            return connection_parameters(connection)
-        parameters = _psycopg2_parameters(connection)
-    with psycopg.connect(**parameters) as reopened:
-        return connection_parameters(reopened)
+            connection.autocommit = True
+            yield connection
+            return
+        given = _psycopg2_parameters(connection)
+    with closing(psycopg.connect(**given, autocommit=True)) as reopened:
+        yield reopened
 
 
 def _connect(postgres_conn_id: str) -> Any:

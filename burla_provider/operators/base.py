@@ -19,7 +19,7 @@ from burla_provider.jobs.job import Job, JobOptions, JobStarted
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.monitor import LAST_JOB, JobMonitor
-from burla_provider.task.phases import Phases
+from burla_provider.task.metrics import Phases
 from burla_provider.task.rendered import RenderedText, source_code
 from burla_provider.task.resume import NO_STORE, Resume
 from burla_provider.task.run_identity import job_name
@@ -255,7 +255,7 @@ class BurlaBaseOperator(BaseOperator):
             for event in events:
                 if isinstance(event, JobStarted):
                     self.phases.enter("working")
-                watch.hear(event)
+                watch.handle(event)
                 if watch.failures.must_stop(watch.total):
                     return
 

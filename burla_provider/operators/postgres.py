@@ -13,7 +13,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.base import BurlaBaseOperator
 from burla_provider.task.failure_policy import OnFailure, allowance
 from burla_provider.task.incremental import IncrementalRun, check_lag
-from burla_provider.task.log_groups import log_plan
+from burla_provider.task.logs import log_plan
 from burla_provider.task.rendered import RenderedText, statement
 from burla_provider.task.run_identity import check_loop, session_name
 from burla_provider.task.table_job import TableJob
@@ -314,7 +314,9 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self._check_sendable("process_rows", "process_range")
         check_loop(context, [name for name in ("ledger", "incremental") if getattr(self, name)])
         self.phases.enter("snapshot" if self.consistency == "snapshot" else "connecting")
-        with open_session(self.postgres_conn_id, self.table, session_name(context), self.consistency) as moment:
+        results_table = None if self.plan_only else self.results_table
+        name = session_name(context)
+        with open_session(self.postgres_conn_id, self.table, name, self.consistency, results_table) as moment:
             if not self.plan_only:
                 self._check_reachable(moment.parameters["host"])
             self.phases.enter("planning")

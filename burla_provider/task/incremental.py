@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, LiteralString
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.task.log_groups import log_plan
+from burla_provider.task.logs import log_plan
 from burla_provider.task.run_identity import is_cleared, run_key
 from burla_provider.task.table_job import TableJob, upper_end
 from burla_provider.task.watermark import AssetWatermark
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from psycopg import sql
 
     from burla_provider.operators.postgres import BurlaPostgresOperator
+    from burla_provider.ranges.catalog import TableFacts
     from burla_provider.ranges.key import KeyColumn
     from burla_provider.ranges.stored_plan import Plan
     from burla_provider.task.session import TaskSession
@@ -66,7 +67,7 @@ class IncrementalRun:
         # A condition may hold a date, which differs from run to run; what a task is mapped over does not.
         mapped = (self._run.source.where,) if context["ti"].map_index not in (None, -1) else ()
         self._mark = AssetWatermark(context, asked.outlets, (*rows, *mapped), moment)
-        self._column = find_column(moment.connection, asked.table, str(asked.key))
+        self._column = find_column(moment.facts, str(asked.key))
 
     def run(self) -> dict[str, Any]:
         """Work this run's window. The watermark moves last: a failed run leaves it where it is."""
@@ -209,16 +210,14 @@ def _is_integer(column: KeyColumn) -> bool:
     return column.type in INTEGER_LIMITS
 
 
-def find_column(connection: psycopg.Connection[Any], table: str, name: str) -> KeyColumn:
-    """The key's column with its type.
+def find_column(facts: TableFacts, name: str) -> KeyColumn:
+    """Return the key's column with its type.
 
     :raises InvalidParameterError: the table has no such column.
     """
-    from burla_provider.ranges.catalog import read_facts
     from burla_provider.ranges.key_choice import choose_key
-    from burla_provider.ranges.planner_connection import PlannerConnection
 
-    return choose_key(read_facts(PlannerConnection(connection), table), name).columns[0]
+    return choose_key(facts, name).columns[0]
 
 
 def check_lag(lag: int | timedelta | None) -> None:

@@ -12,7 +12,7 @@ from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
 from burla_provider.task.job_store import CheckpointStore, JobStore, LedgerStore, RestoredJob
 from burla_provider.task.lineage import TableLineage, tell_outlets
-from burla_provider.task.log_groups import log_plan, log_totals
+from burla_provider.task.logs import log_plan, log_totals
 from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.rendered import statement
 from burla_provider.task.resume import JobFacts
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from burla_provider.ranges.key_range import KeyRange
     from burla_provider.ranges.plan import RangePlan
     from burla_provider.ranges.stored_plan import Plan
-    from burla_provider.task.results_table import Results
+    from burla_provider.task.results_table import ResultsTable
     from burla_provider.worker.ledger import Ledger
     from burla_provider.worker.processors import RangeProcessor
     from burla_provider.worker.source import Source
@@ -81,8 +81,8 @@ class TableJob:
             self._verify(plan, totals)
             if results:
                 results.write(plan.ranges)
-                self.lineage.wrote(*self.results_table)
-            answer = self._final_result(totals, opened.moments)
+                self.lineage.wrote(results.schema, results.table)
+            answer = self._final_result(totals, opened.snapshot_count)
         books.close()
         self.end = upper_end(plan)
         return answer
@@ -93,33 +93,35 @@ class TableJob:
         :param lower: the least key, in place of the run's own.
         :raises InvalidParameterError: the table cannot be split as it is asked for.
         """
-        from burla_provider.ranges import plan_ranges
+        from burla_provider.ranges.plan_request import Request
+        from burla_provider.ranges.planner import plan_table
+        from burla_provider.ranges.sizing import RangeSizing
+        from burla_provider.ranges.window import WindowLimits
 
         asked = self.asked
         lower = self.lower if lower is None else lower
         # A window may have the server leave partitions out, which only the plan knows.
         if not (asked.has_window or lower):
             self._check_covered({None})
-        plan = plan_ranges(
-            self.moment.connection,
-            table=self.source.relation.as_string(self.moment.connection),
+        request = Request(
             key=asked.key or None,
-            start_id=asked.number("start_id"),
-            end_id=self.end_id,
-            # A template that renders to nothing leaves the end open.
-            lower=None if lower == "" else lower,
-            upper=None if self.upper == "" else self.upper,
+            limits=WindowLimits(
+                asked.number("start_id"),
+                self.end_id,
+                # A template that renders to nothing leaves the end open.
+                lower=None if lower == "" else lower,
+                upper=None if self.upper == "" else self.upper,
+            ),
             where=self.source.where,
             split=asked.split,
-            rows_per_range=asked.number("rows_per_range"),
-            ranges=asked.number("ranges"),
-            parallelism=asked._parallelism(),
+            size=RangeSizing(asked.number("rows_per_range"), asked.number("ranges"), asked._parallelism()),
             refine=asked.refine,
             # A table that grows while it is written would never end.
             freeze_upper=asked.ledger is not None,
             # A user's query names the table, not its partitions.
             by_partition=asked.process_range is None,
         )
+        plan = plan_table(self.moment.connection, self.moment.facts, request)
         if plan.needs_snapshot and self.moment.snapshot is None:
             raise InvalidParameterError(
                 "key",
@@ -176,7 +178,7 @@ class TableJob:
     def nothing(self) -> dict[str, Any]:
         """The result of no rows at all."""
         _, combination = self.kind
-        return self._result(self._totals(combination, None), moments=1)
+        return self._result(self._totals(combination, None), snapshot_count=1)
 
     def _books(self) -> JobStore:
         from burla_provider.database.login import is_under_row_security, session_identity
@@ -233,19 +235,12 @@ class TableJob:
         started = run_started(self.context)
         return old if started and is_planned_since(self.moment.connection, old, started) else ledger
 
-    def _results(self) -> Results | None:
-        from burla_provider.task.results_table import Results
+    def _results(self) -> ResultsTable | None:
+        from burla_provider.task.results_table import ResultsTable
 
-        if self.asked.results_table is None:
+        if self.moment.results_table is None:
             return None
-        results = Results(self.moment.parameters, *self.results_table, task_run(self.context))
-        results.check()
-        return results
-
-    @cached_property
-    def results_table(self) -> tuple[str, str]:
-        """Schema and name of the table of results that was asked for."""
-        return self.moment.resolve("results_table", self.asked.results_table or "")
+        return ResultsTable(self.moment.parameters, *self.moment.results_table, task_run(self.context))
 
     def _told(self, opened: RestoredJob) -> Plan:
         if opened.note:
@@ -340,9 +335,9 @@ class TableJob:
         check_count(self.moment.connection, self.source, whole(plan), totals.row_count)
         self.log.info("Verified: count(*) gives %s rows too, at the same moment.", f"{totals.row_count:,}")
 
-    def _final_result(self, totals: Totals, moments: int) -> dict[str, Any]:
+    def _final_result(self, totals: Totals, snapshot_count: int) -> dict[str, Any]:
         try:
-            return self._result(totals, moments)
+            return self._result(totals, snapshot_count)
         except PermanentError as error:
             if self.ledger is None:
                 raise
@@ -352,12 +347,12 @@ class TableJob:
                 " Clearing the task writes everything again."
             ) from error
 
-    def _result(self, totals: Totals, moments: int) -> dict[str, Any]:
+    def _result(self, totals: Totals, snapshot_count: int) -> dict[str, Any]:
         from burla_provider.worker.json_values import to_json
 
         result: dict[str, Any] = to_json(self._combined(totals))
-        if moments > 1:
-            result["snapshots"] = moments
+        if snapshot_count > 1:
+            result["snapshots"] = snapshot_count
         self.asked.check_result_size(len(json.dumps(result)))
         tell_outlets(self.context, self.asked.outlets, result)
         log_totals(self.log, result)

@@ -39,6 +39,8 @@ def orders(connection: psycopg.Connection[Any], airflow: Airflow) -> Orders:
         FROM generate_series(1, 20000) AS n;
         ANALYZE orders;
     """)
+    # Otherwise this session reports its writes up to ten seconds later, and a slow test's retry sees a changed table.
+    connection.execute("SELECT pg_stat_force_next_flush()")
     add_database(airflow, "orders_db", connection.info)
     return Orders(connection)
 
