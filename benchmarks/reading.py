@@ -29,9 +29,10 @@ from benchmarks.reading_ways import WAYS
 from burla_provider.combine.combiners import SqlCombiner, SumByKey, Totals
 from burla_provider.database.connect import connection_parameters
 from burla_provider.database.snapshot import held_snapshot
-from burla_provider.demo.cluster import WORKER_NETWORKS, ClusterNotFoundError, find_bridge
+from burla_provider.demo.cluster import WORKER_NETWORKS, find_bridge
 from burla_provider.demo.orders import create_orders
 from burla_provider.demo.postgres import EmbeddedPostgres
+from burla_provider.exceptions import ClusterNotFoundError
 from burla_provider.jobs.code.pickler import pickle_work
 from burla_provider.jobs.job import Engine, ItemSucceeded, Job, JobOptions
 from burla_provider.jobs.requirements import resolve_requirements

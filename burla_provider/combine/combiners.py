@@ -12,18 +12,14 @@ import psycopg
 
 from burla_provider.combine.exact_sum import ExactSum, average, order
 from burla_provider.combine.server import add_on_server, extreme_on_server
-from burla_provider.exceptions import PermanentError
+from burla_provider.exceptions import CombineError
 from burla_provider.worker.aggregates import Aggregate
 from burla_provider.worker.json_values import find_non_json, find_reserved
 from burla_provider.worker.json_values import to_json as to_xcom
 from burla_provider.worker.outcome import PLAIN_DATA, RESERVED, Failure, Outcome
 from burla_provider.worker.source import Source
 
-__all__ = ["CombineError", "Combiner", "CustomCombiner", "SqlCombiner", "SumByKey", "Totals", "to_xcom"]
-
-
-class CombineError(PermanentError):
-    """Values of ranges that the default combination cannot add up."""
+__all__ = ["Combiner", "CustomCombiner", "SqlCombiner", "SumByKey", "Totals", "to_xcom"]
 
 
 class Combiner(Protocol):

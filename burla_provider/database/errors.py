@@ -35,14 +35,6 @@ _REFUSED = re.compile(
 """libpq gives no SQLSTATE for a refused connection. In another language than English it counts as transient."""
 
 
-class SnapshotLostError(psycopg.OperationalError):
-    """The connection that held the job's snapshot is gone: no other range can be read at that moment any more."""
-
-
-class ConnectionLimitError(psycopg.OperationalError):
-    """Every connection that the database can spare has been taken by other jobs for a long time."""
-
-
 def is_transient(error: BaseException) -> bool:
     """Whether trying again, on a new connection and after a moment, may help."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
@@ -52,8 +44,7 @@ def is_transient(error: BaseException) -> bool:
 
 def is_unconnected(error: BaseException) -> bool:
     """Whether it is not the server that speaks: it was not reached, let nobody in, or went away."""
-    ours = SnapshotLostError | ConnectionLimitError
-    return isinstance(error, psycopg.OperationalError) and not isinstance(error, ours) and error.sqlstate is None
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate is None
 
 
 def is_refused(text: str) -> bool:

@@ -11,14 +11,10 @@ from collections.abc import Iterator
 import psycopg
 from psycopg import sql
 
-from burla_provider.exceptions import BurlaProviderError
+from burla_provider.exceptions import PartitionsChangedError
 
 Leaves = dict[int, tuple[str, str]]
 """Schema and name of relations with rows, by oid."""
-
-
-class PartitionsChangedError(BurlaProviderError):
-    """Partitions or children came or went while ranges were read, so that the result mixes two moments."""
 
 
 def read_leaves(connection: psycopg.Connection, schema: str, table: str) -> Leaves:

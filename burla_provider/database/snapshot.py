@@ -11,9 +11,9 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.connect import open_connection
-from burla_provider.database.errors import ON_STANDBY, SnapshotLostError
+from burla_provider.database.errors import ON_STANDBY
 from burla_provider.database.settings import Session, application_name, local_settings
-from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
+from burla_provider.exceptions import BurlaProviderError, InvalidParameterError, SnapshotLostError
 
 REFUSALS = (
     psycopg.errors.ObjectNotInPrerequisiteState,

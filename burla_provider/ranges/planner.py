@@ -12,14 +12,14 @@ from typing import Any
 
 import psycopg
 
-from burla_provider.exceptions import InvalidParameterError
+from burla_provider.exceptions import InvalidParameterError, PlanCoverageError
 from burla_provider.ranges.catalog import TableFacts, read_facts
 from burla_provider.ranges.explanation import hints_of, reason_of
 from burla_provider.ranges.freeze_window import freeze
 from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.key_choice import columns_of
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.ranges.plan import PlanCoverageError, RangePlan
+from burla_provider.ranges.plan import RangePlan
 from burla_provider.ranges.plan_request import Request
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.refine import OVERSIZE

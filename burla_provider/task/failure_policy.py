@@ -25,7 +25,7 @@ _OF_THE_CODE = (
     "TypeError",
     "UnboundLocalError",
     "burla_provider.exceptions.InvalidParameterError",
-    "burla_provider.worker.errors.UserFunctionError",
+    "burla_provider.exceptions.UserFunctionError",
 )
 _OF_THE_STATEMENT = ("0A", "25006", "3F", "42")
 """SQLSTATE classes: not supported, read-only, no such schema, syntax error or access rule violation."""

@@ -320,7 +320,7 @@ class TableJob:
 
     def _check_leaves(self, plan: Plan, books: JobStore) -> None:
         """:raises PartitionsChangedError: ranges of the whole table, or the count, may have read other partitions."""
-        from burla_provider.database.leaves import PartitionsChangedError
+        from burla_provider.exceptions import PartitionsChangedError
 
         reads_all = self.asked.verify is not None or any(one.relation is None for one in plan.ranges)
         if self.moment.snapshot is None or not reads_all:

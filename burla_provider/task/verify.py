@@ -8,14 +8,10 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.settings import AS_TEXT
-from burla_provider.exceptions import PermanentError
+from burla_provider.exceptions import RowCountMismatchError
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.worker.source import Source
-
-
-class RowCountMismatchError(PermanentError):
-    """The ranges together worked more or fewer rows than the table has."""
 
 
 def check_count(connection: psycopg.Connection[Any], source: Source, whole: KeyRange, worked: int) -> None:

@@ -12,10 +12,9 @@ from psycopg.pq import TransactionStatus
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from burla_provider.database.connect import is_pooled, open_connection
-from burla_provider.database.errors import ConnectionLimitError
 from burla_provider.database.settings import set_config
 from burla_provider.database.slots import free_locks_but_slot, take_slot
-from burla_provider.worker.errors import UserFunctionError
+from burla_provider.exceptions import ConnectionLimitError, UserFunctionError
 from burla_provider.worker.time_limit import unlimited_sleep
 
 PATIENCE = 600

@@ -25,10 +25,6 @@ NOT_THERE = (
 )
 
 
-class UserFunctionError(Exception):
-    """The user's function broke a rule; the message says which one and what to do. Permanent."""
-
-
 def describe(error: BaseException, parameters: Mapping[str, str]) -> Failure:
     """What went wrong, without the secrets among the connection parameters.
 

@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.errors import ConnectionLimitError, SnapshotLostError, is_canceled, is_transient
+from burla_provider.database.errors import is_canceled, is_transient
+from burla_provider.exceptions import ConnectionLimitError, SnapshotLostError, UserFunctionError
 from burla_provider.ranges.condition import equal_to
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.errors import UserFunctionError
 from burla_provider.worker.processors import RangeProcessor
 from burla_provider.worker.source import Source
 

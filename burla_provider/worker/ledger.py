@@ -12,8 +12,8 @@ from psycopg import sql
 
 from burla_provider.database.connect import codec_of
 from burla_provider.database.quoting import Identifier
+from burla_provider.exceptions import UserFunctionError
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.errors import UserFunctionError
 from burla_provider.worker.json_values import to_json
 from burla_provider.worker.outcome import Outcome, decode, encode
 from burla_provider.worker.transaction_guard import commit_refused

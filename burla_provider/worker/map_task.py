@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from burla_provider.worker.errors import UserFunctionError, describe
+from burla_provider.exceptions import UserFunctionError
+from burla_provider.worker.errors import describe
 from burla_provider.worker.json_values import find_non_json
 from burla_provider.worker.outcome import PLAIN_DATA, Outcome, encode, find_unserializable
 

@@ -26,6 +26,7 @@ from burla_provider.database.snapshot import (
     settings_between_ranges,
     settings_in_snapshot,
 )
+from burla_provider.exceptions import ConnectionLimitError
 from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.connection import RESET_POOLED, connect_worker, renew, set_transactions
@@ -170,7 +171,10 @@ class RangeTask:
         if kept.is_lent:
             try:
                 renew(connection, **self._session_options, pooled=kept.is_pooled)
-            except psycopg.OperationalError:  # it is lost, or its slot went to another job in between
+            except (
+                psycopg.OperationalError,
+                ConnectionLimitError,
+            ):  # it is lost, or its slot went to another job in between
                 kept.close()
                 connection = kept.take(self._connect)
         kept.is_lent = self.kind.writes

@@ -8,14 +8,11 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 
+from burla_provider.exceptions import RangeTimeoutError
+
 AGAIN_SECONDS = 30.0
 """User code with a bare ``except:`` may swallow an interruption: there is another one after so long, which
 is time enough for code that only cleans up."""
-
-
-class RangeTimeoutError(BaseException):
-    """The range took longer than ``range_timeout``. Not an Exception: ``except Exception`` in user code must not stop
-    it."""
 
 
 def time_limit(seconds: float | None) -> AbstractContextManager[None]:

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from burla_provider.worker.errors import UserFunctionError
+from burla_provider.exceptions import UserFunctionError
 
 _UNFINISHED = "burla_range_is_not_finished"
 _REFUSE_COMMIT = f"""

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 import psycopg
 
+from burla_provider.exceptions import UserFunctionError
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.errors import UserFunctionError
 from burla_provider.worker.processors.processor import RangeResult, checked
 from burla_provider.worker.rows import ROW_FORMATS
 from burla_provider.worker.source import Source

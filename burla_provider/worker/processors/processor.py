@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Protocol
 
 import psycopg
 
+from burla_provider.exceptions import UserFunctionError
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.errors import UserFunctionError
 from burla_provider.worker.outcome import PLAIN_DATA, RESERVED, find_unserializable
 from burla_provider.worker.source import Source
 

@@ -10,7 +10,8 @@ from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
 
 from burla_provider.database.connect import connection_parameters, is_pooled, open_connection
-from burla_provider.demo.binaries import EmbeddedPostgresError, find_binaries
+from burla_provider.demo.binaries import find_binaries
+from burla_provider.exceptions import EmbeddedPostgresError
 from tests.support.postgres import running_server
 from tests.support.waiting import wait_for
 

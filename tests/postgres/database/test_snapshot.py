@@ -3,9 +3,8 @@ import pytest
 
 from burla_provider.database import snapshot
 from burla_provider.database.connect import connection_parameters, is_alive
-from burla_provider.database.errors import SnapshotLostError
 from burla_provider.database.snapshot import Snapshot, held_snapshot, join_snapshot
-from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
+from burla_provider.exceptions import BurlaProviderError, InvalidParameterError, SnapshotLostError
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import psycopg
 import pytest
 
 from burla_provider.database.connect import connection_parameters
-from burla_provider.database.errors import ConnectionLimitError
 from burla_provider.database.slots import take_slot
+from burla_provider.exceptions import ConnectionLimitError
 from burla_provider.worker import connection
 from burla_provider.worker.processors import SqlTotals
 from tests.postgres.worker.conftest import ranges

@@ -3,7 +3,8 @@ from decimal import Decimal
 
 import pytest
 
-from burla_provider.combine.combiners import CombineError, CustomCombiner, SqlCombiner, SumByKey, Totals, to_xcom
+from burla_provider.combine.combiners import CustomCombiner, SqlCombiner, SumByKey, Totals, to_xcom
+from burla_provider.exceptions import CombineError
 from burla_provider.worker.aggregates import Aggregate
 from burla_provider.worker.outcome import Failure, Outcome
 from burla_provider.worker.source import Source

@@ -2,14 +2,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from burla_provider.database.errors import (
-    ConnectionLimitError,
-    SnapshotLostError,
-    advice,
-    is_canceled,
-    is_this_machine,
-    is_transient,
-)
+from burla_provider.database.errors import advice, is_canceled, is_this_machine, is_transient
+from burla_provider.exceptions import ConnectionLimitError, SnapshotLostError
 
 
 @pytest.mark.parametrize(

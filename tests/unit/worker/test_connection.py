@@ -1,8 +1,8 @@
 import psycopg
 import pytest
 
+from burla_provider.exceptions import UserFunctionError
 from burla_provider.worker.connection import connect_worker
-from burla_provider.worker.errors import UserFunctionError
 
 
 def test_a_psycopg_that_is_too_old_is_named_before_it_fails_in_the_middle(monkeypatch):

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
+from burla_provider.exceptions import RangeTimeoutError
 from burla_provider.worker import time_limit as time_limit_module
-from burla_provider.worker.time_limit import RangeTimeoutError, time_limit
+from burla_provider.worker.time_limit import time_limit
 
 
 def test_waiting_is_interrupted():
