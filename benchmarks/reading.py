@@ -38,7 +38,7 @@ from burla_provider.jobs.job import Engine, ItemSucceeded, Job, JobOptions
 from burla_provider.jobs.requirements import resolve_requirements
 from burla_provider.jobs.runner import run_job
 from burla_provider.ranges import plan_ranges
-from burla_provider.worker.aggregates import check_totals, parse_totals
+from burla_provider.task.sql_totals import check_totals, parse_totals
 from burla_provider.worker.outcome import decode
 from burla_provider.worker.processors import ProcessRows, SqlTotals
 from burla_provider.worker.range_task import RangeTask

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from burla_provider.database.connect import open_connection
 from burla_provider.database.errors import ON_STANDBY
-from burla_provider.database.settings import Session, application_name, local_settings
+from burla_provider.database.settings import SessionSettings, application_name, local_settings
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError, SnapshotLostError
 
 REFUSALS = (
@@ -104,7 +104,7 @@ BEGIN_RANGE = sql.SQL("SAVEPOINT burla_range")
 """In a worker's transaction: a query that is stopped before its end must not end it."""
 
 
-def settings_between_ranges(snapshot: Snapshot, session: Session, *, undo: bool = False) -> sql.Composed:
+def settings_between_ranges(snapshot: Snapshot, session: SessionSettings, *, undo: bool = False) -> sql.Composed:
     """Return the statements for a worker's transaction that waits for the next range.
 
     :param undo: an error stopped the range's last query. Otherwise the range's locks are kept.

@@ -38,12 +38,12 @@ LOCAL_NOT_THERE = (
 
 def with_true_advice(failure: Failure) -> Failure:
     """The failure of a call; a missing module that no package has is named as what it is."""
-    from burla_provider.worker.errors import NOT_THERE
+    from burla_provider.worker.errors import MODULE_NOT_INSTALLED
 
     missing = re.search(r"No module named '([^']+)'", failure.message)
     if missing is None or not is_local_name(missing[1]):
         return failure
-    return replace(failure, message=failure.message.replace(NOT_THERE, LOCAL_NOT_THERE))
+    return replace(failure, message=failure.message.replace(MODULE_NOT_INSTALLED, LOCAL_NOT_THERE))
 
 
 class FailurePolicy:

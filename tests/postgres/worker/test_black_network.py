@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 
 from burla_provider.database.connect import connection_parameters, open_connection
-from burla_provider.worker.kept_connection import KeptConnection
+from burla_provider.worker.connection import CachedConnection
 from burla_provider.worker.outcome import decode
 from burla_provider.worker.processors import ProcessRange, ProcessRows
 from burla_provider.worker.range_task import RangeTask
@@ -26,7 +26,7 @@ def count(connection, key_range):
 @pytest.fixture
 def behind(orders, monkeypatch):
     """``behind(kind, black_on, **fields)``: a network, and work that reaches the server through it."""
-    monkeypatch.setattr(KeptConnection, "cancel_seconds", 0.2)
+    monkeypatch.setattr(CachedConnection, "cancel_seconds", 0.2)
     opened = []
 
     def make(kind, black_on=None, **fields):

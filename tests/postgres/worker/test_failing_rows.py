@@ -1,6 +1,6 @@
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.aggregates import check_totals, parse_totals
+from burla_provider.task.sql_totals import check_totals, parse_totals
 from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotals
 from burla_provider.worker.source import Source
 from tests.postgres.worker.conftest import ORDERS, ranges

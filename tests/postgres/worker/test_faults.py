@@ -18,10 +18,10 @@ from psycopg import sql
 
 from burla_provider.combine.combiners import SumByKey, Totals
 from burla_provider.database.connect import connection_parameters, is_alive
-from burla_provider.database.settings import Session
+from burla_provider.database.settings import SessionSettings
 from burla_provider.database.snapshot import held_snapshot
 from burla_provider.task.ledger_table import prepare_ledger
-from burla_provider.worker.aggregates import check_source
+from burla_provider.task.sql_checks import check_source
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.outcome import decode
 from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotals
@@ -137,7 +137,7 @@ def test_a_connection_that_is_given_back_in_time_is_used(worker, orders, postgre
 def test_a_lock_on_the_table_is_waited_for_and_then_named(worker, orders, database):
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
-        one = worker(ProcessRows(add_up), range_retries=1, session=Session(lock_timeout=0.05))
+        one = worker(ProcessRows(add_up), range_retries=1, settings=SessionSettings(lock_timeout=0.05))
         outcome = one(FIRST)
     assert (outcome.failure.sqlstate, outcome.attempts) == ("55P03", 2)
     assert "pg_locks" in outcome.failure.message
@@ -186,8 +186,8 @@ def test_what_cannot_be_locked_at_once_does_not_hang_the_job_either(worker, orde
     orders.execute("CREATE MATERIALIZED VIEW seen AS SELECT * FROM orders; CREATE TABLE vip AS SELECT id FROM orders")
     with held_snapshot(connection_parameters(orders), source.schema, source.table) as held:
         check_source(held.connection, source)  # as the task does: the holder keeps locks on all that ranges read
-        limits = Session(lock_timeout=1)
-        one = worker(ProcessRows(add_up), range_retries=0, source=source, snapshot=held.snapshot, session=limits)
+        limits = SessionSettings(lock_timeout=1)
+        one = worker(ProcessRows(add_up), range_retries=0, source=source, snapshot=held.snapshot, settings=limits)
         with waiting(statement, orders, database):
             outcome = one(FIRST)
         assert outcome.failure.sqlstate == "55P03"
@@ -215,7 +215,7 @@ def test_a_column_that_was_dropped_without_a_snapshot_is_named(worker, orders):
 
 def test_a_statement_timeout_on_one_range_fails_that_range_only(worker, orders):
     source = Source("public", "orders", ("id", "amount"), "id <> 17 OR pg_sleep(60) IS NULL")
-    one = worker(SqlTotals(()), source=source, session=Session(statement_timeout=0.5))
+    one = worker(SqlTotals(()), source=source, settings=SessionSettings(statement_timeout=0.5))
     outcomes = [one(key_range) for key_range in ranges(10)]
     assert [outcome.index for outcome in outcomes if not outcome.ok] == [0]
     assert (outcomes[0].failure.sqlstate, outcomes[0].attempts) == ("57014", 2)

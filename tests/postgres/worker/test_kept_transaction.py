@@ -10,8 +10,8 @@ from burla_provider.database import snapshot
 from burla_provider.database.connect import connection_parameters
 from burla_provider.database.snapshot import Snapshot, held_snapshot
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.aggregates import check_source
-from burla_provider.worker.kept_connection import KeptConnection
+from burla_provider.task.sql_checks import check_source
+from burla_provider.worker.connection import CachedConnection
 from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotals
 from burla_provider.worker.source import Source
 from tests.postgres.worker.conftest import KEY, ROWS, ranges
@@ -91,7 +91,7 @@ def part(number):
 
 def test_a_worker_does_not_lock_more_partitions_than_the_server_can_bear(worker, orders, monkeypatch):
     make_parts(orders, 5)
-    monkeypatch.setattr(KeptConnection, "locked_at_most", 2)
+    monkeypatch.setattr(CachedConnection, "max_locked", 2)
     monkeypatch.setattr(snapshot, "RELATIONS_AT_MOST", 3)
     held_locks = "SELECT count(*) FROM pg_locks JOIN pg_class c ON c.oid = relation WHERE relname LIKE 'parts\\_%'"
     with held_snapshot(connection_parameters(orders), "public", "parts") as held:
@@ -165,6 +165,6 @@ def test_the_limit_between_ranges_is_none_within_one(worker, orders, held):
 
     one = worker(ProcessRange(limit), snapshot=held.snapshot)
     assert [one(key_range).value for key_range in (FIRST, *REST)] == [{"limit": "0"}] * 5
-    given = replace(one._work.session, idle_in_transaction_session_timeout=7)
-    one = worker(ProcessRange(limit), snapshot=held.snapshot, session=given)
+    given = replace(one.task.settings, idle_in_transaction_session_timeout=7)
+    one = worker(ProcessRange(limit), snapshot=held.snapshot, settings=given)
     assert [one(key_range).value for key_range in (FIRST, *REST)] == [{"limit": "7s"}] * 5

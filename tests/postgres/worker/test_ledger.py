@@ -83,8 +83,8 @@ def test_two_executions_at_once_write_once(writer, books):
         return value
 
     # Not pickled, so that the events are these.
-    work = writer()._work
-    slow_work = dataclasses.replace(work, kind=ProcessRange(slow))
+    work = writer().task
+    slow_work = dataclasses.replace(work, processor=ProcessRange(slow))
     threads = [threading.Thread(target=lambda: outcomes.append(slow_work(0, FIRST.to_item())))]
     threads[0].start()
     assert started.wait(30)

@@ -14,7 +14,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from burla_provider.database.connect import connection_parameters, is_pooled
-from burla_provider.database.settings import Session
+from burla_provider.database.settings import SessionSettings
 from burla_provider.database.snapshot import held_snapshot
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.worker.ledger import Ledger
@@ -85,7 +85,7 @@ def add_up(rows):
 
 
 def test_ranges_are_read_through_it(worker_behind):
-    one = worker_behind(ProcessRows(add_up), session=Session("a.b", statement_timeout=30))
+    one = worker_behind(ProcessRows(add_up), settings=SessionSettings("a.b", statement_timeout=30))
     outcomes = [one(key_range) for key_range in ranges(10)]
     assert sum(outcome.value["total"] for outcome in outcomes) == Decimal("5005.00")
 
@@ -105,7 +105,7 @@ def test_ranges_of_several_workers_share_its_connections(worker_behind):
 
 
 def test_nothing_of_a_range_stays_behind_in_the_server_s_session(worker_behind, pooled):
-    one = worker_behind(ProcessRows(add_up), session=Session("a.b", statement_timeout=7), slots=1)
+    one = worker_behind(ProcessRows(add_up), settings=SessionSettings("a.b", statement_timeout=7), slots=1)
     assert one(ranges(1)[0]).ok
     with psycopg.connect(pooled, autocommit=True) as connection:
         assert connection.execute("SHOW statement_timeout").fetchone() == ("0",)
@@ -141,9 +141,9 @@ def test_the_task_s_settings_hold_in_every_transaction_and_not_after_it(worker_b
         return {"zone": connection.execute("SHOW TimeZone").fetchone()[0]}
 
     with psycopg.connect(pooled, autocommit=True) as connection:
-        session = Session(inherited={"TimeZone": "Asia/Tokyo", "search_path": '"a b", public'})
+        session = SessionSettings(inherited={"TimeZone": "Asia/Tokyo", "search_path": '"a b", public'})
         with held_snapshot(connection_parameters(connection), "public", "orders") as held:
-            one = worker_behind(ProcessRange(show), session=session, snapshot=held.snapshot if in_snapshot else None)
+            one = worker_behind(ProcessRange(show), settings=session, snapshot=held.snapshot if in_snapshot else None)
             assert [one(key_range).value for key_range in ranges(3)] == [{"zone": "Asia/Tokyo"}] * 3
             assert connection.execute("SHOW TimeZone").fetchone() != ("Asia/Tokyo",)
 

@@ -7,9 +7,9 @@ from decimal import Decimal
 import pytest
 from psycopg import sql
 
-from burla_provider.database.settings import Session
+from burla_provider.database.settings import SessionSettings
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.worker.aggregates import check_source
+from burla_provider.task.sql_checks import check_source
 from burla_provider.worker.processors import ProcessRows
 from burla_provider.worker.source import Source
 from tests.postgres.worker.conftest import KEY, ROWS, ranges
@@ -125,7 +125,7 @@ def test_the_session_says_who_is_at_work(worker, orders):
         worker,
         lambda rows: {"names": [row[0] for row in rows]},
         source=Source("public", "sessions", ("name",)),
-        session=Session("sales.totals.monday"),
+        settings=SessionSettings("sales.totals.monday"),
     )
     assert "sales.totals.monday #0" in outcome.value["names"]
 

@@ -1,6 +1,6 @@
 import pytest
 
-from burla_provider.database.settings import Session
+from burla_provider.database.settings import SessionSettings
 from burla_provider.ranges.key import CTID
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotals
@@ -40,7 +40,7 @@ def test_a_lock_is_not_waited_for_without_limit_in_a_snapshot_unless_asked_for(w
 
     assert patience() == "0"
     assert patience(snapshot=held.snapshot) == "1min"
-    assert patience(snapshot=held.snapshot, session=Session(lock_timeout=0)) == "0"
+    assert patience(snapshot=held.snapshot, settings=SessionSettings(lock_timeout=0)) == "0"
 
 
 def test_a_partition_is_read_by_itself(worker, orders):

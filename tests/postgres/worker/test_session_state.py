@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from psycopg.types.numeric import FloatLoader
 
-from burla_provider.database.slots import LOCK_CLASS, take_slot
+from burla_provider.database.connection_limit import LOCK_CLASS, take_slot
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange

@@ -57,9 +57,9 @@ def test_work_runs_where_nothing_of_this_package_is(worker, held, tmp_path, kind
 def test_open_connections_do_not_travel(worker):
     one = worker(SqlTotals(()))
     assert one(ranges(1)[0]).ok
-    again = cloudpickle.loads(cloudpickle.dumps(one._work))
-    assert again._kept.connection is None
+    again = cloudpickle.loads(cloudpickle.dumps(one.task))
+    assert again._cached.connection is None
 
 
 def test_the_password_is_not_in_the_work_s_text(worker, orders):
-    assert orders.info.password not in repr(worker(SqlTotals(()))._work)
+    assert orders.info.password not in repr(worker(SqlTotals(())).task)

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from burla_provider.database.connect import connection_parameters
-from burla_provider.database.slots import take_slot
+from burla_provider.database.connection_limit import take_slot
 from burla_provider.exceptions import ConnectionLimitError
 from burla_provider.worker import connection
 from burla_provider.worker.processors import SqlTotals
@@ -30,7 +30,7 @@ def test_waiting_for_a_slot_uses_up_nothing_of_range_timeout(worker, orders, dat
 
 
 def test_a_worker_that_gets_no_slot_keeps_no_connection(orders, monkeypatch):
-    monkeypatch.setattr(connection, "PATIENCE", 0)
+    monkeypatch.setattr(connection, "SLOT_TIMEOUT", 0)
     assert take_slot(orders, 1)
     with pytest.raises(ConnectionLimitError, match="All 1 connections that the database can spare"):
         connection.connect_worker(connection_parameters(orders), "x", read_only=True, slots=1)

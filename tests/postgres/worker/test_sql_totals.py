@@ -6,7 +6,8 @@ import pytest
 from burla_provider.combine.combiners import SqlCombiner, Totals
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.aggregates import check_source, check_totals, parse_totals
+from burla_provider.task.sql_checks import check_source
+from burla_provider.task.sql_totals import check_totals, parse_totals
 from burla_provider.worker.processors import SqlTotals
 from burla_provider.worker.source import Source
 from tests.postgres.worker.conftest import KEY, ORDERS, ranges
@@ -134,7 +135,7 @@ def test_no_rows_have_totals_too(worker, things):
         ("sum(amout)", 'column "amout" does not exist'),
         ("sum(sum(amount))", "cannot be nested"),
         ("sum(id || 'x')", "function sum"),
-        ("sum(amount); DROP TABLE orders", "behind its aggregate"),
+        ("sum(amount); DROP TABLE orders", "after its aggregate"),
         ("max(1 / 0)", "division by zero"),
     ],
 )

@@ -12,7 +12,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, tuple_row
 
 from burla_provider.worker.rows import ROW_FORMATS, Rows
-from burla_provider.worker.stream import CHUNK, LARGE, WIDE_CHUNK, stream
+from burla_provider.worker.stream import CHUNK_ROWS, LARGE_BYTES, WIDE_CHUNK_ROWS, stream
 
 QUERY = (
     "SELECT n, n::numeric / 8 AS part, CASE WHEN n % 3 > 0 THEN 'text ' || n END AS note"
@@ -28,7 +28,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return request.param
 
 
-@pytest.mark.parametrize("rows", [0, 1, CHUNK, 3 * CHUNK + 7])
+@pytest.mark.parametrize("rows", [0, 1, CHUNK_ROWS, 3 * CHUNK_ROWS + 7])
 @pytest.mark.parametrize("factory", [tuple_row, dict_row])
 @pytest.mark.parametrize("columns", ["*", "n, part"], ids=["of any size", "of limited size"])
 def test_rows_are_those_of_psycopgs_own_stream(connection, way: str, rows: int, factory, columns: str) -> None:
@@ -42,7 +42,7 @@ def test_rows_are_those_of_psycopgs_own_stream(connection, way: str, rows: int, 
 def test_only_a_chunk_is_in_memory(connection, way: str) -> None:
     connection.autocommit = False
     sizes = [len(chunk) for chunk in stream(connection, sql.Composed([sql.SQL(QUERY.format(1000))]), tuple_row)]
-    assert max(sizes) <= CHUNK
+    assert max(sizes) <= CHUNK_ROWS
 
 
 def test_a_cursor_is_planned_for_all_of_its_rows(connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_an_error_that_the_function_keeps_to_itself_is_no_end_of_the_rows(connec
     assert rows.count < 600
 
 
-@pytest.mark.parametrize("taken", [0, 1, CHUNK, CHUNK + 1, 1000])
+@pytest.mark.parametrize("taken", [0, 1, CHUNK_ROWS, CHUNK_ROWS + 1, 1000])
 def test_rows_are_counted_as_they_are_taken(connection, way: str, taken: int) -> None:
     connection.autocommit = False
     rows = Rows(stream(connection, sql.Composed([sql.SQL(QUERY.format(1000))]), tuple_row))
@@ -127,20 +127,20 @@ def test_memory_is_bounded_by_the_size_of_large_rows_not_by_their_number(
 def test_large_rows_become_python_objects_one_by_one(connection, way: str) -> None:
     connection.autocommit = False
     query = sql.SQL("SELECT repeat('x', {}) AS v FROM generate_series(1, {})")
-    sizes = [len(chunk) for chunk in stream(connection, query.format(LARGE + 1, 12), tuple_row)]
+    sizes = [len(chunk) for chunk in stream(connection, query.format(LARGE_BYTES + 1, 12), tuple_row)]
     assert sizes == [1] * 12
 
 
 @pytest.mark.parametrize(
     ("query", "size"),
     [
-        ("SELECT id, v FROM small", CHUNK),
-        ("SELECT id, v || '' AS v FROM small", WIDE_CHUNK),
-        ("SELECT id FROM large", CHUNK),
-        ("SELECT v FROM large", WIDE_CHUNK),
-        ("SELECT v FROM parent", WIDE_CHUNK),
-        ("SELECT v FROM parted", WIDE_CHUNK),
-        ("SELECT v FROM seen", WIDE_CHUNK),
+        ("SELECT id, v FROM small", CHUNK_ROWS),
+        ("SELECT id, v || '' AS v FROM small", WIDE_CHUNK_ROWS),
+        ("SELECT id FROM large", CHUNK_ROWS),
+        ("SELECT v FROM large", WIDE_CHUNK_ROWS),
+        ("SELECT v FROM parent", WIDE_CHUNK_ROWS),
+        ("SELECT v FROM parted", WIDE_CHUNK_ROWS),
+        ("SELECT v FROM seen", WIDE_CHUNK_ROWS),
     ],
 )
 def test_chunks_are_short_where_values_may_be_large(connection, query: str, size: int) -> None:
@@ -158,6 +158,6 @@ def test_chunks_are_short_where_values_may_be_large(connection, query: str, size
         CREATE VIEW seen AS SELECT * FROM large;""")
     connection.autocommit = False
     sizes = [len(chunk) for chunk in stream(connection, sql.Composed([sql.SQL(query)]), tuple_row)]
-    if size == WIDE_CHUNK and not psycopg.capabilities.has_stream_chunked():
+    if size == WIDE_CHUNK_ROWS and not psycopg.capabilities.has_stream_chunked():
         size = 1  # libpq before 17
     assert (max(sizes), sum(sizes)) == (size, 300)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from burla_provider.database.settings import AS_TEXT, local_settings
+from burla_provider.database.settings import EXACT_TEXT, local_settings
 from burla_provider.worker.arrow import record_batches
 from burla_provider.worker.stream import stream
 
@@ -68,7 +68,7 @@ def exact(connection: psycopg.Connection) -> psycopg.Connection:
     """A session as workers have it, in a time zone whose offset had seconds once."""
     connection.execute(SETUP)
     connection.autocommit = False
-    connection.execute(local_settings(AS_TEXT | {"timezone": "Asia/Kolkata"}), prepare=False)
+    connection.execute(local_settings(EXACT_TEXT | {"timezone": "Asia/Kolkata"}), prepare=False)
     return connection
 
 

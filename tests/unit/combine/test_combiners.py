@@ -34,7 +34,7 @@ def test_a_key_that_some_ranges_lack_is_added_where_it_is():
 
 def test_a_value_that_is_not_a_number_is_refused_with_its_range():
     totals = Totals(SumByKey(), range(8))
-    with pytest.raises(CombineError, match=r"Range 7 gives 'name' as str.*combine=f"):
+    with pytest.raises(CombineError, match=r"Range 7 returned 'name' as str.*combine=f"):
         totals.add(outcome(7, {"name": "x"}))
 
 
@@ -107,7 +107,7 @@ def test_a_function_of_the_user_must_return_a_dict():
         ({"days": {1, 2}}, r"the result['days'] is of type builtins.set"),
         (
             {"by day": {3: 1, "3": 2}},
-            "the result['by day'] has the keys 3 and '3', which are one in JSON (use another name)",
+            "the result['by day'] has the keys 3 and '3', which are the same in JSON (use another name)",
         ),
         ({"by day": [{3: (1, Totals)}]}, "the result['by day'][0][3][1] is of type builtins.type"),
     ],
@@ -171,12 +171,18 @@ def test_extremes_rank_nan_as_the_server_does():
 
 
 def test_a_sum_beyond_the_greatest_float_is_named():
-    with pytest.raises(CombineError, match="'x' is beyond the greatest float"):
+    with pytest.raises(CombineError, match="'x' is larger than the largest float"):
         combined("sum", [[1.7e308], [1.7e308]], "double precision")
 
 
-def test_an_average_is_weighted_by_the_rows_of_its_ranges():
-    assert combined("avg", [[Decimal("1"), 1], [Decimal("5"), 2]]) == 2
+def test_an_average_of_floats_is_weighted_by_the_rows_of_its_ranges():
+    average = combined("avg", [[Decimal("1"), 1], [Decimal("5.5"), 2]], "double precision")
+    assert (average, type(average)) == (6.5 / 3, float)
+
+
+def test_a_float_sum_of_decimals_beyond_the_greatest_float_is_named():
+    with pytest.raises(CombineError, match="'x' is larger than the largest float"):
+        combined("sum", [[Decimal("1.7e308")], [Decimal("1.7e308")]], "double precision")
 
 
 def test_extremes_skip_ranges_without_a_value():
@@ -185,10 +191,12 @@ def test_extremes_skip_ranges_without_a_value():
 
 
 def test_a_total_that_only_the_server_can_combine_says_so():
-    combination = SqlCombiner((aggregate("max", "text"),), Source("s", "t"))
-    assert combination.needs_server
-    with pytest.raises(ValueError, match="only the server"):
-        combination.result(None)
+    for total, partial in ((aggregate("max", "text"), ["1"]), (aggregate("avg"), [Decimal(1), 1])):
+        combiner = SqlCombiner((total,), Source("s", "t"))
+        combiner.add(0, {"x": partial})
+        assert combiner.needs_server
+        with pytest.raises(ValueError, match="only the server"):
+            combiner.result(None)
 
 
 def test_xcom_gets_decimals_as_text_and_ints_as_ints():

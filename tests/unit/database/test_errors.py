@@ -2,7 +2,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from burla_provider.database.errors import advice, is_canceled, is_this_machine, is_transient
+from burla_provider.database.errors import advice_for, is_canceled, is_this_machine, is_transient
 from burla_provider.exceptions import ConnectionLimitError, SnapshotLostError
 
 
@@ -73,21 +73,21 @@ def test_a_statement_timeout_is_told_apart():
 def test_a_recovery_conflict_is_explained():
     error = errors.SerializationFailure("canceling statement due to conflict with recovery")
     assert is_transient(error)
-    assert "hot standby" in advice(error)
+    assert "hot standby" in advice_for(error)
 
 
 def test_a_host_that_is_another_one_to_every_worker_is_explained():
     refused = psycopg.OperationalError("connection failed: Connection refused")
-    assert "give the connection a name that both know" in advice(refused, "localhost")
-    assert advice(refused, "db.example.com") == ""
+    assert "give the connection a host name that workers can resolve" in advice_for(refused, "localhost")
+    assert advice_for(refused, "db.example.com") == ""
 
 
 def test_a_token_that_may_have_expired_is_explained():
-    assert "token" in advice(psycopg.OperationalError("FATAL: PAM authentication failed"), "db.example.com")
+    assert "token" in advice_for(psycopg.OperationalError("FATAL: PAM authentication failed"), "db.example.com")
 
 
 def test_a_plain_error_needs_no_advice():
-    assert advice(errors.DivisionByZero("division by zero")) == ""
+    assert advice_for(errors.DivisionByZero("division by zero")) == ""
 
 
 @pytest.mark.parametrize(

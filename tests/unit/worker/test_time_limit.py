@@ -44,7 +44,7 @@ def swallow(times):
 
 
 def test_code_that_swallows_everything_is_interrupted_again(monkeypatch):
-    monkeypatch.setattr(time_limit_module, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(time_limit_module, "REPEAT_SECONDS", 0.05)
 
     def stubborn():
         swallow(3)
@@ -55,13 +55,13 @@ def test_code_that_swallows_everything_is_interrupted_again(monkeypatch):
 
 
 def test_a_range_that_swallowed_every_interruption_has_timed_out_all_the_same(monkeypatch):
-    monkeypatch.setattr(time_limit_module, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(time_limit_module, "REPEAT_SECONDS", 0.05)
     with pytest.raises(RangeTimeoutError, match=r"range_timeout=0\.05"), time_limit(0.05):
         swallow(3)
 
 
 def test_a_late_interruption_strikes_nothing_outside_of_the_block(monkeypatch):
-    monkeypatch.setattr(time_limit_module, "AGAIN_SECONDS", 0.001)
+    monkeypatch.setattr(time_limit_module, "REPEAT_SECONDS", 0.001)
     before = signal.getsignal(signal.SIGALRM)
     for _ in range(2_000):
         try:

@@ -6,7 +6,8 @@ import psycopg
 import pytest
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.worker.aggregates import check_source, check_totals, parse_totals
+from burla_provider.task.sql_checks import check_source
+from burla_provider.task.sql_totals import check_totals, parse_totals
 from burla_provider.worker.source import Source
 
 EVENTS = Source("public", "events")
@@ -135,8 +136,8 @@ def test_partitions_that_now_leaves_out_do_not_hide_it(events) -> None:
 def test_a_view_of_now_is_refused_where_all_ranges_are_to_see_one_moment(events) -> None:
     assert refusal(events, Source("public", "recent")).parameter == "table"
     assert refusal(events, Source("public", "recent", where="id > 5")).parameter == "table"
-    check_source(events, Source("public", "recent", where="id > 5"), one_moment=False)
-    error = refusal(events, Source("public", "recent", where="id > 5 AND at < now()"), one_moment=False)
+    check_source(events, Source("public", "recent", where="id > 5"), in_snapshot=False)
+    error = refusal(events, Source("public", "recent", where="id > 5 AND at < now()"), in_snapshot=False)
     assert error.parameter == "where"
     assert refusal(events, Source("public", "every", where="at < now()")).parameter == "where"
 
