@@ -14,11 +14,8 @@ from burla_provider.combine.server import extremum_on_server, sum_on_server
 from burla_provider.exceptions import CombineError
 from burla_provider.worker.aggregates import Aggregate
 from burla_provider.worker.json_values import find_non_json, find_reserved
-from burla_provider.worker.json_values import to_json as to_xcom
 from burla_provider.worker.outcome import PLAIN_DATA, RESERVED_KEYS, Failure, Outcome
 from burla_provider.worker.source import Source
-
-__all__ = ["Combiner", "CustomCombiner", "SqlCombiner", "SumByKey", "Totals", "to_xcom"]
 
 
 class Combiner(Protocol):
@@ -182,7 +179,7 @@ class SqlCombiner:
     @property
     def needs_server(self) -> bool:
         """Whether ``result`` needs a connection."""
-        return any(isinstance(total, _Average | _ServerCombined) for total in self._totals.values())
+        return any(total.needs_server for total in self._totals.values())
 
     def add(self, index: int, value: dict[str, Any]) -> None:
         """Add the partial values of a range."""
@@ -198,6 +195,8 @@ class SqlCombiner:
 
 
 class _Sum:
+    needs_server = False
+
     def __init__(self, aggregate: Aggregate) -> None:
         self._aggregate = aggregate
         self._sum = ExactSum()
@@ -222,6 +221,8 @@ class _Average:
         self._aggregate = aggregate
         self._sum = ExactSum()
         self._count = 0
+        # The number of digits of a numeric quotient follows PostgreSQL's rules.
+        self.needs_server = not aggregate.is_float_sum
 
     def add(self, value: int | Decimal | None, count: int) -> None:
         if value is not None:
@@ -234,12 +235,13 @@ class _Average:
         total = _result(self._aggregate.name, self._sum)
         if self._aggregate.is_float_sum:
             return _to_float(self._aggregate.name, total, self._count)
-        # The number of digits of a quotient depends on PostgreSQL's rules for numeric.
         connection = _require_server(connection, self._aggregate)
         return Decimal(sum_on_server(connection, "numeric", [format(Decimal(total), "f")], self._count))
 
 
 class _MinMax:
+    needs_server = False
+
     def __init__(self, aggregate: Aggregate) -> None:
         self._function = min if aggregate.function == "min" else max
         self._value: Any = None
@@ -253,6 +255,8 @@ class _MinMax:
 
 
 class _ServerCombined:
+    needs_server = True
+
     def __init__(self, aggregate: Aggregate, source: Source) -> None:
         self._aggregate = aggregate
         self._source = source

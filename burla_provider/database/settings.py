@@ -99,7 +99,7 @@ class SessionSettings:
     def __post_init__(self) -> None:
         for name, seconds in self._timeouts().items():
             if seconds is not None and not 0 <= seconds < 2**31 / 1000:
-                raise InvalidParameterError(name, f"{seconds} is out of range.", "Give seconds, 0 for no limit.")
+                raise InvalidParameterError(name, f"must be 0 to 2,147,483 seconds, got {seconds}.", "0 is no limit.")
 
     def transaction_sql(self, suffix: str = "", defaults: Mapping[str, str] = MappingProxyType({})) -> sql.Composed:
         """Return statements that set the settings for one transaction, so that a pooled session keeps none.

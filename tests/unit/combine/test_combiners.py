@@ -3,9 +3,10 @@ from decimal import Decimal
 
 import pytest
 
-from burla_provider.combine.combiners import CustomCombiner, SqlCombiner, SumByKey, Totals, to_xcom
+from burla_provider.combine.combiners import CustomCombiner, SqlCombiner, SumByKey, Totals
 from burla_provider.exceptions import CombineError
 from burla_provider.worker.aggregates import Aggregate
+from burla_provider.worker.json_values import to_json
 from burla_provider.worker.outcome import Failure, Outcome
 from burla_provider.worker.source import Source
 
@@ -124,7 +125,7 @@ def test_a_function_of_the_user_may_return_subclasses_of_plain_data():
     counted = defaultdict(Counter, {1: Counter("abba")})
     totals = Totals(CustomCombiner(lambda values: counted), [0])
     totals.add(outcome(0, {"v": 1}))
-    assert to_xcom(totals.result()) == {"1": {"a": 2, "b": 2}}
+    assert to_json(totals.result()) == {"1": {"a": 2, "b": 2}}
 
 
 def aggregate(function, argument_type="numeric"):
@@ -200,4 +201,4 @@ def test_a_total_that_only_the_server_can_combine_says_so():
 
 
 def test_xcom_gets_decimals_as_text_and_ints_as_ints():
-    assert to_xcom({"a": Decimal("1.50"), "b": 2**60, "c": 0.5}) == {"a": "1.50", "b": 2**60, "c": 0.5}
+    assert to_json({"a": Decimal("1.50"), "b": 2**60, "c": 0.5}) == {"a": "1.50", "b": 2**60, "c": 0.5}
