@@ -72,7 +72,7 @@ def test_an_average_rounds_half_away_from_zero(connection):
     assert str(average(connection, Decimal("2"), 3)) == "0.66666666666666666667"
 
 
-def test_an_average_is_weighted_by_the_rows_of_its_ranges(connection):
+def test_an_average_is_weighted_by_row_count(connection):
     combiner = SqlCombiner((Aggregate("x", "avg", "a", type="numeric", argument_type="numeric"),), Source("s", "t"))
     combiner.add(0, {"x": [Decimal("1"), 1]})
     combiner.add(1, {"x": [Decimal("5"), 2]})
@@ -96,7 +96,7 @@ MOMENTS = ["2026-02-01 10:00:00+05:30", "2026-01-02 23:59:59.5+00"]
 
 
 @pytest.mark.parametrize("in_transaction", [False, True])
-def test_whatever_style_a_role_prints_in_the_text_of_a_total_is_iso(connection, in_transaction):
+def test_the_text_of_a_total_does_not_depend_on_the_role_s_settings(connection, in_transaction):
     for name, value in STYLES.items():
         connection.execute(f"SET {name} = '{value}'")
     if in_transaction:

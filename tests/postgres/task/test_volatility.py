@@ -105,7 +105,7 @@ def test_a_condition_that_is_the_same_in_every_range_is_accepted(events, where: 
 
 
 @pytest.mark.parametrize("setting", ["standard_conforming_strings = off", "quote_all_identifiers = on"])
-def test_settings_do_not_hide_it(events, setting: str) -> None:
+def test_settings_do_not_hide_volatile_expressions(events, setting: str) -> None:
     events.execute(f"SET {setting}")
     for where in ("at > now()", "day = current_date", "day < 'today'", "mixed(id, 1) > 5"):
         assert refusal(events, Source("public", "events", where=where)).parameter == "where"
@@ -128,12 +128,12 @@ def test_a_total_that_differs_from_range_to_range_is_refused_by_name(events, tex
     assert text in str(caught.value)
 
 
-def test_partitions_that_now_leaves_out_do_not_hide_it(events) -> None:
+def test_pruned_partitions_do_not_hide_volatile_expressions(events) -> None:
     assert "now()" in str(refusal(events, Source("public", "many", where="at > now()")))
     check_source(events, Source("public", "many", where="at > '2001-06-01'::date"))
 
 
-def test_a_view_of_now_is_refused_where_all_ranges_are_to_see_one_moment(events) -> None:
+def test_a_view_that_calls_now_is_refused_in_a_snapshot(events) -> None:
     assert refusal(events, Source("public", "recent")).parameter == "table"
     assert refusal(events, Source("public", "recent", where="id > 5")).parameter == "table"
     check_source(events, Source("public", "recent", where="id > 5"), in_snapshot=False)
@@ -142,7 +142,7 @@ def test_a_view_of_now_is_refused_where_all_ranges_are_to_see_one_moment(events)
     assert refusal(events, Source("public", "every", where="at < now()")).parameter == "where"
 
 
-def test_a_policy_of_now_is_refused(events, database: str) -> None:
+def test_a_policy_that_calls_now_is_refused(events, database: str) -> None:
     events.execute("""
         DROP ROLE IF EXISTS reader;
         CREATE ROLE reader;
@@ -174,6 +174,6 @@ def test_a_set_in_a_total_is_refused(events, text: str, problem: str) -> None:
     assert caught.value.parameter == "totals"
 
 
-def test_more_totals_than_an_answer_has_columns_are_refused(events) -> None:
+def test_too_many_totals_are_refused(events) -> None:
     with pytest.raises(InvalidParameterError, match="totals: they take 1,801 values"):
         check_totals(events, EVENTS, parse_totals({f"a{n}": f"avg(id + {n})" for n in range(900)}))

@@ -44,14 +44,14 @@ def behind(orders, monkeypatch):
 
 
 @pytest.mark.parametrize("black_on", [b"\0user\0", b"BEGIN", b"SET TRANSACTION SNAPSHOT", b"LOCK TABLE", b"count(*)"])
-def test_a_range_in_a_snapshot_ends_in_time_wherever_the_network_goes_black(behind, held, black_on):
+def test_range_timeout_holds_on_a_dead_network_in_a_snapshot(behind, held, black_on):
     work, network = behind(ProcessRange(count), black_on, range_timeout=1, snapshot=held.snapshot)
     outcome = decode(work(0, WHOLE.to_item()))
     assert network.is_black
     assert outcome.failure.type.endswith("RangeTimeoutError")
 
 
-def test_a_commit_is_part_of_the_range(behind):
+def test_range_timeout_includes_commit(behind):
     work, network = behind(ProcessRange(count), b"COMMIT\0", range_timeout=1)
     outcome = decode(work(0, WHOLE.to_item()))
     assert network.is_black
@@ -75,7 +75,7 @@ def test_after_an_interruption_nothing_is_sent_on_a_dead_network(behind, inside)
     assert outcome.failure.type.endswith("RangeTimeoutError")
 
 
-def test_an_error_of_the_function_is_not_kept_waiting_by_a_rollback(behind):
+def test_an_error_of_the_function_does_not_wait_for_a_rollback(behind):
     def fail(connection, key_range):
         network.go_black()
         raise ValueError("no")
@@ -95,7 +95,7 @@ def test_a_network_that_comes_back_changes_no_result(behind, monkeypatch, black_
     assert (outcome.row_count, outcome.failure) == (ROWS, None)
 
 
-def test_sent_data_that_nobody_acknowledges_is_given_up_after_a_minute(orders):
+def test_unacknowledged_data_fails_after_a_minute(orders):
     with (
         open_connection(connection_parameters(orders), application_name="x") as connection,
         socket.socket(fileno=os.dup(connection.fileno())) as line,

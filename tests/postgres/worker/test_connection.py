@@ -6,7 +6,7 @@ from burla_provider.worker.connection import CachedConnection
 from tests.support.postgres import running_server
 
 
-def test_a_query_of_a_server_that_is_gone_cannot_be_cancelled_and_the_connection_is_closed_all_the_same():
+def test_a_connection_to_a_dead_server_is_closed():
     cached = CachedConnection()
     with running_server() as server:
         connection = cached.get(lambda: psycopg.connect(server.dsn))

@@ -33,7 +33,7 @@ NOT_IN_A_SNAPSHOT = {"temporary table"}
 
 @pytest.mark.parametrize("in_snapshot", [False, True], ids=["own transactions", "snapshot"])
 @pytest.mark.parametrize("left", LEFT)
-def test_nothing_that_a_function_leaves_in_the_session_reaches_the_next_range(worker, orders, held, left, in_snapshot):
+def test_session_state_does_not_reach_the_next_range(worker, orders, held, left, in_snapshot):
     if in_snapshot and left in NOT_IN_A_SNAPSHOT:
         pytest.skip("refused by the server")
     leave, look = LEFT[left]
@@ -53,7 +53,7 @@ def test_nothing_that_a_function_leaves_in_the_session_reaches_the_next_range(wo
 
 
 @pytest.mark.parametrize("in_snapshot", [False, True], ids=["own transactions", "snapshot"])
-def test_nothing_that_a_function_leaves_on_the_connection_reaches_the_next_range(worker, held, in_snapshot):
+def test_connection_state_does_not_reach_the_next_range(worker, held, in_snapshot):
     def work(connection, key_range):
         seen = repr(connection.execute("SELECT 1.5").fetchone()[0])
         for _ in range(10):  # often enough to be prepared
@@ -69,7 +69,7 @@ def test_nothing_that_a_function_leaves_on_the_connection_reaches_the_next_range
     assert {outcome.value["seen"] for outcome in outcomes} == {"Decimal('1.5')"}
 
 
-def test_the_limits_of_a_forgotten_session_stay(worker, orders):
+def test_orphan_settings_survive_a_reset(worker, orders):
     if orders.info.server_version < 140000:
         pytest.skip("PostgreSQL 14 brought idle_session_timeout")
 
@@ -96,7 +96,7 @@ def test_a_temporary_table_holds_the_rows_of_its_own_range(worker, orders):
     assert orders.execute("SELECT count(*), count(DISTINCT id) FROM archive").fetchone() == (ROWS, ROWS)
 
 
-def test_a_slot_that_another_job_takes_in_between_is_asked_for_again(worker, orders, database):
+def test_a_slot_that_another_job_took_is_requested_again(worker, orders, database):
     taken = []
 
     def lose(connection, key_range):

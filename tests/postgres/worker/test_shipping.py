@@ -40,7 +40,7 @@ def count_rows(connection, key_range):
     [ProcessRows(lambda rows: {"n": sum(1 for _ in rows)}), ProcessRange(count_rows), SqlTotals(())],
     ids=["rows", "range", "totals"],
 )
-def test_work_runs_where_nothing_of_this_package_is(worker, held, tmp_path, kind):
+def test_a_task_runs_without_this_package(worker, held, tmp_path, kind):
     one = worker(kind, snapshot=held.snapshot)
     path = tmp_path / "work"
     path.write_bytes(one.pickled)
@@ -61,5 +61,5 @@ def test_open_connections_do_not_travel(worker):
     assert again._cached.connection is None
 
 
-def test_the_password_is_not_in_the_work_s_text(worker, orders):
+def test_the_password_is_not_in_repr(worker, orders):
     assert orders.info.password not in repr(worker(SqlTotals(())).task)

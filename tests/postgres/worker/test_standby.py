@@ -111,7 +111,7 @@ def test_a_table_that_a_job_would_write_is_refused_on_a_standby(standby, reader)
         Results(connection_parameters(reader), "public", "results", "run").check()
 
 
-def test_a_range_that_replay_stops_is_tried_again(primary, standby, reader):
+def test_a_range_that_replay_cancels_is_retried(primary, standby, reader):
     replay(primary, reader)
     conflicts = [True]
 

@@ -31,7 +31,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.parametrize("rows", [0, 1, CHUNK_ROWS, 3 * CHUNK_ROWS + 7])
 @pytest.mark.parametrize("factory", [tuple_row, dict_row])
 @pytest.mark.parametrize("columns", ["*", "n, part"], ids=["of any size", "of limited size"])
-def test_rows_are_those_of_psycopgs_own_stream(connection, way: str, rows: int, factory, columns: str) -> None:
+def test_rows_equal_those_of_cursor_stream(connection, way: str, rows: int, factory, columns: str) -> None:
     query = sql.Composed([sql.SQL(f"SELECT {columns} FROM ({QUERY.format(rows)}) AS q")])
     connection.autocommit = False
     found = list(chain.from_iterable(stream(connection, query, factory)))
@@ -52,7 +52,7 @@ def test_a_cursor_is_planned_for_all_of_its_rows(connection, monkeypatch: pytest
     assert list(stream(connection, query, tuple_row)) == [[(1,)]]
 
 
-def test_a_query_that_is_not_read_to_its_end_is_stopped(connection, way: str) -> None:
+def test_a_query_that_is_not_read_to_its_end_is_cancelled(connection, way: str) -> None:
     connection.autocommit = False
     chunks = stream(connection, sql.Composed([sql.SQL(QUERY.format(10**12))]), tuple_row)
     assert next(chunks)[0] == (1, 0.125, "text 1")
@@ -62,7 +62,7 @@ def test_a_query_that_is_not_read_to_its_end_is_stopped(connection, way: str) ->
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_an_error_of_the_query_comes_through(connection, way: str) -> None:
+def test_an_error_of_the_query_is_raised(connection, way: str) -> None:
     connection.autocommit = False
     query = sql.Composed([sql.SQL("SELECT 1000 / (600 - n) FROM generate_series(1, 10000) AS n")])
     with pytest.raises(psycopg.errors.DivisionByZero):
@@ -71,7 +71,7 @@ def test_an_error_of_the_query_comes_through(connection, way: str) -> None:
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_an_error_that_the_function_keeps_to_itself_is_no_end_of_the_rows(connection, way: str) -> None:
+def test_an_error_that_the_function_caught_is_raised_again(connection, way: str) -> None:
     connection.autocommit = False
     query = sql.Composed([sql.SQL("SELECT 1000 / (600 - n) FROM generate_series(1, 10000) AS n")])
     rows = Rows(stream(connection, query, tuple_row))
@@ -106,9 +106,7 @@ def peak_memory() -> int:
     ],
     ids=["text", "bytea", "json"],
 )
-def test_memory_is_bounded_by_the_size_of_large_rows_not_by_their_number(
-    connection, row_format: str, value: str
-) -> None:
+def test_memory_does_not_depend_on_the_number_of_large_rows(connection, row_format: str, value: str) -> None:
     import pyarrow.compute  # noqa: F401 (not what is measured)
 
     connection.autocommit = False
@@ -124,7 +122,7 @@ def test_memory_is_bounded_by_the_size_of_large_rows_not_by_their_number(
     assert peak_memory() - before < 300
 
 
-def test_large_rows_become_python_objects_one_by_one(connection, way: str) -> None:
+def test_large_rows_are_converted_one_by_one(connection, way: str) -> None:
     connection.autocommit = False
     query = sql.SQL("SELECT repeat('x', {}) AS v FROM generate_series(1, {})")
     sizes = [len(chunk) for chunk in stream(connection, query.format(LARGE_BYTES + 1, 12), tuple_row)]
@@ -143,7 +141,7 @@ def test_large_rows_become_python_objects_one_by_one(connection, way: str) -> No
         ("SELECT v FROM seen", WIDE_CHUNK_ROWS),
     ],
 )
-def test_chunks_are_short_where_values_may_be_large(connection, query: str, size: int) -> None:
+def test_chunks_are_small_if_values_may_be_large(connection, query: str, size: int) -> None:
     connection.execute("""
         CREATE TABLE small AS SELECT g AS id, 'a'::text AS v FROM generate_series(1, 300) AS g;
         CREATE TABLE large AS SELECT g AS id, 'a'::text AS v FROM generate_series(1, 300) AS g;

@@ -168,7 +168,7 @@ def test_a_numeric_of_any_length_is_the_same_in_arrow_or_an_error(exact, texts: 
             assert arrow_values(exact)(asked) == [value for (value,) in exact.execute(asked)]
 
 
-def test_a_numeric_with_room_for_zeros_behind_is_not_refused(exact) -> None:
+def test_trailing_zeros_of_a_numeric_are_accepted(exact) -> None:
     asked = query("numeric", ["1.0000000000000000000000", "-99999999999999999999.10000000000000000000"])
     assert arrow_values(exact)(asked) == [Decimal(1), Decimal("-99999999999999999999.1")]
 

@@ -4,13 +4,13 @@ from burla_provider.database.settings import NAME_LIMIT, SessionSettings, applic
 from burla_provider.exceptions import InvalidParameterError
 
 
-def test_the_name_gives_way_to_the_range():
+def test_a_long_name_is_cut_before_the_suffix():
     name = application_name("d" * 100, " #12345")
     assert len(name) == NAME_LIMIT
     assert name.endswith("d #12345")
 
 
-def test_what_the_server_would_not_print_is_replaced():
+def test_characters_outside_ascii_are_replaced():
     assert application_name("täglich\n") == "t?glich?"
 
 
@@ -25,7 +25,7 @@ def test_seconds_are_sent_as_milliseconds():
     )
 
 
-def test_a_tiny_limit_does_not_become_no_limit():
+def test_a_tiny_timeout_is_not_rounded_to_zero():
     assert (
         """SET LOCAL "lock_timeout" = '1'""" in SessionSettings("a", lock_timeout=0.0001).transaction_sql().as_string()
     )

@@ -38,11 +38,11 @@ def parse(text):
         ("count(*) filter(where name = ')')", ("count", "*", " name = ')'")),
     ],
 )
-def test_an_aggregate_is_taken_apart(text, expected):
+def test_an_aggregate_is_parsed(text, expected):
     assert parse(text) == expected
 
 
-def test_a_backslash_escapes_in_plain_strings_where_the_server_says_so():
+def test_a_backslash_escapes_if_standard_conforming_strings_is_off():
     text = r"max('\') ' || a)"
     (aggregate,) = parse_totals({"x": text}, escapes=True)
     assert aggregate.argument == r"'\') ' || a"
@@ -66,12 +66,12 @@ def test_a_backslash_escapes_in_plain_strings_where_the_server_says_so():
         ("", "not an aggregate that can be combined"),
     ],
 )
-def test_what_ranges_cannot_share_is_refused(text, problem):
+def test_other_expressions_are_refused(text, problem):
     with pytest.raises(InvalidParameterError, match=problem) as error:
         parse_totals({"x": text})
     assert error.value.parameter == "totals"
 
 
-def test_no_totals_at_all_are_refused():
+def test_empty_totals_are_refused():
     with pytest.raises(InvalidParameterError, match="empty"):
         parse_totals({})

@@ -5,7 +5,7 @@ from burla_provider.exceptions import UserFunctionError
 from burla_provider.worker.connection import connect_worker
 
 
-def test_a_psycopg_that_is_too_old_is_named_before_it_fails_in_the_middle(monkeypatch):
+def test_an_old_psycopg_is_reported_before_connecting(monkeypatch):
     # Not a real old one, which would need an interpreter of its own.
     monkeypatch.setattr(psycopg, "__version__", "3.1.18")
     monkeypatch.delattr(psycopg, "capabilities")

@@ -27,12 +27,12 @@ def test_the_type_is_named_in_full():
     assert to_failure(caught(ValueError("x")), {}).type == "ValueError"
 
 
-def test_a_package_that_workers_do_not_have_is_to_be_asked_for():
+def test_a_missing_package_gives_advice():
     message = to_failure(caught(ModuleNotFoundError("No module named 'pandas'")), {}).message
     assert message.startswith("No module named 'pandas' - the workers do not have it. Name its package in")
 
 
-def test_the_server_s_error_has_its_sqlstate():
+def test_a_server_error_has_its_sqlstate():
     assert to_failure(caught(psycopg.errors.UniqueViolation("x")), {}).sqlstate == "23505"
 
 
@@ -43,7 +43,7 @@ def test_secrets_are_in_neither_message_nor_traceback(written):
     assert "***" in failure.message
 
 
-def test_an_exception_that_cannot_be_printed_is_described_all_the_same():
+def test_an_exception_without_text_is_reported():
     failure = to_failure(caught(Unprintable()), {})
     assert failure.message == "(its text cannot be shown: RuntimeError)"
 
@@ -52,7 +52,7 @@ def test_a_long_message_is_cut():
     assert len(to_failure(caught(ValueError("x" * 10_000)), {}).message) == MESSAGE_LIMIT
 
 
-def test_advice_follows_what_the_server_says():
+def test_advice_follows_the_message():
     failure = to_failure(caught(psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE")), {})
     assert failure.message.startswith("cannot execute UPDATE. Ranges are read in a read-only transaction")
 

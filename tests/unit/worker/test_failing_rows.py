@@ -22,11 +22,11 @@ def find(poison):
 
 
 @pytest.mark.parametrize("poison", [[0], [999], [17], [3, 4, 500]])
-def test_every_poison_row_is_found(poison):
+def test_every_failing_row_is_found(poison):
     assert find(poison) == poison
 
 
-def test_no_more_are_looked_for_than_a_person_reads():
+def test_the_search_stops_at_the_maximum():
     assert find(range(1000)) == list(range(MAX_FAILING_KEYS))
 
 
@@ -35,7 +35,7 @@ def test_rows_that_fail_only_together_are_reported_together():
     assert parts == [WHOLE]
 
 
-def test_few_trials_find_one_row():
+def test_one_row_is_found_in_few_steps():
     trials = []
     find_failing_parts(WHOLE, lambda part: trials.append(part) or part.start_id <= 17 <= part.end_id, halve)
     assert len(trials) <= 2 * 10
