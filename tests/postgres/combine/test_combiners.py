@@ -1,4 +1,4 @@
-"""The arithmetic of totals, side by side with PostgreSQL's own."""
+"""Combined totals equal PostgreSQL's."""
 
 from decimal import Decimal
 
@@ -36,7 +36,7 @@ def total(values):
 
 
 def average(connection, total, count):
-    """As ``SqlCombiner`` computes it from partial sums and counts of two ranges."""
+    """Return the average that ``SqlCombiner`` computes from the partial values of two ranges."""
     combiner = SqlCombiner((Aggregate("x", "avg", "a", type="numeric", argument_type="numeric"),), Source("s", "t"))
     combiner.add(0, {"x": [total, count]})
     combiner.add(1, {"x": [None, 0]})
@@ -86,7 +86,7 @@ def test_nan_and_infinity_are_treated_as_the_server_does(connection, values):
         pytest.skip("numeric has no infinity before PostgreSQL 14")
     assert text(total(values)) == on_server(connection, "sum(v)", values)
     assert text(average(connection, total(values), len(values))) == on_server(connection, "avg(v)", values)
-    # Of equal values with other numbers of decimals (0 and 0.00), which one the server answers depends on their order.
+    # If values are equal but have other scales (0 and 0.00), the server's choice depends on their order.
     for function, ours in (("min(v)", min(values, key=order_key)), ("max(v)", max(values, key=order_key))):
         assert order_key(Decimal(on_server(connection, function, values))) == order_key(ours)
 

@@ -65,7 +65,7 @@ def test_a_direct_connection_is_not_pooled(connection):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """A certificate authority, and server.crt, server.key, client.crt and client.key that it signed."""
+    """A certificate authority, with a signed certificate and key for the server and the client."""
     home = tmp_path_factory.mktemp("certificates")
     make = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
 
@@ -96,7 +96,7 @@ def tls_server(certificates):
 
 @pytest.fixture
 def tls_parameters(tls_server, certificates, tmp_path):
-    """What a worker gets of a connection whose certificates are in files that it does not have."""
+    """Parameters of a connection whose certificate files do not exist on the worker."""
     given = make_conninfo(
         tls_server.dsn,
         host="localhost",

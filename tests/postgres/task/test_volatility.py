@@ -1,4 +1,4 @@
-"""Expressions whose value differs from range to range are refused; those that only look like it are not."""
+"""Expressions whose value differs per range are refused; expressions that only look volatile are accepted."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ ORDERS = Source("public", "orders", ("id", "amount"))
 
 
 class Worker:
-    """A range task, pickled by value and unpickled, as a worker has it."""
+    """A range task that was pickled by value and unpickled, as on a worker."""
 
     def __init__(self, task: RangeTask) -> None:
         for package in (burla_provider, tests):  # as what a DAG file and its helpers define
@@ -70,6 +70,6 @@ def worker(orders: psycopg.Connection):
 
 @pytest.fixture
 def held(orders: psycopg.Connection):
-    """The orders at this moment."""
+    """A held snapshot of the orders."""
     with held_snapshot(connection_parameters(orders), "public", "orders") as held:
         yield held

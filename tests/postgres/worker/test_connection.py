@@ -1,4 +1,4 @@
-"""A worker's connection when the server behind it is gone."""
+"""A worker's connection to a dead server."""
 
 import psycopg
 

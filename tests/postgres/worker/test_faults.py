@@ -1,4 +1,4 @@
-"""What a database goes through while a job runs: right totals in the end, or a failure that says what happened."""
+"""Database faults during a job: the totals are right, or the failure says what happened."""
 
 import contextlib
 import itertools
@@ -39,11 +39,13 @@ def add_up(rows):
 
 @pytest.fixture
 def side_by_side(worker):
-    """Works ranges in three threads, each with an unpickled copy of its own; ``meanwhile(number)`` is called in this
-    thread after every answer."""
+    """Process ranges in three threads, each with its own unpickled task.
 
-    def run(kind, key_ranges, meanwhile=lambda number: None, **fields):
-        pickled = worker(kind, **{"range_retries": 8} | fields).pickled
+    ``meanwhile(number)`` is called in this thread after every outcome.
+    """
+
+    def run(processor, key_ranges, meanwhile=lambda number: None, **fields):
+        pickled = worker(processor, **{"range_retries": 8} | fields).pickled
         mine = threading.local()
 
         def work(key_range):
@@ -146,7 +148,7 @@ def test_a_lock_timeout_gives_advice(worker, orders, database):
 
 @contextlib.contextmanager
 def waiting(statement, orders, database):
-    """Somebody who waits for a lock that the statement needs."""
+    """Another session waits for a lock that the statement needs."""
     with psycopg.connect(database) as other:
         pid = other.info.backend_pid
 
@@ -185,7 +187,7 @@ def test_a_change_of_the_table_that_waits_for_the_job_does_not_hang_it(worker, o
 def test_a_relation_that_cannot_be_locked_does_not_hang_the_job(worker, orders, database, source, statement):
     orders.execute("CREATE MATERIALIZED VIEW seen AS SELECT * FROM orders; CREATE TABLE vip AS SELECT id FROM orders")
     with held_snapshot(connection_parameters(orders), source.schema, source.table) as held:
-        check_source(held.connection, source)  # as the task does: the holder keeps locks on all that ranges read
+        check_source(held.connection, source)  # like the task: the holder keeps locks on everything that ranges read
         limits = SessionSettings(lock_timeout=1)
         one = worker(ProcessRows(add_up), range_retries=0, source=source, snapshot=held.snapshot, settings=limits)
         with waiting(statement, orders, database):
@@ -262,10 +264,10 @@ def test_deadlocks_are_retried(orders):
 
     database = sql.Identifier(orders.info.dbname)
     orders.execute(sql.SQL("ALTER DATABASE {} SET deadlock_timeout = '50ms'").format(database))
-    # Not pickled, so that the barrier is this one.
-    work = RangeTask(connection_parameters(orders), ORDERS, KEY, ProcessRange(cross))
+    # Not pickled, so that the function uses the same barrier.
+    task = RangeTask(connection_parameters(orders), ORDERS, KEY, ProcessRange(cross))
     with ThreadPoolExecutor(2) as pool:
-        outcomes = [decode(answer) for answer in pool.map(lambda one: work(one.index, one.to_item()), ranges(2))]
+        outcomes = [decode(answer) for answer in pool.map(lambda one: task(one.index, one.to_item()), ranges(2))]
     assert all(outcome.ok for outcome in outcomes)
     assert sorted(outcome.attempts for outcome in outcomes) == [1, 2]
     assert orders.execute("SELECT n FROM orders WHERE id <= 2").fetchall() == [(2,), (2,)]

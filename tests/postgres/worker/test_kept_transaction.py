@@ -1,4 +1,4 @@
-"""In a snapshot a worker keeps its transaction, and with it its locks, from range to range."""
+"""In a snapshot, a worker's transaction and its locks span ranges."""
 
 from dataclasses import replace
 
@@ -39,10 +39,14 @@ def sessions(orders):
     return orders.execute(SESSIONS).fetchone()[0]
 
 
-@pytest.mark.parametrize("kind", [SqlTotals(()), COUNT, ProcessRange(count_carefully)], ids=["totals", "rows", "range"])
+@pytest.mark.parametrize(
+    "processor", [SqlTotals(()), COUNT, ProcessRange(count_carefully)], ids=["totals", "rows", "range"]
+)
 @pytest.mark.parametrize("statement", ["TRUNCATE orders", "ALTER TABLE orders DROP COLUMN amount", "DROP TABLE orders"])
-def test_ranges_continue_while_another_session_waits_for_the_table(worker, orders, held, database, kind, statement):
-    one = worker(kind, range_retries=0, snapshot=held.snapshot)
+def test_ranges_continue_while_another_session_waits_for_the_table(
+    worker, orders, held, database, processor, statement
+):
+    one = worker(processor, range_retries=0, snapshot=held.snapshot)
     first = one(FIRST)
     with waiting(statement, orders, database):
         outcomes = [first, *map(one, REST)]
@@ -131,7 +135,7 @@ def test_a_function_that_does_not_read_all_rows_does_not_end_the_transaction(wor
 
 def test_a_worker_has_no_session_after_its_job(worker, orders):
     with held_snapshot(connection_parameters(orders), "public", "orders") as held:
-        workers = [worker(kind, snapshot=held.snapshot) for kind in (COUNT, ProcessRange(count_carefully))]
+        workers = [worker(processor, snapshot=held.snapshot) for processor in (COUNT, ProcessRange(count_carefully))]
         assert all(one(FIRST).ok for one in workers)
         with held_snapshot(connection_parameters(orders), "public", "orders") as other:
             neighbour = worker(COUNT, snapshot=other.snapshot)

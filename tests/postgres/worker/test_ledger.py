@@ -82,7 +82,7 @@ def test_two_executions_at_once_write_once(writer, books):
         finish.wait(30)
         return value
 
-    # Not pickled, so that the events are these.
+    # Not pickled, so that the function uses the same events.
     work = writer().task
     slow_work = dataclasses.replace(work, processor=ProcessRange(slow))
     threads = [threading.Thread(target=lambda: outcomes.append(slow_work(0, FIRST.to_item())))]
@@ -308,7 +308,7 @@ def test_a_ledger_without_its_guard_is_refused(orders):
 
 @pytest.fixture
 def poor(books, database):
-    """A connection of a role that may do little."""
+    """A connection of a role with few privileges."""
     books.execute("DROP ROLE IF EXISTS poor; CREATE ROLE poor")
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("SET ROLE poor")

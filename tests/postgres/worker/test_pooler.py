@@ -1,4 +1,4 @@
-"""Behind pgbouncer in transaction mode: every transaction may meet another server process."""
+"""Behind pgbouncer in transaction mode, where each transaction may use another server process."""
 
 import os
 import pwd
@@ -77,7 +77,7 @@ def test_a_pooler_is_recognised(pooled):
 def worker_behind(worker, pooled):
     with psycopg.connect(pooled) as connection:
         parameters = connection_parameters(connection)
-    return lambda kind, **fields: worker(kind, **fields | {"parameters": parameters})
+    return lambda processor, **fields: worker(processor, **fields | {"parameters": parameters})
 
 
 def add_up(rows):

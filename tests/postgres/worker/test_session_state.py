@@ -1,4 +1,4 @@
-"""A range finds the session as the first one did, whatever a user's function left in it."""
+"""State that a user's function leaves in the session does not reach the next range."""
 
 import psycopg
 import pytest
@@ -28,7 +28,7 @@ LEFT = {
     ),
 }
 NOT_IN_A_SNAPSHOT = {"temporary table"}
-"""What a read-only transaction refuses anyway."""
+"""Statements that a read-only transaction rejects."""
 
 
 @pytest.mark.parametrize("in_snapshot", [False, True], ids=["own transactions", "snapshot"])

@@ -1,4 +1,4 @@
-"""Rows in chunks: what the inside of psycopg is used for, next to its own ``Cursor.stream``."""
+"""Rows in chunks, which use private methods of psycopg, compared with its ``Cursor.stream``."""
 
 import re
 from contextlib import suppress
@@ -23,7 +23,7 @@ QUERY = (
 @pytest.fixture(params=["chunks", "server cursor"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "server cursor":
-        # No libpq before 17 is at hand, so it is only told that it is one.
+        # Simulates libpq before 17.
         monkeypatch.setattr(psycopg.capabilities, "has_stream_chunked", lambda: False)
     return request.param
 
@@ -91,7 +91,7 @@ def test_rows_are_counted_as_they_are_taken(connection, way: str, taken: int) ->
 
 
 def peak_memory() -> int:
-    """The most memory that this process had since the peak was cleared, in MB."""
+    """Return the peak memory of this process since the peak was cleared, in MB."""
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 
 

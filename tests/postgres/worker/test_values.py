@@ -1,4 +1,4 @@
-"""Every value of every type reaches the function as what the server has, or the error says what to do."""
+"""Every value of every type reaches the function exactly, or fails with advice."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ TEXTS = [
 
 @pytest.fixture
 def exact(connection: psycopg.Connection) -> psycopg.Connection:
-    """A session as workers have it, in a time zone whose offset had seconds once."""
+    """A session with a worker's settings, in a time zone whose offset once had seconds."""
     connection.execute(SETUP)
     connection.autocommit = False
     connection.execute(local_settings(EXACT_TEXT | {"timezone": "Asia/Kolkata"}), prepare=False)
@@ -73,7 +73,7 @@ def exact(connection: psycopg.Connection) -> psycopg.Connection:
 
 
 def values_of(connection: psycopg.Connection, type_name: str) -> list[str]:
-    """What the type makes of the texts that it accepts, as the server's text."""
+    """Return the texts that the type accepts, as the server prints them."""
     texts = TEXTS
     if type_name.endswith("[]"):
         texts = [*TEXTS, *('{"' + text.replace("\\", r"\\").replace('"', r"\"") + '"}' for text in TEXTS)]
@@ -91,7 +91,7 @@ def query(type_name: str, texts: list[str]) -> sql.Composed:
 
 
 def assert_exact_or_refused(connection: psycopg.Connection, type_name: str, texts: list[str], read) -> None:
-    """``read(query)`` gives Python values; the server says whether they are those that it has."""
+    """Check that the values of ``read(query)`` equal the server's."""
     try:
         values = read(query(type_name, texts))
     except ValueError as error:
@@ -108,7 +108,7 @@ def assert_exact_or_refused(connection: psycopg.Connection, type_name: str, text
 
 def is_the_same(connection: psycopg.Connection, type_name: str, value, text: str) -> bool:
     if isinstance(value, Decimal) and value.is_finite():
-        return value == Decimal(text)  # Arrow's have as many decimals as the column
+        return value == Decimal(text)  # Arrow has as many decimals as the column
     if isinstance(value, bytes):
         value = rf"\x{value.hex()}"
     if connection.execute("SELECT text_of(%s, %s)", [str(value), type_name]).fetchone() == (text,):

@@ -1,4 +1,4 @@
-"""No form of a secret that people or programs write is left in a text."""
+"""Every escaped form of a secret is replaced."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from burla_provider.worker.connection import connect_worker
 
 
 def test_an_old_psycopg_is_reported_before_connecting(monkeypatch):
-    # Not a real old one, which would need an interpreter of its own.
+    # A real old version would need another interpreter.
     monkeypatch.setattr(psycopg, "__version__", "3.1.18")
     monkeypatch.delattr(psycopg, "capabilities")
     with pytest.raises(UserFunctionError, match=r"The workers have psycopg 3\.1\.18, .* in their image"):

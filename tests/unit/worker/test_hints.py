@@ -1,4 +1,4 @@
-"""What is no plain data is named with the call that makes plain data of it."""
+"""Data that is not plain is reported with the call that converts it."""
 
 from __future__ import annotations
 
