@@ -12,7 +12,7 @@ import psycopg
 from burla_provider.exceptions import UserFunctionError
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.processors.processor import RangeResult, check_value
-from burla_provider.worker.rows import ROW_FORMATS, RowFormat
+from burla_provider.worker.rows import ROW_FORMATS
 from burla_provider.worker.source import Source
 
 
@@ -25,7 +25,7 @@ class ProcessRows:
     """
 
     function: Callable[[Iterator[Any]], dict[str, Any]]
-    row_format: RowFormat = "tuple"
+    row_format: str = "tuple"
 
     writes: ClassVar[bool] = False
 
