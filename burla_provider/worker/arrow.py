@@ -36,9 +36,8 @@ def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> 
     def load_text(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any]) -> None:
         for oid in {column.type_code for column in columns if not _is(column, "bytea")}:
             cursor.adapters.register_loader(oid, TextLoader)
-        cursor.adapters.register_loader(
-            "timestamp", TextLoader
-        )  # timestamptz columns are selected as timestamps in UTC
+        # timestamptz columns are selected as timestamps in UTC
+        cursor.adapters.register_loader("timestamp", TextLoader)
 
     chunks = stream(connection, _in_utc(query, columns), tuple_row, load_text)
     wide = [number for number, column in enumerate(columns) if may_be_large(column)]
