@@ -15,8 +15,9 @@ from psycopg import sql
 
 from benchmarks.checksum import checksum
 from benchmarks.task import Task
-from burla_provider.demo.cluster import WORKER_NETWORKS, ClusterNotFoundError, find_bridge
+from burla_provider.demo.cluster import WORKER_NETWORKS, find_bridge
 from burla_provider.demo.postgres import EmbeddedPostgres
+from burla_provider.exceptions import ClusterNotFoundError
 
 HOME = Path(tempfile.gettempdir()) / "burla-benchmarks"
 """Where the tables stay from run to run."""

@@ -28,15 +28,16 @@ import psycopg
 from benchmarks.reading_ways import WAYS
 from burla_provider.combine.combiners import SqlCombiner, SumByKey, Totals
 from burla_provider.database.connect import connection_parameters
-from burla_provider.demo.cluster import WORKER_NETWORKS, ClusterNotFoundError, find_bridge
+from burla_provider.demo.cluster import WORKER_NETWORKS, find_bridge
 from burla_provider.demo.orders import create_orders
 from burla_provider.demo.postgres import EmbeddedPostgres
+from burla_provider.exceptions import ClusterNotFoundError
 from burla_provider.jobs.code.pickler import pickle_for_workers
 from burla_provider.jobs.job import Engine, ItemSucceeded, Job, JobOptions
 from burla_provider.jobs.requirements import resolve_requirements
 from burla_provider.jobs.runner import run_job
 from burla_provider.ranges import plan_ranges
-from burla_provider.worker.aggregates import check_totals, parse_totals
+from burla_provider.task.sql_totals import check_totals, parse_totals
 from burla_provider.worker.outcome import decode
 from burla_provider.worker.processors import ProcessRows, SqlTotals
 from burla_provider.worker.range_task import RangeTask

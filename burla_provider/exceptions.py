@@ -1,25 +1,25 @@
-"""One tree of errors. Catch at the level you care about.
+"""Every error class of this provider, in one tree.
 
-Every message names what was wrong and what to do about it; none carries a secret.
+Error messages contain no secrets.
 """
 
 from __future__ import annotations
 
 
 class BurlaProviderError(Exception):
-    """Root of everything this provider raises on purpose."""
+    """Root of the errors that this provider raises."""
 
 
 class PermanentError(BurlaProviderError):
-    """Trying again cannot help: the operators fail the task without using up its retries."""
+    """Raised when a retry cannot help: the operators fail the task without using its retries."""
 
 
 class InvalidParameterError(PermanentError, ValueError):
-    """A parameter cannot be used, known before any worker starts.
+    """Raised when a parameter cannot be used, before any worker starts.
 
-    :param parameter: its name, as the user wrote it.
+    :param parameter: name of the parameter, as the user wrote it.
     :param problem: what is wrong with its value.
-    :param advice: what to do, a sentence.
+    :param advice: what to do, as a sentence.
     """
 
     def __init__(self, parameter: str, problem: str, advice: str) -> None:
@@ -28,48 +28,98 @@ class InvalidParameterError(PermanentError, ValueError):
 
 
 class JobError(BurlaProviderError):
-    """The job as a whole ended before every item had an answer."""
+    """Raised when a job ended before every item had an outcome."""
 
 
 class BurlaNotInstalledError(JobError, PermanentError):
-    """The client's interpreter has no burla, or one of a version that this provider does not know."""
+    """Raised when the client's interpreter has no burla, or an unsupported version of it."""
 
 
 class ClusterUnauthorizedError(JobError, PermanentError):
-    """The cluster refused the credentials of the Burla connection."""
+    """Raised when the cluster refused the credentials of the Burla connection."""
 
 
 class ClusterUnreachableError(JobError):
-    """No answer from the cluster's head."""
+    """Raised when the cluster did not answer."""
 
 
 class ClusterBusyError(JobError):
-    """No node was free for the job within ``queue_timeout``."""
+    """Raised when no node was free for the job within ``queue_timeout``."""
 
 
 class JobCanceledError(JobError):
-    """Somebody cancelled the job: the dashboard, the CLI, or the end of the task."""
+    """Raised when the job was canceled from the dashboard, from the CLI, or by the end of the task."""
 
 
 class JobLostError(JobError):
-    """The cluster lost the job (a node or the head went away); what is missing may be run again."""
-
-
-class WrittenResultError(BurlaProviderError):
-    """All ranges are written, and their results cannot become the task's: a retry writes nothing again."""
+    """Raised when the cluster lost the job, for example with a node: the missing items may be run again."""
 
 
 class RangesFailedError(BurlaProviderError):
-    """Some ranges (or inputs) failed for good while the others finished."""
+    """Raised when more ranges (or inputs) failed than are tolerated."""
 
 
 class AllFailedError(RangesFailedError, PermanentError):
-    """All ranges (or inputs) failed in the same way, which another try cannot mend."""
+    """Raised when all ranges (or inputs) failed with the same permanent error."""
+
+
+class UserFunctionError(PermanentError):
+    """Raised when the user's function broke a rule; the message says which rule and what to do."""
+
+
+class RangeTimeoutError(BaseException):
+    """Raised when a range took longer than ``range_timeout``.
+
+    Not an ``Exception``: ``except Exception`` in user code must not catch it.
+    """
+
+
+class PlanCoverageError(BurlaProviderError):
+    """Raised when the planned ranges do not cover every row exactly once, which would be a bug in this package."""
+
+
+class PartitionsChangedError(BurlaProviderError):
+    """Raised when partitions or children were attached or detached while ranges were read."""
+
+
+class SnapshotLostError(BurlaProviderError):
+    """Raised when the session that held the job's snapshot has ended: no further range can be read in it."""
+
+
+class ConnectionLimitError(BurlaProviderError):
+    """Raised when other jobs used all available connections of the database for a long time."""
 
 
 class ConcurrentRunError(BurlaProviderError):
-    """Another run of an incremental task has processed the same rows at the same time."""
+    """Raised when another run of an incremental task processed the same rows at the same time."""
+
+
+class CombineError(PermanentError):
+    """Raised when the values of ranges cannot be combined."""
+
+
+class RowCountMismatchError(PermanentError):
+    """Raised when the ranges processed more or fewer rows than the table has in the window."""
+
+
+class WrittenResultError(BurlaProviderError):
+    """Raised when all ranges were written but their results cannot be combined: a retry writes nothing again."""
 
 
 class TaskKilledError(BaseException):
-    """The task was told to end (``on_kill``). No ``Exception``, so that no library on the way out swallows it."""
+    """Raised when Airflow asked the task to end (``on_kill``).
+
+    Not an ``Exception``: no library between ``on_kill`` and ``execute`` may catch it.
+    """
+
+
+class DemoError(BurlaProviderError):
+    """Raised when the demo cannot go on."""
+
+
+class EmbeddedPostgresError(BurlaProviderError):
+    """Raised when the demo's PostgreSQL server is not installed or cannot start."""
+
+
+class ClusterNotFoundError(BurlaProviderError):
+    """Raised when there is no local Burla cluster."""

@@ -1,8 +1,7 @@
-"""From the answers of all ranges to one exact result, and the proof that every range answered once."""
+"""Combine the outcomes of all ranges to one exact result, and check that each range is in it once."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from fractions import Fraction
@@ -10,136 +9,138 @@ from typing import Any, Protocol
 
 import psycopg
 
-from burla_provider.combine.exact_sum import ExactSum, average, order
-from burla_provider.combine.server import add_on_server, extreme_on_server
-from burla_provider.exceptions import PermanentError
+from burla_provider.combine.exact_sum import ExactSum, order_key
+from burla_provider.combine.server import extremum_on_server, sum_on_server
+from burla_provider.exceptions import CombineError
 from burla_provider.worker.aggregates import Aggregate
 from burla_provider.worker.json_values import find_non_json, find_reserved
-from burla_provider.worker.json_values import to_json as to_xcom
-from burla_provider.worker.outcome import PLAIN_DATA, RESERVED, Failure, Outcome
+from burla_provider.worker.outcome import PLAIN_DATA, RESERVED_KEYS, Failure, Outcome
 from burla_provider.worker.source import Source
-
-__all__ = ["CombineError", "Combiner", "CustomCombiner", "SqlCombiner", "SumByKey", "Totals", "to_xcom"]
-
-
-class CombineError(PermanentError):
-    """Values of ranges that the default combination cannot add up."""
 
 
 class Combiner(Protocol):
-    """How the values of ranges become one."""
+    """Combines the values of ranges."""
 
     def add(self, index: int, value: dict[str, Any]) -> None:
-        """:raises CombineError: the value does not fit."""
+        """Add the value of a range.
+
+        :raises CombineError: it cannot be combined with the others.
+        """
         ...
 
     def result(self, connection: psycopg.Connection[Any] | None) -> dict[str, Any]:
-        """The values of all ranges, combined.
+        """Return the combined values.
 
-        :param connection: to the server, for what it alone can combine.
+        :param connection: for values that only the server can combine.
         """
         ...
 
 
 class Totals:
-    """What the ranges answered so far.
+    """Collects the outcomes of a job.
 
-    :param combination: how their values become one.
-    :param indexes: the ranges that the plan has.
+    :param combiner: combines the values of the ranges.
+    :param indexes: indexes of the planned ranges.
     """
 
-    def __init__(self, combination: Combiner, indexes: Iterable[int]) -> None:
-        self._combination = combination
-        self._open = set(indexes)
+    def __init__(self, combiner: Combiner, indexes: Iterable[int]) -> None:
+        self._combiner = combiner
+        self._missing = set(indexes)
         self._row_count: int | None = None
-        self.ranges = len(self._open)
+        self.ranges = len(self._missing)
         self.failures: dict[int, Failure] = {}
 
     def add(self, outcome: Outcome) -> None:
-        """Takes one answer. A failure is forgotten when the range succeeds later; a second success is ignored, because
-        a cluster may run a call twice.
+        """Add an outcome. A success replaces a failure; a second success is ignored: the cluster may run a call twice.
 
-        :raises CombineError: its value cannot be combined with those before.
+        :raises CombineError: the value cannot be combined with the others.
         """
-        if outcome.index not in self._open:
+        if outcome.index not in self._missing:
             return
         if outcome.failure is not None:
             self.failures[outcome.index] = outcome.failure
             return
-        self._combination.add(outcome.index, outcome.value)
-        self._open.remove(outcome.index)
+        self._combiner.add(outcome.index, outcome.value)
+        self._missing.remove(outcome.index)
         self.failures.pop(outcome.index, None)
         if outcome.row_count is not None:
             self._row_count = (self._row_count or 0) + outcome.row_count
 
     @property
     def row_count(self) -> int:
-        """Rows worked by the ranges that succeeded; 0 where nobody counts them."""
+        """Rows processed by the ranges that succeeded; 0 if rows are not counted."""
         return self._row_count or 0
 
     @property
     def missing(self) -> list[int]:
-        """The ranges without a good answer so far, failed ones included."""
-        return sorted(self._open)
+        """Indexes of the ranges that have not succeeded yet, including failed ones."""
+        return sorted(self._missing)
 
     @property
     def complete(self) -> bool:
-        """Whether every range of the plan answered."""
-        return not self._open
+        """Whether every planned range succeeded."""
+        return not self._missing
 
     def result(self, connection: psycopg.Connection[Any] | None = None) -> dict[str, Any]:
-        """``row_count`` (where rows are counted) and the totals, exact. Never silently of a part of the ranges: then
-        ``complete`` is False and ``failed_ranges`` says how many are not in it.
+        """Return ``row_count`` (if rows are counted) and the exact totals.
 
-        :param connection: to the server, needed for totals of other types than numbers.
-        :raises CombineError: the values have no sum.
+        If ranges are missing, ``complete`` is False and ``failed_ranges`` is their number.
+
+        :param connection: needed for values that only the server can combine.
+        :raises CombineError: the values cannot be combined.
         """
         counted = {} if self._row_count is None and self.ranges else {"row_count": self.row_count}
-        part = {} if self.complete else {"complete": False, "failed_ranges": len(self._open)}
-        combined = self._combination.result(connection)
-        taken = [name for name in RESERVED if name in combined]
-        taken += [name for name in counted if combined.get(name, self.row_count) != self.row_count]
-        if taken:
-            raise CombineError(f"combine gives {taken[0]!r}, which is a key of the result's own: use another name.")
-        return counted | combined | counted | part
+        incomplete = {} if self.complete else {"complete": False, "failed_ranges": len(self._missing)}
+        combined = self._combiner.result(connection)
+        reserved = [name for name in RESERVED_KEYS if name in combined]
+        reserved += [name for name in counted if combined.get(name, self.row_count) != self.row_count]
+        if reserved:
+            raise CombineError(f"combine returned the key {reserved[0]!r}, which is reserved: use another name.")
+        return counted | combined | counted | incomplete
 
 
 class SumByKey:
-    """Adds numbers key by key: int, Decimal, float. None, or a key that a range does not give, adds nothing."""
+    """Adds numbers by key: int, Decimal, float. None adds nothing; a range need not have every key."""
 
     def __init__(self) -> None:
         self._sums: dict[str, ExactSum] = {}
 
     def add(self, index: int, value: dict[str, Any]) -> None:
+        """Add the numbers of a range.
+
+        :raises CombineError: a value is not a number, or of another type than in the other ranges.
+        """
         for key, number in value.items():
             self._add(index, key, number)
 
     def result(self, connection: psycopg.Connection[Any] | None = None) -> dict[str, Any]:
-        return {key: _finish(key, total) for key, total in self._sums.items()}
+        """Return the sums by key."""
+        return {key: _result(key, total) for key, total in self._sums.items()}
 
     def _add(self, index: int, key: str, number: Any) -> None:
         total = self._sums.setdefault(key, ExactSum())
         if problem := find_reserved(self._sums):
-            raise CombineError(f"Range {index} gives {problem}: use another name.")
+            raise CombineError(f"Range {index} returned {problem}: use another name.")
         if number is None:
             return
         if type(number) not in (int, Decimal, float):
             raise CombineError(
-                f"Range {index} gives {key!r} as {type(number).__name__}, and only numbers can be added up:"
+                f"Range {index} returned {key!r} as {type(number).__name__}, and only numbers can be added up:"
                 " give the operator combine=f, where f(values) gets the list of what the ranges returned."
             )
         try:
             total.add(number)
         except TypeError as error:
             raise CombineError(
-                f"The ranges give {key!r} as {error}, whose sum would not be exact: return one type, or give combine=f."
+                f"The ranges returned {key!r} as {error}, whose sum would not be exact:"
+                " return one type, or give combine=f."
             ) from None
 
 
 class CustomCombiner:
-    """Leaves it to a function of the user: it gets the list of the ranges' values, in the order of the plan.
+    """Calls a user's function with the list of the ranges' values, in the order of the plan.
 
-    Where no range was worked there is nothing to combine, and no value.
+    Without any value the function is not called, and the result is empty.
     """
 
     def __init__(self, function: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
@@ -147,9 +148,14 @@ class CustomCombiner:
         self._values: dict[int, dict[str, Any]] = {}
 
     def add(self, index: int, value: dict[str, Any]) -> None:
+        """Keep the value of a range."""
         self._values[index] = value
 
     def result(self, connection: psycopg.Connection[Any] | None = None) -> dict[str, Any]:
+        """Return what the function returned.
+
+        :raises CombineError: it is not a dict of plain data.
+        """
         if not self._values:
             return {}
         result = self._function([self._values[index] for index in sorted(self._values)])
@@ -163,31 +169,38 @@ class CustomCombiner:
 class SqlCombiner:
     """Combines the partial aggregates of ``SqlTotals``.
 
-    :param aggregates: with their types (``check_totals``).
-    :param source: what they are of.
+    :param aggregates: the aggregates with their types (``check_totals``).
+    :param source: the rows that they aggregate.
     """
 
     def __init__(self, aggregates: tuple[Aggregate, ...], source: Source) -> None:
-        self._parts = [(aggregate, _part_for(aggregate, source)) for aggregate in aggregates]
+        self._totals = {aggregate.name: _total_of(aggregate, source) for aggregate in aggregates}
 
     @property
     def needs_server(self) -> bool:
         """Whether ``result`` needs a connection."""
-        return not all(aggregate.is_number for aggregate, _ in self._parts)
+        return any(total.needs_server for total in self._totals.values())
 
     def add(self, index: int, value: dict[str, Any]) -> None:
-        for aggregate, part in self._parts:
-            part.add(*value[aggregate.name])
+        """Add the partial values of a range."""
+        for name, total in self._totals.items():
+            total.add(*value[name])
 
     def result(self, connection: psycopg.Connection[Any] | None = None) -> dict[str, Any]:
-        return {aggregate.name: part.result(connection) for aggregate, part in self._parts}
+        """Return the totals by name.
+
+        :param connection: needed if ``needs_server``.
+        """
+        return {name: total.result(connection) for name, total in self._totals.items()}
 
 
 class _Sum:
+    needs_server = False
+
     def __init__(self, aggregate: Aggregate) -> None:
         self._aggregate = aggregate
         self._sum = ExactSum()
-        # A sum of no rows has the type that a sum of some has. A count is an int, whatever it counts.
+        # A sum of no rows has the same type as a sum of rows. A count is an int.
         if aggregate.function == "sum" and aggregate.argument_type == "numeric":
             self._sum.add(Decimal(0))
 
@@ -196,10 +209,10 @@ class _Sum:
             self._sum.add(value)
 
     def result(self, connection: psycopg.Connection[Any] | None) -> Any:
-        total = _finish(self._aggregate.name, self._sum)
+        total = _result(self._aggregate.name, self._sum)
         if self._aggregate.is_float_sum:
             return _to_float(self._aggregate.name, total)
-        # PostgreSQL makes a numeric of a sum of bigint; it is a whole number all the same.
+        # In PostgreSQL a sum of bigint is numeric.
         return int(total) if self._aggregate.argument_type == "bigint" else total
 
 
@@ -208,6 +221,8 @@ class _Average:
         self._aggregate = aggregate
         self._sum = ExactSum()
         self._count = 0
+        # The number of digits of a numeric quotient follows PostgreSQL's rules.
+        self.needs_server = not aggregate.is_float_sum
 
     def add(self, value: int | Decimal | None, count: int) -> None:
         if value is not None:
@@ -217,26 +232,31 @@ class _Average:
     def result(self, connection: psycopg.Connection[Any] | None) -> Any:
         if not self._count:
             return None
-        total = _finish(self._aggregate.name, self._sum)
+        total = _result(self._aggregate.name, self._sum)
         if self._aggregate.is_float_sum:
             return _to_float(self._aggregate.name, total, self._count)
-        return average(total, self._count)
+        connection = _require_server(connection, self._aggregate)
+        return Decimal(sum_on_server(connection, "numeric", [format(Decimal(total), "f")], self._count))
 
 
-class _Extreme:
+class _MinMax:
+    needs_server = False
+
     def __init__(self, aggregate: Aggregate) -> None:
-        self._better = min if aggregate.function == "min" else max
+        self._function = min if aggregate.function == "min" else max
         self._value: Any = None
 
     def add(self, value: int | Decimal | float | None) -> None:
         if value is not None:
-            self._value = value if self._value is None else self._better(self._value, value, key=order)
+            self._value = value if self._value is None else self._function(self._value, value, key=order_key)
 
     def result(self, connection: psycopg.Connection[Any] | None) -> Any:
         return self._value
 
 
-class _OnServer:
+class _ServerCombined:
+    needs_server = True
+
     def __init__(self, aggregate: Aggregate, source: Source) -> None:
         self._aggregate = aggregate
         self._source = source
@@ -249,27 +269,32 @@ class _OnServer:
             self._count += count
 
     def result(self, connection: psycopg.Connection[Any] | None) -> str | None:
+        connection = _require_server(connection, self._aggregate)
         function, type_name = self._aggregate.function, self._aggregate.type
-        if connection is None:
-            raise ValueError(f"{self._aggregate.name!r} is of type {type_name}: only the server can combine it.")
         if function == "sum":
-            return add_on_server(connection, type_name, self._texts or ["0"])
+            return sum_on_server(connection, type_name, self._texts or ["0"])
         if not self._texts:
             return None
         if function == "avg":
-            return add_on_server(connection, type_name, self._texts, self._count)
+            return sum_on_server(connection, type_name, self._texts, self._count)
         like = self._source.select_none(self._aggregate.argument_sql)
-        return extreme_on_server(connection, function, type_name, self._texts, like)
+        return extremum_on_server(connection, function, type_name, self._texts, like)
 
 
-_NUMBER_PARTS = {"count": _Sum, "sum": _Sum, "avg": _Average, "min": _Extreme, "max": _Extreme}
+_NUMBER_TOTALS = {"count": _Sum, "sum": _Sum, "avg": _Average, "min": _MinMax, "max": _MinMax}
 
 
-def _part_for(aggregate: Aggregate, source: Source) -> Any:
-    return _NUMBER_PARTS[aggregate.function](aggregate) if aggregate.is_number else _OnServer(aggregate, source)
+def _total_of(aggregate: Aggregate, source: Source) -> Any:
+    return _NUMBER_TOTALS[aggregate.function](aggregate) if aggregate.is_number else _ServerCombined(aggregate, source)
 
 
-def _finish(key: str, total: ExactSum) -> int | Decimal | float:
+def _require_server(connection: psycopg.Connection[Any] | None, aggregate: Aggregate) -> psycopg.Connection[Any]:
+    if connection is None:
+        raise ValueError(f"{aggregate.name!r} is {aggregate}: only the server can combine it.")
+    return connection
+
+
+def _result(key: str, total: ExactSum) -> int | Decimal | float:
     try:
         return total.result
     except OverflowError:
@@ -277,14 +302,15 @@ def _finish(key: str, total: ExactSum) -> int | Decimal | float:
 
 
 def _to_float(key: str, total: int | Decimal | float, count: int = 1) -> float:
-    """``total / count``, rounded once."""
-    if not math.isfinite(total):
-        return float(total)
+    """Return ``total / count``, rounded once."""
+    exact = Decimal(total)
+    if not exact.is_finite():
+        return float(exact)
     try:
-        return float(Fraction(total) / count)
+        return float(Fraction(exact) / count)
     except OverflowError:
         raise _too_large(key) from None
 
 
 def _too_large(key: str) -> CombineError:
-    return CombineError(f"The sum of {key!r} is beyond the greatest float: use Decimal or numeric.")
+    return CombineError(f"The sum of {key!r} is larger than the largest float: use Decimal or numeric.")

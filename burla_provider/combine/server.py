@@ -1,4 +1,4 @@
-"""Combining partial aggregates of types that only the server can add or order: text, interval, inet and the like."""
+"""Combine partial aggregates on the server: averages, and values of other types than numbers, given as text."""
 
 from __future__ import annotations
 
@@ -8,49 +8,45 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.settings import AS_TEXT, local_settings
+from burla_provider.database.settings import EXACT_TEXT, local_settings
 
 
-def add_on_server(
+def sum_on_server(
     connection: psycopg.Connection[Any], type_name: str, texts: Sequence[str], divisor: int | None = None
 ) -> str:
-    """The sum of values given as PostgreSQL's own text, as text again.
+    """Return the sum of the values, as text.
 
-    :param type_name: as ``format_type`` prints it; a type that has ``sum`` ("interval", "money").
-    :param divisor: by how many to divide the sum, for an average.
+    :param type_name: type of the values as ``format_type`` prints it, such as "numeric", "interval" or "money".
+    :param texts: the values as text.
+    :param divisor: divides the sum, for an average.
     """
     query = sql.SQL("SELECT (sum(p::{type}){division})::text FROM unnest({texts}::text[]) AS p").format(
         type=sql.SQL(type_name),
         division=sql.SQL(f" / {divisor}" if divisor else ""),
-        texts=_array(texts),
+        texts=sql.Literal(list(texts)),
     )
-    return _ask(connection, query)
+    return _query_text(connection, query)
 
 
-def extreme_on_server(
+def extremum_on_server(
     connection: psycopg.Connection[Any], function: str, type_name: str, texts: Sequence[str], like: sql.Composed
 ) -> str:
-    """The least or the greatest of values given as PostgreSQL's own text, as text again.
+    """Return the minimum or the maximum of the values, as text.
 
     :param function: "min" or "max".
-    :param like: a query of one column whose collation is the one to compare in.
+    :param type_name: type of the values as ``format_type`` prints it.
+    :param texts: the values as text.
+    :param like: a query of one column, whose collation is used.
     """
     query = sql.SQL(
         "SELECT {function}(v)::text FROM ({like} UNION ALL SELECT p::{type} FROM unnest({texts}::text[]) AS p) AS u(v)"
-    )
-    return _ask(
-        connection,
-        query.format(function=sql.SQL(function), like=like, type=sql.SQL(type_name), texts=_array(texts)),
-    )
+    ).format(function=sql.SQL(function), like=like, type=sql.SQL(type_name), texts=sql.Literal(list(texts)))
+    return _query_text(connection, query)
 
 
-def _array(texts: Sequence[str]) -> sql.Literal:
-    return sql.Literal(list(texts))
-
-
-def _ask(connection: psycopg.Connection[Any], query: sql.Composed) -> str:
-    # A role may have its values printed in another style than the workers' are.
+def _query_text(connection: psycopg.Connection[Any], query: sql.Composed) -> str:
+    # The role may have other defaults for the text of values than the workers' sessions.
     with connection.transaction(force_rollback=True):
-        connection.execute(local_settings(AS_TEXT), prepare=False)
+        connection.execute(local_settings(EXACT_TEXT), prepare=False)
         [(text,)] = connection.execute(query).fetchall()
     return str(text)

@@ -1,4 +1,4 @@
-"""Taking a connection's credentials to another machine, and opening one there."""
+"""Take the parameters of a connection to another machine, and connect there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-CARRIED = frozenset(
+PORTABLE_PARAMETERS = frozenset(
     """
     host port dbname user password options connect_timeout target_session_attrs client_encoding
     keepalives keepalives_idle keepalives_interval keepalives_count tcp_user_timeout
@@ -22,12 +22,12 @@ CARRIED = frozenset(
     gssencmode krbsrvname gsslib
     """.split()  # noqa: SIM905
 )
-"""The libpq parameters that mean the same on another machine. ``hostaddr``, ``service`` and ``passfile`` do not."""
+"""libpq parameters that mean the same on another machine; ``hostaddr``, ``service`` and ``passfile`` do not."""
 
 TLS_FILES = {"sslrootcert": "root.crt", "sslcert": "postgresql.crt", "sslkey": "postgresql.key", "sslcrl": "root.crl"}
-"""The parameters that name a file, with the file that libpq takes from ``~/.postgresql`` when they are not given."""
+"""Parameters that name a file, with the file in ``~/.postgresql`` that libpq uses by default."""
 
-UNLESS_GIVEN = {
+DEFAULT_PARAMETERS = {
     "connect_timeout": "30",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
@@ -36,44 +36,44 @@ UNLESS_GIVEN = {
     "client_encoding": "UTF8",
     "options": "",
 }
-"""Notices within a minute that nobody answers or acknowledges, keeps firewalls from forgetting a quiet connection,
-makes text text whatever the database's encoding is, and ignores a worker's own PGOPTIONS."""
+"""Detects a dead network within a minute, keeps idle connections open through firewalls, decodes text also from a
+database in SQL_ASCII, and ignores PGOPTIONS of the worker."""
 
 
 def connection_parameters(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    """What a worker needs to connect to the server (and as the user) of an open connection.
+    """Return the libpq parameters with which a worker connects to the same server as the same user.
 
-    Host and port are those that this connection reached, so that all workers read the same server. Certificates and
-    keys are in it as their content, because their files exist on this machine only.
+    Host and port are those that this connection uses, so that all workers read the same server. Certificates and keys
+    are included as contents, because their files exist only on this machine.
 
-    :returns: libpq parameters; secrets among them, so never to be printed.
+    :returns: libpq parameters with secrets: never print them.
     """
     info = connection.info
     given = info.get_parameters()
-    carried = {name: value for name, value in given.items() if name in CARRIED and name not in TLS_FILES}
+    carried = {name: value for name, value in given.items() if name in PORTABLE_PARAMETERS and name not in TLS_FILES}
     carried |= {"host": info.host, "port": str(info.port), "dbname": info.dbname, "user": info.user}
     if info.password:
         carried["password"] = info.password
-    return UNLESS_GIVEN | carried | _tls_contents(given)
+    return DEFAULT_PARAMETERS | carried | _tls_contents(given)
 
 
 def open_connection(parameters: Mapping[str, str], *, application_name: str, **options: Any) -> psycopg.Connection[Any]:
-    """A connection from what ``connection_parameters`` answered, perhaps on another machine.
+    """Connect with ``connection_parameters``, on this or another machine.
 
-    :param options: of ``psycopg.connect``, such as ``autocommit``.
-    :raises psycopg.OperationalError: the server did not let us in.
+    :param options: options of ``psycopg.connect``, such as ``autocommit``.
+    :raises psycopg.OperationalError: the connection failed.
     """
     with ExitStack() as files:
         tls = {name: _private_file(files, parameters[name]) for name in TLS_FILES if _is_content(parameters, name)}
         conninfo = make_conninfo(**{**parameters, **tls, "application_name": application_name})
         connection = psycopg.connect(conninfo, **options)
-        # From version 17 on, libpq reads them again to cancel a query.
+        # From version 17 on, libpq reads the files again to cancel a query.
         weakref.finalize(connection, files.pop_all().close)
     return connection
 
 
 def is_alive(connection: psycopg.Connection[Any]) -> bool:
-    """Whether the server still answers in this session: asks it."""
+    """Return whether the server still answers a query in this session."""
     try:
         connection.execute("SELECT 1")
     except psycopg.OperationalError:
@@ -82,18 +82,18 @@ def is_alive(connection: psycopg.Connection[Any]) -> bool:
 
 
 def codec_of(connection: psycopg.Connection[Any]) -> str:
-    """Python's name of the encoding that text must fit into, on its way and in the database."""
+    """Return Python's name of the encoding that text must fit into, for the connection and the database."""
     if connection.info.encoding != "utf-8":
         return connection.info.encoding
     server = connection.info.parameter_status("server_encoding") or ""
     try:
-        return "utf-8" if server == "SQL_ASCII" else codecs.lookup(server).name  # the former keeps whatever it gets
-    except LookupError:  # one that Python calls otherwise
+        return "utf-8" if server == "SQL_ASCII" else codecs.lookup(server).name  # SQL_ASCII stores any bytes
+    except LookupError:  # Python has another name for it
         return "ascii"
 
 
 def is_pooled(connection: psycopg.Connection[Any]) -> bool:
-    """Whether a pooler (pgbouncer and its like) stands between: it answers with a process id of its own making."""
+    """Return whether a pooler such as pgbouncer is in between: it reports a backend process id of its own."""
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     return row is not None and row[0] != connection.info.backend_pid
 
@@ -106,7 +106,7 @@ def _tls_contents(given: Mapping[str, str]) -> dict[str, str]:
         if path.is_file():
             contents[name] = path.read_text()
         elif value:
-            contents[name] = value  # "system", say: a word that libpq understands everywhere
+            contents[name] = value  # a keyword of libpq, such as "system"
     return contents
 
 
@@ -115,14 +115,13 @@ def _is_content(parameters: Mapping[str, str], name: str) -> bool:
 
 
 def _private_file(files: ExitStack, content: str) -> str:
-    """The path of a file that only this user can read, there until ``files`` are closed.
+    """Return the path of a file that only this user can read and that exists until ``files`` is closed.
 
-    On Linux it has no name in any directory, so that it goes with the process, even one that is killed.
+    On Linux the file is in no directory, so it disappears with the process, even if the process is killed.
     """
     directory = Path("/proc/self/fd")
-    nameless = directory.is_dir()
-    make = tempfile.TemporaryFile if nameless else tempfile.NamedTemporaryFile
-    file = files.enter_context(make("w"))
+    is_unnamed = directory.is_dir()
+    file = files.enter_context((tempfile.TemporaryFile if is_unnamed else tempfile.NamedTemporaryFile)("w"))
     file.write(content)
     file.flush()
-    return str(directory / str(file.fileno()) if nameless else file.name)
+    return str(directory / str(file.fileno()) if is_unnamed else file.name)

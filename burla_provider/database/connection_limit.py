@@ -1,4 +1,7 @@
-"""How many connections the database can spare for a job."""
+"""Limit the connections of a job, and share the limit between all jobs on a database.
+
+Each worker connection holds a slot, which is an advisory lock, so that all jobs together stay within the limit.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import class_row
 
-from burla_provider.database.slots import taken_slots
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
 
 HEADROOM = 0.2
-"""The part of all connections that stays free for people and other programs that come later."""
+"""Share of the server's connections that stays free for people and other programs."""
 HEADROOM_IF_GIVEN = 0.05
-"""The same (and at least 2) where the user says how many workers there are to be."""
+"""The same share (but at least 2 connections) if the user set ``max_parallelism``."""
+
+LOCK_CLASS = 0x42_75_72_6C
+"""First key of the advisory locks ("Burl"); the second key is the slot. ``pg_locks`` has them as classid and objid."""
 
 _WAITS = (0, 0.2, 0.5, 1, 2)
-"""Seconds before each look: a session that was just closed is counted until its process has ended."""
+"""Seconds before each check: a session that was just closed is counted until its process has ended."""
 
 _QUERY = """
     SELECT current_setting('max_connections')::int AS allowed,
@@ -36,7 +42,7 @@ _QUERY = """
 
 
 @dataclass(frozen=True)
-class _Facts:
+class _Usage:
     allowed: int
     reserved: int
     in_use: int
@@ -48,11 +54,11 @@ class _Facts:
 
 @dataclass(frozen=True)
 class ConnectionLimit:
-    """What a job may take.
+    """The connections that a job may use.
 
-    :param limit: connections for this job, at least 1.
-    :param slots: connections for all jobs of this provider on this database together (``take_slot``).
-    :param parts: the sum, in words.
+    :param limit: connections of this job, at least 1.
+    :param slots: connections of all jobs of this provider on this database together (``take_slot``).
+    :param parts: how the limit was computed, for the log.
     """
 
     limit: int
@@ -60,70 +66,103 @@ class ConnectionLimit:
     parts: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.limit} connections: the least of {'; '.join(self.parts)}"
+        return f"{self.limit} connections: the minimum of {'; '.join(self.parts)}"
 
 
-def connection_budget(
-    connection: psycopg.Connection[Any], wanted: int | None = None, kept: int = 0, *, is_given: bool = True
+def find_connection_limit(
+    connection: psycopg.Connection[Any], wanted: int | None = None, task_connections: int = 0, *, is_given: bool = True
 ) -> ConnectionLimit:
-    """What the server, the role and the database can spare now, and no more than ``wanted``.
+    """Return what the server, the role and the database can spare now, at most ``wanted``.
 
-    :param wanted: ``max_parallelism``; None: as many as can be spared.
-    :param is_given: the user gave it. Otherwise a fifth of the server's connections stays free.
-    :param kept: connections that the task will open beside this one, while the workers may still have theirs. On the
-        server itself they are among those that stay free.
+    :param wanted: ``max_parallelism``; None: as many as possible.
+    :param task_connections: connections that the task will open besides this one while workers hold theirs. On the
+        server they are part of the connections that stay free.
+    :param is_given: whether the user set ``wanted``. Otherwise a fifth of the server's connections stays free.
     :raises InvalidParameterError: ``wanted`` is not positive.
-    :raises BurlaProviderError: not one connection is to spare now. Later there may be.
+    :raises BurlaProviderError: no connection is free now. A retry may find one.
     """
     if wanted is not None and wanted < 1:
-        raise InvalidParameterError(
-            "max_parallelism", f"{wanted} is not a number of workers.", "Give 1 or more, or None."
-        )
+        raise InvalidParameterError("max_parallelism", f"must be 1 or more, got {wanted}.", "Or leave it out.")
     for wait in _WAITS:
         time.sleep(wait)
-        spare, parts = _spare(_read_facts(connection), kept, is_given=is_given and wanted is not None)
+        usage = _read_usage(connection)
+        spare, parts = _spare(usage, task_connections, is_given=is_given and wanted is not None)
         if spare >= 1:
             break
     else:
         raise BurlaProviderError(
-            f"The database has no connection to spare: {'; '.join(parts)}. Retry the task when there is less going on,"
-            " or raise the limit."
+            f"The database has no connection to spare: {'; '.join(parts)}. Retry the task when fewer connections are"
+            " in use, or raise the limit."
         )
-    ours = taken_slots(connection)
-    asked = () if wanted is None else (f"max_parallelism {wanted}",)
-    return ConnectionLimit(min(spare, wanted or spare), spare + ours, (*asked, *parts))
+    taken = count_taken_slots(connection)
+    requested = () if wanted is None else (f"max_parallelism {wanted}",)
+    return ConnectionLimit(min(spare, wanted or spare), spare + taken, (*requested, *parts))
 
 
-def _read_facts(connection: psycopg.Connection[Any]) -> _Facts:
-    # A transaction sees the statistics of when it first asked.
+def take_slot(connection: psycopg.Connection[Any], slots: int) -> bool:
+    """Take a free slot until the connection closes; return False if all ``slots`` are taken."""
+    return connection.execute(_take_slot_sql(slots)).fetchone() is not None
+
+
+def release_locks_except_slot(connection: psycopg.Connection[Any], slots: int | None) -> bool:
+    """Release all advisory locks of the session except its slot; return False if another session took the slot.
+
+    All locks are released and the slot is taken again, because reading ``pg_locks`` blocks every session that locks.
+    """
+    release = sql.SQL("SELECT pg_advisory_unlock_all()")
+    if slots is None:
+        connection.execute(release)
+        return True
+    cursor = connection.execute(sql.SQL("{}; {}").format(release, _take_slot_sql(slots)))
+    cursor.nextset()
+    return cursor.fetchone() is not None
+
+
+def count_taken_slots(connection: psycopg.Connection[Any]) -> int:
+    """Return how many slots all jobs on this database hold now."""
+    row = connection.execute(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        [LOCK_CLASS],
+    ).fetchone()
+    return row[0] if row else 0
+
+
+def _take_slot_sql(slots: int) -> sql.Composed:
+    query = "SELECT slot FROM generate_series(0, {} - 1) AS slot WHERE pg_try_advisory_lock({}, slot) LIMIT 1"
+    return sql.SQL(query).format(slots, LOCK_CLASS)
+
+
+def _read_usage(connection: psycopg.Connection[Any]) -> _Usage:
+    # Within a transaction, the server repeats the statistics that it read first.
     connection.execute("SELECT pg_stat_clear_snapshot()")
-    with connection.cursor(row_factory=class_row(_Facts)) as cursor:
-        [facts] = cursor.execute(_QUERY).fetchall()
-    return facts
+    with connection.cursor(row_factory=class_row(_Usage)) as cursor:
+        [usage] = cursor.execute(_QUERY).fetchall()
+    return usage
 
 
-def _spare(facts: _Facts, kept: int, *, is_given: bool) -> tuple[int, tuple[str, ...]]:
-    free = facts.allowed - facts.reserved - facts.in_use
-    headroom = max(2, round(facts.allowed * HEADROOM_IF_GIVEN))
+def _spare(usage: _Usage, task_connections: int, *, is_given: bool) -> tuple[int, tuple[str, ...]]:
+    free = usage.allowed - usage.reserved - usage.in_use
+    headroom = max(2, round(usage.allowed * HEADROOM_IF_GIVEN))
     if not is_given:
-        # A busy server is no reason to refuse the job: one worker is enough.
-        headroom = max(headroom, min(math.ceil(facts.allowed * HEADROOM), free - 1))
+        # On a busy server the job still gets one connection.
+        headroom = max(headroom, min(math.ceil(usage.allowed * HEADROOM), free - 1))
     spare = free - headroom
-    sums = [
+    limits = [
         (
             spare,
-            f"server {spare} ({facts.allowed} - {facts.reserved} reserved - {facts.in_use} in use"
+            f"server {spare} ({usage.allowed} - {usage.reserved} reserved - {usage.in_use} in use"
             f" - {headroom} for others)",
         ),
-        *_limited("role", facts.role_limit, facts.role_in_use, kept),
-        *_limited("database", facts.database_limit, facts.database_in_use, kept),
+        *_limited("role", usage.role_limit, usage.role_in_use, task_connections),
+        *_limited("database", usage.database_limit, usage.database_in_use, task_connections),
     ]
-    return min(number for number, _ in sums), tuple(text for _, text in sums)
+    return min(number for number, _ in limits), tuple(text for _, text in limits)
 
 
-def _limited(what: str, limit: int | None, in_use: int, kept: int) -> list[tuple[int, str]]:
+def _limited(name: str, limit: int | None, in_use: int, task_connections: int) -> list[tuple[int, str]]:
     if limit is None:
         return []
-    spare = limit - in_use - kept
-    for_the_task = f" - {kept} for the task" if kept else ""
-    return [(spare, f"{what} {spare} ({limit} - {in_use} in use{for_the_task})")]
+    spare = limit - in_use - task_connections
+    for_task = f" - {task_connections} for the task" if task_connections else ""
+    return [(spare, f"{name} {spare} ({limit} - {in_use} in use{for_task})")]

@@ -1,4 +1,4 @@
-"""Which of the server's errors go away by themselves, and what people should know about those that do not."""
+"""Classify database errors as transient or not, and give advice about them."""
 
 from __future__ import annotations
 
@@ -26,43 +26,34 @@ TRANSIENT = frozenset(
     ]
 )
 CANCELED = "57014"
-"""Statement timeout, or cancelled by somebody: worth one more try, not more."""
+"""Statement timeout, or cancelled by a user: worth one retry."""
 
 _REFUSED = re.compile(
     r"authentication failed|no pg_hba\.conf entry|no password supplied|does not exist|permission denied"
     r"|certificate verify failed|does not support SSL|server certificate for|not permitted to log in",
 )
-"""libpq gives no SQLSTATE for a refused connection. In another language than English it counts as transient."""
-
-
-class SnapshotLostError(psycopg.OperationalError):
-    """The connection that held the job's snapshot is gone: no other range can be read at that moment any more."""
-
-
-class ConnectionLimitError(psycopg.OperationalError):
-    """Every connection that the database can spare has been taken by other jobs for a long time."""
+"""libpq gives no SQLSTATE for a refused connection. A message in another language than English counts as transient."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again, on a new connection and after a moment, may help."""
+    """Return whether a retry on a new connection may succeed."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
         return error.sqlstate in TRANSIENT
-    return is_unconnected(error) and not is_refused(str(error))
+    return is_connection_error(error) and not is_refused(str(error))
 
 
-def is_unconnected(error: BaseException) -> bool:
-    """Whether it is not the server that speaks: it was not reached, let nobody in, or went away."""
-    ours = SnapshotLostError | ConnectionLimitError
-    return isinstance(error, psycopg.OperationalError) and not isinstance(error, ours) and error.sqlstate is None
+def is_connection_error(error: BaseException) -> bool:
+    """Return whether the connection failed or was lost, so that the error has no SQLSTATE."""
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate is None
 
 
 def is_refused(text: str) -> bool:
-    """Whether an error of connecting says that the server does not let this user in, now or later."""
+    """Return whether the text of a connection error says that the server rejects this user or database."""
     return _REFUSED.search(text) is not None
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether every machine takes this host for itself, or it is a socket in a directory of it."""
+    """Return whether the host means the local machine on every machine: a loopback address or a socket."""
     if host.startswith(("/", "@")) or host.rstrip(".").lower().rpartition(".")[2] in ("localhost", "localdomain"):
         return True
     try:
@@ -73,7 +64,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def is_canceled(error: BaseException) -> bool:
-    """Whether a statement took too long, or somebody stopped it."""
+    """Return whether a statement was cancelled, by a timeout or by a user."""
     return isinstance(error, psycopg.Error) and error.sqlstate == CANCELED
 
 
@@ -83,14 +74,14 @@ ON_STANDBY = (
 )
 
 
-def advice(error: BaseException, host: str = "") -> str:
-    """A sentence on what to do about an error that stayed, or "".
+def advice_for(error: BaseException, host: str = "") -> str:
+    """Return what to do about the error, or "".
 
-    :param host: of the server, as the connection names it.
+    :param host: host of the server, as in the connection.
     """
     if not isinstance(error, psycopg.Error):
         return ""
-    if is_unconnected(error):
+    if is_connection_error(error):
         return _connecting_advice(str(error), host)
     if error.sqlstate == "40001" and "recovery" in str(error):
         return ON_STANDBY
@@ -99,11 +90,11 @@ def advice(error: BaseException, host: str = "") -> str:
 
 def _connecting_advice(text: str, host: str) -> str:
     if "authentication failed" in text:
-        return "Workers connect with what the task had: if that was a token, it may have expired by then."
+        return "Workers connect with the task's credentials: if they are a token, it may have expired."
     if "pg_hba.conf" in text:
-        return "The server lets the task in, but not the workers: allow their addresses too."
+        return "The server accepts the task, but not the workers: allow their addresses too."
     if is_this_machine(host) and "refused" in text:
-        return f"To a worker on another machine, {host} is that machine: give the connection a name that both know."
+        return f"On a worker, {host} is the worker's machine: give the connection a host name that workers can resolve."
     return ""
 
 
@@ -113,11 +104,11 @@ _ADVICE = {
         ' or consistency="none" (at least once).'
     ),
     "25P03": (
-        "The function computed for longer than the server lets a transaction rest: raise"
+        "The function computed for longer than the server allows an idle transaction: raise"
         " idle_in_transaction_session_timeout (0: no limit), or make the ranges smaller."
     ),
     "25P04": "The role's transaction_timeout is shorter than a range takes: raise it, or make the ranges smaller.",
     "53300": "Lower max_parallelism, or raise the server's (or the role's, or the database's) connection limit.",
-    "55P03": "Somebody holds or awaits a stronger lock on the table: see pg_locks for who, or raise range_retries.",
+    "55P03": "Another session holds or awaits a stronger lock on the table: see pg_locks, or raise range_retries.",
     "57014": "Raise statement_timeout or range_timeout, or make the ranges smaller.",
 }

@@ -12,14 +12,10 @@ from collections.abc import Iterator
 import psycopg
 from psycopg import sql
 
-from burla_provider.exceptions import BurlaProviderError
+from burla_provider.exceptions import PartitionsChangedError
 
 Leaves = dict[int, tuple[str, str]]
 """Schema and name of the relations that hold rows, by oid."""
-
-
-class PartitionsChangedError(BurlaProviderError):
-    """Raised when partitions or children were attached or detached while ranges were read."""
 
 
 def read_leaves(connection: psycopg.Connection, schema: str, table: str) -> Leaves:

@@ -1,7 +1,7 @@
-"""Names, values and types as SQL without a percent sign.
+"""Quote names, values and types as SQL without a percent sign.
 
-psycopg reads ``%`` as the start of a placeholder when a query has parameters, and leaves it alone when it has none. SQL
-without the sign means the same in both.
+psycopg treats ``%`` as the start of a placeholder only if a query has parameters. SQL without the sign means the same
+with and without parameters.
 """
 
 from __future__ import annotations
@@ -15,30 +15,32 @@ _QUOTED_NAME = re.compile(r'"((?:[^"]|"")*)"')
 
 
 class Identifier(sql.Identifier):
-    """A name, qualified or not, without a percent sign in its SQL: ``U&"50\\0025"`` for ``50%``."""
+    r"""A name, qualified or not, without a percent sign in its SQL: ``U&"50\0025"`` for ``50%``."""
 
     def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """Return the quoted name."""
         return b".".join(_quote_name(part, context) for part in self._obj)
 
     def as_regclass(self, context: AdaptContext | None = None) -> str:
-        """Return the name as ``to_regclass`` reads it, which knows no escapes; it is for a parameter."""
+        """Return the name for a parameter of ``to_regclass``, which does not read escapes."""
         return sql.Identifier(*self._obj).as_string(context)
 
 
 class Literal(sql.Literal):
-    """A value without a percent sign in its SQL: ``E'50\\045'`` for ``50%``."""
+    r"""A value without a percent sign in its SQL: ``E'50\045'`` for ``50%``."""
 
     def as_bytes(self, context: AdaptContext | None = None) -> bytes:
+        """Return the quoted value."""
         quoted = bytes(super().as_bytes(context))
         if b"%" not in quoted:
             return quoted
-        # With a backslash in it, it is a string with escapes already.
-        start = b"" if quoted.lstrip().startswith(b"E'") else b"E"
-        return start + quoted.replace(b"%", rb"\045")
+        # psycopg writes a value with a backslash as a string with escapes.
+        prefix = b"" if quoted.lstrip().startswith(b"E'") else b"E"
+        return prefix + quoted.replace(b"%", rb"\045")
 
 
 def type_name(name: str) -> sql.SQL:
-    """A type, as ``format_type`` prints it, without a percent sign."""
+    """Return a type name that ``format_type`` printed, without a percent sign."""
     return sql.SQL(_QUOTED_NAME.sub(_without_percent, name) if "%" in name else name)
 
 

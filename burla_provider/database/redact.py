@@ -1,4 +1,4 @@
-"""Keeping secrets out of what people see."""
+"""Replace secrets in text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 SECRET_PARAMETERS = ("password", "sslpassword", "sslkey")
 HIDDEN = "***"
 
-_LEAST = 3  # hiding every "a" would leave nothing to read
-_LONGEST = 500  # of a key file the lines are enough
-# Repetitions are limited, so that the time for a text is proportional to its length.
-_PERCENT = "%{1,4}(?:25){0,3}"  # escaped again and again
+_MIN_LENGTH = 3  # hiding every "a" would make the text unreadable
+_MAX_LENGTH = 500  # for a key file, its lines are enough
+# Repetitions are limited, so that the time is proportional to the length of the text.
+_PERCENT = "%{1,4}(?:25){0,3}"  # escaped several times
 _BACKSLASHES = rf"(?:\\|{_PERCENT}5c){{0,16}}"
 _RUN = rf"""(?i:(?:[\\'"]|(?:{_PERCENT}|[xu](?:00)?)(?:22|27|5c)|&(?:quot|\#39|\#x27|apos);){{1,200}})"""
 _SHORT = {"\b": "b", "\f": "f", "\t": "t", "\n": "n", "\r": "r"}
@@ -20,19 +20,19 @@ _OTHERS = {"&": ["&amp;"], "<": ["&lt;"], ">": ["&gt;"], " ": [r"\+", f"{_PERCEN
 
 
 def redact(text: str, parameters: Mapping[str, str]) -> str:
-    """``text`` without the secrets among the connection parameters, as they are and in every escaped form.
+    """Return ``text`` with the secrets among the connection parameters replaced by ``HIDDEN``.
 
-    Of each form: ``repr`` and ``ascii``, JSON, conninfo, SQL, URL, HTML, shell, base64, and one of them inside another.
+    Escaped forms are replaced too: ``repr`` and ``ascii``, JSON, conninfo, SQL, URL, HTML, shell, base64, nested.
     """
     forms = [form for name in SECRET_PARAMETERS for form in _forms(parameters.get(name, ""))]
     return re.sub("|".join(forms), HIDDEN, text) if forms else text
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Regular expressions for the secret, and for each of its lines, which may be printed one by one."""
+    """Yield regular expressions for the secret, and for each of its lines, which may be printed separately."""
     for part in dict.fromkeys([secret, *secret.splitlines()]):
-        if len(part) >= _LEAST and (len(part) <= _LONGEST or "\n" not in part):
-            # Quotes and backslashes multiply when they are escaped: any of them stand for any others.
+        if len(part) >= _MIN_LENGTH and (len(part) <= _MAX_LENGTH or "\n" not in part):
+            # Escaping multiplies quotes and backslashes, so a run of them matches any other run.
             pieces = re.findall(r"""[\\'"]+|%+|[^\\'"%]""", part)
             form = f"(?i:{_BACKSLASHES})".join(map(_escaped, pieces))
             yield form.replace(f"(?i:{_BACKSLASHES}){_RUN}", _RUN).replace(f"{_RUN}(?i:{_BACKSLASHES})", _RUN)
@@ -40,7 +40,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _escaped(piece: str) -> str:
-    """Every form of one character, or of a run of quotes or percent signs."""
+    """Return a pattern of every form of a character, or of a run of quotes or percent signs."""
     if piece.isascii() and piece.isalnum():
         return piece
     if piece[0] in "\\'\"":
@@ -62,7 +62,7 @@ def _escaped(piece: str) -> str:
 
 
 def _encoded(secret: bytes) -> Iterator[str]:
-    """In hexadecimal, and in base64 wherever the secret begins among groups of three bytes."""
+    """Yield patterns of the secret in hexadecimal, and in base64 at each offset within a group of three bytes."""
     yield f"(?i:{secret.hex()})"
     for before in range(3) if len(secret) >= 6 else ():
         text = b64encode(bytes(before) + secret).decode()

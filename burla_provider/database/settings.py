@@ -1,4 +1,4 @@
-"""What a session tells the server about itself, and what it lets itself take."""
+"""Session settings: names, timeouts, and what makes values the same in every session."""
 
 from __future__ import annotations
 
@@ -15,28 +15,44 @@ from burla_provider.exceptions import InvalidParameterError
 NAME_LIMIT = 63
 """Bytes of an application_name that the server keeps."""
 
-AS_TEXT = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1", "bytea_output": "hex"}
-"""Values that travel as text are the same text in every session, and exact."""
+EXACT_TEXT = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1", "bytea_output": "hex"}
+"""Makes the text of a value exact and the same in every session."""
 
-_INHERITED = (
-    *("DateStyle", "TimeZone", "timezone_abbreviations", "lc_monetary", "lc_numeric", "lc_time", "search_path"),
-    *("row_security", "default_text_search_config", "standard_conforming_strings", "backslash_quote", "array_nulls"),
-    *("transform_null_equals", "quote_all_identifiers", "xmlbinary", "xmloption", "gin_fuzzy_search_limit"),
+_VALUE_SETTINGS = (
+    *("array_nulls", "backslash_quote", "DateStyle", "default_text_search_config", "lc_monetary", "lc_numeric"),
+    *("lc_time", "quote_all_identifiers", "row_security", "search_path", "standard_conforming_strings", "TimeZone"),
+    *("timezone_abbreviations", "transform_null_equals", "xmlbinary", "xmloption"),
 )
-"""Settings that change what an expression means, or which rows there are."""
+"""Settings that decide which rows and values a query returns."""
 
+_INHERITED = (*_VALUE_SETTINGS, "gin_fuzzy_search_limit")
 _NOT_INHERITED = (
     *("application_name", "client_encoding", "statement_timeout", "lock_timeout", "transaction_timeout"),
-    *("idle_in_transaction_session_timeout", "idle_session_timeout", "client_connection_check_interval", *AS_TEXT),
+    *("idle_in_transaction_session_timeout", "idle_session_timeout", "client_connection_check_interval", *EXACT_TEXT),
 )
-"""Settings that ``Session``, the connection or the worker sees to. ``datestyle`` is not ``DateStyle``."""
+"""Settings that ``SessionSettings``, the connection or the worker set. ``datestyle`` is not ``DateStyle``."""
+
+_IDENTITY = (
+    *_VALUE_SETTINGS,
+    *("bytea_output", "client_encoding", "extra_float_digits", "IntervalStyle", "session_replication_role"),
+)
+_IDENTITY_QUERY = """
+    SELECT session_user::text, current_user::text,
+           (SELECT array_agg(name || '=' || setting ORDER BY name) FROM pg_settings WHERE name = ANY (%s)),
+           -- A policy may read settings of an extension or of the user, which pg_settings does not show.
+           (SELECT array_agg(setting ORDER BY setdatabase, setrole, setting)
+              FROM pg_db_role_setting, unnest(setconfig) AS setting
+             WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+               AND setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user))
+               AND split_part(setting, '=', 1) LIKE '%%.%%')
+"""
 
 
 def inherited_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    """Return the settings that workers take over from this session, which nobody has changed yet.
+    """Return the settings that workers take over from this new session.
 
     They come from the environment of this process (``PGTZ``, ``PGDATESTYLE``), which the workers do not have, or may
-    differ because of theirs. Custom settings are not among them: they come with the connection's ``options``.
+    differ because of the workers' environment. Custom settings travel with the connection's ``options``.
     """
     query = """
         SELECT name, CASE name WHEN 'DateStyle' THEN 'ISO, ' || split_part(setting, ', ', 2) ELSE setting END
@@ -49,16 +65,29 @@ def inherited_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
     return dict(rows)
 
 
-@dataclass(frozen=True)
-class Session:
-    """Settings of every transaction of a job; seconds, None leaves the server's own, 0 is no limit.
+def session_identity(connection: psycopg.Connection[Any]) -> list[Any]:
+    """Return roles and settings: two sessions in which they are equal see the same rows and values."""
+    [row] = connection.execute(_IDENTITY_QUERY, [list(_IDENTITY)]).fetchall()
+    return list(row)
 
-    :param name: who is at work, "dag.task.run"; ``pg_stat_activity`` shows it with the range behind it.
-    :param statement_timeout: of one statement.
-    :param lock_timeout: of waiting for one lock.
-    :param idle_in_transaction_session_timeout: of user code that computes between two statements.
-    :param inherited: what ``inherited_settings`` answered in the task.
-    :raises InvalidParameterError: a negative number of seconds.
+
+def is_under_row_security(connection: psycopg.Connection[Any], schema: str, table: str) -> bool:
+    """Return whether policies decide which rows of the table this session sees."""
+    relation = sql.Identifier(schema, table).as_string(connection)
+    [(active,)] = connection.execute("SELECT row_security_active(%s::regclass)", [relation]).fetchall()
+    return bool(active)
+
+
+@dataclass(frozen=True)
+class SessionSettings:
+    """Settings of every transaction of a job. Timeouts are in seconds; None: the server's default; 0: no limit.
+
+    :param name: "dag.task.run"; ``pg_stat_activity`` shows it with the number of the range.
+    :param statement_timeout: limit for one statement.
+    :param lock_timeout: limit for waiting for one lock.
+    :param idle_in_transaction_session_timeout: limit for user code between two statements.
+    :param inherited: ``inherited_settings`` of the task's session.
+    :raises InvalidParameterError: a timeout is out of range.
     """
 
     name: str = "burla"
@@ -70,22 +99,22 @@ class Session:
     def __post_init__(self) -> None:
         for name, seconds in self._timeouts().items():
             if seconds is not None and not 0 <= seconds < 2**31 / 1000:
-                raise InvalidParameterError(name, f"{seconds} is out of range.", "Give seconds, 0 for no limit.")
+                raise InvalidParameterError(name, f"must be 0 to 2,147,483 seconds, got {seconds}.", "0 is no limit.")
 
-    def settings(self, suffix: str = "", unless_given: Mapping[str, str] = MappingProxyType({})) -> sql.Composed:
-        """The settings as statements for the transaction that they begin: no state stays behind in a pooled session.
+    def transaction_sql(self, suffix: str = "", defaults: Mapping[str, str] = MappingProxyType({})) -> sql.Composed:
+        """Return statements that set the settings for one transaction, so that a pooled session keeps none.
 
-        :param suffix: what follows the name: " #17".
-        :param unless_given: of settings that this session leaves open.
+        :param suffix: added to the name, such as " #17".
+        :param defaults: values of settings that are None here.
         """
         name = {"application_name": application_name(self.name, suffix)}
-        return local_settings(name | AS_TEXT | dict(unless_given) | self._milliseconds())
+        return local_settings(name | EXACT_TEXT | dict(defaults) | self._milliseconds())
 
-    def settings_of_range(self, suffix: str, unless_given: Mapping[str, str]) -> sql.Composed:
-        """What another range in the same transaction needs of these settings."""
-        limit = "idle_in_transaction_session_timeout"
-        given = {**unless_given, **self._milliseconds()}
-        return local_settings({"application_name": application_name(self.name, suffix), limit: given[limit]})
+    def range_sql(self, suffix: str, defaults: Mapping[str, str]) -> sql.Composed:
+        """Return the statements of these settings for another range in the same transaction."""
+        timeout = "idle_in_transaction_session_timeout"
+        settings = {**defaults, **self._milliseconds()}
+        return local_settings({"application_name": application_name(self.name, suffix), timeout: settings[timeout]})
 
     def _timeouts(self) -> dict[str, float | None]:
         return {
@@ -104,7 +133,7 @@ class Session:
 
 
 def local_settings(settings: dict[str, str]) -> sql.Composed:
-    """``SET LOCAL`` statements."""
+    """Return ``SET LOCAL`` statements."""
     statements = [
         sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value))
         for name, value in settings.items()
@@ -113,7 +142,7 @@ def local_settings(settings: dict[str, str]) -> sql.Composed:
 
 
 def set_config(settings: Mapping[str, str], *, local: bool) -> sql.Composed:
-    """A query that sets what may be a list, which ``SET`` would take for one name."""
+    """Return a query that sets settings whose value may be a list, which ``SET`` would take for one name."""
     calls = [
         sql.SQL("set_config({}, {}, {})").format(sql.Literal(name), sql.Literal(value), sql.Literal(local))
         for name, value in settings.items()
@@ -122,6 +151,6 @@ def set_config(settings: Mapping[str, str], *, local: bool) -> sql.Composed:
 
 
 def application_name(name: str, suffix: str = "") -> str:
-    """``name`` and ``suffix`` as the server keeps them: printable ASCII, cut where the suffix does not suffer."""
-    plain = "".join(letter if " " <= letter <= "~" else "?" for letter in name)
-    return plain[: NAME_LIMIT - len(suffix)] + suffix
+    """Return ``name`` and ``suffix`` in printable ASCII, the name shortened so that both fit into ``NAME_LIMIT``."""
+    ascii_name = "".join(letter if " " <= letter <= "~" else "?" for letter in name)
+    return ascii_name[: NAME_LIMIT - len(suffix)] + suffix

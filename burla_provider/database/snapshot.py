@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.errors import ON_STANDBY, SnapshotLostError
-from burla_provider.database.settings import Session, application_name, local_settings
-from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
+from burla_provider.database.errors import ON_STANDBY
+from burla_provider.database.settings import SessionSettings, application_name, local_settings
+from burla_provider.exceptions import BurlaProviderError, InvalidParameterError, SnapshotLostError
 
 REFUSALS = (
     psycopg.errors.ObjectNotInPrerequisiteState,
@@ -107,7 +107,7 @@ BEGIN_RANGE = sql.SQL("SAVEPOINT burla_range")
 """Keeps a worker's transaction usable after a query that was cancelled."""
 
 
-def settings_between_ranges(snapshot: Snapshot, session: Session, *, undo: bool = False) -> sql.Composed:
+def settings_between_ranges(snapshot: Snapshot, session: SessionSettings, *, undo: bool = False) -> sql.Composed:
     """Return the statements for a worker's transaction that waits for the next range.
 
     :param undo: roll back to the range's start, because its last query failed. Otherwise the range's locks are kept.

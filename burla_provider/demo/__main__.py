@@ -17,17 +17,13 @@ from types import FrameType
 from typing import Any
 
 from burla_provider.demo.airflow_home import AirflowHome, Session
-from burla_provider.demo.binaries import EmbeddedPostgresError
-from burla_provider.demo.cluster import WORKER_NETWORKS, ClusterNotFoundError, find_bridge, find_login
+from burla_provider.demo.cluster import WORKER_NETWORKS, find_bridge, find_login
 from burla_provider.demo.console import Step, TaskLog, compare, say, worth_reading
 from burla_provider.demo.orders import Totals, create_orders, sum_in_sql
 from burla_provider.demo.postgres import EmbeddedPostgres
+from burla_provider.exceptions import ClusterNotFoundError, DemoError, EmbeddedPostgresError
 
 _DAG, _TASK = "order_totals", "sum_orders"
-
-
-class DemoError(RuntimeError):
-    """The DAG did not get to its end."""
 
 
 @dataclass(frozen=True)

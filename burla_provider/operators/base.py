@@ -18,8 +18,8 @@ from burla_provider.hooks.burla import BurlaHook
 from burla_provider.jobs.job import Job, JobOptions, JobStarted
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.checkpoint import Checkpoint
-from burla_provider.task.monitor import LAST_JOB, JobMonitor
 from burla_provider.task.metrics import Phases
+from burla_provider.task.monitor import LAST_JOB, JobMonitor
 from burla_provider.task.rendered import RenderedText, source_code
 from burla_provider.task.resume import NO_STORE, Resume
 from burla_provider.task.run_identity import job_name

@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import Any
 
-from burla_provider.exceptions import BurlaProviderError
+from burla_provider.exceptions import PlanCoverageError
 from burla_provider.ranges.catalog import TableFacts
 from burla_provider.ranges.key import CTID, Bound, Key
 from burla_provider.ranges.key_range import KeyRange
@@ -17,10 +17,6 @@ from burla_provider.ranges.window import Window
 
 Relation = tuple[str, str] | None
 """Schema and name of a partition that is read by itself; None: the whole table."""
-
-
-class PlanCoverageError(BurlaProviderError):
-    """A plan's ranges leave a gap or overlap. This is a fault of the planner: please report it."""
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,15 @@ from typing import Any
 
 import psycopg
 
-from burla_provider.exceptions import InvalidParameterError
+from burla_provider.database.settings import EXACT_TEXT
+from burla_provider.exceptions import InvalidParameterError, PlanCoverageError
 from burla_provider.ranges.catalog import TableFacts, read_facts
 from burla_provider.ranges.explanation import hints_of, reason_of
 from burla_provider.ranges.freeze_window import freeze
 from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.key_choice import columns_of
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.ranges.plan import PlanCoverageError, RangePlan
+from burla_provider.ranges.plan import RangePlan
 from burla_provider.ranges.plan_request import Request
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.refine import OVERSIZE
@@ -34,10 +35,7 @@ from burla_provider.ranges.window import Window, WindowLimits, read_window
 
 _SESSION = {
     "client_encoding": "UTF8",  # a database in SQL_ASCII answers bytes otherwise
-    "datestyle": "ISO",  # keeps the order of day and month that the user's own values are read by
-    "intervalstyle": "postgres",
-    "extra_float_digits": "1",
-    "bytea_output": "hex",
+    **EXACT_TEXT,  # "ISO" keeps the order of day and month that the user's own values are read by
     "max_parallel_workers_per_gather": "0",  # a parallel plan's row estimates are those of one worker
     "jit": "off",
 }

@@ -24,7 +24,7 @@ _CODE_ERRORS = (
     "TypeError",
     "UnboundLocalError",
     "burla_provider.exceptions.InvalidParameterError",
-    "burla_provider.worker.errors.UserFunctionError",
+    "burla_provider.exceptions.UserFunctionError",
 )
 _STATEMENT_ERRORS = ("0A", "25006", "3F", "42")
 """Prefixes of SQLSTATEs: not supported, read-only, invalid schema, syntax error or access rule violation."""
@@ -37,12 +37,12 @@ _LOCAL_MODULE_HINT = (
 
 def with_local_module_hint(failure: Failure) -> Failure:
     """Return the failure, with another hint if the missing module is local and not part of a package."""
-    from burla_provider.worker.errors import NOT_THERE
+    from burla_provider.worker.errors import MODULE_NOT_INSTALLED
 
     missing = re.search(r"No module named '([^']+)'", failure.message)
     if missing is None or not is_local_name(missing[1]):
         return failure
-    return replace(failure, message=failure.message.replace(NOT_THERE, _LOCAL_MODULE_HINT))
+    return replace(failure, message=failure.message.replace(MODULE_NOT_INSTALLED, _LOCAL_MODULE_HINT))
 
 
 class FailurePolicy:

@@ -240,11 +240,11 @@ def find_increment(
     :param lag: leave so much to the next run, for rows that become visible late: ids, or a timedelta.
     :raises InvalidParameterError: the key can go down, or ``lag`` does not fit it.
     """
-    from burla_provider.database.settings import AS_TEXT
+    from burla_provider.database.settings import EXACT_TEXT
     from burla_provider.ranges.planner_connection import PlannerConnection
 
     # A role may have moments printed with an abbreviation of their zone, and IST is read as another one than is meant.
-    with PlannerConnection(connection).locally(**AS_TEXT):
+    with PlannerConnection(connection).locally(**EXACT_TEXT):
         upper = _upper(connection, source, column, lag)
     if upper is None or (lower is not None and not _is_below(connection, column, lower, upper)):
         return None

@@ -144,7 +144,7 @@ class TableJob:
 
         :raises InvalidParameterError: it does not accept them.
         """
-        from burla_provider.worker.aggregates import check_source
+        from burla_provider.task.sql_checks import check_source
         from burla_provider.worker.source import Source
 
         asked = self.asked
@@ -153,16 +153,16 @@ class TableJob:
         every = self.moment.columns if asked.process_rows is not None else ()
         columns = dict(asked.columns) if isinstance(asked.columns, Mapping) else tuple(asked.columns or every)
         source = Source(self.moment.schema, self.moment.table, columns, where, self.moment.partitioned)
-        check_source(self.moment.connection, source, one_moment=self.moment.snapshot is not None)
+        check_source(self.moment.connection, source, in_snapshot=self.moment.snapshot is not None)
         return source
 
     @cached_property
     def kind(self) -> tuple[RangeProcessor, Combiner]:
         """What is done with a range, and how the ranges' values become one."""
         from burla_provider.combine.combiners import CustomCombiner, SqlCombiner, SumByKey
-        from burla_provider.worker.aggregates import check_totals, parse_totals
+        from burla_provider.task.sql_text import has_escapes
+        from burla_provider.task.sql_totals import check_totals, parse_totals
         from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotals
-        from burla_provider.worker.volatility import has_escapes
 
         asked = self.asked
         if asked.totals is not None:
@@ -181,7 +181,7 @@ class TableJob:
         return self._result(self._totals(combination, None), snapshot_count=1)
 
     def _books(self) -> JobStore:
-        from burla_provider.database.login import is_under_row_security, session_identity
+        from burla_provider.database.settings import is_under_row_security, session_identity
 
         asked, moment = self.asked, self.moment
         window = (asked.key, asked.start_id, asked.end_id, asked.lower, asked.upper, self.lower)
@@ -213,12 +213,11 @@ class TableJob:
     @property
     def _has_subselect(self) -> bool:
         """Whether what is asked for may read other tables, of which ``state_before`` knows nothing."""
-        from burla_provider.worker.sql_text import tokens
+        from burla_provider.task.sql_text import words
 
         columns, totals = self.source.columns, self.asked.totals or {}
         texts = [self.source.where or "", *(columns.values() if isinstance(columns, Mapping) else ()), *totals.values()]
-        words = {text[one.start : one.end].lower() for text in texts for one in tokens(text) if one.kind == "word"}
-        return not words.isdisjoint({"select", "table"})
+        return any(not words(text).isdisjoint({"select", "table"}) for text in texts)
 
     @cached_property
     def ledger(self) -> Ledger | None:
@@ -277,15 +276,15 @@ class TableJob:
         )
 
     def _job(self, plan: Plan, kind: RangeProcessor, missing: Sequence[int]) -> Job:
-        from burla_provider.database.connection_limit import connection_budget
-        from burla_provider.database.settings import Session
+        from burla_provider.database.connection_limit import find_connection_limit
+        from burla_provider.database.settings import SessionSettings
         from burla_provider.worker.range_task import RangeTask
 
         asked, moment = self.asked, self.moment
-        budget = connection_budget(
+        budget = find_connection_limit(
             moment.connection,
             asked._parallelism(),
-            kept=int(asked.results_table is not None),
+            task_connections=int(asked.results_table is not None),
             is_given=whole_number(asked.max_parallelism) is not None,
         )
         self.log.info("%s", budget)
@@ -293,8 +292,8 @@ class TableJob:
             parameters=moment.parameters,
             source=self.source,
             key=plan.key,
-            kind=kind,
-            session=Session(
+            processor=kind,
+            settings=SessionSettings(
                 name=moment.name,
                 statement_timeout=asked.statement_timeout,
                 lock_timeout=asked.lock_timeout,
@@ -315,7 +314,7 @@ class TableJob:
 
     def _check_leaves(self, plan: Plan, books: JobStore) -> None:
         """:raises PartitionsChangedError: ranges of the whole table, or the count, may have read other partitions."""
-        from burla_provider.database.leaves import PartitionsChangedError
+        from burla_provider.exceptions import PartitionsChangedError
 
         reads_all = self.asked.verify is not None or any(one.relation is None for one in plan.ranges)
         if self.moment.snapshot is None or not reads_all:

@@ -7,15 +7,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.settings import AS_TEXT
-from burla_provider.exceptions import PermanentError
+from burla_provider.database.settings import EXACT_TEXT
+from burla_provider.exceptions import RowCountMismatchError
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.worker.source import Source
-
-
-class RowCountMismatchError(PermanentError):
-    """The ranges together worked more or fewer rows than the table has."""
 
 
 def check_count(connection: psycopg.Connection[Any], source: Source, whole: KeyRange, worked: int) -> None:
@@ -26,7 +22,7 @@ def check_count(connection: psycopg.Connection[Any], source: Source, whole: KeyR
     :param worked: rows that the ranges worked.
     :raises RowCountMismatchError: the numbers are not the same.
     """
-    with PlannerConnection(connection).locally(**AS_TEXT):  # as in the ranges
+    with PlannerConnection(connection).locally(**EXACT_TEXT):  # as in the ranges
         [(rows,)] = connection.execute(source.select(sql.SQL("count(*)"), whole)).fetchall()
     if rows != worked:
         raise RowCountMismatchError(

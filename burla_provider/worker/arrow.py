@@ -1,4 +1,4 @@
-"""Rows as Arrow record batches, with PostgreSQL's numeric as decimal, never as float."""
+"""Convert rows to Arrow record batches; numeric becomes decimal, never float."""
 
 from __future__ import annotations
 
@@ -10,42 +10,43 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 from psycopg.types.string import TextLoader
 
-from burla_provider.worker.stream import as_text_advice, describe, may_be_large, stream
+from burla_provider.worker.stream import as_text_advice, describe_columns, may_be_large, stream
 
-FIRST, MOST = 1_000, 50_000
-"""Rows of the first batch, and of the largest, about."""
+FIRST_BATCH_ROWS, MAX_BATCH_ROWS = 1_000, 50_000
+"""Approximate number of rows of the first batch, and of the largest batch."""
 
-BYTES = 8_000_000
-"""What a batch should not be much larger than, if it has more than one row."""
+MAX_BATCH_BYTES = 8_000_000
+"""Approximate maximum size of a batch with more than one row."""
 
-UNDECLARED = (38, 18)
-"""Precision and scale of a numeric that declares none. A value that does not fit is an error, not a rounded value."""
+DEFAULT_NUMERIC = (38, 18)
+"""Precision and scale of a numeric without declared ones. A value that does not fit is an error; none is rounded."""
 
 
 def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> Generator[Any, None, None]:
-    """``pyarrow.RecordBatch`` es of the query's columns.
+    """Yield the rows of a query as ``pyarrow.RecordBatch`` objects.
 
-    Integers, floats, numeric, boolean, date, time, timestamp, timestamptz (in UTC) and bytea have Arrow's own types;
-    all others, arrays included, are strings, PostgreSQL's text of them.
+    Integers, floats, numeric, boolean, date, time, timestamp, timestamptz (in UTC) and bytea get Arrow's types. Other
+    types, including arrays, become strings: the text that PostgreSQL prints.
 
-    :raises ValueError: a value that the column's Arrow type cannot hold, such as an infinite timestamp.
+    :raises ValueError: the column's Arrow type cannot hold a value, such as an infinite timestamp.
     """
-    columns = describe(connection, query)
-    types = [_arrow_type(column) for column in columns]  # before the first row: one of them may be refused
+    columns = describe_columns(connection, query)
+    types = [_arrow_type(column) for column in columns]  # before the first row, because a type may be refused
 
     def load_text(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any]) -> None:
         for oid in {column.type_code for column in columns if not _is(column, "bytea")}:
             cursor.adapters.register_loader(oid, TextLoader)
-        cursor.adapters.register_loader("timestamp", TextLoader)  # what a timestamptz is in UTC
+        # timestamptz columns are selected as timestamps in UTC
+        cursor.adapters.register_loader("timestamp", TextLoader)
 
     chunks = stream(connection, _in_utc(query, columns), tuple_row, load_text)
     wide = [number for number, column in enumerate(columns) if may_be_large(column)]
     rows: list[tuple[Any, ...]] = []
-    size, limit = 0, FIRST
+    size, limit = 0, FIRST_BATCH_ROWS
     try:
         for chunk in chunks:
             more = _size(chunk, wide)
-            if rows and size + more > BYTES:
+            if rows and size + more > MAX_BATCH_BYTES:
                 batch = _batch(rows, columns, types)
                 rows, size = [], 0
                 yield batch
@@ -53,7 +54,7 @@ def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> 
             size += more
             if len(rows) >= limit:
                 batch = _batch(rows, columns, types)
-                limit = min(MOST, max(1, BYTES * batch.num_rows // max(batch.nbytes, 1)))
+                limit = min(MAX_BATCH_ROWS, max(1, MAX_BATCH_BYTES * batch.num_rows // max(batch.nbytes, 1)))
                 rows, size = [], 0
                 yield batch
         if rows:
@@ -69,12 +70,12 @@ def _size(rows: Iterable[tuple[Any, ...]], wide: Sequence[int]) -> int:
 def _batch(rows: Sequence[tuple[Any, ...]], columns: Sequence[psycopg.Column], types: Sequence[Any]) -> Any:
     import pyarrow as pa
 
-    arrays = [_array(*one) for one in zip(zip(*rows, strict=True), columns, types, strict=True)]
+    arrays = [_array(*column) for column in zip(zip(*rows, strict=True), columns, types, strict=True)]
     return pa.record_batch(arrays, names=[column.name for column in columns])
 
 
 def _array(values: Sequence[Any], column: psycopg.Column, arrow_type: Any) -> Any:
-    """The column's values, which Arrow parses from their text: in C++, and exactly."""
+    """Return the column's values, which Arrow parses from text in C++."""
     import pyarrow as pa
 
     try:
@@ -82,19 +83,19 @@ def _array(values: Sequence[Any], column: psycopg.Column, arrow_type: Any) -> An
             return pa.array(values, arrow_type)
         if arrow_type == pa.bool_():
             return pa.array([None if text is None else text == "t" for text in values], arrow_type)
-        return _parsed(pa.array(values, pa.string()), arrow_type)
+        return _parse(pa.array(values, pa.string()), arrow_type)
     except pa.ArrowInvalid as error:
         raise ValueError(
             f"Arrow's {arrow_type} cannot hold a value of {column.name}: {error}. {as_text_advice(column.name)}"
         ) from None
 
 
-def _parsed(texts: Any, arrow_type: Any) -> Any:
+def _parse(texts: Any, arrow_type: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_decimal(arrow_type):
-        texts = _fitting(texts, arrow_type)
+        texts = _check_digits(texts, arrow_type)
     elif pa.types.is_time(arrow_type):  # Arrow parses timestamps only
         return pc.binary_join_element_wise("1970-01-01", texts, " ").cast(pa.timestamp("us")).cast(arrow_type)
     elif pa.types.is_timestamp(arrow_type):
@@ -102,21 +103,21 @@ def _parsed(texts: Any, arrow_type: Any) -> Any:
     return texts.cast(arrow_type)
 
 
-def _fitting(texts: Any, arrow_type: Any) -> Any:
-    """The texts, if each is a value of the decimal type. Arrow's cast gives others for some that have too many digits.
+def _check_digits(texts: Any, arrow_type: Any) -> Any:
+    """Return the texts if each fits the decimal type: Arrow's cast returns wrong values for some with too many digits.
 
-    :raises ArrowInvalid: a value has more digits before or behind the point than the type.
+    :raises ArrowInvalid: a value has more digits before or after the decimal point than the type.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    before, behind = arrow_type.precision - arrow_type.scale, arrow_type.scale
-    room = (38 if arrow_type.bit_width == 128 else 76) - behind
-    if (pc.max(pc.utf8_length(texts)).as_py() or 0) <= room:  # then there is no overflow that Arrow would not see
+    whole_digits, scale = arrow_type.precision - arrow_type.scale, arrow_type.scale
+    safe_length = (38 if arrow_type.bit_width == 128 else 76) - scale
+    if (pc.max(pc.utf8_length(texts)).as_py() or 0) <= safe_length:  # Arrow detects every overflow
         return texts
-    texts = pc.replace_substring_regex(texts, rf"(\.\d{{{behind}}})0+$", r"\1")
-    fraction = rf"(\.\d{{1,{behind}}})?" if behind else ""
-    whole = rf"\d{{1,{before}}}" if before else "0"
+    texts = pc.replace_substring_regex(texts, rf"(\.\d{{{scale}}})0+$", r"\1")
+    fraction = rf"(\.\d{{1,{scale}}})?" if scale else ""
+    whole = rf"\d{{1,{whole_digits}}}" if whole_digits else "0"
     fits = pc.match_substring_regex(texts, rf"^-?({whole}|0){fraction}$")
     if not pc.all(fits).as_py():
         wrong = texts.filter(pc.invert(fits))[0].as_py()
@@ -125,12 +126,15 @@ def _fitting(texts: Any, arrow_type: Any) -> Any:
 
 
 def _arrow_type(column: psycopg.Column) -> Any:
-    """:raises ValueError: Arrow has none that is wide enough."""
+    """Return the column's Arrow type.
+
+    :raises ValueError: no Arrow type is wide enough.
+    """
     import pyarrow as pa
 
     if _is(column, "numeric"):
-        precision, scale = (column.precision, column.scale or 0) if column.precision else UNDECLARED
-        # PostgreSQL has scales below 0 and above the precision.
+        precision, scale = (column.precision, column.scale or 0) if column.precision else DEFAULT_NUMERIC
+        # PostgreSQL allows a scale below 0 and above the precision.
         precision, scale = max(precision, precision - scale, scale), max(scale, 0)
         if precision > 76:
             raise ValueError(
@@ -138,7 +142,7 @@ def _arrow_type(column: psycopg.Column) -> Any:
                 f" {as_text_advice(column.name)}"
             )
         return pa.decimal128(precision, scale) if precision <= 38 else pa.decimal256(precision, scale)
-    simple = {
+    arrow_types = {
         "int2": pa.int16(),
         "int4": pa.int32(),
         "int8": pa.int64(),
@@ -151,16 +155,16 @@ def _arrow_type(column: psycopg.Column) -> Any:
         "timestamptz": pa.timestamp("us", "UTC"),
         "bytea": pa.binary(),
     }
-    return next((arrow_type for name, arrow_type in simple.items() if _is(column, name)), pa.string())
+    return next((arrow_type for name, arrow_type in arrow_types.items() if _is(column, name)), pa.string())
 
 
 def _is(column: psycopg.Column, type_name: str) -> bool:
-    # By number: psycopg gives an array the name of its elements' type.
+    # By OID, because psycopg gives an array the name of its element type.
     return bool(column.type_code == psycopg.adapters.types[type_name].oid)
 
 
 def _in_utc(query: sql.Composed, columns: Sequence[psycopg.Column]) -> sql.Composed:
-    """The query with each timestamptz as the timestamp that it is in UTC. Arrow does not know all offsets."""
+    """Return the query with each timestamptz as a timestamp in UTC, because Arrow does not parse all offsets."""
     if not any(_is(column, "timestamptz") for column in columns):
         return query
     names = [sql.Identifier(f"c{number}") for number in range(len(columns))]

@@ -1,34 +1,108 @@
-"""How a worker connects: within what the database can spare, and fit for the transactions that follow."""
+"""Open a worker's connection, keep it between ranges, and reset it after a user's function."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import select
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from types import MappingProxyType
 from typing import Any
 
 import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from burla_provider.database.connect import is_pooled, open_connection
-from burla_provider.database.errors import ConnectionLimitError
+from burla_provider.database.connection_limit import release_locks_except_slot, take_slot
 from burla_provider.database.settings import set_config
-from burla_provider.database.slots import free_locks_but_slot, take_slot
-from burla_provider.worker.errors import UserFunctionError
-from burla_provider.worker.time_limit import unlimited_sleep
+from burla_provider.exceptions import ConnectionLimitError, UserFunctionError
+from burla_provider.worker.time_limit import sleep_outside_limit
 
-PATIENCE = 600
-"""Seconds that a worker waits for other jobs to give a connection back."""
+SLOT_TIMEOUT = 600
+"""Seconds that a worker waits for another job to release a connection."""
 
-LEFT_ALONE = {"idle_session_timeout": "10min", "client_connection_check_interval": "10s"}
-"""From PostgreSQL 14 on: the server ends a session that its worker forgot, and a query whose worker died."""
+ORPHAN_SETTINGS = {"idle_session_timeout": "10min", "client_connection_check_interval": "10s"}
+"""From PostgreSQL 14 on, the server ends the idle session or the running query of a worker that died."""
 
 RESET_POOLED = sql.SQL(
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES; "
 )
-"""Begins a transaction for a user's function behind a pooler, whose session may be the one of an earlier range.
-Prepared statements and advisory locks of such a session may be somebody else's, and are left alone."""
+"""Begins a user function's transaction behind a pooler, whose session may have served an earlier range. Prepared
+statements and advisory locks are not reset, because they may belong to another client."""
+
+
+class CachedConnection(threading.local):
+    """At most one open connection per thread. A pickled copy has none.
+
+    :ivar locked: partitions that the open transaction has locked individually; None: no transaction is open.
+    :ivar needs_reset: whether a user's function has used the connection.
+    :ivar is_pooled: whether a pooler is in between.
+    :cvar max_locked: partitions that one transaction locks: the server's lock table is limited.
+    :cvar cancel_seconds: time limit for cancelling a running query.
+    """
+
+    max_locked = 50
+    cancel_seconds = 5.0
+
+    connection: psycopg.Connection[Any] | None = None
+    locked: set[tuple[str, str]] | None = None
+    needs_reset = False
+    is_pooled = False
+
+    def __reduce__(self) -> tuple[type[CachedConnection], tuple[()]]:
+        return type(self), ()
+
+    def get(self, connect: Callable[[], psycopg.Connection[Any]]) -> psycopg.Connection[Any]:
+        """Return the cached connection if it is usable, else a new one from ``connect()``."""
+        connection = self.connection
+        if connection is None or not self._is_usable(connection):
+            self.close()
+            connection = self.connection = connect()
+        connection.row_factory = tuple_row  # the user's function may have changed it
+        return connection
+
+    def close(self) -> None:
+        """Close this thread's connection without waiting for the server: the network may be down.
+
+        The server rolls back as soon as it notices. A running query is cancelled if libpq can limit the time for that;
+        otherwise ``client_connection_check_interval`` ends it.
+        """
+        connection, self.connection = self.connection, None
+        self.locked, self.needs_reset = None, False
+        if connection is None:
+            return
+        # An unreachable server is ignored: the caller has its own error to report.
+        with closing(connection), suppress(psycopg.Error):
+            is_active = connection.info.transaction_status == TransactionStatus.ACTIVE
+            if is_active and psycopg.capabilities.has_cancel_safe():
+                connection.cancel_safe(timeout=self.cancel_seconds)
+
+    def end_transaction(self) -> None:
+        """Roll back the transaction that spans ranges, which releases its locks."""
+        if self.connection is not None:
+            self.connection.rollback()
+        self.locked = None
+
+    @contextmanager
+    def close_on_error(self) -> Iterator[None]:
+        """Close the connection if the block fails, so that nothing else is sent on it, not even a ROLLBACK."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
+
+    def _is_usable(self, connection: psycopg.Connection[Any]) -> bool:
+        status = TransactionStatus.IDLE if self.locked is None else TransactionStatus.INTRANS
+        if connection.closed or connection.info.transaction_status != status:
+            return False
+        # An idle server sends nothing unless it ends the session. This takes no round trip.
+        poll = select.poll()
+        poll.register(connection.fileno(), select.POLLIN)
+        return not poll.poll(0)
 
 
 def connect_worker(
@@ -39,27 +113,27 @@ def connect_worker(
     slots: int | None,
     settings: Mapping[str, str] = MappingProxyType({}),
 ) -> psycopg.Connection[Any]:
-    """A connection whose transactions are read-only at one moment, or read-write.
+    """Connect; transactions are read-only and repeatable read, or read-write and read committed.
 
     :param name: shown in ``pg_stat_activity`` between ranges.
-    :param slots: connections that all jobs together may have; None: no such limit.
-    :param settings: of the session. Behind a pooler each transaction must set them.
-    :raises ConnectionLimitError: other jobs had them all for ten minutes.
+    :param slots: connections of all jobs on the database together; None: no limit.
+    :param settings: settings of the session. Behind a pooler each transaction must set them.
+    :raises ConnectionLimitError: other jobs used all slots for ten minutes.
     :raises UserFunctionError: psycopg is too old.
     """
     _check_psycopg()
-    # Not as a decorator: before tenacity 9.2, what it makes cannot be pickled, and this travels to the workers.
+    # Not as a decorator: before tenacity 9.2, a decorated function cannot be pickled.
     retrying = Retrying(
         retry=retry_if_exception_type(ConnectionLimitError),
         wait=wait_random_exponential(multiplier=0.2, max=5),
-        stop=stop_after_delay(PATIENCE),
-        sleep=unlimited_sleep,  # other jobs' time is not the range's
+        stop=stop_after_delay(SLOT_TIMEOUT),
+        sleep=sleep_outside_limit,  # waiting for other jobs does not count as the range's time
         reraise=True,
     )
     return retrying(_connect, parameters, name, read_only, slots, settings)
 
 
-def renew(
+def reset_session(
     connection: psycopg.Connection[Any],
     *,
     read_only: bool,
@@ -67,11 +141,11 @@ def renew(
     settings: Mapping[str, str],
     pooled: bool,
 ) -> None:
-    """Make connection and session as they were before a user's function had them.
+    """Restore connection and session to their state before a user's function used them.
 
-    In a transaction, what a rollback takes back is not of concern here. Behind a pooler ``RESET_POOLED`` does the rest.
+    In a transaction, a rollback already restored the rest. Behind a pooler, ``RESET_POOLED`` does it.
 
-    :raises ConnectionLimitError: the slot went to another job meanwhile.
+    :raises ConnectionLimitError: another job took the slot.
     """
     pgconn = connection.pgconn
     vars(connection).clear()  # adapters, handlers, factories, the names of prepared statements
@@ -85,18 +159,27 @@ def renew(
         _set_up(connection, slots, settings)
     else:
         connection.execute("DEALLOCATE ALL")
-        if not free_locks_but_slot(connection, slots):
-            raise _none_to_spare(slots)
+        if not release_locks_except_slot(connection, slots):
+            raise _no_free_slot(slots)
     if is_idle:
-        set_transactions(connection, read_only=read_only)
+        set_transaction_mode(connection, read_only=read_only)
+
+
+def set_transaction_mode(connection: psycopg.Connection[Any], *, read_only: bool) -> None:
+    """Make the next transactions read-only and repeatable read, or read-write and read committed."""
+    connection.autocommit = False
+    connection.read_only = read_only
+    connection.isolation_level = (
+        psycopg.IsolationLevel.REPEATABLE_READ if read_only else psycopg.IsolationLevel.READ_COMMITTED
+    )
 
 
 def _check_psycopg() -> None:
-    # Burla leaves alone what a node's image has, whatever version the job asks for. ``capabilities`` came with 3.2.
+    # Burla does not upgrade packages of a node's image. ``capabilities`` was added in psycopg 3.2.
     if not hasattr(psycopg, "capabilities"):
         raise UserFunctionError(
             f"The workers have psycopg {psycopg.__version__}, which is too old: install psycopg[binary]>=3.2.1 in their"
-            " image, or take one without psycopg."
+            " image, or use an image without psycopg."
         )
 
 
@@ -105,44 +188,31 @@ def _connect(
 ) -> psycopg.Connection[Any]:
     connection = open_connection(parameters, application_name=name, autocommit=True)
     try:
-        _prepare(connection, slots, settings)
+        if is_pooled(connection):
+            # The next transaction may use another server process, so the session keeps no state. It takes no slot,
+            # because the pooler limits connections.
+            connection.prepare_threshold = None
+        else:
+            _set_up(connection, slots, settings)
     except BaseException:
         connection.close()
         raise
-    set_transactions(connection, read_only=read_only)
+    set_transaction_mode(connection, read_only=read_only)
     return connection
-
-
-def set_transactions(connection: psycopg.Connection[Any], *, read_only: bool) -> None:
-    """Say what the next transactions are: read-only at one moment, or read-write."""
-    connection.autocommit = False
-    connection.read_only = read_only
-    connection.isolation_level = (
-        psycopg.IsolationLevel.REPEATABLE_READ if read_only else psycopg.IsolationLevel.READ_COMMITTED
-    )
-
-
-def _prepare(connection: psycopg.Connection[Any], slots: int | None, settings: Mapping[str, str]) -> None:
-    if is_pooled(connection):
-        # The next transaction may meet another server process: nothing may stay behind in this one. Nor are slots
-        # needed, because the pooler limits connections.
-        connection.prepare_threshold = None
-    else:
-        _set_up(connection, slots, settings)
 
 
 def _set_up(connection: psycopg.Connection[Any], slots: int | None, settings: Mapping[str, str]) -> None:
     if slots is not None and not take_slot(connection, slots):
-        raise _none_to_spare(slots)
-    limits = LEFT_ALONE if connection.info.server_version >= 140000 else {}
+        raise _no_free_slot(slots)
+    orphan_settings = ORPHAN_SETTINGS if connection.info.server_version >= 140000 else {}
     try:
-        connection.execute(set_config({**settings, **limits}, local=False))
-    except psycopg.errors.InvalidParameterValue:  # this server's operating system cannot watch its clients
-        limits = {name: value for name, value in limits.items() if name != "client_connection_check_interval"}
-        connection.execute(set_config({**settings, **limits}, local=False))
+        connection.execute(set_config({**settings, **orphan_settings}, local=False))
+    except psycopg.errors.InvalidParameterValue:  # the server's operating system cannot check its clients
+        orphan_settings = {k: v for k, v in orphan_settings.items() if k != "client_connection_check_interval"}
+        connection.execute(set_config({**settings, **orphan_settings}, local=False))
 
 
-def _none_to_spare(slots: int | None) -> ConnectionLimitError:
+def _no_free_slot(slots: int | None) -> ConnectionLimitError:
     return ConnectionLimitError(
         f"All {slots} connections that the database can spare are taken by other jobs. Let fewer tasks run at"
         " once (an Airflow pool), or lower their max_parallelism."

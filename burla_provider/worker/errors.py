@@ -1,4 +1,4 @@
-"""An exception as text that is fit to be shown."""
+"""Turn an exception into text that contains no secret."""
 
 from __future__ import annotations
 
@@ -7,35 +7,30 @@ from collections.abc import Mapping
 
 import psycopg
 
-from burla_provider.database.errors import advice
+from burla_provider.database.errors import advice_for
 from burla_provider.database.redact import redact
 from burla_provider.worker.outcome import Failure
 
 MESSAGE_LIMIT = 2_000
 TRACEBACK_LIMIT = 4_000
-"""Characters kept: a hundred failures must still fit in a log, and in Airflow's state store."""
+"""Characters: a hundred failures must fit into a log and into Airflow's state store."""
 
+TRACEBACK_FRAMES = 6
+"""Innermost frames to keep: those of the user's function."""
 
-FRAMES = 6
-"""Innermost ones: how we came to call the user's function is of no interest."""
-
-NOT_THERE = (
+MODULE_NOT_INSTALLED = (
     "- the workers do not have it. Name its package in requirements=[...]; on the local engine, install it where"
     " Airflow runs."
 )
 
 
-class UserFunctionError(Exception):
-    """The user's function broke a rule; the message says which one and what to do. Permanent."""
+def to_failure(error: BaseException, parameters: Mapping[str, str]) -> Failure:
+    """Return the error as a failure, with advice if there is any.
 
-
-def describe(error: BaseException, parameters: Mapping[str, str]) -> Failure:
-    """What went wrong, without the secrets among the connection parameters.
-
-    Advice is added where the server's own words leave a reader alone with them.
+    :param parameters: connection parameters; secrets among them are replaced in the texts.
     """
     notes = [note for note in getattr(error, "__notes__", []) if isinstance(note, str)]
-    message = with_advice(_text(error), " ".join(filter(None, [_advice(error, parameters), *notes])))
+    message = with_advice(_message(error), " ".join(filter(None, [_advice(error, parameters), *notes])))
     return Failure(
         type=_type_name(error),
         message=redact(message[: 10 * MESSAGE_LIMIT], parameters)[:MESSAGE_LIMIT],
@@ -45,15 +40,15 @@ def describe(error: BaseException, parameters: Mapping[str, str]) -> Failure:
 
 
 def with_advice(text: str, advice: str) -> str:
-    """A text that may lack its full stop, and sentences, or words behind a dash, that follow it."""
-    ends = not text or not advice or advice.startswith("-") or text[-1] in ".!?:;"
-    return f"{text}{'' if ends else '.'} {advice}".strip()
+    """Return ``text``, with a full stop if it needs one, followed by ``advice``."""
+    is_complete = not text or not advice or advice.startswith("-") or text[-1] in ".!?:;"
+    return f"{text}{'' if is_complete else '.'} {advice}".strip()
 
 
 def _advice(error: BaseException, parameters: Mapping[str, str]) -> str:
     if isinstance(error, ModuleNotFoundError):
-        return NOT_THERE
-    return advice(error, parameters.get("host", ""))
+        return MODULE_NOT_INSTALLED
+    return advice_for(error, parameters.get("host", ""))
 
 
 def _type_name(error: BaseException) -> str:
@@ -61,16 +56,16 @@ def _type_name(error: BaseException) -> str:
     return name if module in ("builtins", "__main__") else f"{module}.{name}"
 
 
-def _text(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     try:
         return str(error).strip()
-    except BaseException as failed:  # user code, too
-        return f"(its text cannot be shown: {type(failed).__name__})"
+    except BaseException as problem:  # __str__ may be user code
+        return f"(its text cannot be shown: {type(problem).__name__})"
 
 
 def _traceback(error: BaseException) -> str:
     try:
-        lines = traceback.format_exception(error, limit=-FRAMES)
-    except Exception:  # formatting calls the exception's own __str__
-        lines = traceback.format_tb(error.__traceback__, limit=-FRAMES)
+        lines = traceback.format_exception(error, limit=-TRACEBACK_FRAMES)
+    except Exception:  # formatting calls __str__, which may be user code
+        lines = traceback.format_tb(error.__traceback__, limit=-TRACEBACK_FRAMES)
     return "".join(lines).strip()

@@ -1,4 +1,4 @@
-"""From a range that fails to the rows that make it fail."""
+"""Find the rows that make a range fail."""
 
 from __future__ import annotations
 
@@ -10,98 +10,98 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.errors import ConnectionLimitError, SnapshotLostError, is_canceled, is_transient
+from burla_provider.database.errors import is_canceled, is_transient
+from burla_provider.exceptions import ConnectionLimitError, SnapshotLostError, UserFunctionError
 from burla_provider.ranges.condition import equal_to
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.errors import UserFunctionError
 from burla_provider.worker.processors import RangeProcessor
 from burla_provider.worker.source import Source
 
-FOUND = 10
-"""Failing keys to look for; where everything fails, ten say so as well as a million."""
+MAX_FAILING_KEYS = 10
+"""Failing keys to report per range."""
 
 
-def failing_keys(
+def find_failing_keys(
     whole: KeyRange,
     transaction: Callable[[KeyRange], AbstractContextManager[psycopg.Connection[Any]]],
-    kind: RangeProcessor,
+    processor: RangeProcessor,
     source: Source,
 ) -> str:
-    """What a person can look the failing rows up by: "id = 17; id = 23".
+    """Return the keys of the failing rows: "id = 17; id = 23".
 
-    :param transaction: opens one for a part of the range, and undoes all that is done in it.
+    :param transaction: opens a transaction for a part of the range, and rolls it back at the end.
     """
 
     def fails(part: KeyRange) -> bool:
         try:
             with transaction(part) as connection:
-                kind(connection, source, part)
+                processor(connection, source, part)
         except BaseException as error:
-            if not is_of_rows(error):
+            if not is_caused_by_rows(error):
                 raise
             return True
         return False
 
-    def halved(part: KeyRange) -> tuple[KeyRange, KeyRange] | None:
+    def split(part: KeyRange) -> tuple[KeyRange, KeyRange] | None:
         with transaction(part) as connection:
             return halve(connection, source, part)
 
-    def key(part: KeyRange) -> str:
+    def describe(part: KeyRange) -> str:
         with transaction(part) as connection:
-            return key_of(connection, source, part)
+            return describe_key(connection, source, part)
 
-    return "; ".join(key(part) for part in failing_parts(whole, fails, halved))
+    return "; ".join(describe(part) for part in find_failing_parts(whole, fails, split))
 
 
-def is_of_rows(error: BaseException) -> bool:
-    """Whether an error may come from what is in the rows, rather than from the function's form or from outside."""
-    outside = UserFunctionError | SnapshotLostError | ConnectionLimitError
+def is_caused_by_rows(error: BaseException) -> bool:
+    """Return whether the contents of rows may have caused the error."""
+    other_causes = UserFunctionError | SnapshotLostError | ConnectionLimitError
     return (
         isinstance(error, Exception)
-        and not isinstance(error, outside)
+        and not isinstance(error, other_causes)
         and not is_transient(error)
         and not is_canceled(error)
     )
 
 
-def failing_parts(
+def find_failing_parts(
     whole: KeyRange,
     fails: Callable[[KeyRange], bool],
     halve: Callable[[KeyRange], tuple[KeyRange, KeyRange] | None],
 ) -> list[KeyRange]:
-    """The smallest parts of a failing range that fail by themselves, at most ``FOUND``, in the order of the key.
+    """Return the smallest parts of a failing range that fail, in key order, at most ``MAX_FAILING_KEYS``.
 
-    :param fails: works a part, and undoes it.
-    :param halve: a part in two; None when it holds one key only.
+    :param fails: processes a part and returns whether it failed.
+    :param halve: splits a part in two; returns None if it has only one key.
     """
     pending, found = [whole], list[KeyRange]()
-    while pending and len(found) < FOUND:
+    while pending and len(found) < MAX_FAILING_KEYS:
         part = pending.pop()
         halves = halve(part)
-        bad = [half for half in halves if fails(half)] if halves else []
-        if bad:
-            pending.extend(reversed(bad))
+        failing = [half for half in halves if fails(half)] if halves else []
+        if failing:
+            pending.extend(reversed(failing))
         else:  # one key, or rows that fail only together
             found.append(part)
     return found
 
 
 def halve(connection: psycopg.Connection[Any], source: Source, part: KeyRange) -> tuple[KeyRange, KeyRange] | None:
-    """The part as two parts of about as many rows; None when all its rows have one key, or none."""
+    """Return two parts with about the same number of rows; None if all rows have the same key, or no key."""
     if part.nulls or not part.key.columns:
         return None
     [(rows,)] = connection.execute(source.select(sql.SQL("count(*)"), part)).fetchall()
     first = _key_at(connection, source, part, 0)
     middle = _key_at(connection, source, part, rows // 2)
-    if first is not None and middle == first:  # many rows of one key: cut behind them
-        middle = _key_at(connection, source, part, 0, behind=first)
+    if first is not None and middle == first:  # many rows with this key: split after them
+        middle = _key_at(connection, source, part, 0, after=first)
     if middle is None:
         return None
     return replace(part, upper=middle), replace(part, lower=middle)
 
 
-def key_of(connection: psycopg.Connection[Any], source: Source, part: KeyRange) -> str:
-    """What a person can look the part's rows up by: "id = 17"."""
+def describe_key(connection: psycopg.Connection[Any], source: Source, part: KeyRange) -> str:
+    """Return the condition that selects the part's rows: "id = 17"."""
     if part.nulls or not part.key.columns:
         return str(part)
     first = _key_at(connection, source, part, 0)
@@ -115,20 +115,20 @@ def _key_at(
     source: Source,
     part: KeyRange,
     offset: int,
-    behind: tuple[str, ...] | None = None,
+    after: tuple[str, ...] | None = None,
 ) -> tuple[str, ...] | None:
     columns = [sql.Identifier(name) for name in part.key.names]
-    # Named otherwise than the column, or ORDER BY would mean the text.
+    # With another alias than the column's name, or ORDER BY would sort by the text.
     texts = sql.SQL(", ").join(
-        sql.SQL("{}::text AS {}").format(column, sql.Identifier(f"text {place}"))
-        for place, column in enumerate(columns)
+        sql.SQL("{}::text AS {}").format(column, sql.Identifier(f"text {position}"))
+        for position, column in enumerate(columns)
     )
     order = sql.SQL(", ").join(columns)
     condition: sql.Composable = sql.SQL("")
-    if behind is not None:
-        not_the_first = replace(part, lower=behind, upper=None).key_condition
-        same = equal_to(part.key.columns, behind)
-        condition = sql.SQL("AND ({}) AND NOT ({})").format(not_the_first, same)
+    if after is not None:
+        not_before = replace(part, lower=after, upper=None).key_condition
+        same = equal_to(part.key.columns, after)
+        condition = sql.SQL("AND ({}) AND NOT ({})").format(not_before, same)
     query = sql.SQL("{} {} ORDER BY {} OFFSET {} LIMIT 1").format(
         source.select(texts, part), condition, order, sql.Literal(offset)
     )

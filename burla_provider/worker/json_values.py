@@ -1,4 +1,4 @@
-"""Plain data as what JSON holds exactly."""
+"""Convert plain data to JSON without losing digits."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from burla_provider.worker.outcome import PLAIN_TYPES
 
 
 def to_json(value: Any, codec: str = "utf-8") -> Any:
-    """Decimal, UUID, dates and times as text, bytes as hexadecimal text, tuples as lists, keys as text.
+    """Return ``value`` as JSON data.
 
-    Integers stay integers, but those beyond 64 bits, which XCom refuses, become text. Floats stay floats, but NaN and
-    the infinities, which JSON lacks, become text, as PostgreSQL spells them. Text is as PostgreSQL, Airflow's database,
-    takes it.
+    Decimal, UUID, dates and times become text, bytes hexadecimal text, tuples lists, and keys text. Integers beyond 64
+    bits, which XCom rejects, become text; so do NaN and infinities, which JSON lacks, as PostgreSQL spells them.
+    Text is changed as in ``storable_text``.
 
-    :param codec: Python's name of the encoding that text is to be kept in.
+    :param codec: Python's name of the encoding in which the text is stored.
     """
     if isinstance(value, dict):
         return {storable_text(str(key), codec): to_json(item, codec) for key, item in value.items()}
@@ -41,9 +41,9 @@ def to_json(value: Any, codec: str = "utf-8") -> Any:
 
 
 def find_non_json(value: Any, path: str) -> str | None:
-    """Where in ``value`` something is that ``to_json`` has no form for, and what; None when there is nothing.
+    """Return where ``value`` contains something that ``to_json`` cannot convert, and its type; None if nothing.
 
-    Of a dict's keys it takes the text, whatever they are; of plain data it takes subclasses too, such as Counter.
+    Any key of a dict can be converted to text. Subclasses of plain types are accepted, such as Counter.
     """
     if isinstance(value, PLAIN_TYPES):
         return None
@@ -59,12 +59,13 @@ def find_non_json(value: Any, path: str) -> str | None:
 
 
 def find_reserved(value: Mapping[Any, Any]) -> str | None:
-    """The key of a dict that Airflow's XCom cannot hold, in words, or None.
+    """Return a description of a key that XCom cannot store, or None.
 
-    XCom marks objects with these keys. It refuses a dict with one of the first two, and replaces one with the last two.
+    XCom marks objects with these keys. It rejects a dict with ``__classname__`` or ``__id__``, and replaces a dict with
+    ``__type`` and ``__var``.
     """
-    refused = next((key for key in ("__classname__", "__id__") if key in value), None)
-    reserved = refused or ("__type" if "__type" in value and "__var" in value else None)
+    rejected = next((key for key in ("__classname__", "__id__") if key in value), None)
+    reserved = rejected or ("__type" if "__type" in value and "__var" in value else None)
     return f"the key {reserved!r}, which Airflow reserves" if reserved else None
 
 
@@ -73,19 +74,19 @@ def _special(value: float) -> str:
 
 
 def _find_duplicate_keys(value: dict[Any, Any]) -> str | None:
-    """Two keys that JSON, which has their text, takes for one, so that a value would be lost; None: there are none."""
+    """Return a description of two keys with the same text, of which JSON would lose one, or None."""
     keys: dict[str, Any] = {}
     for key in value:
-        twin = keys.setdefault(str(key), key)
-        if twin is not key:
-            return f"the keys {twin!r} and {key!r}, which are one in JSON"
+        first = keys.setdefault(str(key), key)
+        if first is not key:
+            return f"the keys {first!r} and {key!r}, which are the same in JSON"
     return None
 
 
 def storable_text(text: str, codec: str = "utf-8") -> str:
-    """The text as PostgreSQL can keep it, in text and jsonb.
+    r"""Return the text as PostgreSQL can store it in text and jsonb.
 
-    These have no NUL character: U+FFFD in its place. No encoding has surrogates, which Python puts into the names of
-    files in another encoding, and some lack other characters: their escapes ("\\udcff") in their place.
+    NUL becomes U+FFFD. Characters that the encoding lacks become escapes ("\udcff"). No encoding has surrogates, which
+    Python uses in file names that it cannot decode.
     """
     return text.replace("\0", "\ufffd").encode(codec, "backslashreplace").decode(codec)

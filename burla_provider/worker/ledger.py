@@ -1,4 +1,4 @@
-"""Every range once: a row per range, claimed and finished in the transaction of the range's own writes."""
+"""Exactly-once writes: a ledger row per range, claimed and finished in the transaction of the range's writes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,20 @@ from psycopg import sql
 
 from burla_provider.database.connect import codec_of
 from burla_provider.database.quoting import Identifier
+from burla_provider.exceptions import UserFunctionError
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.errors import UserFunctionError
 from burla_provider.worker.json_values import to_json
 from burla_provider.worker.outcome import Outcome, decode, encode
-from burla_provider.worker.transaction_guard import commit_refused
+from burla_provider.worker.transaction_guard import refuse_commit
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Where a run keeps its books. ``task/ledger_table.py`` makes the table.
+    """The ledger table of a run, which ``task/ledger_table.py`` creates.
 
-    :param run_key: the same for all tries of one run, another for every other run.
+    :param schema: schema of the table.
+    :param table: name of the table.
+    :param run_key: identifies the run; all tries of a run have the same key.
     """
 
     schema: str
@@ -32,51 +34,52 @@ class Ledger:
 
     @property
     def relation(self) -> Identifier:
+        """The table as SQL."""
         return Identifier(self.schema, self.table)
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"
 
 
-def once(
+def run_once(
     connection: psycopg.Connection[Any],
     ledger: Ledger,
     key_range: KeyRange,
-    begun: Outcome,
-    work: Callable[[], Outcome],
+    attempt: Outcome,
+    process: Callable[[], Outcome],
 ) -> Outcome:
-    """The outcome of ``work()``, or what it was when it was done before; in the transaction that is going on.
+    """Return the outcome of ``process()``, or the stored outcome if the range was finished before.
 
-    Waits for another execution of the range that is going on at the same time. A COMMIT whose answer was lost needs no
-    care: whoever works the range again finds out here.
+    Runs in the open transaction. Waits while another worker processes the same range. If the answer to a COMMIT was
+    lost, the next attempt finds the stored outcome.
 
-    :raises UserFunctionError: the ledger knows the range with other bounds, or the claim went away in the meantime.
+    :raises UserFunctionError: the ledger has other bounds for the range, or its claim is gone.
     """
-    if not _claim(connection, ledger, key_range, begun):
-        return _stored(connection, ledger, key_range)
-    with commit_refused(connection):
-        outcome = work()
+    if not _claim(connection, ledger, key_range, attempt):
+        return _read_stored(connection, ledger, key_range)
+    with refuse_commit(connection):
+        outcome = process()
         _finish(connection, ledger, key_range, outcome)
     return outcome
 
 
-def _claim(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, begun: Outcome) -> bool:
+def _claim(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, attempt: Outcome) -> bool:
     query = sql.SQL(
         "INSERT INTO {} (run_key, range_index, range, attempt, worker) VALUES (%s, %s, %s, %s, %s)"
         " ON CONFLICT (run_key, range_index) DO NOTHING"
     ).format(ledger.relation)
-    row = [ledger.run_key, key_range.index, _bounds(key_range), begun.attempts, begun.worker]
+    row = [ledger.run_key, key_range.index, _bounds(key_range), attempt.attempts, attempt.worker]
     return connection.execute(query, row).rowcount == 1
 
 
-def _stored(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange) -> Outcome:
+def _read_stored(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange) -> Outcome:
     query = sql.SQL("SELECT range, answer FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
     [(bounds, answer)] = connection.execute(query, [ledger.run_key, key_range.index]).fetchall()
     if bounds != _bounds(key_range):
         raise UserFunctionError(
             f"The ledger {ledger} has range {key_range.index} of this run as {bounds}, and now it is"
             f" {_bounds(key_range)}: the plan has changed since the first try."
-            " Clear the task, so that it begins a new run."
+            " Clear the task to start a new run."
         )
     return decode(answer)
 
@@ -88,7 +91,7 @@ def _finish(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyR
     ).format(ledger.relation)
     values = [
         outcome.row_count,
-        # Escapes would be refused by a database that is not in UTF-8.
+        # Without escapes, which a database with another encoding than UTF-8 may reject.
         json.dumps(to_json(outcome.value, codec_of(connection)), ensure_ascii=False),
         encode(outcome),
         ledger.run_key,

@@ -1,4 +1,4 @@
-"""The answer of one call: plain data on the wire, the same whether the call succeeded or failed."""
+"""The outcome of one call on a worker, and its encoding as bytes of plain data."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ PLAIN_TYPES = (type(None), bool, int, float, str, bytes, *_EXACT_TYPES)
 PLAIN_DATA = (
     "plain data (None, bool, int, float, str, bytes, Decimal, UUID, dates, times, and lists, tuples and dicts of such)"
 )
-"""In words, for errors."""
+"""The plain types in words, for error messages."""
 
-RESERVED = ("complete", "failed_ranges", "snapshots")
-"""Keys of the job's own in its result, besides ``row_count``."""
+RESERVED_KEYS = ("complete", "failed_ranges", "snapshots")
+"""Keys that the job adds to its result, besides ``row_count``."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a call failed, as text that is fit to be shown: no secret, no object of the worker's.
+    """Why a call failed, as text without secrets.
 
-    :param type: qualified name of the exception.
-    :param message: its text.
-    :param sqlstate: PostgreSQL's five characters, where the server said it.
-    :param traceback: the last lines of the traceback.
+    :param type: qualified name of the exception class.
+    :param message: text of the exception.
+    :param sqlstate: SQLSTATE, if the error came from the server.
+    :param traceback: innermost part of the traceback.
     """
 
     type: str
@@ -49,16 +49,16 @@ class Failure:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of item ``index``.
+    """The outcome of one item: it succeeded or failed.
 
     :param index: number of the range (or input).
-    :param value: what the work answered, plain data; None when it failed.
-    :param row_count: rows worked; None where rows are not what is worked.
-    :param seconds: of the last attempt, on the worker's clock.
-    :param started: when the last attempt began, seconds since the epoch.
-    :param worker: who did it, ``host:pid``.
-    :param attempts: how often it was tried in the worker, 1 for "at once".
-    :param failure: why it failed; None when it did not.
+    :param value: result, plain data; None if it failed.
+    :param row_count: rows processed; None if rows are not counted.
+    :param seconds: duration of the last attempt.
+    :param started: start of the last attempt on the worker's clock, seconds since the epoch.
+    :param worker: the worker process, ``host:pid``.
+    :param attempts: number of attempts on the worker.
+    :param failure: why it failed; None if it succeeded.
     """
 
     index: int
@@ -72,14 +72,15 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
+        """Whether the item succeeded."""
         return self.failure is None
 
 
 def find_unserializable(value: Any, path: str = "the return value") -> str | None:
-    """Where in ``value`` something is that is not plain data, and of which type; None when all is plain.
+    """Return where ``value`` contains something other than plain data, and its type; None if all is plain data.
 
-    Plain are None, bool, int, float, str, bytes, Decimal, UUID, dates, times and intervals, and lists, tuples and
-    dicts of such. Subclasses are not: the task's interpreter may not have the class.
+    Plain data is None, bool, int, float, str, bytes, Decimal, UUID, dates, times and intervals, and lists, tuples and
+    dicts of plain data. Subclasses are not plain: the task's interpreter may not have the class.
     """
     if type(value) in PLAIN_TYPES:
         return None
@@ -93,8 +94,8 @@ def find_unserializable(value: Any, path: str = "the return value") -> str | Non
 
 
 def _hint(value: Any) -> str:
-    """How to make plain data of it, in brackets, or ""."""
-    kinds = {
+    """Return how to convert the value to plain data, in brackets, or ""."""
+    base_classes = {
         "int": numbers.Integral,
         "float": numbers.Real,
         "str": str,
@@ -102,13 +103,13 @@ def _hint(value: Any) -> str:
         "dict": Mapping,
         "list": list | tuple | Set | Iterator,
     }
-    name = next((name for name, kind in kinds.items() if isinstance(value, kind)), None)
+    name = next((name for name, base in base_classes.items() if isinstance(value, base)), None)
     method = next((method for method in ("to_dict", "tolist", "item") if hasattr(type(value), method)), None)
     return f" (use {name}(x))" if name else f" (use x.{method}())" if method else ""
 
 
 def encode(outcome: Outcome) -> bytes:
-    """The outcome as bytes, for the way from the worker to the task."""
+    """Return the outcome as bytes, to send it from the worker to the task."""
     record = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
     if outcome.failure is not None:
         record["failure"] = {field.name: getattr(outcome.failure, field.name) for field in fields(outcome.failure)}
@@ -117,30 +118,30 @@ def encode(outcome: Outcome) -> bytes:
     return buffer.getvalue()
 
 
-def decode(answer: bytes) -> Outcome:
-    """The inverse of ``encode``. Builds plain data only, whatever the bytes ask for.
+def decode(data: bytes) -> Outcome:
+    """Return the outcome that ``encode`` encoded. Only plain data is unpickled, whatever the bytes contain.
 
     :raises pickle.UnpicklingError: the bytes name a class that is not plain data.
     """
-    record = _PlainUnpickler(io.BytesIO(answer)).load()
+    record = _PlainUnpickler(io.BytesIO(data)).load()
     failure = record.pop("failure")
     return Outcome(**record, failure=None if failure is None else Failure(**failure))
 
 
 class _PlainPickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
-        # timestamptz comes with a zoneinfo, which unpickles by attribute access: the same moment in UTC instead.
+        # A zoneinfo unpickles by attribute access, so the same time in UTC is sent instead.
         if type(value) is datetime.datetime and type(value.tzinfo) not in (type(None), datetime.timezone):
             return value.astimezone(datetime.UTC).__reduce_ex__(5)
         return NotImplemented
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    # The answer comes from a machine that runs user code: nothing in it may run here.
-    _allowed: ClassVar = {(kind.__module__, kind.__qualname__): kind for kind in _EXACT_TYPES}
+    # The data comes from a machine that runs user code: it must not run code here.
+    _allowed: ClassVar = {(cls.__module__, cls.__qualname__): cls for cls in _EXACT_TYPES}
 
     def find_class(self, module: str, name: str) -> Any:
         try:
             return self._allowed[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"An answer names {module}.{name}, which is not plain data.") from None
+            raise pickle.UnpicklingError(f"An outcome contains {module}.{name}, which is not plain data.") from None

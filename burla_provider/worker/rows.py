@@ -1,4 +1,4 @@
-"""Rows of a query, a few at a time: memory does not grow with the range."""
+"""Give a user's function the rows of a query, in chunks, so that memory does not grow with the range."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from burla_provider.worker.stream import stream
 
 
 class RowSource(ABC):
-    """Rows for a user's function. The query ends with the block; then ``count`` says how many rows were taken.
+    """A context manager that yields the rows of a query, and counts them in ``count``.
 
-    An error of the query that the function kept to itself is raised at the end of the block: some rows are missing.
+    The query ends with the block. An error of the query that the function caught is raised again at the end of the
+    block, because rows are missing.
     """
 
     def __init__(self, chunks: Generator[Any, None, None]) -> None:
@@ -31,13 +32,13 @@ class RowSource(ABC):
     @abstractmethod
     def __enter__(self) -> Iterator[Any]: ...
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None or issubclass(kind, Exception):  # after an interruption the connection is closed, nothing asked
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        if error_type is None or issubclass(error_type, Exception):  # after an interruption the connection is closed
             self._chunks.close()
-        if kind is None and self._error is not None:
+        if error_type is None and self._error is not None:
             raise self._error
 
-    def _come(self) -> Iterator[Any]:
+    def _iterate(self) -> Iterator[Any]:
         try:
             yield from self._chunks
         except Exception as error:
@@ -46,47 +47,47 @@ class RowSource(ABC):
 
 
 class Rows(RowSource):
-    """Row by row, without a line of Python for a row: it is counted by what is left of the chunk that it came in."""
+    """Single rows. No Python code runs per row: ``count`` is the size of all chunks, less the rows left in the last."""
 
     _current: Iterator[Any] = iter(())
 
     def __enter__(self) -> Iterator[Any]:
-        return chain.from_iterable(self._counted())
+        return chain.from_iterable(self._iterate_chunks())
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         self.count -= length_hint(self._current)
-        deque(self._current, maxlen=0)  # so that whoever kept the iterator gets no more
-        super().__exit__(kind)
+        deque(self._current, maxlen=0)  # a function that kept the iterator gets no further rows
+        super().__exit__(error_type)
 
-    def _counted(self) -> Iterator[Iterator[Any]]:
-        for chunk in self._come():
+    def _iterate_chunks(self) -> Iterator[Iterator[Any]]:
+        for chunk in self._iterate():
             self.count += len(chunk)
             self._current = iter(chunk)
-            del chunk  # it is to be gone before the next one comes
+            del chunk  # free its memory before the next chunk is read
             yield self._current
 
 
 class Batches(RowSource):
-    """Batch by batch of many rows."""
+    """Record batches of many rows."""
 
     def __enter__(self) -> Iterator[Any]:
-        for batch in self._come():
+        for batch in self._iterate():
             self.count += batch.num_rows
             yield batch
 
 
 def read_tuples(connection: psycopg.Connection[Any], query: sql.Composed) -> RowSource:
-    """Tuples, in the order of the columns. Fractions in json are Decimal."""
+    """Return rows as tuples, in the order of the columns. Fractions in json are Decimal."""
     return Rows(stream(connection, query, tuple_row))
 
 
 def read_dicts(connection: psycopg.Connection[Any], query: sql.Composed) -> RowSource:
-    """Dicts by column name."""
+    """Return rows as dicts by column name. Fractions in json are Decimal."""
     return Rows(stream(connection, query, dict_row))
 
 
 def read_arrow(connection: psycopg.Connection[Any], query: sql.Composed) -> RowSource:
-    """``pyarrow.RecordBatch`` es."""
+    """Return rows as ``pyarrow.RecordBatch`` objects of many rows."""
     return Batches(record_batches(connection, query))
 
 
@@ -95,4 +96,4 @@ ROW_FORMATS: dict[str, Callable[[psycopg.Connection[Any], sql.Composed], RowSour
     "dict": read_dicts,
     "arrow": read_arrow,
 }
-"""How rows reach the user's function."""
+"""Types of the rows that a user's function gets. A test compares them with the operator's ``Literal``."""

@@ -1,4 +1,4 @@
-"""The rows that a job works on, as SQL."""
+"""The rows that a job reads, as SQL."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from burla_provider.ranges.key_range import KeyRange
 
 @dataclass(frozen=True)
 class Source:
-    """A table, the columns of interest and the condition on its rows.
+    """A table, the columns to read, and a condition on its rows.
 
-    :param columns: in the order in which rows have them, or name -> SQL expression; empty: all of the table's.
-    :param where: a condition in SQL, final: nothing in it is replaced any more.
-    :param partitioned: ranges may be of partitions, which are read by their own names with the table's name as alias.
+    :param schema: schema of the table.
+    :param table: name of the table.
+    :param columns: names in the order of the row's values, or name -> SQL expression; empty: all columns.
+    :param where: a condition in SQL, with its parameters filled in.
+    :param partitioned: whether ranges may be of partitions, which are read under the table's name as an alias.
     """
 
     schema: str
@@ -27,14 +29,12 @@ class Source:
 
     @property
     def relation(self) -> sql.Identifier:
+        """The table as SQL."""
         return sql.Identifier(self.schema, self.table)
-
-    def relation_of(self, key_range: KeyRange) -> sql.Identifier:
-        """The table that a range is a part of: the plan's own or one of its partitions."""
-        return sql.Identifier(*key_range.relation) if key_range.relation else self.relation
 
     @property
     def column_list(self) -> sql.Composable:
+        """The columns as a select list."""
         if not self.columns:
             return sql.SQL("*")
         return sql.SQL(", ").join(map(self._selected, self.columns))
@@ -42,21 +42,21 @@ class Source:
     def _selected(self, name: str) -> sql.Composable:
         if not isinstance(self.columns, Mapping):
             return sql.Identifier(name)
-        # A line end keeps a comment to itself. Without brackets, in which "a, b" would be a value.
+        # The line break ends a comment. There are no brackets, because "(a, b)" is one value.
         return sql.SQL(f"{self.columns[name]}\n AS ") + sql.Identifier(name)
 
-    def select(self, what: sql.Composable, key_range: KeyRange) -> sql.Composed:
-        """``SELECT what`` from the rows of one range."""
+    def select(self, select_list: sql.Composable, key_range: KeyRange) -> sql.Composed:
+        """Return a query of the rows of one range."""
         return sql.SQL("SELECT {} FROM {} WHERE ({}) AND {}").format(
-            what, self._from_item(key_range), key_range.key_condition, self.condition
+            select_list, self._from_clause(key_range), key_range.key_condition, self.condition
         )
 
-    def select_none(self, what: sql.Composable) -> sql.Composed:
-        """``SELECT what`` from no row at all: whether it is right, and of which types, at no cost."""
-        return sql.SQL("SELECT {} FROM {} WHERE {} AND FALSE").format(what, self._from_item(), self.condition)
+    def select_none(self, select_list: sql.Composable) -> sql.Composed:
+        """Return a query of no rows, with which the server checks names and types."""
+        return sql.SQL("SELECT {} FROM {} WHERE {} AND FALSE").format(select_list, self._from_clause(), self.condition)
 
-    def _from_item(self, key_range: KeyRange | None = None) -> sql.Composable:
-        """The same form for the check and for the ranges, so that the server accepts the same names in both."""
+    def _from_clause(self, key_range: KeyRange | None = None) -> sql.Composable:
+        # Checks and ranges use the same form, so that the server accepts the same names in both.
         leaf = key_range.relation if key_range else None
         only = sql.SQL("ONLY" if leaf else "")
         relation = sql.Identifier(*leaf) if leaf else self.relation
@@ -65,7 +65,7 @@ class Source:
 
     @property
     def condition(self) -> sql.Composable:
-        """``where`` in brackets. The line ends keep a comment in it to itself."""
+        """``where`` in brackets; the line breaks end a comment in it."""
         return sql.SQL(f"(\n{self.where}\n)") if self.where else sql.SQL("TRUE")
 
     def __str__(self) -> str:

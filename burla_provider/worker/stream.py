@@ -1,4 +1,4 @@
-"""The fastest way to get rows from psycopg with bounded memory; ``benchmarks/reading.py`` has the others beside it."""
+"""Stream rows from psycopg with bounded memory. ``benchmarks/reading.py`` compares this with other ways."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from psycopg.rows import RowFactory
 from psycopg.types.datetime import IntervalLoader
 from psycopg.types.json import set_json_loads
 
-CHUNK = 250
-"""Rows fetched at once where no value is large: more are not faster."""
+CHUNK_ROWS = 250
+"""Rows per chunk if no value is large; more are not faster."""
 
-WIDE_CHUNK = 8
-"""Rows fetched at once where a value may have any size. libpq fixes the number before it has seen the first row, and
-the next eight rows may all be large ones."""
+WIDE_CHUNK_ROWS = 8
+"""Rows per chunk if values may be large. libpq fixes the number before the first row, and all rows of a chunk may be
+large."""
 
-LARGE = 100_000
-"""Bytes of a value from which on the rows of its chunk become Python objects one by one."""
+LARGE_BYTES = 100_000
+"""Rows of a chunk with a value above this size are converted one by one."""
 
 Adapt = Callable[[psycopg.Cursor[Any] | psycopg.ServerCursor[Any]], None]
 
@@ -36,31 +36,31 @@ SELECT bool_and(relkind IN ('r', 'm') AND NOT relhassubclass AND
                 coalesce(pg_relation_size(nullif(reltoastrelid, 0)), 0) = 0)
 FROM pg_class WHERE oid = ANY (%s::bigint[]::oid[])
 """
-"""Whether tables have no value outside their pages of 8 kB. (Compressed within a page, a value has at most 700 kB.)"""
+"""Whether tables have no TOAST data. (A value that is compressed within a page of 8 kB has at most 700 kB.)"""
 
 
-def describe(connection: psycopg.Connection[Any], query: sql.Composable) -> list[psycopg.Column]:
+def describe_columns(connection: psycopg.Connection[Any], query: sql.Composable) -> list[psycopg.Column]:
     """Return the columns of a query. Reads no row."""
-    return _read_nothing(connection, query).description or []
+    return _query_no_rows(connection, query).description or []
 
 
 def stream(
     connection: psycopg.Connection[Any], query: sql.Composed, row_factory: RowFactory[Any], adapt: Adapt | None = None
 ) -> Generator[list[Any], None, None]:
-    """The rows of a query as they come, many at a time.
+    """Yield the rows of a query in chunks, as they arrive.
 
-    In PostgreSQL's text format, which psycopg parses faster than the binary one. Closed before its end, it stops the
-    query.
+    Values are sent in PostgreSQL's text format, which psycopg parses faster than the binary format. Closing the
+    generator cancels the query.
 
-    :param adapt: registers on the cursor how values are loaded. Default: ``load_exactly``.
-    :raises ValueError: Python cannot hold a value; the message names the column.
+    :param adapt: registers the loaders of values on the cursor. Default: ``load_exactly``.
+    :raises ValueError: Python cannot represent a value; the message names the column.
     """
-    nothing = _read_nothing(connection, query)
-    wide = [number for number, column in enumerate(nothing.description or ()) if may_be_large(column)]
-    size = CHUNK if _are_small(nothing, wide) else WIDE_CHUNK
+    empty = _query_no_rows(connection, query)
+    wide = [number for number, column in enumerate(empty.description or ()) if may_be_large(column)]
+    size = CHUNK_ROWS if _are_small(empty, wide) else WIDE_CHUNK_ROWS
     adapt = adapt or load_exactly
     if not psycopg.capabilities.has_stream_chunked():  # libpq before 17
-        if size == CHUNK:
+        if size == CHUNK_ROWS:
             return _fetch(connection, query, row_factory, adapt)
         size = 1
     cursor = _ChunkCursor(connection, row_factory=row_factory)
@@ -68,27 +68,27 @@ def stream(
     return cursor.chunks(query, size, wide)
 
 
-def _read_nothing(connection: psycopg.Connection[Any], query: sql.Composable) -> psycopg.Cursor[Any]:
+def _query_no_rows(connection: psycopg.Connection[Any], query: sql.Composable) -> psycopg.Cursor[Any]:
     return connection.execute(sql.SQL("SELECT * FROM ({}) AS rows LIMIT 0").format(query))
 
 
-def _are_small(nothing: psycopg.Cursor[Any], wide: Sequence[int]) -> bool:
-    """Whether the tables that the wide columns are of have small values only. Of expressions nobody knows."""
-    tables = {nothing.pgresult.ftable(number) for number in wide} if nothing.pgresult else {0}
+def _are_small(empty: psycopg.Cursor[Any], wide: Sequence[int]) -> bool:
+    """Return whether the tables of the wide columns have only small values. Values of expressions may be large."""
+    tables = {empty.pgresult.ftable(number) for number in wide} if empty.pgresult else {0}
     if not tables or 0 in tables:
         return not tables
-    row = nothing.connection.execute(_IS_SMALL, [list(tables)]).fetchone()
+    row = empty.connection.execute(_IS_SMALL, [list(tables)]).fetchone()
     return bool(row and row[0])
 
 
 def may_be_large(column: psycopg.Column) -> bool:
-    """Whether the column's type sets no limit, or a high one, to the size of its values."""
+    """Return whether the column's type allows large values."""
     is_numeric = column.type_code == psycopg.adapters.types["numeric"].oid
     return not (is_numeric or column.internal_size is not None or 0 <= (column.display_size or -1) <= 1_000)
 
 
 def load_exactly(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any]) -> None:
-    """Have the cursor lose no digit: Decimal for fractions in json, and no interval of about a month."""
+    """Register loaders that lose no digit: Decimal for fractions in json, and no approximate intervals."""
     set_json_loads(partial(json.loads, parse_float=Decimal), cursor)
     cursor.adapters.register_loader("interval", _ExactIntervalLoader)
 
@@ -100,7 +100,7 @@ def as_text_advice(name: str) -> str:
 
 
 class _ExactIntervalLoader(IntervalLoader):
-    """psycopg takes a month for 30 days, a year for 365, and infinity for nothing."""
+    """Rejects months, years and infinity: psycopg loads a month as 30 days and a year as 365 days."""
 
     _exact = re.compile(rb"([-+]?\d+ days?)? ?([-+]?\d+:\d+:[\d.]+)?")
 
@@ -111,13 +111,17 @@ class _ExactIntervalLoader(IntervalLoader):
 
 
 class _ChunkCursor(psycopg.Cursor[Any]):
-    """``Cursor.stream`` gives rows one by one from Python; here psycopg's C code makes a list of each chunk's rows.
+    """Returns a list of rows per chunk, made by psycopg's C code; ``Cursor.stream`` yields single rows from Python.
 
-    That takes a quarter off the time of a row. It leans on psycopg's inside as it is in 3.2 and 3.3, which
-    the tests of this module watch.
+    This saves a quarter of the time per row. It uses private methods of psycopg 3.2 and 3.3, which the tests of this
+    module check.
     """
 
     def chunks(self, query: sql.Composed, size: int, wide: Sequence[int]) -> Generator[list[Any], None, None]:
+        """Yield the rows of the query in chunks of ``size`` rows.
+
+        :param wide: indexes of the columns with values that may be large.
+        """
         connection = self._conn
         with connection.lock:
             try:
@@ -130,7 +134,7 @@ class _ChunkCursor(psycopg.Cursor[Any]):
                             yield self._load(row, row + 1)
                     else:
                         yield self._load(0, rows)
-                    # Before the next chunk comes, or two would be in memory.
+                    # Free the chunk before the next one is read.
                     result.clear()
                     result = self._next()
             except (Exception, GeneratorExit):  # after an interruption the connection is closed
@@ -145,7 +149,7 @@ class _ChunkCursor(psycopg.Cursor[Any]):
             raise _with_column(self, error) from None
 
     def _next(self) -> pq.abc.PGresult | None:
-        # psycopg's generators take longer than a chunk of eight rows. They are needed to wait, and at the end.
+        # psycopg's generators take longer than a chunk of eight rows, so they are used only to wait and at the end.
         if self._pgconn.is_busy():
             return self._conn.wait(self._stream_fetchone_gen(first=False))
         result = self._pgconn.get_result()
@@ -162,7 +166,7 @@ class _ChunkCursor(psycopg.Cursor[Any]):
     def _stop(self) -> None:
         connection = self._conn
         connection._try_cancel()
-        # What was on its way, then the error that says that the query was cancelled, then its end.
+        # Read the rows that were already sent, then the error of the cancelled query, then its end.
         for _ in range(2):
             with suppress(psycopg.Error):
                 while connection.wait(self._stream_fetchone_gen(first=False)):
@@ -172,7 +176,7 @@ class _ChunkCursor(psycopg.Cursor[Any]):
 def _fetch(
     connection: psycopg.Connection[Any], query: sql.Composed, row_factory: RowFactory[Any], adapt: Adapt
 ) -> Generator[list[Any], None, None]:
-    # libpq before 17. All rows will be fetched, not the tenth that the server plans a cursor for.
+    # For libpq before 17. By default the server plans a cursor for a tenth of the rows.
     connection.execute("SET LOCAL cursor_tuple_fraction = 1")
     with connection.cursor("rows", row_factory=row_factory) as cursor:
         adapt(cursor)
@@ -183,21 +187,18 @@ def _fetch(
 
 def _fetch_some(cursor: psycopg.ServerCursor[Any]) -> list[Any]:
     try:
-        return cursor.fetchmany(CHUNK)
+        return cursor.fetchmany(CHUNK_ROWS)
     except Exception as error:
         raise _with_column(cursor, error) from None
 
 
 def _has_large_values(result: pq.abc.PGresult, last: int, wide: Sequence[int]) -> bool:
-    # In the first or the last row: to look at all of them would take a tenth of the time of the rows.
-    for number in wide:
-        if len(result.get_value(0, number) or b"") > LARGE or len(result.get_value(last, number) or b"") > LARGE:
-            return True
-    return False
+    # Only the first and the last row are checked: checking all rows would take a tenth of the reading time.
+    return any(len(result.get_value(row, number) or b"") > LARGE_BYTES for number in wide for row in (0, last))
 
 
 def _with_column(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any], error: Exception) -> Exception:
-    """Return the error with the name of the column that has the value; the error itself where it is about no value."""
+    """Return the error with the column's name if a value caused it; otherwise the error itself."""
     result = cursor.pgresult
     if result is None or (isinstance(error, psycopg.Error) and error.sqlstate):
         return error
@@ -208,7 +209,7 @@ def _with_column(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any], error:
             try:
                 value is None or loader.load(value)
             except Exception as problem:
-                name, text = (bytes(some or b"").decode(errors="replace") for some in (result.fname(number), value))
+                name, text = (bytes(part or b"").decode(errors="replace") for part in (result.fname(number), value))
                 return ValueError(
                     f"Python cannot hold a value of {name}: got {text[:60]!r}, {problem}. {as_text_advice(name)}"
                 )

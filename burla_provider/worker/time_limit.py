@@ -1,4 +1,4 @@
-"""A limit on the time that a range may take, whatever it is doing."""
+"""Interrupt a range that takes too long, whatever it is doing."""
 
 from __future__ import annotations
 
@@ -8,38 +8,36 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 
-AGAIN_SECONDS = 30.0
-"""User code with a bare ``except:`` may swallow an interruption: there is another one after so long, which
-is time enough for code that only cleans up."""
+from burla_provider.exceptions import RangeTimeoutError
 
-
-class RangeTimeoutError(BaseException):
-    """The range took longer than ``range_timeout``. Not an Exception: ``except Exception`` in user code must not stop
-    it."""
+REPEAT_SECONDS = 30.0
+"""Seconds until the next interruption, because a bare ``except:`` in user code may catch the first one. Code that only
+cleans up has enough time."""
 
 
 def time_limit(seconds: float | None) -> AbstractContextManager[None]:
-    """Interrupts what its block does after ``seconds``: Python code, a query, or a call that waits.
+    """Return a context manager that interrupts its block after ``seconds``: Python code, a query, or a waiting call.
 
-    By SIGALRM, so in a process's main thread only, which is where the engines run work; in another one nothing happens.
+    It uses SIGALRM, so it has no effect outside the main thread. The engines run tasks in the main thread.
 
-    :raises RangeTimeoutError: from inside the block, again and again; at its end, if all of them were swallowed.
+    :param seconds: None: no limit.
+    :raises RangeTimeoutError: repeatedly inside the block, and at its end if the block caught them all.
     """
     if seconds is None or threading.current_thread() is not threading.main_thread():
         return nullcontext()
     return _Alarm(seconds)
 
 
-def unlimited_sleep(seconds: float) -> None:
-    """Sleep without using up the time of the limit that this runs under, if it does."""
+def sleep_outside_limit(seconds: float) -> None:
+    """Sleep without using up the time of the surrounding ``time_limit``, if there is one."""
     if threading.current_thread() is not threading.main_thread():
         time.sleep(seconds)
         return
-    left, again = signal.setitimer(signal.ITIMER_REAL, 0)
+    remaining, interval = signal.setitimer(signal.ITIMER_REAL, 0)
     try:
         time.sleep(seconds)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, left, again)
+        signal.setitimer(signal.ITIMER_REAL, remaining, interval)
 
 
 class _Alarm:
@@ -50,20 +48,20 @@ class _Alarm:
 
     def __enter__(self) -> None:
         self._before = signal.signal(signal.SIGALRM, self._interrupt)
-        signal.setitimer(signal.ITIMER_REAL, self._seconds, AGAIN_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, self._seconds, REPEAT_SECONDS)
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         self._is_over = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._before)
-        if self._is_late and kind is None:  # what was interrupted may be half done
+        if self._is_late and error_type is None:  # the interrupted code may be half done
             raise self._error()
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._is_over:
             return
         self._is_late = True
-        # Raised there, it would leave the alarm on for whatever comes after the block.
+        # An error raised there would leave the alarm on after the block.
         if not self._is_entering_or_leaving(frame):
             raise self._error()
 

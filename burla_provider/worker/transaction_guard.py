@@ -1,4 +1,4 @@
-"""What a user's function may not do with the connection that it gets: end the range's transaction."""
+"""Keep a user's function from ending the range's transaction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
-from burla_provider.worker.errors import UserFunctionError
+from burla_provider.exceptions import UserFunctionError
 
 _UNFINISHED = "burla_range_is_not_finished"
 _REFUSE_COMMIT = f"""
@@ -24,27 +24,30 @@ _ENDING = re.compile(
     r"(?:commit|end|abort|begin|start\s+transaction|prepare\s+transaction|rollback(?!\s+(?:work\s+|transaction\s+)?to))\b",
     re.IGNORECASE | re.DOTALL,
 )
-_ADVICE = "The range's transaction is the provider's: return from the function to commit, raise to roll back."
+_ADVICE = "The provider ends the range's transaction: return from the function to commit, raise to roll back."
 
 
 class GuardedCursor(psycopg.Cursor[Any]):
-    """Refuses the statements that begin or end a transaction. Savepoints are free to use."""
+    """Refuses statements that begin or end a transaction. Savepoints are allowed."""
 
     def execute(self, query: Any, *args: Any, **options: Any) -> Any:
-        """:raises UserFunctionError: the statement would end the transaction."""
+        """Execute the statement.
+
+        :raises UserFunctionError: it would begin or end a transaction.
+        """
         if _ENDING.match(_text(query, self)):
             raise UserFunctionError(f"The function executed {_text(query, self).strip()!r}. {_ADVICE}")
         return super().execute(query, *args, **options)
 
 
 @contextmanager
-def commit_refused(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Inside, the server itself refuses a COMMIT, whoever sends it.
+def refuse_commit(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Make the server refuse a COMMIT inside the block, whoever sends it.
 
-    It runs the query of a cursor WITH HOLD when it commits, and this one fails. Unlike a deferred constraint, it leaves
-    SET CONSTRAINTS ALL IMMEDIATE to the user's own constraints.
+    At COMMIT the server runs the query of a cursor WITH HOLD, and the query of this cursor fails. A deferred constraint
+    would have the same effect, but would fail on SET CONSTRAINTS ALL IMMEDIATE.
 
-    :raises UserFunctionError: the cursor was closed inside.
+    :raises UserFunctionError: the cursor was closed inside the block.
     """
     connection.execute(_REFUSE_COMMIT, prepare=False)
     yield
@@ -55,18 +58,18 @@ def commit_refused(connection: psycopg.Connection[Any]) -> Iterator[None]:
 
 
 @contextmanager
-def guarded(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Lends the connection to a user's function, and looks at what became of it.
+def guard_transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Check, after a user's function, that connection and transaction are still open.
 
     :raises UserFunctionError: the function ended the transaction, broke it, or closed the connection.
     """
     connection.cursor_factory = GuardedCursor
-    # The server reports this setting by itself, and it ends with the transaction: a mark that costs no question.
-    mark = connection.info.parameter_status("application_name")
+    # The server reports changes of this setting without a query, and the setting ends with the transaction.
+    name = connection.info.parameter_status("application_name")
     try:
         yield
     except psycopg.ProgrammingError as error:
-        if error.sqlstate is None and str(error).startswith("Explicit "):  # psycopg's own refusal
+        if error.sqlstate is None and str(error).startswith("Explicit "):  # raised by psycopg
             raise UserFunctionError(f"The function called commit() or rollback(). {_ADVICE}") from error
         raise
     except psycopg.errors.InvalidTextRepresentation as error:
@@ -75,10 +78,10 @@ def guarded(connection: psycopg.Connection[Any]) -> Iterator[None]:
         raise
     finally:
         connection.cursor_factory = psycopg.Cursor
-    _check(connection, mark)
+    _check(connection, name)
 
 
-def _check(connection: psycopg.Connection[Any], mark: str | None) -> None:
+def _check(connection: psycopg.Connection[Any], name: str | None) -> None:
     if connection.broken:
         raise psycopg.OperationalError("The connection was lost while the function ran.")
     if connection.closed:
@@ -86,10 +89,10 @@ def _check(connection: psycopg.Connection[Any], mark: str | None) -> None:
     status = connection.info.transaction_status
     if status == TransactionStatus.INERROR:
         raise UserFunctionError(
-            "The function caught a database error and went on, but PostgreSQL undoes the whole transaction then."
-            " Let the error pass, or put what may fail into `with connection.transaction():`."
+            "The function caught a database error and went on, but after an error PostgreSQL rolls back the whole"
+            " transaction. Let the error pass, or put what may fail into `with connection.transaction():`."
         )
-    if status != TransactionStatus.INTRANS or connection.info.parameter_status("application_name") != mark:
+    if status != TransactionStatus.INTRANS or connection.info.parameter_status("application_name") != name:
         raise UserFunctionError(f"The function ended the transaction, or changed application_name. {_ADVICE}")
 
 

@@ -121,7 +121,7 @@ def test_a_result_whose_keys_are_the_same_text_is_refused_and_loses_no_value(air
     result = airflow.run(task)
     assert result.value == [None, {"1": "a", "2": "b"}]
     assert "input 0: " in result.log
-    assert "the return value has the keys 1 and '1', which are one in JSON (use another name)" in result.log
+    assert "the return value has the keys 1 and '1', which are the same in JSON (use another name)" in result.log
 
 
 def test_a_result_that_nobody_collects_may_have_any_keys(airflow: Airflow) -> None:

@@ -114,13 +114,13 @@ def test_a_combination_that_json_has_no_form_for_fails_without_retries(airflow: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"totals": {"row_count": "sum(id)"}}, "totals: it has the name 'row_count', which is the result's own"),
+        ({"totals": {"row_count": "sum(id)"}}, "totals: it has the name 'row_count', which is reserved"),
         ({"totals": {"complete": "max(id)"}}, "totals: it has the name 'complete'"),
         ({"process_rows": lambda rows: {"row_count": sum(1 for _ in rows) // 2}}, "row_count=.* Use another name"),
         ({"process_rows": lambda rows: {"snapshots": sum(1 for _ in rows)}}, "has the key 'snapshots'"),
         (
             {"process_rows": lambda rows: {"n": sum(1 for _ in rows)}, "combine": lambda parts: {"row_count": 5}},
-            "combine gives 'row_count', which is a key of the result's own",
+            "combine returned the key 'row_count', which is reserved",
         ),
     ],
 )
@@ -229,7 +229,7 @@ def test_the_log_begins_with_the_plan_and_ends_with_the_totals_and_the_time_of_e
         "::group::Plan: 7 ranges of public.orders, about ",
         "strategy ",
         "::endgroup::\n",
-        "connections: the least of",
+        "connections: the minimum of",
         "Totals\n{",
         "Took ",
     ]

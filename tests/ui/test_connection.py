@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Page, expect
 
-from burla_provider.demo.cluster import ClusterNotFoundError, find_bridge, find_login
+from burla_provider.demo.cluster import find_bridge, find_login
+from burla_provider.exceptions import ClusterNotFoundError
 from tests.support.airflow_server import AirflowServer
 from tests.ui.conftest import OpenPage, shoot
 

@@ -1,4 +1,4 @@
-"""The kinds of work: what is done with the rows of one range. One file each; a new kind is a file and a line here."""
+"""Range processors: what is done with the rows of one range. To add one, add a file and list it here."""
 
 from burla_provider.worker.processors.process_range import ProcessRange
 from burla_provider.worker.processors.process_rows import ProcessRows

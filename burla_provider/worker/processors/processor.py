@@ -1,4 +1,4 @@
-"""What every kind of work has in common."""
+"""The protocol of range processors, and the check of what a user's function returns."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any, ClassVar, Protocol
 
 import psycopg
 
+from burla_provider.exceptions import UserFunctionError
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.errors import UserFunctionError
-from burla_provider.worker.outcome import PLAIN_DATA, RESERVED, find_unserializable
+from burla_provider.worker.outcome import PLAIN_DATA, RESERVED_KEYS, find_unserializable
 from burla_provider.worker.source import Source
 
 
 @dataclass(frozen=True)
 class RangeResult:
-    """What a range gave.
+    """The result of one range.
 
     :param value: plain data.
-    :param row_count: rows worked; None when only the user's function knows.
+    :param row_count: rows processed; None if only the user's function knows.
     """
 
     value: dict[str, Any]
@@ -28,32 +28,35 @@ class RangeResult:
 
 
 class RangeProcessor(Protocol):
-    """Works one range on an open connection, inside a transaction that is begun and ended by the caller."""
+    """Processes one range on an open connection. The caller begins and ends the transaction."""
 
     writes: ClassVar[bool]
-    """Whether its transaction is read-write where no snapshot is asked for."""
+    """Whether its transaction is read-write if there is no snapshot."""
 
     def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> RangeResult:
-        """:raises Exception: whatever went wrong."""
+        """Return the result of the range.
+
+        :raises Exception: the range failed.
+        """
         ...
 
 
-def checked(value: Any, key_range: KeyRange) -> dict[str, Any]:
-    """``value``, if it can travel and be added up.
+def check_value(value: Any, key_range: KeyRange) -> dict[str, Any]:
+    """Return ``value`` if it is a dict of plain data with text keys.
 
-    :raises UserFunctionError: it is not a dict of plain data with text keys.
+    :raises UserFunctionError: it is not.
     """
     if type(value) is not dict:
         raise UserFunctionError(
             f"The function returned {type(value).__module__}.{type(value).__qualname__} for {key_range}:"
             f" return a dict of plain data, such as {{'total': 12}}{_hint(value)}."
         )
-    reserved = [name for name in RESERVED if name in value]
+    reserved = [name for name in RESERVED_KEYS if name in value]
     if reserved:
         raise UserFunctionError(
-            f"For {key_range}, the return value has the key {reserved[0]!r}, which is the result's own."
+            f"For {key_range}, the return value has the key {reserved[0]!r}, which is reserved: use another name."
         )
-    problem = find_unserializable(value) or _find_other_key(value)
+    problem = find_unserializable(value) or _find_non_text_key(value)
     if problem:
         raise UserFunctionError(f"For {key_range}, {problem}: return {PLAIN_DATA}, with text as the dict's keys.")
     return value
@@ -65,6 +68,6 @@ def _hint(value: Any) -> str:
     return ", or dict(x)" if isinstance(value, Mapping) else ""
 
 
-def _find_other_key(value: dict[Any, Any]) -> str | None:
+def _find_non_text_key(value: dict[Any, Any]) -> str | None:
     other = next((key for key in value if type(key) is not str), None)
     return None if other is None else f"the return value has the key {other!r}"

@@ -1,4 +1,4 @@
-"""Totals that PostgreSQL computes inside each range."""
+"""Let PostgreSQL compute the partial aggregates of a range."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from burla_provider.worker.source import Source
 
 @dataclass(frozen=True)
 class SqlTotals:
-    """Answers, for every aggregate, the list of its partial values over the range."""
+    """Returns, for each aggregate, the list of its partial values over the range."""
 
     aggregates: tuple[Aggregate, ...]
 
     writes: ClassVar[bool] = False
 
     def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> RangeResult:
+        """Return the partial values, and how many rows the range has."""
         partials = [aggregate.partials() for aggregate in self.aggregates]
         columns = [sql.SQL("count(*)"), *(part for parts in partials for part in parts)]
         query = source.select(sql.SQL(", ").join(columns), key_range)

@@ -1,4 +1,4 @@
-"""The arithmetic of totals, side by side with PostgreSQL's own."""
+"""Combined totals equal PostgreSQL's."""
 
 from decimal import Decimal
 
@@ -7,8 +7,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from burla_provider.combine.exact_sum import ExactSum, average, order
-from burla_provider.combine.server import add_on_server, extreme_on_server
+from burla_provider.combine.combiners import SqlCombiner
+from burla_provider.combine.exact_sum import ExactSum, order_key
+from burla_provider.combine.server import extremum_on_server, sum_on_server
+from burla_provider.worker.aggregates import Aggregate
+from burla_provider.worker.source import Source
 
 same_server = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
 
@@ -32,6 +35,14 @@ def total(values):
     return exact.result
 
 
+def average(connection, total, count):
+    """Return the average that ``SqlCombiner`` computes from the partial values of two ranges."""
+    combiner = SqlCombiner((Aggregate("x", "avg", "a", type="numeric", argument_type="numeric"),), Source("s", "t"))
+    combiner.add(0, {"x": [total, count]})
+    combiner.add(1, {"x": [None, 0]})
+    return combiner.result(connection)["x"]
+
+
 def text(value):
     return format(value, "f") if value.is_finite() else str(value)
 
@@ -45,13 +56,27 @@ def test_sums_have_the_digits_of_the_server(connection, values):
 @same_server
 @given(values=st.lists(st.one_of(numerics, tiny), min_size=1, max_size=20))
 def test_averages_have_the_digits_of_the_server(connection, values):
-    assert text(average(total(values), len(values))) == on_server(connection, "avg(v)", values)
+    assert text(average(connection, total(values), len(values))) == on_server(connection, "avg(v)", values)
 
 
 @same_server
 @given(values=st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=9))
 def test_averages_of_ints_have_the_digits_of_the_server(connection, values):
-    assert text(average(total(values), len(values))) == on_server(connection, "avg(v)", map(Decimal, values))
+    assert text(average(connection, total(values), len(values))) == on_server(
+        connection, "avg(v)", map(Decimal, values)
+    )
+
+
+def test_an_average_rounds_half_away_from_zero(connection):
+    assert str(average(connection, Decimal("-1"), 3)) == "-0.33333333333333333333"
+    assert str(average(connection, Decimal("2"), 3)) == "0.66666666666666666667"
+
+
+def test_an_average_is_weighted_by_row_count(connection):
+    combiner = SqlCombiner((Aggregate("x", "avg", "a", type="numeric", argument_type="numeric"),), Source("s", "t"))
+    combiner.add(0, {"x": [Decimal("1"), 1]})
+    combiner.add(1, {"x": [Decimal("5"), 2]})
+    assert combiner.result(connection)["x"] == 2
 
 
 @same_server
@@ -60,10 +85,10 @@ def test_nan_and_infinity_are_treated_as_the_server_does(connection, values):
     if connection.info.server_version < 140000:
         pytest.skip("numeric has no infinity before PostgreSQL 14")
     assert text(total(values)) == on_server(connection, "sum(v)", values)
-    assert text(average(total(values), len(values))) == on_server(connection, "avg(v)", values)
-    # Of equal values with other numbers of decimals (0 and 0.00), which one the server answers depends on their order.
-    for function, ours in (("min(v)", min(values, key=order)), ("max(v)", max(values, key=order))):
-        assert order(Decimal(on_server(connection, function, values))) == order(ours)
+    assert text(average(connection, total(values), len(values))) == on_server(connection, "avg(v)", values)
+    # If values are equal but have other scales (0 and 0.00), the server's choice depends on their order.
+    for function, ours in (("min(v)", min(values, key=order_key)), ("max(v)", max(values, key=order_key))):
+        assert order_key(Decimal(on_server(connection, function, values))) == order_key(ours)
 
 
 STYLES = {"datestyle": "SQL, DMY", "timezone": "Asia/Kolkata", "intervalstyle": "sql_standard"}
@@ -71,15 +96,15 @@ MOMENTS = ["2026-02-01 10:00:00+05:30", "2026-01-02 23:59:59.5+00"]
 
 
 @pytest.mark.parametrize("in_transaction", [False, True])
-def test_whatever_style_a_role_prints_in_the_text_of_a_total_is_iso(connection, in_transaction):
+def test_the_text_of_a_total_does_not_depend_on_the_role_s_settings(connection, in_transaction):
     for name, value in STYLES.items():
         connection.execute(f"SET {name} = '{value}'")
     if in_transaction:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     like = sql.SQL("SELECT now() WHERE false")
     for _ in range(10):  # often enough to be prepared
-        latest = extreme_on_server(connection, "max", "timestamp with time zone", MOMENTS, like)
+        latest = extremum_on_server(connection, "max", "timestamp with time zone", MOMENTS, like)
         assert latest == "2026-02-01 10:00:00+05:30"
-    assert add_on_server(connection, "interval", ["-1 day", "-1 mon"]) == "-1 mons -1 days"
+    assert sum_on_server(connection, "interval", ["-1 day", "-1 mon"]) == "-1 mons -1 days"
     for name, value in STYLES.items():
         assert connection.execute(f"SHOW {name}").fetchone() == (value,)

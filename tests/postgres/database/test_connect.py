@@ -10,7 +10,8 @@ from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
 
 from burla_provider.database.connect import connection_parameters, is_pooled, open_connection
-from burla_provider.demo.binaries import EmbeddedPostgresError, find_binaries
+from burla_provider.demo.binaries import find_binaries
+from burla_provider.exceptions import EmbeddedPostgresError
 from tests.support.postgres import running_server
 from tests.support.waiting import wait_for
 
@@ -23,7 +24,7 @@ def test_the_same_server_user_and_database_are_reached_again(connection):
     assert row == connection.execute("SELECT current_user, current_database(), inet_server_port()").fetchone()
 
 
-def test_a_password_of_any_characters_arrives(connection, database):
+def test_a_password_may_have_any_characters(connection, database):
     connection.execute("DROP ROLE IF EXISTS guest")
     connection.execute(sql.SQL("CREATE ROLE guest LOGIN PASSWORD {}").format(sql.Literal(PASSWORD)))
     try:
@@ -44,14 +45,14 @@ def test_options_and_timeouts_of_the_connection_are_kept(database):
         assert again.execute("SHOW search_path").fetchone() == ("elsewhere",)
 
 
-def test_the_address_as_this_machine_resolved_it_stays_here(database):
+def test_hostaddr_does_not_travel(database):
     with psycopg.connect(database, host="localhost", hostaddr="127.0.0.1") as connection:
         parameters = connection_parameters(connection)
     assert parameters["host"] == "localhost"
     assert "hostaddr" not in parameters
 
 
-def test_of_several_hosts_the_one_that_answered_is_named(database, postgres_server):
+def test_the_host_that_answered_is_used(database, postgres_server):
     hosts = {"host": "127.0.0.1,127.0.0.1", "port": f"1,{postgres_server.port}"}
     with psycopg.connect(database, **hosts) as connection:
         parameters = connection_parameters(connection)
@@ -64,7 +65,7 @@ def test_a_direct_connection_is_not_pooled(connection):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """A certificate authority, and server.crt, server.key, client.crt and client.key that it signed."""
+    """A certificate authority, with a signed certificate and key for the server and the client."""
     home = tmp_path_factory.mktemp("certificates")
     make = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
 
@@ -95,7 +96,7 @@ def tls_server(certificates):
 
 @pytest.fixture
 def tls_parameters(tls_server, certificates, tmp_path):
-    """What a worker gets of a connection whose certificates are in files that it does not have."""
+    """Parameters of a connection whose certificate files do not exist on the worker."""
     given = make_conninfo(
         tls_server.dsn,
         host="localhost",
@@ -115,7 +116,7 @@ def tls_parameters(tls_server, certificates, tmp_path):
         (tmp_path / name).rename(certificates / name)
 
 
-def test_certificates_reach_a_worker_that_has_none_of_the_files(tls_parameters):
+def test_certificates_travel_to_a_worker_without_the_files(tls_parameters):
     with open_connection(tls_parameters, application_name="again") as again:
         query = "SELECT ssl, client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
         assert again.execute(query).fetchone() == (True, "/CN=postgres")
@@ -133,7 +134,7 @@ def test_a_query_of_a_worker_with_certificates_can_be_cancelled(tls_parameters, 
         assert again.pgconn.get_result().error_field(pq.DiagnosticField.SQLSTATE) == b"57014"
 
 
-def test_no_certificate_is_left_behind_by_a_process_that_is_killed(tls_parameters, tmp_path, monkeypatch):
+def test_a_killed_process_leaves_no_certificate(tls_parameters, tmp_path, monkeypatch):
     own = tmp_path / "temporary"
     own.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(own))

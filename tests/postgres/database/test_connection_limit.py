@@ -1,8 +1,7 @@
 import psycopg
 import pytest
 
-from burla_provider.database.connection_limit import connection_budget
-from burla_provider.database.slots import take_slot, taken_slots
+from burla_provider.database.connection_limit import count_taken_slots, find_connection_limit, take_slot
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
 
 
@@ -19,42 +18,42 @@ def connect(database):
         one.close()
 
 
-def test_what_is_asked_for_is_the_limit_when_the_server_has_it(connection):
-    assert connection_budget(connection, 4).limit == 4
+def test_the_limit_is_max_parallelism_if_the_server_has_enough(connection):
+    assert find_connection_limit(connection, 4).limit == 4
 
 
-def test_no_more_than_the_server_can_spare_is_given(connection):
-    budget = connection_budget(connection, 1_000)
+def test_the_server_limits_the_connections(connection):
+    budget = find_connection_limit(connection, 1_000)
     assert 0 < budget.limit < 60
     assert str(budget).startswith(
-        f"{budget.limit} connections: the least of max_parallelism 1000; server {budget.limit}"
+        f"{budget.limit} connections: the minimum of max_parallelism 1000; server {budget.limit}"
     )
 
 
-def test_a_fifth_of_the_server_stays_free_unless_the_user_says_how_many(connection):
+def test_a_fifth_stays_free_unless_the_user_gives_a_number(connection):
     allowed = int(connection.execute("SHOW max_connections").fetchone()[0])
     for wanted, is_given, share in [(None, True, 0.2), (1_000, False, 0.2), (1_000, True, 0.05)]:
-        budget = connection_budget(connection, wanted, is_given=is_given)
+        budget = find_connection_limit(connection, wanted, is_given=is_given)
         assert f" - {round(allowed * share)} for others)" in str(budget)
         [(in_use,)] = connection.execute("SELECT sum(numbackends) FROM pg_stat_database").fetchall()
         assert budget.limit + in_use <= allowed * (1 - share)
         assert budget.limit == budget.slots
 
 
-def test_a_busy_server_still_spares_one_connection(connection, connect):
-    while connection_budget(connection).limit > 1:
+def test_a_busy_server_gives_one_connection(connection, connect):
+    while find_connection_limit(connection).limit > 1:
         connect()
     for _ in range(3):
         connect()
-    assert connection_budget(connection).limit == 1
-    assert connection_budget(connection, 100).limit > 1
+    assert find_connection_limit(connection).limit == 1
+    assert find_connection_limit(connection, 100).limit > 1
 
 
-def test_sessions_of_others_are_left_out(connection, connect):
-    before = connection_budget(connection).limit
+def test_other_sessions_are_subtracted(connection, connect):
+    before = find_connection_limit(connection).limit
     for _ in range(3):
         connect()
-    assert connection_budget(connection).limit == before - 3
+    assert find_connection_limit(connection).limit == before - 3
 
 
 @pytest.fixture
@@ -65,40 +64,40 @@ def guest(connection, connect):
 
 
 def test_the_limit_of_the_role_counts(guest):
-    budget = connection_budget(guest)
+    budget = find_connection_limit(guest)
     assert budget.limit == 2
     assert "role 2 (3 - 1 in use)" in str(budget)
 
 
 def test_the_limit_of_the_database_counts(connection, guest):
     connection.execute(f"ALTER DATABASE {connection.info.dbname} CONNECTION LIMIT 3")
-    budget = connection_budget(guest)
+    budget = find_connection_limit(guest)
     assert budget.limit == 1
     assert "database 1 (3 - 2 in use)" in str(budget)
 
 
-def test_what_the_task_opens_at_its_end_is_kept_for_it_while_the_workers_have_theirs(guest, connect):
-    budget = connection_budget(guest, kept=1)
+def test_connections_of_the_task_are_subtracted(guest, connect):
+    budget = find_connection_limit(guest, task_connections=1)
     assert "role 1 (3 - 1 in use - 1 for the task)" in str(budget)
     for _ in range(budget.limit):
         connect(user="guest", password="guest")
     assert connect(user="guest", password="guest").execute("SELECT 1").fetchone() == (1,)
 
 
-def test_nothing_to_spare_is_an_error_that_a_later_try_may_not_have(guest, connect):
+def test_no_free_connection_is_not_a_permanent_error(guest, connect):
     for _ in range(2):
         connect(user="guest", password="guest")
     with pytest.raises(BurlaProviderError, match=r"no connection to spare.*role 0") as error:
-        connection_budget(guest)
+        find_connection_limit(guest)
     assert not isinstance(error.value, InvalidParameterError)
 
 
 def test_a_number_of_workers_is_positive(connection):
     with pytest.raises(InvalidParameterError, match="max_parallelism"):
-        connection_budget(connection, 0)
+        find_connection_limit(connection, 0)
 
 
-def test_as_many_connections_as_there_are_slots_get_one(connect):
+def test_each_slot_is_taken_once(connect):
     assert [take_slot(connect(), 2) for _ in range(3)] == [True, True, False]
 
 
@@ -106,14 +105,14 @@ def test_a_slot_is_free_again_when_its_connection_closes(connect, connection):
     holder, waiting = connect(), connect()
     assert take_slot(holder, 1)
     holder.close()
-    while taken_slots(connection):
+    while count_taken_slots(connection):
         pass
     assert take_slot(waiting, 1)
 
 
-def test_slots_in_use_do_not_make_them_fewer(connect, connection):
-    free = connection_budget(connection)
+def test_taken_slots_do_not_reduce_the_number_of_slots(connect, connection):
+    free = find_connection_limit(connection)
     for _ in range(3):
         assert take_slot(connect(), free.slots)
-    now = connection_budget(connection)
+    now = find_connection_limit(connection)
     assert (now.limit, now.slots) == (free.limit - 3, free.slots)

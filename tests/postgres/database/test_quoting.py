@@ -1,4 +1,4 @@
-"""SQL without a percent sign, as PostgreSQL reads it: with and without parameters, in any encoding."""
+"""SQL without a percent sign means the same with and without parameters, in any encoding."""
 
 from __future__ import annotations
 

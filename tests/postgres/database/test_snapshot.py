@@ -3,9 +3,8 @@ import pytest
 
 from burla_provider.database import snapshot
 from burla_provider.database.connect import connection_parameters, is_alive
-from burla_provider.database.errors import SnapshotLostError
 from burla_provider.database.snapshot import Snapshot, check_joinable, join_snapshot
-from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
+from burla_provider.exceptions import BurlaProviderError, InvalidParameterError, SnapshotLostError
 from tests.support.snapshots import open_snapshot
 
 

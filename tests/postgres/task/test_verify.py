@@ -1,8 +1,9 @@
 import pytest
 
+from burla_provider.exceptions import RowCountMismatchError
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.task.verify import RowCountMismatchError, check_count
+from burla_provider.task.verify import check_count
 from burla_provider.worker.source import Source
 
 KEY = Key((KeyColumn("id", "integer", nullable=True),))

@@ -1,4 +1,4 @@
-"""A table of orders, and work on it that has made the way to another interpreter."""
+"""A table of orders, and range tasks that were pickled and unpickled."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ ORDERS = Source("public", "orders", ("id", "amount"))
 
 
 class Worker:
-    """A range's work, pickled by value and unpickled, as a worker has it."""
+    """A range task that was pickled by value and unpickled, as on a worker."""
 
-    def __init__(self, work: RangeTask) -> None:
+    def __init__(self, task: RangeTask) -> None:
         for package in (burla_provider, tests):  # as what a DAG file and its helpers define
             cloudpickle.register_pickle_by_value(package)
-        self.pickled = cloudpickle.dumps(work)
-        self._work = cloudpickle.loads(self.pickled)
+        self.pickled = cloudpickle.dumps(task)
+        self.task = cloudpickle.loads(self.pickled)
 
     def __call__(self, key_range: KeyRange):
-        return decode(self._work(key_range.index, key_range.to_item()))
+        return decode(self.task(key_range.index, key_range.to_item()))
 
     def close(self) -> None:
-        self._work.close()
+        self.task.close()
 
 
 def ranges(count: int = 10, rows: int = ROWS) -> list[KeyRange]:
@@ -55,12 +55,12 @@ def orders(connection: psycopg.Connection) -> psycopg.Connection:
 
 @pytest.fixture
 def worker(orders: psycopg.Connection):
-    """``worker(kind, **fields)``: a worker whose work has these fields."""
+    """``worker(processor, **fields)``: a worker whose range task has these fields."""
     opened = []
 
-    def make(kind, **fields) -> Worker:
+    def make(processor, **fields) -> Worker:
         usual = {"parameters": connection_parameters(orders), "source": ORDERS, "key": KEY, "range_retries": 2}
-        opened.append(Worker(RangeTask(kind=kind, **usual | fields)))
+        opened.append(Worker(RangeTask(processor=processor, **usual | fields)))
         return opened[-1]
 
     yield make
@@ -70,6 +70,6 @@ def worker(orders: psycopg.Connection):
 
 @pytest.fixture
 def held(orders: psycopg.Connection):
-    """The orders at this moment."""
+    """A held snapshot of the orders."""
     with open_snapshot(connection_parameters(orders), "public", "orders") as held:
         yield held

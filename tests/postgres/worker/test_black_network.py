@@ -1,4 +1,4 @@
-"""A network that goes black costs a range no more than range_timeout."""
+"""range_timeout holds on a network that drops all packets."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 
 from burla_provider.database.connect import connection_parameters, open_connection
-from burla_provider.worker.kept_connection import KeptConnection
+from burla_provider.worker.connection import CachedConnection
 from burla_provider.worker.outcome import decode
 from burla_provider.worker.processors import ProcessRange, ProcessRows
 from burla_provider.worker.range_task import RangeTask
@@ -25,35 +25,35 @@ def count(connection, key_range):
 
 @pytest.fixture
 def behind(orders, monkeypatch):
-    """``behind(kind, black_on, **fields)``: a network, and work that reaches the server through it."""
-    monkeypatch.setattr(KeptConnection, "cancel_seconds", 0.2)
+    """``behind(processor, black_on, **fields)``: a network, and a range task that connects through it."""
+    monkeypatch.setattr(CachedConnection, "cancel_seconds", 0.2)
     opened = []
 
-    def make(kind, black_on=None, **fields):
+    def make(processor, black_on=None, **fields):
         network = BlackNetwork(orders.info.host, orders.info.port, black_on)
         parameters = {**connection_parameters(orders), "host": "127.0.0.1", "port": str(network.port)}
         # Not pickled, so that functions can reach the network.
-        work = RangeTask(parameters, ORDERS, KEY, kind, **{"range_retries": 5} | fields)
-        opened.append((work, network))
-        return work, network
+        task = RangeTask(parameters, ORDERS, KEY, processor, **{"range_retries": 5} | fields)
+        opened.append((task, network))
+        return task, network
 
     yield make
-    for work, network in opened:
-        work.close()
+    for task, network in opened:
+        task.close()
         network.close()
 
 
 @pytest.mark.parametrize("black_on", [b"\0user\0", b"BEGIN", b"SET TRANSACTION SNAPSHOT", b"LOCK TABLE", b"count(*)"])
-def test_a_range_in_a_snapshot_ends_in_time_wherever_the_network_goes_black(behind, held, black_on):
-    work, network = behind(ProcessRange(count), black_on, range_timeout=1, snapshot=held.snapshot)
-    outcome = decode(work(0, WHOLE.to_item()))
+def test_range_timeout_holds_on_a_dead_network_in_a_snapshot(behind, held, black_on):
+    task, network = behind(ProcessRange(count), black_on, range_timeout=1, snapshot=held.snapshot)
+    outcome = decode(task(0, WHOLE.to_item()))
     assert network.is_black
     assert outcome.failure.type.endswith("RangeTimeoutError")
 
 
-def test_a_commit_is_part_of_the_range(behind):
-    work, network = behind(ProcessRange(count), b"COMMIT\0", range_timeout=1)
-    outcome = decode(work(0, WHOLE.to_item()))
+def test_range_timeout_includes_commit(behind):
+    task, network = behind(ProcessRange(count), b"COMMIT\0", range_timeout=1)
+    outcome = decode(task(0, WHOLE.to_item()))
     assert network.is_black
     assert outcome.failure.type.endswith("RangeTimeoutError")
 
@@ -68,34 +68,34 @@ def test_after_an_interruption_nothing_is_sent_on_a_dead_network(behind, inside)
         next(rows)
         stop_between_statements(None, None)
 
-    kind = ProcessRows(stop_between_rows) if inside else ProcessRange(stop_between_statements)
-    work, network = behind(kind, range_timeout=1)
-    outcome = decode(work(0, WHOLE.to_item()))
+    processor = ProcessRows(stop_between_rows) if inside else ProcessRange(stop_between_statements)
+    task, network = behind(processor, range_timeout=1)
+    outcome = decode(task(0, WHOLE.to_item()))
     assert network.is_black
     assert outcome.failure.type.endswith("RangeTimeoutError")
 
 
-def test_an_error_of_the_function_is_not_kept_waiting_by_a_rollback(behind):
+def test_an_error_of_the_function_does_not_wait_for_a_rollback(behind):
     def fail(connection, key_range):
         network.go_black()
         raise ValueError("no")
 
-    work, network = behind(ProcessRange(fail))
-    outcome = decode(work(0, WHOLE.to_item()))
+    task, network = behind(ProcessRange(fail))
+    outcome = decode(task(0, WHOLE.to_item()))
     assert network.is_black
     assert outcome.failure.type == "ValueError"
 
 
 @pytest.mark.parametrize("black_on", [b"BEGIN", b"count(*)", b"COMMIT\0"])
 def test_a_network_that_comes_back_changes_no_result(behind, monkeypatch, black_on):
-    work, network = behind(ProcessRange(count), black_on)
+    task, network = behind(ProcessRange(count), black_on)
     go_black = network.go_black
     monkeypatch.setattr(network, "go_black", lambda: go_black(0.5))
-    outcome = decode(work(0, WHOLE.to_item()))
+    outcome = decode(task(0, WHOLE.to_item()))
     assert (outcome.row_count, outcome.failure) == (ROWS, None)
 
 
-def test_sent_data_that_nobody_acknowledges_is_given_up_after_a_minute(orders):
+def test_unacknowledged_data_fails_after_a_minute(orders):
     with (
         open_connection(connection_parameters(orders), application_name="x") as connection,
         socket.socket(fileno=os.dup(connection.fileno())) as line,

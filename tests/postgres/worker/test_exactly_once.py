@@ -1,4 +1,4 @@
-"""Every row is written once, whoever is killed, and however often the task is tried again."""
+"""Every row is written once, even if processes are killed and the task is retried."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ def kill_task(task, connection, chance):
 
 def kill_descendant(task, connection, chance):
     """The client process or one of its workers."""
-    # psutil looks at when a process began: no other one that has got its number meanwhile is hurt.
+    # psutil compares the start time, so a process that reuses the pid is not killed.
     with contextlib.suppress(psutil.NoSuchProcess):
         descendants = task.children(recursive=True)
         if descendants:
@@ -43,7 +43,7 @@ def done(connection):
 
 
 def try_once(database, connection, chance):
-    """One try of the task, in which somebody is killed every few ranges; whether it succeeded all the same."""
+    """Run one try of the task and kill a process every few ranges; return whether the try succeeded."""
     command = [sys.executable, "-m", "tests.postgres.worker.writing_task", database, "run"]
     with psutil.Popen(command, stderr=subprocess.DEVNULL) as task:
         while task.poll() is None:

@@ -1,6 +1,6 @@
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.aggregates import check_totals, parse_totals
+from burla_provider.task.sql_totals import check_totals, parse_totals
 from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotals
 from burla_provider.worker.source import Source
 from tests.postgres.worker.conftest import ORDERS, ranges
@@ -18,7 +18,7 @@ def test_the_rows_that_fail_are_named(worker, held):
     assert failure.message.endswith("Rows that fail: id = 17; id = 400.")
 
 
-def test_rows_are_not_searched_for_unless_asked(worker):
+def test_rows_are_searched_only_if_requested(worker):
     assert "Rows that fail" not in worker(ProcessRows(strict))(WHOLE).failure.message
 
 
@@ -29,7 +29,7 @@ def test_rows_that_fail_in_sql_are_named(worker, orders):
     assert failure.message.endswith("Rows that fail: id = 7.")
 
 
-def test_searching_undoes_what_it_writes(worker, orders):
+def test_writes_of_the_search_are_rolled_back(worker, orders):
     def write(connection, key_range):
         connection.execute(
             "UPDATE orders SET n = n + 1 WHERE id BETWEEN %s AND %s", [key_range.start_id, key_range.end_id]
@@ -66,6 +66,6 @@ def test_composite_keys_are_searched_too(worker, orders):
     assert failure.message.endswith("Rows that fail: a = 4 and b = 2.")
 
 
-def test_a_wrong_return_value_is_not_searched_for(worker):
+def test_a_wrong_return_value_starts_no_search(worker):
     failure = worker(ProcessRows(lambda rows: None), isolate_failures=True)(WHOLE).failure
     assert "Rows that fail" not in failure.message

@@ -1,4 +1,4 @@
-"""What a database goes through while a job runs: right totals in the end, or a failure that says what happened."""
+"""Database faults during a job: the totals are right, or the failure says what happened."""
 
 import contextlib
 import itertools
@@ -18,9 +18,9 @@ from psycopg import sql
 
 from burla_provider.combine.combiners import SumByKey, Totals
 from burla_provider.database.connect import connection_parameters, is_alive
-from burla_provider.database.settings import Session
+from burla_provider.database.settings import SessionSettings
 from burla_provider.task.ledger_table import prepare_ledger
-from burla_provider.worker.aggregates import check_source
+from burla_provider.task.sql_checks import check_source
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.outcome import decode
 from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotals
@@ -39,11 +39,13 @@ def add_up(rows):
 
 @pytest.fixture
 def side_by_side(worker):
-    """Works ranges in three threads, each with an unpickled copy of its own; ``meanwhile(number)`` is called in this
-    thread after every answer."""
+    """Process ranges in three threads, each with its own unpickled task.
 
-    def run(kind, key_ranges, meanwhile=lambda number: None, **fields):
-        pickled = worker(kind, **{"range_retries": 8} | fields).pickled
+    ``meanwhile(number)`` is called in this thread after every outcome.
+    """
+
+    def run(processor, key_ranges, meanwhile=lambda number: None, **fields):
+        pickled = worker(processor, **{"range_retries": 8} | fields).pickled
         mine = threading.local()
 
         def work(key_range):
@@ -67,14 +69,14 @@ def totals_of(outcomes):
     return totals
 
 
-def test_a_restart_in_the_middle_changes_no_total(side_by_side, postgres_server):
+def test_a_restart_does_not_change_the_totals(side_by_side, postgres_server):
     outcomes = side_by_side(
         ProcessRows(add_up), ranges(200), lambda number: postgres_server.restart() if number == 3 else None
     )
     assert totals_of(outcomes).result() == TOTAL
 
 
-def test_a_restart_ends_the_snapshot_and_the_ranges_say_so(worker, orders, postgres_server):
+def test_a_restart_loses_the_snapshot(worker, orders, postgres_server):
     with open_snapshot(connection_parameters(orders), "public", "orders") as held:
         one = worker(ProcessRows(add_up), snapshot=held.snapshot)
         assert one(FIRST).ok
@@ -85,13 +87,13 @@ def test_a_restart_ends_the_snapshot_and_the_ranges_say_so(worker, orders, postg
     assert "Run the task again: it reads in a new snapshot" in outcome.failure.message
 
 
-def test_backends_terminated_one_after_the_other_change_no_total(side_by_side, orders):
+def test_terminated_backends_do_not_change_the_totals(side_by_side, orders):
     victims = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'burla%%'"
     outcomes = side_by_side(ProcessRows(add_up), ranges(40), lambda number: orders.execute(victims))
     assert totals_of(outcomes).result() == TOTAL
 
 
-def test_a_backend_terminated_while_it_sends_rows_is_tried_again(worker, orders):
+def test_a_range_whose_backend_is_terminated_is_retried(worker, orders):
     orders.execute("CREATE TABLE wide AS SELECT id, amount, repeat('x', 50000) AS filler FROM orders")
     large = Source("public", "wide", ("id", "amount", "filler"))
     victim = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'burla #0'"
@@ -109,7 +111,7 @@ def test_a_backend_terminated_while_it_sends_rows_is_tried_again(worker, orders)
     assert (outcome.value, outcome.attempts) == ({"total": TOTAL["total"]}, 2)
 
 
-def test_no_connection_to_be_had_is_a_failure_that_says_so(worker, orders, postgres_server):
+def test_too_many_connections_is_retried(worker, orders, postgres_server):
     with contextlib.ExitStack() as taken:
         with contextlib.suppress(psycopg.OperationalError):
             while True:
@@ -121,7 +123,7 @@ def test_no_connection_to_be_had_is_a_failure_that_says_so(worker, orders, postg
     assert one(FIRST).ok
 
 
-def test_a_connection_that_is_given_back_in_time_is_used(worker, orders, postgres_server):
+def test_a_connection_that_is_released_in_time_is_used(worker, orders, postgres_server):
     taken = []
     with contextlib.suppress(psycopg.OperationalError):
         while True:
@@ -134,10 +136,10 @@ def test_a_connection_that_is_given_back_in_time_is_used(worker, orders, postgre
         assert answer.result().ok
 
 
-def test_a_lock_on_the_table_is_waited_for_and_then_named(worker, orders, database):
+def test_a_lock_timeout_gives_advice(worker, orders, database):
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
-        one = worker(ProcessRows(add_up), range_retries=1, session=Session(lock_timeout=0.05))
+        one = worker(ProcessRows(add_up), range_retries=1, settings=SessionSettings(lock_timeout=0.05))
         outcome = one(FIRST)
     assert (outcome.failure.sqlstate, outcome.attempts) == ("55P03", 2)
     assert "pg_locks" in outcome.failure.message
@@ -146,7 +148,7 @@ def test_a_lock_on_the_table_is_waited_for_and_then_named(worker, orders, databa
 
 @contextlib.contextmanager
 def waiting(statement, orders, database):
-    """Somebody who waits for a lock that the statement needs."""
+    """Another session waits for a lock that the statement needs."""
     with psycopg.connect(database) as other:
         pid = other.info.backend_pid
 
@@ -182,12 +184,12 @@ def test_a_change_of_the_table_that_waits_for_the_job_does_not_hang_it(worker, o
     ],
     ids=["materialized view", "table of the condition"],
 )
-def test_what_cannot_be_locked_at_once_does_not_hang_the_job_either(worker, orders, database, source, statement):
+def test_a_relation_that_cannot_be_locked_does_not_hang_the_job(worker, orders, database, source, statement):
     orders.execute("CREATE MATERIALIZED VIEW seen AS SELECT * FROM orders; CREATE TABLE vip AS SELECT id FROM orders")
     with open_snapshot(connection_parameters(orders), source.schema, source.table) as held:
-        check_source(held.connection, source)  # as the task does: the holder keeps locks on all that ranges read
-        limits = Session(lock_timeout=1)
-        one = worker(ProcessRows(add_up), range_retries=0, source=source, snapshot=held.snapshot, session=limits)
+        check_source(held.connection, source)  # like the task: the holder keeps locks on everything that ranges read
+        limits = SessionSettings(lock_timeout=1)
+        one = worker(ProcessRows(add_up), range_retries=0, source=source, snapshot=held.snapshot, settings=limits)
         with waiting(statement, orders, database):
             outcome = one(FIRST)
         assert outcome.failure.sqlstate == "55P03"
@@ -196,7 +198,7 @@ def test_what_cannot_be_locked_at_once_does_not_hang_the_job_either(worker, orde
 
 
 @pytest.mark.parametrize("statement", ["TRUNCATE orders", "ALTER TABLE orders DROP COLUMN amount", "DROP TABLE orders"])
-def test_the_table_cannot_be_taken_away_while_its_snapshot_is_held(worker, orders, held, statement):
+def test_the_table_cannot_be_dropped_while_its_snapshot_is_held(worker, orders, held, statement):
     orders.execute("SET lock_timeout = 50")
     with pytest.raises(psycopg.errors.LockNotAvailable):
         orders.execute(statement)
@@ -204,7 +206,7 @@ def test_the_table_cannot_be_taken_away_while_its_snapshot_is_held(worker, order
     assert outcome.value == {"total": TOTAL["total"]}
 
 
-def test_a_column_that_was_dropped_without_a_snapshot_is_named(worker, orders):
+def test_a_dropped_column_is_named(worker, orders):
     one = worker(ProcessRows(add_up))
     assert one(FIRST).ok
     orders.execute("ALTER TABLE orders DROP COLUMN amount")
@@ -215,7 +217,7 @@ def test_a_column_that_was_dropped_without_a_snapshot_is_named(worker, orders):
 
 def test_a_statement_timeout_on_one_range_fails_that_range_only(worker, orders):
     source = Source("public", "orders", ("id", "amount"), "id <> 17 OR pg_sleep(60) IS NULL")
-    one = worker(SqlTotals(()), source=source, session=Session(statement_timeout=0.5))
+    one = worker(SqlTotals(()), source=source, settings=SessionSettings(statement_timeout=0.5))
     outcomes = [one(key_range) for key_range in ranges(10)]
     assert [outcome.index for outcome in outcomes if not outcome.ok] == [0]
     assert (outcomes[0].failure.sqlstate, outcomes[0].attempts) == ("57014", 2)
@@ -228,7 +230,7 @@ def slow(rows):
     return {"n": len(rows)}
 
 
-def test_a_function_that_computes_for_long_may_do_so_in_a_snapshot(worker, orders, held):
+def test_a_function_may_compute_for_long_in_a_snapshot(worker, orders, held):
     name = sql.Identifier(orders.info.dbname)
     orders.execute(sql.SQL("ALTER DATABASE {} SET idle_in_transaction_session_timeout = '100ms'").format(name))
     assert worker(ProcessRows(slow), snapshot=held.snapshot)(ranges(1)[0]).value == {"n": ROWS}
@@ -237,7 +239,7 @@ def test_a_function_that_computes_for_long_may_do_so_in_a_snapshot(worker, order
     assert "idle_in_transaction_session_timeout" in failure.message
 
 
-def test_a_limit_of_the_role_on_transactions_does_not_end_the_ranges_of_a_snapshot(worker, orders, held):
+def test_transaction_timeout_of_the_role_does_not_end_a_snapshot(worker, orders, held):
     if orders.info.server_version < 170000:
         pytest.skip("transaction_timeout came with PostgreSQL 17")
     name = sql.Identifier(orders.info.dbname)
@@ -248,7 +250,7 @@ def test_a_limit_of_the_role_on_transactions_does_not_end_the_ranges_of_a_snapsh
     assert "transaction_timeout" in failure.message
 
 
-def test_deadlocks_are_tried_again(orders):
+def test_deadlocks_are_retried(orders):
     both = threading.Barrier(2)
     entries = itertools.count()
 
@@ -262,10 +264,10 @@ def test_deadlocks_are_tried_again(orders):
 
     database = sql.Identifier(orders.info.dbname)
     orders.execute(sql.SQL("ALTER DATABASE {} SET deadlock_timeout = '50ms'").format(database))
-    # Not pickled, so that the barrier is this one.
-    work = RangeTask(connection_parameters(orders), ORDERS, KEY, ProcessRange(cross))
+    # Not pickled, so that the function uses the same barrier.
+    task = RangeTask(connection_parameters(orders), ORDERS, KEY, ProcessRange(cross))
     with ThreadPoolExecutor(2) as pool:
-        outcomes = [decode(answer) for answer in pool.map(lambda one: work(one.index, one.to_item()), ranges(2))]
+        outcomes = [decode(answer) for answer in pool.map(lambda one: task(one.index, one.to_item()), ranges(2))]
     assert all(outcome.ok for outcome in outcomes)
     assert sorted(outcome.attempts for outcome in outcomes) == [1, 2]
     assert orders.execute("SELECT n FROM orders WHERE id <= 2").fetchall() == [(2,), (2,)]
@@ -278,7 +280,7 @@ work(*pickle.load(open(sys.argv[2], "rb")))
 """
 
 
-def test_a_worker_that_was_killed_leaves_its_range_to_another(worker, orders, tmp_path):
+def test_a_range_of_a_killed_worker_is_processed_by_another(worker, orders, tmp_path):
     ledger = Ledger("public", "books", "run")
     prepare_ledger(orders, ledger)
 

@@ -1,4 +1,4 @@
-"""In a snapshot a worker keeps its transaction, and with it its locks, from range to range."""
+"""In a snapshot, a worker's transaction and its locks span ranges."""
 
 from dataclasses import replace
 
@@ -10,8 +10,8 @@ from burla_provider.database import snapshot
 from burla_provider.database.connect import connection_parameters
 from burla_provider.database.snapshot import Snapshot
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.aggregates import check_source
-from burla_provider.worker.kept_connection import KeptConnection
+from burla_provider.task.sql_checks import check_source
+from burla_provider.worker.connection import CachedConnection
 from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotals
 from burla_provider.worker.source import Source
 from tests.postgres.worker.conftest import KEY, ROWS, ranges
@@ -40,10 +40,14 @@ def sessions(orders):
     return orders.execute(SESSIONS).fetchone()[0]
 
 
-@pytest.mark.parametrize("kind", [SqlTotals(()), COUNT, ProcessRange(count_carefully)], ids=["totals", "rows", "range"])
+@pytest.mark.parametrize(
+    "processor", [SqlTotals(()), COUNT, ProcessRange(count_carefully)], ids=["totals", "rows", "range"]
+)
 @pytest.mark.parametrize("statement", ["TRUNCATE orders", "ALTER TABLE orders DROP COLUMN amount", "DROP TABLE orders"])
-def test_ranges_go_on_while_somebody_waits_for_the_table(worker, orders, held, database, kind, statement):
-    one = worker(kind, range_retries=0, snapshot=held.snapshot)
+def test_ranges_continue_while_another_session_waits_for_the_table(
+    worker, orders, held, database, processor, statement
+):
+    one = worker(processor, range_retries=0, snapshot=held.snapshot)
     first = one(FIRST)
     with waiting(statement, orders, database):
         outcomes = [first, *map(one, REST)]
@@ -62,7 +66,9 @@ def test_ranges_go_on_while_somebody_waits_for_the_table(worker, orders, held, d
     ],
     ids=["materialized view", "table of the condition", "partitioned table", "partition", "detached partition"],
 )
-def test_ranges_go_on_while_somebody_waits_for_what_belongs_to_it(worker, orders, database, source, statement):
+def test_ranges_continue_while_another_session_waits_for_a_dependent_relation(
+    worker, orders, database, source, statement
+):
     orders.execute("CREATE MATERIALIZED VIEW seen AS SELECT * FROM orders; CREATE TABLE vip AS SELECT id FROM orders")
     make_parts(orders, 5)
     parts = source.table == "parts"
@@ -90,9 +96,9 @@ def part(number):
     return KeyRange(KEY, number, relation=("public", f"parts_{number}"))
 
 
-def test_a_worker_does_not_lock_more_partitions_than_the_server_can_bear(worker, orders, monkeypatch):
+def test_a_worker_limits_the_partitions_that_it_locks(worker, orders, monkeypatch):
     make_parts(orders, 5)
-    monkeypatch.setattr(KeptConnection, "locked_at_most", 2)
+    monkeypatch.setattr(CachedConnection, "max_locked", 2)
     monkeypatch.setattr(snapshot, "MAX_LOCKED_RELATIONS", 3)
     held_locks = "SELECT count(*) FROM pg_locks JOIN pg_class c ON c.oid = relation WHERE relname LIKE 'parts\\_%'"
     with open_snapshot(connection_parameters(orders), "public", "parts") as held:
@@ -105,7 +111,7 @@ def test_a_worker_does_not_lock_more_partitions_than_the_server_can_bear(worker,
     assert counts == [1, 2, 1, 2, 1]
 
 
-def test_a_range_that_fails_ends_the_transaction_and_the_next_one_begins_another(worker, held):
+def test_a_failed_range_ends_the_transaction(worker, held):
     def work(rows):
         if next(rows)[0] == 201:
             raise ValueError("no")
@@ -115,7 +121,7 @@ def test_a_range_that_fails_ends_the_transaction_and_the_next_one_begins_another
     assert [one(key_range).ok for key_range in (FIRST, *REST)] == [True, False, True, True, True]
 
 
-def test_a_function_that_leaves_rows_behind_does_not_end_the_transaction(worker, orders, database):
+def test_a_function_that_does_not_read_all_rows_does_not_end_the_transaction(worker, orders, database):
     orders.execute("CREATE TABLE wide AS SELECT id, repeat('x', 50000) AS filler FROM orders")
     source = Source("public", "wide", ("id", "filler"))
     with open_snapshot(connection_parameters(orders), "public", "wide") as held:
@@ -128,9 +134,9 @@ def test_a_function_that_leaves_rows_behind_does_not_end_the_transaction(worker,
     assert [outcome.failure for outcome in outcomes] == [None] * 5
 
 
-def test_a_worker_that_outlives_its_job_keeps_no_session(worker, orders):
+def test_a_worker_has_no_session_after_its_job(worker, orders):
     with open_snapshot(connection_parameters(orders), "public", "orders") as held:
-        workers = [worker(kind, snapshot=held.snapshot) for kind in (COUNT, ProcessRange(count_carefully))]
+        workers = [worker(processor, snapshot=held.snapshot) for processor in (COUNT, ProcessRange(count_carefully))]
         assert all(one(FIRST).ok for one in workers)
         with open_snapshot(connection_parameters(orders), "public", "orders") as other:
             neighbour = worker(COUNT, snapshot=other.snapshot)
@@ -152,7 +158,7 @@ def test_only_the_sessions_of_the_job_that_ended_are_ended(worker, orders):
         assert neighbour(REST[0]).attempts == 1
 
 
-def test_the_server_ends_the_transaction_of_a_worker_that_gets_no_other_range(worker, orders, held, monkeypatch):
+def test_the_server_ends_the_transaction_of_an_idle_worker(worker, orders, held, monkeypatch):
     monkeypatch.setattr(Snapshot, "idle_timeout", "50ms")
     one = worker(ProcessRange(count_carefully), snapshot=held.snapshot)
     assert one(FIRST).ok
@@ -160,12 +166,12 @@ def test_the_server_ends_the_transaction_of_a_worker_that_gets_no_other_range(wo
     assert [one(key_range).attempts for key_range in REST] == [1] * 4
 
 
-def test_the_limit_between_ranges_is_none_within_one(worker, orders, held):
+def test_the_idle_timeout_between_ranges_does_not_apply_within_a_range(worker, orders, held):
     def limit(connection, key_range):
         return {"limit": connection.execute("SHOW idle_in_transaction_session_timeout").fetchone()[0]}
 
     one = worker(ProcessRange(limit), snapshot=held.snapshot)
     assert [one(key_range).value for key_range in (FIRST, *REST)] == [{"limit": "0"}] * 5
-    given = replace(one._work.session, idle_in_transaction_session_timeout=7)
-    one = worker(ProcessRange(limit), snapshot=held.snapshot, session=given)
+    given = replace(one.task.settings, idle_in_transaction_session_timeout=7)
+    one = worker(ProcessRange(limit), snapshot=held.snapshot, settings=given)
     assert [one(key_range).value for key_range in (FIRST, *REST)] == [{"limit": "7s"}] * 5

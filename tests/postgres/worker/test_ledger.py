@@ -43,7 +43,7 @@ def counts(books):
     return books.execute("SELECT min(n), max(n) FROM orders").fetchone()
 
 
-def test_a_range_that_is_worked_again_writes_once_and_answers_the_same(writer, books):
+def test_a_repeated_range_writes_once_and_returns_the_same(writer, books):
     first = [writer()(key_range) for key_range in (FIRST, LAST)]
     again = [writer()(key_range) for key_range in (FIRST, LAST)]
     assert first == again
@@ -56,13 +56,13 @@ def test_another_run_writes_again(writer, books):
     assert books.execute("SELECT max(n) FROM orders").fetchone() == (2,)
 
 
-def test_the_ledger_tells_people_what_was_done(writer, books):
+def test_the_ledger_has_readable_columns(writer, books):
     writer()(FIRST)
     row = books.execute("SELECT range, row_count, result, attempt, finished_at > started_at FROM books").fetchone()
     assert row == ("(None, ('501',))", 500, {"row_count": 500, "note": "a\ufffdb"}, 1, True)
 
 
-def test_a_failed_range_leaves_nothing_and_is_worked_when_tried_again(writer, books):
+def test_a_failed_range_leaves_no_row_and_can_be_retried(writer, books):
     def fail(connection, key_range):
         increment(connection, key_range)
         raise ValueError("no")
@@ -82,9 +82,9 @@ def test_two_executions_at_once_write_once(writer, books):
         finish.wait(30)
         return value
 
-    # Not pickled, so that the events are these.
-    work = writer()._work
-    slow_work = dataclasses.replace(work, kind=ProcessRange(slow))
+    # Not pickled, so that the function uses the same events.
+    work = writer().task
+    slow_work = dataclasses.replace(work, processor=ProcessRange(slow))
     threads = [threading.Thread(target=lambda: outcomes.append(slow_work(0, FIRST.to_item())))]
     threads[0].start()
     assert started.wait(30)
@@ -100,7 +100,7 @@ def test_two_executions_at_once_write_once(writer, books):
     assert books.execute("SELECT max(n) FROM orders").fetchone() == (1,)
 
 
-def test_an_execution_that_dies_leaves_the_range_to_the_next(writer, books):
+def test_a_range_of_a_dead_worker_is_processed_by_the_next(writer, books):
     def die(connection, key_range):
         increment(connection, key_range)
         connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -110,7 +110,7 @@ def test_an_execution_that_dies_leaves_the_range_to_the_next(writer, books):
     assert books.execute("SELECT max(n) FROM orders").fetchone() == (1,)
 
 
-def test_a_lost_answer_to_commit_is_settled_by_the_ledger(writer, books):
+def test_a_lost_answer_to_commit_does_not_write_twice(writer, books):
     # The server commits; the connection breaks before the answer arrives.
     one = writer()
     original = psycopg.Transaction._commit_gen
@@ -161,7 +161,7 @@ def test_constraints_of_the_user_can_be_checked_early(writer, books):
     assert books.execute("SELECT sum(n) FROM orders").fetchone() == (500,)
 
 
-def test_a_function_that_closes_every_cursor_is_told(writer, books):
+def test_close_all_is_reported(writer, books):
     def close_all(connection, key_range):
         increment(connection, key_range)
         connection.execute("CLOSE ALL")
@@ -171,7 +171,7 @@ def test_a_function_that_closes_every_cursor_is_told(writer, books):
     assert counts(books) == (0, 0)
 
 
-def test_legacy_code_that_rolls_back_and_tries_again_writes_nothing(writer, books):
+def test_code_that_rolls_back_and_retries_writes_nothing(writer, books):
     def stubborn(connection, key_range):
         cursor = psycopg.Cursor(connection)
         try:
@@ -193,7 +193,7 @@ def test_a_changed_plan_is_refused(writer):
     assert "the plan has changed since the first try" in failure.message
 
 
-def test_a_function_that_meddles_with_the_ledger_is_found_out(writer, books):
+def test_a_function_that_changes_the_ledger_is_reported(writer, books):
     def meddle(connection, key_range):
         connection.execute("DELETE FROM books")
         return {}
@@ -308,7 +308,7 @@ def test_a_ledger_without_its_guard_is_refused(orders):
 
 @pytest.fixture
 def poor(books, database):
-    """A connection of a role that may do little."""
+    """A connection of a role with few privileges."""
     books.execute("DROP ROLE IF EXISTS poor; CREATE ROLE poor")
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("SET ROLE poor")

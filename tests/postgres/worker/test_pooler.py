@@ -1,4 +1,4 @@
-"""Behind pgbouncer in transaction mode: every transaction may meet another server process."""
+"""Behind pgbouncer in transaction mode, where each transaction may use another server process."""
 
 import os
 import pwd
@@ -14,7 +14,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from burla_provider.database.connect import connection_parameters, is_pooled
-from burla_provider.database.settings import Session
+from burla_provider.database.settings import SessionSettings
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange, ProcessRows
@@ -77,20 +77,20 @@ def test_a_pooler_is_recognised(pooled):
 def worker_behind(worker, pooled):
     with psycopg.connect(pooled) as connection:
         parameters = connection_parameters(connection)
-    return lambda kind, **fields: worker(kind, **fields | {"parameters": parameters})
+    return lambda processor, **fields: worker(processor, **fields | {"parameters": parameters})
 
 
 def add_up(rows):
     return {"total": sum(row[1] for row in rows)}
 
 
-def test_ranges_are_read_through_it(worker_behind):
-    one = worker_behind(ProcessRows(add_up), session=Session("a.b", statement_timeout=30))
+def test_ranges_are_read_through_a_pooler(worker_behind):
+    one = worker_behind(ProcessRows(add_up), settings=SessionSettings("a.b", statement_timeout=30))
     outcomes = [one(key_range) for key_range in ranges(10)]
     assert sum(outcome.value["total"] for outcome in outcomes) == Decimal("5005.00")
 
 
-def test_ranges_of_several_workers_share_its_connections(worker_behind):
+def test_workers_share_the_pooler_s_connections(worker_behind):
     workers = [worker_behind(ProcessRows(add_up)) for _ in range(8)]
     outcomes = []
     threads = [
@@ -104,8 +104,8 @@ def test_ranges_of_several_workers_share_its_connections(worker_behind):
     assert [outcome.failure for outcome in outcomes] == [None] * 80
 
 
-def test_nothing_of_a_range_stays_behind_in_the_server_s_session(worker_behind, pooled):
-    one = worker_behind(ProcessRows(add_up), session=Session("a.b", statement_timeout=7), slots=1)
+def test_a_range_leaves_no_settings_in_the_pooled_session(worker_behind, pooled):
+    one = worker_behind(ProcessRows(add_up), settings=SessionSettings("a.b", statement_timeout=7), slots=1)
     assert one(ranges(1)[0]).ok
     with psycopg.connect(pooled, autocommit=True) as connection:
         assert connection.execute("SHOW statement_timeout").fetchone() == ("0",)
@@ -113,7 +113,7 @@ def test_nothing_of_a_range_stays_behind_in_the_server_s_session(worker_behind, 
         assert connection.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
 
 
-def test_one_snapshot_is_shared_through_it(worker_behind, pooled, orders):
+def test_a_snapshot_is_shared_through_a_pooler(worker_behind, pooled, orders):
     with psycopg.connect(pooled) as connection:
         parameters = connection_parameters(connection)
     with open_snapshot(parameters, "public", "orders") as held:
@@ -122,7 +122,7 @@ def test_one_snapshot_is_shared_through_it(worker_behind, pooled, orders):
     assert (outcome.value, outcome.row_count) == ({"total": Decimal("5005.00")}, ROWS)
 
 
-def test_nothing_that_a_function_leaves_in_a_pooled_session_reaches_the_next_range(worker_behind):
+def test_session_state_does_not_reach_the_next_range_through_a_pooler(worker_behind):
     def leave(connection, key_range):
         seen = "SELECT to_regclass('pg_temp.stage')::text, current_setting('work_mem'), current_user::text"
         row = connection.execute(seen).fetchone()
@@ -136,19 +136,19 @@ def test_nothing_that_a_function_leaves_in_a_pooled_session_reaches_the_next_ran
 
 
 @pytest.mark.parametrize("in_snapshot", [False, True], ids=["own transactions", "snapshot"])
-def test_the_task_s_settings_hold_in_every_transaction_and_not_after_it(worker_behind, pooled, in_snapshot):
+def test_inherited_settings_are_set_per_transaction(worker_behind, pooled, in_snapshot):
     def show(connection, key_range):
         return {"zone": connection.execute("SHOW TimeZone").fetchone()[0]}
 
     with psycopg.connect(pooled, autocommit=True) as connection:
-        session = Session(inherited={"TimeZone": "Asia/Tokyo", "search_path": '"a b", public'})
+        session = SessionSettings(inherited={"TimeZone": "Asia/Tokyo", "search_path": '"a b", public'})
         with open_snapshot(connection_parameters(connection), "public", "orders") as held:
-            one = worker_behind(ProcessRange(show), session=session, snapshot=held.snapshot if in_snapshot else None)
+            one = worker_behind(ProcessRange(show), settings=session, snapshot=held.snapshot if in_snapshot else None)
             assert [one(key_range).value for key_range in ranges(3)] == [{"zone": "Asia/Tokyo"}] * 3
             assert connection.execute("SHOW TimeZone").fetchone() != ("Asia/Tokyo",)
 
 
-def test_workers_in_a_snapshot_share_its_connections(worker_behind, pooled):
+def test_workers_in_a_snapshot_share_the_pooler_s_connections(worker_behind, pooled):
     with psycopg.connect(pooled) as connection:
         parameters = connection_parameters(connection)
     with open_snapshot(parameters, "public", "orders") as held:
@@ -156,7 +156,7 @@ def test_workers_in_a_snapshot_share_its_connections(worker_behind, pooled):
         assert [one(ranges(1)[0]).failure for one in workers] == [None] * 5
 
 
-def test_a_pooler_that_ends_a_connection_is_come_back_to(worker_behind, pooled):
+def test_a_connection_that_the_pooler_ended_is_replaced(worker_behind, pooled):
     name, console = conninfo_to_dict(pooled)["dbname"], psycopg.conninfo.make_conninfo(pooled, dbname="pgbouncer")
     commands = [f"RESUME {name}", f"KILL {name}"]
 
@@ -171,7 +171,7 @@ def test_a_pooler_that_ends_a_connection_is_come_back_to(worker_behind, pooled):
     assert (outcome.value, outcome.attempts) == ({"n": ROWS}, 2)
 
 
-def test_writes_happen_once_through_it(worker_behind, orders):
+def test_writes_happen_once_through_a_pooler(worker_behind, orders):
     ledger = Ledger("public", "books", "run")
     prepare_ledger(orders, ledger)
 

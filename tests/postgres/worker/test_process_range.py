@@ -32,7 +32,7 @@ def test_the_function_gets_the_connection_and_the_range(worker):
     assert outcome.value == {"row_count": 500, "start_id": 501}
 
 
-def test_a_row_count_that_the_function_gives_counts(worker):
+def test_a_row_count_from_the_function_is_used(worker):
     assert worker(ProcessRange(count))(FIRST).row_count == 500
 
 
@@ -46,13 +46,13 @@ def test_without_a_snapshot_the_function_may_write(worker, orders):
     assert total_n(orders) == ROWS
 
 
-def test_with_a_snapshot_writing_fails_and_says_what_to_do(worker, held):
+def test_with_a_snapshot_writing_fails_with_advice(worker, held):
     failure = worker(ProcessRange(increment), snapshot=held.snapshot)(FIRST).failure
     assert failure.sqlstate == "25006"
     assert "ledger" in failure.message
 
 
-def test_what_a_failing_function_wrote_is_undone(worker, orders):
+def test_writes_of_a_failing_function_are_rolled_back(worker, orders):
     def write_and_fail(connection, key_range):
         increment(connection, key_range)
         raise ValueError("no")
@@ -61,7 +61,7 @@ def test_what_a_failing_function_wrote_is_undone(worker, orders):
     assert total_n(orders) == 0
 
 
-def test_savepoints_are_free_to_use(worker, orders):
+def test_savepoints_are_allowed(worker, orders):
     def careful(connection, key_range):
         increment(connection, key_range)
         try:
@@ -105,7 +105,7 @@ def test_a_function_cannot_end_the_transaction(worker, orders, misuse):
     assert total_n(orders) == 0
 
 
-def test_a_database_error_that_the_function_swallowed_is_reported(worker, orders):
+def test_a_database_error_that_the_function_caught_is_reported(worker, orders):
     def careless(connection, key_range):
         increment(connection, key_range)
         try:
@@ -118,7 +118,7 @@ def test_a_database_error_that_the_function_swallowed_is_reported(worker, orders
     assert total_n(orders) == 0
 
 
-def test_what_one_range_sets_on_the_connection_does_not_reach_the_next(worker):
+def test_connection_attributes_do_not_reach_the_next_range(worker):
     def spoil(connection, key_range):
         connection.row_factory = dict_row
         return {"n": 1}

@@ -7,9 +7,9 @@ from decimal import Decimal
 import pytest
 from psycopg import sql
 
-from burla_provider.database.settings import Session
+from burla_provider.database.settings import SessionSettings
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.worker.aggregates import check_source
+from burla_provider.task.sql_checks import check_source
 from burla_provider.worker.processors import ProcessRows
 from burla_provider.worker.source import Source
 from tests.postgres.worker.conftest import KEY, ROWS, ranges
@@ -35,7 +35,7 @@ def test_rows_are_tuples_in_the_order_of_the_columns(worker):
     assert outcome.value == {"first": [Decimal("0.01"), 1]}
 
 
-def test_rows_are_dicts_when_asked_for(worker):
+def test_rows_can_be_dicts(worker):
     outcome = work(worker, lambda rows: {"total": sum(row["amount"] for row in rows)}, row_format="dict")
     assert outcome.value == {"total": Decimal("5005.00")}
 
@@ -55,7 +55,7 @@ def test_rows_that_were_not_taken_are_not_counted(worker):
     assert one(WHOLE).ok  # and the connection is in order
 
 
-def test_the_same_connection_works_many_ranges(worker, orders):
+def test_a_connection_is_used_for_many_ranges(worker, orders):
     one = worker(ProcessRows(lambda rows: {"n": len(list(rows))}))
     assert all(one(key_range).ok for key_range in ranges(20))
     (sessions,) = orders.execute(
@@ -67,7 +67,7 @@ def test_the_same_connection_works_many_ranges(worker, orders):
 @pytest.mark.parametrize(
     "error", [ValueError("poison"), HomeMade("poison"), SystemExit("poison"), BaseException("poison")], ids=repr
 )
-def test_whatever_the_function_raises_is_an_answer(worker, error):
+def test_every_exception_of_the_function_becomes_a_failure(worker, error):
     outcome = work(worker, lambda rows: raise_(error))
     assert outcome.failure.message == "poison"
     assert outcome.failure.type.endswith(type(error).__name__)
@@ -79,7 +79,7 @@ def test_only_a_keyboard_interrupt_stops_the_worker(worker):
         work(worker, lambda rows: raise_(KeyboardInterrupt()))
 
 
-def test_after_a_failure_the_next_range_is_worked(worker):
+def test_after_a_failure_the_next_range_is_processed(worker):
     one = worker(ProcessRows(lambda rows: {"n": 1} if next(rows)[0] > 1 else raise_(ValueError())))
     assert [one(key_range).ok for key_range in ranges(3)] == [False, True, True]
 
@@ -94,7 +94,7 @@ def test_after_a_failure_the_next_range_is_worked(worker):
         (lambda rows: {1: 2}, "the return value has the key 1"),
     ],
 )
-def test_a_return_value_that_cannot_travel_is_named_with_its_range(worker, function, problem):
+def test_a_return_value_that_is_not_plain_data_is_reported_with_its_range(worker, function, problem):
     message = work(worker, function).failure.message
     assert re.search(problem, message)
     assert "range 0" in message
@@ -117,7 +117,7 @@ def test_a_range_is_read_in_its_snapshot(worker, held, orders):
     assert (outcome.row_count, outcome.value) == (ROWS, {"total": Decimal("5005.00")})
 
 
-def test_the_session_says_who_is_at_work(worker, orders):
+def test_application_name_has_the_task_and_the_range(worker, orders):
     names = "array(SELECT application_name FROM pg_stat_activity WHERE datname = current_database())"
     orders.execute(f"CREATE FUNCTION at_work() RETURNS text[] LANGUAGE sql AS $$ SELECT {names} $$")
     orders.execute("CREATE VIEW sessions AS SELECT 1::bigint AS id, unnest(at_work()) AS name")
@@ -125,7 +125,7 @@ def test_the_session_says_who_is_at_work(worker, orders):
         worker,
         lambda rows: {"names": [row[0] for row in rows]},
         source=Source("public", "sessions", ("name",)),
-        session=Session("sales.totals.monday"),
+        settings=SessionSettings("sales.totals.monday"),
     )
     assert "sales.totals.monday #0" in outcome.value["names"]
 
@@ -163,7 +163,7 @@ def test_arrow_batches_have_exact_types(worker, orders):
     assert first[3].isoformat() == "2024-01-01T18:30:00.500000+00:00"
 
 
-def test_how_the_role_wants_its_text_does_not_change_what_arrow_holds(worker, orders):
+def test_settings_of_the_role_do_not_change_arrow_values(worker, orders):
     orders.execute(r"""
         CREATE TABLE told AS SELECT 1::bigint AS id, '\x61005cff'::bytea AS bytes, interval '1 day 2 hours' AS lasted,
             date '2024-02-03' AS day, 0.1::float8 + 0.2 AS rate""")
@@ -200,7 +200,7 @@ def test_arrow_batches_of_one_column_keep_their_nulls(worker, orders):
     assert (outcome.row_count, outcome.value) == (50_000, {"nulls": 16_666})
 
 
-def test_a_value_that_arrow_cannot_hold_is_an_error_and_not_another_value(worker, orders):
+def test_a_value_that_arrow_cannot_hold_is_an_error(worker, orders):
     orders.execute("CREATE TABLE endless AS SELECT 1::bigint AS id, 'infinity'::timestamptz AS at")
     outcome = work(
         worker, lambda batches: {"n": len(list(batches))}, source=Source("public", "endless"), row_format="arrow"
@@ -208,7 +208,7 @@ def test_a_value_that_arrow_cannot_hold_is_an_error_and_not_another_value(worker
     assert "cannot hold a value of at" in outcome.failure.message
 
 
-def test_values_of_all_kinds_come_back_as_they_went(worker):
+def test_values_of_all_types_are_read_exactly(worker):
     value = {
         "amount": Decimal("1.10"),
         "at": datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC),
@@ -226,7 +226,7 @@ def test_the_key_need_not_be_among_the_columns(worker):
     assert outcome.row_count == 100
 
 
-def test_an_empty_range_is_worked_too(worker):
+def test_an_empty_range_calls_the_function(worker):
     outcome = work(
         worker, lambda rows: {"total": sum(row[1] for row in rows)}, source=Source("public", "orders", where="FALSE")
     )

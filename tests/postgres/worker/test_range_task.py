@@ -1,6 +1,6 @@
 import pytest
 
-from burla_provider.database.settings import Session
+from burla_provider.database.settings import SessionSettings
 from burla_provider.ranges.key import CTID
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotals
@@ -14,14 +14,14 @@ def show(name):
     return ProcessRange(lambda connection, key_range: {"value": connection.execute(f"SHOW {name}").fetchone()[0]})
 
 
-def test_a_connection_that_the_server_closed_meanwhile_is_replaced_at_no_cost(worker, orders):
+def test_a_connection_that_the_server_closed_is_replaced_without_a_retry(worker, orders):
     one = worker(SqlTotals(()))
     assert one(WHOLE).ok
     orders.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'burla'")
     assert one(WHOLE).attempts == 1
 
 
-def test_the_server_ends_a_session_that_its_worker_forgot(worker, orders):
+def test_the_server_ends_an_abandoned_session(worker, orders):
     if orders.info.server_version < 140000:
         pytest.skip("PostgreSQL 14 brought idle_session_timeout")
     assert worker(show("idle_session_timeout"))(WHOLE).value == {"value": "10min"}
@@ -34,13 +34,13 @@ def test_a_session_that_writes_is_read_committed_and_one_that_reads_is_not(worke
     assert worker(ProcessRows(lambda rows: {"n": len(list(rows))}), source=reading)(WHOLE).row_count == ROWS
 
 
-def test_a_lock_is_not_waited_for_without_limit_in_a_snapshot_unless_asked_for(worker, held):
+def test_in_a_snapshot_lock_timeout_has_a_default(worker, held):
     def patience(**fields):
         return worker(show("lock_timeout"), **fields)(WHOLE).value["value"]
 
     assert patience() == "0"
     assert patience(snapshot=held.snapshot) == "1min"
-    assert patience(snapshot=held.snapshot, session=Session(lock_timeout=0)) == "0"
+    assert patience(snapshot=held.snapshot, settings=SessionSettings(lock_timeout=0)) == "0"
 
 
 def test_a_partition_is_read_by_itself(worker, orders):
@@ -70,7 +70,7 @@ def test_pages_are_read_as_pages_and_not_by_scanning_the_table(worker, orders):
     assert "Tid Range Scan" in worker(ProcessRange(explain), key=CTID)(KeyRange(CTID, 0)).value["plan"]
 
 
-def test_an_answer_says_who_worked_when_and_for_how_long(worker):
+def test_an_outcome_has_worker_start_and_duration(worker):
     outcome = worker(ProcessRange(lambda connection, key_range: {}))(WHOLE)
     host, pid = outcome.worker.split(":")
     assert host

@@ -1,10 +1,10 @@
-"""A range finds the session as the first one did, whatever a user's function left in it."""
+"""State that a user's function leaves in the session does not reach the next range."""
 
 import psycopg
 import pytest
 from psycopg.types.numeric import FloatLoader
 
-from burla_provider.database.slots import LOCK_CLASS, take_slot
+from burla_provider.database.connection_limit import LOCK_CLASS, take_slot
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange
@@ -28,12 +28,12 @@ LEFT = {
     ),
 }
 NOT_IN_A_SNAPSHOT = {"temporary table"}
-"""What a read-only transaction refuses anyway."""
+"""Statements that a read-only transaction rejects."""
 
 
 @pytest.mark.parametrize("in_snapshot", [False, True], ids=["own transactions", "snapshot"])
 @pytest.mark.parametrize("left", LEFT)
-def test_nothing_that_a_function_leaves_in_the_session_reaches_the_next_range(worker, orders, held, left, in_snapshot):
+def test_session_state_does_not_reach_the_next_range(worker, orders, held, left, in_snapshot):
     if in_snapshot and left in NOT_IN_A_SNAPSHOT:
         pytest.skip("refused by the server")
     leave, look = LEFT[left]
@@ -53,7 +53,7 @@ def test_nothing_that_a_function_leaves_in_the_session_reaches_the_next_range(wo
 
 
 @pytest.mark.parametrize("in_snapshot", [False, True], ids=["own transactions", "snapshot"])
-def test_nothing_that_a_function_leaves_on_the_connection_reaches_the_next_range(worker, held, in_snapshot):
+def test_connection_state_does_not_reach_the_next_range(worker, held, in_snapshot):
     def work(connection, key_range):
         seen = repr(connection.execute("SELECT 1.5").fetchone()[0])
         for _ in range(10):  # often enough to be prepared
@@ -69,7 +69,7 @@ def test_nothing_that_a_function_leaves_on_the_connection_reaches_the_next_range
     assert {outcome.value["seen"] for outcome in outcomes} == {"Decimal('1.5')"}
 
 
-def test_the_limits_of_a_forgotten_session_stay(worker, orders):
+def test_orphan_settings_survive_a_reset(worker, orders):
     if orders.info.server_version < 140000:
         pytest.skip("PostgreSQL 14 brought idle_session_timeout")
 
@@ -96,7 +96,7 @@ def test_a_temporary_table_holds_the_rows_of_its_own_range(worker, orders):
     assert orders.execute("SELECT count(*), count(DISTINCT id) FROM archive").fetchone() == (ROWS, ROWS)
 
 
-def test_a_slot_that_another_job_takes_in_between_is_asked_for_again(worker, orders, database):
+def test_a_slot_that_another_job_took_is_requested_again(worker, orders, database):
     taken = []
 
     def lose(connection, key_range):

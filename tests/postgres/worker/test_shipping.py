@@ -1,4 +1,4 @@
-"""A worker has Python, psycopg, tenacity and cloudpickle; neither this package nor Airflow."""
+"""A task runs on a worker that has psycopg, tenacity and cloudpickle, but neither this package nor Airflow."""
 
 import json
 import subprocess
@@ -19,9 +19,9 @@ class Forbidden:
             raise ModuleNotFoundError(f"{name} is not on this worker")
 
 sys.meta_path.insert(0, Forbidden())
-work = pickle.load(open(sys.argv[1], "rb"))
-answers = [work(index, item) for index, item in enumerate(json.loads(sys.argv[2]))]
-answers.append(work(99, ["'", None, False, None, None]))
+task = pickle.load(open(sys.argv[1], "rb"))
+answers = [task(index, item) for index, item in enumerate(json.loads(sys.argv[2]))]
+answers.append(task(99, ["'", None, False, None, None]))
 assert not any(name.startswith(("burla_provider", "airflow")) for name in sys.modules)
 print(json.dumps([pickle.loads(answer) for answer in answers], default=str))
 """
@@ -36,13 +36,13 @@ def count_rows(connection, key_range):
 
 
 @pytest.mark.parametrize(
-    "kind",
+    "processor",
     [ProcessRows(lambda rows: {"n": sum(1 for _ in rows)}), ProcessRange(count_rows), SqlTotals(())],
     ids=["rows", "range", "totals"],
 )
-def test_work_runs_where_nothing_of_this_package_is(worker, held, tmp_path, kind):
-    one = worker(kind, snapshot=held.snapshot)
-    path = tmp_path / "work"
+def test_a_task_runs_without_this_package(worker, held, tmp_path, processor):
+    one = worker(processor, snapshot=held.snapshot)
+    path = tmp_path / "task"
     path.write_bytes(one.pickled)
     items = json.dumps([key_range.to_item() for key_range in ranges(4)])
     bare = subprocess.run(
@@ -57,9 +57,9 @@ def test_work_runs_where_nothing_of_this_package_is(worker, held, tmp_path, kind
 def test_open_connections_do_not_travel(worker):
     one = worker(SqlTotals(()))
     assert one(ranges(1)[0]).ok
-    again = cloudpickle.loads(cloudpickle.dumps(one._work))
-    assert again._kept.connection is None
+    again = cloudpickle.loads(cloudpickle.dumps(one.task))
+    assert again._cached.connection is None
 
 
-def test_the_password_is_not_in_the_work_s_text(worker, orders):
-    assert orders.info.password not in repr(worker(SqlTotals(()))._work)
+def test_the_password_is_not_in_repr(worker, orders):
+    assert orders.info.password not in repr(worker(SqlTotals(())).task)

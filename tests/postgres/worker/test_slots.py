@@ -4,8 +4,8 @@ import psycopg
 import pytest
 
 from burla_provider.database.connect import connection_parameters
-from burla_provider.database.errors import ConnectionLimitError
-from burla_provider.database.slots import take_slot
+from burla_provider.database.connection_limit import take_slot
+from burla_provider.exceptions import ConnectionLimitError
 from burla_provider.worker import connection
 from burla_provider.worker.processors import SqlTotals
 from tests.postgres.worker.conftest import ranges
@@ -13,13 +13,13 @@ from tests.postgres.worker.conftest import ranges
 (WHOLE,) = ranges(1)
 
 
-def test_a_worker_keeps_a_slot_for_as_long_as_it_is_connected(worker, orders):
+def test_a_worker_holds_its_slot_while_connected(worker, orders):
     one = worker(SqlTotals(()), slots=1)
     assert one(WHOLE).ok
     assert not take_slot(orders, 1)
 
 
-def test_waiting_for_a_slot_uses_up_nothing_of_range_timeout(worker, orders, database):
+def test_waiting_for_a_slot_does_not_count_for_range_timeout(worker, orders, database):
     with psycopg.connect(database, autocommit=True) as other:
         assert take_slot(other, 1)
         timer = threading.Timer(1, other.close)
@@ -29,8 +29,8 @@ def test_waiting_for_a_slot_uses_up_nothing_of_range_timeout(worker, orders, dat
     assert outcome.failure is None
 
 
-def test_a_worker_that_gets_no_slot_keeps_no_connection(orders, monkeypatch):
-    monkeypatch.setattr(connection, "PATIENCE", 0)
+def test_a_worker_without_a_slot_closes_its_connection(orders, monkeypatch):
+    monkeypatch.setattr(connection, "SLOT_TIMEOUT", 0)
     assert take_slot(orders, 1)
     with pytest.raises(ConnectionLimitError, match="All 1 connections that the database can spare"):
         connection.connect_worker(connection_parameters(orders), "x", read_only=True, slots=1)

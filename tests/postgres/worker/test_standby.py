@@ -1,4 +1,4 @@
-"""On a hot standby, whose replay may need what a job still reads."""
+"""A job that reads a hot standby, whose replay may conflict with it."""
 
 import shutil
 import tempfile
@@ -42,7 +42,7 @@ def primary(archive):
 
 @pytest.fixture(scope="module")
 def standby(primary, archive):
-    """A standby that replays what the primary archives, and waits for nobody."""
+    """A standby that replays the primary's archive without waiting for queries."""
     connection, server = primary
     home = Path(tempfile.mkdtemp(prefix="burla-test-standby-"))
     home.chmod(0o755)
@@ -77,7 +77,7 @@ def reader(standby):
 
 
 def replay(primary, reader):
-    """Has the primary write, and waits until the standby has it."""
+    """Write on the primary, and wait until the standby has replayed it."""
     connection, _ = primary
     (place,) = connection.execute("SELECT pg_switch_wal()").fetchone()
     connection.execute("CHECKPOINT")
@@ -99,9 +99,9 @@ def test_a_standby_shares_a_snapshot(primary, standby, reader):
     replay(primary, reader)
     parameters = connection_parameters(reader)
     with open_snapshot(parameters, "public", "orders") as held:
-        work = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
-        assert decode(work(0, WHOLE.to_item())).value == {"total": Decimal("5005.00")}
-        work.close()
+        task = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
+        assert decode(task(0, WHOLE.to_item())).value == {"total": Decimal("5005.00")}
+        task.close()
 
 
 def test_a_table_that_a_job_would_write_is_refused_on_a_standby(standby, reader):
@@ -111,7 +111,7 @@ def test_a_table_that_a_job_would_write_is_refused_on_a_standby(standby, reader)
         prepare_results_table(reader, "public", "results")
 
 
-def test_a_range_that_replay_stops_is_tried_again(primary, standby, reader):
+def test_a_range_that_replay_cancels_is_retried(primary, standby, reader):
     replay(primary, reader)
     conflicts = [True]
 
@@ -123,9 +123,9 @@ def test_a_range_that_replay_stops_is_tried_again(primary, standby, reader):
             replay(primary, reader)
         return {"total": first[1] + sum(row[1] for row in rows)}
 
-    work = RangeTask(connection_parameters(reader), ORDERS, KEY, ProcessRows(conflict_once))
-    outcome = decode(work(0, WHOLE.to_item()))
-    work.close()
+    task = RangeTask(connection_parameters(reader), ORDERS, KEY, ProcessRows(conflict_once))
+    outcome = decode(task(0, WHOLE.to_item()))
+    task.close()
     assert (outcome.value, outcome.attempts) == ({"total": Decimal("5005.00")}, 2)
 
 
@@ -135,9 +135,9 @@ def test_a_snapshot_that_replay_ends_is_explained(primary, standby, reader):
     with open_snapshot(parameters, "public", "orders") as held:
         remove_what_is_read(primary)
         replay(primary, reader)
-        work = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
-        failure = decode(work(0, WHOLE.to_item())).failure
-        work.close()
+        task = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
+        failure = decode(task(0, WHOLE.to_item())).failure
+        task.close()
         assert not is_alive(held.connection)
     assert failure.type.endswith("SnapshotLostError")
     assert "hot standby" in failure.message

@@ -1,4 +1,4 @@
-"""Rows in chunks: what the inside of psycopg is used for, next to its own ``Cursor.stream``."""
+"""Rows in chunks, which use private methods of psycopg, compared with its ``Cursor.stream``."""
 
 import re
 from contextlib import suppress
@@ -12,7 +12,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, tuple_row
 
 from burla_provider.worker.rows import ROW_FORMATS, Rows
-from burla_provider.worker.stream import CHUNK, LARGE, WIDE_CHUNK, stream
+from burla_provider.worker.stream import CHUNK_ROWS, LARGE_BYTES, WIDE_CHUNK_ROWS, stream
 
 QUERY = (
     "SELECT n, n::numeric / 8 AS part, CASE WHEN n % 3 > 0 THEN 'text ' || n END AS note"
@@ -23,15 +23,15 @@ QUERY = (
 @pytest.fixture(params=["chunks", "server cursor"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "server cursor":
-        # No libpq before 17 is at hand, so it is only told that it is one.
+        # Simulates libpq before 17.
         monkeypatch.setattr(psycopg.capabilities, "has_stream_chunked", lambda: False)
     return request.param
 
 
-@pytest.mark.parametrize("rows", [0, 1, CHUNK, 3 * CHUNK + 7])
+@pytest.mark.parametrize("rows", [0, 1, CHUNK_ROWS, 3 * CHUNK_ROWS + 7])
 @pytest.mark.parametrize("factory", [tuple_row, dict_row])
 @pytest.mark.parametrize("columns", ["*", "n, part"], ids=["of any size", "of limited size"])
-def test_rows_are_those_of_psycopgs_own_stream(connection, way: str, rows: int, factory, columns: str) -> None:
+def test_rows_equal_those_of_cursor_stream(connection, way: str, rows: int, factory, columns: str) -> None:
     query = sql.Composed([sql.SQL(f"SELECT {columns} FROM ({QUERY.format(rows)}) AS q")])
     connection.autocommit = False
     found = list(chain.from_iterable(stream(connection, query, factory)))
@@ -42,7 +42,7 @@ def test_rows_are_those_of_psycopgs_own_stream(connection, way: str, rows: int, 
 def test_only_a_chunk_is_in_memory(connection, way: str) -> None:
     connection.autocommit = False
     sizes = [len(chunk) for chunk in stream(connection, sql.Composed([sql.SQL(QUERY.format(1000))]), tuple_row)]
-    assert max(sizes) <= CHUNK
+    assert max(sizes) <= CHUNK_ROWS
 
 
 def test_a_cursor_is_planned_for_all_of_its_rows(connection, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +52,7 @@ def test_a_cursor_is_planned_for_all_of_its_rows(connection, monkeypatch: pytest
     assert list(stream(connection, query, tuple_row)) == [[(1,)]]
 
 
-def test_a_query_that_is_not_read_to_its_end_is_stopped(connection, way: str) -> None:
+def test_a_query_that_is_not_read_to_its_end_is_cancelled(connection, way: str) -> None:
     connection.autocommit = False
     chunks = stream(connection, sql.Composed([sql.SQL(QUERY.format(10**12))]), tuple_row)
     assert next(chunks)[0] == (1, 0.125, "text 1")
@@ -62,7 +62,7 @@ def test_a_query_that_is_not_read_to_its_end_is_stopped(connection, way: str) ->
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_an_error_of_the_query_comes_through(connection, way: str) -> None:
+def test_an_error_of_the_query_is_raised(connection, way: str) -> None:
     connection.autocommit = False
     query = sql.Composed([sql.SQL("SELECT 1000 / (600 - n) FROM generate_series(1, 10000) AS n")])
     with pytest.raises(psycopg.errors.DivisionByZero):
@@ -71,7 +71,7 @@ def test_an_error_of_the_query_comes_through(connection, way: str) -> None:
     assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_an_error_that_the_function_keeps_to_itself_is_no_end_of_the_rows(connection, way: str) -> None:
+def test_an_error_that_the_function_caught_is_raised_again(connection, way: str) -> None:
     connection.autocommit = False
     query = sql.Composed([sql.SQL("SELECT 1000 / (600 - n) FROM generate_series(1, 10000) AS n")])
     rows = Rows(stream(connection, query, tuple_row))
@@ -80,7 +80,7 @@ def test_an_error_that_the_function_keeps_to_itself_is_no_end_of_the_rows(connec
     assert rows.count < 600
 
 
-@pytest.mark.parametrize("taken", [0, 1, CHUNK, CHUNK + 1, 1000])
+@pytest.mark.parametrize("taken", [0, 1, CHUNK_ROWS, CHUNK_ROWS + 1, 1000])
 def test_rows_are_counted_as_they_are_taken(connection, way: str, taken: int) -> None:
     connection.autocommit = False
     rows = Rows(stream(connection, sql.Composed([sql.SQL(QUERY.format(1000))]), tuple_row))
@@ -91,7 +91,7 @@ def test_rows_are_counted_as_they_are_taken(connection, way: str, taken: int) ->
 
 
 def peak_memory() -> int:
-    """The most memory that this process had since the peak was cleared, in MB."""
+    """Return the peak memory of this process since the peak was cleared, in MB."""
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 
 
@@ -106,9 +106,7 @@ def peak_memory() -> int:
     ],
     ids=["text", "bytea", "json"],
 )
-def test_memory_is_bounded_by_the_size_of_large_rows_not_by_their_number(
-    connection, row_format: str, value: str
-) -> None:
+def test_memory_does_not_depend_on_the_number_of_large_rows(connection, row_format: str, value: str) -> None:
     import pyarrow.compute  # noqa: F401 (not what is measured)
 
     connection.autocommit = False
@@ -124,26 +122,26 @@ def test_memory_is_bounded_by_the_size_of_large_rows_not_by_their_number(
     assert peak_memory() - before < 300
 
 
-def test_large_rows_become_python_objects_one_by_one(connection, way: str) -> None:
+def test_large_rows_are_converted_one_by_one(connection, way: str) -> None:
     connection.autocommit = False
     query = sql.SQL("SELECT repeat('x', {}) AS v FROM generate_series(1, {})")
-    sizes = [len(chunk) for chunk in stream(connection, query.format(LARGE + 1, 12), tuple_row)]
+    sizes = [len(chunk) for chunk in stream(connection, query.format(LARGE_BYTES + 1, 12), tuple_row)]
     assert sizes == [1] * 12
 
 
 @pytest.mark.parametrize(
     ("query", "size"),
     [
-        ("SELECT id, v FROM small", CHUNK),
-        ("SELECT id, v || '' AS v FROM small", WIDE_CHUNK),
-        ("SELECT id FROM large", CHUNK),
-        ("SELECT v FROM large", WIDE_CHUNK),
-        ("SELECT v FROM parent", WIDE_CHUNK),
-        ("SELECT v FROM parted", WIDE_CHUNK),
-        ("SELECT v FROM seen", WIDE_CHUNK),
+        ("SELECT id, v FROM small", CHUNK_ROWS),
+        ("SELECT id, v || '' AS v FROM small", WIDE_CHUNK_ROWS),
+        ("SELECT id FROM large", CHUNK_ROWS),
+        ("SELECT v FROM large", WIDE_CHUNK_ROWS),
+        ("SELECT v FROM parent", WIDE_CHUNK_ROWS),
+        ("SELECT v FROM parted", WIDE_CHUNK_ROWS),
+        ("SELECT v FROM seen", WIDE_CHUNK_ROWS),
     ],
 )
-def test_chunks_are_short_where_values_may_be_large(connection, query: str, size: int) -> None:
+def test_chunks_are_small_if_values_may_be_large(connection, query: str, size: int) -> None:
     connection.execute("""
         CREATE TABLE small AS SELECT g AS id, 'a'::text AS v FROM generate_series(1, 300) AS g;
         CREATE TABLE large AS SELECT g AS id, 'a'::text AS v FROM generate_series(1, 300) AS g;
@@ -158,6 +156,6 @@ def test_chunks_are_short_where_values_may_be_large(connection, query: str, size
         CREATE VIEW seen AS SELECT * FROM large;""")
     connection.autocommit = False
     sizes = [len(chunk) for chunk in stream(connection, sql.Composed([sql.SQL(query)]), tuple_row)]
-    if size == WIDE_CHUNK and not psycopg.capabilities.has_stream_chunked():
+    if size == WIDE_CHUNK_ROWS and not psycopg.capabilities.has_stream_chunked():
         size = 1  # libpq before 17
     assert (max(sizes), sum(sizes)) == (size, 300)

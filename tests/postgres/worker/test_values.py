@@ -1,4 +1,4 @@
-"""Every value of every type reaches the function as what the server has, or the error says what to do."""
+"""Every value of every type reaches the function exactly, or fails with advice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from burla_provider.database.settings import AS_TEXT, local_settings
+from burla_provider.database.settings import EXACT_TEXT, local_settings
 from burla_provider.worker.arrow import record_batches
 from burla_provider.worker.stream import stream
 
@@ -65,15 +65,15 @@ TEXTS = [
 
 @pytest.fixture
 def exact(connection: psycopg.Connection) -> psycopg.Connection:
-    """A session as workers have it, in a time zone whose offset had seconds once."""
+    """A session with a worker's settings, in a time zone whose offset once had seconds."""
     connection.execute(SETUP)
     connection.autocommit = False
-    connection.execute(local_settings(AS_TEXT | {"timezone": "Asia/Kolkata"}), prepare=False)
+    connection.execute(local_settings(EXACT_TEXT | {"timezone": "Asia/Kolkata"}), prepare=False)
     return connection
 
 
 def values_of(connection: psycopg.Connection, type_name: str) -> list[str]:
-    """What the type makes of the texts that it accepts, as the server's text."""
+    """Return the texts that the type accepts, as the server prints them."""
     texts = TEXTS
     if type_name.endswith("[]"):
         texts = [*TEXTS, *('{"' + text.replace("\\", r"\\").replace('"', r"\"") + '"}' for text in TEXTS)]
@@ -91,7 +91,7 @@ def query(type_name: str, texts: list[str]) -> sql.Composed:
 
 
 def assert_exact_or_refused(connection: psycopg.Connection, type_name: str, texts: list[str], read) -> None:
-    """``read(query)`` gives Python values; the server says whether they are those that it has."""
+    """Check that the values of ``read(query)`` equal the server's."""
     try:
         values = read(query(type_name, texts))
     except ValueError as error:
@@ -108,7 +108,7 @@ def assert_exact_or_refused(connection: psycopg.Connection, type_name: str, text
 
 def is_the_same(connection: psycopg.Connection, type_name: str, value, text: str) -> bool:
     if isinstance(value, Decimal) and value.is_finite():
-        return value == Decimal(text)  # Arrow's have as many decimals as the column
+        return value == Decimal(text)  # Arrow has as many decimals as the column
     if isinstance(value, bytes):
         value = rf"\x{value.hex()}"
     if connection.execute("SELECT text_of(%s, %s)", [str(value), type_name]).fetchone() == (text,):
@@ -168,7 +168,7 @@ def test_a_numeric_of_any_length_is_the_same_in_arrow_or_an_error(exact, texts: 
             assert arrow_values(exact)(asked) == [value for (value,) in exact.execute(asked)]
 
 
-def test_a_numeric_with_room_for_zeros_behind_is_not_refused(exact) -> None:
+def test_trailing_zeros_of_a_numeric_are_accepted(exact) -> None:
     asked = query("numeric", ["1.0000000000000000000000", "-99999999999999999999.10000000000000000000"])
     assert arrow_values(exact)(asked) == [Decimal(1), Decimal("-99999999999999999999.1")]
 

@@ -25,7 +25,7 @@ def increment(connection, key_range):
 
 
 def main(conninfo: str, run_key: str) -> int:
-    """0 when every range is done, and the ledger's row counts add up to the table's."""
+    """Return 0 if every range is finished and the ledger's row counts add up to the table's."""
     ledger = Ledger("public", "books", run_key)
     totals = Totals(SumByKey(), range(PARTS))
     with psycopg.connect(conninfo, autocommit=True) as connection:
@@ -34,8 +34,8 @@ def main(conninfo: str, run_key: str) -> int:
         items = store_plan(connection, ledger, [one.to_item() for one in ranges(PARTS, rows)])
         for outcome in read_outcomes(connection, ledger):
             totals.add(outcome)
-        work = RangeTask(connection_parameters(connection), ORDERS, KEY, ProcessRange(increment), ledger=ledger)
-    job = Job("writing", pickle_for_workers(work), {index: items[index] for index in totals.missing}, JobOptions(2))
+        task = RangeTask(connection_parameters(connection), ORDERS, KEY, ProcessRange(increment), ledger=ledger)
+    job = Job("writing", pickle_for_workers(task), {index: items[index] for index in totals.missing}, JobOptions(2))
     for event in run_job(job, Engine("local")):
         if isinstance(event, ItemSucceeded):
             totals.add(decode(event.result))

@@ -2,14 +2,8 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from burla_provider.database.errors import (
-    ConnectionLimitError,
-    SnapshotLostError,
-    advice,
-    is_canceled,
-    is_this_machine,
-    is_transient,
-)
+from burla_provider.database.errors import advice_for, is_canceled, is_this_machine, is_transient
+from burla_provider.exceptions import ConnectionLimitError, SnapshotLostError
 
 
 @pytest.mark.parametrize(
@@ -24,7 +18,7 @@ from burla_provider.database.errors import (
         errors.ConnectionFailure,
     ],
 )
-def test_faults_of_the_moment_are_transient(kind):
+def test_errors_that_pass_are_transient(kind):
     assert is_transient(kind("x"))
 
 
@@ -39,7 +33,7 @@ def test_faults_of_the_moment_are_transient(kind):
         "the connection is lost",
     ],
 )
-def test_a_connection_that_is_lost_or_not_to_be_had_is_transient(text):
+def test_connection_errors_are_transient(text):
     assert is_transient(psycopg.OperationalError(text))
 
 
@@ -52,7 +46,7 @@ def test_a_connection_that_is_lost_or_not_to_be_had_is_transient(text):
         "SSL error: certificate verify failed",
     ],
 )
-def test_a_server_that_does_not_let_us_in_is_not(text):
+def test_a_refused_connection_is_not_transient(text):
     assert not is_transient(psycopg.OperationalError(text))
 
 
@@ -67,11 +61,11 @@ def test_a_server_that_does_not_let_us_in_is_not(text):
         ConnectionLimitError("x"),
     ],
 )
-def test_what_stays_as_it_is_is_not_transient(error):
+def test_other_errors_are_not_transient(error):
     assert not is_transient(error)
 
 
-def test_a_statement_timeout_is_told_apart():
+def test_a_statement_timeout_is_canceled_but_not_transient():
     assert is_canceled(errors.QueryCanceled("x"))
     assert not is_transient(errors.QueryCanceled("x"))
 
@@ -79,21 +73,21 @@ def test_a_statement_timeout_is_told_apart():
 def test_a_recovery_conflict_is_explained():
     error = errors.SerializationFailure("canceling statement due to conflict with recovery")
     assert is_transient(error)
-    assert "hot standby" in advice(error)
+    assert "hot standby" in advice_for(error)
 
 
-def test_a_host_that_is_another_one_to_every_worker_is_explained():
+def test_a_local_host_name_gives_advice():
     refused = psycopg.OperationalError("connection failed: Connection refused")
-    assert "give the connection a name that both know" in advice(refused, "localhost")
-    assert advice(refused, "db.example.com") == ""
+    assert "give the connection a host name that workers can resolve" in advice_for(refused, "localhost")
+    assert advice_for(refused, "db.example.com") == ""
 
 
-def test_a_token_that_may_have_expired_is_explained():
-    assert "token" in advice(psycopg.OperationalError("FATAL: PAM authentication failed"), "db.example.com")
+def test_an_expired_token_gives_advice():
+    assert "token" in advice_for(psycopg.OperationalError("FATAL: PAM authentication failed"), "db.example.com")
 
 
 def test_a_plain_error_needs_no_advice():
-    assert advice(errors.DivisionByZero("division by zero")) == ""
+    assert advice_for(errors.DivisionByZero("division by zero")) == ""
 
 
 @pytest.mark.parametrize(
@@ -104,5 +98,5 @@ def test_a_plain_error_needs_no_advice():
         *((host, False) for host in ("db", "localhost.example.com", "10.0.0.1", "2001:db8::1", "")),
     ],
 )
-def test_the_hosts_that_every_machine_takes_for_itself_are_known(host, expected):
+def test_local_hosts_are_recognized(host, expected):
     assert is_this_machine(host) == expected

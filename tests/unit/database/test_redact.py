@@ -1,4 +1,4 @@
-"""No form of a secret that people or programs write is left in a text."""
+"""Every escaped form of a secret is replaced."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SECRETS = st.text(LETTERS, min_size=6, max_size=20).filter(lambda secret: len(se
 @example(secret="s3cret'pass%word&with+signs", outer="plain")
 @example(secret='it\'s "50%"\\ né 😀', outer="repr")
 @example(secret="%27%5c\\'x27abc", outer="URL")
-def test_no_written_form_of_a_secret_is_left(inner: str, secret: str, outer: str) -> None:
+def test_every_escaped_form_of_a_secret_is_replaced(inner: str, secret: str, outer: str) -> None:
     written = WRITERS[outer if inner != "HTML" else "plain"](WRITERS[inner](secret))
     shown = redact(f"<{written}>", {"password": secret})
     assert "***" in shown
@@ -54,14 +54,14 @@ def test_no_written_form_of_a_secret_is_left(inner: str, secret: str, outer: str
     assert WRITERS[inner](secret) not in shown
 
 
-def test_the_lines_of_a_key_are_hidden_one_by_one_and_together() -> None:
+def test_the_lines_of_a_key_are_replaced_separately_and_together() -> None:
     lines = ["-----BEGIN PRIVATE KEY-----", "MIIEvQIBADANBg/kqhkiG9w0+BAQEFAASCBKcwggSj" * 2, "c2VjcmV0"]
     key = "\n".join([*lines * 30, ""])
     for written in (key, repr(key), json.dumps(key), *lines):
         assert not any(line in redact(written, {"sslkey": key}) for line in lines)
 
 
-def test_what_is_no_secret_is_left_alone() -> None:
+def test_other_text_is_unchanged() -> None:
     text = "cannot connect to \"orders\": 50% of 'x27' \\ done"
     assert redact(text, {"password": "s3cret'\\%", "host": "orders"}) == text
     assert redact(text, {"password": "x"}) == text

@@ -13,14 +13,14 @@ import psutil
 import psycopg
 import pytest
 
-from burla_provider.demo.binaries import EmbeddedPostgresError
 from burla_provider.demo.postgres import EmbeddedPostgres
+from burla_provider.exceptions import EmbeddedPostgresError
 from tests.support.postgres import running_server
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from burla_provider.demo.binaries import EmbeddedPostgresError
+from burla_provider.exceptions import EmbeddedPostgresError
 from burla_provider.demo.postgres import EmbeddedPostgres
 server = EmbeddedPostgres(Path(sys.argv[1]), settings={"fsync": "off"})
 server.start()

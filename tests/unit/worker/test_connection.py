@@ -1,12 +1,12 @@
 import psycopg
 import pytest
 
+from burla_provider.exceptions import UserFunctionError
 from burla_provider.worker.connection import connect_worker
-from burla_provider.worker.errors import UserFunctionError
 
 
-def test_a_psycopg_that_is_too_old_is_named_before_it_fails_in_the_middle(monkeypatch):
-    # Not a real old one, which would need an interpreter of its own.
+def test_an_old_psycopg_is_reported_before_connecting(monkeypatch):
+    # A real old version would need another interpreter.
     monkeypatch.setattr(psycopg, "__version__", "3.1.18")
     monkeypatch.delattr(psycopg, "capabilities")
     with pytest.raises(UserFunctionError, match=r"The workers have psycopg 3\.1\.18, .* in their image"):

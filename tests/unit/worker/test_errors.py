@@ -1,7 +1,7 @@
 import psycopg
 import pytest
 
-from burla_provider.worker.errors import MESSAGE_LIMIT, describe
+from burla_provider.worker.errors import MESSAGE_LIMIT, to_failure
 
 PARAMETERS = {"host": "db", "password": "s3cret/é", "sslkey": "-----BEGIN KEY"}
 
@@ -23,39 +23,39 @@ def caught(error):
 
 
 def test_the_type_is_named_in_full():
-    assert describe(caught(HomeMade("x")), {}).type == f"{__name__}.HomeMade"
-    assert describe(caught(ValueError("x")), {}).type == "ValueError"
+    assert to_failure(caught(HomeMade("x")), {}).type == f"{__name__}.HomeMade"
+    assert to_failure(caught(ValueError("x")), {}).type == "ValueError"
 
 
-def test_a_package_that_workers_do_not_have_is_to_be_asked_for():
-    message = describe(caught(ModuleNotFoundError("No module named 'pandas'")), {}).message
+def test_a_missing_package_gives_advice():
+    message = to_failure(caught(ModuleNotFoundError("No module named 'pandas'")), {}).message
     assert message.startswith("No module named 'pandas' - the workers do not have it. Name its package in")
 
 
-def test_the_server_s_error_has_its_sqlstate():
-    assert describe(caught(psycopg.errors.UniqueViolation("x")), {}).sqlstate == "23505"
+def test_a_server_error_has_its_sqlstate():
+    assert to_failure(caught(psycopg.errors.UniqueViolation("x")), {}).sqlstate == "23505"
 
 
 @pytest.mark.parametrize("written", ["s3cret/é", "s3cret%2F%C3%A9", "-----BEGIN KEY"])
 def test_secrets_are_in_neither_message_nor_traceback(written):
-    failure = describe(caught(ValueError(f"postgresql://u:{written}@db")), PARAMETERS)
+    failure = to_failure(caught(ValueError(f"postgresql://u:{written}@db")), PARAMETERS)
     assert written not in failure.message + failure.traceback
     assert "***" in failure.message
 
 
-def test_an_exception_that_cannot_be_printed_is_described_all_the_same():
-    failure = describe(caught(Unprintable()), {})
+def test_an_exception_without_text_is_reported():
+    failure = to_failure(caught(Unprintable()), {})
     assert failure.message == "(its text cannot be shown: RuntimeError)"
 
 
 def test_a_long_message_is_cut():
-    assert len(describe(caught(ValueError("x" * 10_000)), {}).message) == MESSAGE_LIMIT
+    assert len(to_failure(caught(ValueError("x" * 10_000)), {}).message) == MESSAGE_LIMIT
 
 
-def test_advice_follows_what_the_server_says():
-    failure = describe(caught(psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE")), {})
+def test_advice_follows_the_message():
+    failure = to_failure(caught(psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE")), {})
     assert failure.message.startswith("cannot execute UPDATE. Ranges are read in a read-only transaction")
 
 
 def test_the_traceback_shows_where_it_happened():
-    assert "in caught" in describe(caught(ValueError("x")), {}).traceback
+    assert "in caught" in to_failure(caught(ValueError("x")), {}).traceback

@@ -4,7 +4,7 @@ import pytest
 
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.failing_rows import FOUND, failing_parts
+from burla_provider.worker.failing_rows import MAX_FAILING_KEYS, find_failing_parts
 
 WHOLE = KeyRange(Key((KeyColumn("id", "bigint"),)), 0, ("0",), ("1000",))
 
@@ -17,25 +17,25 @@ def halve(part):
 
 
 def find(poison):
-    parts = failing_parts(WHOLE, lambda part: any(part.start_id <= row <= part.end_id for row in poison), halve)
+    parts = find_failing_parts(WHOLE, lambda part: any(part.start_id <= row <= part.end_id for row in poison), halve)
     return [part.start_id for part in parts]
 
 
 @pytest.mark.parametrize("poison", [[0], [999], [17], [3, 4, 500]])
-def test_every_poison_row_is_found(poison):
+def test_every_failing_row_is_found(poison):
     assert find(poison) == poison
 
 
-def test_no_more_are_looked_for_than_a_person_reads():
-    assert find(range(1000)) == list(range(FOUND))
+def test_the_search_stops_at_the_maximum():
+    assert find(range(1000)) == list(range(MAX_FAILING_KEYS))
 
 
 def test_rows_that_fail_only_together_are_reported_together():
-    parts = failing_parts(WHOLE, lambda part: part.start_id <= 10 and part.end_id >= 900, halve)
+    parts = find_failing_parts(WHOLE, lambda part: part.start_id <= 10 and part.end_id >= 900, halve)
     assert parts == [WHOLE]
 
 
-def test_few_trials_find_one_row():
+def test_one_row_is_found_in_few_steps():
     trials = []
-    failing_parts(WHOLE, lambda part: trials.append(part) or part.start_id <= 17 <= part.end_id, halve)
+    find_failing_parts(WHOLE, lambda part: trials.append(part) or part.start_id <= 17 <= part.end_id, halve)
     assert len(trials) <= 2 * 10

@@ -1,4 +1,4 @@
-"""What is no plain data is named with the call that makes plain data of it."""
+"""Data that is not plain is reported with the call that converts it."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class Number(enum.IntEnum):
         (iter([]), "list"),
     ],
 )
-def test_the_call_that_makes_plain_data_is_named(value, advice):
+def test_the_message_names_the_conversion_to_plain_data(value, advice):
     assert find_unserializable([value]).endswith(f" (use {advice}(x))")
 
 
-def test_what_cannot_be_turned_into_plain_data_is_only_named():
+def test_without_a_conversion_only_the_type_is_named():
     assert find_unserializable(object()) == "the return value is of type builtins.object"
 
 
-def test_a_value_of_numpy_names_its_own_method():
+def test_a_numpy_value_names_its_method():
     numpy = pytest.importorskip("numpy")
     assert find_unserializable(numpy.int64(1)).endswith("numpy.int64 (use int(x))")
     assert find_unserializable(numpy.array([1])).endswith("numpy.ndarray (use x.tolist())")

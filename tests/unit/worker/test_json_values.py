@@ -33,10 +33,10 @@ from burla_provider.worker.json_values import to_json
         ({1: {"a": Decimal(1)}}, {"1": {"a": "1"}}),
     ],
 )
-def test_plain_data_becomes_what_json_holds(value, expected):
+def test_plain_data_is_converted_to_json(value, expected):
     assert to_json(value) == expected
     json.dumps(to_json(value), allow_nan=False, ensure_ascii=False).encode()
 
 
-def test_an_integer_may_have_more_digits_than_python_prints():
+def test_a_huge_integer_is_converted():
     assert to_json(10**5000) == "1" + 5000 * "0"

@@ -32,7 +32,7 @@ plain = st.recursive(
 
 
 @given(plain)
-def test_plain_data_comes_back_as_it_went(value):
+def test_plain_data_survives_the_encoding(value):
     assert decode(encode(Outcome(3, value=value))) == Outcome(3, value=value)
 
 
@@ -41,13 +41,13 @@ def test_plain_data_is_recognised(value):
     assert find_unserializable(value) is None
 
 
-def test_a_failure_comes_back_as_it_went():
+def test_a_failure_survives_the_encoding():
     outcome = Outcome(3, attempts=2, failure=Failure("ValueError", "no", "22012", "in f"))
     assert decode(encode(outcome)) == outcome
     assert not outcome.ok
 
 
-def test_a_moment_of_a_zone_comes_back_as_the_same_moment():
+def test_a_datetime_with_a_zone_is_the_same_time_after_decoding():
     moment = datetime.datetime(2024, 7, 1, 12, tzinfo=ZoneInfo("Europe/Berlin"))
     back = decode(encode(Outcome(0, value=moment))).value
     assert (back, back.tzinfo) == (moment, datetime.UTC)
@@ -58,7 +58,7 @@ class Malicious:
         return os.system, ("true",)
 
 
-def test_an_answer_cannot_run_anything_in_the_task():
+def test_decoding_runs_no_code():
     with pytest.raises(pickle.UnpicklingError, match="not plain data"):
         decode(pickle.dumps({"value": Malicious(), "failure": None}))
 
@@ -77,7 +77,7 @@ class Amount(Decimal):
         (lambda: None, "is of type builtins.function"),
     ],
 )
-def test_what_is_not_plain_is_named_with_its_place(value, where):
+def test_other_data_is_reported_with_its_path(value, where):
     assert where in find_unserializable(value)
 
 

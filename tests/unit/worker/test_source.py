@@ -20,7 +20,7 @@ def test_a_partition_is_read_alone():
     assert 'FROM ONLY "s"."t_1"' in query.as_string()
 
 
-def test_a_comment_in_the_condition_ends_with_it():
+def test_a_comment_in_the_condition_does_not_reach_the_rest_of_the_query():
     query = Source("s", "t", where="a > 0 -- positive").select(sql.SQL("1"), KeyRange(KEY, 0))
     assert query.as_string().endswith("(\na > 0 -- positive\n)")
 

@@ -4,8 +4,9 @@ import time
 
 import pytest
 
+from burla_provider.exceptions import RangeTimeoutError
 from burla_provider.worker import time_limit as time_limit_module
-from burla_provider.worker.time_limit import RangeTimeoutError, time_limit
+from burla_provider.worker.time_limit import time_limit
 
 
 def test_waiting_is_interrupted():
@@ -22,7 +23,7 @@ def test_a_busy_loop_is_interrupted():
         busy()
 
 
-def test_code_that_swallows_exceptions_is_interrupted():
+def test_except_exception_does_not_catch_the_interruption():
     def stubborn():
         while True:
             try:
@@ -42,8 +43,8 @@ def swallow(times):
             continue
 
 
-def test_code_that_swallows_everything_is_interrupted_again(monkeypatch):
-    monkeypatch.setattr(time_limit_module, "AGAIN_SECONDS", 0.05)
+def test_a_bare_except_is_interrupted_again(monkeypatch):
+    monkeypatch.setattr(time_limit_module, "REPEAT_SECONDS", 0.05)
 
     def stubborn():
         swallow(3)
@@ -53,14 +54,14 @@ def test_code_that_swallows_everything_is_interrupted_again(monkeypatch):
         stubborn()
 
 
-def test_a_range_that_swallowed_every_interruption_has_timed_out_all_the_same(monkeypatch):
-    monkeypatch.setattr(time_limit_module, "AGAIN_SECONDS", 0.05)
+def test_a_block_that_catches_every_interruption_times_out_at_its_end(monkeypatch):
+    monkeypatch.setattr(time_limit_module, "REPEAT_SECONDS", 0.05)
     with pytest.raises(RangeTimeoutError, match=r"range_timeout=0\.05"), time_limit(0.05):
         swallow(3)
 
 
-def test_a_late_interruption_strikes_nothing_outside_of_the_block(monkeypatch):
-    monkeypatch.setattr(time_limit_module, "AGAIN_SECONDS", 0.001)
+def test_a_late_interruption_does_not_reach_code_after_the_block(monkeypatch):
+    monkeypatch.setattr(time_limit_module, "REPEAT_SECONDS", 0.001)
     before = signal.getsignal(signal.SIGALRM)
     for _ in range(2_000):
         try:
@@ -72,7 +73,7 @@ def test_a_late_interruption_strikes_nothing_outside_of_the_block(monkeypatch):
         assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
-def test_nothing_is_left_behind():
+def test_the_signal_handler_is_restored():
     before = signal.getsignal(signal.SIGALRM)  # other tests of the same process may have left one
     with time_limit(60):
         assert signal.getsignal(signal.SIGALRM) is not before
@@ -80,7 +81,7 @@ def test_nothing_is_left_behind():
     assert signal.getsignal(signal.SIGALRM) is before
 
 
-def test_another_thread_goes_without_a_limit():
+def test_another_thread_has_no_limit():
     done = []
 
     def work():

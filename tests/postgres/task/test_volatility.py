@@ -1,4 +1,4 @@
-"""Expressions whose value differs from range to range are refused; those that only look like it are not."""
+"""Expressions whose value differs per range are refused; expressions that only look volatile are accepted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import psycopg
 import pytest
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.worker.aggregates import check_source, check_totals, parse_totals
+from burla_provider.task.sql_checks import check_source
+from burla_provider.task.sql_totals import check_totals, parse_totals
 from burla_provider.worker.source import Source
 
 EVENTS = Source("public", "events")
@@ -104,7 +105,7 @@ def test_a_condition_that_is_the_same_in_every_range_is_accepted(events, where: 
 
 
 @pytest.mark.parametrize("setting", ["standard_conforming_strings = off", "quote_all_identifiers = on"])
-def test_settings_do_not_hide_it(events, setting: str) -> None:
+def test_settings_do_not_hide_volatile_expressions(events, setting: str) -> None:
     events.execute(f"SET {setting}")
     for where in ("at > now()", "day = current_date", "day < 'today'", "mixed(id, 1) > 5"):
         assert refusal(events, Source("public", "events", where=where)).parameter == "where"
@@ -127,21 +128,21 @@ def test_a_total_that_differs_from_range_to_range_is_refused_by_name(events, tex
     assert text in str(caught.value)
 
 
-def test_partitions_that_now_leaves_out_do_not_hide_it(events) -> None:
+def test_pruned_partitions_do_not_hide_volatile_expressions(events) -> None:
     assert "now()" in str(refusal(events, Source("public", "many", where="at > now()")))
     check_source(events, Source("public", "many", where="at > '2001-06-01'::date"))
 
 
-def test_a_view_of_now_is_refused_where_all_ranges_are_to_see_one_moment(events) -> None:
+def test_a_view_that_calls_now_is_refused_in_a_snapshot(events) -> None:
     assert refusal(events, Source("public", "recent")).parameter == "table"
     assert refusal(events, Source("public", "recent", where="id > 5")).parameter == "table"
-    check_source(events, Source("public", "recent", where="id > 5"), one_moment=False)
-    error = refusal(events, Source("public", "recent", where="id > 5 AND at < now()"), one_moment=False)
+    check_source(events, Source("public", "recent", where="id > 5"), in_snapshot=False)
+    error = refusal(events, Source("public", "recent", where="id > 5 AND at < now()"), in_snapshot=False)
     assert error.parameter == "where"
     assert refusal(events, Source("public", "every", where="at < now()")).parameter == "where"
 
 
-def test_a_policy_of_now_is_refused(events, database: str) -> None:
+def test_a_policy_that_calls_now_is_refused(events, database: str) -> None:
     events.execute("""
         DROP ROLE IF EXISTS reader;
         CREATE ROLE reader;
@@ -173,6 +174,6 @@ def test_a_set_in_a_total_is_refused(events, text: str, problem: str) -> None:
     assert caught.value.parameter == "totals"
 
 
-def test_more_totals_than_an_answer_has_columns_are_refused(events) -> None:
+def test_too_many_totals_are_refused(events) -> None:
     with pytest.raises(InvalidParameterError, match="totals: they take 1,801 values"):
         check_totals(events, EVENTS, parse_totals({f"a{n}": f"avg(id + {n})" for n in range(900)}))

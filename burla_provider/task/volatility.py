@@ -1,8 +1,8 @@
-"""What in a query would be evaluated anew in each range's transaction, with another value: ``now()``, ``random()``.
+"""Find expressions whose value differs between the transactions of ranges: ``now()``, ``random()``, ``'today'``.
 
-The server says it, without running the query: its plan shows every expression after views, policies and SQL functions
-are expanded, and ``pg_proc`` knows which functions are VOLATILE. Literals such as ``'today'`` are constants by then, so
-they are looked for in the text.
+The server plans the query without running it. The plan shows every expression after views, policies and SQL functions
+are expanded, and ``pg_proc`` has the volatility of each function. Literals such as ``'today'`` are constants in the
+plan, so they are searched in the text.
 """
 
 from __future__ import annotations
@@ -16,36 +16,37 @@ from psycopg import sql
 
 from burla_provider.ranges.datetimes import RELATIVE
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.worker.sql_text import tokens
+from burla_provider.task.sql_text import has_escapes, tokens
 
 _NAME = r'(?:"(?:[^"]|"")*"|[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*)'
 _PART = re.compile(
     rf"(?P<string>E'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*')|(?P<name>{_NAME}(?:\.{_NAME})*)(?P<call>\()?", re.DOTALL
 )
-_CAST_LATER = re.compile(r"(?:::[a-z ]+(?:\(\d+\))?(?:\[\])?\)+)+::(?:date|time)")
-"""Behind a string: it is cast to text first, so it becomes a date when the query runs."""
+_CAST_AT_RUNTIME = re.compile(r"(?:::[a-z ]+(?:\(\d+\))?(?:\[\])?\)+)+::(?:date|time)")
+"""Follows a string that is cast to text first, so that it becomes a date only when the query runs."""
 
 _CLOCKS = ("CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP")
-"""How plans print what SQL has keywords for."""
+"""Keywords for the current time, as plans print them."""
 
-_OF_THE_TRANSACTION = """
+_TRANSACTION_FUNCTIONS = """
     now transaction_timestamp statement_timestamp txid_current txid_current_if_assigned txid_current_snapshot
     pg_current_xact_id pg_current_xact_id_if_assigned pg_current_snapshot pg_backend_pid inet_client_port
     pg_my_temp_schema
 """.split()  # noqa: SIM905
-"""STABLE functions of PostgreSQL's own that have another value in each transaction or session."""
+"""Built-in STABLE functions whose value differs between transactions or sessions."""
 
-_NO_EXPRESSIONS = ("Alias", "Schema", "Remote SQL")
+_NAME_KEYS = ("Alias", "Schema", "Remote SQL")
+"""Keys of a plan whose values are not expressions, besides those that end in " Name"."""
 
 
 def find_volatile(queries: PlannerConnection, query: sql.Composable) -> list[str]:
-    """Return what the query calls that has another value in each range, as a person would write it.
+    """Return the calls of the query whose value may differ per range, such as "now()".
 
-    :raises psycopg.Error: the server does not accept the query.
+    :raises psycopg.Error: the server rejects the query.
     """
     explain = sql.SQL("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) {}").format(query)
     [plan] = queries.value(explain)
-    if "Subplans Removed" in str(plan):  # with the filters that were in them
+    if "Subplans Removed" in str(plan):  # their filters are not shown
         with queries.locally(enable_partition_pruning="off"):
             [plan] = queries.value(explain)
     found: dict[str, None] = {}
@@ -53,7 +54,7 @@ def find_volatile(queries: PlannerConnection, query: sql.Composable) -> list[str
     for text in sorted(set(_expressions(plan["Plan"]))):
         for part in _PART.finditer(text):
             if part["string"]:
-                if RELATIVE.search(part["string"]) and _CAST_LATER.match(text, part.end()):
+                if RELATIVE.search(part["string"]) and _CAST_AT_RUNTIME.match(text, part.end()):
                     found[part["string"]] = None
             elif part["name"] in _CLOCKS:
                 found[part["name"].lower()] = None
@@ -63,9 +64,9 @@ def find_volatile(queries: PlannerConnection, query: sql.Composable) -> list[str
 
 
 def relative_literals(connection: psycopg.Connection[Any], text: str) -> Iterator[tuple[str, str]]:
-    """Yield the literals in ``text`` that may be relative to now, such as 'today', and ``text`` with another word each.
+    """Yield each literal that may be relative to now, such as 'today', and ``text`` with an invalid date in its place.
 
-    Whether 'today' is a date or a text, only the server knows: ``is_date_error`` asks it with the other word.
+    Only the server knows whether 'today' is a date or a text: ``is_date_error`` asks it with the changed text.
     """
     for token in tokens(text, escapes=has_escapes(connection)):
         literal = text[token.start : token.end]
@@ -74,20 +75,15 @@ def relative_literals(connection: psycopg.Connection[Any], text: str) -> Iterato
 
 
 def is_date_error(connection: psycopg.Connection[Any], query: sql.Composable) -> bool:
-    """Whether the server refuses the query because of a text that is no date or time."""
+    """Return whether the server rejects the query because of an invalid date or time."""
     try:
         with connection.transaction(force_rollback=True):
             PlannerConnection(connection).rows(sql.SQL("EXPLAIN {}").format(query))
     except psycopg.errors.InvalidDatetimeFormat:
         return True
-    except psycopg.Error:  # no value of an enum, for example
+    except psycopg.Error:  # such as an invalid value of an enum
         return False
     return False
-
-
-def has_escapes(connection: psycopg.Connection[Any]) -> bool:
-    """Whether a backslash escapes also in a plain string."""
-    return connection.info.parameter_status("standard_conforming_strings") == "off"
 
 
 def _expressions(node: Any, key: str = "") -> Iterator[str]:
@@ -98,18 +94,18 @@ def _expressions(node: Any, key: str = "") -> Iterator[str]:
     elif isinstance(node, list):
         for value in node:
             yield from _expressions(value, key)
-    elif isinstance(node, str) and key not in _NO_EXPRESSIONS and not key.endswith(" Name"):
+    elif isinstance(node, str) and key not in _NAME_KEYS and not key.endswith(" Name"):
         yield node
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Schema ("" if there is none) and name of a function, as ``pg_proc`` has them."""
+    """Return schema ("" if there is none) and name of a function, unquoted."""
     parts = [part[1:-1].replace('""', '"') if part[0] == '"' else part for part in re.findall(_NAME, name)]
     return (parts[-2] if len(parts) > 1 else ""), parts[-1]
 
 
 def _count_arguments(text: str, start: int) -> int:
-    """How many arguments a call has whose bracket opens just before ``start``."""
+    """Return the number of arguments of the call whose bracket opens just before ``start``."""
     depth, commas, is_empty = 1, 0, True
     for token in tokens(text, start):
         letter = text[token.start] if token.kind == "other" else ""
@@ -126,12 +122,12 @@ def _volatile(queries: PlannerConnection, calls: set[tuple[str, ...]]) -> list[s
         return []
     schemas, names, counts = (sql.Literal(list(column)) for column in zip(*sorted(calls), strict=True))
     query = sql.SQL(_VOLATILE).format(
-        schemas=schemas, names=names, counts=counts, stable=sql.Literal(_OF_THE_TRANSACTION)
+        schemas=schemas, names=names, counts=counts, stable=sql.Literal(_TRANSACTION_FUNCTIONS)
     )
     return [name for (name,) in queries.rows(query)]
 
 
-# A function's arguments are not in its name, so of several functions with one name each that takes as many counts.
+# A plan does not show argument types, so every function with this name and number of arguments counts.
 _VOLATILE: LiteralString = """
     SELECT DISTINCT CASE WHEN n.nspname = 'pg_catalog' THEN '' ELSE n.nspname || '.' END || p.proname || '()'
     FROM unnest({schemas}::text[], {names}::text[], {counts}::text[]) AS call (schema, name, arguments)
