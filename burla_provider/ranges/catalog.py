@@ -12,7 +12,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key import KeyColumn
 from burla_provider.ranges.planner_connection import PlannerConnection
 
-KINDS = {
+RELATION_KINDS = {
     "r": "table",
     "p": "partitioned table",
     "m": "materialized view",
@@ -22,7 +22,7 @@ KINDS = {
 """``pg_class.relkind`` of what has rows that a query can read."""
 
 
-STORED = ("r", "m", "p")
+STORED_KINDS = ("r", "m", "p")
 """Those whose rows are in files of this server."""
 
 
@@ -43,8 +43,8 @@ class Index:
     """A valid, whole (not partial) btree index over plain columns, in their types' own order."""
 
     columns: tuple[str, ...]
-    unique: bool
-    primary: bool
+    is_unique: bool
+    is_primary: bool
 
 
 @dataclass(frozen=True)
@@ -52,36 +52,36 @@ class Leaf:
     """A relation that holds rows of the table: itself, a partition, or an inheriting child.
 
     :param kind: one of ``KINDS``.
-    :param method: table access method ("heap").
-    :param counted_rows: when the server last counted or estimated them; None: never.
-    :param counted_pages: its size then.
+    :param access_method: table access method ("heap").
+    :param reltuples: when the server last counted or estimated them; None: never.
+    :param relpages: its size then.
     :param pages: its size now.
     :param bytes: its size now, with TOAST.
-    :param changed: rows inserted, updated or deleted since the last ANALYZE, as far as this server knows.
-    :param readable: whether the role may read it by its own name.
-    :param alike: whether its columns are in the table's order, and its virtual columns have the table's expressions.
+    :param changes_since_analyze: rows inserted, updated or deleted since the last ANALYZE, as far as this server knows.
+    :param is_readable: whether the role may read it by its own name.
+    :param has_same_columns: whether its columns are in the table's order, and its virtual columns have the table's expressions.
     """
 
     schema: str
     name: str
     kind: str
-    method: str
-    counted_rows: int | None
-    counted_pages: int
+    access_method: str
+    reltuples: int | None
+    relpages: int
     pages: int
     bytes: int
-    changed: int
-    readable: bool
-    alike: bool = True
+    changes_since_analyze: int
+    is_readable: bool
+    has_same_columns: bool = True
 
     @property
     def rows(self) -> int | None:
         """How many rows it has, by the density of then and the size of now; None when it was never counted."""
-        if self.kind not in STORED:
-            return self.counted_rows
-        if self.counted_rows is None or not self.pages:
+        if self.kind not in STORED_KINDS:
+            return self.reltuples
+        if self.reltuples is None or not self.pages:
             return None if self.pages else 0
-        return round(self.counted_rows * self.pages / max(self.counted_pages, 1))
+        return round(self.reltuples * self.pages / max(self.relpages, 1))
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class TableFacts:
     :param columns: in their order.
     :param indexes: of the table itself, the best for a key first.
     :param leaves: the relations that hold its rows; a view or a foreign table has itself only.
-    :param counted_rows: of a partitioned table as a whole, when it was last analysed itself; None: never, or no such.
+    :param reltuples: of a partitioned table as a whole, when it was last analysed itself; None: never, or no such.
     :param row_security: whether policies decide for this role which rows it sees.
-    :param server: ``server_version_num``, 160004 for 16.4.
+    :param server_version: ``server_version_num``, 160004 for 16.4.
     """
 
     oid: int
@@ -105,8 +105,8 @@ class TableFacts:
     indexes: tuple[Index, ...]
     leaves: tuple[Leaf, ...]
     row_security: bool
-    server: int
-    counted_rows: int | None = None
+    server_version: int
+    reltuples: int | None = None
 
     @property
     def source(self) -> sql.Composable:
@@ -114,7 +114,7 @@ class TableFacts:
         return sql.Identifier(self.schema, self.table)
 
     @property
-    def named_source(self) -> sql.Composable:
+    def aliased_source(self) -> sql.Composable:
         """The same for a user's expression: a partition is read under the table's name, which must be an alias then."""
         alias = sql.SQL(" AS {}").format(sql.Identifier(self.table)) if self.kind == "p" else sql.SQL("")
         return sql.SQL("{}{}").format(self.source, alias)
@@ -125,9 +125,9 @@ class TableFacts:
         return self.kind == "p" or len(self.leaves) > 1
 
     @property
-    def describe(self) -> str:
+    def kind_name(self) -> str:
         """What kind of relation it is, in words."""
-        return KINDS[self.kind] + (" with children" if self.is_tree and self.kind != "p" else "")
+        return RELATION_KINDS[self.kind] + (" with children" if self.is_tree and self.kind != "p" else "")
 
     @property
     def rows(self) -> int | None:
@@ -157,7 +157,7 @@ def read_facts(queries: PlannerConnection, table: str) -> TableFacts:
     :raises InvalidParameterError: it is not there, not readable, or nothing that rows can be read from.
     """
     oid, schema, name, kind, persistence, readable, row_security, server, counted_rows = _find(queries, table)
-    if kind not in KINDS:
+    if kind not in RELATION_KINDS:
         raise InvalidParameterError("table", f"{table} is not a table.", "Name a table, a partitioned table or a view.")
     if persistence == "t":
         raise InvalidParameterError(
@@ -177,14 +177,14 @@ def read_facts(queries: PlannerConnection, table: str) -> TableFacts:
         indexes=_read_indexes(queries, oid),
         leaves=_read_leaves(queries, oid, tree),
         row_security=row_security,
-        server=server,
-        counted_rows=counted_rows,
+        server_version=server,
+        reltuples=counted_rows,
     )
 
 
 def _find(queries: PlannerConnection, table: str) -> tuple[int, str, str, str, str, bool, bool, int, int | None]:
-    with queries.blaming("table", 'Write it as SQL does: orders, sales.orders or "Sales"."Orders".'):
-        found = queries.row(sql.SQL(_FIND).format(table=sql.Literal(table)))
+    with queries.errors_blame("table", 'Write it as SQL does: orders, sales.orders or "Sales"."Orders".'):
+        found = queries.fetch_one(sql.SQL(_FIND).format(table=sql.Literal(table)))
         advice = _where_else(queries, table) if found is None else ""
     if found is None:
         raise InvalidParameterError("table", f"there is no {table} here.", advice)
@@ -192,10 +192,10 @@ def _find(queries: PlannerConnection, table: str) -> tuple[int, str, str, str, s
 
 
 def _where_else(queries: PlannerConnection, table: str) -> str:
-    database, places = queries.rows(sql.SQL(_WHERE_ELSE).format(table=sql.Literal(table)))[0]
+    database, places = queries.fetch_all(sql.SQL(_WHERE_ELSE).format(table=sql.Literal(table)))[0]
     if places:
         return f"Did you mean {places}?"
-    tables = dict(queries.rows(sql.SQL(_TABLES)))
+    tables = dict(queries.fetch_all(sql.SQL(_TABLES)))
     near = difflib.get_close_matches(table.lower(), [*tables, *tables.values()], n=1, cutoff=0.75)
     if near:
         return f"Did you mean {tables.get(near[0], near[0])}?"
@@ -209,11 +209,11 @@ def _tree(oid: int, server: int) -> sql.Composable:
 
 
 def _read_leaves(queries: PlannerConnection, oid: int, tree: sql.Composable) -> tuple[Leaf, ...]:
-    return tuple(Leaf(*row) for row in queries.rows(sql.SQL(_LEAVES).format(oid=sql.Literal(oid), tree=tree)))
+    return tuple(Leaf(*row) for row in queries.fetch_all(sql.SQL(_LEAVES).format(oid=sql.Literal(oid), tree=tree)))
 
 
 def _read_columns(queries: PlannerConnection, oid: int, tree: sql.Composable) -> tuple[Column, ...]:
-    rows = queries.rows(sql.SQL(_COLUMNS).format(oid=sql.Literal(oid), tree=tree))
+    rows = queries.fetch_all(sql.SQL(_COLUMNS).format(oid=sql.Literal(oid), tree=tree))
     return tuple(
         Column(name, type_, nullable, tuple(operators or ()), collation and (collation[0], collation[1]), is_composite)
         for name, type_, nullable, collation, is_composite, operators in rows
@@ -221,7 +221,7 @@ def _read_columns(queries: PlannerConnection, oid: int, tree: sql.Composable) ->
 
 
 def _read_indexes(queries: PlannerConnection, oid: int) -> tuple[Index, ...]:
-    rows = queries.rows(sql.SQL(_INDEXES).format(oid=sql.Literal(oid)))
+    rows = queries.fetch_all(sql.SQL(_INDEXES).format(oid=sql.Literal(oid)))
     return tuple(Index(tuple(columns), unique, primary) for columns, unique, primary in rows)
 
 

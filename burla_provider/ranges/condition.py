@@ -20,10 +20,10 @@ from burla_provider.ranges.key import Bound, KeyColumn
 from burla_provider.ranges.ordinals import least_of
 
 
-def condition_of(columns: Sequence[KeyColumn], lower: Bound | None, upper: Bound | None) -> sql.Composable:
+def range_condition(columns: Sequence[KeyColumn], lower: Bound | None, upper: Bound | None) -> sql.Composable:
     """``lower <= key < upper``; None is open-ended."""
     upper = _shortest(columns, upper)
-    shared = shared_columns(lower, upper)
+    shared = count_shared_columns(lower, upper)
     lower = _shortest(columns, lower, shared)
     conditions = [
         _compare(columns, operator, bound, shared)
@@ -31,19 +31,19 @@ def condition_of(columns: Sequence[KeyColumn], lower: Bound | None, upper: Bound
         if bound is not None
     ]
     if lower is not None and upper is not None:
-        equal = [equal_to(columns, lower[:shared])] if shared else []
+        equal = [prefix_condition(columns, lower[:shared])] if shared else []
         # Last, because an index scan starts at the first condition that says where.
         conditions = [*equal, *conditions, *_estimable(columns, lower, upper, shared)]
     return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("TRUE")
 
 
-def shared_columns(lower: Bound | None, upper: Bound | None) -> int:
+def count_shared_columns(lower: Bound | None, upper: Bound | None) -> int:
     """How many of the first columns have one value in the whole range: at most all but one."""
     pairs = zip((lower or ())[:-1], (upper or ())[:-1], strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def equal_to(columns: Sequence[KeyColumn], values: Bound) -> sql.Composable:
+def prefix_condition(columns: Sequence[KeyColumn], values: Bound) -> sql.Composable:
     """The first columns have these values."""
     return _compare(columns, "=", values)
 

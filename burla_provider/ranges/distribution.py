@@ -47,13 +47,13 @@ class Distribution:
 
     :param knots: ascending in the server's order. The first one is where the rows begin.
     :param axis: of the first column, to cut between knots by; None: cut at knots only.
-    :param rest: what a cut between knots has in the other columns.
+    :param suffix_bounds: what a cut between knots has in the other columns.
     :param settled: the cuts are the knots (but the first), however many ranges are wanted.
     """
 
     knots: tuple[HistogramBound, ...]
     axis: OrdinalCodec | None = None
-    rest: Bound = ()
+    suffix_bounds: Bound = ()
     settled: bool = False
 
     @property
@@ -61,7 +61,7 @@ class Distribution:
         return sum(knot.mass + knot.gap for knot in self.knots)
 
     @property
-    def heaviest(self) -> HistogramBound:
+    def most_common(self) -> HistogramBound:
         """The most frequent key."""
         return max(self.knots, key=lambda knot: knot.mass)
 
@@ -150,7 +150,7 @@ class Distribution:
         assert self.axis is not None  # noqa: S101 - there are no places inside of gaps otherwise
         knot = self.knots[number]
         rows = before[number] + knot.mass + knot.gap * self._share(number, place)
-        return Cut((self.axis.write(place), *self.rest), rows)
+        return Cut((self.axis.write(place), *self.suffix_bounds), rows)
 
     def _end(self, number: int) -> int | None:
         return self.knots[number + 1].place if number + 1 < len(self.knots) else None

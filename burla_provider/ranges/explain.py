@@ -33,7 +33,7 @@ class Explained:
 
 def explain(queries: PlannerConnection, query: sql.Composable) -> Explained:
     """Asks for the plan of ``query``; the relations that pruning leaves out are not in it."""
-    [plan] = queries.value(sql.SQL("EXPLAIN (FORMAT JSON, VERBOSE) {}").format(query))
+    [plan] = queries.fetch_value(sql.SQL("EXPLAIN (FORMAT JSON, VERBOSE) {}").format(query))
     nodes = list(_nodes(plan["Plan"]))
     return Explained(
         rows=int(plan["Plan"]["Plan Rows"]),

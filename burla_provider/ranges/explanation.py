@@ -43,7 +43,7 @@ def hints_of(pieces: Sequence[RelationProfile], size: RangeSizing, *, row_securi
 
 
 def _hints(piece: RelationProfile, size: RangeSizing, *, row_security: bool) -> Iterator[str]:
-    if piece.order.columns and piece.pages and not piece.indexed:
+    if piece.sort_key.columns and piece.pages and not piece.is_indexed:
         # One that is in another order, or of another kind, may serve: what the server would do is not asked.
         whole = "every range reads the whole table, unless another index finds its rows"
         why = ", or row security keeps the server from seeking in it" if row_security else ""
@@ -56,11 +56,11 @@ def _hints(piece: RelationProfile, size: RangeSizing, *, row_security: bool) -> 
         return
     if sum(leaf.bytes for leaf in piece.leaves) > _BIG and abs(statistics.correlation) < _RANDOM:
         yield f"On disk, rows are in no order of {piece.key}: with one snapshot, split='pages' reads each page once."
-    if statistics.shape is None or len(piece.key.columns) > 1:
+    if statistics.distribution is None or len(piece.key.columns) > 1:
         return
-    rows = statistics.shape.heaviest.mass / statistics.shape.rows * piece.rows
+    rows = statistics.distribution.most_common.mass / statistics.distribution.rows * piece.rows
     if rows > 2 * size.target:
-        value = statistics.shape.heaviest.bound[0]
+        value = statistics.distribution.most_common.bound[0]
         yield f"About {rows:,.0f} rows have the same key, {value[:80]}, so that they stay in one range."
 
 

@@ -11,7 +11,7 @@ from burla_provider.ranges.key import Bound, Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.ordinals import axis_of, greatest_of, least_of
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import READ_BY_INDEX
+from burla_provider.ranges.relations import PREFER_INDEX
 from burla_provider.ranges.sort_key import SortKey, is_sorted
 from burla_provider.ranges.window import Window
 
@@ -26,11 +26,11 @@ def freeze(queries: PlannerConnection, source: sql.Composable, key: Key, order: 
 
     :raises InvalidParameterError: it is not known which key comes behind the greatest one.
     """
-    if window.upper is not None or window.empty:
+    if window.upper is not None or window.is_empty:
         return window
     greatest = _greatest(queries, source, key, order, window)
     if greatest is None or (window.lower and not is_sorted(queries, order, [window.lower, greatest])):
-        return replace(window, empty=True)
+        return replace(window, is_empty=True)
     return replace(window, upper=_behind(queries, key, order, greatest))
 
 
@@ -44,15 +44,15 @@ def _greatest(
         "SELECT {texts} FROM (SELECT {values} FROM {source} AS origin WHERE {inside} AND {first} IS NOT NULL"
         " ORDER BY {by} LIMIT 1) AS greatest"
     ).format(
-        texts=order.texts("greatest"),
-        values=order.values,
+        texts=order.texts_of("greatest"),
+        values=order.select_list,
         source=source,
         inside=KeyRange(key, 0, lower).where,
         first=sql.Identifier(key.names[0]),
-        by=order.by_descending,
+        by=order.order_by_descending,
     )
-    with queries.locally(**READ_BY_INDEX), queries.blaming("key", "Choose a key whose type can be sorted."):
-        return queries.row(statement)
+    with queries.local_settings(**PREFER_INDEX), queries.errors_blame("key", "Choose a key whose type can be sorted."):
+        return queries.fetch_one(statement)
 
 
 def _behind(queries: PlannerConnection, key: Key, order: SortKey, greatest: Bound) -> Bound | None:

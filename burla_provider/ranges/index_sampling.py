@@ -14,8 +14,8 @@ from burla_provider.ranges.condition import comparison
 from burla_provider.ranges.key import Bound
 from burla_provider.ranges.ordinals import OrdinalCodec
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import READ_BY_INDEX, RelationProfile
-from burla_provider.ranges.sort_key import typed
+from burla_provider.ranges.relations import PREFER_INDEX, RelationProfile
+from burla_provider.ranges.sort_key import cast_and_collate
 
 _LOOKS = 8
 """A stretch. Each is at a place of its own eighth, so that none is left out, the first and the last one at its ends:
@@ -63,8 +63,8 @@ def find_uneven(
     looks = list(chain.from_iterable(_looks(number, one, axis, target) for number, one in enumerate(stretches)))
     if not looks:
         return set()
-    with queries.locally(**READ_BY_INDEX):
-        found = queries.rows(_statement(piece, looks, shared))
+    with queries.local_settings(**PREFER_INDEX):
+        found = queries.fetch_all(_statement(piece, looks, shared))
     seen: dict[int, list[tuple[int, float]]] = defaultdict(list)
     for look, (rows,) in zip(looks, found, strict=True):
         seen[look.stretch].append((rows, look.rows))
@@ -98,22 +98,24 @@ def _is_even(counts: Sequence[tuple[int, float]]) -> bool:
 
 
 def _statement(piece: RelationProfile, looks: Sequence[_Look], shared: Bound) -> sql.Composable:
-    column = piece.order.columns[len(shared)]
+    column = piece.sort_key.columns[len(shared)]
     type_, name = sql.SQL(column.type), sql.Identifier(column.name)
     # Not as a comparison of rows: for two of those the server reads all that has the same first column.
     same = [
         sql.SQL("{} AND ").format(
-            comparison([one], [sql.Identifier(one.name)], "=", [typed(sql.Literal(value), sql.SQL(one.type), one)])
+            comparison(
+                [one], [sql.Identifier(one.name)], "=", [cast_and_collate(sql.Literal(value), sql.SQL(one.type), one)]
+            )
         )
-        for one, value in zip(piece.order.columns, shared, strict=False)
+        for one, value in zip(piece.sort_key.columns, shared, strict=False)
     ]
     most = max(look.rows for look in looks) * (1 + _TOLERANCE) + 2
     return sql.SQL(_COUNTS).format(
         source=piece.source,
         same=sql.Composed(same),
         column=name,
-        lower=typed(sql.SQL("look.lower"), type_, column),
-        upper=typed(sql.SQL("look.upper"), type_, column),
+        lower=cast_and_collate(sql.SQL("look.lower"), type_, column),
+        upper=cast_and_collate(sql.SQL("look.upper"), type_, column),
         most=sql.Literal(int(most)),
         lowers=sql.SQL("{}::{}[]").format(sql.Literal([look.lower for look in looks]), type_),
         uppers=sql.SQL("{}::{}[]").format(sql.Literal([look.upper for look in looks]), type_),

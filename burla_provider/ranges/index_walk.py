@@ -10,11 +10,11 @@ from typing import LiteralString, NamedTuple
 
 from psycopg import sql
 
-from burla_provider.ranges.condition import equal_to, shared_columns
+from burla_provider.ranges.condition import count_shared_columns, prefix_condition
 from burla_provider.ranges.key import Bound, Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.sort_key import SortKey, joined
+from burla_provider.ranges.sort_key import SortKey, comma_separated
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +56,9 @@ class Path:
         """
         lower, upper = self.lower or (), self.upper or ()
         source = sql.SQL("(SELECT {} FROM {} WHERE {})").format(
-            joined([sql.Identifier(name) for name in self.key.names[shared:]]),
+            comma_separated([sql.Identifier(name) for name in self.key.names[shared:]]),
             self.source,
-            equal_to(self.key.columns, lower[:shared]),
+            prefix_condition(self.key.columns, lower[:shared]),
         )
         order, key = SortKey(self.order.columns[shared:]), Key(self.key.columns[shared:])
         return Path(source, order, key, lower[shared:], upper[shared:], self.unique)
@@ -77,7 +77,7 @@ def walk(queries: PlannerConnection, path: Path, step: int, *, hurry_after: int 
     :param hurry_after: after so many steps, and again after as many, steps are twice as long, because there are more
         rows than somebody thought.
     """
-    shared = shared_columns(path.lower, path.upper)
+    shared = count_shared_columns(path.lower, path.upper)
     if not shared or path.lower is None:
         return _walk(queries, path, step, hurry_after)
     same = path.lower[:shared]
@@ -86,14 +86,14 @@ def walk(queries: PlannerConnection, path: Path, step: int, *, hurry_after: int 
 
 
 def _walk(queries: PlannerConnection, path: Path, step: int, hurry_after: int | None) -> Iterator[Step]:
-    start = queries.row(_statement(_FIRST, path))
+    start = queries.fetch_one(_statement(_FIRST, path))
     if start is None or start[0] is None:
         return
     progress = _Progress()
     taken = 0
     while True:
         batch = min(max(_ROWS_A_QUERY // step, 1), hurry_after or _STEPS_A_QUERY)
-        rows = queries.rows(_statement(_WALK, path, start, step=sql.Literal(step), batch=sql.Literal(batch)))
+        rows = queries.fetch_all(_statement(_WALK, path, start, step=sql.Literal(step), batch=sql.Literal(batch)))
         for *bound, passed in rows:
             yield Step(start, passed)
             start = tuple(bound)
@@ -103,7 +103,7 @@ def _walk(queries: PlannerConnection, path: Path, step: int, hurry_after: int | 
         taken += batch
         if hurry_after is not None and taken >= hurry_after:
             step, taken = step * 2, 0
-    yield Step(start, queries.value(_statement(_REST, path, start)))
+    yield Step(start, queries.fetch_value(_statement(_REST, path, start)))
 
 
 def _statement(template: LiteralString, path: Path, start: Bound = (), **parts: sql.Composable) -> sql.Composable:
@@ -117,20 +117,20 @@ def _statement(template: LiteralString, path: Path, start: Bound = (), **parts: 
         # From a step on, the lower end is behind us. The index would start there all the same, if it was said again
         # for several columns.
         below=KeyRange(path.key, 0, None, path.upper).where,
-        by=order.by,
-        values=order.values,
-        names=joined([sql.Identifier(name) for name in order.names]),
-        texts=order.texts("walk"),
-        from_walk=order.compare(order.row, ">=", order.of("walk")),
-        behind_walk=order.compare(order.row, ">", order.of("walk")),
-        at_walk=order.compare(order.row, "=", order.of("walk")),
-        at_far=order.compare(order.row, "=", order.of("far")),
-        before_cut=order.compare(order.row, "<", order.of("cut")),
-        far_behind_walk=order.compare(order.of("far"), ">", order.of("walk")),
-        before_far=order.compare(order.of("before"), "<", order.of("far")),
-        cuts=joined([sql.Identifier("cut", name) for name in order.names]),
-        from_start=order.compare(order.row, ">=", literals) if literals else sql.SQL(""),
-        starts=joined(literals),
+        by=order.order_by,
+        values=order.select_list,
+        names=comma_separated([sql.Identifier(name) for name in order.aliases]),
+        texts=order.texts_of("walk"),
+        from_walk=order.compare(order.identifiers, ">=", order.values_of("walk")),
+        behind_walk=order.compare(order.identifiers, ">", order.values_of("walk")),
+        at_walk=order.compare(order.identifiers, "=", order.values_of("walk")),
+        at_far=order.compare(order.identifiers, "=", order.values_of("far")),
+        before_cut=order.compare(order.identifiers, "<", order.values_of("cut")),
+        far_behind_walk=order.compare(order.values_of("far"), ">", order.values_of("walk")),
+        before_far=order.compare(order.values_of("before"), "<", order.values_of("far")),
+        cuts=comma_separated([sql.Identifier("cut", name) for name in order.aliases]),
+        from_start=order.compare(order.identifiers, ">=", literals) if literals else sql.SQL(""),
+        starts=comma_separated(literals),
         exactness=sql.Literal(_EXACTNESS),
         **parts,
     )

@@ -43,14 +43,14 @@ def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
     return chosen
 
 
-def columns_of(facts: TableFacts, key: Key) -> list[Column]:
+def key_columns(facts: TableFacts, key: Key) -> list[Column]:
     """The key's columns with all that the catalog says of them."""
     return [column for name in key.names for column in facts.columns if column.name == name]
 
 
 def is_unique(facts: TableFacts, key: Key) -> bool:
     """Whether no two rows have the same key, NULLs apart."""
-    return any(index.unique and set(index.columns) <= set(key.names) for index in facts.indexes)
+    return any(index.is_unique and set(index.columns) <= set(key.names) for index in facts.indexes)
 
 
 def _best(facts: TableFacts) -> Key:
@@ -61,12 +61,12 @@ def _best(facts: TableFacts) -> Key:
     sound = [key for key in candidates if len(key.columns) == 1 or not key.nullable]
     # Stable, so that among equals the primary key and the shorter one stay first.
     sound.sort(key=lambda key: (key.nullable, len(key.columns) > 1, axis_of(key.columns[0]) is None))
-    primary = next((index.columns for index in facts.indexes if index.primary), None)
+    primary = next((index.columns for index in facts.indexes if index.is_primary), None)
     return next((key for key in sound if key.names == primary), sound[0] if sound else Key())
 
 
 def _unique(facts: TableFacts) -> list[Index]:
-    return [index for index in facts.indexes if index.unique]
+    return [index for index in facts.indexes if index.is_unique]
 
 
 def _column(facts: TableFacts, name: str) -> Column:

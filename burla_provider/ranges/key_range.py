@@ -10,7 +10,7 @@ from typing import Any
 from psycopg import sql
 
 from burla_provider.database.quoting import Identifier, Literal
-from burla_provider.ranges.condition import condition_of
+from burla_provider.ranges.condition import range_condition
 from burla_provider.ranges.key import INTEGER_LIMITS, Bound, Key
 
 
@@ -71,7 +71,7 @@ class KeyRange:
         """The condition on the key. It selects the range's rows from ``ONLY relation``, where the range has one."""
         if self.nulls:
             return sql.SQL("{} IS NULL").format(Identifier(self.key.names[0]))
-        return condition_of(self.key.columns, self.lower, self.upper)
+        return range_condition(self.key.columns, self.lower, self.upper)
 
     @property
     def idempotency_key(self) -> str:

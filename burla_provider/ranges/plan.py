@@ -87,7 +87,7 @@ class RangePlan:
         if [key_range.index for key_range in self.ranges] != list(range(len(self.ranges))):
             raise PlanCoverageError("the ranges are not numbered in their order.")
         groups = [(relation, list(group)) for relation, group in groupby(self.ranges, lambda one: one.relation)]
-        expected = () if self.window.empty and not self.window.nulls else self.relations
+        expected = () if self.window.is_empty and not self.window.includes_nulls else self.relations
         if tuple(relation for relation, _ in groups) != expected:
             raise PlanCoverageError("the ranges are not of the relations that hold the rows.")
         bounds = [self._tiled(relation, group) for relation, group in groups]
@@ -139,7 +139,7 @@ class RangePlan:
         """All bounds of a relation's ranges, which tile the window provided that the bounds are in order."""
         where = "the table" if relation is None else ".".join(relation)
         stretches = [one for one in ranges if not one.nulls]
-        if self.window.empty != (not stretches):
+        if self.window.is_empty != (not stretches):
             raise PlanCoverageError(
                 f"{where} has ranges of keys although its window is empty, or none although it is not."
             )
@@ -147,8 +147,8 @@ class RangePlan:
             raise PlanCoverageError(f"the ranges of {where} do not begin and end where the window does.")
         if any(before.upper is None or before.upper != after.lower for before, after in pairwise(stretches)):
             raise PlanCoverageError(f"a range of {where} does not begin where the one before it ends.")
-        takes_nulls = len(stretches) == 1 and not self.window.bounded
-        if [one.nulls for one in ranges[len(stretches) :]] != [True] * (self.window.nulls and not takes_nulls):
+        takes_nulls = len(stretches) == 1 and not self.window.is_bounded
+        if [one.nulls for one in ranges[len(stretches) :]] != [True] * (self.window.includes_nulls and not takes_nulls):
             raise PlanCoverageError(f"the rows of {where} whose key is NULL are not in exactly one range.")
         bounds = [one.lower for one in stretches] + [one.upper for one in stretches[-1:]]
         return [bound for bound in bounds if bound is not None]

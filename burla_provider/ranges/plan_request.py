@@ -43,9 +43,9 @@ class Request:
     def _check_pages(self) -> None:
         if self.key is not None:
             raise InvalidParameterError("key", "split='pages' uses none.", "Leave it out, or choose another split.")
-        if self.limits.given:
+        if self.limits.given_names:
             raise InvalidParameterError(
-                self.limits.given[0], "split='pages' has no key to bound.", "Use where instead."
+                self.limits.given_names[0], "split='pages' has no key to bound.", "Use where instead."
             )
         if self.freeze_upper:
             problem = (

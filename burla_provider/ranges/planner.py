@@ -17,14 +17,14 @@ from burla_provider.ranges.catalog import TableFacts, read_facts
 from burla_provider.ranges.explanation import hints_of, reason_of
 from burla_provider.ranges.freeze_window import freeze
 from burla_provider.ranges.key import CTID, Key
-from burla_provider.ranges.key_choice import columns_of
+from burla_provider.ranges.key_choice import key_columns
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.plan import PlanCoverageError, RangePlan
 from burla_provider.ranges.plan_request import Request
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.refine import OVERSIZE
 from burla_provider.ranges.refine import refine as cut_oversize
-from burla_provider.ranges.relations import RelationProfile, TableProfile, survey
+from burla_provider.ranges.relations import RelationProfile, TableProfile, profile_table
 from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.sort_key import SortKey, is_sorted
 from burla_provider.ranges.spans import Span, tile
@@ -110,9 +110,9 @@ def plan_ranges(
     size = RangeSizing(rows_per_range, ranges, parallelism, max_ranges)
     request = Request(table, key, limits, where, split, size, refine, freeze_upper, by_partition)
     queries = PlannerConnection(connection)
-    with queries.locally(**_SESSION), _no_collection():
+    with queries.local_settings(**_SESSION), _no_collection():
         plan = _plan(queries, request)
-    return replace(plan, queries=queries.count, seconds=time.perf_counter() - started)
+    return replace(plan, queries=queries.statement_count, seconds=time.perf_counter() - started)
 
 
 @contextmanager
@@ -130,26 +130,26 @@ def _no_collection() -> Iterator[None]:
 def _plan(queries: PlannerConnection, request: Request) -> RangePlan:
     facts = read_facts(queries, request.table)
     key = choose_cut_key(facts, request)
-    order = SortKey(tuple(columns_of(facts, key)))
+    order = SortKey(tuple(key_columns(facts, key)))
     window = read_window(queries, order, key, request.limits)
     if request.freeze_upper:
         window = freeze(queries, facts.source, key, order, window)
-    seen = survey(queries, facts, key, order, window, request.where, _most_pieces(request, key))
+    seen = profile_table(queries, facts, key, order, window, request.where, _most_pieces(request, key))
     row_bytes = _row_bytes(facts, seen, window)
     size = replace(request.size, rows=seen.rows, row_bytes=row_bytes, selectivity=seen.selectivity)
-    choices = [choose_strategy(queries, piece, size, request) for piece in seen.pieces]
-    spans = _cut(queries, seen.pieces, choices, size, request)
+    choices = [choose_strategy(queries, piece, size, request) for piece in seen.relations]
+    spans = _cut(queries, seen.relations, choices, size, request)
     size.allow("max_ranges" if request.size.rows_per_range is None else "rows_per_range", _count(spans))
     plan = RangePlan(
         schema=facts.schema,
         table=facts.table,
         key=key,
         window=window,
-        relations=tuple(piece.relation for piece in seen.pieces),
+        relations=tuple(piece.relation for piece in seen.relations),
         ranges=tuple(_number(key, seen, spans)),
         strategy=", ".join(dict.fromkeys(choice.strategy for choice in choices)) or "single",
         reason=reason_of(choices),
-        hints=hints_of(seen.pieces, size, row_security=facts.row_security),
+        hints=hints_of(seen.relations, size, row_security=facts.row_security),
         facts=facts,
     )
     for bounds in plan.verify_coverage():
@@ -167,7 +167,7 @@ def _most_pieces(request: Request, key: Key) -> int | None:
 
 def _row_bytes(facts: TableFacts, seen: TableProfile, window: Window) -> float:
     # Of a table that was never counted, the server estimates what is in the window, and that may be all.
-    rows = facts.rows if facts.rows is not None or window.bounded else seen.rows
+    rows = facts.rows if facts.rows is not None or window.is_bounded else seen.rows
     return facts.bytes / rows if rows else 0.0
 
 
@@ -224,7 +224,7 @@ def _refined(
 ) -> Iterable[Span]:
     if choice.strategy not in ("width", *_ESTIMATED):
         return spans
-    if refine and not piece.indexed:
+    if refine and not piece.is_indexed:
         problem = f"no index is in the order of {piece.key}, so that looking would take a scan for each range."
         raise InvalidParameterError("refine", problem, "Make an index, or leave refine out.")
     suspects = range(len(spans)) if refine else _suspects(piece, choice, spans, target, ends=ends)
@@ -235,24 +235,26 @@ def _suspects(
     piece: RelationProfile, choice: Choice, spans: Sequence[Span], target: float, *, ends: bool
 ) -> Collection[int]:
     """Numbers of the spans that may be too large though the statistics are fresh; with ``ends`` also first and last."""
-    if choice.strategy not in _ESTIMATED or not piece.indexed:
+    if choice.strategy not in _ESTIMATED or not piece.is_indexed:
         return ()
     # A frequent value of the first column can still be cut by the next one, of which the statistics say nothing.
     several = len(piece.key.columns) > 1
     heavy = {number for number, span in enumerate(spans) if several and span.rows > OVERSIZE * target}
     # What came since ANALYZE is mostly beyond the ends that it saw, and some rows of then are too.
-    beyond = piece.changed + piece.rows / (_SAMPLED * max(piece.statistics.steps if piece.statistics else 1, 1))
+    beyond = piece.changes_since_analyze + piece.rows / (
+        _SAMPLED * max(piece.statistics.bound_count if piece.statistics else 1, 1)
+    )
     return heavy | {0, len(spans) - 1} if ends and beyond > _NOTEWORTHY * target else heavy
 
 
 def _number(key: Key, seen: TableProfile, spans: Sequence[Sequence[Span]]) -> Iterator[KeyRange]:
     """The ranges: each span, and the NULL keys of each piece unless one range takes everything."""
     numbers = count()
-    for piece, own in zip(seen.pieces, spans, strict=True):
+    for piece, own in zip(seen.relations, spans, strict=True):
         takes_all = len(own) == 1 and own[0].lower is None and own[0].upper is None
         for span in own:
             rows = round((span.rows + ((takes_all and piece.null_rows) or 0)) * seen.selectivity)
             yield KeyRange(key, next(numbers), span.lower, span.upper, relation=piece.relation, expected_rows=rows)
-        if piece.window.nulls and not takes_all:
+        if piece.window.includes_nulls and not takes_all:
             nulls = None if piece.null_rows is None else round(piece.null_rows * seen.selectivity)
             yield KeyRange(key, next(numbers), nulls=True, relation=piece.relation, expected_rows=nulls)

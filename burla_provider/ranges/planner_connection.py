@@ -24,27 +24,27 @@ class PlannerConnection:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
-        self.count = 0
+        self.statement_count = 0
 
-    def rows(self, statement: sql.Composable) -> list[tuple[Any, ...]]:
+    def fetch_all(self, statement: sql.Composable) -> list[tuple[Any, ...]]:
         """All rows of the answer, as tuples, whatever row factory the connection has."""
-        self.count += 1
+        self.statement_count += 1
         with psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
             # Binary, because that way the server takes exactly one statement: no condition can bring along a second.
             # Not prepared, because a pooler may give the next statement to another session.
             return cursor.execute(sql.Composed([statement]), binary=True, prepare=False).fetchall()
 
-    def row(self, statement: sql.Composable) -> tuple[Any, ...] | None:
+    def fetch_one(self, statement: sql.Composable) -> tuple[Any, ...] | None:
         """The first row of the answer, if there is one."""
-        return next(iter(self.rows(statement)), None)
+        return next(iter(self.fetch_all(statement)), None)
 
-    def value(self, statement: sql.Composable) -> Any:
+    def fetch_value(self, statement: sql.Composable) -> Any:
         """The first column of the answer's only row."""
-        [(value,)] = self.rows(statement)
+        [(value,)] = self.fetch_all(statement)
         return value
 
     @contextmanager
-    def locally(self, **settings: str) -> Iterator[None]:
+    def local_settings(self, **settings: str) -> Iterator[None]:
         """Inside, the session has these settings; afterwards it is as it was, and so is its transaction."""
         changes = [
             sql.SQL("set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
@@ -52,11 +52,11 @@ class PlannerConnection:
         ]
         # The planner writes nothing, so all that there is to roll back is the settings.
         with self._connection.transaction(force_rollback=True):
-            self.rows(sql.SQL("SELECT {}").format(sql.SQL(", ").join(changes)))
+            self.fetch_all(sql.SQL("SELECT {}").format(sql.SQL(", ").join(changes)))
             yield
 
     @contextmanager
-    def blaming(self, parameter: str, advice: str) -> Iterator[None]:
+    def errors_blame(self, parameter: str, advice: str) -> Iterator[None]:
         """Inside, an error of the server's is the fault of ``parameter``. The transaction survives it.
 
         :raises InvalidParameterError: with the server's own message.

@@ -13,7 +13,7 @@ from burla_provider.ranges.key import Bound
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.ordinals import axis_of, least_of
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import READ_BY_INDEX, RelationProfile
+from burla_provider.ranges.relations import PREFER_INDEX, RelationProfile
 from burla_provider.ranges.spans import Span
 
 OVERSIZE = 1.5
@@ -44,7 +44,7 @@ def refine(
     :param suspects: numbers of the spans to look at. Looking costs up to ``target`` index entries each.
     :param exact: walk also where rows are evenly spread, so that cutting by distance would do.
     """
-    with queries.locally(**READ_BY_INDEX):
+    with queries.local_settings(**PREFER_INDEX):
         even = {} if exact else {number: _cut_evenly(queries, piece, spans[number], target) for number in suspects}
         oversize = set(_oversize(queries, piece, spans, target, [one for one in sorted(suspects) if not even.get(one)]))
         for number, span in enumerate(spans):
@@ -54,14 +54,14 @@ def refine(
 def _cut_evenly(queries: PlannerConnection, piece: RelationProfile, span: Span, target: float) -> list[Span]:
     """The rows that share their first columns, cut by distance along the next one; nothing where that is not sound."""
     ranges = round(span.rows / target)
-    if ranges < 2 or len(piece.order.columns) < 2:
+    if ranges < 2 or len(piece.sort_key.columns) < 2:
         return []
     first, last = _ends(queries, piece, span)
     shared = next((place for place, (one, other) in enumerate(zip(first, last, strict=True)) if one != other), 0)
     if not shared:
         return []
-    axis = axis_of(piece.order.columns[shared], [first[shared], last[shared]])
-    rest = [least_of(column) for column in piece.order.columns[shared + 1 :]]
+    axis = axis_of(piece.sort_key.columns[shared], [first[shared], last[shared]])
+    rest = [least_of(column) for column in piece.sort_key.columns[shared + 1 :]]
     start, end = (axis.read(bound[shared]) for bound in (first, last)) if axis else (None, None)
     if axis is None or start is None or end is None or None in rest or end - start < _PLACES_A_RANGE * ranges:
         return []
@@ -83,15 +83,15 @@ def _ends(queries: PlannerConnection, piece: RelationProfile, span: Span) -> tup
         " FROM (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} LIMIT 1) AS first,"
         " (SELECT {values} FROM {source} WHERE {inside} ORDER BY {descending} LIMIT 1) AS last"
     ).format(
-        first=piece.order.texts("first"),
-        last=piece.order.texts("last"),
-        values=piece.order.values,
+        first=piece.sort_key.texts_of("first"),
+        last=piece.sort_key.texts_of("last"),
+        values=piece.sort_key.select_list,
         source=piece.source,
         inside=_inside(piece, span),
-        by=piece.order.by,
-        descending=piece.order.by_descending,
+        by=piece.sort_key.order_by,
+        descending=piece.sort_key.order_by_descending,
     )
-    found = queries.row(statement) or ()
+    found = queries.fetch_one(statement) or ()
     return found[: len(found) // 2], found[len(found) // 2 :]
 
 
@@ -106,11 +106,11 @@ def _oversize(
             )
             for number in suspects[start : start + at_once]
         ]
-        yield from (number for number, larger in queries.rows(sql.SQL(" UNION ALL ").join(probes)) if larger)
+        yield from (number for number, larger in queries.fetch_all(sql.SQL(" UNION ALL ").join(probes)) if larger)
 
 
 def _cut(queries: PlannerConnection, piece: RelationProfile, span: Span, target: float) -> Iterator[Span]:
-    path = Path(piece.source, piece.order, piece.key, span.lower, span.upper, piece.unique)
+    path = Path(piece.source, piece.sort_key, piece.key, span.lower, span.upper, piece.is_unique)
     steps = list(walk(queries, path, max(int(target), 1)))
     bounds = [span.lower, *(step.bound for step in steps[1:]), span.upper]
     for step, lower, upper in zip(steps, bounds, bounds[1:], strict=False):

@@ -8,18 +8,18 @@ from math import inf
 
 from psycopg import sql
 
-from burla_provider.ranges.catalog import STORED, Leaf, TableFacts
+from burla_provider.ranges.catalog import STORED_KINDS, Leaf, TableFacts
 from burla_provider.ranges.condition import comparison
 from burla_provider.ranges.explain import UNKNOWN, explain
 from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_choice import is_unique
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.sort_key import SortKey, typed
+from burla_provider.ranges.sort_key import SortKey, cast_and_collate
 from burla_provider.ranges.statistics import Statistics, read_statistics
 from burla_provider.ranges.window import Window
 
-READ_BY_INDEX = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
+PREFER_INDEX = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
 """Makes the server take the rows in order from an index whenever there is one, whatever it thinks of the price."""
 
 _QUICKLY_WALKED = 500_000
@@ -35,14 +35,14 @@ class RelationProfile:
 
     :param source: the relation, as FROM takes it.
     :param relation: schema and name of the partition that it is; None: the whole table.
-    :param order: of the key's columns; of none for pages or the whole table.
+    :param sort_key: of the key's columns; of none for pages or the whole table.
     :param window: the keys to cover.
     :param rows: in the window, as estimated.
     :param leaves: what holds its rows.
-    :param counted: rows when the statistics were made.
-    :param changed: rows that changed since then, as far as the server knows or the size tells.
-    :param indexed: an index gives the rows in the key's order.
-    :param unique: no two rows have the same key.
+    :param analyzed_rows: rows when the statistics were made.
+    :param changes_since_analyze: rows that changed since then, as far as the server knows or the size tells.
+    :param is_indexed: an index gives the rows in the key's order.
+    :param is_unique: no two rows have the same key.
     :param statistics: of the key; None: there are none, or the role may not see them.
     :param null_rows: rows whose key is NULL, as estimated; None: nothing is known of them.
     """
@@ -50,14 +50,14 @@ class RelationProfile:
     source: sql.Composable
     relation: tuple[str, str] | None
     key: Key
-    order: SortKey
+    sort_key: SortKey
     window: Window
     rows: float
     leaves: tuple[Leaf, ...]
-    counted: float = 0.0
-    changed: float = 0.0
-    indexed: bool = False
-    unique: bool = False
+    analyzed_rows: float = 0.0
+    changes_since_analyze: float = 0.0
+    is_indexed: bool = False
+    is_unique: bool = False
     statistics: Statistics | None = None
     null_rows: float | None = None
 
@@ -66,19 +66,23 @@ class RelationProfile:
         return sum(leaf.pages for leaf in self.leaves)
 
     @property
-    def doubt(self) -> str | None:
+    def distrust_reason(self) -> str | None:
         """Why the statistics do not tell where the rows are; None: they do."""
         if not self.statistics:
             return "there are no statistics of the key"
-        if self.statistics.shape is None:
+        if self.statistics.distribution is None:
             return "the statistics do not say where to cut"
-        if self.changed > _STALE * self.counted:
-            known = f"about {self.changed:,.0f} rows" if self.changed < inf else "nobody knows how many rows"
+        if self.changes_since_analyze > _STALE * self.analyzed_rows:
+            known = (
+                f"about {self.changes_since_analyze:,.0f} rows"
+                if self.changes_since_analyze < inf
+                else "nobody knows how many rows"
+            )
             return f"{known} changed since the last ANALYZE"
         return None
 
     @property
-    def inside(self) -> sql.Composable:
+    def window_condition(self) -> sql.Composable:
         """The condition that picks the window's rows."""
         return KeyRange(self.key, 0, self.window.lower, self.window.upper).where
 
@@ -87,15 +91,15 @@ class RelationProfile:
 class TableProfile:
     """The relations to cut, and which part of their rows passes ``where``."""
 
-    pieces: tuple[RelationProfile, ...]
+    relations: tuple[RelationProfile, ...]
     selectivity: float
 
     @property
     def rows(self) -> float:
-        return sum(piece.rows for piece in self.pieces)
+        return sum(piece.rows for piece in self.relations)
 
 
-def survey(
+def profile_table(
     queries: PlannerConnection,
     facts: TableFacts,
     key: Key,
@@ -110,11 +114,11 @@ def survey(
     :raises InvalidParameterError: ``where`` is no condition on the table, the role may not read the key, or it has no order.
     """
     estimable = _estimable(key, window)
-    with queries.blaming("key", "The role must be allowed to read the columns of the key."):
+    with queries.errors_blame("key", "The role must be allowed to read the columns of the key."):
         whole = explain(queries, sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, estimable))
     selectivity = _selectivity(queries, facts, estimable, where, whole.rows)
     piece = RelationProfile(
-        facts.source, None, key, order, window, whole.rows, facts.leaves, unique=is_unique(facts, key)
+        facts.source, None, key, order, window, whole.rows, facts.leaves, is_unique=is_unique(facts, key)
     )
     pieces = [
         _with_age(_without_phantoms(piece), facts) for piece in _split(piece, facts, whole.relations, most_pieces)
@@ -129,12 +133,12 @@ def survey(
     return TableProfile(tuple(pieces), selectivity)
 
 
-def can_cut_by_leaf(facts: TableFacts) -> bool:
+def can_split_by_leaf(facts: TableFacts) -> bool:
     """Whether every partition may be read by its own name, and a query gives the same that way.
 
     In a partition whose columns are in another order, the row as a whole, such as ``orders::text``, is another value.
     """
-    return can_read_leaves(facts) and all(leaf.alike for leaf in facts.leaves)
+    return can_read_leaves(facts) and all(leaf.has_same_columns for leaf in facts.leaves)
 
 
 def can_read_leaves(facts: TableFacts) -> bool:
@@ -142,7 +146,7 @@ def can_read_leaves(facts: TableFacts) -> bool:
 
     Policies of the table do not reach a read of the partition, and rights on the one say nothing about the other.
     """
-    return facts.kind == "p" and not facts.row_security and all(leaf.readable for leaf in facts.leaves)
+    return facts.kind == "p" and not facts.row_security and all(leaf.is_readable for leaf in facts.leaves)
 
 
 def _estimable(key: Key, window: Window) -> sql.Composable:
@@ -167,7 +171,7 @@ def _outside(queries: PlannerConnection, facts: TableFacts, key: Key, window: Wi
 
     Estimated by the second column, as if it had nothing to do with the first one.
     """
-    if len(key.columns) < 2 or not window.bounded:
+    if len(key.columns) < 2 or not window.is_bounded:
         return 0.0, 0.0
     later = Key(key.columns[1:])
     ends = (Window(lower=window.lower and window.lower[1:]), Window(upper=window.upper and window.upper[1:]))
@@ -186,8 +190,8 @@ def _selectivity(
         return 1.0
     # On lines of its own, so that a comment at its end ends there.
     condition = sql.SQL(where)
-    query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.named_source, inside, condition)
-    with queries.blaming("where", f"It must be a condition on one row of {facts}."):
+    query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.aliased_source, inside, condition)
+    with queries.errors_blame("where", f"It must be a condition on one row of {facts}."):
         passing = explain(queries, query).rows
     return min(passing / max(rows, 1), 1.0)
 
@@ -195,9 +199,9 @@ def _selectivity(
 def _split(
     piece: RelationProfile, facts: TableFacts, rows: dict[tuple[str, str], int], most: int | None
 ) -> list[RelationProfile]:
-    if not can_cut_by_leaf(facts):
+    if not can_split_by_leaf(facts):
         return [piece]
-    leaves = [leaf for leaf in facts.leaves if not piece.window.bounded or (leaf.schema, leaf.name) in rows]
+    leaves = [leaf for leaf in facts.leaves if not piece.window.is_bounded or (leaf.schema, leaf.name) in rows]
     if most is not None and len(leaves) > most:
         return [replace(piece, leaves=tuple(leaves))]
     return [
@@ -217,14 +221,14 @@ def _is_indexed(queries: PlannerConnection, facts: TableFacts, order: SortKey, b
     # Under row security, an operator that might leak what it compares is no condition of the index: each step of a walk
     # would begin at the index's first entry.
     query = sql.SQL("SELECT {by} FROM {table} WHERE {below} AND {from_somewhere} ORDER BY {by} LIMIT 1")
-    with queries.locally(**READ_BY_INDEX), queries.blaming("key", "Choose a key whose type can be sorted."):
+    with queries.local_settings(**PREFER_INDEX), queries.errors_blame("key", "Choose a key whose type can be sorted."):
         explained = explain(
             queries,
             query.format(
-                by=order.by,
+                by=order.order_by,
                 table=facts.source,
                 below=below,
-                from_somewhere=order.compare(order.row, ">=", _somewhere(order)),
+                from_somewhere=order.compare(order.identifiers, ">=", _somewhere(order)),
             ),
         )
     return explained.seeks and not explained.sorts
@@ -233,7 +237,10 @@ def _is_indexed(queries: PlannerConnection, facts: TableFacts, order: SortKey, b
 def _somewhere(order: SortKey) -> list[sql.Composable]:
     """A key that the server does not know when it plans."""
     types = [sql.SQL(column.type) for column in order.columns]
-    return [typed(sql.SQL(UNKNOWN).format(type_), type_, one) for type_, one in zip(types, order.columns, strict=True)]
+    return [
+        cast_and_collate(sql.SQL(UNKNOWN).format(type_), type_, one)
+        for type_, one in zip(types, order.columns, strict=True)
+    ]
 
 
 def _statistics(
@@ -266,51 +273,53 @@ def _by_leaves(
     if not leaves or (of_the_whole is not None and piece.rows <= _QUICKLY_WALKED):
         return [piece], [of_the_whole]
     group = [(leaf.schema, leaf.name, float(leaf.rows or 0)) for leaf in leaves]
-    [known] = read_statistics(queries, piece.order, piece.window, [group], outside, inherited=False)
+    [known] = read_statistics(queries, piece.sort_key, piece.window, [group], outside, inherited=False)
     if known is None:
         return [piece], [of_the_whole]
-    seen = [leaf for number, leaf in enumerate(leaves) if number in known.known]
+    seen = [leaf for number, leaf in enumerate(leaves) if number in known.known_relations]
     unseen = sum(rows.get((leaf.schema, leaf.name), 0) for leaf in leaves if leaf not in seen)
-    counted = sum(leaf.counted_rows or 0 for leaf in seen)
-    return [replace(piece, counted=counted, changed=unseen + sum(map(_changed, seen)))], [known]
+    counted = sum(leaf.reltuples or 0 for leaf in seen)
+    return [replace(piece, analyzed_rows=counted, changes_since_analyze=unseen + sum(map(_changed, seen)))], [known]
 
 
 def _with_statistics(
     queries: PlannerConnection, piece: RelationProfile, indexed: bool, statistics: Statistics | None
 ) -> RelationProfile:
-    rows = piece.rows * (statistics.part if statistics else 1.0)
-    piece = replace(piece, rows=rows, indexed=indexed, statistics=statistics)
-    if statistics is None or not piece.window.nulls:
+    rows = piece.rows * (statistics.window_fraction if statistics else 1.0)
+    piece = replace(piece, rows=rows, is_indexed=indexed, statistics=statistics)
+    if statistics is None or not piece.window.includes_nulls:
         return piece
-    nulls = statistics.nulls
+    nulls = statistics.null_fraction
     if nulls == 1 and _has_key(queries, piece):
         return piece  # A column that was filled since ANALYZE.
-    if not piece.window.bounded:
+    if not piece.window.is_bounded:
         return replace(piece, rows=piece.rows * (1 - nulls), null_rows=piece.rows * nulls)
     return replace(piece, null_rows=piece.rows * nulls / (1 - nulls) if nulls < 1 else None)
 
 
 def _has_key(queries: PlannerConnection, piece: RelationProfile) -> bool:
     query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} IS NOT NULL)")
-    return bool(queries.value(query.format(piece.source, sql.Identifier(piece.key.names[0]))))
+    return bool(queries.fetch_value(query.format(piece.source, sql.Identifier(piece.key.names[0]))))
 
 
 def _without_phantoms(piece: RelationProfile) -> RelationProfile:
     # The server takes a table that it never counted for a few pages long, even an empty one.
-    stored = all(leaf.kind in STORED for leaf in piece.leaves)
+    stored = all(leaf.kind in STORED_KINDS for leaf in piece.leaves)
     return replace(piece, rows=0.0) if stored and not piece.pages else piece
 
 
 def _with_age(piece: RelationProfile, facts: TableFacts) -> RelationProfile:
-    counted = sum(leaf.counted_rows or 0 for leaf in piece.leaves)
+    counted = sum(leaf.reltuples or 0 for leaf in piece.leaves)
     if piece.relation is None and facts.is_tree:
         # The leaves' counters say nothing about the statistics of the whole, which nobody updates but by hand.
-        counted = facts.counted_rows or 0
-        return replace(piece, counted=counted, changed=abs((facts.rows or 0) - counted) if counted else inf)
-    return replace(piece, counted=counted, changed=sum(map(_changed, piece.leaves)))
+        counted = facts.reltuples or 0
+        return replace(
+            piece, analyzed_rows=counted, changes_since_analyze=abs((facts.rows or 0) - counted) if counted else inf
+        )
+    return replace(piece, analyzed_rows=counted, changes_since_analyze=sum(map(_changed, piece.leaves)))
 
 
 def _changed(leaf: Leaf) -> float:
-    if leaf.pages and leaf.counted_rows is None:
+    if leaf.pages and leaf.reltuples is None:
         return inf  # Its statistics, if it has any, are of other times: a server that only follows counts no changes.
-    return max(leaf.changed, abs((leaf.rows or 0) - (leaf.counted_rows or 0)))
+    return max(leaf.changes_since_analyze, abs((leaf.rows or 0) - (leaf.reltuples or 0)))

@@ -22,53 +22,53 @@ class SortKey:
     columns: tuple[Column, ...]
 
     @property
-    def by(self) -> sql.Composable:
+    def order_by(self) -> sql.Composable:
         """What ORDER BY takes."""
-        return joined([sql.Identifier(column.name) for column in self.columns])
+        return comma_separated([sql.Identifier(column.name) for column in self.columns])
 
     @property
-    def by_descending(self) -> sql.Composable:
+    def order_by_descending(self) -> sql.Composable:
         """The same, from the greatest key on."""
-        return joined([sql.SQL("{} DESC").format(sql.Identifier(column.name)) for column in self.columns])
+        return comma_separated([sql.SQL("{} DESC").format(sql.Identifier(column.name)) for column in self.columns])
 
     @property
-    def row(self) -> list[sql.Composable]:
+    def identifiers(self) -> list[sql.Composable]:
         """The columns, as one side of a comparison."""
         return [sql.Identifier(column.name) for column in self.columns]
 
     @property
-    def values(self) -> sql.Composable:
+    def select_list(self) -> sql.Composable:
         """A select list that gives the values of a row of the table their ``names``."""
-        return joined(
+        return comma_separated(
             [
                 sql.SQL("{}::{} AS {}").format(sql.Identifier(column.name), sql.SQL(column.type), sql.Identifier(name))
-                for column, name in zip(self.columns, self.names, strict=True)
+                for column, name in zip(self.columns, self.aliases, strict=True)
             ]
         )
 
     @property
-    def names(self) -> list[str]:
+    def aliases(self) -> list[str]:
         """``k0``, ``k1``, ..., without those that are columns: ORDER BY takes a name for that of an output first."""
         columns = {column.name for column in self.columns}
         free = (name for number in count() if (name := f"k{number}") not in columns)
         return list(islice(free, len(self.columns)))
 
-    def of(self, alias: str) -> list[sql.Composable]:
+    def values_of(self, alias: str) -> list[sql.Composable]:
         """The values that ``alias`` has under those names, as the other side of a comparison."""
-        return [sql.Identifier(alias, name) for name in self.names]
+        return [sql.Identifier(alias, name) for name in self.aliases]
 
     def compare(self, left: Sequence[sql.Composable], operator: str, right: Sequence[sql.Composable]) -> sql.Composable:
         """Return ``left operator right``."""
         return comparison(self.columns, left, operator, right)
 
-    def texts(self, alias: str) -> sql.Composable:
+    def texts_of(self, alias: str) -> sql.Composable:
         """The same values as a select list of their texts."""
-        return joined([sql.SQL("{}::text").format(sql.Identifier(alias, name)) for name in self.names])
+        return comma_separated([sql.SQL("{}::text").format(sql.Identifier(alias, name)) for name in self.aliases])
 
     def literals(self, bound: Bound) -> list[sql.Composable]:
         """A bound's values, each of its column's type and collation."""
         parts = zip(bound, self.columns, strict=True)
-        return [typed(sql.Literal(value), sql.SQL(column.type), column) for value, column in parts]
+        return [cast_and_collate(sql.Literal(value), sql.SQL(column.type), column) for value, column in parts]
 
 
 def is_sorted(queries: PlannerConnection, order: SortKey, bounds: Sequence[Bound], operator: str = "<=") -> bool:
@@ -80,13 +80,16 @@ def is_sorted(queries: PlannerConnection, order: SortKey, bounds: Sequence[Bound
         )
         for place in range(len(order.columns))
     ]
-    names = [sql.Identifier(name) for name in order.names]
+    names = [sql.Identifier(name) for name in order.aliases]
     before = [
         sql.SQL("lag({}) OVER (ORDER BY place) AS {}").format(name, sql.Identifier(f"p{place}"))
         for place, name in enumerate(names)
     ]
     sides = [
-        [typed(side, sql.SQL(column.type), column) for side, column in zip(values, order.columns, strict=True)]
+        [
+            cast_and_collate(side, sql.SQL(column.type), column)
+            for side, column in zip(values, order.columns, strict=True)
+        ]
         for values in ([sql.Identifier(f"p{place}") for place in range(len(names))], names)
     ]
     statement = sql.SQL(
@@ -95,18 +98,18 @@ def is_sorted(queries: PlannerConnection, order: SortKey, bounds: Sequence[Bound
         " WHERE p0 IS NOT NULL"
     ).format(
         in_order=order.compare(sides[0], operator, sides[1]),
-        names=joined(names),
-        before=joined(before),
-        texts=joined(texts),
+        names=comma_separated(names),
+        before=comma_separated(before),
+        texts=comma_separated(texts),
     )
-    return bool(queries.value(statement))
+    return bool(queries.fetch_value(statement))
 
 
-def typed(value: sql.Composable, type_: sql.Composable, column: Column) -> sql.Composable:
+def cast_and_collate(value: sql.Composable, type_: sql.Composable, column: Column) -> sql.Composable:
     """The value as one of that type, compared in the column's collation."""
     collate = sql.SQL(" COLLATE {}").format(sql.Identifier(*column.collation)) if column.collation else sql.SQL("")
     return sql.SQL("{}::{}{}").format(value, type_, collate)
 
 
-def joined(parts: Sequence[sql.Composable]) -> sql.Composable:
+def comma_separated(parts: Sequence[sql.Composable]) -> sql.Composable:
     return sql.SQL(", ").join(parts)

@@ -21,7 +21,7 @@ class Span(NamedTuple):
 
 def tile(window: Window, cuts: Sequence[Cut], rows: float) -> list[Span]:
     """Cuts a window of ``rows`` rows: each span begins where the one before it ends, and the ends are the window's."""
-    if window.empty:
+    if window.is_empty:
         return []
     bounds = [window.lower, *(cut.bound for cut in cuts), window.upper]
     before = [0.0, *(cut.before for cut in cuts), rows]

@@ -14,7 +14,7 @@ from burla_provider.ranges.distribution import Distribution, HistogramBound
 from burla_provider.ranges.key import Bound
 from burla_provider.ranges.ordinals import axis_of, least_of
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.sort_key import SortKey, typed
+from burla_provider.ranges.sort_key import SortKey, cast_and_collate
 from burla_provider.ranges.window import Window
 
 _NULLS, _LOWER, _UPPER, _BUCKET, _COMMON = range(5)
@@ -31,21 +31,21 @@ Weighted = tuple[str, str, float]
 class Statistics:
     """What is known of the key in one relation, or in several together.
 
-    :param shape: the rows inside the window, in parts of all rows; None: nothing is known of the window, or no least
+    :param distribution: the rows inside the window, in parts of all rows; None: nothing is known of the window, or no least
         value of a later column is, which a cut by the first one takes.
-    :param steps: how many different places the shape knows.
-    :param nulls: part of the rows whose key is NULL.
+    :param bound_count: how many different places the shape knows.
+    :param null_fraction: part of the rows whose key is NULL.
     :param correlation: between the key's order and the order on disk, -1 to 1.
-    :param part: of the rows whose first column is not beyond the window's ends, those inside the window.
-    :param known: numbers of the relations that have statistics, where it is of several.
+    :param window_fraction: of the rows whose first column is not beyond the window's ends, those inside the window.
+    :param known_relations: numbers of the relations that have statistics, where it is of several.
     """
 
-    shape: Distribution | None
-    steps: int
-    nulls: float
+    distribution: Distribution | None
+    bound_count: int
+    null_fraction: float
     correlation: float
-    part: float = 1.0
-    known: frozenset[int] = frozenset({0})
+    window_fraction: float = 1.0
+    known_relations: frozenset[int] = frozenset({0})
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ def read_statistics(
         type=sql.SQL(column.type),
         lower=sql.Literal(window.lower[0] if window.lower else None),
         upper=sql.Literal(window.upper[0] if window.upper else None),
-        value=typed(sql.Identifier("value"), sql.SQL(column.type), column),
+        value=cast_and_collate(sql.Identifier("value"), sql.SQL(column.type), column),
         # Rows with its first value are inside, as far as their other columns are less.
         several=sql.Literal(len(order.columns) > 1),
     )
     found: list[Statistics | None] = [None] * len(groups)
-    for number, rows in groupby(queries.rows(statement), key=lambda row: row[0]):
+    for number, rows in groupby(queries.fetch_all(statement), key=lambda row: row[0]):
         weights = [weight for _, _, weight in groups[number]]
         found[number] = _read([row[1:] for row in rows], weights, order.columns, window, outside)
     return found

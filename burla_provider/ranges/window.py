@@ -13,7 +13,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.datetimes import RELATIVE
 from burla_provider.ranges.key import INTEGER_LIMITS, Bound, Key, KeyColumn
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.sort_key import SortKey, is_sorted, joined
+from burla_provider.ranges.sort_key import SortKey, comma_separated, is_sorted
 
 _NO_INTERVAL = (
     ' If they are the data interval of a run: with a cron schedule such as "@daily", the interval of Airflow 3 begins'
@@ -31,7 +31,7 @@ class WindowLimits:
     upper: Any = None
 
     @property
-    def given(self) -> list[str]:
+    def given_names(self) -> list[str]:
         """The names of those that were given."""
         return [name for name, value in vars(self).items() if value is not None]
 
@@ -40,17 +40,17 @@ class WindowLimits:
 class Window:
     """The keys from ``lower`` (inclusive) to ``upper`` (exclusive); None is open-ended.
 
-    :param nulls: the rows whose key is NULL belong to it too.
-    :param empty: it is known to hold no key at all.
+    :param includes_nulls: the rows whose key is NULL belong to it too.
+    :param is_empty: it is known to hold no key at all.
     """
 
     lower: Bound | None = None
     upper: Bound | None = None
-    nulls: bool = False
-    empty: bool = False
+    includes_nulls: bool = False
+    is_empty: bool = False
 
     @property
-    def bounded(self) -> bool:
+    def is_bounded(self) -> bool:
         return self.lower is not None or self.upper is not None
 
 
@@ -61,18 +61,18 @@ def read_window(queries: PlannerConnection, order: SortKey, key: Key, limits: Wi
 
     :raises InvalidParameterError: a bound does not parse as the key's type, is given twice, or the lower one is not lower.
     """
-    if not limits.given:
-        return Window(nulls=key.nullable)
+    if not limits.given_names:
+        return Window(includes_nulls=key.nullable)
     if not key.columns:
         raise InvalidParameterError(
-            limits.given[0], "there is no key that it could be a bound of.", "Name one with key=..."
+            limits.given_names[0], "there is no key that it could be a bound of.", "Name one with key=..."
         )
     lower = _bound(queries, key, limits, "start_id", "lower")
     upper = _bound(queries, key, limits, "end_id", "upper")
     if lower is not None and upper is not None and not _is_below(queries, order, key, lower, upper):
         problem = f"there is no key from {', '.join(lower)} (inclusive) to {', '.join(upper)} (exclusive)."
-        advice = f"Give {' and '.join(limits.given)} so that the first is the lesser one."
-        raise InvalidParameterError(limits.given[0], problem, advice + (_NO_INTERVAL if lower == upper else ""))
+        advice = f"Give {' and '.join(limits.given_names)} so that the first is the lesser one."
+        raise InvalidParameterError(limits.given_names[0], problem, advice + (_NO_INTERVAL if lower == upper else ""))
     return _clamped(lower, upper, INTEGER_LIMITS[key.columns[0].type]) if key.is_integer else Window(lower, upper)
 
 
@@ -97,7 +97,7 @@ def _clamped(lower: Bound | None, upper: Bound | None, limits: tuple[int, int]) 
     start = least if lower is None else max(int(lower[0]), least)
     end = greatest + 1 if upper is None else min(int(upper[0]), greatest + 1)
     if start >= end:
-        return Window(empty=True)
+        return Window(is_empty=True)
     # A range that is open at both ends would have the NULL keys, too.
     return Window((str(start),), (str(end),) if end <= greatest else None)
 
@@ -121,8 +121,8 @@ def _parse(queries: PlannerConnection, key: Key, parameter: str, value: Any) -> 
         _refuse_offset(parameter, text, column)
     casts = [sql.SQL("{}::{}::text").format(sql.Literal(text), sql.SQL(column.type)) for text, column in pairs]
     kinds = ", ".join(column.type for column in key.columns)
-    with queries.blaming(parameter, f"The key {key} is of type {kinds}."):
-        return queries.rows(sql.SQL("SELECT {}").format(joined(casts)))[0]
+    with queries.errors_blame(parameter, f"The key {key} is of type {kinds}."):
+        return queries.fetch_all(sql.SQL("SELECT {}").format(comma_separated(casts)))[0]
 
 
 def _text(parameter: str, value: Any) -> str:
@@ -157,5 +157,5 @@ def _refuse_offset(parameter: str, text: str, column: KeyColumn) -> None:
 def _is_below(queries: PlannerConnection, order: SortKey, key: Key, lower: Bound, upper: Bound) -> bool:
     if key.is_integer:
         return int(lower[0]) < int(upper[0])
-    with queries.blaming("key", "Choose a key whose type can be sorted."):
+    with queries.errors_blame("key", "Choose a key whose type can be sorted."):
         return is_sorted(queries, order, [lower, upper], "<")

@@ -245,7 +245,7 @@ def find_increment(
     from burla_provider.ranges.planner_connection import PlannerConnection
 
     # A role may have moments printed with an abbreviation of their zone, and IST is read as another one than is meant.
-    with PlannerConnection(connection).locally(**AS_TEXT):
+    with PlannerConnection(connection).local_settings(**AS_TEXT):
         upper = _upper(connection, source, column, lag)
     if upper is None or (lower is not None and not _is_below(connection, column, lower, upper)):
         return None

@@ -309,7 +309,7 @@ def _type_of(expression: sql.Composable) -> sql.Composable:
 
 def _ask(connection: psycopg.Connection[Any], source: Source, query: sql.Composed, parameter: str, text: str) -> Any:
     with _blaming(connection, source, parameter, text), connection.transaction():
-        row = PlannerConnection(connection).row(query)
+        row = PlannerConnection(connection).fetch_one(query)
     return row[0] if row else None
 
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.errors import ConnectionLimitError, SnapshotLostError, is_canceled, is_transient
-from burla_provider.ranges.condition import equal_to
+from burla_provider.ranges.condition import prefix_condition
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.errors import UserFunctionError
 from burla_provider.worker.processors import RangeProcessor
@@ -127,7 +127,7 @@ def _key_at(
     condition: sql.Composable = sql.SQL("")
     if behind is not None:
         not_the_first = replace(part, lower=behind, upper=None).key_condition
-        same = equal_to(part.key.columns, behind)
+        same = prefix_condition(part.key.columns, behind)
         condition = sql.SQL("AND ({}) AND NOT ({})").format(not_the_first, same)
     query = sql.SQL("{} {} ORDER BY {} OFFSET {} LIMIT 1").format(
         source.select(texts, part), condition, order, sql.Literal(offset)

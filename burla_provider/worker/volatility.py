@@ -44,10 +44,10 @@ def find_volatile(queries: PlannerConnection, query: sql.Composable) -> list[str
     :raises psycopg.Error: the server does not accept the query.
     """
     explain = sql.SQL("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) {}").format(query)
-    [plan] = queries.value(explain)
+    [plan] = queries.fetch_value(explain)
     if "Subplans Removed" in str(plan):  # with the filters that were in them
-        with queries.locally(enable_partition_pruning="off"):
-            [plan] = queries.value(explain)
+        with queries.local_settings(enable_partition_pruning="off"):
+            [plan] = queries.fetch_value(explain)
     found: dict[str, None] = {}
     calls: set[tuple[str, ...]] = set()
     for text in sorted(set(_expressions(plan["Plan"]))):
@@ -77,7 +77,7 @@ def is_date_error(connection: psycopg.Connection[Any], query: sql.Composable) ->
     """Whether the server refuses the query because of a text that is no date or time."""
     try:
         with connection.transaction(force_rollback=True):
-            PlannerConnection(connection).rows(sql.SQL("EXPLAIN {}").format(query))
+            PlannerConnection(connection).fetch_all(sql.SQL("EXPLAIN {}").format(query))
     except psycopg.errors.InvalidDatetimeFormat:
         return True
     except psycopg.Error:  # no value of an enum, for example
@@ -128,7 +128,7 @@ def _volatile(queries: PlannerConnection, calls: set[tuple[str, ...]]) -> list[s
     query = sql.SQL(_VOLATILE).format(
         schemas=schemas, names=names, counts=counts, stable=sql.Literal(_OF_THE_TRANSACTION)
     )
-    return [name for (name,) in queries.rows(query)]
+    return [name for (name,) in queries.fetch_all(query)]
 
 
 # A function's arguments are not in its name, so of several functions with one name each that takes as many counts.

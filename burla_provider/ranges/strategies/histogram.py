@@ -14,8 +14,8 @@ def measure(queries: PlannerConnection, piece: RelationProfile, size: RangeSizin
     if piece.statistics is None:
         problem = f"there are no statistics of {name} that this role may see."
         raise InvalidParameterError("split", problem, "ANALYZE the table, or use split='keyset'.")
-    if piece.statistics.shape is None:
+    if piece.statistics.distribution is None:
         raise InvalidParameterError(
             "split", f"the statistics of {name} do not say where to cut.", "Use split='keyset'."
         )
-    return piece.statistics.shape.scaled(piece.rows)
+    return piece.statistics.distribution.scaled(piece.rows)

@@ -13,7 +13,7 @@ from psycopg import sql
 from burla_provider.ranges.distribution import Distribution, HistogramBound
 from burla_provider.ranges.index_walk import Path, Step, walk
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import READ_BY_INDEX, RelationProfile
+from burla_provider.ranges.relations import PREFER_INDEX, RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.sort_key import SortKey
 
@@ -53,12 +53,12 @@ class _Pace:
 
 
 def measure(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing) -> Distribution:
-    order, pace = piece.order, _Pace.choose(piece, size)
-    if piece.indexed:
-        path = Path(piece.source, order, piece.key, piece.window.lower, piece.window.upper, piece.unique)
+    order, pace = piece.sort_key, _Pace.choose(piece, size)
+    if piece.is_indexed:
+        path = Path(piece.source, order, piece.key, piece.window.lower, piece.window.upper, piece.is_unique)
         # A table that is larger than it looked would be walked in tiny steps.
         hurry_after = None if size.rows_per_range is not None else 2 * max(MOST_STEPS, size.share(piece.rows))
-        with queries.locally(**READ_BY_INDEX):
+        with queries.local_settings(**PREFER_INDEX):
             steps = _limited(walk(queries, path, pace.step, hurry_after=hurry_after), size)
     else:
         steps = _limited(_sort(queries, piece, order, pace.step, size), size)
@@ -87,16 +87,16 @@ def _sort(
 ) -> Iterator[Step]:
     statement = sql.SQL(_SORT).format(
         source=piece.source,
-        inside=piece.inside,
-        by=order.by,
-        values=order.values,
-        texts=order.texts("numbered"),
+        inside=piece.window_condition,
+        by=order.order_by,
+        values=order.select_list,
+        texts=order.texts_of("numbered"),
         first=sql.Identifier(order.columns[0].name),
         step=sql.Literal(step),
         # One more than there may be is enough to know that there are too many.
         limit=sql.Literal(None if size.rows_per_range is None else size.max_ranges + 1),
     )
-    rows = queries.rows(statement)
+    rows = queries.fetch_all(statement)
     total = rows[0][-1] if rows else 0
     starts = [*(row[-2] for row in rows), total]
     for (*bound, _, _), (start, end) in zip(rows, pairwise(starts), strict=True):

@@ -16,7 +16,7 @@ from burla_provider.ranges.index_sampling import KeyInterval, find_uneven
 from burla_provider.ranges.index_walk import Path, walk
 from burla_provider.ranges.ordinals import axis_of
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import READ_BY_INDEX, RelationProfile
+from burla_provider.ranges.relations import PREFER_INDEX, RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.strategies import histogram, keyset
 
@@ -32,9 +32,14 @@ _MOST_FREQUENT = 0.2
 
 def can_probe(piece: RelationProfile) -> bool:
     """Whether there are statistics, and an index to look at, of a key whose values can be counted and differ."""
-    if piece.statistics is None or piece.statistics.shape is None or not piece.indexed or len(piece.key.columns) > 1:
+    if (
+        piece.statistics is None
+        or piece.statistics.distribution is None
+        or not piece.is_indexed
+        or len(piece.key.columns) > 1
+    ):
         return False
-    shape = piece.statistics.shape
+    shape = piece.statistics.distribution
     return shape.axis is not None and sum(knot.mass for knot in shape.knots) <= _MOST_FREQUENT * shape.rows
 
 
@@ -53,11 +58,16 @@ def measure(queries: PlannerConnection, piece: RelationProfile, size: RangeSizin
     knots = list(shape.knots)
     for first, last in reversed(list(_runs(uneven))):
         path = Path(
-            piece.source, piece.order, piece.key, shape.knots[first].bound, shape.knots[last + 1].bound, piece.unique
+            piece.source,
+            piece.sort_key,
+            piece.key,
+            shape.knots[first].bound,
+            shape.knots[last + 1].bound,
+            piece.is_unique,
         )
         knots[first : last + 1] = _walked(queries, path, step)
     # Numerics that were walked over may have more digits than those of the statistics.
-    axis = axis_of(piece.order.columns[0], [knot.bound[0] for knot in knots])
+    axis = axis_of(piece.sort_key.columns[0], [knot.bound[0] for knot in knots])
     assert axis is not None  # noqa: S101 - can_probe
     placed = (knot._replace(place=axis.read(knot.bound[0])) for knot in knots)
     return replace(shape, knots=tuple(placed), axis=axis)
@@ -70,7 +80,7 @@ def _uneven_gaps(queries: PlannerConnection, piece: RelationProfile, shape: Dist
     stretches: dict[int, KeyInterval] = {}
     uneven = set()
     for number, (knot, following) in enumerate(pairwise(shape.knots)):
-        if knot.gap <= (0 if piece.doubt else target):
+        if knot.gap <= (0 if piece.distrust_reason else target):
             continue
         if knot.place is None or following.place is None:
             uneven.add(number)  # next to infinity, where there are no distances
@@ -98,7 +108,7 @@ def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
 
 
 def _walked(queries: PlannerConnection, path: Path, step: int) -> list[HistogramBound]:
-    with queries.locally(**READ_BY_INDEX):
+    with queries.local_settings(**PREFER_INDEX):
         return [
             HistogramBound(one.bound, gap=one.rows)
             for one in walk(queries, path, step, hurry_after=2 * keyset.MOST_STEPS)

@@ -11,7 +11,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.distribution import Distribution, HistogramBound
 from burla_provider.ranges.ordinals import OrdinalCodec, axis_of, least_of
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import READ_BY_INDEX, RelationProfile
+from burla_provider.ranges.relations import PREFER_INDEX, RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
 
 _NO_ENDS = {
@@ -96,20 +96,20 @@ def _finite_ends(queries: PlannerConnection, piece: RelationProfile) -> tuple[st
         " FROM (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} LIMIT 1) AS least,"
         " (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} DESC LIMIT 1) AS greatest"
     ).format(
-        least=piece.order.texts("least"),
-        greatest=piece.order.texts("greatest"),
-        values=piece.order.values,
+        least=piece.sort_key.texts_of("least"),
+        greatest=piece.sort_key.texts_of("greatest"),
+        values=piece.sort_key.select_list,
         source=piece.source,
-        inside=sql.SQL(" AND ").join([piece.inside, *finite, sql.SQL("{} IS NOT NULL").format(key)]),
-        by=piece.order.by,
+        inside=sql.SQL(" AND ").join([piece.window_condition, *finite, sql.SQL("{} IS NOT NULL").format(key)]),
+        by=piece.sort_key.order_by,
     )
-    with queries.locally(**READ_BY_INDEX):
-        return queries.row(statement) or ()
+    with queries.local_settings(**PREFER_INDEX):
+        return queries.fetch_one(statement) or ()
 
 
 def _rows_before(piece: RelationProfile, axis: OrdinalCodec, places: range, end: int) -> list[float]:
     """Estimated rows before each place: by the statistics, else as if they were evenly spread."""
-    shape = piece.statistics.shape if piece.statistics else None
+    shape = piece.statistics.distribution if piece.statistics else None
     if shape is None or shape.axis is None or any(knot.place is None for knot in shape.knots):
         shape = Distribution((HistogramBound((), places.start, gap=1.0), HistogramBound((), end)))
         return shape.scaled(piece.rows).rows_before(places)

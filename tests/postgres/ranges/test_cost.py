@@ -154,9 +154,9 @@ def test_no_statement_looks_into_too_many_partitions_at_once(connection, plan: P
     connection.execute("INSERT INTO days SELECT n % 30, n FROM generate_series(1, 3000) AS n")
     connection.execute("CREATE INDEX ON days (id); ANALYZE days")
     looks = []
-    rows = PlannerConnection.rows
+    rows = PlannerConnection.fetch_all
     monkeypatch.setattr(
-        PlannerConnection, "rows", lambda self, text: looks.append(text.as_string(None)) or rows(self, text)
+        PlannerConnection, "fetch_all", lambda self, text: looks.append(text.as_string(None)) or rows(self, text)
     )
     made = plan("days", key="id", ranges=20, refine=True, split="width")
     assert sum(sizes_of(connection, made)) == 3000

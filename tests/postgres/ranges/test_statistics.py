@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from burla_provider.ranges.catalog import read_facts
-from burla_provider.ranges.key_choice import choose_key, columns_of
+from burla_provider.ranges.key_choice import choose_key, key_columns
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.sort_key import SortKey
 from burla_provider.ranges.statistics import Statistics, read_statistics
@@ -32,30 +32,30 @@ def statistics(request: pytest.FixtureRequest, connection: psycopg.Connection[An
     queries = PlannerConnection(connection)
     facts = read_facts(queries, "t")
     key = choose_key(facts, "k")
-    order = SortKey(tuple(columns_of(facts, key)))
+    order = SortKey(tuple(key_columns(facts, key)))
     [found] = read_statistics(queries, order, Window(), [[("public", "t", 1.0)]], (0.0, 0.0), inherited=False)
     assert found is not None
     return found
 
 
 def test_every_row_is_somewhere(statistics: Statistics) -> None:
-    assert statistics.shape is not None
-    assert statistics.shape.rows == pytest.approx(1.0)
-    assert statistics.nulls == 0
+    assert statistics.distribution is not None
+    assert statistics.distribution.rows == pytest.approx(1.0)
+    assert statistics.null_fraction == 0
 
 
 def test_each_known_value_is_one_place(statistics: Statistics) -> None:
-    assert statistics.shape is not None
-    bounds = [knot.bound for knot in statistics.shape.knots]
-    assert len(bounds) == len(set(bounds)) == statistics.steps == 102
+    assert statistics.distribution is not None
+    bounds = [knot.bound for knot in statistics.distribution.knots]
+    assert len(bounds) == len(set(bounds)) == statistics.bound_count == 102
 
 
 def test_the_common_value_has_its_rows_and_the_gaps_about_it_share_those_of_their_bucket(
     statistics: Statistics,
 ) -> None:
-    assert statistics.shape is not None
-    knots = statistics.shape.knots
-    heaviest = statistics.shape.heaviest
+    assert statistics.distribution is not None
+    knots = statistics.distribution.knots
+    heaviest = statistics.distribution.most_common
     assert heaviest.mass == pytest.approx(0.2)
     at = knots.index(heaviest)
     assert knots[at - 1].gap + heaviest.gap == pytest.approx(0.8 / 100)

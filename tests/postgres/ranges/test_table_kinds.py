@@ -100,7 +100,7 @@ def test_the_condition_alone_selects_the_rows_of_a_range(connection: psycopg.Con
                 return
             query = "SELECT count(*) FROM t WHERE {} BETWEEN %s AND %s".format(*plan.key.names)
             counts = [connection.execute(query, [one.start_id, one.end_id]).fetchone()[0] for one in between]
-            nulls = f"AND {plan.key} IS NOT NULL" if plan.window.nulls else ""
+            nulls = f"AND {plan.key} IS NOT NULL" if plan.window.includes_nulls else ""
             assert sum(counts) == len(rows_of(connection, "t", f"{condition} {nulls}"))
 
     check()

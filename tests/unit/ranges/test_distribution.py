@@ -86,7 +86,7 @@ def test_settled_cuts_are_the_knots() -> None:
 
 
 def test_other_columns_have_their_least_value_in_a_cut() -> None:
-    shape = Distribution((knot(0, 10), knot(100)), AXIS, rest=("-infinity",))
+    shape = Distribution((knot(0, 10), knot(100)), AXIS, suffix_bounds=("-infinity",))
     assert [cut.bound for cut in shape.cuts(2)] == [("50", "-infinity")]
 
 

@@ -28,7 +28,7 @@ SIZE = RangeSizing(rows_per_range=1000)
 
 
 def piece(**more: Any) -> RelationProfile:
-    parts = {"statistics": Statistics(SEVENS, 2, 0.0, 1.0), "indexed": True, "leaves": (LEAF,), **more}
+    parts = {"statistics": Statistics(SEVENS, 2, 0.0, 1.0), "is_indexed": True, "leaves": (LEAF,), **more}
     return RelationProfile(sql.Identifier("orders"), None, Key((ID,)), SortKey((ID,)), Window(), 1000.0, **parts)
 
 
@@ -37,14 +37,14 @@ def test_where_nothing_could_be_better_nothing_is_said() -> None:
 
 
 def test_pages_and_tables_without_a_row_need_no_index() -> None:
-    pages = replace(piece(statistics=None, indexed=False), key=CTID, order=SortKey(()))
-    empty = piece(indexed=False, leaves=(replace(LEAF, pages=0),))
+    pages = replace(piece(statistics=None, is_indexed=False), key=CTID, sort_key=SortKey(()))
+    empty = piece(is_indexed=False, leaves=(replace(LEAF, pages=0),))
     assert hints_of([pages, empty], SIZE) == ()
 
 
 def test_a_key_without_index_is_named() -> None:
     hint = "No index is in the order of id: every range reads the whole table, unless another index finds its rows."
-    assert hints_of([piece(indexed=False)] * 3, SIZE) == (hint,)
+    assert hints_of([piece(is_indexed=False)] * 3, SIZE) == (hint,)
 
 
 @pytest.mark.parametrize(
@@ -71,5 +71,5 @@ def test_many_partitions_in_every_range_are_many_locks(leaves: int, relation: An
 
 
 def test_a_frequent_first_column_can_be_cut_by_the_second() -> None:
-    pair = replace(piece(), key=Key((ID, NUMBER)), order=SortKey((ID, NUMBER)))
+    pair = replace(piece(), key=Key((ID, NUMBER)), sort_key=SortKey((ID, NUMBER)))
     assert hints_of([pair], RangeSizing(rows_per_range=100)) == ()

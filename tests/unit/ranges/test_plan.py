@@ -28,7 +28,7 @@ def made(*ends: tuple[str | None, str | None], key: Key = KEY, window: Window | 
         for index, (lower, upper) in enumerate(ends)
     )
     parts = {"relations": (None,), "strategy": "keyset", "reason": "So it is.", "facts": facts(), **more}
-    return RangePlan("public", "orders", key, window or Window(nulls=key.nullable), ranges=ranges, **parts)
+    return RangePlan("public", "orders", key, window or Window(includes_nulls=key.nullable), ranges=ranges, **parts)
 
 
 def with_nulls(plan: RangePlan, number: int = 1) -> RangePlan:
@@ -42,9 +42,11 @@ SOUND = {
     "a window": made(("1", "5"), ("5", "9"), window=Window(("1",), ("9",))),
     "NULL keys": with_nulls(made((None, "a"), ("a", None), key=WORDS)),
     "NULL keys in the only range": made((None, None), key=WORDS),
-    "NULL keys of a frozen window": with_nulls(made((None, "a"), key=WORDS, window=Window(upper=("a",), nulls=True))),
-    "no range of an empty window": made(window=Window(empty=True)),
-    "NULL keys of an empty window": with_nulls(made(key=WORDS, window=Window(nulls=True, empty=True))),
+    "NULL keys of a frozen window": with_nulls(
+        made((None, "a"), key=WORDS, window=Window(upper=("a",), includes_nulls=True))
+    ),
+    "no range of an empty window": made(window=Window(is_empty=True)),
+    "NULL keys of an empty window": with_nulls(made(key=WORDS, window=Window(includes_nulls=True, is_empty=True))),
     "no relation": made(relations=()),
     "an empty range": made((None, "5"), ("5", "5"), ("5", None)),
 }
@@ -61,7 +63,7 @@ UNSOUND = {
     "NULL keys twice": with_nulls(made((None, None), key=WORDS)),
     "two ranges of NULL keys": with_nulls(made((None, "a"), ("a", None), key=WORDS), 2),
     "NULL keys in a window": with_nulls(made(("a", "b"), key=WORDS, window=Window(("a",), ("b",)))),
-    "a range in an empty window": made((None, None), window=Window(empty=True)),
+    "a range in an empty window": made((None, None), window=Window(is_empty=True)),
     "a relation missing": made((None, None), relations=(None, ("public", "other"))),
     "a wrong relation": made((None, None), relations=(("public", "other"),)),
     "wrong numbers": replace(made((None, None)), ranges=(KeyRange(KEY, 1),)),
