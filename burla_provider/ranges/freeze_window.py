@@ -10,8 +10,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key import Bound, Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.ordinals import axis_of, greatest_of, least_of
-from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import PREFER_INDEX
+from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
 from burla_provider.ranges.sort_key import SortKey, is_sorted
 from burla_provider.ranges.window import Window
 

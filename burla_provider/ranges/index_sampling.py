@@ -13,8 +13,8 @@ from psycopg import sql
 from burla_provider.ranges.condition import comparison
 from burla_provider.ranges.key import Bound
 from burla_provider.ranges.ordinals import OrdinalCodec
-from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import PREFER_INDEX, RelationProfile
+from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
+from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sort_key import cast_and_collate
 
 _LOOKS = 8

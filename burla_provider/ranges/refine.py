@@ -12,8 +12,8 @@ from burla_provider.ranges.index_walk import Path, walk
 from burla_provider.ranges.key import Bound
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.ordinals import axis_of, least_of
-from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import PREFER_INDEX, RelationProfile
+from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
+from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.spans import Span
 
 OVERSIZE = 1.5

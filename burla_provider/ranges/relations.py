@@ -10,17 +10,13 @@ from psycopg import sql
 
 from burla_provider.ranges.catalog import STORED_KINDS, Leaf, TableFacts
 from burla_provider.ranges.condition import comparison
-from burla_provider.ranges.explain import UNKNOWN, explain
 from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_choice import is_unique
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.ranges.planner_connection import PREFER_INDEX, UNKNOWN, PlannerConnection
 from burla_provider.ranges.sort_key import SortKey, cast_and_collate
 from burla_provider.ranges.statistics import Statistics, read_statistics
 from burla_provider.ranges.window import Window
-
-PREFER_INDEX = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
-"""Makes the server take the rows in order from an index whenever there is one, whatever it thinks of the price."""
 
 _QUICKLY_WALKED = 500_000
 """Rows of a partitioned table whose index is walked, exactly, in about a second."""
@@ -115,20 +111,21 @@ def profile_table(
     """
     estimable = _estimable(key, window)
     with queries.errors_blame("key", "The role must be allowed to read the columns of the key."):
-        whole = explain(queries, sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, estimable))
+        whole = queries.explain(sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, estimable))
     selectivity = _selectivity(queries, facts, estimable, where, whole.rows)
     piece = RelationProfile(
         facts.source, None, key, order, window, whole.rows, facts.leaves, is_unique=is_unique(facts, key)
     )
     pieces = [
-        _with_age(_without_phantoms(piece), facts) for piece in _split(piece, facts, whole.relations, most_pieces)
+        _with_age(_without_phantoms(piece), facts)
+        for piece in _split(piece, facts, whole.rows_by_relation, most_pieces)
     ]
     if order.columns:
         indexed = _is_indexed(queries, facts, order, KeyRange(key, 0, None, window.upper).where)
         outside = _outside(queries, facts, key, window)
         known = _statistics(queries, facts, order, window, pieces, outside)
         if facts.is_tree and [piece.relation for piece in pieces] == [None]:
-            pieces, known = _by_leaves(queries, pieces[0], known[0], whole.relations, outside)
+            pieces, known = _by_leaves(queries, pieces[0], known[0], whole.rows_by_relation, outside)
         pieces = [_with_statistics(queries, piece, indexed, of) for piece, of in zip(pieces, known, strict=True)]
     return TableProfile(tuple(pieces), selectivity)
 
@@ -177,7 +174,7 @@ def _outside(queries: PlannerConnection, facts: TableFacts, key: Key, window: Wi
     ends = (Window(lower=window.lower and window.lower[1:]), Window(upper=window.upper and window.upper[1:]))
     query = sql.SQL("SELECT FROM {} WHERE {}")
     every, *inside = (
-        explain(queries, query.format(facts.source, _estimable(later, end))).rows for end in (Window(), *ends)
+        queries.explain(query.format(facts.source, _estimable(later, end))).rows for end in (Window(), *ends)
     )
     lower, upper = (max(1 - rows / max(every, 1), 0.0) for rows in inside)
     return lower, upper
@@ -192,7 +189,7 @@ def _selectivity(
     condition = sql.SQL(where)
     query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.aliased_source, inside, condition)
     with queries.errors_blame("where", f"It must be a condition on one row of {facts}."):
-        passing = explain(queries, query).rows
+        passing = queries.explain(query).rows
     return min(passing / max(rows, 1), 1.0)
 
 
@@ -222,8 +219,7 @@ def _is_indexed(queries: PlannerConnection, facts: TableFacts, order: SortKey, b
     # would begin at the index's first entry.
     query = sql.SQL("SELECT {by} FROM {table} WHERE {below} AND {from_somewhere} ORDER BY {by} LIMIT 1")
     with queries.local_settings(**PREFER_INDEX), queries.errors_blame("key", "Choose a key whose type can be sorted."):
-        explained = explain(
-            queries,
+        explained = queries.explain(
             query.format(
                 by=order.order_by,
                 table=facts.source,
@@ -231,7 +227,7 @@ def _is_indexed(queries: PlannerConnection, facts: TableFacts, order: SortKey, b
                 from_somewhere=order.compare(order.identifiers, ">=", _somewhere(order)),
             ),
         )
-    return explained.seeks and not explained.sorts
+    return explained.seeks and not explained.has_sort
 
 
 def _somewhere(order: SortKey) -> list[sql.Composable]:

@@ -12,8 +12,8 @@ from psycopg import sql
 
 from burla_provider.ranges.distribution import Distribution, HistogramBound
 from burla_provider.ranges.index_walk import Path, Step, walk
-from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import PREFER_INDEX, RelationProfile
+from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
+from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.sort_key import SortKey
 

@@ -15,8 +15,8 @@ from burla_provider.ranges.distribution import Distribution, HistogramBound
 from burla_provider.ranges.index_sampling import KeyInterval, find_uneven
 from burla_provider.ranges.index_walk import Path, walk
 from burla_provider.ranges.ordinals import axis_of
-from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import PREFER_INDEX, RelationProfile
+from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
+from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.strategies import histogram, keyset
 

@@ -10,8 +10,8 @@ from psycopg import sql
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.distribution import Distribution, HistogramBound
 from burla_provider.ranges.ordinals import OrdinalCodec, axis_of, least_of
-from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import PREFER_INDEX, RelationProfile
+from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
+from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
 
 _NO_ENDS = {
