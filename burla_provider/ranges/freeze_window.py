@@ -7,8 +7,8 @@ from dataclasses import replace
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.condition import range_condition
 from burla_provider.ranges.key import Bound, Key
-from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.ordinals import axis_of, greatest_of, least_of
 from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
 from burla_provider.ranges.sort_key import SortKey, is_sorted
@@ -46,7 +46,7 @@ def _greatest(
         texts=order.texts_of("greatest"),
         values=order.select_list,
         source=source,
-        inside=KeyRange(key, 0, lower).where,
+        inside=range_condition(key, lower),
         first=sql.Identifier(key.names[0]),
         by=order.order_by_descending,
     )

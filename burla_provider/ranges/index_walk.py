@@ -10,9 +10,8 @@ from typing import LiteralString, NamedTuple
 
 from psycopg import sql
 
-from burla_provider.ranges.condition import count_shared_columns, prefix_condition
+from burla_provider.ranges.condition import count_shared_columns, prefix_condition, range_condition
 from burla_provider.ranges.key import Bound, Key
-from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.sort_key import SortKey, comma_separated
 
@@ -58,7 +57,7 @@ class Path:
         source = sql.SQL("(SELECT {} FROM {} WHERE {})").format(
             comma_separated([sql.Identifier(name) for name in self.key.names[shared:]]),
             self.source,
-            prefix_condition(self.key.columns, lower[:shared]),
+            prefix_condition(self.key, lower[:shared]),
         )
         order, key = SortKey(self.order.columns[shared:]), Key(self.key.columns[shared:])
         return Path(source, order, key, lower[shared:], upper[shared:], self.unique)
@@ -113,10 +112,10 @@ def _statement(template: LiteralString, path: Path, start: Bound = (), **parts: 
     count = _COUNT if len(order.columns) == 1 else _COUNT_OF_SEVERAL
     return sql.SQL(template.replace("{frequent}", frequent).replace("{count}", count)).format(
         source=path.source,
-        inside=KeyRange(path.key, 0, path.lower, path.upper).where,
+        inside=range_condition(path.key, path.lower, path.upper),
         # From a step on, the lower end is behind us. The index would start there all the same, if it was said again
         # for several columns.
-        below=KeyRange(path.key, 0, None, path.upper).where,
+        below=range_condition(path.key, None, path.upper),
         by=order.order_by,
         values=order.select_list,
         names=comma_separated([sql.Identifier(name) for name in order.aliases]),

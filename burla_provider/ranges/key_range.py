@@ -71,7 +71,7 @@ class KeyRange:
         """The condition on the key. It selects the range's rows from ``ONLY relation``, where the range has one."""
         if self.nulls:
             return sql.SQL("{} IS NULL").format(Identifier(self.key.names[0]))
-        return range_condition(self.key.columns, self.lower, self.upper)
+        return range_condition(self.key, self.lower, self.upper)
 
     @property
     def idempotency_key(self) -> str:

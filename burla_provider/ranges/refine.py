@@ -7,10 +7,10 @@ from itertools import pairwise
 
 from psycopg import sql
 
+from burla_provider.ranges.condition import range_condition
 from burla_provider.ranges.index_sampling import KeyInterval, find_uneven
 from burla_provider.ranges.index_walk import Path, walk
 from burla_provider.ranges.key import Bound
-from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.ordinals import axis_of, least_of
 from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
 from burla_provider.ranges.relations import RelationProfile
@@ -118,4 +118,4 @@ def _cut(queries: PlannerConnection, piece: RelationProfile, span: Span, target:
 
 
 def _inside(piece: RelationProfile, span: Span) -> sql.Composable:
-    return KeyRange(piece.key, 0, span.lower, span.upper).where
+    return range_condition(piece.key, span.lower, span.upper)

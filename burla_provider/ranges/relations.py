@@ -9,10 +9,9 @@ from math import inf
 from psycopg import sql
 
 from burla_provider.ranges.catalog import STORED_KINDS, Leaf, TableFacts
-from burla_provider.ranges.condition import comparison
+from burla_provider.ranges.condition import comparison, range_condition
 from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_choice import is_unique
-from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.planner_connection import PREFER_INDEX, UNKNOWN, PlannerConnection
 from burla_provider.ranges.sort_key import SortKey, cast_and_collate
 from burla_provider.ranges.statistics import Statistics, read_statistics
@@ -80,7 +79,7 @@ class RelationProfile:
     @property
     def window_condition(self) -> sql.Composable:
         """The condition that picks the window's rows."""
-        return KeyRange(self.key, 0, self.window.lower, self.window.upper).where
+        return range_condition(self.key, self.window.lower, self.window.upper)
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def profile_table(
         for piece in _split(piece, facts, whole.rows_by_relation, most_pieces)
     ]
     if order.columns:
-        indexed = _is_indexed(queries, facts, order, KeyRange(key, 0, None, window.upper).where)
+        indexed = _is_indexed(queries, facts, order, range_condition(key, None, window.upper))
         outside = _outside(queries, facts, key, window)
         known = _statistics(queries, facts, order, window, pieces, outside)
         if facts.is_tree and [piece.relation for piece in pieces] == [None]:
@@ -152,7 +151,7 @@ def _estimable(key: Key, window: Window) -> sql.Composable:
     The server estimates a comparison of rows by their first column only, as if no row had the upper end's own value.
     """
     if len(key.columns) < 2:
-        return KeyRange(key, 0, window.lower, window.upper).where
+        return range_condition(key, window.lower, window.upper)
     column = key.columns[0]
     name, type_ = sql.Identifier(column.name), sql.SQL(column.type)
     conditions = [

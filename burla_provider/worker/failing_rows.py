@@ -127,7 +127,7 @@ def _key_at(
     condition: sql.Composable = sql.SQL("")
     if behind is not None:
         not_the_first = replace(part, lower=behind, upper=None).key_condition
-        same = prefix_condition(part.key.columns, behind)
+        same = prefix_condition(part.key, behind)
         condition = sql.SQL("AND ({}) AND NOT ({})").format(not_the_first, same)
     query = sql.SQL("{} {} ORDER BY {} OFFSET {} LIMIT 1").format(
         source.select(texts, part), condition, order, sql.Literal(offset)
