@@ -103,9 +103,7 @@ def _statement(piece: RelationProfile, looks: Sequence[_Look], shared: Bound) ->
     # Not as a comparison of rows: for two of those the server reads all that has the same first column.
     same = [
         sql.SQL("{} AND ").format(
-            comparison(
-                [one], [sql.Identifier(one.name)], "=", [cast_and_collate(sql.Literal(value), sql.SQL(one.type), one)]
-            )
+            comparison([one], [sql.Identifier(one.name)], "=", [cast_and_collate(sql.Literal(value), one)])
         )
         for one, value in zip(piece.sort_key.columns, shared, strict=False)
     ]
@@ -114,8 +112,8 @@ def _statement(piece: RelationProfile, looks: Sequence[_Look], shared: Bound) ->
         source=piece.source,
         same=sql.Composed(same),
         column=name,
-        lower=cast_and_collate(sql.SQL("look.lower"), type_, column),
-        upper=cast_and_collate(sql.SQL("look.upper"), type_, column),
+        lower=cast_and_collate(sql.SQL("look.lower"), column),
+        upper=cast_and_collate(sql.SQL("look.upper"), column),
         most=sql.Literal(int(most)),
         lowers=sql.SQL("{}::{}[]").format(sql.Literal([look.lower for look in looks]), type_),
         uppers=sql.SQL("{}::{}[]").format(sql.Literal([look.upper for look in looks]), type_),

@@ -13,7 +13,7 @@ from psycopg import sql
 from burla_provider.ranges.condition import count_shared_columns, prefix_condition, range_condition
 from burla_provider.ranges.key import Bound, Key
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.sort_key import SortKey, comma_separated
+from burla_provider.ranges.sort_key import SortKey, comma_separated, fetch_end_keys
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +85,8 @@ def walk(queries: PlannerConnection, path: Path, step: int, *, hurry_after: int 
 
 
 def _walk(queries: PlannerConnection, path: Path, step: int, hurry_after: int | None) -> Iterator[Step]:
-    start = queries.fetch_one(_statement(_FIRST, path))
+    window = range_condition(path.key, path.lower, path.upper)
+    start = next(iter(fetch_end_keys(queries, path.order, path.source, window, "min")), None)
     if start is None or start[0] is None:
         return
     progress = _Progress()
@@ -112,7 +113,6 @@ def _statement(template: LiteralString, path: Path, start: Bound = (), **parts: 
     count = _COUNT if len(order.columns) == 1 else _COUNT_OF_SEVERAL
     return sql.SQL(template.replace("{frequent}", frequent).replace("{count}", count)).format(
         source=path.source,
-        inside=range_condition(path.key, path.lower, path.upper),
         # From a step on, the lower end is behind us. The index would start there all the same, if it was said again
         # for several columns.
         below=range_condition(path.key, None, path.upper),
@@ -148,10 +148,6 @@ class _Progress:
             _log.info("Planning: %s rows of the index walked so far.", f"{self._rows:,}")
             self._said = time.monotonic()
 
-
-_FIRST: LiteralString = """
-    SELECT {texts} FROM (SELECT {values} FROM {source} AS origin WHERE {inside} ORDER BY {by} LIMIT 1) AS walk
-"""
 
 # far: the key that many rows on. cut: that key, or the next greater one where all those rows have the same key.
 _WALK: LiteralString = """

@@ -10,10 +10,10 @@ from psycopg import sql
 from burla_provider.ranges.condition import range_condition
 from burla_provider.ranges.index_sampling import KeyInterval, find_uneven
 from burla_provider.ranges.index_walk import Path, walk
-from burla_provider.ranges.key import Bound
 from burla_provider.ranges.ordinals import axis_of, least_of
 from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
 from burla_provider.ranges.relations import RelationProfile
+from burla_provider.ranges.sort_key import fetch_end_keys
 from burla_provider.ranges.spans import Span
 
 OVERSIZE = 1.5
@@ -56,7 +56,7 @@ def _cut_evenly(queries: PlannerConnection, piece: RelationProfile, span: Span, 
     ranges = round(span.rows / target)
     if ranges < 2 or len(piece.sort_key.columns) < 2:
         return []
-    first, last = _ends(queries, piece, span)
+    first, last = fetch_end_keys(queries, piece.sort_key, piece.source, _inside(piece, span), "min", "max") or ((), ())
     shared = next((place for place, (one, other) in enumerate(zip(first, last, strict=True)) if one != other), 0)
     if not shared:
         return []
@@ -74,25 +74,6 @@ def _cut_evenly(queries: PlannerConnection, piece: RelationProfile, span: Span, 
     cuts = sorted({start + (end + 1 - start) * number // ranges for number in range(1, ranges)} - {start})
     bounds = [span.lower, *((*first[:shared], axis.write(cut), *least) for cut in cuts), span.upper]
     return [Span(lower, upper, span.rows / (len(bounds) - 1)) for lower, upper in pairwise(bounds)]
-
-
-def _ends(queries: PlannerConnection, piece: RelationProfile, span: Span) -> tuple[Bound, Bound]:
-    """The least and the greatest key of a span that has rows; two empty ones when it has none."""
-    statement = sql.SQL(
-        "SELECT {first}, {last}"
-        " FROM (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} LIMIT 1) AS first,"
-        " (SELECT {values} FROM {source} WHERE {inside} ORDER BY {descending} LIMIT 1) AS last"
-    ).format(
-        first=piece.sort_key.texts_of("first"),
-        last=piece.sort_key.texts_of("last"),
-        values=piece.sort_key.select_list,
-        source=piece.source,
-        inside=_inside(piece, span),
-        by=piece.sort_key.order_by,
-        descending=piece.sort_key.order_by_descending,
-    )
-    found = queries.fetch_one(statement) or ()
-    return found[: len(found) // 2], found[len(found) // 2 :]
 
 
 def _oversize(

@@ -223,19 +223,15 @@ def _is_indexed(queries: PlannerConnection, facts: TableFacts, order: SortKey, b
                 by=order.order_by,
                 table=facts.source,
                 below=below,
-                from_somewhere=order.compare(order.identifiers, ">=", _somewhere(order)),
+                from_somewhere=order.compare(order.identifiers, ">=", _unknown_key(order)),
             ),
         )
     return explained.seeks and not explained.has_sort
 
 
-def _somewhere(order: SortKey) -> list[sql.Composable]:
-    """A key that the server does not know when it plans."""
-    types = [sql.SQL(column.type) for column in order.columns]
-    return [
-        cast_and_collate(sql.SQL(UNKNOWN).format(type_), type_, one)
-        for type_, one in zip(types, order.columns, strict=True)
-    ]
+def _unknown_key(sort_key: SortKey) -> list[sql.Composable]:
+    """Return a key that is unknown to the server when it plans."""
+    return [cast_and_collate(sql.SQL(UNKNOWN).format(sql.SQL(column.type)), column) for column in sort_key.columns]
 
 
 def _statistics(

@@ -88,7 +88,7 @@ def read_statistics(
         type=sql.SQL(column.type),
         lower=sql.Literal(window.lower[0] if window.lower else None),
         upper=sql.Literal(window.upper[0] if window.upper else None),
-        value=cast_and_collate(sql.Identifier("value"), sql.SQL(column.type), column),
+        value=cast_and_collate(sql.Identifier("value"), column),
         # Rows with its first value are inside, as far as their other columns are less.
         several=sql.Literal(len(order.columns) > 1),
     )

@@ -13,6 +13,7 @@ from burla_provider.ranges.ordinals import OrdinalCodec, axis_of, least_of
 from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
 from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
+from burla_provider.ranges.sort_key import fetch_end_keys
 
 _NO_ENDS = {
     "numeric": ("{key} < 'NaN'",),
@@ -91,20 +92,11 @@ def _finite_ends(queries: PlannerConnection, piece: RelationProfile) -> tuple[st
         return ()
     key = sql.Identifier(piece.key.names[0])
     finite = [sql.SQL(text).format(key=key) for text in _NO_ENDS.get(piece.key.columns[0].type, ())]
-    statement = sql.SQL(
-        "SELECT {least}, {greatest}"
-        " FROM (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} LIMIT 1) AS least,"
-        " (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} DESC LIMIT 1) AS greatest"
-    ).format(
-        least=piece.sort_key.texts_of("least"),
-        greatest=piece.sort_key.texts_of("greatest"),
-        values=piece.sort_key.select_list,
-        source=piece.source,
-        inside=sql.SQL(" AND ").join([piece.window_condition, *finite, sql.SQL("{} IS NOT NULL").format(key)]),
-        by=piece.sort_key.order_by,
-    )
+    condition = sql.SQL(" AND ").join([piece.window_condition, *finite, sql.SQL("{} IS NOT NULL").format(key)])
     with queries.local_settings(**PREFER_INDEX):
-        return queries.fetch_one(statement) or ()
+        return tuple(
+            value for (value,) in fetch_end_keys(queries, piece.sort_key, piece.source, condition, "min", "max")
+        )
 
 
 def _rows_before(piece: RelationProfile, axis: OrdinalCodec, places: range, end: int) -> list[float]:
