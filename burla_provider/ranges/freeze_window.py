@@ -9,7 +9,7 @@ from psycopg import sql
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.condition import range_condition
 from burla_provider.ranges.key import Bound, Key
-from burla_provider.ranges.ordinals import axis_of, greatest_of, least_of
+from burla_provider.ranges.ordinals import max_value, min_value, ordinal_codec
 from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
 from burla_provider.ranges.sort_key import SortKey, is_sorted
 from burla_provider.ranges.window import Window
@@ -60,7 +60,7 @@ def _behind(queries: PlannerConnection, key: Key, order: SortKey, greatest: Boun
         for bound in _candidates(key, greatest, place):
             if is_sorted(queries, order, [greatest, bound], "<"):
                 return bound
-    if greatest == tuple(map(greatest_of, key.columns)):
+    if greatest == tuple(map(max_value, key.columns)):
         return None
     kinds = ", ".join(column.type for column in key.columns)
     problem = f"nothing is known to come right behind the greatest key, {', '.join(greatest)} ({kinds})."
@@ -70,9 +70,9 @@ def _behind(queries: PlannerConnection, key: Key, order: SortKey, greatest: Boun
 def _candidates(key: Key, greatest: Bound, place: int) -> list[Bound]:
     """Bounds that are greater in that column, if they are what they look like."""
     column, value = key.columns[place], greatest[place]
-    axis = axis_of(column, [value])
-    after = axis.after(value) if axis else None
+    axis = ordinal_codec(column, [value])
+    after = axis.next_value(value) if axis else None
     values = [value + longer for longer in _LONGER] if column.type in _TEXTS else [after]
-    rest = [least for later in key.columns[place + 1 :] if (least := least_of(later)) is not None]
+    rest = [least for later in key.columns[place + 1 :] if (least := min_value(later)) is not None]
     bounds = [(*greatest[:place], value, *rest) for value in values if value is not None]
     return [bound for bound in bounds if len(bound) == len(greatest)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.catalog import Column, Index, TableFacts
 from burla_provider.ranges.key import Key, KeyColumn
-from burla_provider.ranges.ordinals import axis_of
+from burla_provider.ranges.ordinals import ordinal_codec
 
 _WITHOUT_NOT_NULL = ("v", "m")
 """``pg_class.relkind`` of what cannot have a column declared NOT NULL."""
@@ -60,7 +60,7 @@ def _best(facts: TableFacts) -> Key:
     ]
     sound = [key for key in candidates if len(key.columns) == 1 or not key.nullable]
     # Stable, so that among equals the primary key and the shorter one stay first.
-    sound.sort(key=lambda key: (key.nullable, len(key.columns) > 1, axis_of(key.columns[0]) is None))
+    sound.sort(key=lambda key: (key.nullable, len(key.columns) > 1, ordinal_codec(key.columns[0]) is None))
     primary = next((index.columns for index in facts.indexes if index.is_primary), None)
     return next((key for key in sound if key.names == primary), sound[0] if sound else Key())
 

@@ -10,8 +10,8 @@ from typing import Any
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges.datetimes import RELATIVE
 from burla_provider.ranges.key import INTEGER_LIMITS, Bound, Key, KeyColumn
+from burla_provider.ranges.ordinals import RELATIVE_DATETIME
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.sort_key import SortKey, comma_separated, is_sorted
 
@@ -136,7 +136,7 @@ def _text(parameter: str, value: Any) -> str:
 
 
 def _refuse_relative(parameter: str, text: str, column: KeyColumn) -> None:
-    if column.type.startswith(("date", "time")) and RELATIVE.search(text):
+    if column.type.startswith(("date", "time")) and RELATIVE_DATETIME.search(text):
         problem = f"{text!r} is another moment each time it is read, also when a retry plans again."
         raise InvalidParameterError(parameter, problem, 'Give a fixed value, such as "{{ data_interval_start }}".')
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from burla_provider.ranges.datetimes import (
     LAST_DATE,
     LAST_MOMENT,
@@ -17,6 +14,8 @@ from burla_provider.ranges.datetimes import (
     write_moment,
     write_moment_with_zone,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 MICROSECOND = datetime.timedelta(microseconds=1)

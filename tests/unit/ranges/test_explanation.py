@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from burla_provider.ranges.explanation import hints_of
 from psycopg import sql
 
 from burla_provider.ranges import Key
 from burla_provider.ranges.catalog import Column, Leaf
 from burla_provider.ranges.distribution import Distribution, HistogramBound
-from burla_provider.ranges.explanation import hints_of
 from burla_provider.ranges.key import CTID
 from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing

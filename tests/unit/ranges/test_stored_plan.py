@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from burla_provider.ranges import Key, KeyRange
 from burla_provider.ranges.key import KeyColumn
-from burla_provider.ranges.stored_plan import from_record, to_record
+from burla_provider.ranges.plan import from_record, to_record
 from burla_provider.ranges.window import Window
 from tests.unit.ranges.test_plan import made
 
