@@ -15,7 +15,6 @@ import psycopg
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.catalog import TableFacts, read_facts
 from burla_provider.ranges.explanation import hints_of, reason_of
-from burla_provider.ranges.freeze_window import freeze
 from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.key_choice import key_columns
 from burla_provider.ranges.key_range import KeyRange
@@ -30,7 +29,7 @@ from burla_provider.ranges.sort_key import SortKey, is_sorted
 from burla_provider.ranges.spans import Span, tile
 from burla_provider.ranges.strategies import STRATEGIES
 from burla_provider.ranges.strategy_choice import Choice, choose_cut_key, choose_strategy
-from burla_provider.ranges.window import Window, WindowLimits, read_window
+from burla_provider.ranges.window import Window, WindowLimits, freeze_window, read_window
 
 _SESSION = {
     "client_encoding": "UTF8",  # a database in SQL_ASCII answers bytes otherwise
@@ -131,9 +130,9 @@ def _plan(queries: PlannerConnection, request: Request) -> RangePlan:
     facts = read_facts(queries, request.table)
     key = choose_cut_key(facts, request)
     order = SortKey(tuple(key_columns(facts, key)))
-    window = read_window(queries, order, key, request.limits)
+    window = read_window(queries, key, order, request.limits)
     if request.freeze_upper:
-        window = freeze(queries, facts.source, key, order, window)
+        window = freeze_window(queries, facts.source, key, order, window)
     seen = profile_table(queries, facts, key, order, window, request.where, _most_pieces(request, key))
     row_bytes = _row_bytes(facts, seen, window)
     size = replace(request.size, rows=seen.rows, row_bytes=row_bytes, selectivity=seen.selectivity)
