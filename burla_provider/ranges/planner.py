@@ -15,9 +15,7 @@ import psycopg
 from burla_provider.exceptions import PlanCoverageError
 from burla_provider.ranges.catalog import TableFacts, read_facts
 from burla_provider.ranges.cutting import MeasuredRelation, Span, cut_relations, span_count
-from burla_provider.ranges.freeze_window import freeze
 from burla_provider.ranges.key import CTID, Key
-from burla_provider.ranges.key_choice import key_columns
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.plan import RangePlan
 from burla_provider.ranges.plan_request import PlanRequest
@@ -27,7 +25,7 @@ from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.sort_key import SortKey, is_sorted
 from burla_provider.ranges.strategies import STRATEGIES
 from burla_provider.ranges.strategy_choice import choose_split_key, choose_strategy, collect_hints, explain_choices
-from burla_provider.ranges.window import Window, WindowLimits, read_window
+from burla_provider.ranges.window import Window, WindowLimits, freeze_window, read_window
 
 _SESSION_SETTINGS = {
     "client_encoding": "UTF8",  # otherwise a database in SQL_ASCII returns bytes
@@ -104,10 +102,10 @@ def plan_ranges(
 
 def _plan(connection: PlannerConnection, facts: TableFacts, request: PlanRequest) -> RangePlan:
     key = choose_split_key(facts, request)
-    sort_key = SortKey(tuple(key_columns(facts, key)))
-    window = read_window(connection, sort_key, key, request.limits)
+    sort_key = SortKey(facts.columns_of(key))
+    window = read_window(connection, key, sort_key, request.limits)
     if request.freeze_upper:
-        window = freeze(connection, facts.source, key, sort_key, window)
+        window = freeze_window(connection, facts.source, key, sort_key, window)
     table = profile_table(connection, facts, key, sort_key, window, request.where, _max_partitions(request, key))
     row_bytes = _row_bytes(facts, table, window)
     sizing = replace(request.sizing, rows=table.rows, row_bytes=row_bytes, selectivity=table.selectivity)

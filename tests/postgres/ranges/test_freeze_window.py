@@ -104,7 +104,7 @@ def test_a_type_whose_next_value_is_unknown_is_refused(connection, plan: Planner
     connection.execute(f"CREATE TABLE odd (k {kind})")
     value = {"bytea": "x", "interval": "1 day", "boolean": "false"}[kind]
     connection.execute("INSERT INTO odd VALUES (%s)", (value,))
-    with pytest.raises(InvalidParameterError, match="key: nothing is known to come right behind the greatest key"):
+    with pytest.raises(InvalidParameterError, match="key: the next key after the maximum"):
         plan("odd", key="k", freeze_upper=True)
 
 
@@ -122,7 +122,7 @@ def test_a_greatest_key_next_to_infinity_is_no_end(connection, plan: Planner, ki
     connection.execute(f"CREATE TABLE odd (k {kind})")
     connection.execute("INSERT INTO odd VALUES (%s)", (greatest,))
     with pytest.raises(
-        InvalidParameterError, match=r"key: nothing is known to come right behind the greatest key.*upper"
+        InvalidParameterError, match=r"key: the next key after the maximum.*upper"
     ):
         plan("odd", key="k", freeze_upper=True)
 
@@ -130,7 +130,7 @@ def test_a_greatest_key_next_to_infinity_is_no_end(connection, plan: Planner, ki
 def test_a_last_column_without_a_greater_value_is_no_end(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE odd (a int, b numeric, PRIMARY KEY (a, b)); INSERT INTO odd VALUES (1, 'NaN')")
     with pytest.raises(
-        InvalidParameterError, match="key: nothing is known to come right behind the greatest key, 1, NaN"
+        InvalidParameterError, match="key: the next key after the maximum, 1, NaN"
     ):
         plan("odd", freeze_upper=True)
 

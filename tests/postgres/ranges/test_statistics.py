@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from burla_provider.ranges.catalog import read_facts
-from burla_provider.ranges.key_choice import choose_key, key_columns
+from burla_provider.ranges.key_choice import choose_key
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.sort_key import SortKey
 from burla_provider.ranges.statistics import Statistics, read_statistics
@@ -32,7 +32,7 @@ def statistics(request: pytest.FixtureRequest, connection: psycopg.Connection[An
     queries = PlannerConnection(connection)
     facts = read_facts(queries, "t")
     key = choose_key(facts, "k")
-    order = SortKey(tuple(key_columns(facts, key)))
+    order = SortKey(facts.columns_of(key))
     [found] = read_statistics(queries, order, Window(), [[("public", "t", 1.0)]], (0.0, 0.0), inherited=False)
     assert found is not None
     return found
@@ -46,7 +46,7 @@ def test_every_row_is_somewhere(statistics: Statistics) -> None:
 
 def test_each_known_value_is_one_place(statistics: Statistics) -> None:
     assert statistics.distribution is not None
-    bounds = [knot.bound for knot in statistics.distribution.knots]
+    bounds = [knot.bound for knot in statistics.distribution.bounds]
     assert len(bounds) == len(set(bounds)) == statistics.bound_count == 102
 
 
@@ -54,9 +54,9 @@ def test_the_common_value_has_its_rows_and_the_gaps_about_it_share_those_of_thei
     statistics: Statistics,
 ) -> None:
     assert statistics.distribution is not None
-    knots = statistics.distribution.knots
+    knots = statistics.distribution.bounds
     heaviest = statistics.distribution.most_common
-    assert heaviest.mass == pytest.approx(0.2)
+    assert heaviest.frequency == pytest.approx(0.2)
     at = knots.index(heaviest)
-    assert knots[at - 1].gap + heaviest.gap == pytest.approx(0.8 / 100)
-    assert all(knot.gap == pytest.approx(0.8 / 100) for knot in (*knots[: at - 1], *knots[at + 1 : -1]))
+    assert knots[at - 1].bucket_rows + heaviest.bucket_rows == pytest.approx(0.8 / 100)
+    assert all(knot.bucket_rows == pytest.approx(0.8 / 100) for knot in (*knots[: at - 1], *knots[at + 1 : -1]))
