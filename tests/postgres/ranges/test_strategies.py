@@ -9,7 +9,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges import build_id_ranges
 from burla_provider.ranges.distribution import Distribution
 from tests.postgres.ranges.conftest import Planner, flush_counters
-from tests.postgres.ranges.covering import balance, sizes_of
+from tests.postgres.ranges.covering import balance, rows_in, rows_of, sizes_of
 
 RANGES = 32
 
@@ -254,6 +254,45 @@ def test_width_measures_time_and_leaves_infinity_out(connection, plan: Planner, 
     )
     made = plan("times", key="at", split="width", ranges=4)
     assert [one.lower[0][:19] for one in made.ranges if one.lower] == cuts
+
+
+FAR_DATES = ("0044-03-15 BC", "10000-01-01", "20224-05-17")
+"""In years that Python's datetime does not have."""
+
+
+@pytest.fixture(params=["date", "timestamp", "timestamptz"])
+def far(connection, request) -> str:
+    """The name of a table with dates of 2024 and a few in years outside 1 to 9999."""
+    connection.execute(
+        f"SET timezone = 'Asia/Tokyo'; CREATE TABLE far (row_id bigserial, at {request.param} NOT NULL);"
+        f"INSERT INTO far (at) SELECT '2024-01-01'::{request.param} + n * interval '1 day' FROM generate_series(0, 99) n;"
+        + "".join(f"INSERT INTO far (at) VALUES ('{day}');" for day in FAR_DATES)
+    )
+    return "far"
+
+
+@pytest.mark.parametrize("split", ["auto", "width", "histogram", "probed", "keyset"])
+def test_years_outside_1_to_9999_are_in_exactly_one_range(connection, plan: Planner, far: str, split: str) -> None:
+    connection.execute("CREATE INDEX ON far (at); ANALYZE far")
+    made = plan(far, key="at", split=split, ranges=4)
+    assert rows_in(connection, made) == rows_of(connection, far)
+    assert max(sizes_of(connection, made)) <= 40
+
+
+def test_width_puts_years_outside_1_to_9999_into_the_outer_ranges(connection, plan: Planner, far: str) -> None:
+    made = plan(far, key="at", split="width", ranges=4)
+    assert sizes_of(connection, made) == [26, 25, 25, 27]
+
+
+def test_width_of_a_window_beyond_the_year_9999_is_one_range(connection, plan: Planner, far: str) -> None:
+    made = plan(far, key="at", split="width", ranges=4, lower="9999-12-31", upper="30000-01-01")
+    assert sizes_of(connection, made) == [2]
+
+
+@pytest.mark.parametrize("upper", ["infinity", "30000-01-01"])
+def test_width_measures_up_to_the_maximum_key_if_the_window_ends_later(connection, plan: Planner, far, upper) -> None:
+    made = plan(far, key="at", split="width", ranges=4, lower="2024-01-01", upper=upper)
+    assert sizes_of(connection, made) == [25, 25, 25, 27]
 
 
 @pytest.mark.parametrize("value", ["-Infinity", "Infinity"])
