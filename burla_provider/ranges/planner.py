@@ -16,7 +16,6 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.catalog import TableFacts, read_facts
 from burla_provider.ranges.explanation import hints_of, reason_of
 from burla_provider.ranges.key import CTID, Key
-from burla_provider.ranges.key_choice import key_columns
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.plan import PlanCoverageError, RangePlan
 from burla_provider.ranges.plan_request import Request
@@ -129,7 +128,7 @@ def _no_collection() -> Iterator[None]:
 def _plan(queries: PlannerConnection, request: Request) -> RangePlan:
     facts = read_facts(queries, request.table)
     key = choose_cut_key(facts, request)
-    order = SortKey(tuple(key_columns(facts, key)))
+    order = SortKey(facts.columns_of(key))
     window = read_window(queries, key, order, request.limits)
     if request.freeze_upper:
         window = freeze_window(queries, facts.source, key, order, window)

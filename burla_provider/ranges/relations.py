@@ -11,7 +11,6 @@ from psycopg import sql
 from burla_provider.ranges.catalog import STORED_KINDS, Leaf, TableFacts
 from burla_provider.ranges.condition import comparison, range_condition
 from burla_provider.ranges.key import Key
-from burla_provider.ranges.key_choice import is_unique
 from burla_provider.ranges.planner_connection import PREFER_INDEX, UNKNOWN, PlannerConnection
 from burla_provider.ranges.sort_key import SortKey, cast_and_collate
 from burla_provider.ranges.statistics import Statistics, read_statistics
@@ -113,7 +112,7 @@ def profile_table(
         whole = queries.explain(sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, estimable))
     selectivity = _selectivity(queries, facts, estimable, where, whole.rows)
     piece = RelationProfile(
-        facts.source, None, key, order, window, whole.rows, facts.leaves, is_unique=is_unique(facts, key)
+        facts.source, None, key, order, window, whole.rows, facts.leaves, is_unique=facts.is_unique(key)
     )
     pieces = [
         _with_age(_without_phantoms(piece), facts)

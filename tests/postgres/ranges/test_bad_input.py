@@ -37,22 +37,22 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"table": "parcels"}, "table: there is no parcels here. It is looked for in the database"),
-        ({"table": "order_s"}, r"table: there is no order_s here. Did you mean public.orders\?"),
-        ({"table": "sales.invoice"}, r"table: there is no sales.invoice here. Did you mean sales.invoices\?"),
-        ({"table": "invoices"}, r"table: there is no invoices here. Did you mean sales.invoices\?"),
-        ({"table": "no.orders"}, "table: there is no no.orders here"),
-        ({"table": "a b c"}, "table: .* Write it as SQL does"),
-        ({"table": ""}, "table: .* Write it as SQL does"),
+        ({"table": "parcels"}, "table: parcels does not exist. The database is"),
+        ({"table": "order_s"}, r"table: order_s does not exist. Did you mean public.orders\?"),
+        ({"table": "sales.invoice"}, r"table: sales.invoice does not exist. Did you mean sales.invoices\?"),
+        ({"table": "invoices"}, r"table: invoices does not exist. Did you mean sales.invoices\?"),
+        ({"table": "no.orders"}, "table: no.orders does not exist"),
+        ({"table": "a b c"}, "table: .* Write it as in SQL"),
+        ({"table": ""}, "table: .* Write it as in SQL"),
         ({"table": "counter"}, "table: counter is not a table."),
         ({"table": "passing"}, "table: passing is temporary"),
         ({"table": "seen"}, "key: public.seen, a view, has no unique key to take.*Name the column to split by"),
         ({"table": "seen", "split": "pages"}, "split: public.seen is a view, whose pages cannot be read"),
         ({"key": "amuont"}, r"key: public.orders has no column amuont. Did you mean amount\?"),
         ({"key": "zzz"}, "key: public.orders has no column zzz. Its columns are id, amount, note"),
-        ({"key": []}, r"key: \[\] is not a list of different columns"),
-        ({"key": ["id", "id"]}, r"key: \['id', 'id'\] is not a list of different columns"),
-        ({"key": ["id", "loose"]}, "key: loose may be NULL"),
+        ({"key": []}, r"key: must be a column or a list of different columns, got \[\]"),
+        ({"key": ["id", "id"]}, r"key: must be a column or a list of different columns, got \['id', 'id'\]"),
+        ({"key": ["id", "loose"]}, "key: loose can be NULL"),
         ({"key": "doc"}, "key: operator does not exist: json >= json. Choose a key whose type can be sorted"),
         ({"key": "doc", "lower": "1", "upper": "2"}, "key: "),
         ({"start_id": "x"}, "start_id: must be an integer, got 'x'"),
@@ -111,7 +111,7 @@ def test_a_table_that_the_role_may_not_read_is_refused(connection, plan: Planner
     connection.execute(SCHEMA)
     role = f"stranger_{connection.info.backend_pid}"
     connection.execute(f"CREATE ROLE {role}; SET ROLE {role}")
-    with pytest.raises(InvalidParameterError, match=r"table: this role may not read public\.orders"):
+    with pytest.raises(InvalidParameterError, match=r"table: this role cannot read public\.orders"):
         plan("orders")
     with pytest.raises(InvalidParameterError, match="table: permission denied for schema sales"):
         plan("sales.invoices")

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from burla_provider.ranges.catalog import read_facts
-from burla_provider.ranges.key_choice import choose_key, key_columns
+from burla_provider.ranges.key_choice import choose_key
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.sort_key import SortKey
 from burla_provider.ranges.statistics import Statistics, read_statistics
@@ -32,7 +32,7 @@ def statistics(request: pytest.FixtureRequest, connection: psycopg.Connection[An
     queries = PlannerConnection(connection)
     facts = read_facts(queries, "t")
     key = choose_key(facts, "k")
-    order = SortKey(tuple(key_columns(facts, key)))
+    order = SortKey(facts.columns_of(key))
     [found] = read_statistics(queries, order, Window(), [[("public", "t", 1.0)]], (0.0, 0.0), inherited=False)
     assert found is not None
     return found
