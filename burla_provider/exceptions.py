@@ -27,6 +27,10 @@ class InvalidParameterError(PermanentError, ValueError):
         self.parameter = parameter
 
 
+class PlanCoverageError(BurlaProviderError):
+    """The ranges of a plan leave a gap or overlap. This is a defect of the planner: please report it."""
+
+
 class JobError(BurlaProviderError):
     """The job as a whole ended before every item had an answer."""
 

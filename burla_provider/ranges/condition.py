@@ -18,7 +18,7 @@ from psycopg import sql
 
 from burla_provider.database.quoting import Identifier, Literal, type_name
 from burla_provider.ranges.key import Bound, Key, KeyColumn
-from burla_provider.ranges.ordinals import least_of
+from burla_provider.ranges.ordinals import min_value
 
 
 def range_condition(key: Key, lower: Bound | None = None, upper: Bound | None = None) -> sql.Composable:
@@ -70,7 +70,7 @@ def comparison(
 
 def _trim(columns: Sequence[KeyColumn], bound: Bound | None, shared: int = 0) -> Bound | None:
     """Return the bound without trailing minimum values: (a, b) < (7, minimum of b) is a < 7."""
-    while bound is not None and len(bound) > shared + 1 and bound[-1] == least_of(columns[len(bound) - 1]):
+    while bound is not None and len(bound) > shared + 1 and bound[-1] == min_value(columns[len(bound) - 1]):
         bound = bound[:-1]
     return bound
 

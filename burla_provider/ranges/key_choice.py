@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.catalog import Column, TableFacts
 from burla_provider.ranges.key import Key, KeyColumn
-from burla_provider.ranges.ordinals import axis_of
+from burla_provider.ranges.ordinals import ordinal_codec
 
 _WITHOUT_NOT_NULL = ("v", "m")
 """``pg_class.relkind`` of relations whose columns cannot be declared NOT NULL."""
@@ -48,7 +48,7 @@ def _best_unique_key(facts: TableFacts) -> Key:
     keys = [_to_key(of_index) for of_index in columns if not any(column.is_composite for column in of_index)]
     usable = [key for key in keys if len(key.columns) == 1 or not key.nullable]
     # The sort is stable: among equals, the primary key and the shorter key stay first.
-    usable.sort(key=lambda key: (key.nullable, len(key.columns) > 1, axis_of(key.columns[0]) is None))
+    usable.sort(key=lambda key: (key.nullable, len(key.columns) > 1, ordinal_codec(key.columns[0]) is None))
     primary = next((index.columns for index in facts.indexes if index.is_primary), None)
     return next((key for key in usable if key.names == primary), usable[0] if usable else Key())
 

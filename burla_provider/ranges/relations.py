@@ -69,7 +69,7 @@ class RelationProfile:
         if not self.statistics:
             return "there are no statistics of the key"
         if self.statistics.distribution is None:
-            return "the statistics do not say where to cut"
+            return "the statistics contain no usable bounds"
         if self.changes_since_analyze == inf:
             return "row changes since the last ANALYZE are unknown"
         if self.changes_since_analyze > _STALE_FRACTION * self.analyzed_rows:

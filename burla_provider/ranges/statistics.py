@@ -12,7 +12,7 @@ from psycopg import sql
 from burla_provider.ranges.catalog import Column
 from burla_provider.ranges.distribution import Distribution, HistogramBound
 from burla_provider.ranges.key import Bound
-from burla_provider.ranges.ordinals import axis_of, least_of
+from burla_provider.ranges.ordinals import min_value, ordinal_codec
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.sort_key import SortKey, cast_and_collate
 from burla_provider.ranges.window import Window
@@ -112,13 +112,13 @@ def _read(
     nulls = {relation: share * part[relation] for relation, share, _ in whole}
     correlation = sum(of_one * part[relation] for relation, _, of_one in whole)
     values = [row for row in rows if row[1] != _NULLS]
-    axis = axis_of(columns[0], [value for _, _, value, _, _ in values])
+    axis = ordinal_codec(columns[0], [value for _, _, value, _, _ in values])
     entries = [
-        _Entry(relation, kind, value, (share or 0.0) * part[relation], axis.read(value) if axis else None)
+        _Entry(relation, kind, value, (share or 0.0) * part[relation], axis.encode(value) if axis else None)
         for relation, kind, value, share, _ in values
     ]
     inside = _clip(_fill(entries, {relation: part[relation] - nulls[relation] for relation in part}), window)
-    least = [least_of(column) for column in columns[1:]]
+    least = [min_value(column) for column in columns[1:]]
     rest: Bound = tuple(value for value in least if value is not None)
     shape = Distribution(tuple(_knots(inside, window, rest, outside)), axis, rest)
     known = sum(entry.share + entry.gap for entry in inside)

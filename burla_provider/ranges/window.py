@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.condition import range_condition
-from burla_provider.ranges.datetimes import RELATIVE
 from burla_provider.ranges.key import INTEGER_LIMITS, Bound, Key, KeyColumn
-from burla_provider.ranges.ordinals import axis_of, greatest_of, least_of
+from burla_provider.ranges.ordinals import RELATIVE_DATETIME, max_value, min_value, ordinal_codec
 from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
 from burla_provider.ranges.sort_key import SortKey, comma_separated, fetch_end_keys, is_sorted
 
@@ -21,6 +21,13 @@ _TEXT_TYPES = ("text", "character varying", "bpchar")
 
 _TEXT_SUFFIXES = (" ", "0", "a", "~")
 """Suffixes that make a text greater. A collation may ignore some of these characters, but none ignores all."""
+
+_STEPS: dict[str, LiteralString] = {
+    "date": "1",
+    "timestamp without time zone": "interval '1 microsecond'",
+    "timestamp with time zone": "interval '1 microsecond'",
+}
+"""What to add for the next value."""
 
 _SORTABLE = "Choose a key whose type can be sorted."
 
@@ -167,7 +174,7 @@ def _to_text(parameter: str, value: Any) -> str:
 
 
 def _refuse_relative(parameter: str, text: str, column: KeyColumn) -> None:
-    if column.type.startswith(("date", "time")) and RELATIVE.search(text):
+    if column.type.startswith(("date", "time")) and RELATIVE_DATETIME.search(text):
         problem = f"{text!r} has another value each time it is read, for example when a retry plans again."
         raise InvalidParameterError(parameter, problem, 'Give a fixed value, such as "{{ data_interval_start }}".')
 
@@ -195,29 +202,36 @@ def _is_below(connection: PlannerConnection, key: Key, sort_key: SortKey, lower:
 def _find_next_key(connection: PlannerConnection, key: Key, sort_key: SortKey, max_key: Bound) -> Bound | None:
     """Return a key that is as little above ``max_key`` as possible; None if the type has no greater value."""
     for number in reversed(range(len(max_key))):
-        for candidate in _next_keys(key, max_key, number):
-            if is_sorted(connection, sort_key, [max_key, candidate], "<"):
+        suffix_bounds = [minimum for column in key.columns[number + 1 :] if (minimum := min_value(column)) is not None]
+        for greater in _greater_values(connection, key.columns[number], max_key[number]):
+            candidate = (*max_key[:number], greater, *suffix_bounds)
+            if len(candidate) == len(max_key) and is_sorted(connection, sort_key, [max_key, candidate], "<"):
                 return candidate
-    if max_key == tuple(map(greatest_of, key.columns)):
+    if max_key == tuple(map(max_value, key.columns)):
         return None
     problem = f"the next key after the maximum, {', '.join(max_key)} ({_types_of(key)}), is unknown."
     raise InvalidParameterError("key", problem, "Give upper, or split by an integer, date, timestamp, uuid or text.")
 
 
-def _next_keys(key: Key, max_key: Bound, number: int) -> Iterator[Bound]:
-    """Yield bounds that are probably greater in the column with this number, and minimal in the columns after it."""
-    column, value = key.columns[number], max_key[number]
+def _greater_values(connection: PlannerConnection, column: KeyColumn, value: str) -> list[str]:
+    """Return values that are probably greater, and as little as possible."""
     if column.type in _TEXT_TYPES:
-        values = [value + suffix for suffix in _TEXT_SUFFIXES]
-    else:
-        axis = axis_of(column, [value])
-        next_value = axis.after(value) if axis else None
-        values = [] if next_value is None else [next_value]
-    suffix_bounds = [minimum for column in key.columns[number + 1 :] if (minimum := least_of(column)) is not None]
-    for greater in values:
-        bound = (*max_key[:number], greater, *suffix_bounds)
-        if len(bound) == len(max_key):
-            yield bound
+        return [value + suffix for suffix in _TEXT_SUFFIXES]
+    codec = ordinal_codec(column, [value])
+    greater = codec.next_value(value) if codec else None
+    if greater is None and column.type in _STEPS:
+        greater = _next_datetime(connection, column, value)
+    return [] if greater is None else [greater]
+
+
+def _next_datetime(connection: PlannerConnection, column: KeyColumn, value: str) -> str | None:
+    """Return the next date or timestamp in a year that Python's datetime does not have; None if there is none."""
+    statement = sql.SQL("SELECT ({}::{} + {})::text").format(
+        sql.Literal(value), sql.SQL(column.type), sql.SQL(_STEPS[column.type])
+    )
+    with suppress(InvalidParameterError), connection.errors_blame("key", _SORTABLE):
+        return str(connection.fetch_value(statement))
+    return None
 
 
 def _types_of(key: Key) -> str:

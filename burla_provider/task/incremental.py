@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from burla_provider.operators.postgres import BurlaPostgresOperator
     from burla_provider.ranges.key import KeyColumn
-    from burla_provider.ranges.stored_plan import Plan
+    from burla_provider.ranges.plan import Plan
     from burla_provider.task.session import TaskSession
     from burla_provider.worker.source import Source
 

@@ -14,8 +14,7 @@ from burla_provider.task.resume import JobFacts, Resume, find_earlier
 from burla_provider.worker.outcome import Outcome
 
 if TYPE_CHECKING:
-    from burla_provider.ranges.plan import RangePlan
-    from burla_provider.ranges.stored_plan import Plan
+    from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.session import TaskSession
     from burla_provider.worker.ledger import Ledger
 
@@ -61,7 +60,7 @@ class CheckpointStore:
         self.flush = checkpoint.flush
 
     def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob:
-        from burla_provider.ranges.stored_plan import from_record, to_record
+        from burla_provider.ranges.plan import from_record, to_record
 
         saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._find_doubt)
         if saved is None:
@@ -120,7 +119,7 @@ class LedgerStore:
 
     def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob:
         """:raises PermanentError: the task is to do something else than its first try, or its plan is gone."""
-        from burla_provider.ranges.stored_plan import from_record, to_record
+        from burla_provider.ranges.plan import from_record, to_record
         from burla_provider.task.ledger_table import finished_ranges, keep_plan
 
         connection = self._moment.connection
@@ -135,7 +134,7 @@ class LedgerStore:
         return RestoredJob(from_record(kept[1]), earlier, 1, self._note(len(earlier)))
 
     def _go_on(self, find_more: Callable[[Plan], Plan | None]) -> list[Any]:
-        from burla_provider.ranges.stored_plan import from_record, longer, to_record
+        from burla_provider.ranges.plan import extend_plan, from_record, to_record
         from burla_provider.task.ledger_table import change_plan
 
         def change(kept: list[Any] | None) -> list[Any]:
@@ -147,7 +146,7 @@ class LedgerStore:
             self._check(kept)
             plan = from_record(kept[1])
             more = find_more(plan)
-            return [self._asked, to_record(longer(plan, more))] if more else kept
+            return [self._asked, to_record(extend_plan(plan, more))] if more else kept
 
         return change_plan(self._moment.connection, self._ledger, change)
 

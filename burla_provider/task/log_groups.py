@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from burla_provider.ranges.stored_plan import Plan
+    from burla_provider.ranges.plan import Plan
 
 
 SHOWN_TOTALS = 10_000

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from burla_provider.jobs.job import Job
     from burla_provider.operators.postgres import BurlaPostgresOperator
     from burla_provider.ranges.key_range import KeyRange
-    from burla_provider.ranges.plan import RangePlan
-    from burla_provider.ranges.stored_plan import Plan
+    from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.results_table import Results
     from burla_provider.worker.ledger import Ledger
     from burla_provider.worker.processors import RangeProcessor

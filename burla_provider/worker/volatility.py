@@ -14,7 +14,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from burla_provider.ranges.datetimes import RELATIVE
+from burla_provider.ranges.ordinals import RELATIVE_DATETIME
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.worker.sql_text import tokens
 
@@ -53,7 +53,7 @@ def find_volatile(queries: PlannerConnection, query: sql.Composable) -> list[str
     for text in sorted(set(_expressions(plan["Plan"]))):
         for part in _PART.finditer(text):
             if part["string"]:
-                if RELATIVE.search(part["string"]) and _CAST_LATER.match(text, part.end()):
+                if RELATIVE_DATETIME.search(part["string"]) and _CAST_LATER.match(text, part.end()):
                     found[part["string"]] = None
             elif part["name"] in _CLOCKS:
                 found[part["name"].lower()] = None
@@ -69,8 +69,8 @@ def relative_literals(connection: psycopg.Connection[Any], text: str) -> Iterato
     """
     for token in tokens(text, escapes=has_escapes(connection)):
         literal = text[token.start : token.end]
-        if token.kind == "string" and RELATIVE.search(literal):
-            yield literal, text[: token.start] + RELATIVE.sub("nodate", literal) + text[token.end :]
+        if token.kind == "string" and RELATIVE_DATETIME.search(literal):
+            yield literal, text[: token.start] + RELATIVE_DATETIME.sub("nodate", literal) + text[token.end :]
 
 
 def is_date_error(connection: psycopg.Connection[Any], query: sql.Composable) -> bool:

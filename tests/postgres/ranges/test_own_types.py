@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges.stored_plan import from_record, to_record
+from burla_provider.ranges.plan import from_record, to_record
 from burla_provider.worker.failing_rows import key_of
 from burla_provider.worker.source import Source
 from tests.postgres.ranges.conftest import Planner

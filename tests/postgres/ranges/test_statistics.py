@@ -46,7 +46,7 @@ def test_every_row_is_somewhere(statistics: Statistics) -> None:
 
 def test_each_known_value_is_one_place(statistics: Statistics) -> None:
     assert statistics.distribution is not None
-    bounds = [knot.bound for knot in statistics.distribution.knots]
+    bounds = [knot.bound for knot in statistics.distribution.bounds]
     assert len(bounds) == len(set(bounds)) == statistics.bound_count == 102
 
 
@@ -54,9 +54,9 @@ def test_the_common_value_has_its_rows_and_the_gaps_about_it_share_those_of_thei
     statistics: Statistics,
 ) -> None:
     assert statistics.distribution is not None
-    knots = statistics.distribution.knots
+    knots = statistics.distribution.bounds
     heaviest = statistics.distribution.most_common
-    assert heaviest.mass == pytest.approx(0.2)
+    assert heaviest.frequency == pytest.approx(0.2)
     at = knots.index(heaviest)
-    assert knots[at - 1].gap + heaviest.gap == pytest.approx(0.8 / 100)
-    assert all(knot.gap == pytest.approx(0.8 / 100) for knot in (*knots[: at - 1], *knots[at + 1 : -1]))
+    assert knots[at - 1].bucket_rows + heaviest.bucket_rows == pytest.approx(0.8 / 100)
+    assert all(knot.bucket_rows == pytest.approx(0.8 / 100) for knot in (*knots[: at - 1], *knots[at + 1 : -1]))
