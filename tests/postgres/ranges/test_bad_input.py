@@ -46,7 +46,7 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
         ({"table": ""}, "table: .* Write it as in SQL"),
         ({"table": "counter"}, "table: counter is not a table."),
         ({"table": "passing"}, "table: passing is temporary"),
-        ({"table": "seen"}, "key: public.seen, a view, has no unique key to take.*Name the column to split by"),
+        ({"table": "seen"}, "key: public.seen is a view and has no unique key.*Name the column to split by"),
         ({"table": "seen", "split": "pages"}, "split: public.seen is a view, whose pages cannot be read"),
         ({"key": "amuont"}, r"key: public.orders has no column amuont. Did you mean amount\?"),
         ({"key": "zzz"}, "key: public.orders has no column zzz. Its columns are id, amount, note"),
@@ -58,8 +58,14 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
         ({"start_id": "x"}, "start_id: must be an integer, got 'x'"),
         ({"start_id": 1.5}, "start_id: must be an integer, got 1.5"),
         ({"end_id": True}, "end_id: must be an integer, got True"),
-        ({"start_id": 1, "key": "note"}, r"start_id: requires a key of one integer column, got note \(text\). Use lower and upper"),
-        ({"end_id": 1, "key": ["id", "note"]}, r"end_id: requires a key of one integer column, got id, note \(bigint, text\)"),
+        (
+            {"start_id": 1, "key": "note"},
+            r"start_id: requires a key of one integer column, got note \(text\). Use lower and upper",
+        ),
+        (
+            {"end_id": 1, "key": ["id", "note"]},
+            r"end_id: requires a key of one integer column, got id, note \(bigint, text\)",
+        ),
         ({"start_id": 2, "end_id": 1}, "start_id: no key is between 2 .* Give start_id and end_id"),
         ({"start_id": 10**40, "end_id": 10**39}, "start_id: no key is between"),
         ({"lower": 5, "upper": 5}, r"lower: no key is between 5 \(inclusive\) and 5 \(exclusive\)"),
@@ -80,24 +86,27 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
             {"split": "even"},
             "split: 'even' is unknown. Use one of: auto, width, histogram, probed, keyset",
         ),
-        ({"split": "width", "key": "note"}, r"split: 'width' cannot measure the key note \(text\)"),
-        ({"split": "width", "key": ["id", "note"]}, "split: 'width' cannot measure the key id, note"),
-        ({"split": "histogram", "key": "loose"}, "split: there are no statistics of loose .* ANALYZE the table"),
-        ({"split": "pages", "key": "id"}, "key: split='pages' uses none"),
-        ({"split": "pages", "lower": 5}, "lower: split='pages' has no key to bound. Use where"),
-        ({"split": "pages", "refine": True}, "refine: split='pages' has nothing to refine"),
-        ({"split": "single", "refine": True}, "refine: split='single' has nothing to refine"),
-        ({"split": "width", "key": "loose", "refine": True, "ranges": 2}, "refine: no index is in the order of loose"),
-        ({"ranges": 0}, "ranges: 0 is not a positive whole number"),
-        ({"rows_per_range": -1}, "rows_per_range: -1 is not a positive"),
-        ({"parallelism": 1.5}, "parallelism: 1.5 is not a positive"),
-        ({"max_ranges": True}, "max_ranges: True is not a positive"),
-        ({"ranges": 5, "rows_per_range": 5}, "ranges: rows_per_range says the same"),
-        ({"ranges": 11, "max_ranges": 10}, "ranges: there would be 11 ranges, more than max_ranges = 10"),
-        ({"rows_per_range": 10, "max_ranges": 10}, "rows_per_range: there would be 11 ranges"),
+        ({"split": "width", "key": "note"}, r"split: 'width' is not supported for the key note \(text\)"),
+        ({"split": "width", "key": ["id", "note"]}, "split: 'width' is not supported for the key id, note"),
+        ({"split": "histogram", "key": "loose"}, "split: this role sees no statistics of loose. ANALYZE the table"),
+        ({"split": "pages", "key": "id"}, "key: is not supported with split='pages'"),
+        ({"split": "pages", "lower": 5}, "lower: split='pages' has no key that a bound could limit. Use where"),
+        ({"split": "pages", "refine": True}, "refine: is not supported with split='pages'"),
+        ({"split": "single", "refine": True}, "refine: is not supported with split='single'"),
+        (
+            {"split": "width", "key": "loose", "refine": True, "ranges": 2},
+            "refine: requires an index in the order of loose",
+        ),
+        ({"ranges": 0}, "ranges: must be a positive integer, got 0"),
+        ({"rows_per_range": -1}, "rows_per_range: must be a positive integer, got -1"),
+        ({"parallelism": 1.5}, "parallelism: must be a positive integer, got 1.5"),
+        ({"max_ranges": True}, "max_ranges: must be a positive integer, got True"),
+        ({"ranges": 5, "rows_per_range": 5}, "ranges: cannot be combined with rows_per_range"),
+        ({"ranges": 11, "max_ranges": 10}, "ranges: the plan would have 11 ranges, but max_ranges is 10"),
+        ({"rows_per_range": 10, "max_ranges": 10}, "rows_per_range: the plan would have 11 ranges"),
         (
             {"rows_per_range": 1, "split": "width", "start_id": 0, "end_id": 10**15},
-            "rows_per_range: there would be 1,000,000,000,000,001 ranges",
+            "rows_per_range: the plan would have 1,000,000,000,000,001 ranges",
         ),
     ],
 )
@@ -123,7 +132,7 @@ def test_a_table_that_the_role_may_not_read_is_refused(connection, plan: Planner
 
 def test_pages_need_a_server_that_can_read_a_range_of_them(connection, plan: Planner, monkeypatch) -> None:
     connection.execute(SCHEMA)
-    monkeypatch.setattr(strategy_choice, "_PAGES_SINCE", connection.info.server_version + 1)
+    monkeypatch.setattr(strategy_choice, "_TID_RANGE_SCAN_SINCE", connection.info.server_version + 1)
     with pytest.raises(InvalidParameterError, match=r"split: PostgreSQL \d+ cannot read a range of pages"):
         plan("orders", split="pages")
 

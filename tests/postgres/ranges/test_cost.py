@@ -131,9 +131,9 @@ def test_an_index_is_walked_where_row_security_lets_the_server_seek_in_it(
 ) -> None:
     connection.execute(SECRET.format(kind=kind, policy=policy))
     made = plan("secret", ranges=20)
-    how = "the index was walked" if seeks else "the table was sorted once, as no index is in its order"
-    assert made.reason == f"There are no statistics of the key, so {how}."
-    hint = "or row security keeps the server from seeking in it: every range reads"
+    how = "scanned the index" if seeks else "sorted the table once, because no index has the order of the key"
+    assert made.reason == f"There are no statistics of the key, so the planner {how}."
+    hint = "or row security prevents the server from seeking in it. Every range reads"
     assert [hint in one for one in made.hints] == [True] * (not seeks)
     assert sizes_of(connection, made) == pytest.approx([1000] * 20, abs=70)
     connection.execute("RESET ROLE; DROP OWNED BY secret_reader; DROP ROLE secret_reader")
@@ -143,7 +143,7 @@ def test_an_index_of_a_part_of_the_table_is_walked_if_its_steps_can_use_it(conne
     connection.execute("CREATE TABLE partly AS SELECT n AS id FROM generate_series(1, 20000) AS n")
     connection.execute("CREATE INDEX ON partly (id) WHERE id > 1000; ANALYZE partly")
     made = plan("partly", key="id", ranges=20, lower=1001, split="keyset")
-    assert "No index is in the order of id" in made.hints[0]
+    assert "No index has the order of id" in made.hints[0]
     assert sizes_of(connection, made) == pytest.approx([950] * 20, abs=70)
 
 

@@ -7,7 +7,7 @@ import pytest
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges.sizing import LEAST_BYTES
+from burla_provider.ranges.sizing import MIN_BYTES
 from tests.postgres.ranges.conftest import Planner
 from tests.postgres.ranges.covering import balance, rows_in, rows_of, sizes_of
 
@@ -129,8 +129,8 @@ def test_only_the_partition_that_was_never_analysed_is_walked(connection, plan: 
     made = plan(events, rows_per_range=100)
     assert made.strategy == "histogram, keyset"
     assert made.reason == (
-        "10 partitions by histogram: the statistics are fresh, so no row had to be read;"
-        " 1 partitions by keyset: there are no statistics of the key, so the index was walked."
+        "10 partitions by histogram: the statistics are fresh, so the planner read no rows;"
+        " 1 partitions by keyset: there are no statistics of the key, so the planner scanned the index."
     )
     assert rows_in(connection, made) == rows_of(connection, events)
 
@@ -148,7 +148,7 @@ def test_a_partition_that_was_never_analysed_does_not_make_giants(connection, pl
         connection.execute(f"ANALYZE {analysed}")
     made = plan("fat")
     assert balance(sizes_of(connection, made)) < 1.6
-    assert max(sizes_of(connection, made)) * 20_000 < 2 * LEAST_BYTES
+    assert max(sizes_of(connection, made)) * 20_000 < 2 * MIN_BYTES
 
 
 def test_one_partition_that_was_never_analysed_makes_no_statistics_of_the_whole_stale(
@@ -157,7 +157,7 @@ def test_one_partition_that_was_never_analysed_makes_no_statistics_of_the_whole_
     connection.execute("CREATE TABLE events_11 PARTITION OF events FOR VALUES FROM ('2024-01-11') TO ('2024-01-12')")
     connection.execute("INSERT INTO events VALUES (10001, '2024-01-11')")
     made = plan(events, ranges=5)
-    assert made.reason == "The statistics are fresh, so no row had to be read."
+    assert made.reason == "The statistics are fresh, so the planner read no rows."
 
 
 def test_the_rows_of_inheriting_children_are_read_with_their_parent(connection, plan: Planner) -> None:

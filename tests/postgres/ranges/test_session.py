@@ -119,10 +119,10 @@ def test_a_database_without_encoding_is_planned_too(postgres_server: PostgresSer
 
 
 def test_a_long_walk_says_how_far_it_is(plan: Planner, skewed: str, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(index_walk, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(index_walk, "_LOG_INTERVAL", 0.0)
     with caplog.at_level(logging.INFO):
         plan(skewed, split="keyset", rows_per_range=20_000)
-    assert "Planning: 40,000 rows of the index walked so far." in caplog.messages
+    assert "Planning: scanned 40,000 rows of the index so far." in caplog.messages
 
 
 def test_a_plan_takes_few_queries(connection, plan: Planner, skewed: str) -> None:
