@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from burla_provider.exceptions import PlanCoverageError
 from burla_provider.ranges.catalog import TableFacts
 from burla_provider.ranges.key import CTID, Bound, Key, KeyColumn
-from burla_provider.ranges.key_range import KeyRange
+from burla_provider.ranges.key_range import KeyRange, bound_text
 from burla_provider.ranges.ordinals import ordinal_codec
 from burla_provider.ranges.window import Window
 
@@ -156,8 +156,8 @@ class RangePlan:
             "partitions": self._partition_count(),
             "expected_rows": self.expected_rows,
             "rows_per_range": {"smallest": smallest, "median": middle, "largest": largest},
-            "lower": _shorten(self.window.lower),
-            "upper": _shorten(self.window.upper),
+            "lower": self.window.lower and bound_text(self.window.lower, _MAX_BOUND_LENGTH),
+            "upper": self.window.upper and bound_text(self.window.upper, _MAX_BOUND_LENGTH),
             "first": [_describe(key_range) for key_range in self.ranges[:_SUMMARY_RANGES]],
             "last": [_describe(key_range) for key_range in self.ranges[_SUMMARY_RANGES:][-_SUMMARY_RANGES:]],
             "needs_snapshot": self.needs_snapshot,
@@ -279,16 +279,5 @@ def _is_sorted(key: Key, bounds: Sequence[Bound]) -> bool:
 
 
 def _describe(key_range: KeyRange) -> str:
-    place = f" in {'.'.join(key_range.relation)}" if key_range.relation else ""
-    if key_range.nulls:
-        return f"{key_range.key} IS NULL{place}"
-    lower, upper = ("..." if bound is None else _shorten(bound) for bound in (key_range.lower, key_range.upper))
-    return f"{lower} <= {key_range.key} < {upper}{place}"
-
-
-def _shorten(bound: Bound | None) -> str | None:
-    """Return the bound as a short text; None if it is open."""
-    if bound is None:
-        return None
-    text = ", ".join(bound)
-    return text if len(text) <= _MAX_BOUND_LENGTH else f"{text[:_MAX_BOUND_LENGTH]}..."
+    partition = f" in {'.'.join(key_range.relation)}" if key_range.relation else ""
+    return f"{key_range.describe(_MAX_BOUND_LENGTH)}{partition}"

@@ -123,7 +123,7 @@ def test_a_composite_key_is_refused_by_name_and_never_chosen(connection, plan: P
     """)
     assert plan("pairs").key.names == ("row_id",)
     for key in ("k", "d", ["row_id", "k"]):
-        with pytest.raises(InvalidParameterError, match=r"key: [kd] is of the composite type"):
+        with pytest.raises(InvalidParameterError, match=r"key: [kd] has the composite type"):
             plan("pairs", key=key)
 
 

@@ -74,7 +74,7 @@ def test_an_open_end_is_the_types_own() -> None:
 
 @pytest.mark.parametrize("key_range", [KeyRange(ID, 0, nulls=True), KeyRange(PAIR, 0), KeyRange(Key(), 0)])
 def test_a_range_of_no_integers_has_no_ids(key_range: KeyRange) -> None:
-    with pytest.raises(TypeError, match=r"use key_range\.where"):
+    with pytest.raises(TypeError, match=r"Use key_range\.where"):
         _ = key_range.start_id
 
 
