@@ -11,7 +11,7 @@ from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.condition import range_condition
-from burla_provider.ranges.distribution import Cut, Distribution
+from burla_provider.ranges.distribution import Distribution
 from burla_provider.ranges.index_sampling import KeyInterval, find_uneven
 from burla_provider.ranges.index_walk import IndexScan, walk
 from burla_provider.ranges.key import Bound
@@ -21,7 +21,6 @@ from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.sort_key import fetch_end_keys
 from burla_provider.ranges.strategies import Strategy
-from burla_provider.ranges.window import Window
 
 _MAX_OVERSIZE = 1.5
 """Spans with up to this many times the requested rows stay as they are."""
@@ -75,11 +74,18 @@ def cut_relations(
     _check_min_cuts(relations, sizing)
 
     def cut(sizing: RangeSizing, *, check_ends: bool = True) -> list[list[Span]]:
-        # All are cut before the first one is refined, because a plan with too many ranges must fail early.
-        spans = [_tile(relation, sizing) for relation in relations]
         return [
-            list(_refine(connection, relation, own_spans, sizing.target, refine=refine, check_ends=check_ends))
-            for relation, own_spans in zip(relations, spans, strict=True)
+            list(
+                _refine(
+                    connection,
+                    relation,
+                    _cut_window(relation, sizing),
+                    sizing.target,
+                    refine=refine,
+                    check_ends=check_ends,
+                )
+            )
+            for relation in relations
         ]
 
     is_adjustable = not refine and sizing.rows_per_range is None
@@ -101,25 +107,18 @@ def span_count(spans: Sequence[Sequence[Span]]) -> int:
     return sum(map(len, spans))
 
 
-def tile(window: Window, cuts: Sequence[Cut], rows: float) -> list[Span]:
-    """Return the spans between cuts: each begins where the previous one ends, and the outer ends are the window's.
-
-    :param rows: in the window.
-    """
+def _cut_window(relation: MeasuredRelation, sizing: RangeSizing) -> list[Span]:
+    """Return spans that each begin where the previous one ends; the outer ends are those of the window."""
+    window, distribution = relation.profile.window, relation.distribution
+    cuts = distribution.cuts(sizing.ranges_for(distribution.rows))
     if window.is_empty:
         return []
     bounds = [window.lower, *(cut.bound for cut in cuts), window.upper]
-    rows_before = [0.0, *(cut.rows_before for cut in cuts), rows]
+    rows_before = [0.0, *(cut.rows_before for cut in cuts), distribution.rows]
     return [
         Span(lower, upper, later - earlier)
         for (lower, upper), (earlier, later) in zip(pairwise(bounds), pairwise(rows_before), strict=True)
     ]
-
-
-def _tile(relation: MeasuredRelation, sizing: RangeSizing) -> list[Span]:
-    distribution = relation.distribution
-    cuts = distribution.cuts(sizing.ranges_for(distribution.rows))
-    return tile(relation.profile.window, cuts, distribution.rows)
 
 
 def _check_min_cuts(relations: Sequence[MeasuredRelation], sizing: RangeSizing) -> None:
@@ -246,7 +245,7 @@ def _find_oversize(
 
 
 def _cut_by_walk(connection: PlannerConnection, profile: RelationProfile, span: Span, target: float) -> Iterator[Span]:
-    scan = IndexScan(profile.source, profile.sort_key, profile.key, span.lower, span.upper, profile.is_unique)
+    scan = IndexScan.of_relation(profile, span.lower, span.upper)
     steps = list(walk(connection, scan, max(int(target), 1)))
     bounds = [span.lower, *(step.bound for step in steps[1:]), span.upper]
     for step, (lower, upper) in zip(steps, pairwise(bounds), strict=False):

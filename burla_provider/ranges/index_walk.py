@@ -13,6 +13,7 @@ from psycopg import sql
 from burla_provider.ranges.condition import count_shared_columns, prefix_condition, range_condition
 from burla_provider.ranges.key import Bound, Key
 from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sort_key import SortKey, comma_separated, fetch_end_keys
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,11 @@ class IndexScan:
     lower: Bound | None
     upper: Bound | None
     unique: bool = False
+
+    @classmethod
+    def of_relation(cls, profile: RelationProfile, lower: Bound | None, upper: Bound | None) -> IndexScan:
+        """Return the scan of a relation's key between two bounds."""
+        return cls(profile.source, profile.sort_key, profile.key, lower, upper, profile.is_unique)
 
     def without_shared_columns(self, shared: int) -> IndexScan:
         """Return the same scan by the other columns only, if the first ``shared`` ones have one value from end to end.

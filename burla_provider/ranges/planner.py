@@ -138,12 +138,12 @@ def _max_partitions(request: PlanRequest, key: Key) -> int | None:
     """Return the maximum number of partitions to split one by one; with more, the table is split as a whole."""
     if request.split == "single" or not request.by_partition:
         return 0
-    # Cut by pages, all partitions have at least as many ranges as there are partitions, however they are cut.
+    # A range of the same pages of all partitions cannot be made as small as needed, unlike a range of keys.
     return None if key == CTID else request.sizing.ranges or request.sizing.max_ranges
 
 
 def _row_bytes(facts: TableFacts, table: TableProfile, window: Window) -> float:
-    # For a table without statistics, the server's estimate of an unbounded window is one of the table.
+    # If the catalog has no number of rows, the server's estimate for the window will do, if the window is the table.
     rows = facts.rows if facts.rows is not None or window.is_bounded else table.rows
     return facts.bytes / rows if rows else 0.0
 

@@ -59,8 +59,7 @@ def measure(connection: PlannerConnection, profile: RelationProfile, sizing: Ran
     """Return the distribution as counted, with a bound every few rows."""
     step = _StepSize.choose(profile, sizing)
     if profile.is_indexed:
-        window = profile.window
-        scan = IndexScan(profile.source, profile.sort_key, profile.key, window.lower, window.upper, profile.is_unique)
+        scan = IndexScan.of_relation(profile, profile.window.lower, profile.window.upper)
         # A table that is larger than estimated would otherwise be walked in tiny steps.
         limit = None if sizing.rows_per_range is not None else 2 * max(MAX_STEPS, sizing.ranges_for(profile.rows))
         with connection.local_settings(**PREFER_INDEX):

@@ -36,8 +36,11 @@ def can_probe(profile: RelationProfile) -> bool:
         return False
     if not profile.is_indexed or len(profile.key.columns) > 1:
         return False
-    shape = profile.statistics.distribution
-    return shape.codec is not None and sum(bound.frequency for bound in shape.bounds) <= _MAX_FREQUENT * shape.rows
+    distribution = profile.statistics.distribution
+    return (
+        distribution.codec is not None
+        and sum(bound.frequency for bound in distribution.bounds) <= _MAX_FREQUENT * distribution.rows
+    )
 
 
 def measure(connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing) -> Distribution:
@@ -48,36 +51,35 @@ def measure(connection: PlannerConnection, profile: RelationProfile, sizing: Ran
             " of integers, numerics, dates, timestamps or uuids that mostly differ."
         )
         raise InvalidParameterError("split", problem, "Use 'keyset'.")
-    shape = histogram.measure(connection, profile, sizing)
-    uneven = _uneven_buckets(connection, profile, shape, sizing.target)
-    rows = sum(shape.bounds[index].bucket_rows for index in uneven)
+    distribution = histogram.measure(connection, profile, sizing)
+    uneven = _uneven_buckets(connection, profile, distribution, sizing.target)
+    rows = sum(distribution.bounds[index].bucket_rows for index in uneven)
     if rows > profile.rows * _WALK_ALL_ABOVE and profile.rows <= _MAX_WALKED_ROWS:
         return keyset.measure(connection, profile, sizing)
     step_rows = ceil(rows / keyset.MAX_STEPS)
-    bounds = list(shape.bounds)
+    bounds = list(distribution.bounds)
     for first, last in reversed(list(_runs(uneven))):
-        lower, upper = shape.bounds[first].bound, shape.bounds[last + 1].bound
-        scan = IndexScan(profile.source, profile.sort_key, profile.key, lower, upper, profile.is_unique)
+        scan = IndexScan.of_relation(profile, distribution.bounds[first].bound, distribution.bounds[last + 1].bound)
         bounds[first : last + 1] = _walk(connection, scan, step_rows)
     # Numerics found by the walk may have more decimal places than those of the statistics.
     codec = ordinal_codec(profile.sort_key.columns[0], [bound.bound[0] for bound in bounds])
     assert codec is not None  # noqa: S101 - see can_probe
     encoded = (bound._replace(ordinal=codec.encode(bound.bound[0])) for bound in bounds)
-    return replace(shape, bounds=tuple(encoded), codec=codec)
+    return replace(distribution, bounds=tuple(encoded), codec=codec)
 
 
 def _uneven_buckets(
-    connection: PlannerConnection, profile: RelationProfile, shape: Distribution, target: float
+    connection: PlannerConnection, profile: RelationProfile, distribution: Distribution, target: float
 ) -> list[int]:
     """Return the indexes of the buckets that must be walked over.
 
     Probes all buckets that would be cut inside, or, if the statistics are stale, all buckets.
     """
-    codec = shape.codec
+    codec = distribution.codec
     assert codec is not None  # noqa: S101 - see can_probe
     intervals: dict[int, KeyInterval] = {}
     uneven = set()
-    for index, (start, end) in enumerate(pairwise(shape.bounds)):
+    for index, (start, end) in enumerate(pairwise(distribution.bounds)):
         if start.bucket_rows <= (0 if profile.distrust_reason else target):
             continue
         if start.ordinal is None or end.ordinal is None:
@@ -86,13 +88,13 @@ def _uneven_buckets(
             intervals[index] = KeyInterval(start.ordinal + 1, end.ordinal, start.bucket_rows)
     found = find_uneven(connection, profile, codec, list(intervals.values()), target)
     indexes = list(intervals)
-    return list(_affordable(shape, sorted(uneven.union(indexes[number] for number in found))))
+    return list(_affordable(distribution, sorted(uneven.union(indexes[number] for number in found))))
 
 
-def _affordable(shape: Distribution, indexes: list[int]) -> Iterator[int]:
+def _affordable(distribution: Distribution, indexes: list[int]) -> Iterator[int]:
     rows = 0.0
     for index in indexes:
-        rows += shape.bounds[index].bucket_rows
+        rows += distribution.bounds[index].bucket_rows
         if rows > _MAX_WALKED_ROWS:
             return
         yield index

@@ -112,10 +112,14 @@ def _find_ends(connection: PlannerConnection, profile: RelationProfile) -> list[
 
 def _rows_before(profile: RelationProfile, codec: OrdinalCodec, starts: range, end: int) -> list[float]:
     """Return the estimated rows before each ordinal: by the statistics, or else as if they were evenly spread."""
-    shape = profile.statistics.distribution if profile.statistics else None
-    if shape is None or shape.codec is None or any(bound.ordinal is None for bound in shape.bounds):
+    distribution = profile.statistics.distribution if profile.statistics else None
+    if (
+        distribution is None
+        or distribution.codec is None
+        or any(bound.ordinal is None for bound in distribution.bounds)
+    ):
         even = Distribution((HistogramBound((), starts.start, bucket_rows=1.0), HistogramBound((), end)))
         return even.scaled(profile.rows).rows_before(starts)
     # The statistics' codec may count other decimal places of a numeric.
-    ordinals = [shape.codec.encode(codec.decode(ordinal)) or 0 for ordinal in starts]
-    return shape.scaled(profile.rows).rows_before(ordinals)
+    ordinals = [distribution.codec.encode(codec.decode(ordinal)) or 0 for ordinal in starts]
+    return distribution.scaled(profile.rows).rows_before(ordinals)
