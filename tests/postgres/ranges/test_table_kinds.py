@@ -127,7 +127,7 @@ def test_a_range_of_one_partition_has_no_ids(connection: psycopg.Connection) -> 
         _ = one.end_id
 
 
-def test_pages_of_the_whole_tree_are_balanced_though_partitions_differ_in_size(connection: psycopg.Connection) -> None:
+def test_pages_of_partitions_of_different_size_are_balanced(connection: psycopg.Connection) -> None:
     connection.execute("""
         CREATE TABLE t (row_id int, filler text) PARTITION BY RANGE (row_id);
         CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (1000);
