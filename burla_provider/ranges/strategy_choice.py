@@ -101,7 +101,12 @@ def explain_choices(choices: Sequence[StrategyChoice]) -> str:
         return _sentence(reasons[0])
     first_reasons = {choice.strategy: choice.reason for choice in reversed(choices)}
     counts = Counter(choice.strategy for choice in choices)
-    return _sentence("; ".join(f"{n:,} partitions by {name}: {first_reasons[name]}" for name, n in counts.items()))
+    return _sentence(
+        "; ".join(
+            f"{number:,} partition{'s' if number > 1 else ''} by {strategy}: {first_reasons[strategy]}"
+            for strategy, number in counts.items()
+        )
+    )
 
 
 def collect_hints(

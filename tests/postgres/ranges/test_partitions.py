@@ -132,7 +132,7 @@ def test_only_the_partition_without_statistics_is_walked(connection, plan: Plann
     assert made.strategy == "histogram, keyset"
     assert made.reason == (
         "10 partitions by histogram: the statistics are fresh, so the planner read no rows;"
-        " 1 partitions by keyset: there are no statistics of the key, so the planner scanned the index."
+        " 1 partition by keyset: there are no statistics of the key, so the planner scanned the index."
     )
     assert rows_in(connection, made) == rows_of(connection, events)
 

@@ -86,5 +86,5 @@ def test_one_reason_is_one_sentence() -> None:
 def test_reasons_are_counted_by_strategy() -> None:
     fresh, unknown = StrategyChoice("histogram", "fresh"), StrategyChoice("keyset", "unknown")
     assert (
-        explain_choices([fresh, unknown, fresh]) == "2 partitions by histogram: fresh; 1 partitions by keyset: unknown."
+        explain_choices([fresh, unknown, fresh]) == "2 partitions by histogram: fresh; 1 partition by keyset: unknown."
     )
