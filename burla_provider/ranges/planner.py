@@ -16,6 +16,7 @@ from burla_provider.exceptions import PlanCoverageError
 from burla_provider.ranges.catalog import TableFacts, read_facts
 from burla_provider.ranges.cutting import MeasuredRelation, Span, cut_relations, span_count
 from burla_provider.ranges.key import CTID, Key
+from burla_provider.ranges.key_choice import choose_split_key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.plan import RangePlan
 from burla_provider.ranges.plan_request import PlanRequest
@@ -24,7 +25,7 @@ from burla_provider.ranges.relations import TableProfile, profile_table
 from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.sort_key import SortKey, is_sorted
 from burla_provider.ranges.strategies import STRATEGIES
-from burla_provider.ranges.strategy_choice import choose_split_key, choose_strategy, collect_hints, explain_choices
+from burla_provider.ranges.strategy_choice import choose_strategy, collect_hints, explain_choices
 from burla_provider.ranges.window import Window, WindowLimits, freeze_window, read_window
 
 _SESSION_SETTINGS = {

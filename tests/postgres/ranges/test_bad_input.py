@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges import plan_ranges, strategy_choice
+from burla_provider.ranges import key_choice, plan_ranges
 from tests.postgres.ranges.conftest import Planner
 from tests.support.postgres import PostgresServer
 
@@ -132,7 +132,7 @@ def test_a_table_that_the_role_may_not_read_is_refused(connection, plan: Planner
 
 def test_pages_need_a_server_that_can_read_a_range_of_them(connection, plan: Planner, monkeypatch) -> None:
     connection.execute(SCHEMA)
-    monkeypatch.setattr(strategy_choice, "_TID_RANGE_SCAN_SINCE", connection.info.server_version + 1)
+    monkeypatch.setattr(key_choice, "_TID_RANGE_SCAN_SINCE", connection.info.server_version + 1)
     with pytest.raises(InvalidParameterError, match=r"split: PostgreSQL \d+ cannot read a range of pages"):
         plan("orders", split="pages")
 
