@@ -107,7 +107,7 @@ def test_the_condition_alone_selects_the_rows_of_a_range(connection: psycopg.Con
 
 
 def planned(connection: psycopg.Connection, **request: Any) -> RangePlan | None:
-    """The plan; None where the request is refused: a strategy cannot do it, or a key of several columns has NULLs."""
+    """Return the plan; None if the strategy does not support the request, or one of several key columns can be NULL."""
     try:
         return plan_ranges(connection, max_ranges=1000, **request)
     except InvalidParameterError as refusal:
@@ -127,7 +127,7 @@ def test_a_range_of_one_partition_has_no_ids(connection: psycopg.Connection) -> 
         _ = one.end_id
 
 
-def test_pages_of_the_whole_tree_are_balanced_though_partitions_differ_in_size(connection: psycopg.Connection) -> None:
+def test_pages_of_a_whole_tree_are_balanced_although_partitions_differ_in_size(connection: psycopg.Connection) -> None:
     connection.execute("""
         CREATE TABLE t (row_id int, filler text) PARTITION BY RANGE (row_id);
         CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (1000);
@@ -143,7 +143,7 @@ def test_pages_of_the_whole_tree_are_balanced_though_partitions_differ_in_size(c
 
 
 @pytest.mark.parametrize("made", ["(note text, row_id int)", "(row_id int, note text, CHECK (row_id > 0))"])
-def test_a_partition_is_read_by_its_own_name_only_if_a_row_as_a_whole_is_the_same_there(
+def test_a_partition_is_read_by_its_own_name_only_if_whole_rows_are_the_same_there(
     connection: psycopg.Connection, made: str
 ) -> None:
     connection.execute("CREATE TABLE t (row_id int, note text) PARTITION BY RANGE (row_id)")
@@ -155,9 +155,9 @@ def test_a_partition_is_read_by_its_own_name_only_if_a_row_as_a_whole_is_the_sam
         assert rows_in(connection, plan) == list(range(1, 1001))
 
 
-def test_a_virtual_column_with_another_expression_in_a_partition_is_the_table_s(connection) -> None:
+def test_a_virtual_column_has_the_expression_of_the_table(connection) -> None:
     if connection.info.server_version < 180000:
-        pytest.skip("Virtual columns came with PostgreSQL 18.")
+        pytest.skip("Virtual columns require PostgreSQL 18.")
     connection.execute("""
         CREATE TABLE t (row_id int, twice int GENERATED ALWAYS AS (row_id * 2) VIRTUAL) PARTITION BY RANGE (row_id);
         CREATE TABLE t_1 (row_id int, twice int GENERATED ALWAYS AS (row_id * 3) VIRTUAL);
