@@ -84,7 +84,7 @@ def test_partitions_outside_the_window_are_left_out(connection, plan: Planner, e
 def test_a_window_beyond_all_partitions_has_no_ranges(plan: Planner, events: str) -> None:
     made = plan(events, key="day", lower="2025-01-01")
     assert made.ranges == ()
-    assert made.reason == "No partition has a row in the window."
+    assert made.reason == "No partition has rows in the window."
 
 
 def test_pages_are_read_partition_by_partition(connection, plan: Planner, events: str) -> None:
