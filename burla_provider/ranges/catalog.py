@@ -162,7 +162,7 @@ class TableFacts:
 def read_facts(connection: PlannerConnection, table: str) -> TableFacts:
     """Return the facts about a table, named as in SQL: with or without schema, quoted where needed.
 
-    :raises InvalidParameterError: the table does not exist, has no rows to read, or the role cannot read it.
+    :raises InvalidParameterError: if the table does not exist, has no rows to read, or the role cannot read it.
     """
     oid, schema, name, kind, persistence, is_readable, row_security, server_version, reltuples = _find(
         connection, table

@@ -1,4 +1,4 @@
-"""The choice of the columns to split a table by."""
+"""Choose the key to split a table by: columns, the physical pages, or none."""
 
 from __future__ import annotations
 
@@ -6,18 +6,46 @@ import difflib
 from collections.abc import Sequence
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges.catalog import Column, TableFacts
-from burla_provider.ranges.key import Key, KeyColumn
+from burla_provider.ranges.catalog import STORED_KINDS, Column, TableFacts
+from burla_provider.ranges.key import CTID, Key, KeyColumn
 from burla_provider.ranges.ordinals import ordinal_codec
+from burla_provider.ranges.plan_request import AUTO, PlanRequest
+from burla_provider.ranges.relations import can_read_leaves
+from burla_provider.ranges.sizing import MIN_BYTES, RangeSizing
 
 _WITHOUT_NOT_NULL = ("v", "m")
 """``pg_class.relkind`` of relations whose columns cannot be declared NOT NULL."""
+
+_TID_RANGE_SCAN_SINCE = 140000
+"""The first server version that reads a range of pages without a scan of the whole table."""
+
+
+def choose_split_key(facts: TableFacts, request: PlanRequest) -> Key:
+    """Return the key to split by: columns, physical pages, or no columns for a table that becomes one range.
+
+    :raises InvalidParameterError: if the table has no key that the request can use.
+    """
+    if request.split == "pages":
+        if problem := _pages_problem(facts):
+            raise InvalidParameterError("split", problem, "Split by a key.")
+        return CTID
+    key = choose_key(facts, request.key)
+    requires_key = bool(request.limits.given_names) or request.freeze_upper
+    if key.columns or (request.split == "single" and not requires_key):
+        return key
+    if request.split != AUTO or requires_key:
+        raise _no_key_error(facts)
+    if _is_small_table(facts, request.sizing):
+        return Key()
+    if problem := _pages_problem(facts):
+        raise _no_key_error(facts, f" {problem}")
+    return CTID
 
 
 def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
     """Return the key of these columns. None: the best unique key, or a key without columns if the table has none.
 
-    :raises InvalidParameterError: a column does not exist, or one of several columns can be NULL.
+    :raises InvalidParameterError: if a column does not exist, or one of several columns can be NULL.
     """
     if key is None:
         return _best_unique_key(facts)
@@ -66,3 +94,25 @@ def _find_column(facts: TableFacts, name: str) -> Column:
 def _to_key(columns: Sequence[Column]) -> Key:
     """Return the key without the facts that only the planner needs: workers get the key."""
     return Key(tuple(KeyColumn(column.name, column.type, column.nullable, column.operators) for column in columns))
+
+
+def _is_small_table(facts: TableFacts, sizing: RangeSizing) -> bool:
+    is_size_requested = sizing.ranges or sizing.rows_per_range
+    return not is_size_requested and facts.kind in STORED_KINDS and facts.bytes <= MIN_BYTES
+
+
+def _pages_problem(facts: TableFacts) -> str | None:
+    """Return why the table cannot be split by pages; None if it can."""
+    if facts.kind not in STORED_KINDS or (facts.is_tree and not can_read_leaves(facts)):
+        return f"{facts} is a {facts.kind_name}, whose pages cannot be read separately."
+    if any(leaf.access_method != "heap" for leaf in facts.leaves):
+        return f"{facts} is not stored as a heap."
+    if facts.server_version < _TID_RANGE_SCAN_SINCE:
+        return f"PostgreSQL {facts.server_version // 10000} cannot read a range of pages."
+    return None
+
+
+def _no_key_error(facts: TableFacts, problem: str = "") -> InvalidParameterError:
+    indexed = sorted({index.columns[0] for index in facts.indexes})
+    advice = "Name the column to split by" + (f": there is an index on {', '.join(indexed)}." if indexed else ".")
+    return InvalidParameterError("key", f"{facts} is a {facts.kind_name} and has no unique key.{problem}", advice)

@@ -41,7 +41,7 @@ class KeyRange:
     def start_id(self) -> int:
         """The minimum integer id of the range, inclusive. An open end is the type's minimum.
 
-        :raises TypeError: the key is not one integer column, or the range has NULL keys or is of one partition.
+        :raises TypeError: if the key is not one integer column, or the range has NULL keys or is of one partition.
         """
         self._check_integer()
         return self._integer_limits[0] if self.lower is None else int(self.lower[0])

@@ -17,7 +17,6 @@ AUTO = "auto"
 class PlanRequest:
     """The parameters of ``plan_ranges``, checked as far as that is possible without a server."""
 
-    table: str
     key: str | Sequence[str] | None
     limits: WindowLimits
     where: str | None

@@ -16,6 +16,7 @@ from burla_provider.exceptions import PlanCoverageError
 from burla_provider.ranges.catalog import TableFacts, read_facts
 from burla_provider.ranges.cutting import MeasuredRelation, Span, cut_relations, span_count
 from burla_provider.ranges.key import CTID, Key
+from burla_provider.ranges.key_choice import choose_split_key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.plan import RangePlan
 from burla_provider.ranges.plan_request import PlanRequest
@@ -24,7 +25,7 @@ from burla_provider.ranges.relations import TableProfile, profile_table
 from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.sort_key import SortKey, is_sorted
 from burla_provider.ranges.strategies import STRATEGIES
-from burla_provider.ranges.strategy_choice import choose_split_key, choose_strategy, collect_hints, explain_choices
+from burla_provider.ranges.strategy_choice import choose_strategy, collect_hints, explain_choices
 from burla_provider.ranges.window import Window, WindowLimits, freeze_window, read_window
 
 _SESSION_SETTINGS = {
@@ -89,18 +90,31 @@ def plan_ranges(
         bounds alone (``start_id`` and ``end_id``) select a range's rows from the table.
     :raises InvalidParameterError: if a parameter cannot be used. The message names it.
     """
-    started = time.perf_counter()
     limits = WindowLimits(start_id, end_id, lower, upper)
     sizing = RangeSizing(rows_per_range, ranges, parallelism, max_ranges)
-    request = PlanRequest(table, key, limits, where, split, sizing, refine, freeze_upper, by_partition)
+    request = PlanRequest(key, limits, where, split, sizing, refine, freeze_upper, by_partition)
+    return _plan(connection, table, request)
+
+
+def plan_table(connection: psycopg.Connection[Any], facts: TableFacts, request: PlanRequest) -> RangePlan:
+    """Split a table whose catalog facts are already known, as ``plan_ranges`` does.
+
+    :param connection: in the snapshot in which the facts were read, if there is one.
+    :raises InvalidParameterError: if a parameter cannot be used.
+    """
+    return _plan(connection, facts, request)
+
+
+def _plan(connection: psycopg.Connection[Any], table: TableFacts | str, request: PlanRequest) -> RangePlan:
+    started = time.perf_counter()
     planner_connection = PlannerConnection(connection)
     with planner_connection.local_settings(**_SESSION_SETTINGS), _garbage_collection_paused():
-        facts = read_facts(planner_connection, table)
-        plan = _plan(planner_connection, facts, request)
+        facts = read_facts(planner_connection, table) if isinstance(table, str) else table
+        plan = _make_plan(planner_connection, facts, request)
     return replace(plan, queries=planner_connection.statement_count, seconds=time.perf_counter() - started)
 
 
-def _plan(connection: PlannerConnection, facts: TableFacts, request: PlanRequest) -> RangePlan:
+def _make_plan(connection: PlannerConnection, facts: TableFacts, request: PlanRequest) -> RangePlan:
     key = choose_split_key(facts, request)
     sort_key = SortKey(facts.columns_of(key))
     window = read_window(connection, key, sort_key, request.limits)

@@ -107,7 +107,7 @@ def profile_table(
     """Return the profiles that a plan is made from.
 
     :param max_partitions: split a table with more partitions in the window as a whole. None: no limit.
-    :raises InvalidParameterError: ``where`` is not a condition on the table, or the key cannot be read or sorted.
+    :raises InvalidParameterError: if ``where`` is not a condition on the table, or the key cannot be read or sorted.
     """
     condition = _estimable_condition(key, window)
     with connection.errors_blame("key", "The role must be allowed to read the columns of the key."):

@@ -1,4 +1,4 @@
-"""Choose the key and the strategy that split a table, and explain the choice."""
+"""Choose the strategy that splits a table, and explain the choice."""
 
 from __future__ import annotations
 
@@ -9,20 +9,15 @@ from itertools import islice
 
 from psycopg import sql
 
-from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges.catalog import STORED_KINDS, TableFacts
-from burla_provider.ranges.key import CTID, Key
-from burla_provider.ranges.key_choice import choose_key
+from burla_provider.ranges.catalog import STORED_KINDS
+from burla_provider.ranges.key import CTID
 from burla_provider.ranges.ordinals import ordinal_codec
 from burla_provider.ranges.plan_request import AUTO, PlanRequest
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import RelationProfile, can_read_leaves
+from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import MIN_BYTES, RangeSizing
 from burla_provider.ranges.strategies.keyset import MAX_STEPS
 from burla_provider.ranges.strategies.sampled import can_probe
-
-_TID_RANGE_SCAN_SINCE = 140000
-"""The first server version that reads a range of pages without a scan of the whole table."""
 
 _BUCKETS_PER_RANGE = 1.5
 """Minimum for a key that cannot be cut inside of a bucket."""
@@ -52,28 +47,6 @@ class StrategyChoice:
 
     strategy: str
     reason: str
-
-
-def choose_split_key(facts: TableFacts, request: PlanRequest) -> Key:
-    """Return the key to split by: columns, physical pages, or no columns for a table that becomes one range.
-
-    :raises InvalidParameterError: if the table has no key that the request can use.
-    """
-    if request.split == "pages":
-        if problem := _pages_problem(facts):
-            raise InvalidParameterError("split", problem, "Split by a key.")
-        return CTID
-    key = choose_key(facts, request.key)
-    requires_key = bool(request.limits.given_names) or request.freeze_upper
-    if key.columns or (request.split == "single" and not requires_key):
-        return key
-    if request.split != AUTO or requires_key:
-        raise _no_key_error(facts)
-    if _is_small_table(facts, request.sizing):
-        return Key()
-    if problem := _pages_problem(facts):
-        raise _no_key_error(facts, f" {problem}")
-    return CTID
 
 
 def choose_strategy(
@@ -190,28 +163,6 @@ def _coarseness(profile: RelationProfile, sizing: RangeSizing) -> str | None:
     if ranges > (buckets if ordinal_codec(column) else buckets / _BUCKETS_PER_RANGE):
         return f"{ranges:,} ranges are finer than the statistics of {column.name}"
     return None
-
-
-def _is_small_table(facts: TableFacts, sizing: RangeSizing) -> bool:
-    is_size_requested = sizing.ranges or sizing.rows_per_range
-    return not is_size_requested and facts.kind in STORED_KINDS and facts.bytes <= MIN_BYTES
-
-
-def _pages_problem(facts: TableFacts) -> str | None:
-    """Return why the table cannot be split by pages; None if it can."""
-    if facts.kind not in STORED_KINDS or (facts.is_tree and not can_read_leaves(facts)):
-        return f"{facts} is a {facts.kind_name}, whose pages cannot be read separately."
-    if any(leaf.access_method != "heap" for leaf in facts.leaves):
-        return f"{facts} is not stored as a heap."
-    if facts.server_version < _TID_RANGE_SCAN_SINCE:
-        return f"PostgreSQL {facts.server_version // 10000} cannot read a range of pages."
-    return None
-
-
-def _no_key_error(facts: TableFacts, problem: str = "") -> InvalidParameterError:
-    indexed = sorted({index.columns[0] for index in facts.indexes})
-    advice = "Name the column to split by" + (f": there is an index on {', '.join(indexed)}." if indexed else ".")
-    return InvalidParameterError("key", f"{facts} is a {facts.kind_name} and has no unique key.{problem}", advice)
 
 
 def _hints(profile: RelationProfile, sizing: RangeSizing, *, row_security: bool) -> Iterator[str]:

@@ -76,7 +76,7 @@ def read_window(connection: PlannerConnection, key: Key, sort_key: SortKey, limi
 
     A window with a bound does not include rows with a NULL key.
 
-    :raises InvalidParameterError: a bound is invalid for the key or given twice, or lower is not below upper.
+    :raises InvalidParameterError: if a bound is invalid for the key or given twice, or lower is not below upper.
     """
     names = limits.given_names
     if not names:
@@ -100,7 +100,7 @@ def freeze_window(
     Without it, a job on a table that grows during the run would never be finished.
 
     :param source: the table, for FROM.
-    :raises InvalidParameterError: the key after the maximum is unknown.
+    :raises InvalidParameterError: if the key after the maximum is unknown.
     """
     if window.upper is not None or window.is_empty:
         return window

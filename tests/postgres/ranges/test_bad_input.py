@@ -1,4 +1,4 @@
-"""What cannot be planned is refused by a sentence that names the parameter."""
+"""Requests that cannot be planned are refused with the name of the parameter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges import plan_ranges, strategy_choice
+from burla_provider.ranges import key_choice, plan_ranges
 from tests.postgres.ranges.conftest import Planner
 from tests.support.postgres import PostgresServer
 
@@ -110,13 +110,13 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
         ),
     ],
 )
-def test_what_cannot_be_planned_is_refused(orders: psycopg.Connection, request_: dict, message: str) -> None:
+def test_a_bad_request_is_refused(orders: psycopg.Connection, request_: dict, message: str) -> None:
     request_ = {"table": "orders", **request_}
     with pytest.raises(InvalidParameterError, match=message):
         plan_ranges(orders, **request_)
 
 
-def test_a_table_that_the_role_may_not_read_is_refused(connection, plan: Planner) -> None:
+def test_a_table_that_the_role_cannot_read_is_refused(connection, plan: Planner) -> None:
     connection.execute(SCHEMA)
     role = f"stranger_{connection.info.backend_pid}"
     connection.execute(f"CREATE ROLE {role}; SET ROLE {role}")
@@ -130,14 +130,14 @@ def test_a_table_that_the_role_may_not_read_is_refused(connection, plan: Planner
     connection.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-def test_pages_need_a_server_that_can_read_a_range_of_them(connection, plan: Planner, monkeypatch) -> None:
+def test_pages_require_a_server_with_tid_range_scans(connection, plan: Planner, monkeypatch) -> None:
     connection.execute(SCHEMA)
-    monkeypatch.setattr(strategy_choice, "_TID_RANGE_SCAN_SINCE", connection.info.server_version + 1)
+    monkeypatch.setattr(key_choice, "_TID_RANGE_SCAN_SINCE", connection.info.server_version + 1)
     with pytest.raises(InvalidParameterError, match=r"split: PostgreSQL \d+ cannot read a range of pages"):
         plan("orders", split="pages")
 
 
-def test_a_statement_timeout_is_not_the_parameters_fault(connection, plan: Planner) -> None:
+def test_a_statement_timeout_does_not_blame_a_parameter(connection, plan: Planner) -> None:
     connection.execute(SCHEMA)
     connection.execute("CREATE VIEW slow AS SELECT id FROM orders, pg_sleep(1)")
     connection.execute("SET statement_timeout = '50ms'")
@@ -145,7 +145,7 @@ def test_a_statement_timeout_is_not_the_parameters_fault(connection, plan: Plann
         plan("slow", key="id", split="keyset", ranges=3)
 
 
-def test_garbage_is_collected_again_after_a_plan_that_failed(orders: psycopg.Connection) -> None:
+def test_garbage_collection_resumes_after_a_failed_plan(orders: psycopg.Connection) -> None:
     with pytest.raises(InvalidParameterError):
         plan_ranges(orders, table="ordes")
     assert gc.isenabled()
