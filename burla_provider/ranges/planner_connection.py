@@ -15,7 +15,7 @@ from psycopg.rows import tuple_row
 from burla_provider.exceptions import InvalidParameterError
 
 PREFER_INDEX = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
-"""Settings that make the server read rows in order from an index if there is one, whatever it estimates the cost at."""
+"""Settings that make the server read rows in order from an index, if there is one, regardless of the estimated cost."""
 
 UNKNOWN: LiteralString = "(SELECT NULL::{})"
 """A value of a type, unknown to the server when it plans the query."""
@@ -52,7 +52,7 @@ class PlannerConnection:
         self.statement_count = 0
 
     def fetch_all(self, statement: sql.Composable) -> list[tuple[Any, ...]]:
-        """Return all rows as tuples, whatever row factory the connection has."""
+        """Return all rows as tuples. The row factory of the connection is ignored."""
         self.statement_count += 1
         with psycopg.Cursor(self._connection, row_factory=tuple_row) as cursor:
             # binary=True: the server accepts exactly one statement, so a condition cannot smuggle in a second one.
