@@ -62,7 +62,7 @@ class Forecast:
 
 def forecast(costs: Costs, rows: int, workers: int, site: Site) -> Forecast:
     """How long it takes, and what it waits for."""
-    ranges = RangeSizing(parallelism=workers, rows=rows).count(rows)
+    ranges = RangeSizing(parallelism=workers, rows=rows).range_count(rows)
     parts = {
         "database": rows * costs.database / min(site.cores, workers),
         "workers": rows * (costs.worker + costs.database) / workers,

@@ -1,4 +1,4 @@
-"""Splitting a table into ranges of its key. Knows PostgreSQL, but neither Airflow nor Burla."""
+"""Split a table into ranges of its key. Requires PostgreSQL, but neither Airflow nor Burla."""
 
 from __future__ import annotations
 

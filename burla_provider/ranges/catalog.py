@@ -1,4 +1,4 @@
-"""What the catalog says about a table. It is asked once; everything else only reads these facts."""
+"""The catalog's facts about a table, read once."""
 
 from __future__ import annotations
 
@@ -9,29 +9,28 @@ from typing import LiteralString, NamedTuple
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges.key import KeyColumn
+from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.planner_connection import PlannerConnection
 
-KINDS = {
+RELATION_KINDS = {
     "r": "table",
     "p": "partitioned table",
     "m": "materialized view",
     "v": "view",
     "f": "foreign table",
 }
-"""``pg_class.relkind`` of what has rows that a query can read."""
+"""``pg_class.relkind`` of the relations that a query can read rows from."""
 
-
-STORED = ("r", "m", "p")
-"""Those whose rows are in files of this server."""
+STORED_KINDS = ("r", "m", "p")
+"""The kinds whose rows are in files of this server."""
 
 
 @dataclass(frozen=True)
 class Column(KeyColumn):
     """A column of the table.
 
-    :param collation: schema and name of its collation; None for a type that has none.
-    :param is_composite: a row type, in which ``IS NULL`` is also true of a value.
+    :param collation: schema and name of its collation; None for a type without collation.
+    :param is_composite: whether it has a row type. ``IS NULL`` is true for some values of a row type.
     """
 
     collation: tuple[str, str] | None = None
@@ -40,61 +39,61 @@ class Column(KeyColumn):
 
 @dataclass(frozen=True)
 class Index:
-    """A valid, whole (not partial) btree index over plain columns, in their types' own order."""
+    """A valid btree index on columns, neither partial nor on expressions, in the default sort order of their types."""
 
     columns: tuple[str, ...]
-    unique: bool
-    primary: bool
+    is_unique: bool
+    is_primary: bool
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A relation that holds rows of the table: itself, a partition, or an inheriting child.
+    """A relation that stores rows of the table: the table itself, a partition or an inheriting child.
 
-    :param kind: one of ``KINDS``.
-    :param method: table access method ("heap").
-    :param counted_rows: when the server last counted or estimated them; None: never.
-    :param counted_pages: its size then.
-    :param pages: its size now.
-    :param bytes: its size now, with TOAST.
-    :param changed: rows inserted, updated or deleted since the last ANALYZE, as far as this server knows.
-    :param readable: whether the role may read it by its own name.
-    :param alike: whether its columns are in the table's order, and its virtual columns have the table's expressions.
+    :param kind: one of ``RELATION_KINDS``.
+    :param access_method: the table access method ("heap").
+    :param reltuples: rows at the last VACUUM or ANALYZE, as estimated; None: never vacuumed or analyzed.
+    :param relpages: pages at that time.
+    :param pages: pages now.
+    :param bytes: size now, with TOAST.
+    :param changes_since_analyze: rows inserted, updated or deleted since the last ANALYZE, as counted by this server.
+    :param is_readable: whether the role can read it by its own name.
+    :param has_same_columns: whether its columns are in the order of the table's, with the same virtual columns.
     """
 
     schema: str
     name: str
     kind: str
-    method: str
-    counted_rows: int | None
-    counted_pages: int
+    access_method: str
+    reltuples: int | None
+    relpages: int
     pages: int
     bytes: int
-    changed: int
-    readable: bool
-    alike: bool = True
+    changes_since_analyze: int
+    is_readable: bool
+    has_same_columns: bool = True
 
     @property
     def rows(self) -> int | None:
-        """How many rows it has, by the density of then and the size of now; None when it was never counted."""
-        if self.kind not in STORED:
-            return self.counted_rows
-        if self.counted_rows is None or not self.pages:
+        """Estimated rows now: the earlier rows per page, times the pages now; None if unknown."""
+        if self.kind not in STORED_KINDS:
+            return self.reltuples
+        if self.reltuples is None or not self.pages:
             return None if self.pages else 0
-        return round(self.counted_rows * self.pages / max(self.counted_pages, 1))
+        return round(self.reltuples * self.pages / max(self.relpages, 1))
 
 
 @dataclass(frozen=True)
 class TableFacts:
-    """What there is to know about a table without reading it.
+    """The facts about a table that are known without reading its rows.
 
-    :param kind: one of ``KINDS``.
-    :param columns: in their order.
-    :param indexes: of the table itself, the best for a key first.
-    :param leaves: the relations that hold its rows; a view or a foreign table has itself only.
-    :param counted_rows: of a partitioned table as a whole, when it was last analysed itself; None: never, or no such.
-    :param row_security: whether policies decide for this role which rows it sees.
-    :param server: ``server_version_num``, 160004 for 16.4.
+    :param kind: one of ``RELATION_KINDS``.
+    :param columns: in table order.
+    :param indexes: of the table itself, the most suitable for a key first.
+    :param leaves: the relations that store its rows. A view or a foreign table is its own only leaf.
+    :param row_security: whether policies restrict the rows that this role sees.
+    :param server_version: ``server_version_num``, 160004 for 16.4.
+    :param reltuples: rows of a partitioned table at its last ANALYZE; None: never analyzed, or not partitioned.
     """
 
     oid: int
@@ -105,33 +104,33 @@ class TableFacts:
     indexes: tuple[Index, ...]
     leaves: tuple[Leaf, ...]
     row_security: bool
-    server: int
-    counted_rows: int | None = None
+    server_version: int
+    reltuples: int | None = None
 
     @property
     def source(self) -> sql.Composable:
-        """The table, as FROM takes it."""
+        """The table, for FROM."""
         return sql.Identifier(self.schema, self.table)
 
     @property
-    def named_source(self) -> sql.Composable:
-        """The same for a user's expression: a partition is read under the table's name, which must be an alias then."""
+    def aliased_source(self) -> sql.Composable:
+        """The table, for FROM, as the ranges read it: partitions are read with the table's name as alias."""
         alias = sql.SQL(" AS {}").format(sql.Identifier(self.table)) if self.kind == "p" else sql.SQL("")
         return sql.SQL("{}{}").format(self.source, alias)
 
     @property
     def is_tree(self) -> bool:
-        """Whether its rows are in relations other than itself: partitions or children."""
+        """Whether the table has partitions or inheriting children."""
         return self.kind == "p" or len(self.leaves) > 1
 
     @property
-    def describe(self) -> str:
-        """What kind of relation it is, in words."""
-        return KINDS[self.kind] + (" with children" if self.is_tree and self.kind != "p" else "")
+    def kind_name(self) -> str:
+        """The kind of relation, in words."""
+        return RELATION_KINDS[self.kind] + (" with children" if self.is_tree and self.kind != "p" else "")
 
     @property
     def rows(self) -> int | None:
-        """Estimated rows, as if leaves that were never counted were as dense as the others; None when all are such."""
+        """Estimated rows. Leaves without an estimate count with the others' rows per byte; None if no leaf has one."""
         known = {leaf: leaf.rows for leaf in self.leaves if leaf.rows is not None}
         if len(known) == len(self.leaves):
             return sum(known.values())
@@ -140,12 +139,21 @@ class TableFacts:
 
     @property
     def pages(self) -> int:
+        """Size in pages, without TOAST."""
         return sum(leaf.pages for leaf in self.leaves)
 
     @property
     def bytes(self) -> int:
         """Size with TOAST, without indexes."""
         return sum(leaf.bytes for leaf in self.leaves)
+
+    def columns_of(self, key: Key) -> tuple[Column, ...]:
+        """Return the columns of a key with all facts about them."""
+        return tuple(column for name in key.names for column in self.columns if column.name == name)
+
+    def is_unique(self, key: Key) -> bool:
+        """Return whether no two rows have the same key, except NULL."""
+        return any(index.is_unique and set(index.columns) <= set(key.names) for index in self.indexes)
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"
@@ -159,89 +167,87 @@ class FoundTable(NamedTuple):
     name: str
     kind: str
     persistence: str
-    readable: bool
+    is_readable: bool
     row_security: bool
-    server: int
-    counted_rows: int | None
+    server_version: int
+    reltuples: int | None
 
 
-def read_facts(queries: PlannerConnection, table: str) -> TableFacts:
-    """Return the facts about ``table``, named as SQL names it: with or without its schema, quoted where needed.
+def read_facts(connection: PlannerConnection, table: str) -> TableFacts:
+    """Return the facts about a table, named as in SQL: with or without schema, quoted where needed.
 
-    :raises InvalidParameterError: as ``find_table``.
+    :raises InvalidParameterError: if the table does not exist, has no rows to read, or the role cannot read it.
     """
-    found = find_table(queries, table)
-    tree = _tree(found.oid, found.server)
+    found = find_table(connection, table)
+    tree = _tree_query(found.oid, found.server_version)
     return TableFacts(
         oid=found.oid,
         schema=found.schema,
         table=found.name,
         kind=found.kind,
-        columns=_read_columns(queries, found.oid, tree),
-        indexes=_read_indexes(queries, found.oid),
-        leaves=_read_leaves(queries, found.oid, tree),
+        columns=_read_columns(connection, found.oid, tree),
+        indexes=_read_indexes(connection, found.oid),
+        leaves=_read_leaves(connection, found.oid, tree),
         row_security=found.row_security,
-        server=found.server,
-        counted_rows=found.counted_rows,
+        server_version=found.server_version,
+        reltuples=found.reltuples,
     )
 
 
-def find_table(queries: PlannerConnection, table: str) -> FoundTable:
+def find_table(connection: PlannerConnection, table: str) -> FoundTable:
     """Resolve the name of a table, with one query.
 
-    :raises InvalidParameterError: it does not exist, the role cannot read it, or it is not a table.
+    :raises InvalidParameterError: if the table does not exist, has no rows to read, or the role cannot read it.
     """
-    with queries.blaming("table", 'Write it as SQL does: orders, sales.orders or "Sales"."Orders".'):
-        row = queries.row(sql.SQL(_FIND).format(table=sql.Literal(table)))
-        advice = _where_else(queries, table) if row is None else ""
+    with connection.errors_blame("table", 'Write it as in SQL: orders, sales.orders or "Sales"."Orders".'):
+        row = connection.fetch_one(sql.SQL(_FIND).format(table=sql.Literal(table)))
+        advice = _suggest(connection, table) if row is None else ""
     if row is None:
-        raise InvalidParameterError("table", f"there is no {table} here.", advice)
+        raise InvalidParameterError("table", f"{table} does not exist.", advice)
     found = FoundTable(*row)
-    if found.kind not in KINDS:
+    if found.kind not in RELATION_KINDS:
         raise InvalidParameterError("table", f"{table} is not a table.", "Name a table, a partitioned table or a view.")
     if found.persistence == "t":
-        raise InvalidParameterError(
-            "table", f"{table} is temporary, so only the session that made it sees it.", "Make it an ordinary table."
-        )
-    if not found.readable:
-        raise InvalidParameterError(
-            "table", f"this role may not read {found.schema}.{found.name}.", "GRANT SELECT on it to the role."
-        )
+        problem = f"{table} is temporary: only the session that created it can read it."
+        raise InvalidParameterError("table", problem, "Create an ordinary table.")
+    if not found.is_readable:
+        problem = f"this role cannot read {found.schema}.{found.name}."
+        raise InvalidParameterError("table", problem, "GRANT SELECT on it.")
     return found
 
 
-def _where_else(queries: PlannerConnection, table: str) -> str:
-    database, places = queries.rows(sql.SQL(_WHERE_ELSE).format(table=sql.Literal(table)))[0]
-    if places:
-        return f"Did you mean {places}?"
-    tables = dict(queries.rows(sql.SQL(_TABLES)))
-    near = difflib.get_close_matches(table.lower(), [*tables, *tables.values()], n=1, cutoff=0.75)
-    if near:
-        return f"Did you mean {tables.get(near[0], near[0])}?"
-    return f"It is looked for in the database {database}, on the search path unless you name its schema."
+def _suggest(connection: PlannerConnection, table: str) -> str:
+    database, same_name = connection.fetch_all(sql.SQL(_SAME_NAME).format(table=sql.Literal(table)))[0]
+    if same_name:
+        return f"Did you mean {same_name}?"
+    tables = dict(connection.fetch_all(sql.SQL(_TABLES)))
+    similar = difflib.get_close_matches(table.lower(), [*tables, *tables.values()], n=1, cutoff=0.75)
+    if similar:
+        return f"Did you mean {tables.get(similar[0], similar[0])}?"
+    return f"The database is {database}. Without a schema, only the search path is searched."
 
 
-def _tree(oid: int, server: int) -> sql.Composable:
-    # A partition whose DETACH CONCURRENTLY is under way is no longer read with its parent.
-    attached = sql.SQL("AND NOT inhdetachpending" if server >= 140000 else "")
+def _tree_query(oid: int, server_version: int) -> sql.Composable:
+    # Queries on the parent do not read a partition while its DETACH CONCURRENTLY is pending.
+    attached = sql.SQL("AND NOT inhdetachpending" if server_version >= 140000 else "")
     return sql.SQL(_TREE).format(oid=sql.Literal(oid), attached=attached)
 
 
-def _read_leaves(queries: PlannerConnection, oid: int, tree: sql.Composable) -> tuple[Leaf, ...]:
-    return tuple(Leaf(*row) for row in queries.rows(sql.SQL(_LEAVES).format(oid=sql.Literal(oid), tree=tree)))
+def _read_leaves(connection: PlannerConnection, oid: int, tree: sql.Composable) -> tuple[Leaf, ...]:
+    return tuple(Leaf(*row) for row in connection.fetch_all(sql.SQL(_LEAVES).format(oid=sql.Literal(oid), tree=tree)))
 
 
-def _read_columns(queries: PlannerConnection, oid: int, tree: sql.Composable) -> tuple[Column, ...]:
-    rows = queries.rows(sql.SQL(_COLUMNS).format(oid=sql.Literal(oid), tree=tree))
+def _read_columns(connection: PlannerConnection, oid: int, tree: sql.Composable) -> tuple[Column, ...]:
+    rows = connection.fetch_all(sql.SQL(_COLUMNS).format(oid=sql.Literal(oid), tree=tree))
     return tuple(
         Column(name, type_, nullable, tuple(operators or ()), collation and (collation[0], collation[1]), is_composite)
         for name, type_, nullable, collation, is_composite, operators in rows
     )
 
 
-def _read_indexes(queries: PlannerConnection, oid: int) -> tuple[Index, ...]:
-    rows = queries.rows(sql.SQL(_INDEXES).format(oid=sql.Literal(oid)))
-    return tuple(Index(tuple(columns), unique, primary) for columns, unique, primary in rows)
+def _read_indexes(connection: PlannerConnection, oid: int) -> tuple[Index, ...]:
+    rows = connection.fetch_all(sql.SQL(_INDEXES).format(oid=sql.Literal(oid)))
+    return tuple(Index(tuple(columns), is_unique, is_primary) for columns, is_unique, is_primary in rows)
 
 
 _FIND: LiteralString = """
@@ -253,7 +259,7 @@ _FIND: LiteralString = """
     WHERE c.oid = to_regclass({table})
 """
 
-_WHERE_ELSE: LiteralString = """
+_SAME_NAME: LiteralString = """
     SELECT current_database()::text,
         (SELECT string_agg(format('%I.%I', n.nspname, c.relname), ', ' ORDER BY n.nspname, c.relname)
         FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
@@ -290,7 +296,7 @@ _LEAVES: LiteralString = """
         GROUP BY a.attrelid
     )
     SELECT n.nspname::text, c.relname::text, c.relkind::text, coalesce(am.amname, '')::text,
-        -- Before version 14, 0 rows on 0 pages also means "never counted".
+        -- Before version 14, 0 rows on 0 pages also means "never vacuumed or analyzed".
         CASE WHEN c.reltuples >= 0 AND (c.reltuples > 0 OR c.relpages > 0) THEN c.reltuples::bigint END,
         c.relpages, (coalesce(pg_relation_size(c.oid), 0) / current_setting('block_size')::int)::bigint,
         coalesce(pg_table_size(c.oid), 0)::bigint, coalesce(pg_stat_get_mod_since_analyze(c.oid), 0)::bigint,
@@ -306,40 +312,40 @@ _LEAVES: LiteralString = """
     ORDER BY n.nspname, c.relname
 """
 
-# Quotes are removed as quote_all_identifiers adds them, except where they make another type: char is character(1). A
-# domain is followed to the type that it is made of. A child may allow NULL where its parent does not, and a NOT NULL
-# that was added NOT VALID (version 18) says nothing about the rows of before.
+# Remove the quotes that quote_all_identifiers adds, except where they change the type: char is character(1). Replace a
+# domain by its base type. A child can allow NULL where its parent does not, and existing rows can violate a NOT NULL
+# that was added NOT VALID (version 18).
 _COLUMNS: LiteralString = """
     WITH RECURSIVE {tree},
-    typed (number, name, oid, collated, sure) AS (
+    typed (number, name, oid, collated, not_null) AS (
         SELECT attnum, attname, atttypid, attcollation, attnotnull
         FROM pg_catalog.pg_attribute WHERE attrelid = {oid} AND attnum > 0 AND NOT attisdropped
         UNION ALL
-        SELECT typed.number, typed.name, t.typbasetype, typed.collated, typed.sure
+        SELECT typed.number, typed.name, t.typbasetype, typed.collated, typed.not_null
         FROM typed JOIN pg_catalog.pg_type AS t ON t.oid = typed.oid AND t.typtype = 'd'
     )
     SELECT typed.name::text,
         CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace AND t.typname NOT IN ('char', '_char', 'bit', '_bit')
             THEN replace(format_type(typed.oid, -1), '"', '') ELSE format_type(typed.oid, -1) END,
-        NOT typed.sure
+        NOT typed.not_null
         OR EXISTS (
             SELECT FROM tree JOIN pg_catalog.pg_attribute AS child ON child.attrelid = tree.oid
-            LEFT JOIN pg_catalog.pg_constraint AS unproved ON unproved.conrelid = tree.oid AND unproved.contype = 'n'
-                AND NOT unproved.convalidated AND unproved.conkey = ARRAY[child.attnum]
-            WHERE child.attname = typed.name AND (NOT child.attnotnull OR unproved.oid IS NOT NULL)
+            LEFT JOIN pg_catalog.pg_constraint AS invalid ON invalid.conrelid = tree.oid AND invalid.contype = 'n'
+                AND NOT invalid.convalidated AND invalid.conkey = ARRAY[child.attnum]
+            WHERE child.attname = typed.name AND (NOT child.attnotnull OR invalid.oid IS NOT NULL)
         ),
         CASE WHEN c.oid IS NOT NULL THEN ARRAY[n.nspname::text, c.collname::text] END,
         t.typtype = 'c',
         (
-            SELECT array_agg(format('OPERATOR(%I.%s)', home.nspname, o.oprname) ORDER BY member.amopstrategy)
+            SELECT array_agg(format('OPERATOR(%I.%s)', namespace.nspname, o.oprname) ORDER BY member.amopstrategy)
             FROM pg_catalog.pg_opclass AS class
             JOIN pg_catalog.pg_am AS am ON am.oid = class.opcmethod AND am.amname = 'btree'
             JOIN pg_catalog.pg_amop AS member ON member.amopfamily = class.opcfamily AND member.amoppurpose = 's'
                 AND member.amoplefttype = class.opcintype AND member.amoprighttype = class.opcintype
             JOIN pg_catalog.pg_operator AS o ON o.oid = member.amopopr
-            JOIN pg_catalog.pg_namespace AS home ON home.oid = o.oprnamespace
+            JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = o.oprnamespace
             WHERE class.opcdefault AND class.opcintype = typed.oid
-            HAVING bool_or(home.nspname <> 'pg_catalog')
+            HAVING bool_or(namespace.nspname <> 'pg_catalog')
         )
     FROM typed
     JOIN pg_catalog.pg_type AS t ON t.oid = typed.oid AND t.typtype <> 'd'
@@ -348,19 +354,19 @@ _COLUMNS: LiteralString = """
     ORDER BY typed.number
 """
 
-# Only an index whose columns are in their types' default order, all ascending or all descending, and in the columns'
-# own collation, answers ORDER BY.
+# ORDER BY can use an index only if all columns are ascending or all descending, in the default operator class of their
+# types and in the collation of the column.
 _INDEXES: LiteralString = """
-    SELECT array_agg(a.attname::text ORDER BY part.place), i.indisunique, i.indisprimary
+    SELECT array_agg(a.attname::text ORDER BY part.number), i.indisunique, i.indisprimary
     FROM pg_catalog.pg_index AS i
     JOIN pg_catalog.pg_class AS c ON c.oid = i.indexrelid
     JOIN pg_catalog.pg_am AS am ON am.oid = c.relam AND am.amname = 'btree'
     CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[], i.indcollation::oid[], i.indoption::int2[])
-        WITH ORDINALITY AS part (attnum, class, collated, option, place)
+        WITH ORDINALITY AS part (attnum, class, collated, option, number)
     JOIN pg_catalog.pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = part.attnum
     JOIN pg_catalog.pg_opclass AS class ON class.oid = part.class
     WHERE i.indrelid = {oid} AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
-        AND part.place <= i.indnkeyatts
+        AND part.number <= i.indnkeyatts
     GROUP BY i.indexrelid, i.indisunique, i.indisprimary
     HAVING bool_and(class.opcdefault AND part.collated = a.attcollation)
         AND min(part.option) = max(part.option) AND min(part.option) IN (0, 3)

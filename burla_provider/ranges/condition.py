@@ -1,11 +1,12 @@
-"""What picks the rows between two bounds of a key, as SQL that PostgreSQL reads no more for than it must.
+"""The condition of a range as SQL, in a form that PostgreSQL reads no more rows for than necessary.
 
-For one column that is simple. For several, a comparison of rows says it, but
+For one column the condition is simple. For several columns, a row comparison is correct but has two problems:
 
-- up to PostgreSQL 17, an index scan for one goes on to the last row with the first column's value. So what the whole
-  range shares is compared by itself, or each range of a frequent value would read the rest of it; and
-- no version estimates a pair of them as a range: it takes even a narrow one for a quarter of the table, and reads the
-  whole table for it. So the first column's part is said again, as plain comparisons.
+- Up to PostgreSQL 17, an index scan for a row comparison continues to the last row with the first column's value. So
+  the columns that have one value in the whole range are compared separately. Otherwise each range of a frequent value
+  would read all rows of that value.
+- No version estimates a pair of row comparisons as a range: it assumes that even a narrow one matches a quarter of the
+  table, and scans the whole table. So plain comparisons of the first column are added.
 """
 
 from __future__ import annotations
@@ -16,58 +17,37 @@ from itertools import takewhile
 from psycopg import sql
 
 from burla_provider.database.quoting import Identifier, Literal, type_name
-from burla_provider.ranges.key import Bound, KeyColumn
-from burla_provider.ranges.ordinals import least_of
+from burla_provider.ranges.key import Bound, Key, KeyColumn
+from burla_provider.ranges.ordinals import min_value
 
 
-def condition_of(columns: Sequence[KeyColumn], lower: Bound | None, upper: Bound | None) -> sql.Composable:
-    """``lower <= key < upper``; None is open-ended."""
-    upper = _shortest(columns, upper)
-    shared = shared_columns(lower, upper)
-    lower = _shortest(columns, lower, shared)
+def range_condition(key: Key, lower: Bound | None = None, upper: Bound | None = None) -> sql.Composable:
+    """Return ``lower <= key < upper``. A bound that is None is open."""
+    columns = key.columns
+    upper = _trim(columns, upper)
+    shared = count_shared_columns(lower, upper)
+    lower = _trim(columns, lower, shared)
     conditions = [
         _compare(columns, operator, bound, shared)
         for operator, bound in ((">=", lower), ("<", upper))
         if bound is not None
     ]
     if lower is not None and upper is not None:
-        equal = [equal_to(columns, lower[:shared])] if shared else []
-        # Last, because an index scan starts at the first condition that says where.
+        equal = [prefix_condition(key, lower[:shared])] if shared else []
+        # The estimable comparisons come last: an index scan starts at the first condition that can position it.
         conditions = [*equal, *conditions, *_estimable(columns, lower, upper, shared)]
     return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("TRUE")
 
 
-def shared_columns(lower: Bound | None, upper: Bound | None) -> int:
-    """How many of the first columns have one value in the whole range: at most all but one."""
+def prefix_condition(key: Key, values: Bound) -> sql.Composable:
+    """Return the condition that the first columns of the key have these values."""
+    return _compare(key.columns, "=", values)
+
+
+def count_shared_columns(lower: Bound | None, upper: Bound | None) -> int:
+    """Return how many of the first columns have one value in the whole range: at most all but one."""
     pairs = zip((lower or ())[:-1], (upper or ())[:-1], strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-
-
-def equal_to(columns: Sequence[KeyColumn], values: Bound) -> sql.Composable:
-    """The first columns have these values."""
-    return _compare(columns, "=", values)
-
-
-def _shortest(columns: Sequence[KeyColumn], bound: Bound | None, shared: int = 0) -> Bound | None:
-    """The bound without what says nothing: (a, b) < (7, the least b there is) is a < 7."""
-    while bound is not None and len(bound) > shared + 1 and bound[-1] == least_of(columns[len(bound) - 1]):
-        bound = bound[:-1]
-    return bound
-
-
-def _estimable(columns: Sequence[KeyColumn], lower: Bound, upper: Bound, shared: int) -> list[sql.Composable]:
-    """What the comparisons of rows say of the first column that is not shared."""
-    end = shared + 1
-    bounds = ((">=", lower), ("<=", upper))
-    return [_compare(columns, operator, bound[:end], shared) for operator, bound in bounds if len(bound) > end]
-
-
-def _compare(columns: Sequence[KeyColumn], operator: str, bound: Bound, start: int = 0) -> sql.Composable:
-    """A comparison with the bound, from the column with number ``start`` on, of as many as the bound has."""
-    parts = list(zip(columns, bound, strict=False))[start:]
-    names = [Identifier(column.name) for column, _ in parts]
-    values = [sql.SQL("{}::{}").format(Literal(value), type_name(column.type)) for column, value in parts]
-    return comparison([column for column, _ in parts], names, operator, values)
 
 
 def comparison(
@@ -76,31 +56,54 @@ def comparison(
     operator: str,
     right: Sequence[sql.Composable],
 ) -> sql.Composable:
-    """``left operator right``, for one value each or as rows, by the columns' own operators.
+    """Return ``left operator right``, as single values or as rows, with the operators of the columns.
 
     :param operator: one of ``COMPARISONS``.
     """
     if len(columns) > 1 and any(column.operators for column in columns):
-        return _column_by_column(columns, left, operator, right)
-    # A row comparison also for one column would hide the index from some planners, so only where it is needed.
+        return _compare_by_column(columns, left, operator, right)
+    # A row comparison of one column would hide the index from some planners.
     pattern = "{} {} {}" if len(columns) == 1 else "({}) {} ({})"
     comma = sql.SQL(", ")
     return sql.SQL(pattern).format(comma.join(left), type_name(columns[0].operator(operator)), comma.join(right))
 
 
-def _column_by_column(
+def _trim(columns: Sequence[KeyColumn], bound: Bound | None, shared: int = 0) -> Bound | None:
+    """Return the bound without trailing minimum values: (a, b) < (7, minimum of b) is a < 7."""
+    while bound is not None and len(bound) > shared + 1 and bound[-1] == min_value(columns[len(bound) - 1]):
+        bound = bound[:-1]
+    return bound
+
+
+def _estimable(columns: Sequence[KeyColumn], lower: Bound, upper: Bound, shared: int) -> list[sql.Composable]:
+    """Return what the row comparisons imply for the first column that is not shared."""
+    end = shared + 1
+    bounds = ((">=", lower), ("<=", upper))
+    return [_compare(columns, operator, bound[:end], shared) for operator, bound in bounds if len(bound) > end]
+
+
+def _compare(columns: Sequence[KeyColumn], operator: str, bound: Bound, start: int = 0) -> sql.Composable:
+    """Compare the columns from number ``start`` on with the bound, as many as the bound has values for."""
+    parts = list(zip(columns, bound, strict=False))[start:]
+    names = [Identifier(column.name) for column, _ in parts]
+    values = [sql.SQL("{}::{}").format(Literal(value), type_name(column.type)) for column, value in parts]
+    return comparison([column for column, _ in parts], names, operator, values)
+
+
+def _compare_by_column(
     columns: Sequence[KeyColumn], left: Sequence[sql.Composable], operator: str, right: Sequence[sql.Composable]
 ) -> sql.Composable:
-    """A comparison of rows takes one operator for all columns, which is not in one schema for all of their types."""
+    """Compare rows without a row comparison, which takes one operator from one schema for all columns."""
 
-    def of(number: int, operator: str) -> sql.Composable:
+    def compare(number: int, operator: str) -> sql.Composable:
         return comparison(columns[number : number + 1], [left[number]], operator, [right[number]])
 
     last = len(columns) - 1
     if operator == "=":
-        return sql.SQL("({})").format(sql.SQL(" AND ").join(of(number, "=") for number in range(len(columns))))
-    condition = of(last, operator)
+        return sql.SQL("({})").format(sql.SQL(" AND ").join(compare(number, "=") for number in range(len(columns))))
+    condition = compare(last, operator)
     for number in reversed(range(last)):
-        condition = sql.SQL("({} OR {} AND {})").format(of(number, operator[0]), of(number, "="), condition)
-    # The first column by itself, for an index.
-    return sql.SQL("({} AND {})").format(of(0, f"{operator[0]}="), condition)
+        strict, equal = compare(number, operator[0]), compare(number, "=")
+        condition = sql.SQL("({} OR {} AND {})").format(strict, equal, condition)
+    # Compare the first column separately too, so that an index can be used.
+    return sql.SQL("({} AND {})").format(compare(0, f"{operator[0]}="), condition)

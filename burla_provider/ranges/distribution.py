@@ -1,6 +1,6 @@
-"""Where the rows of a table are along its key, and where to cut for ranges of equal size. Nothing here asks the server.
+"""Where a table's rows are along its key, and where to cut it into ranges of about equal size, without the server.
 
-Rows are floats here: they are estimates, unless somebody counted.
+Numbers of rows are floats: they are estimates, unless a strategy counted the rows.
 """
 
 from __future__ import annotations
@@ -15,160 +15,184 @@ from typing import NamedTuple
 from burla_provider.ranges.key import Bound
 from burla_provider.ranges.ordinals import OrdinalCodec
 
-_UNEVEN = 8
-"""Neighbouring gaps whose densities are that many times apart."""
+_MAX_DENSITY_RATIO = 8
+"""Neighbouring buckets whose densities differ by a larger factor are not cut inside."""
 
 
 class HistogramBound(NamedTuple):
-    """A key that is known by value.
+    """A known key, and the bucket that begins with it.
 
     :param bound: the key.
-    :param place: of its first column on the column's axis; None where it has none.
-    :param mass: rows with just this key, where they are known to be many.
-    :param gap: rows from here to the next knot.
+    :param ordinal: of the key's first column; None if it cannot be encoded.
+    :param frequency: rows with exactly this key, if it is a frequent one.
+    :param bucket_rows: rows after this key and before the next bound.
     """
 
     bound: Bound
-    place: int | None = None
-    mass: float = 0.0
-    gap: float = 0.0
+    ordinal: int | None = None
+    frequency: float = 0.0
+    bucket_rows: float = 0.0
+
+    @property
+    def rows(self) -> float:
+        """Rows from this key to the next bound."""
+        return self.frequency + self.bucket_rows
 
 
 class Cut(NamedTuple):
-    """Where one range ends and the next one begins, and how many rows are before it."""
+    """Where one range ends and the next one begins.
+
+    :param bound: the first key of the next range.
+    :param rows_before: rows of the table before it.
+    """
 
     bound: Bound
-    before: float
+    rows_before: float
 
 
 @dataclass(frozen=True)
 class Distribution:
     """The rows along the key.
 
-    :param knots: ascending in the server's order. The first one is where the rows begin.
-    :param axis: of the first column, to cut between knots by; None: cut at knots only.
-    :param rest: what a cut between knots has in the other columns.
-    :param settled: the cuts are the knots (but the first), however many ranges are wanted.
+    :param bounds: ascending in the server's order. The first one is where the rows begin.
+    :param codec: of the first column, to cut inside of buckets; None: cut at the bounds only.
+    :param suffix_bounds: values of the other columns in a cut inside of a bucket.
+    :param cuts_fixed: cut at every bound but the first, however many ranges are requested.
     """
 
-    knots: tuple[HistogramBound, ...]
-    axis: OrdinalCodec | None = None
-    rest: Bound = ()
-    settled: bool = False
+    bounds: tuple[HistogramBound, ...]
+    codec: OrdinalCodec | None = None
+    suffix_bounds: Bound = ()
+    cuts_fixed: bool = False
 
     @property
     def rows(self) -> float:
-        return sum(knot.mass + knot.gap for knot in self.knots)
+        """All rows."""
+        return sum(bound.rows for bound in self.bounds)
 
     @property
-    def heaviest(self) -> HistogramBound:
+    def most_common(self) -> HistogramBound:
         """The most frequent key."""
-        return max(self.knots, key=lambda knot: knot.mass)
+        return max(self.bounds, key=lambda bound: bound.frequency)
 
     def scaled(self, rows: float) -> Distribution:
-        """The same shape with another number of rows."""
+        """Return the same distribution with another number of rows."""
         factor = rows / self.rows
-        knots = (knot._replace(mass=knot.mass * factor, gap=knot.gap * factor) for knot in self.knots)
-        return replace(self, knots=tuple(knots))
+        bounds = (
+            bound._replace(frequency=bound.frequency * factor, bucket_rows=bound.bucket_rows * factor)
+            for bound in self.bounds
+        )
+        return replace(self, bounds=tuple(bounds))
 
     def cuts(self, count: int) -> list[Cut]:
-        """Where to cut for ``count`` ranges of about equal size; fewer when there are not so many keys."""
-        before = [0.0, *accumulate(knot.mass + knot.gap for knot in self.knots)]
-        if self.settled:
-            return [Cut(knot.bound, rows) for knot, rows in zip(self.knots[1:], before[1:], strict=False)]
-        target = before[-1] / count
-        uneven = self._uneven(target)
+        """Return the cuts for ``count`` ranges of about equal size; fewer if there are fewer keys."""
+        rows_before = self._rows_before_bounds()
+        if self.cuts_fixed:
+            pairs = zip(self.bounds[1:], rows_before[1:], strict=False)
+            return [Cut(bound.bound, rows) for bound, rows in pairs]
+        target = rows_before[-1] / count
+        uneven = self._uneven_buckets(target)
         goals = (target * number for number in range(1, count))
-        return list(_distinct((self._nearest(goal, before, uneven) for goal in goals), before[-1]))
+        return list(_distinct((self._nearest_cut(goal, rows_before, uneven) for goal in goals), rows_before[-1]))
 
-    def least_cuts(self, count: int) -> float:
-        """How many cuts ``cuts`` makes at least, before it makes them: inside of gaps, each at a place of its own."""
-        target = self.rows / count or 1.0
-        numbers = () if self.settled or self.axis is None else range(len(self.knots))
-        # The goals next to a knot may be cut at the knot, or not at all.
-        return sum(max(min(self.knots[number].gap / target, self._places(number)) - 3, 0.0) for number in numbers)
-
-    def rows_before(self, places: Sequence[int]) -> list[float]:
-        """How many rows are before each place. All knots must have places."""
-        known = [knot.place or 0 for knot in self.knots]
-        before = [0.0, *accumulate(knot.mass + knot.gap for knot in self.knots)]
-        return [self._rows_before(place, bisect_right(known, place - 1) - 1, before) for place in places]
-
-    def _rows_before(self, place: int, number: int, before: list[float]) -> float:
-        if number < 0:
+    def min_cuts(self, count: int) -> float:
+        """Return how many cuts ``cuts(count)`` makes at least. Used before memory is spent on them."""
+        if self.cuts_fixed or self.codec is None:
             return 0.0
-        share = self._share(number, place)
-        return before[number] + self.knots[number].mass + self.knots[number].gap * share
+        target = self.rows / count or 1.0
+        # The goals next to a bound may be cut at the bound, or not at all.
+        return sum(
+            max(min(bound.bucket_rows / target, self._ordinals_inside(index)) - 3, 0.0)
+            for index, bound in enumerate(self.bounds)
+        )
 
-    def _uneven(self, target: float) -> set[int]:
-        """Numbers of the gaps that are not cut inside, for rows must be dense on one side: the gap next to it is.
+    def rows_before(self, ordinals: Sequence[int]) -> list[float]:
+        """Return how many rows are before each ordinal. Every bound must have an ordinal."""
+        known = [bound.ordinal or 0 for bound in self.bounds]
+        rows_before = self._rows_before_bounds()
+        buckets = ((ordinal, bisect_right(known, ordinal - 1) - 1) for ordinal in ordinals)
+        return [self._rows_before(ordinal, index, rows_before) if index >= 0 else 0.0 for ordinal, index in buckets]
 
-        A gap with more rows than a range should have is cut all the same.
+    def _rows_before_bounds(self) -> list[float]:
+        """Return the rows before each bound, and, as the last element, all rows."""
+        return [0.0, *accumulate(bound.rows for bound in self.bounds)]
+
+    def _rows_before(self, ordinal: int, index: int, rows_before: list[float]) -> float:
+        """Return the rows before an ordinal inside of a bucket."""
+        start, end = self.bounds[index], self._bucket_end(index)
+        part = 1.0
+        if start.ordinal is not None and end is not None:
+            part = min((ordinal - start.ordinal) / (end - start.ordinal), 1.0)
+        return rows_before[index] + start.frequency + start.bucket_rows * part
+
+    def _uneven_buckets(self, target: float) -> set[int]:
+        """Return the indexes of buckets that are not cut inside.
+
+        Where the density jumps from one bucket to the next, the rows of both may be anywhere. A bucket with more rows
+        than a range should have is cut all the same.
         """
-        numbers = range(len(self.knots))
+        indexes = range(len(self.bounds))
         try:
-            density = [self._density(number, float) for number in numbers]
+            densities = [self._density(index, float) for index in indexes]
         except OverflowError:  # numerics of more than 308 digits
-            density = [self._density(number, Fraction) for number in numbers]
+            densities = [self._density(index, Fraction) for index in indexes]
         jumps = [
-            number
-            for number, (own, later) in enumerate(pairwise(density))
-            if own and later and not 1 / _UNEVEN < own / later < _UNEVEN
+            index
+            for index, (density, next_density) in enumerate(pairwise(densities))
+            if density and next_density and not 1 / _MAX_DENSITY_RATIO < density / next_density < _MAX_DENSITY_RATIO
         ]
-        sides = {number + side for number in jumps for side in (0, 1)}
-        return {number for number in sides if self.knots[number].gap <= target}
+        neighbours = {index + side for index in jumps for side in (0, 1)}
+        return {index for index in neighbours if self.bounds[index].bucket_rows <= target}
 
-    def _density(self, number: int, kind: type[float] | type[Fraction]) -> float | Fraction | None:
-        """Rows a place in the gap behind a knot."""
-        start, end = self.knots[number].place, self._end(number)
-        return None if start is None or end is None else kind(self.knots[number].gap) / (end - start)
+    def _density(self, index: int, number: type[float] | type[Fraction]) -> float | Fraction | None:
+        """Return the rows per ordinal of a bucket; None if it has no length."""
+        start, end = self.bounds[index], self._bucket_end(index)
+        return None if start.ordinal is None or end is None else number(start.bucket_rows) / (end - start.ordinal)
 
-    def _nearest(self, goal: float, before: list[float], uneven: set[int]) -> Cut:
-        number = min(bisect_right(before, goal), len(self.knots)) - 1
-        missing = goal - before[number] - self.knots[number].mass
-        inside = None if number in uneven else self._inside(number, missing)
+    def _nearest_cut(self, goal: float, rows_before: list[float], uneven: set[int]) -> Cut:
+        """Return the cut with about ``goal`` rows before it."""
+        index = min(bisect_right(rows_before, goal), len(self.bounds)) - 1
+        missing = goal - rows_before[index] - self.bounds[index].frequency
+        ordinal = None if index in uneven else self._ordinal_after(index, missing)
+        inside = None if ordinal is None else self._cut_inside(ordinal, index, rows_before)
         if inside is not None and missing > 0:
-            return self._cut_at(inside, number, before)
-        # The goal is among rows with one key, or in a gap that cannot be cut: the next best place.
-        ends = zip(self.knots[number : number + 2], before[number : number + 2], strict=False)
-        cuts = [Cut(knot.bound, rows) for knot, rows in ends]
+            return inside
+        # The goal is among rows with the same key, or in a bucket that cannot be cut.
+        ends = zip(self.bounds[index : index + 2], rows_before[index : index + 2], strict=False)
+        cuts = [Cut(bound.bound, rows) for bound, rows in ends]
         if inside is not None:
-            cuts.append(self._cut_at(inside, number, before))
-        return min(cuts, key=lambda cut: abs(cut.before - goal))
+            cuts.append(inside)
+        return min(cuts, key=lambda cut: abs(cut.rows_before - goal))
 
-    def _inside(self, number: int, missing: float) -> int | None:
-        """The place inside of a gap that has ``missing`` of the gap's rows before it, if there is such a place."""
-        start, end = self.knots[number], self._end(number)
-        if self.axis is None or start.place is None or end is None or end - start.place < 2:
+    def _ordinal_after(self, index: int, rows: float) -> int | None:
+        """Return the ordinal inside of a bucket that has ``rows`` of its rows before it; None if there is none."""
+        start, end = self.bounds[index], self._bucket_end(index)
+        if self.codec is None or start.ordinal is None or end is None or end - start.ordinal < 2:
             return None
-        # At least one place on, so that the knot's own rows stay before it. Exact, for numbers that no float can hold.
-        numerator, denominator = (max(missing, 0.0) / start.gap if start.gap else 0.0).as_integer_ratio()
-        steps = (end - start.place) * numerator // denominator
-        return min(start.place + max(steps, 1), end - 1)
+        # At least 1, so that the rows with the bound's own key stay before it. As a fraction, because a float cannot
+        # hold every ordinal.
+        part = max(rows, 0.0) / start.bucket_rows if start.bucket_rows else 0.0
+        numerator, denominator = part.as_integer_ratio()
+        steps = (end - start.ordinal) * numerator // denominator
+        return min(start.ordinal + max(steps, 1), end - 1)
 
-    def _cut_at(self, place: int, number: int, before: list[float]) -> Cut:
-        assert self.axis is not None  # noqa: S101 - there are no places inside of gaps otherwise
-        knot = self.knots[number]
-        rows = before[number] + knot.mass + knot.gap * self._share(number, place)
-        return Cut((self.axis.write(place), *self.rest), rows)
+    def _cut_inside(self, ordinal: int, index: int, rows_before: list[float]) -> Cut:
+        assert self.codec is not None  # noqa: S101 - see _ordinal_after
+        return Cut((self.codec.decode(ordinal), *self.suffix_bounds), self._rows_before(ordinal, index, rows_before))
 
-    def _end(self, number: int) -> int | None:
-        return self.knots[number + 1].place if number + 1 < len(self.knots) else None
+    def _bucket_end(self, index: int) -> int | None:
+        return self.bounds[index + 1].ordinal if index + 1 < len(self.bounds) else None
 
-    def _places(self, number: int) -> int:
-        """Inside of the gap behind a knot; none where there are no distances."""
-        start, end = self.knots[number].place, self._end(number)
+    def _ordinals_inside(self, index: int) -> int:
+        """Return how many ordinals are inside of a bucket; 0 if its length is unknown."""
+        start, end = self.bounds[index].ordinal, self._bucket_end(index)
         return 0 if start is None or end is None else end - start - 1
-
-    def _share(self, number: int, place: int) -> float:
-        """Which part of the gap behind a knot is before ``place``."""
-        start, end = self.knots[number].place, self._end(number)
-        return 1.0 if start is None or end is None else min((place - start) / (end - start), 1.0)
 
 
 def _distinct(cuts: Iterator[Cut], rows: float) -> Iterator[Cut]:
+    """Yield the cuts that leave rows on both sides and after the previous cut."""
     last = 0.0
     for cut in cuts:
-        if last < cut.before < rows:
+        if last < cut.rows_before < rows:
             yield cut
-            last = cut.before
+            last = cut.rows_before

@@ -1,4 +1,4 @@
-"""Whether rows are evenly spread between keys that are known: a few narrow looks at the index, instead of a walk."""
+"""Find out whether rows are evenly spread between known keys, by a few short index scans (probes) instead of a walk."""
 
 from __future__ import annotations
 
@@ -13,110 +13,117 @@ from psycopg import sql
 from burla_provider.ranges.condition import comparison
 from burla_provider.ranges.key import Bound
 from burla_provider.ranges.ordinals import OrdinalCodec
-from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import READ_BY_INDEX, RelationProfile
-from burla_provider.ranges.sort_key import typed
+from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
+from burla_provider.ranges.relations import RelationProfile
+from burla_provider.ranges.sort_key import cast_and_collate
 
-_LOOKS = 8
-"""A stretch. Each is at a place of its own eighth, so that none is left out, the first and the last one at its ends:
-where the rows' density changes is in the stretch of one side, maybe close to its end, and that is all that shows it."""
+_PROBES = 8
+"""Per interval. Each is at a random place in its own eighth; the first and the last one are at the interval's ends.
+Where the density changes close to an end, only the probe at that end shows it."""
 
-_LEAST_SEEN, _MOST_SEEN = 64, 500
-"""Rows that a look should find: enough that half of them missing is no chance, and read in no time."""
+_MIN_PROBE_ROWS, _MAX_PROBE_ROWS = 64, 500
+"""Rows that a probe should find: enough that chance does not halve them, and few enough to be read in no time."""
 
-_TOLERANCE, _TOLERANCE_OF_ALL = 0.5, 0.2
-"""Part of the rows expected at a look, and at all of a stretch, that may be missing, or there besides.
+_TOLERANCE, _TOTAL_TOLERANCE = 0.5, 0.2
+"""Part of the expected rows that may be missing or superfluous: in one probe, and in all probes of an interval.
 
-ANALYZE knows a bucket's rows from a sample of 300, which is sure to 6 %.
+ANALYZE knows a bucket's rows from a sample of 300, which is accurate to 6 %.
 """
 
 
 class KeyInterval(NamedTuple):
-    """From one place on an axis (inclusive) to another (exclusive), with about so many rows."""
+    """The keys from one ordinal (inclusive) to another (exclusive), with an estimate of their rows."""
 
     start: int
     end: int
     rows: float
 
 
-class _Look(NamedTuple):
-    stretch: int
+class _Probe(NamedTuple):
+    """The keys from ``lower`` to ``upper``, with the expected number of rows."""
+
+    interval: int
     lower: str
     upper: str
     rows: float
 
 
 def find_uneven(
-    queries: PlannerConnection,
-    piece: RelationProfile,
-    axis: OrdinalCodec,
-    stretches: Sequence[KeyInterval],
+    connection: PlannerConnection,
+    profile: RelationProfile,
+    codec: OrdinalCodec,
+    intervals: Sequence[KeyInterval],
     target: float,
     shared: Bound = (),
 ) -> set[int]:
-    """The numbers of the stretches whose rows are not where equal distances would have them.
+    """Return the indexes of the intervals whose rows are not evenly spread.
 
-    :param axis: of the column that the stretches are of: the first one, or the one behind ``shared``.
-    :param target: rows a range should have. What is uneven on a much smaller scale does no harm.
+    :param codec: of the column that the intervals are of: the first one, or the one after ``shared``.
+    :param target: rows per range. Unevenness on a much smaller scale does no harm.
     :param shared: the values of all columns before that one.
     """
-    looks = list(chain.from_iterable(_looks(number, one, axis, target) for number, one in enumerate(stretches)))
-    if not looks:
+    probes = list(
+        chain.from_iterable(_probes(index, interval, codec, target) for index, interval in enumerate(intervals))
+    )
+    if not probes:
         return set()
-    with queries.locally(**READ_BY_INDEX):
-        found = queries.rows(_statement(piece, looks, shared))
-    seen: dict[int, list[tuple[int, float]]] = defaultdict(list)
-    for look, (rows,) in zip(looks, found, strict=True):
-        seen[look.stretch].append((rows, look.rows))
-    return {number for number, counts in seen.items() if not _is_even(counts)}
+    with connection.local_settings(**PREFER_INDEX):
+        found = connection.fetch_all(_statement(profile, probes, shared))
+    counts: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    for probe, (rows,) in zip(probes, found, strict=True):
+        counts[probe.interval].append((rows, probe.rows))
+    return {index for index, pairs in counts.items() if not _is_even(pairs)}
 
 
-def _looks(number: int, stretch: KeyInterval, axis: OrdinalCodec, target: float) -> Iterator[_Look]:
-    length = stretch.end - stretch.start
-    if stretch.rows > _MOST_SEEN * length:
-        return  # So many rows have each key that a look would be long, and there are few places to cut at anyway.
-    wanted = min(max(target / 4, _LEAST_SEEN), _MOST_SEEN, stretch.rows / _LOOKS)
-    # Exact, for numbers that no float can hold.
-    numerator, denominator = (wanted / stretch.rows).as_integer_ratio()
+def _probes(index: int, interval: KeyInterval, codec: OrdinalCodec, target: float) -> Iterator[_Probe]:
+    length = interval.end - interval.start
+    if interval.rows > _MAX_PROBE_ROWS * length:
+        return  # Each key has so many rows that a probe would be long, and there are few places to cut at anyway.
+    rows = min(max(target / 4, _MIN_PROBE_ROWS), _MAX_PROBE_ROWS, interval.rows / _PROBES)
+    # As a fraction, because a float cannot hold every ordinal.
+    numerator, denominator = (rows / interval.rows).as_integer_ratio()
     width = max(length * numerator // denominator, 1)
-    # The same places each time, so that the same table gives the same plan.
-    chance = random.Random(stretch.start)  # noqa: S311 - no secret
-    for part in range(_LOOKS):
-        first, last = (stretch.start + length * edge // _LOOKS for edge in (part, part + 1))
+    # Seeded, so that the same table gives the same plan.
+    generator = random.Random(interval.start)  # noqa: S311 - not for cryptography
+    for part in range(_PROBES):
+        first, last = (interval.start + length * edge // _PROBES for edge in (part, part + 1))
         latest = max(last - width, first)
-        ends = {0: (first, first), _LOOKS - 1: (latest, latest)}
-        place = chance.randint(*ends.get(part, (first, latest)))
-        upper = min(place + width, stretch.end)
-        yield _Look(number, axis.write(place), axis.write(upper), stretch.rows * ((upper - place) / length))
+        fixed = {0: (first, first), _PROBES - 1: (latest, latest)}
+        lower = generator.randint(*fixed.get(part, (first, latest)))
+        upper = min(lower + width, interval.end)
+        yield _Probe(index, codec.decode(lower), codec.decode(upper), interval.rows * ((upper - lower) / length))
 
 
 def _is_even(counts: Sequence[tuple[int, float]]) -> bool:
-    """Whether the rows found are about those that were expected, one by one and all together."""
+    """Return whether the rows found are about those expected, in each probe and in total.
+
+    :param counts: rows found and expected, per probe.
+    """
     found, expected = (sum(numbers) for numbers in zip(*counts, strict=True))
-    each = all(abs(rows - wanted) <= max(_TOLERANCE * wanted, 1) for rows, wanted in counts)
-    return each and abs(found - expected) <= max(_TOLERANCE_OF_ALL * expected, 1)
+    is_each_even = all(abs(rows - wanted) <= max(_TOLERANCE * wanted, 1) for rows, wanted in counts)
+    return is_each_even and abs(found - expected) <= max(_TOTAL_TOLERANCE * expected, 1)
 
 
-def _statement(piece: RelationProfile, looks: Sequence[_Look], shared: Bound) -> sql.Composable:
-    column = piece.order.columns[len(shared)]
+def _statement(profile: RelationProfile, probes: Sequence[_Probe], shared: Bound) -> sql.Composable:
+    column = profile.sort_key.columns[len(shared)]
     type_, name = sql.SQL(column.type), sql.Identifier(column.name)
-    # Not as a comparison of rows: for two of those the server reads all that has the same first column.
+    # Not a row comparison: for two of those the server reads all rows with the same first column.
     same = [
         sql.SQL("{} AND ").format(
-            comparison([one], [sql.Identifier(one.name)], "=", [typed(sql.Literal(value), sql.SQL(one.type), one)])
+            comparison([before], [sql.Identifier(before.name)], "=", [cast_and_collate(sql.Literal(value), before)])
         )
-        for one, value in zip(piece.order.columns, shared, strict=False)
+        for before, value in zip(profile.sort_key.columns, shared, strict=False)
     ]
-    most = max(look.rows for look in looks) * (1 + _TOLERANCE) + 2
+    limit = max(probe.rows for probe in probes) * (1 + _TOLERANCE) + 2
     return sql.SQL(_COUNTS).format(
-        source=piece.source,
+        source=profile.source,
         same=sql.Composed(same),
         column=name,
-        lower=typed(sql.SQL("look.lower"), type_, column),
-        upper=typed(sql.SQL("look.upper"), type_, column),
-        most=sql.Literal(int(most)),
-        lowers=sql.SQL("{}::{}[]").format(sql.Literal([look.lower for look in looks]), type_),
-        uppers=sql.SQL("{}::{}[]").format(sql.Literal([look.upper for look in looks]), type_),
+        lower=cast_and_collate(sql.SQL("probe.lower"), column),
+        upper=cast_and_collate(sql.SQL("probe.upper"), column),
+        limit=sql.Literal(int(limit)),
+        lowers=sql.SQL("{}::{}[]").format(sql.Literal([probe.lower for probe in probes]), type_),
+        uppers=sql.SQL("{}::{}[]").format(sql.Literal([probe.upper for probe in probes]), type_),
     )
 
 
@@ -124,9 +131,9 @@ _COUNTS: LiteralString = """
     SELECT (
         SELECT count(*)
         FROM (
-            SELECT FROM {source} AS origin WHERE {same} {column} >= {lower} AND {column} < {upper} LIMIT {most}
+            SELECT FROM {source} AS origin WHERE {same} {column} >= {lower} AND {column} < {upper} LIMIT {limit}
         ) AS seen
     )
-    FROM unnest({lowers}, {uppers}) WITH ORDINALITY AS look (lower, upper, place)
+    FROM unnest({lowers}, {uppers}) WITH ORDINALITY AS probe (lower, upper, place)
     ORDER BY place
 """

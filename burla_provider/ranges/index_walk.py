@@ -1,4 +1,4 @@
-"""Walking over an index: every so many rows a key, exact, without a scan of the table and without a sort."""
+"""Walk over an index: find a key every so many rows, exactly, without a table scan and without a sort."""
 
 from __future__ import annotations
 
@@ -10,151 +10,158 @@ from typing import LiteralString, NamedTuple
 
 from psycopg import sql
 
-from burla_provider.ranges.condition import equal_to, shared_columns
+from burla_provider.ranges.condition import count_shared_columns, prefix_condition, range_condition
 from burla_provider.ranges.key import Bound, Key
-from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.sort_key import SortKey, joined
+from burla_provider.ranges.relations import RelationProfile
+from burla_provider.ranges.sort_key import SortKey, comma_separated, fetch_end_keys
 
 _log = logging.getLogger(__name__)
 
-_ROWS_A_QUERY = 5_000_000
-"""A second or so: often enough to say how far the walk is, and short of most statement timeouts."""
+_ROWS_PER_QUERY = 5_000_000
+"""Takes about a second: often enough to report progress, and within most statement timeouts."""
 
-_STEPS_A_QUERY = 100_000
-"""What comes in one answer is in memory at once."""
+_STEPS_PER_QUERY = 100_000
+"""One answer is in memory at once."""
 
-_SECONDS_BETWEEN_LINES = 5.0
+_LOG_INTERVAL = 5.0
+"""Seconds between two log lines."""
 
 _EXACTNESS = 16
-"""Rows with equal keys are counted one by one where more than this part of a step has the same key."""
+"""If more than this part (1/16) of a step's rows has the same key, the step's rows are counted one by one."""
 
 
 @dataclass(frozen=True)
-class Path:
-    """What is walked over.
+class IndexScan:
+    """The part of a relation to walk over.
 
     :param source: the relation, as FROM takes it.
-    :param order: the key's.
-    :param key: what it is the order of.
+    :param sort_key: of the key.
+    :param key: the key.
     :param lower: where to start, inclusive; None: at the first key.
-    :param upper: where to end, exclusive; None: behind the last key.
+    :param upper: where to end, exclusive; None: after the last key.
     :param unique: no two rows have the same key.
     """
 
     source: sql.Composable
-    order: SortKey
+    sort_key: SortKey
     key: Key
     lower: Bound | None
     upper: Bound | None
     unique: bool = False
 
-    def behind(self, shared: int) -> Path:
-        """The same way by the other columns only, where the first ones have one value from its start to its end.
+    @classmethod
+    def of_relation(cls, profile: RelationProfile, lower: Bound | None, upper: Bound | None) -> IndexScan:
+        """Return the scan of a relation's key between two bounds."""
+        return cls(profile.source, profile.sort_key, profile.key, lower, upper, profile.is_unique)
 
-        The rest of that value's rows would be read otherwise: see condition.py.
+    def without_shared_columns(self, shared: int) -> IndexScan:
+        """Return the same scan by the other columns only, if the first ``shared`` ones have one value from end to end.
+
+        Otherwise the server would read all rows with that value: see condition.py.
         """
         lower, upper = self.lower or (), self.upper or ()
         source = sql.SQL("(SELECT {} FROM {} WHERE {})").format(
-            joined([sql.Identifier(name) for name in self.key.names[shared:]]),
+            comma_separated([sql.Identifier(name) for name in self.key.names[shared:]]),
             self.source,
-            equal_to(self.key.columns, lower[:shared]),
+            prefix_condition(self.key, lower[:shared]),
         )
-        order, key = SortKey(self.order.columns[shared:]), Key(self.key.columns[shared:])
-        return Path(source, order, key, lower[shared:], upper[shared:], self.unique)
+        sort_key, key = SortKey(self.sort_key.columns[shared:]), Key(self.key.columns[shared:])
+        return IndexScan(source, sort_key, key, lower[shared:], upper[shared:], self.unique)
 
 
 class Step(NamedTuple):
-    """A key, and how many rows there are from it up to the next step's key."""
+    """A key, and the number of rows from it up to the next step's key."""
 
     bound: Bound
     rows: int
 
 
-def walk(queries: PlannerConnection, path: Path, step: int, *, hurry_after: int | None = None) -> Iterator[Step]:
-    """Yields the first key, and then one every ``step`` rows, or as soon after that as the key changes.
+def walk(
+    connection: PlannerConnection, scan: IndexScan, step_rows: int, *, double_step_after: int | None = None
+) -> Iterator[Step]:
+    """Yield the first key, and then a key every ``step_rows`` rows, or as soon after that as the key changes.
 
-    :param hurry_after: after so many steps, and again after as many, steps are twice as long, because there are more
-        rows than somebody thought.
+    :param double_step_after: double the step after every so many steps, because there are more rows than estimated.
     """
-    shared = shared_columns(path.lower, path.upper)
-    if not shared or path.lower is None:
-        return _walk(queries, path, step, hurry_after)
-    same = path.lower[:shared]
-    steps = _walk(queries, path.behind(shared), step, hurry_after)
-    return (Step((*same, *bound), rows) for bound, rows in steps)
+    shared = count_shared_columns(scan.lower, scan.upper)
+    if not shared or scan.lower is None:
+        return _walk(connection, scan, step_rows, double_step_after)
+    shared_values = scan.lower[:shared]
+    steps = _walk(connection, scan.without_shared_columns(shared), step_rows, double_step_after)
+    return (Step((*shared_values, *bound), rows) for bound, rows in steps)
 
 
-def _walk(queries: PlannerConnection, path: Path, step: int, hurry_after: int | None) -> Iterator[Step]:
-    start = queries.row(_statement(_FIRST, path))
+def _walk(
+    connection: PlannerConnection, scan: IndexScan, step_rows: int, double_step_after: int | None
+) -> Iterator[Step]:
+    window = range_condition(scan.key, scan.lower, scan.upper)
+    start = next(iter(fetch_end_keys(connection, scan.sort_key, scan.source, window, "min")), None)
     if start is None or start[0] is None:
         return
     progress = _Progress()
-    taken = 0
+    steps = 0
     while True:
-        batch = min(max(_ROWS_A_QUERY // step, 1), hurry_after or _STEPS_A_QUERY)
-        rows = queries.rows(_statement(_WALK, path, start, step=sql.Literal(step), batch=sql.Literal(batch)))
+        batch = min(max(_ROWS_PER_QUERY // step_rows, 1), double_step_after or _STEPS_PER_QUERY)
+        rows = connection.fetch_all(
+            _statement(_WALK, scan, start, step=sql.Literal(step_rows), batch=sql.Literal(batch))
+        )
         for *bound, passed in rows:
             yield Step(start, passed)
             start = tuple(bound)
         progress.add(sum(passed for *_, passed in rows))
         if len(rows) < batch:
             break
-        taken += batch
-        if hurry_after is not None and taken >= hurry_after:
-            step, taken = step * 2, 0
-    yield Step(start, queries.value(_statement(_REST, path, start)))
+        steps += batch
+        if double_step_after is not None and steps >= double_step_after:
+            step_rows, steps = step_rows * 2, 0
+    yield Step(start, connection.fetch_value(_statement(_REMAINING, scan, start)))
 
 
-def _statement(template: LiteralString, path: Path, start: Bound = (), **parts: sql.Composable) -> sql.Composable:
-    order = path.order
-    literals = order.literals(start) if start else []
-    frequent = "false" if path.unique else _FREQUENT
-    count = _COUNT if len(order.columns) == 1 else _COUNT_OF_SEVERAL
+def _statement(template: LiteralString, scan: IndexScan, start: Bound = (), **parts: sql.Composable) -> sql.Composable:
+    sort_key = scan.sort_key
+    literals = sort_key.literals(start) if start else []
+    frequent = "false" if scan.unique else _FREQUENT
+    count = _COUNT if len(sort_key.columns) == 1 else _COUNT_SEVERAL_COLUMNS
     return sql.SQL(template.replace("{frequent}", frequent).replace("{count}", count)).format(
-        source=path.source,
-        inside=KeyRange(path.key, 0, path.lower, path.upper).where,
-        # From a step on, the lower end is behind us. The index would start there all the same, if it was said again
-        # for several columns.
-        below=KeyRange(path.key, 0, None, path.upper).where,
-        by=order.by,
-        values=order.values,
-        names=joined([sql.Identifier(name) for name in order.names]),
-        texts=order.texts("walk"),
-        from_walk=order.compare(order.row, ">=", order.of("walk")),
-        behind_walk=order.compare(order.row, ">", order.of("walk")),
-        at_walk=order.compare(order.row, "=", order.of("walk")),
-        at_far=order.compare(order.row, "=", order.of("far")),
-        before_cut=order.compare(order.row, "<", order.of("cut")),
-        far_behind_walk=order.compare(order.of("far"), ">", order.of("walk")),
-        before_far=order.compare(order.of("before"), "<", order.of("far")),
-        cuts=joined([sql.Identifier("cut", name) for name in order.names]),
-        from_start=order.compare(order.row, ">=", literals) if literals else sql.SQL(""),
-        starts=joined(literals),
+        source=scan.source,
+        # After the first step, the lower bound is passed. If it were repeated for several columns, the server would
+        # start its index scan there.
+        below=range_condition(scan.key, None, scan.upper),
+        by=sort_key.order_by,
+        values=sort_key.select_list,
+        names=comma_separated([sql.Identifier(name) for name in sort_key.aliases]),
+        texts=sort_key.texts_of("walk"),
+        from_walk=sort_key.compare(sort_key.identifiers, ">=", sort_key.values_of("walk")),
+        behind_walk=sort_key.compare(sort_key.identifiers, ">", sort_key.values_of("walk")),
+        at_walk=sort_key.compare(sort_key.identifiers, "=", sort_key.values_of("walk")),
+        at_far=sort_key.compare(sort_key.identifiers, "=", sort_key.values_of("far")),
+        before_cut=sort_key.compare(sort_key.identifiers, "<", sort_key.values_of("cut")),
+        far_behind_walk=sort_key.compare(sort_key.values_of("far"), ">", sort_key.values_of("walk")),
+        before_far=sort_key.compare(sort_key.values_of("before"), "<", sort_key.values_of("far")),
+        cuts=comma_separated([sql.Identifier("cut", name) for name in sort_key.aliases]),
+        from_start=sort_key.compare(sort_key.identifiers, ">=", literals) if literals else sql.SQL(""),
+        starts=comma_separated(literals),
         exactness=sql.Literal(_EXACTNESS),
         **parts,
     )
 
 
 class _Progress:
-    """Says now and then how far a long walk is."""
+    """Log the progress of a long walk."""
 
     def __init__(self) -> None:
         self._rows = 0
-        self._said = time.monotonic()
+        self._logged_at = time.monotonic()
 
     def add(self, rows: int) -> None:
         self._rows += rows
-        if time.monotonic() - self._said > _SECONDS_BETWEEN_LINES:
-            _log.info("Planning: %s rows of the index walked so far.", f"{self._rows:,}")
-            self._said = time.monotonic()
+        if time.monotonic() - self._logged_at > _LOG_INTERVAL:
+            _log.info("Planning: scanned %s rows of the index so far.", f"{self._rows:,}")
+            self._logged_at = time.monotonic()
 
 
-_FIRST: LiteralString = """
-    SELECT {texts} FROM (SELECT {values} FROM {source} AS origin WHERE {inside} ORDER BY {by} LIMIT 1) AS walk
-"""
-
-# far: the key that many rows on. cut: that key, or the next greater one where all those rows have the same key.
+# far: the key so many rows after walk. cut: far, or the next greater key if all those rows have the same key.
 _WALK: LiteralString = """
     WITH RECURSIVE walk ({names}, passed) AS (
         SELECT {starts}, 0::bigint
@@ -184,8 +191,8 @@ _FREQUENT: LiteralString = "EXISTS (SELECT FROM {source} AS origin WHERE {at_far
 
 _COUNT: LiteralString = "SELECT count(*) FROM {source} AS origin WHERE {below} AND {from_walk} AND {before_cut}"
 
-# By a limit or a value, because the server may go on behind the end of a comparison of rows: see condition.py.
-_COUNT_OF_SEVERAL: LiteralString = """
+# By LIMIT or by value, because the server may read beyond the end of a row comparison: see condition.py.
+_COUNT_SEVERAL_COLUMNS: LiteralString = """
     SELECT CASE WHEN {far_behind_walk} THEN (
         SELECT count(*)
         FROM (
@@ -197,6 +204,6 @@ _COUNT_OF_SEVERAL: LiteralString = """
     ) END
 """
 
-_REST: LiteralString = """
+_REMAINING: LiteralString = """
     SELECT count(*) FROM {source} AS origin WHERE {below} AND {from_start}
 """

@@ -1,4 +1,4 @@
-"""What a table is split by: the key's columns and their types."""
+"""The key that a table is split by: its columns and their types."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ INTEGER_LIMITS = {
     "integer": (-(2**31), 2**31 - 1),
     "bigint": (-(2**63), 2**63 - 1),
 }
-"""PostgreSQL's integer types with their least and greatest value."""
+"""PostgreSQL's integer types with their minimum and maximum."""
 
 COMPARISONS = ("<", "<=", "=", ">=", ">")
-"""In the order of the strategies of a btree operator class."""
+"""The comparison operators, in the order of the strategy numbers of a btree operator class."""
 
 Bound = tuple[str, ...]
-"""One value per key column, each as PostgreSQL's own text of it (exact for every type, and JSON)."""
+"""One value per key column, in PostgreSQL's text format: exact for every type, and valid as JSON."""
 
 
 @dataclass(frozen=True)
 class KeyColumn:
-    """One column of a key.
+    """A column of a key.
 
     :param name: the column's name, unquoted.
     :param type: its type as ``format_type(atttypid, NULL)`` prints it ("bigint", "timestamp with time zone").
-    :param nullable: whether the column may hold NULL.
-    :param operators: what compares its values, as SQL, in the order of ``COMPARISONS``, where that is not PostgreSQL's
-        own but an extension's or a user's; maybe in a schema that is not on the search path.
+    :param nullable: whether the column can be NULL.
+    :param operators: the type's operators as SQL, in the order of ``COMPARISONS``, if they are not in pg_catalog. They
+        are qualified, because their schema may not be on the search path.
     """
 
     name: str
@@ -41,20 +41,23 @@ class KeyColumn:
 
 @dataclass(frozen=True)
 class Key:
-    """The columns that order a table, most significant first; none at all for "the whole table at once"."""
+    """The columns to split by, most significant first. A key without columns means the whole table as one range."""
 
     columns: tuple[KeyColumn, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names of the columns."""
         return tuple(column.name for column in self.columns)
 
     @property
     def is_integer(self) -> bool:
+        """Whether the key is one column of an integer type."""
         return len(self.columns) == 1 and self.columns[0].type in INTEGER_LIMITS
 
     @property
     def nullable(self) -> bool:
+        """Whether a column can be NULL."""
         return any(column.nullable for column in self.columns)
 
     def __str__(self) -> str:
@@ -62,4 +65,4 @@ class Key:
 
 
 CTID = Key((KeyColumn("ctid", "tid"),))
-"""The physical place of a row, the key of tables that have no other."""
+"""The physical location of a row: the key of tables without a unique key."""

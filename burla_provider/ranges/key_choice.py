@@ -1,4 +1,4 @@
-"""Which columns a table is split by: the user's, or the best there are."""
+"""Choose the key to split a table by: columns, the physical pages, or none."""
 
 from __future__ import annotations
 
@@ -6,78 +6,113 @@ import difflib
 from collections.abc import Sequence
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges.catalog import Column, Index, TableFacts
-from burla_provider.ranges.key import Key, KeyColumn
-from burla_provider.ranges.ordinals import axis_of
+from burla_provider.ranges.catalog import STORED_KINDS, Column, TableFacts
+from burla_provider.ranges.key import CTID, Key, KeyColumn
+from burla_provider.ranges.ordinals import ordinal_codec
+from burla_provider.ranges.plan_request import AUTO, PlanRequest
+from burla_provider.ranges.relations import can_read_leaves
+from burla_provider.ranges.sizing import MIN_BYTES, RangeSizing
 
 _WITHOUT_NOT_NULL = ("v", "m")
-"""``pg_class.relkind`` of what cannot have a column declared NOT NULL."""
+"""``pg_class.relkind`` of relations whose columns cannot be declared NOT NULL."""
+
+_TID_RANGE_SCAN_SINCE = 140000
+"""The first server version that reads a range of pages without a scan of the whole table."""
+
+
+def choose_split_key(facts: TableFacts, request: PlanRequest) -> Key:
+    """Return the key to split by: columns, physical pages, or no columns for a table that becomes one range.
+
+    :raises InvalidParameterError: if the table has no key that the request can use.
+    """
+    if request.split == "pages":
+        if problem := _pages_problem(facts):
+            raise InvalidParameterError("split", problem, "Split by a key.")
+        return CTID
+    key = choose_key(facts, request.key)
+    requires_key = bool(request.limits.given_names) or request.freeze_upper
+    if key.columns or (request.split == "single" and not requires_key):
+        return key
+    if request.split != AUTO or requires_key:
+        raise _no_key_error(facts)
+    if _is_small_table(facts, request.sizing):
+        return Key()
+    if problem := _pages_problem(facts):
+        raise _no_key_error(facts, f" {problem}")
+    return CTID
 
 
 def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
-    """The key that was asked for, or else the best unique one: the primary key first, then one without NULLs.
+    """Return the key of these columns. None: the best unique key, or a key without columns if the table has none.
 
-    :return: a key without columns when none was asked for and the table has none.
-    :raises InvalidParameterError: there are no such columns, or several of which one may be NULL.
+    :raises InvalidParameterError: if a column does not exist, or one of several columns can be NULL.
     """
     if key is None:
-        return _best(facts)
+        return _best_unique_key(facts)
     names = [key] if isinstance(key, str) else list(key)
     if not names or len(set(names)) < len(names):
-        raise InvalidParameterError("key", f"{key!r} is not a list of different columns.", "Name each column once.")
-    columns = [_column(facts, name) for name in names]
+        problem = f"must be a column or a list of different columns, got {key!r}."
+        raise InvalidParameterError("key", problem, "Name each column once.")
+    columns = [_find_column(facts, name) for name in names]
     composite = next((column for column in columns if column.is_composite), None)
     if composite:
-        problem = f"{composite.name} is of the composite type {composite.type}, whose order is not that of IS NULL."
-        raise InvalidParameterError("key", problem, "Split by another column.")
-    chosen = Key(tuple(map(_plain, columns)))
-    loose = [column.name for column in chosen.columns if column.nullable]
-    if loose and len(names) > 1:
-        raise InvalidParameterError(
-            "key",
-            f"{', '.join(loose)} may be NULL, and rows with a NULL would be in no range of several columns.",
-            "Split by one column."
-            if facts.kind in _WITHOUT_NOT_NULL
-            else "Leave that column out, or make it NOT NULL.",
+        problem = (
+            f"{composite.name} has the composite type {composite.type}, and IS NULL is true for some of its values."
         )
-    return chosen
+        raise InvalidParameterError("key", problem, "Split by another column.")
+    nullable = [column.name for column in columns if column.nullable]
+    if nullable and len(names) > 1:
+        problem = f"{', '.join(nullable)} can be NULL, and ranges of several columns do not include rows with NULL."
+        can_be_not_null = facts.kind not in _WITHOUT_NOT_NULL
+        advice = "Leave that column out, or make it NOT NULL." if can_be_not_null else "Split by one column."
+        raise InvalidParameterError("key", problem, advice)
+    return _to_key(columns)
 
 
-def columns_of(facts: TableFacts, key: Key) -> list[Column]:
-    """The key's columns with all that the catalog says of them."""
-    return [column for name in key.names for column in facts.columns if column.name == name]
+def _best_unique_key(facts: TableFacts) -> Key:
+    """Return the primary key, else the best unique key: preferably without NULL, of one column, of a countable type."""
+    unique = [index for index in facts.indexes if index.is_unique]
+    columns = [[_find_column(facts, name) for name in index.columns] for index in unique]
+    keys = [_to_key(of_index) for of_index in columns if not any(column.is_composite for column in of_index)]
+    usable = [key for key in keys if len(key.columns) == 1 or not key.nullable]
+    # The sort is stable: among equals, the primary key and the shorter key stay first.
+    usable.sort(key=lambda key: (key.nullable, len(key.columns) > 1, ordinal_codec(key.columns[0]) is None))
+    primary = next((index.columns for index in facts.indexes if index.is_primary), None)
+    return next((key for key in usable if key.names == primary), usable[0] if usable else Key())
 
 
-def is_unique(facts: TableFacts, key: Key) -> bool:
-    """Whether no two rows have the same key, NULLs apart."""
-    return any(index.unique and set(index.columns) <= set(key.names) for index in facts.indexes)
-
-
-def _best(facts: TableFacts) -> Key:
-    found = [[_column(facts, name) for name in index.columns] for index in _unique(facts)]
-    candidates = [
-        Key(tuple(map(_plain, columns))) for columns in found if not any(column.is_composite for column in columns)
-    ]
-    sound = [key for key in candidates if len(key.columns) == 1 or not key.nullable]
-    # Stable, so that among equals the primary key and the shorter one stay first.
-    sound.sort(key=lambda key: (key.nullable, len(key.columns) > 1, axis_of(key.columns[0]) is None))
-    primary = next((index.columns for index in facts.indexes if index.primary), None)
-    return next((key for key in sound if key.names == primary), sound[0] if sound else Key())
-
-
-def _unique(facts: TableFacts) -> list[Index]:
-    return [index for index in facts.indexes if index.unique]
-
-
-def _column(facts: TableFacts, name: str) -> Column:
+def _find_column(facts: TableFacts, name: str) -> Column:
     found = next((column for column in facts.columns if column.name == name), None)
     if found is None:
         names = [column.name for column in facts.columns]
-        near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
-        advice = f"Did you mean {near[0]}?" if near else f"Its columns are {', '.join(names[:20])}."
+        similar = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.6)
+        advice = f"Did you mean {similar[0]}?" if similar else f"Its columns are {', '.join(names[:20])}."
         raise InvalidParameterError("key", f"{facts} has no column {name}.", advice)
     return found
 
 
-def _plain(column: Column) -> KeyColumn:
-    return KeyColumn(column.name, column.type, column.nullable, column.operators)
+def _to_key(columns: Sequence[Column]) -> Key:
+    """Return the key without the facts that only the planner needs: workers get the key."""
+    return Key(tuple(KeyColumn(column.name, column.type, column.nullable, column.operators) for column in columns))
+
+
+def _is_small_table(facts: TableFacts, sizing: RangeSizing) -> bool:
+    is_size_requested = sizing.ranges or sizing.rows_per_range
+    return not is_size_requested and facts.kind in STORED_KINDS and facts.bytes <= MIN_BYTES
+
+
+def _pages_problem(facts: TableFacts) -> str | None:
+    """Return why the table cannot be split by pages; None if it can."""
+    if facts.kind not in STORED_KINDS or (facts.is_tree and not can_read_leaves(facts)):
+        return f"{facts} is a {facts.kind_name}, whose pages cannot be read separately."
+    if any(leaf.access_method != "heap" for leaf in facts.leaves):
+        return f"{facts} is not stored as a heap."
+    if facts.server_version < _TID_RANGE_SCAN_SINCE:
+        return f"PostgreSQL {facts.server_version // 10000} cannot read a range of pages."
+    return None
+
+
+def _no_key_error(facts: TableFacts, problem: str = "") -> InvalidParameterError:
+    indexed = sorted({index.columns[0] for index in facts.indexes})
+    advice = "Name the column to split by" + (f": there is an index on {', '.join(indexed)}." if indexed else ".")
+    return InvalidParameterError("key", f"{facts} is a {facts.kind_name} and has no unique key.{problem}", advice)

@@ -1,4 +1,4 @@
-"""One range of a table's key: half-open, as plain data, and as SQL."""
+"""A range of a table's key: half-open, as plain data and as SQL."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from psycopg import sql
 
 from burla_provider.database.quoting import Identifier, Literal
-from burla_provider.ranges.condition import condition_of
+from burla_provider.ranges.condition import range_condition
 from burla_provider.ranges.key import INTEGER_LIMITS, Bound, Key
 
 
 @dataclass(frozen=True)
 class KeyRange:
-    """The rows with ``lower <= key < upper``, or, with ``nulls``, those whose key is NULL.
+    """The rows with ``lower <= key < upper``, or, with ``nulls``, the rows with a NULL key.
 
-    :param key: the columns that the bounds are of.
-    :param index: the range's number within its plan, from 0.
-    :param lower: inclusive; None is open-ended.
-    :param upper: exclusive; None is open-ended.
-    :param nulls: the rows whose (single) key column is NULL, instead of a stretch of keys.
-    :param relation: schema and name of the leaf partition to read with ONLY; None: the plan's table.
-    :param expected_rows: the planner's estimate.
+    :param key: the columns that the bounds apply to.
+    :param index: the range's number in its plan, from 0.
+    :param lower: inclusive; None is open.
+    :param upper: exclusive; None is open.
+    :param nulls: whether the range has the rows whose (single) key column is NULL, and no others.
+    :param relation: schema and name of the partition to read with ONLY; None: the whole table.
+    :param expected_rows: the planner's estimate; None: unknown.
     :param job_key: identifies the job across its retries; part of ``idempotency_key``.
     """
 
@@ -39,56 +39,58 @@ class KeyRange:
 
     @property
     def start_id(self) -> int:
-        """The least integer id of the range, inclusive. An open end is the type's own limit.
+        """The minimum integer id of the range, inclusive. An open end is the type's minimum.
 
-        :raises TypeError: the key is not one integer column, or the range has NULL keys, or is of one partition.
+        :raises TypeError: if the key is not one integer column, or the range has NULL keys or is of one partition.
         """
-        return self._integer_limit(0) if self.lower is None else int(self.lower[self._integer_key()])
+        self._check_integer()
+        return self._integer_limits[0] if self.lower is None else int(self.lower[0])
 
     @property
     def end_id(self) -> int:
-        """The greatest integer id of the range, inclusive, so that ``BETWEEN start_id AND end_id`` is the range.
+        """The maximum integer id of the range, inclusive, for ``BETWEEN start_id AND end_id``.
 
         :raises TypeError: as ``start_id``.
         """
-        return self._integer_limit(1) if self.upper is None else int(self.upper[self._integer_key()]) - 1
+        self._check_integer()
+        return self._integer_limits[1] if self.upper is None else int(self.upper[0]) - 1
 
     @property
     def where(self) -> sql.Composable:
-        """The condition that alone selects the range's rows from the plan's table, whatever the key, NULL included.
+        """The condition that alone selects the range's rows from the plan's table, for any key, NULL included.
 
         It contains no percent sign, so it means the same in a query with and without parameters.
         """
         if self.relation is None:
             return self.key_condition
-        # The partition's constraint would select the same rows, but its text depends on the search path, and the
-        # server does not prune by it for hash partitions either.
+        # The partition constraint would select the same rows, but its text depends on the search path, and the server
+        # does not prune hash partitions by it.
         leaf = Literal(sql.Identifier(*self.relation).as_string())
         return sql.SQL("{} AND tableoid = {}::regclass").format(self.key_condition, leaf)
 
     @property
     def key_condition(self) -> sql.Composable:
-        """The condition on the key. It selects the range's rows from ``ONLY relation``, where the range has one."""
+        """The condition on the key. It selects the range's rows from ``ONLY relation``, if the range has a relation."""
         if self.nulls:
             return sql.SQL("{} IS NULL").format(Identifier(self.key.names[0]))
-        return condition_of(self.key.columns, self.lower, self.upper)
+        return range_condition(self.key, self.lower, self.upper)
 
     @property
     def idempotency_key(self) -> str:
-        """The same text whenever this job works these bounds, however often: for effects outside the database.
+        """The same text each time this job processes these bounds, for effects outside the database.
 
-        The range's number would not do: where a job is planned anew, it may be that of other rows.
+        It does not use the range's number, which may belong to other rows when the job is planned again.
         """
         bounds = json.dumps([self.relation, self.lower, self.upper, self.nulls])
         return f"{self.job_key}/{hashlib.blake2b(bounds.encode(), digest_size=8).hexdigest()}"
 
     def to_item(self) -> list[Any]:
-        """The range without what all ranges of a plan share: JSON, and small."""
+        """Return the range as small JSON data, without what all ranges of a plan share."""
         return [self.lower, self.upper, self.nulls, self.relation, self.expected_rows]
 
     @classmethod
     def from_item(cls, key: Key, index: int, item: list[Any], job_key: str = "") -> KeyRange:
-        """The inverse of ``to_item``; lists that were tuples before a trip through JSON become tuples again."""
+        """Return the range of an item from ``to_item``; lists that JSON made of tuples become tuples again."""
         lower, upper, nulls, relation, expected_rows = item
         return cls(
             key=key,
@@ -101,25 +103,33 @@ class KeyRange:
             job_key=job_key,
         )
 
-    def __str__(self) -> str:
+    def describe(self, max_bound_length: int | None = None) -> str:
+        """Return the bounds as a text: ``1 <= id < 5``. Longer bounds are cut off."""
         if self.nulls:
-            return f"range {self.index} ({self.key} IS NULL)"
-        lower, upper = (_text(bound) for bound in (self.lower, self.upper))
+            return f"{self.key} IS NULL"
+        lower, upper = (bound_text(bound, max_bound_length) for bound in (self.lower, self.upper))
+        return f"{lower} <= {self.key} < {upper}"
+
+    def __str__(self) -> str:
         place = f" of {'.'.join(self.relation)}" if self.relation else ""
-        return f"range {self.index} ({lower} <= {self.key} < {upper}){place}"
+        return f"range {self.index} ({self.describe()}){place}"
 
-    def _integer_key(self) -> int:
+    def _check_integer(self) -> None:
         if self.nulls or not self.key.is_integer:
-            raise TypeError(f"{self} has no integer ids: use key_range.where in the query.")
+            raise TypeError(f"{self} has no integer ids. Use key_range.where in the query.")
         if self.relation is not None:
-            raise TypeError(f"{self} is of one partition, which ids do not select: use key_range.where in the query.")
+            raise TypeError(f"{self} is of one partition, which ids do not select. Use key_range.where in the query.")
         if self.key.nullable and self.lower is None and self.upper is None:
-            raise TypeError(f"{self} has rows whose {self.key} may be NULL: use key_range.where in the query.")
-        return 0
+            raise TypeError(f"{self} has rows whose {self.key} can be NULL. Use key_range.where in the query.")
 
-    def _integer_limit(self, end: int) -> int:
-        return INTEGER_LIMITS[self.key.columns[self._integer_key()].type][end]
+    @property
+    def _integer_limits(self) -> tuple[int, int]:
+        return INTEGER_LIMITS[self.key.columns[0].type]
 
 
-def _text(bound: Bound | None) -> str:
-    return "..." if bound is None else ", ".join(bound)
+def bound_text(bound: Bound | None, max_length: int | None = None) -> str:
+    """Return a bound as a text, cut off after ``max_length`` characters; "..." if it is open."""
+    if bound is None:
+        return "..."
+    text = ", ".join(bound)
+    return text if max_length is None or len(text) <= max_length else f"{text[:max_length]}..."

@@ -1,22 +1,57 @@
-"""The plan: ranges that cover a table, how they were found, and the proof that nothing is left out."""
+"""The plan: ranges that cover a table, how they were found, and the proof that no row is left out or read twice.
+
+A plan is stored as plain data (a record), so that a retry processes the same ranges.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby, pairwise
 from statistics import median
-from typing import Any
+from typing import Any, Protocol
 
 from burla_provider.exceptions import PlanCoverageError
 from burla_provider.ranges.catalog import TableFacts
-from burla_provider.ranges.key import CTID, Bound, Key
-from burla_provider.ranges.key_range import KeyRange
-from burla_provider.ranges.ordinals import axis_of
+from burla_provider.ranges.key import CTID, Bound, Key, KeyColumn
+from burla_provider.ranges.key_range import KeyRange, bound_text
+from burla_provider.ranges.ordinals import ordinal_codec
 from burla_provider.ranges.window import Window
 
+_SUMMARY_RANGES = 3
+"""How many of the first and of the last ranges a summary shows."""
+
+_MAX_BOUND_LENGTH = 80
+"""Characters of a bound that a summary shows."""
+
 Relation = tuple[str, str] | None
-"""Schema and name of a partition that is read by itself; None: the whole table."""
+"""Schema and name of a partition that is read separately; None: the whole table."""
+
+
+class Plan(Protocol):
+    """What running a job requires of a plan, whether it is a new ``RangePlan`` or a stored one."""
+
+    @property
+    def schema(self) -> str:
+        """The table's schema."""
+
+    @property
+    def table(self) -> str:
+        """The table's name, without the schema."""
+
+    @property
+    def key(self) -> Key:
+        """The columns that the table is split by."""
+
+    @property
+    def ranges(self) -> tuple[KeyRange, ...]:
+        """All ranges, in the order of their indexes."""
+
+    def largest_first(self) -> list[KeyRange]:
+        """Return the ranges in the order to start them in."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return a summary as JSON data."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +60,16 @@ class RangePlan:
 
     :param schema: of the table.
     :param table: its name, without the schema.
-    :param key: what it is split by; without columns when it is read as a whole.
-    :param window: the keys that the ranges cover. Its upper end is what ``freeze_upper`` froze.
-    :param relations: what the ranges are of: the whole table (None) or partitions, in the order of the ranges.
+    :param key: the columns that the table is split by; no columns if it is one range.
+    :param window: the keys that the ranges cover. ``freeze_upper`` sets its upper bound.
+    :param relations: what the ranges belong to: the whole table (None) or partitions, in the order of the ranges.
     :param ranges: in the key's order, within each relation; ``ranges[i].index == i``.
-    :param strategy: how the cuts were found: "width", "histogram", "probed", "keyset", "pages" or "single".
-    :param reason: why that way, one sentence.
+    :param strategy: how the cuts were found: a value of ``split``, or several, comma-separated.
+    :param reason: why this strategy was chosen, a sentence.
     :param hints: what would make the job faster, sentences.
-    :param queries: how many the planner ran.
-    :param seconds: how long it took.
-    :param facts: what the catalog says of the table.
+    :param queries: how many queries the planner ran.
+    :param seconds: how long planning took.
+    :param facts: the table's entry in the catalog.
     """
 
     schema: str
@@ -52,46 +87,65 @@ class RangePlan:
 
     @property
     def expected_rows(self) -> int:
-        """Estimated rows of all ranges; rows with a NULL key are in it as far as they are known."""
+        """Estimated rows of all ranges. Rows with a NULL key are included as far as they are known."""
         return sum(key_range.expected_rows or 0 for key_range in self.ranges)
 
     @property
     def needs_snapshot(self) -> bool:
-        """Whether the ranges are right under one shared snapshot only, and for one attempt: they are cut by pages."""
-        return self.key == CTID and any(one.lower or one.upper for one in self.ranges)
+        """Whether the ranges are valid with one shared snapshot only, and for one try: they are cut by pages."""
+        return self.key == CTID and any(key_range.lower or key_range.upper for key_range in self.ranges)
 
     def largest_first(self) -> list[KeyRange]:
-        """The ranges in the order to start them in: see the function of this name."""
-        return largest_first(self.ranges)
+        """Return the ranges in the order to start them in, so that the last one to finish is small."""
+        return _largest_first(self.ranges)
 
     def check(self) -> None:
-        """Proves that every row of the window is in exactly one range.
+        """Check that every row of the window is in exactly one range.
 
-        Each relation's ranges must begin and end where the window does, each where the one before it ends; NULL keys
-        have a range of their own exactly when an open one does not have them; the bounds never go down. (The order
-        of texts only the server knows: it is asked when the plan is made.)
+        In each relation, the first range must begin and the last one must end where the window does, each range must
+        begin where the previous one ends, and the bounds must ascend. NULL keys must have a range of their own, unless
+        a range that is open at both ends includes them. (Only the server knows the order of texts. The planner asks
+        it.)
 
-        :raises PlanCoverageError: they do not.
+        :raises PlanCoverageError: if a row might be left out or be in two ranges.
         """
         self.verify_coverage()
 
     def verify_coverage(self) -> list[list[Bound]]:
-        """As ``check``, and returns what remains to be proved: bounds whose order only the server knows.
+        """Check as ``check`` does, and return the bounds whose order only the server knows, per relation.
 
-        :raises PlanCoverageError: something is left out, or is in two ranges.
+        :raises PlanCoverageError: if a row might be left out or be in two ranges.
         """
         if [key_range.index for key_range in self.ranges] != list(range(len(self.ranges))):
-            raise PlanCoverageError("the ranges are not numbered in their order.")
-        groups = [(relation, list(group)) for relation, group in groupby(self.ranges, lambda one: one.relation)]
-        expected = () if self.window.empty and not self.window.nulls else self.relations
+            raise PlanCoverageError("The ranges are not numbered in their order.")
+        groups = [(name, list(group)) for name, group in groupby(self.ranges, lambda key_range: key_range.relation)]
+        expected = () if self.window.is_empty and not self.window.includes_nulls else self.relations
         if tuple(relation for relation, _ in groups) != expected:
-            raise PlanCoverageError("the ranges are not of the relations that hold the rows.")
-        bounds = [self._tiled(relation, group) for relation, group in groups]
-        return [of_relation for of_relation in bounds if not _is_sorted(self.key, of_relation)]
+            raise PlanCoverageError("The ranges do not belong to the relations that contain the rows.")
+        bounds_per_relation = [self._verify_relation(relation, ranges) for relation, ranges in groups]
+        return [bounds for bounds in bounds_per_relation if not _is_sorted(self.key, bounds)]
+
+    def _verify_relation(self, relation: Relation, ranges: list[KeyRange]) -> list[Bound]:
+        """Return all bounds of a relation's ranges, which cover the window if the bounds ascend."""
+        name = "the table" if relation is None else ".".join(relation)
+        key_ranges = [key_range for key_range in ranges if not key_range.nulls]
+        if self.window.is_empty != (not key_ranges):
+            problem = "ranges of keys, but an empty window" if key_ranges else "no range of keys"
+            raise PlanCoverageError(f"{name} has {problem}.")
+        if key_ranges and (key_ranges[0].lower, key_ranges[-1].upper) != (self.window.lower, self.window.upper):
+            raise PlanCoverageError(f"The ranges of {name} do not begin and end where the window does.")
+        if any(before.upper is None or before.upper != after.lower for before, after in pairwise(key_ranges)):
+            raise PlanCoverageError(f"A range of {name} does not begin where the previous one ends.")
+        is_open_range = len(key_ranges) == 1 and not self.window.is_bounded
+        null_ranges = [True] * (self.window.includes_nulls and not is_open_range)
+        if [key_range.nulls for key_range in ranges[len(key_ranges) :]] != null_ranges:
+            raise PlanCoverageError(f"The rows of {name} whose key is NULL are not in exactly one range.")
+        bounds = [key_range.lower for key_range in key_ranges] + [key_range.upper for key_range in key_ranges[-1:]]
+        return [bound for bound in bounds if bound is not None]
 
     def as_dict(self) -> dict[str, Any]:
-        """What a person wants to know of the plan, as JSON: a few KB, however many ranges there are."""
-        smallest, middle, largest = self._sizes()
+        """Return a summary as JSON data: a few KB, however many ranges there are."""
+        smallest, middle, largest = self._range_sizes()
         return {
             "table": f"{self.schema}.{self.table}",
             "key": list(self.key.names),
@@ -99,99 +153,131 @@ class RangePlan:
             "reason": self.reason,
             "hints": list(self.hints),
             "ranges": len(self.ranges),
-            "partitions": sum(relation is not None for relation in self.relations),
+            "partitions": self._partition_count(),
             "expected_rows": self.expected_rows,
             "rows_per_range": {"smallest": smallest, "median": middle, "largest": largest},
-            "lower": _shown(self.window.lower, None),
-            "upper": _shown(self.window.upper, None),
-            "first": [_describe(one) for one in self.ranges[:_SHOWN]],
-            "last": [_describe(one) for one in self.ranges[_SHOWN:][-_SHOWN:]],
+            "lower": self.window.lower and bound_text(self.window.lower, _MAX_BOUND_LENGTH),
+            "upper": self.window.upper and bound_text(self.window.upper, _MAX_BOUND_LENGTH),
+            "first": [_describe(key_range) for key_range in self.ranges[:_SUMMARY_RANGES]],
+            "last": [_describe(key_range) for key_range in self.ranges[_SUMMARY_RANGES:][-_SUMMARY_RANGES:]],
             "needs_snapshot": self.needs_snapshot,
             "queries": self.queries,
             "seconds": round(self.seconds, 4),
         }
 
     def __str__(self) -> str:
-        smallest, middle, largest = (f"{size:,}" for size in self._sizes())
-        partitions = sum(relation is not None for relation in self.relations)
+        smallest, middle, largest = (f"{size:,}" for size in self._range_sizes())
+        partitions = self._partition_count()
         lines = [
             ("table", f"{self.schema}.{self.table}" + (f", {partitions:,} partitions" if partitions else "")),
             ("key", str(self.key)),
             ("strategy", f"{self.strategy}: {self.reason}"),
             ("ranges", f"{len(self.ranges):,}, about {self.expected_rows:,} rows"),
-            ("rows a range", f"{smallest} smallest, {middle} median, {largest} largest"),
+            ("rows per range", f"{smallest} smallest, {middle} median, {largest} largest"),
             *([("first", _describe(self.ranges[0])), ("last", _describe(self.ranges[-1]))] if self.ranges else []),
             ("planned with", f"{self.queries} queries in {self.seconds * 1000:,.0f} ms"),
             *(("hint", hint) for hint in self.hints),
         ]
-        return "\n".join(f"{name:<13} {text}" for name, text in lines)
+        return "\n".join(f"{name:<14} {text}" for name, text in lines)
 
-    def _sizes(self) -> tuple[int, int, int]:
-        """The smallest, the median and the largest expected number of rows."""
-        sizes = [one.expected_rows for one in self.ranges if one.expected_rows is not None and not one.nulls]
-        return (min(sizes), round(median(sizes)), max(sizes)) if sizes else (0, 0, 0)
+    def _partition_count(self) -> int:
+        return sum(relation is not None for relation in self.relations)
 
-    def _tiled(self, relation: Relation, ranges: list[KeyRange]) -> list[Bound]:
-        """All bounds of a relation's ranges, which tile the window provided that the bounds are in order."""
-        where = "the table" if relation is None else ".".join(relation)
-        stretches = [one for one in ranges if not one.nulls]
-        if self.window.empty != (not stretches):
-            raise PlanCoverageError(
-                f"{where} has ranges of keys although its window is empty, or none although it is not."
-            )
-        if stretches and (stretches[0].lower, stretches[-1].upper) != (self.window.lower, self.window.upper):
-            raise PlanCoverageError(f"the ranges of {where} do not begin and end where the window does.")
-        if any(before.upper is None or before.upper != after.lower for before, after in pairwise(stretches)):
-            raise PlanCoverageError(f"a range of {where} does not begin where the one before it ends.")
-        takes_nulls = len(stretches) == 1 and not self.window.bounded
-        if [one.nulls for one in ranges[len(stretches) :]] != [True] * (self.window.nulls and not takes_nulls):
-            raise PlanCoverageError(f"the rows of {where} whose key is NULL are not in exactly one range.")
-        bounds = [one.lower for one in stretches] + [one.upper for one in stretches[-1:]]
-        return [bound for bound in bounds if bound is not None]
+    def _range_sizes(self) -> tuple[int, int, int]:
+        """Return the smallest, the median and the largest expected number of rows."""
+        rows = [
+            key_range.expected_rows
+            for key_range in self.ranges
+            if key_range.expected_rows is not None and not key_range.nulls
+        ]
+        return (min(rows), round(median(rows)), max(rows)) if rows else (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """The ranges and the description of an earlier plan.
+
+    :param summary: its ``as_dict()``.
+    :param text: its ``str()``.
+    """
+
+    schema: str
+    table: str
+    key: Key
+    ranges: tuple[KeyRange, ...]
+    summary: dict[str, Any]
+    text: str
+
+    def largest_first(self) -> list[KeyRange]:
+        """Return the ranges in the order to start them in, so that the last one to finish is small."""
+        return _largest_first(self.ranges)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the earlier plan's summary."""
+        return self.summary
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def to_record(plan: Plan) -> dict[str, Any]:
+    """Return the plan as JSON data."""
+    return {
+        "schema": plan.schema,
+        "table": plan.table,
+        "key": [asdict(column) for column in plan.key.columns],
+        "items": [key_range.to_item() for key_range in plan.ranges],
+        "summary": plan.as_dict(),
+        "text": str(plan),
+    }
+
+
+def from_record(record: dict[str, Any]) -> StoredPlan:
+    """Return the plan that ``to_record`` stored."""
+    columns = (column | {"operators": tuple(column.get("operators", ()))} for column in record["key"])
+    key = Key(tuple(KeyColumn(**column) for column in columns))
+    ranges = tuple(KeyRange.from_item(key, index, item) for index, item in enumerate(record["items"]))
+    return StoredPlan(record["schema"], record["table"], key, ranges, record["summary"], record["text"])
+
+
+def extend_plan(plan: StoredPlan, more: Plan) -> StoredPlan:
+    """Return the plan with the ranges of another plan appended. Its own ranges keep their indexes."""
+    count = len(plan.ranges)
+    added = tuple(replace(key_range, index=count + number) for number, key_range in enumerate(more.ranges))
+    old, new = plan.summary, more.as_dict()
+    summary = {
+        **(new if added else old),
+        "lower": old["lower"],
+        "first": old["first"] or new["first"],
+        "ranges": count + len(added),
+        "expected_rows": old["expected_rows"] + new["expected_rows"],
+    }
+    return replace(plan, ranges=plan.ranges + added, summary=summary, text=f"{plan}\n\nfollowed by\n{more}")
+
+
+def _largest_first(ranges: Iterable[KeyRange]) -> list[KeyRange]:
+    """Sort by expected rows. Ranges of unknown size come first."""
+    return sorted(
+        ranges, key=lambda one: float("inf") if one.expected_rows is None else one.expected_rows, reverse=True
+    )
 
 
 def _is_sorted(key: Key, bounds: Sequence[Bound]) -> bool:
-    """Whether the bounds never go down; False when only the server knows.
+    """Return True if the bounds ascend, or False if only the server knows.
 
-    :raises PlanCoverageError: they do.
+    :raises PlanCoverageError: if they do not ascend.
     """
-    axes = [axis_of(column, (bound[n] for bound in bounds)) for n, column in enumerate(key.columns)]
-    if None in axes:
+    codecs = [ordinal_codec(column, (bound[n] for bound in bounds)) for n, column in enumerate(key.columns)]
+    if None in codecs:
         return False
-    places = [[axis.read(bound[n]) for bound in bounds] for n, axis in enumerate(axes) if axis is not None]
-    if any(None in column for column in places):
+    ordinals = [[codec.encode(bound[n]) for bound in bounds] for n, codec in enumerate(codecs) if codec is not None]
+    if any(None in column for column in ordinals):
         return False
-    if any(later < earlier for earlier, later in pairwise(zip(*places, strict=True))):
-        raise PlanCoverageError("the bounds are not in order.")
+    if any(later < earlier for earlier, later in pairwise(zip(*ordinals, strict=True))):
+        raise PlanCoverageError("The bounds are not in order.")
     return True
 
 
-def largest_first(ranges: Iterable[KeyRange]) -> list[KeyRange]:
-    """The order to start ranges in, so that the last one to finish is small. Unknown is large."""
-    return sorted(ranges, key=_size, reverse=True)
-
-
-def _size(key_range: KeyRange) -> float:
-    return float("inf") if key_range.expected_rows is None else key_range.expected_rows
-
-
 def _describe(key_range: KeyRange) -> str:
-    place = f" in {'.'.join(key_range.relation)}" if key_range.relation else ""
-    if key_range.nulls:
-        return f"{key_range.key} IS NULL{place}"
-    lower = _shown(key_range.lower, "...")
-    return f"{lower} <= {key_range.key} < {_shown(key_range.upper, '...')}{place}"
-
-
-def _shown(bound: Bound | None, otherwise: str | None) -> str | None:
-    if bound is None:
-        return otherwise
-    text = ", ".join(bound)
-    return text if len(text) <= _WIDTH else f"{text[:_WIDTH]}..."
-
-
-_SHOWN = 3
-"""How many of the first and of the last ranges a summary shows."""
-
-_WIDTH = 80
-"""Characters of a bound that people are shown."""
+    partition = f" in {'.'.join(key_range.relation)}" if key_range.relation else ""
+    return f"{key_range.describe(_MAX_BOUND_LENGTH)}{partition}"

@@ -1,4 +1,4 @@
-"""What the user asks of a plan."""
+"""What the user requests of a plan."""
 
 from __future__ import annotations
 
@@ -12,42 +12,37 @@ from burla_provider.ranges.window import WindowLimits
 
 AUTO = "auto"
 
-_KEYLESS = ("pages", "single")
-_REFINABLE = (AUTO, "width", "histogram", "probed", "keyset")
-
 
 @dataclass(frozen=True)
-class Request:
-    """The parameters of ``plan_ranges``, which says what they mean, as far as they can be checked without a server."""
+class PlanRequest:
+    """The parameters of ``plan_ranges``, checked as far as that is possible without a server."""
 
     key: str | Sequence[str] | None
     limits: WindowLimits
     where: str | None
     split: str
-    size: RangeSizing
+    sizing: RangeSizing
     refine: bool
     freeze_upper: bool
     by_partition: bool = True
 
     def __post_init__(self) -> None:
         if self.split != AUTO and self.split not in STRATEGIES:
-            raise InvalidParameterError(
-                "split", f"{self.split!r} is unknown.", f"Use one of: {AUTO}, {', '.join(STRATEGIES)}."
-            )
-        if self.refine and self.split not in _REFINABLE:
-            raise InvalidParameterError("refine", f"split={self.split!r} has nothing to refine.", "Leave it out.")
+            problem = f"{self.split!r} is unknown."
+            raise InvalidParameterError("split", problem, f"Use one of: {AUTO}, {', '.join(STRATEGIES)}.")
+        if self.refine and self.split != AUTO and not STRATEGIES[self.split].can_refine:
+            problem = f"is not supported with split={self.split!r}."
+            raise InvalidParameterError("refine", problem, "Leave it out, or use another split.")
         if self.split == "pages":
             self._check_pages()
 
     def _check_pages(self) -> None:
         if self.key is not None:
-            raise InvalidParameterError("key", "split='pages' uses none.", "Leave it out, or choose another split.")
-        if self.limits.given:
-            raise InvalidParameterError(
-                self.limits.given[0], "split='pages' has no key to bound.", "Use where instead."
-            )
+            problem = "is not supported with split='pages'."
+            raise InvalidParameterError("key", problem, "Leave it out, or use another split.")
+        if self.limits.given_names:
+            problem = "split='pages' has no key that a bound could limit."
+            raise InvalidParameterError(self.limits.given_names[0], problem, "Use where instead.")
         if self.freeze_upper:
-            problem = (
-                "'pages' is not for a job that writes or goes on from where the last one ended: updates move rows."
-            )
+            problem = "'pages' cannot be used by a job that writes or that continues an earlier run: updates move rows."
             raise InvalidParameterError("split", problem, "Split by a key.")

@@ -1,4 +1,4 @@
-"""Which relations a plan has to cut, and what is known of each: facts, the server's estimates, statistics."""
+"""Profiles of the relations to split: catalog facts, the server's estimates and the statistics of the key."""
 
 from __future__ import annotations
 
@@ -8,309 +8,327 @@ from math import inf
 
 from psycopg import sql
 
-from burla_provider.ranges.catalog import STORED, Leaf, TableFacts
-from burla_provider.ranges.condition import comparison
-from burla_provider.ranges.explain import UNKNOWN, explain
+from burla_provider.ranges.catalog import STORED_KINDS, Leaf, TableFacts
+from burla_provider.ranges.condition import comparison, range_condition
 from burla_provider.ranges.key import Key
-from burla_provider.ranges.key_choice import is_unique
-from burla_provider.ranges.key_range import KeyRange
-from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.sort_key import SortKey, typed
+from burla_provider.ranges.planner_connection import PREFER_INDEX, UNKNOWN, PlannerConnection
+from burla_provider.ranges.sort_key import SortKey, cast_and_collate
 from burla_provider.ranges.statistics import Statistics, read_statistics
 from burla_provider.ranges.window import Window
 
-READ_BY_INDEX = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
-"""Makes the server take the rows in order from an index whenever there is one, whatever it thinks of the price."""
+_QUICK_SCAN_ROWS = 500_000
+"""Rows of a partitioned table whose index can be scanned, for exact cuts, in about a second."""
 
-_QUICKLY_WALKED = 500_000
-"""Rows of a partitioned table whose index is walked, exactly, in about a second."""
+_STALE_FRACTION = 0.1
+"""Statistics are stale if a larger part of the rows changed since ANALYZE. Autovacuum uses the same threshold."""
 
-_STALE = 0.1
-"""Part of the rows that may have changed since ANALYZE; autovacuum's own threshold."""
+_RowsByRelation = dict[tuple[str, str], int]
+"""Estimated rows in the window by schema and name of the relation."""
 
 
 @dataclass(frozen=True)
 class RelationProfile:
-    """One relation to cut.
+    """A relation to split.
 
-    :param source: the relation, as FROM takes it.
-    :param relation: schema and name of the partition that it is; None: the whole table.
-    :param order: of the key's columns; of none for pages or the whole table.
+    :param source: the relation, for FROM.
+    :param relation: schema and name if it is a partition; None: the whole table.
+    :param sort_key: the key's columns; no columns if the key is ctid or has none.
     :param window: the keys to cover.
-    :param rows: in the window, as estimated.
-    :param leaves: what holds its rows.
-    :param counted: rows when the statistics were made.
-    :param changed: rows that changed since then, as far as the server knows or the size tells.
-    :param indexed: an index gives the rows in the key's order.
-    :param unique: no two rows have the same key.
-    :param statistics: of the key; None: there are none, or the role may not see them.
-    :param null_rows: rows whose key is NULL, as estimated; None: nothing is known of them.
+    :param rows: estimated rows in the window.
+    :param leaves: the relations that store its rows.
+    :param analyzed_rows: rows at the last ANALYZE.
+    :param changes_since_analyze: rows changed since then, by the server's counters or by the change in size.
+    :param is_indexed: whether an index returns the rows in key order.
+    :param is_unique: whether no two rows have the same key.
+    :param statistics: of the key; None: there are none, or the role cannot see them.
+    :param null_rows: estimated rows with a NULL key; None: unknown.
     """
 
     source: sql.Composable
     relation: tuple[str, str] | None
     key: Key
-    order: SortKey
+    sort_key: SortKey
     window: Window
     rows: float
     leaves: tuple[Leaf, ...]
-    counted: float = 0.0
-    changed: float = 0.0
-    indexed: bool = False
-    unique: bool = False
+    analyzed_rows: float = 0.0
+    changes_since_analyze: float = 0.0
+    is_indexed: bool = False
+    is_unique: bool = False
     statistics: Statistics | None = None
     null_rows: float | None = None
 
     @property
     def pages(self) -> int:
+        """Size in pages, without TOAST."""
         return sum(leaf.pages for leaf in self.leaves)
 
     @property
-    def doubt(self) -> str | None:
-        """Why the statistics do not tell where the rows are; None: they do."""
+    def distrust_reason(self) -> str | None:
+        """Why the statistics are not good enough to split by; None: they are."""
         if not self.statistics:
             return "there are no statistics of the key"
-        if self.statistics.shape is None:
-            return "the statistics do not say where to cut"
-        if self.changed > _STALE * self.counted:
-            known = f"about {self.changed:,.0f} rows" if self.changed < inf else "nobody knows how many rows"
-            return f"{known} changed since the last ANALYZE"
+        if self.statistics.distribution is None:
+            return "the statistics contain no usable bounds"
+        if self.changes_since_analyze == inf:
+            return "row changes since the last ANALYZE are unknown"
+        if self.changes_since_analyze > _STALE_FRACTION * self.analyzed_rows:
+            return f"about {self.changes_since_analyze:,.0f} rows changed since the last ANALYZE"
         return None
 
     @property
-    def inside(self) -> sql.Composable:
-        """The condition that picks the window's rows."""
-        return KeyRange(self.key, 0, self.window.lower, self.window.upper).where
+    def window_condition(self) -> sql.Composable:
+        """The condition that selects the rows in the window."""
+        return range_condition(self.key, self.window.lower, self.window.upper)
 
 
 @dataclass(frozen=True)
 class TableProfile:
-    """The relations to cut, and which part of their rows passes ``where``."""
+    """The relations to split, and the estimated fraction of their rows for which ``where`` is true."""
 
-    pieces: tuple[RelationProfile, ...]
+    relations: tuple[RelationProfile, ...]
     selectivity: float
 
     @property
     def rows(self) -> float:
-        return sum(piece.rows for piece in self.pieces)
+        """Estimated rows in the window."""
+        return sum(profile.rows for profile in self.relations)
 
 
-def survey(
-    queries: PlannerConnection,
+def profile_table(
+    connection: PlannerConnection,
     facts: TableFacts,
     key: Key,
-    order: SortKey,
+    sort_key: SortKey,
     window: Window,
     where: str | None,
-    most_pieces: int | None,
+    max_partitions: int | None,
 ) -> TableProfile:
-    """Looks at everything that a plan is made from.
+    """Return the profiles that a plan is made from.
 
-    :param most_pieces: a partitioned table with more partitions in the window is cut as a whole. None: never.
-    :raises InvalidParameterError: ``where`` is no condition on the table, the role may not read the key, or it has no order.
+    :param max_partitions: split a table with more partitions in the window as a whole. None: no limit.
+    :raises InvalidParameterError: if ``where`` is not a condition on the table, or the key cannot be read or sorted.
     """
-    estimable = _estimable(key, window)
-    with queries.blaming("key", "The role must be allowed to read the columns of the key."):
-        whole = explain(queries, sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, estimable))
-    selectivity = _selectivity(queries, facts, estimable, where, whole.rows)
-    piece = RelationProfile(
-        facts.source, None, key, order, window, whole.rows, facts.leaves, unique=is_unique(facts, key)
+    condition = _estimable_condition(key, window)
+    with connection.errors_blame("key", "The role must be allowed to read the columns of the key."):
+        query_plan = connection.explain(sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, condition))
+    rows_by_relation = query_plan.rows_by_relation
+    selectivity = _estimate_selectivity(connection, facts, condition, where, query_plan.rows)
+    table = RelationProfile(
+        facts.source, None, key, sort_key, window, query_plan.rows, facts.leaves, is_unique=facts.is_unique(key)
     )
-    pieces = [
-        _with_age(_without_phantoms(piece), facts) for piece in _split(piece, facts, whole.relations, most_pieces)
+    profiles = [
+        _with_staleness(_zero_if_empty(profile), facts)
+        for profile in _split_by_partition(table, facts, rows_by_relation, max_partitions)
     ]
-    if order.columns:
-        indexed = _is_indexed(queries, facts, order, KeyRange(key, 0, None, window.upper).where)
-        outside = _outside(queries, facts, key, window)
-        known = _statistics(queries, facts, order, window, pieces, outside)
-        if facts.is_tree and [piece.relation for piece in pieces] == [None]:
-            pieces, known = _by_leaves(queries, pieces[0], known[0], whole.relations, outside)
-        pieces = [_with_statistics(queries, piece, indexed, of) for piece, of in zip(pieces, known, strict=True)]
-    return TableProfile(tuple(pieces), selectivity)
+    if sort_key.columns:
+        is_indexed = _is_indexed(connection, facts, sort_key, range_condition(key, None, window.upper))
+        outside = _estimate_outside(connection, facts, key, window)
+        statistics = _read_statistics(connection, facts, profiles, sort_key, window, outside)
+        if facts.is_tree and [profile.relation for profile in profiles] == [None]:
+            profile, of_table = _combine_leaf_statistics(
+                connection, profiles[0], statistics[0], rows_by_relation, outside
+            )
+            profiles, statistics = [profile], [of_table]
+        profiles = [
+            _with_statistics(connection, profile, is_indexed, of_relation)
+            for profile, of_relation in zip(profiles, statistics, strict=True)
+        ]
+    return TableProfile(tuple(profiles), selectivity)
 
 
-def can_cut_by_leaf(facts: TableFacts) -> bool:
-    """Whether every partition may be read by its own name, and a query gives the same that way.
+def can_split_by_leaf(facts: TableFacts) -> bool:
+    """Return whether every partition can be read by its own name with the same results.
 
-    In a partition whose columns are in another order, the row as a whole, such as ``orders::text``, is another value.
+    In a partition with another column order, the whole row, such as ``orders::text``, has another value.
     """
-    return can_read_leaves(facts) and all(leaf.alike for leaf in facts.leaves)
+    return can_read_leaves(facts) and all(leaf.has_same_columns for leaf in facts.leaves)
 
 
 def can_read_leaves(facts: TableFacts) -> bool:
-    """Whether every partition may be read by its own name, and shows the same rows that way.
+    """Return whether every partition can be read by its own name with the same rows.
 
-    Policies of the table do not reach a read of the partition, and rights on the one say nothing about the other.
+    Policies of the table do not apply when a partition is read, and privileges on the table do not include partitions.
     """
-    return facts.kind == "p" and not facts.row_security and all(leaf.readable for leaf in facts.leaves)
+    return facts.kind == "p" and not facts.row_security and all(leaf.is_readable for leaf in facts.leaves)
 
 
-def _estimable(key: Key, window: Window) -> sql.Composable:
-    """The condition that picks the window's rows, or, of several columns, those that the first one does not rule out.
+def _estimable_condition(key: Key, window: Window) -> sql.Composable:
+    """Return a condition for the window whose rows the server can estimate. It ignores all columns but the first.
 
-    The server estimates a comparison of rows by their first column only, as if no row had the upper end's own value.
+    The server estimates a row comparison by its first column, as if no row had the upper bound's first value.
     """
     if len(key.columns) < 2:
-        return KeyRange(key, 0, window.lower, window.upper).where
+        return range_condition(key, window.lower, window.upper)
     column = key.columns[0]
-    name, type_ = sql.Identifier(column.name), sql.SQL(column.type)
+    name, type_name = sql.Identifier(column.name), sql.SQL(column.type)
     conditions = [
-        comparison([column], [name], operator, [sql.SQL("{}::{}").format(sql.Literal(bound[0]), type_)])
+        comparison([column], [name], operator, [sql.SQL("{}::{}").format(sql.Literal(bound[0]), type_name)])
         for operator, bound in ((">=", window.lower), ("<=", window.upper))
         if bound is not None
     ]
     return sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("TRUE")
 
 
-def _outside(queries: PlannerConnection, facts: TableFacts, key: Key, window: Window) -> tuple[float, float]:
-    """Of the rows that share the first value of the window's lower and upper end, the parts beyond that end.
+def _estimate_outside(
+    connection: PlannerConnection, facts: TableFacts, key: Key, window: Window
+) -> tuple[float, float]:
+    """Return the fractions outside the window of the rows with the first value of its lower and its upper bound.
 
-    Estimated by the second column, as if it had nothing to do with the first one.
+    The estimate uses the second column, as if it were independent of the first one.
     """
-    if len(key.columns) < 2 or not window.bounded:
+    if len(key.columns) < 2 or not window.is_bounded:
         return 0.0, 0.0
-    later = Key(key.columns[1:])
-    ends = (Window(lower=window.lower and window.lower[1:]), Window(upper=window.upper and window.upper[1:]))
+    suffix = Key(key.columns[1:])
+    halves = (Window(lower=window.lower and window.lower[1:]), Window(upper=window.upper and window.upper[1:]))
     query = sql.SQL("SELECT FROM {} WHERE {}")
-    every, *inside = (
-        explain(queries, query.format(facts.source, _estimable(later, end))).rows for end in (Window(), *ends)
+    all_rows, *inside = (
+        connection.explain(query.format(facts.source, _estimable_condition(suffix, half))).rows
+        for half in (Window(), *halves)
     )
-    lower, upper = (max(1 - rows / max(every, 1), 0.0) for rows in inside)
+    lower, upper = (max(1 - rows / max(all_rows, 1), 0.0) for rows in inside)
     return lower, upper
 
 
-def _selectivity(
-    queries: PlannerConnection, facts: TableFacts, inside: sql.Composable, where: str | None, rows: float
+def _estimate_selectivity(
+    connection: PlannerConnection, facts: TableFacts, condition: sql.Composable, where: str | None, rows: float
 ) -> float:
     if where is None:
         return 1.0
-    # On lines of its own, so that a comment at its end ends there.
-    condition = sql.SQL(where)
-    query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.named_source, inside, condition)
-    with queries.blaming("where", f"It must be a condition on one row of {facts}."):
-        passing = explain(queries, query).rows
-    return min(passing / max(rows, 1), 1.0)
+    # The line breaks end a comment at the end of where.
+    query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.aliased_source, condition, sql.SQL(where))
+    with connection.errors_blame("where", f"It must be a condition on one row of {facts}."):
+        matching = connection.explain(query).rows
+    return min(matching / max(rows, 1), 1.0)
 
 
-def _split(
-    piece: RelationProfile, facts: TableFacts, rows: dict[tuple[str, str], int], most: int | None
+def _split_by_partition(
+    table: RelationProfile, facts: TableFacts, rows_by_relation: _RowsByRelation, max_partitions: int | None
 ) -> list[RelationProfile]:
-    if not can_cut_by_leaf(facts):
-        return [piece]
-    leaves = [leaf for leaf in facts.leaves if not piece.window.bounded or (leaf.schema, leaf.name) in rows]
-    if most is not None and len(leaves) > most:
-        return [replace(piece, leaves=tuple(leaves))]
+    if not can_split_by_leaf(facts):
+        return [table]
+    leaves = [
+        leaf for leaf in facts.leaves if not table.window.is_bounded or (leaf.schema, leaf.name) in rows_by_relation
+    ]
+    if max_partitions is not None and len(leaves) > max_partitions:
+        return [replace(table, leaves=tuple(leaves))]
     return [
         replace(
-            piece,
+            table,
             source=sql.SQL("ONLY {}").format(sql.Identifier(leaf.schema, leaf.name)),
             relation=(leaf.schema, leaf.name),
-            rows=rows.get((leaf.schema, leaf.name), 0),
+            rows=rows_by_relation.get((leaf.schema, leaf.name), 0),
             leaves=(leaf,),
         )
         for leaf in leaves
     ]
 
 
-def _is_indexed(queries: PlannerConnection, facts: TableFacts, order: SortKey, below: sql.Composable) -> bool:
-    """Whether a walk, whose steps go from a key on to the window's upper end, takes its rows from an index."""
-    # Under row security, an operator that might leak what it compares is no condition of the index: each step of a walk
-    # would begin at the index's first entry.
-    query = sql.SQL("SELECT {by} FROM {table} WHERE {below} AND {from_somewhere} ORDER BY {by} LIMIT 1")
-    with queries.locally(**READ_BY_INDEX), queries.blaming("key", "Choose a key whose type can be sorted."):
-        explained = explain(
-            queries,
-            query.format(
-                by=order.by,
-                table=facts.source,
-                below=below,
-                from_somewhere=order.compare(order.row, ">=", _somewhere(order)),
-            ),
-        )
-    return explained.seeks and not explained.sorts
+def _is_indexed(
+    connection: PlannerConnection, facts: TableFacts, sort_key: SortKey, below_upper: sql.Composable
+) -> bool:
+    """Return whether an index walk, which reads from a key to the window's upper bound, can use an index."""
+    # Under row security, an operator that is not leakproof is not an index condition, so that each step of a walk would
+    # start at the beginning of the index.
+    query = sql.SQL("SELECT {by} FROM {table} WHERE {below_upper} AND {from_key} ORDER BY {by} LIMIT 1").format(
+        by=sort_key.order_by,
+        table=facts.source,
+        below_upper=below_upper,
+        from_key=sort_key.compare(sort_key.identifiers, ">=", _unknown_key(sort_key)),
+    )
+    with (
+        connection.local_settings(**PREFER_INDEX),
+        connection.errors_blame("key", "Choose a key whose type can be sorted."),
+    ):
+        query_plan = connection.explain(query)
+    return query_plan.seeks and not query_plan.has_sort
 
 
-def _somewhere(order: SortKey) -> list[sql.Composable]:
-    """A key that the server does not know when it plans."""
-    types = [sql.SQL(column.type) for column in order.columns]
-    return [typed(sql.SQL(UNKNOWN).format(type_), type_, one) for type_, one in zip(types, order.columns, strict=True)]
+def _unknown_key(sort_key: SortKey) -> list[sql.Composable]:
+    """Return a key that is unknown to the server when it plans."""
+    return [cast_and_collate(sql.SQL(UNKNOWN).format(sql.SQL(column.type)), column) for column in sort_key.columns]
 
 
-def _statistics(
-    queries: PlannerConnection,
+def _read_statistics(
+    connection: PlannerConnection,
     facts: TableFacts,
-    order: SortKey,
+    profiles: Sequence[RelationProfile],
+    sort_key: SortKey,
     window: Window,
-    pieces: Sequence[RelationProfile],
     outside: tuple[float, float],
 ) -> list[Statistics | None]:
-    groups = [[(*(piece.relation or (facts.schema, facts.table)), 1.0)] for piece in pieces]
-    inherited = facts.is_tree and any(piece.relation is None for piece in pieces)
-    return read_statistics(queries, order, window, groups, outside, inherited=inherited) if pieces else []
+    groups = [[(*(profile.relation or (facts.schema, facts.table)), 1.0)] for profile in profiles]
+    inherited = facts.is_tree and any(profile.relation is None for profile in profiles)
+    return read_statistics(connection, sort_key, window, groups, outside, inherited=inherited) if profiles else []
 
 
-def _by_leaves(
-    queries: PlannerConnection,
-    piece: RelationProfile,
-    of_the_whole: Statistics | None,
-    rows: dict[tuple[str, str], int],
+def _combine_leaf_statistics(
+    connection: PlannerConnection,
+    profile: RelationProfile,
+    statistics: Statistics | None,
+    rows_by_relation: _RowsByRelation,
     outside: tuple[float, float],
-) -> tuple[list[RelationProfile], list[Statistics | None]]:
-    """The statistics of all leaves put together: the whole has none unless somebody runs ANALYZE on it by hand.
+) -> tuple[RelationProfile, Statistics | None]:
+    """Return the profile of a whole table with the combined statistics of its leaves.
 
-    An index of many partitions is walked several times as slowly as one of a table.
-
-    :param rows: of each leaf in the window, as estimated.
+    The whole table has statistics only if a user runs ANALYZE on it: autovacuum does not. They are used only for a
+    small table, because walking the indexes of many partitions is several times slower than walking one index.
     """
-    leaves = [leaf for leaf in piece.leaves if leaf.pages]
-    if not leaves or (of_the_whole is not None and piece.rows <= _QUICKLY_WALKED):
-        return [piece], [of_the_whole]
+    leaves = [leaf for leaf in profile.leaves if leaf.pages]
+    if not leaves or (statistics is not None and profile.rows <= _QUICK_SCAN_ROWS):
+        return profile, statistics
     group = [(leaf.schema, leaf.name, float(leaf.rows or 0)) for leaf in leaves]
-    [known] = read_statistics(queries, piece.order, piece.window, [group], outside, inherited=False)
-    if known is None:
-        return [piece], [of_the_whole]
-    seen = [leaf for number, leaf in enumerate(leaves) if number in known.known]
-    unseen = sum(rows.get((leaf.schema, leaf.name), 0) for leaf in leaves if leaf not in seen)
-    counted = sum(leaf.counted_rows or 0 for leaf in seen)
-    return [replace(piece, counted=counted, changed=unseen + sum(map(_changed, seen)))], [known]
+    [combined] = read_statistics(connection, profile.sort_key, profile.window, [group], outside, inherited=False)
+    if combined is None:
+        return profile, statistics
+    known = [leaf for number, leaf in enumerate(leaves) if number in combined.known_relations]
+    unknown_rows = sum(rows_by_relation.get((leaf.schema, leaf.name), 0) for leaf in leaves if leaf not in known)
+    profile = replace(
+        profile,
+        analyzed_rows=sum(leaf.reltuples or 0 for leaf in known),
+        changes_since_analyze=unknown_rows + sum(map(_changed_rows, known)),
+    )
+    return profile, combined
 
 
 def _with_statistics(
-    queries: PlannerConnection, piece: RelationProfile, indexed: bool, statistics: Statistics | None
+    connection: PlannerConnection, profile: RelationProfile, is_indexed: bool, statistics: Statistics | None
 ) -> RelationProfile:
-    rows = piece.rows * (statistics.part if statistics else 1.0)
-    piece = replace(piece, rows=rows, indexed=indexed, statistics=statistics)
-    if statistics is None or not piece.window.nulls:
-        return piece
-    nulls = statistics.nulls
-    if nulls == 1 and _has_key(queries, piece):
-        return piece  # A column that was filled since ANALYZE.
-    if not piece.window.bounded:
-        return replace(piece, rows=piece.rows * (1 - nulls), null_rows=piece.rows * nulls)
-    return replace(piece, null_rows=piece.rows * nulls / (1 - nulls) if nulls < 1 else None)
+    rows = profile.rows * (statistics.window_fraction if statistics else 1.0)
+    profile = replace(profile, rows=rows, is_indexed=is_indexed, statistics=statistics)
+    if statistics is None or not profile.window.includes_nulls:
+        return profile
+    null_fraction = statistics.null_fraction
+    if null_fraction == 1 and _has_key(connection, profile):
+        return profile  # The column was filled after ANALYZE.
+    if not profile.window.is_bounded:
+        return replace(profile, rows=rows * (1 - null_fraction), null_rows=rows * null_fraction)
+    return replace(profile, null_rows=rows * null_fraction / (1 - null_fraction) if null_fraction < 1 else None)
 
 
-def _has_key(queries: PlannerConnection, piece: RelationProfile) -> bool:
+def _has_key(connection: PlannerConnection, profile: RelationProfile) -> bool:
     query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} IS NOT NULL)")
-    return bool(queries.value(query.format(piece.source, sql.Identifier(piece.key.names[0]))))
+    return bool(connection.fetch_value(query.format(profile.source, sql.Identifier(profile.key.names[0]))))
 
 
-def _without_phantoms(piece: RelationProfile) -> RelationProfile:
-    # The server takes a table that it never counted for a few pages long, even an empty one.
-    stored = all(leaf.kind in STORED for leaf in piece.leaves)
-    return replace(piece, rows=0.0) if stored and not piece.pages else piece
+def _zero_if_empty(profile: RelationProfile) -> RelationProfile:
+    # The server assumes that a table without statistics has a few pages, even if it is empty.
+    is_stored = all(leaf.kind in STORED_KINDS for leaf in profile.leaves)
+    return replace(profile, rows=0.0) if is_stored and not profile.pages else profile
 
 
-def _with_age(piece: RelationProfile, facts: TableFacts) -> RelationProfile:
-    counted = sum(leaf.counted_rows or 0 for leaf in piece.leaves)
-    if piece.relation is None and facts.is_tree:
-        # The leaves' counters say nothing about the statistics of the whole, which nobody updates but by hand.
-        counted = facts.counted_rows or 0
-        return replace(piece, counted=counted, changed=abs((facts.rows or 0) - counted) if counted else inf)
-    return replace(piece, counted=counted, changed=sum(map(_changed, piece.leaves)))
+def _with_staleness(profile: RelationProfile, facts: TableFacts) -> RelationProfile:
+    if profile.relation is None and facts.is_tree:
+        # Only a manual ANALYZE updates the statistics of the whole table, so the leaves' counters do not apply.
+        analyzed = facts.reltuples or 0
+        changed = abs((facts.rows or 0) - analyzed) if analyzed else inf
+    else:
+        analyzed = sum(leaf.reltuples or 0 for leaf in profile.leaves)
+        changed = sum(map(_changed_rows, profile.leaves))
+    return replace(profile, analyzed_rows=analyzed, changes_since_analyze=changed)
 
 
-def _changed(leaf: Leaf) -> float:
-    if leaf.pages and leaf.counted_rows is None:
-        return inf  # Its statistics, if it has any, are of other times: a server that only follows counts no changes.
-    return max(leaf.changed, abs((leaf.rows or 0) - (leaf.counted_rows or 0)))
+def _changed_rows(leaf: Leaf) -> float:
+    if leaf.pages and leaf.reltuples is None:
+        return inf  # A standby counts no changes, so the statistics may be of any age.
+    return max(leaf.changes_since_analyze, abs((leaf.rows or 0) - (leaf.reltuples or 0)))

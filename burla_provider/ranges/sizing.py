@@ -1,4 +1,4 @@
-"""How many ranges, and how large."""
+"""How many ranges a table gets, and how large they are."""
 
 from __future__ import annotations
 
@@ -7,32 +7,30 @@ from math import ceil
 
 from burla_provider.exceptions import InvalidParameterError
 
-RANGES_A_WORKER = 12
-"""Enough that the last one to finish is small next to the whole, and few enough that starting them costs nothing."""
+RANGES_PER_WORKER = 12
+"""Enough that the last range to finish is a small part of the job, and few enough that starting them costs nothing."""
 
-PARALLELISM = 8
-"""Workers, when nobody says how many there will be."""
+DEFAULT_PARALLELISM = 8
 
-LEAST_ROWS, LEAST_BYTES = 10_000, 16 * 2**20
-MOST_ROWS, MOST_BYTES = 5_000_000, 2**30
-"""A range is neither dust nor a giant: whichever limit is reached first. A giant is long to repeat when it fails."""
+MIN_ROWS, MIN_BYTES = 10_000, 16 * 2**20
+MAX_ROWS, MAX_BYTES = 5_000_000, 2**30
+"""Of a range: the limit that is reached first counts. A larger range takes long to repeat when it fails."""
 
-
-_LEAST_SELECTIVITY = 0.1
-"""At a condition that the server knows nothing about it guesses 0.005: ranges must not become giants by that."""
+_MIN_SELECTIVITY = 0.1
+"""The server assumes 0.005 for a condition without statistics. Ranges must not become huge because of that."""
 
 
 @dataclass(frozen=True)
 class RangeSizing:
-    """What was asked for, and what it means for a certain table.
+    """The requested size or number of ranges, and what it means for a table.
 
-    :param rows_per_range: about how many rows of the result a range should have.
+    :param rows_per_range: about how many rows that pass ``where`` a range should have.
     :param ranges: about how many ranges there should be.
-    :param parallelism: how many ranges will be worked at the same time.
-    :param max_ranges: there may not be more.
-    :param rows: in the window, as estimated, before ``where``.
-    :param row_bytes: of an average row, with TOAST.
-    :param selectivity: which part of the rows passes ``where``, as the server guesses.
+    :param parallelism: how many ranges will be processed at the same time.
+    :param max_ranges: maximum number of ranges.
+    :param rows: of the window, estimated, before ``where``.
+    :param row_bytes: average size of a row, with TOAST.
+    :param selectivity: the part of the rows that passes ``where``, as the server estimates it.
     """
 
     rows_per_range: int | None = None
@@ -47,48 +45,49 @@ class RangeSizing:
         for name in ("rows_per_range", "ranges", "parallelism", "max_ranges"):
             value = getattr(self, name)
             if value is not None and (type(value) is not int or value < 1):
-                raise InvalidParameterError(name, f"{value!r} is not a positive whole number.", "Give 1 or more.")
+                raise InvalidParameterError(name, f"must be a positive integer, got {value!r}.", "Use 1 or more.")
         if self.rows_per_range is not None and self.ranges is not None:
-            raise InvalidParameterError("ranges", "rows_per_range says the same.", "Give one of them.")
+            raise InvalidParameterError("ranges", "cannot be combined with rows_per_range.", "Use one of them.")
         if self.ranges is not None:
-            self.allow("ranges", self.ranges)
+            self.check_limit("ranges", self.ranges)
 
     @property
     def target(self) -> float:
-        """Rows of the table that a range should have, at least one."""
+        """Rows of the table per range, before ``where``; at least 1."""
         if self.rows_per_range is not None:
-            return self.rows_per_range / max(self.selectivity, _LEAST_SELECTIVITY)
-        rows = self.rows / self.count(self.rows)
-        return max(rows, 1.0) if self.ranges is not None else max(rows, self.least)
+            return self.rows_per_range / max(self.selectivity, _MIN_SELECTIVITY)
+        rows = self.rows / self.range_count(self.rows)
+        return max(rows, 1.0) if self.ranges is not None else max(rows, self.min_rows)
 
     @property
-    def least(self) -> float:
+    def min_rows(self) -> float:
         """Rows of the table that are not worth splitting."""
-        return _limit(LEAST_ROWS, LEAST_BYTES, self.row_bytes) if self.rows_per_range is None else self.target
+        return _limit(MIN_ROWS, MIN_BYTES, self.row_bytes) if self.rows_per_range is None else self.target
 
-    def count(self, rows: float) -> int:
-        """How many ranges that many rows of the table should be, at least one."""
+    def range_count(self, rows: float) -> int:
+        """Return how many ranges a table with ``rows`` rows gets, at least 1."""
         if self.ranges is not None:
             return self.ranges
         if self.rows_per_range is not None:
             return max(ceil(rows / self.target), 1)
-        wanted = (self.parallelism or PARALLELISM) * RANGES_A_WORKER
-        fewest = rows / _limit(MOST_ROWS, MOST_BYTES, self.row_bytes)
-        most = rows / self.least
-        return max(min(round(max(min(wanted, most), fewest)), self.max_ranges), 1)
+        wanted = (self.parallelism or DEFAULT_PARALLELISM) * RANGES_PER_WORKER
+        minimum = rows / _limit(MAX_ROWS, MAX_BYTES, self.row_bytes)
+        maximum = rows / self.min_rows
+        return max(min(round(max(min(wanted, maximum), minimum)), self.max_ranges), 1)
 
-    def share(self, rows: float) -> int:
-        """How many of the ranges a part of the table gets that has so many of its rows, at least one."""
-        return max(round(self.count(self.rows) * rows / self.rows), 1) if rows else 1
+    def ranges_for(self, rows: float) -> int:
+        """Return how many of the table's ranges a part of it with ``rows`` rows gets, at least 1."""
+        return max(round(self.range_count(self.rows) * rows / self.rows), 1) if rows else 1
 
-    def allow(self, parameter: str, ranges: int) -> None:
-        """Checks a number of ranges against the limit.
+    def check_limit(self, parameter: str, ranges: int) -> None:
+        """Check a number of ranges against ``max_ranges``.
 
-        :raises InvalidParameterError: there are more than ``max_ranges``.
+        :param parameter: the parameter that determines the number, for the message.
+        :raises InvalidParameterError: if there are more.
         """
         if ranges > self.max_ranges:
-            problem = f"there would be {ranges:,} ranges, more than max_ranges = {self.max_ranges:,}."
-            raise InvalidParameterError(parameter, problem, "Ask for fewer or larger ranges.")
+            problem = f"the plan would have {ranges:,} ranges, but max_ranges is {self.max_ranges:,}."
+            raise InvalidParameterError(parameter, problem, "Use fewer or larger ranges, or a larger max_ranges.")
 
 
 def _limit(rows: int, size: int, row_bytes: float) -> float:

@@ -1,4 +1,4 @@
-"""A key's order as SQL: which columns, in which collation, compared how."""
+"""The sort order of a key as SQL: its columns, their collations and their operators."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count, islice
+from typing import Literal
 
 from psycopg import sql
 
@@ -17,96 +18,124 @@ from burla_provider.ranges.planner_connection import PlannerConnection
 
 @dataclass(frozen=True)
 class SortKey:
-    """The order of one or more columns, most significant first. Inside a statement their values have ``names``."""
+    """The columns to sort by, most significant first. In a statement, their values are selected as ``aliases``."""
 
     columns: tuple[Column, ...]
 
     @property
-    def by(self) -> sql.Composable:
-        """What ORDER BY takes."""
-        return joined([sql.Identifier(column.name) for column in self.columns])
+    def order_by(self) -> sql.Composable:
+        """The list for ORDER BY."""
+        return comma_separated(self.identifiers)
 
     @property
-    def by_descending(self) -> sql.Composable:
-        """The same, from the greatest key on."""
-        return joined([sql.SQL("{} DESC").format(sql.Identifier(column.name)) for column in self.columns])
+    def order_by_descending(self) -> sql.Composable:
+        """The list for ORDER BY in descending order."""
+        return comma_separated([sql.SQL("{} DESC").format(name) for name in self.identifiers])
 
     @property
-    def row(self) -> list[sql.Composable]:
+    def identifiers(self) -> list[sql.Composable]:
         """The columns, as one side of a comparison."""
         return [sql.Identifier(column.name) for column in self.columns]
 
     @property
-    def values(self) -> sql.Composable:
-        """A select list that gives the values of a row of the table their ``names``."""
-        return joined(
+    def select_list(self) -> sql.Composable:
+        """A select list of the columns, named by ``aliases``."""
+        return comma_separated(
             [
-                sql.SQL("{}::{} AS {}").format(sql.Identifier(column.name), sql.SQL(column.type), sql.Identifier(name))
-                for column, name in zip(self.columns, self.names, strict=True)
+                sql.SQL("{}::{} AS {}").format(sql.Identifier(column.name), sql.SQL(column.type), sql.Identifier(alias))
+                for column, alias in zip(self.columns, self.aliases, strict=True)
             ]
         )
 
     @property
-    def names(self) -> list[str]:
-        """``k0``, ``k1``, ..., without those that are columns: ORDER BY takes a name for that of an output first."""
+    def aliases(self) -> list[str]:
+        """``k0``, ``k1``, ..., except names of columns: ORDER BY prefers an output name to a column."""
         columns = {column.name for column in self.columns}
         free = (name for number in count() if (name := f"k{number}") not in columns)
         return list(islice(free, len(self.columns)))
 
-    def of(self, alias: str) -> list[sql.Composable]:
-        """The values that ``alias`` has under those names, as the other side of a comparison."""
-        return [sql.Identifier(alias, name) for name in self.names]
+    def values_of(self, relation: str) -> list[sql.Composable]:
+        """Return the values of ``relation``, which has them as ``aliases``, as one side of a comparison."""
+        return [sql.Identifier(relation, alias) for alias in self.aliases]
+
+    def texts_of(self, relation: str) -> sql.Composable:
+        """Return the values of ``relation`` as a select list of texts."""
+        return comma_separated([sql.SQL("{}::text").format(value) for value in self.values_of(relation)])
+
+    def literals(self, bound: Bound) -> list[sql.Composable]:
+        """Return the values of a bound, each with its column's type and collation."""
+        pairs = zip(bound, self.columns, strict=True)
+        return [cast_and_collate(sql.Literal(value), column) for value, column in pairs]
 
     def compare(self, left: Sequence[sql.Composable], operator: str, right: Sequence[sql.Composable]) -> sql.Composable:
         """Return ``left operator right``."""
         return comparison(self.columns, left, operator, right)
 
-    def texts(self, alias: str) -> sql.Composable:
-        """The same values as a select list of their texts."""
-        return joined([sql.SQL("{}::text").format(sql.Identifier(alias, name)) for name in self.names])
 
-    def literals(self, bound: Bound) -> list[sql.Composable]:
-        """A bound's values, each of its column's type and collation."""
-        parts = zip(bound, self.columns, strict=True)
-        return [typed(sql.Literal(value), sql.SQL(column.type), column) for value, column in parts]
+def fetch_end_keys(
+    connection: PlannerConnection,
+    sort_key: SortKey,
+    source: sql.Composable,
+    condition: sql.Composable,
+    *ends: Literal["min", "max"],
+) -> list[Bound]:
+    """Return the minimum and maximum key of a relation's rows, as asked for; an empty list if there are no rows.
+
+    :param source: the relation, for FROM.
+    :param condition: selects the rows. It must exclude NULL keys if "max" is asked for: NULL sorts last.
+    """
+    order_by = {"min": sort_key.order_by, "max": sort_key.order_by_descending}
+    subqueries = [
+        sql.SQL("(SELECT {} FROM {} AS origin WHERE {} ORDER BY {} LIMIT 1) AS {}").format(
+            sort_key.select_list, source, condition, order_by[end], sql.Identifier(end)
+        )
+        for end in ends
+    ]
+    texts = [sort_key.texts_of(end) for end in ends]
+    statement = sql.SQL("SELECT {} FROM {}").format(comma_separated(texts), comma_separated(subqueries))
+    row = connection.fetch_one(statement) or ()
+    size = len(sort_key.columns)
+    return [row[start : start + size] for start in range(0, len(row), size)]
 
 
-def is_sorted(queries: PlannerConnection, order: SortKey, bounds: Sequence[Bound], operator: str = "<=") -> bool:
-    """Whether the server finds each bound ``operator`` the one that follows it."""
-    # As JSON: to quote the elements of an array one by one takes a second for 100,000.
+def is_sorted(connection: PlannerConnection, sort_key: SortKey, bounds: Sequence[Bound], operator: str = "<=") -> bool:
+    """Return whether ``bound operator next bound`` is true on the server for all neighbours."""
+    # JSON, because quoting the elements of an array one by one takes a second for 100,000 bounds.
     texts = [
         sql.SQL("json_array_elements_text({})").format(
-            sql.Literal(json.dumps([bound[place] for bound in bounds], ensure_ascii=False))
+            sql.Literal(json.dumps([bound[number] for bound in bounds], ensure_ascii=False))
         )
-        for place in range(len(order.columns))
+        for number in range(len(sort_key.columns))
     ]
-    names = [sql.Identifier(name) for name in order.names]
-    before = [
-        sql.SQL("lag({}) OVER (ORDER BY place) AS {}").format(name, sql.Identifier(f"p{place}"))
-        for place, name in enumerate(names)
+    names = [sql.Identifier(alias) for alias in sort_key.aliases]
+    previous_names = [sql.Identifier(f"p{number}") for number in range(len(names))]
+    previous = [
+        sql.SQL("lag({}) OVER (ORDER BY place) AS {}").format(name, previous_name)
+        for name, previous_name in zip(names, previous_names, strict=True)
     ]
-    sides = [
-        [typed(side, sql.SQL(column.type), column) for side, column in zip(values, order.columns, strict=True)]
-        for values in ([sql.Identifier(f"p{place}") for place in range(len(names))], names)
-    ]
+    left, right = (
+        [cast_and_collate(value, column) for value, column in zip(side, sort_key.columns, strict=True)]
+        for side in (previous_names, names)
+    )
     statement = sql.SQL(
-        "SELECT coalesce(bool_and({in_order}), true)"
-        " FROM (SELECT {names}, {before} FROM ROWS FROM ({texts}) WITH ORDINALITY AS bound ({names}, place)) AS pair"
+        "SELECT coalesce(bool_and({is_ordered}), true)"
+        " FROM (SELECT {names}, {previous} FROM ROWS FROM ({texts}) WITH ORDINALITY AS bound ({names}, place)) AS pair"
         " WHERE p0 IS NOT NULL"
     ).format(
-        in_order=order.compare(sides[0], operator, sides[1]),
-        names=joined(names),
-        before=joined(before),
-        texts=joined(texts),
+        is_ordered=sort_key.compare(left, operator, right),
+        names=comma_separated(names),
+        previous=comma_separated(previous),
+        texts=comma_separated(texts),
     )
-    return bool(queries.value(statement))
+    return bool(connection.fetch_value(statement))
 
 
-def typed(value: sql.Composable, type_: sql.Composable, column: Column) -> sql.Composable:
-    """The value as one of that type, compared in the column's collation."""
+def cast_and_collate(value: sql.Composable, column: Column) -> sql.Composable:
+    """Return the value cast to the column's type, with the column's collation."""
     collate = sql.SQL(" COLLATE {}").format(sql.Identifier(*column.collation)) if column.collation else sql.SQL("")
-    return sql.SQL("{}::{}{}").format(value, type_, collate)
+    return sql.SQL("{}::{}{}").format(value, sql.SQL(column.type), collate)
 
 
-def joined(parts: Sequence[sql.Composable]) -> sql.Composable:
+def comma_separated(parts: Sequence[sql.Composable]) -> sql.Composable:
+    """Return the parts with commas between them."""
     return sql.SQL(", ").join(parts)

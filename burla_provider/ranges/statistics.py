@@ -1,8 +1,8 @@
-"""What ANALYZE left in ``pg_stats``: where the rows are along a column, without reading any of them."""
+"""The statistics of a key from ``pg_stats``: where the rows are along a column, without reading them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, groupby, pairwise
 from typing import LiteralString
@@ -12,174 +12,197 @@ from psycopg import sql
 from burla_provider.ranges.catalog import Column
 from burla_provider.ranges.distribution import Distribution, HistogramBound
 from burla_provider.ranges.key import Bound
-from burla_provider.ranges.ordinals import axis_of, least_of
+from burla_provider.ranges.ordinals import min_value, ordinal_codec
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.sort_key import SortKey, typed
+from burla_provider.ranges.sort_key import SortKey, cast_and_collate
 from burla_provider.ranges.window import Window
 
-_NULLS, _LOWER, _UPPER, _BUCKET, _COMMON = range(5)
-"""What an entry is. Of equal keys, the window's ends come first, but the upper end of several columns comes last."""
+_NULLS, _LOWER, _UPPER, _HISTOGRAM, _COMMON = range(5)
+"""Kinds of entries, in the order of equal values. If the key has several columns, the upper bound comes last."""
 
-_ONE = 1 << 200
-"""All rows, in whole numbers: differences of floats would leave a rest, which a large distance makes large."""
+_ALL_ROWS = 1 << 200
+"""All rows as an integer. Differences of floats leave a remainder, which a large distance would multiply."""
 
-Weighted = tuple[str, str, float]
+WeightedRelation = tuple[str, str, float]
 """Schema and name of a relation, and its rows."""
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What is known of the key in one relation, or in several together.
+    """The statistics of a key in one relation, or combined from several.
 
-    :param shape: the rows inside the window, in parts of all rows; None: nothing is known of the window, or no least
-        value of a later column is, which a cut by the first one takes.
-    :param steps: how many different places the shape knows.
-    :param nulls: part of the rows whose key is NULL.
-    :param correlation: between the key's order and the order on disk, -1 to 1.
-    :param part: of the rows whose first column is not beyond the window's ends, those inside the window.
-    :param known: numbers of the relations that have statistics, where it is of several.
+    :param distribution: the rows inside the window, as fractions of all rows. None: the window has no statistics, or
+        the minimum of a later column, which a cut by the first column needs, is unknown.
+    :param bound_count: values in the window that the statistics contain.
+    :param null_fraction: fraction of the rows with a NULL key.
+    :param correlation: between key order and physical order, -1 to 1.
+    :param window_fraction: fraction inside the window of the rows that a condition on the first column selects.
+    :param known_relations: numbers of the combined relations that have statistics.
     """
 
-    shape: Distribution | None
-    steps: int
-    nulls: float
+    distribution: Distribution | None
+    bound_count: int
+    null_fraction: float
     correlation: float
-    part: float = 1.0
-    known: frozenset[int] = frozenset({0})
+    window_fraction: float = 1.0
+    known_relations: frozenset[int] = frozenset({0})
 
 
 @dataclass(frozen=True)
 class _Entry:
+    """A value in the statistics of a relation, or a bound of the window.
+
+    :param fraction: of all rows, those with exactly this value.
+    :param bucket_fraction: of all rows, those after this value and before the next entry's.
+    """
+
     relation: int
     kind: int
     value: str
-    share: float
-    place: int | None = None
-    gap: float = 0.0
+    fraction: float
+    ordinal: int | None = None
+    bucket_fraction: float = 0.0
 
 
 def read_statistics(
-    queries: PlannerConnection,
-    order: SortKey,
+    connection: PlannerConnection,
+    sort_key: SortKey,
     window: Window,
-    groups: Sequence[Sequence[Weighted]],
+    groups: Sequence[Sequence[WeightedRelation]],
     outside: tuple[float, float],
     *,
     inherited: bool,
 ) -> list[Statistics | None]:
-    """The statistics of the key's first column, one for each of ``groups``; None where there are none to be seen.
+    """Return the statistics of the key's first column for each group; None if the role can see none.
 
-    :param groups: relations whose statistics are put together.
-    :param outside: of the rows that share the first value of the window's lower and upper end, the parts beyond it.
-    :param inherited: of each relation together with its partitions or children.
+    :param groups: relations whose statistics are combined.
+    :param outside: of the rows with the first value of the window's lower and upper bound, the fractions outside.
+    :param inherited: whether the statistics of a relation include its partitions or children.
     """
-    column = order.columns[0]
+    column = sort_key.columns[0]
     if column.type.endswith("[]"):
-        return [None] * len(groups)  # The text of many arrays cannot be read back as one.
-    listed = [
-        sql.SQL("({}, {}, {}, {})").format(*map(sql.Literal, (number, relation, schema, name)))
-        for number, group in enumerate(groups)
+        return [None] * len(groups)  # The text of an array of arrays cannot be parsed.
+    relations = [
+        sql.SQL("({}, {}, {}, {})").format(*map(sql.Literal, (group_number, relation, schema, name)))
+        for group_number, group in enumerate(groups)
         for relation, (schema, name, _) in enumerate(group)
     ]
     statement = sql.SQL(_STATISTICS).format(
-        relations=sql.SQL(", ").join(listed),
+        relations=sql.SQL(", ").join(relations),
         column=sql.Literal(column.name),
         inherited=sql.Literal(inherited),
         type=sql.SQL(column.type),
         lower=sql.Literal(window.lower[0] if window.lower else None),
         upper=sql.Literal(window.upper[0] if window.upper else None),
-        value=typed(sql.Identifier("value"), sql.SQL(column.type), column),
-        # Rows with its first value are inside, as far as their other columns are less.
-        several=sql.Literal(len(order.columns) > 1),
+        value=cast_and_collate(sql.Identifier("value"), column),
+        # With several columns, rows with the upper bound's first value are inside the window if their other columns
+        # are less.
+        upper_is_last=sql.Literal(len(sort_key.columns) > 1),
     )
-    found: list[Statistics | None] = [None] * len(groups)
-    for number, rows in groupby(queries.rows(statement), key=lambda row: row[0]):
-        weights = [weight for _, _, weight in groups[number]]
-        found[number] = _read([row[1:] for row in rows], weights, order.columns, window, outside)
-    return found
+    statistics: list[Statistics | None] = [None] * len(groups)
+    for group_number, rows in groupby(connection.fetch_all(statement), key=lambda row: row[0]):
+        weights = [weight for _, _, weight in groups[group_number]]
+        statistics[group_number] = _combine([row[1:] for row in rows], weights, sort_key.columns, window, outside)
+    return statistics
 
 
-def _read(
+def _combine(
     rows: list[tuple[int, int, str, float, float]],
     weights: Sequence[float],
     columns: Sequence[Column],
     window: Window,
     outside: tuple[float, float],
 ) -> Statistics:
-    whole = [(relation, share, correlation) for relation, kind, _, share, correlation in rows if kind == _NULLS]
-    total = sum(weights[relation] for relation, _, _ in whole)
-    part = {relation: weights[relation] / total if total else 1 / len(whole) for relation, _, _ in whole}
-    nulls = {relation: share * part[relation] for relation, share, _ in whole}
-    correlation = sum(of_one * part[relation] for relation, _, of_one in whole)
+    summaries = [row for row in rows if row[1] == _NULLS]
+    total = sum(weights[relation] for relation, *_ in summaries)
+    # Of all rows, the fractions that the relations have.
+    size = {relation: weights[relation] / total if total else 1 / len(summaries) for relation, *_ in summaries}
+    nulls = {relation: fraction * size[relation] for relation, _, _, fraction, _ in summaries}
+    correlation = sum(of_relation * size[relation] for relation, *_, of_relation in summaries)
     values = [row for row in rows if row[1] != _NULLS]
-    axis = axis_of(columns[0], [value for _, _, value, _, _ in values])
+    codec = ordinal_codec(columns[0], [value for _, _, value, _, _ in values])
     entries = [
-        _Entry(relation, kind, value, (share or 0.0) * part[relation], axis.read(value) if axis else None)
-        for relation, kind, value, share, _ in values
+        _Entry(relation, kind, value, (fraction or 0.0) * size[relation], codec.encode(value) if codec else None)
+        for relation, kind, value, fraction, _ in values
     ]
-    inside = _clip(_fill(entries, {relation: part[relation] - nulls[relation] for relation in part}), window)
-    least = [least_of(column) for column in columns[1:]]
-    rest: Bound = tuple(value for value in least if value is not None)
-    shape = Distribution(tuple(_knots(inside, window, rest, outside)), axis, rest)
-    known = sum(entry.share + entry.gap for entry in inside)
-    inner = shape.rows / known if known else 1.0
-    is_known = shape.rows > 0 and None not in least
-    shape_known = shape if is_known else None
-    return Statistics(shape_known, len(inside), sum(nulls.values()), correlation, inner, frozenset(part))
+    not_null = {relation: size[relation] - nulls[relation] for relation in size}
+    inside = _clip(_fill_buckets(entries, not_null), window)
+    minimums = [min_value(column) for column in columns[1:]]
+    suffix_bounds: Bound = tuple(value for value in minimums if value is not None)
+    bounds = tuple(_merge_equal(inside, window, suffix_bounds, outside))
+    distribution = Distribution(bounds, codec, suffix_bounds)
+    selected = sum(entry.fraction + entry.bucket_fraction for entry in inside)
+    is_usable = distribution.rows > 0 and None not in minimums
+    return Statistics(
+        distribution=distribution if is_usable else None,
+        bound_count=len(inside),
+        null_fraction=sum(nulls.values()),
+        correlation=correlation,
+        window_fraction=distribution.rows / selected if selected else 1.0,
+        known_relations=frozenset(size),
+    )
 
 
-def _fill(entries: list[_Entry], filled: Mapping[int, float]) -> list[_Entry]:
-    """Spreads the rows that are no common value over the gaps: each bucket of a relation has the same number.
+def _fill_buckets(entries: list[_Entry], not_null: Mapping[int, float]) -> list[_Entry]:
+    """Distribute the rows without a common value over the entries' buckets.
 
-    Inside a bucket they are spread by distance where that is known, else each gap gets an equal part.
+    All histogram buckets of a relation have the same number of rows. Entries of other relations divide a histogram
+    bucket: by distance if that is known, otherwise equally.
 
-    :param filled: of each relation the rows whose key is not NULL.
+    :param not_null: of all rows, the fraction that each relation has with a key that is not NULL.
     """
-    edges: dict[int, list[int]] = {relation: [] for relation in filled}
-    rest = dict(filled)
+    histograms: dict[int, list[int]] = {relation: [] for relation in not_null}
+    remaining = dict(not_null)
     for number, entry in enumerate(entries):
-        if entry.kind == _BUCKET:
-            edges[entry.relation].append(number)
-        rest[entry.relation] -= entry.share
-    by_distance, by_gap = [0] * (len(entries) + 1), [0] * (len(entries) + 1)
-    for relation, numbers in edges.items():
+        if entry.kind == _HISTOGRAM:
+            histograms[entry.relation].append(number)
+        remaining[entry.relation] -= entry.fraction
+    per_distance, per_bucket = [0] * (len(entries) + 1), [0] * (len(entries) + 1)
+    for relation, numbers in histograms.items():
         for start, end in pairwise(numbers):
             distance = _distance(entries[start], entries[end])
-            rows = int(max(rest[relation], 0.0) / (len(numbers) - 1) * _ONE) // (distance or end - start)
-            spread = by_distance if distance else by_gap
-            spread[start] += rows
-            spread[end] -= rows
-    densities = zip(pairwise(entries), accumulate(by_distance), accumulate(by_gap), strict=False)
-    gaps = [(dense * _distance(*pair) + even) / _ONE for pair, dense, even in densities]
-    return [replace(entry, gap=gap) for entry, gap in zip(entries, [*gaps, 0.0], strict=True)] if entries else []
+            bucket_rows = int(max(remaining[relation], 0.0) / (len(numbers) - 1) * _ALL_ROWS)
+            # Each list holds changes at the start and the end of a bucket, for accumulate.
+            changes, length = (per_distance, distance) if distance else (per_bucket, end - start)
+            changes[start] += bucket_rows // length
+            changes[end] -= bucket_rows // length
+    densities = zip(pairwise(entries), accumulate(per_distance), accumulate(per_bucket), strict=False)
+    buckets = [(dense * _distance(*pair) + even) / _ALL_ROWS for pair, dense, even in densities]
+    return [
+        replace(entry, bucket_fraction=fraction)
+        for entry, fraction in zip(entries, [*buckets, 0.0][: len(entries)], strict=True)
+    ]
 
 
 def _distance(start: _Entry, end: _Entry) -> int:
-    """0 where it is not known."""
-    return 0 if start.place is None or end.place is None else end.place - start.place
+    """Return the distance of the values; 0 if it is unknown."""
+    return 0 if start.ordinal is None or end.ordinal is None else end.ordinal - start.ordinal
 
 
 def _clip(entries: list[_Entry], window: Window) -> list[_Entry]:
-    """What lies in the window; its upper end stays, as the end of the last gap."""
+    """Return the entries in the window, and its upper bound as the end of the last bucket."""
     kinds = [entry.kind for entry in entries]
     start = kinds.index(_LOWER) if window.lower else 0
     if window.upper is None:
         return entries[start:]
     end = kinds.index(_UPPER)
-    return [*entries[start:end], replace(entries[end], gap=0.0)]
+    return [*entries[start:end], replace(entries[end], bucket_fraction=0.0)]
 
 
-def _knots(
-    entries: Iterable[_Entry], window: Window, rest: Bound, outside: tuple[float, float]
-) -> Iterable[HistogramBound]:
-    """One knot for each value, though a frequent value that is no common one ends several buckets."""
-    for _, same in groupby(entries, key=lambda entry: entry.value if entry.place is None else entry.place):
-        group = list(same)
-        mass = sum(entry.share for entry in group) + sum(entry.gap for entry in group[:-1])
-        ends = {_LOWER: window.lower, _UPPER: window.upper}
-        bound = ends.get(group[0].kind) or (group[0].value, *rest)
-        beyond = sum(part for end, part in zip(ends, outside, strict=True) if end in (group[0].kind, group[-1].kind))
-        yield HistogramBound(bound, group[0].place, mass * max(1 - beyond, 0.0), group[-1].gap)
+def _merge_equal(
+    entries: Iterable[_Entry], window: Window, suffix_bounds: Bound, outside: tuple[float, float]
+) -> Iterator[HistogramBound]:
+    """Yield one bound per value. A value that is frequent but not a common value is the end of several buckets."""
+    window_bounds = {_LOWER: window.lower, _UPPER: window.upper}
+    for _, equal in groupby(entries, key=lambda entry: entry.value if entry.ordinal is None else entry.ordinal):
+        group = list(equal)
+        first, last = group[0], group[-1]
+        frequency = sum(entry.fraction for entry in group) + sum(entry.bucket_fraction for entry in group[:-1])
+        bound = window_bounds.get(first.kind) or (first.value, *suffix_bounds)
+        fraction_outside = sum(
+            fraction for kind, fraction in zip(window_bounds, outside, strict=True) if kind in (first.kind, last.kind)
+        )
+        yield HistogramBound(bound, first.ordinal, frequency * max(1 - fraction_outside, 0.0), last.bucket_fraction)
 
 
 _STATISTICS: LiteralString = """
@@ -191,17 +214,17 @@ _STATISTICS: LiteralString = """
         JOIN pg_catalog.pg_stats AS s ON s.schemaname = listed.schema AND s.tablename = listed.name
         WHERE s.attname = {column} AND s.inherited = {inherited}
     ),
-    entry (number, relation, kind, value, share, correlation) AS (
+    entry (number, relation, kind, value, fraction, correlation) AS (
         SELECT number, relation, 0, NULL::{type}, null_frac::float8, coalesce(correlation, 0)::float8 FROM found
         UNION ALL
         SELECT number, relation, 1, {lower}::{type}, 0, 0 FROM found WHERE {lower}::text IS NOT NULL
         UNION ALL
         SELECT number, relation, 2, {upper}::{type}, 0, 0 FROM found WHERE {upper}::text IS NOT NULL
         UNION ALL
-        SELECT number, relation, 3, edge, 0, 0 FROM found, unnest(bounds) AS edge
+        SELECT number, relation, 3, bound, 0, 0 FROM found, unnest(bounds) AS bound
         UNION ALL
         SELECT number, relation, 4, val, freq::float8, 0 FROM found, unnest(vals, freqs) AS common (val, freq)
     )
-    SELECT number, relation, kind, value::text, share, correlation FROM entry
-    ORDER BY number, {value}, {several} AND kind = 2, kind
+    SELECT number, relation, kind, value::text, fraction, correlation FROM entry
+    ORDER BY number, {value}, {upper_is_last} AND kind = 2, kind
 """

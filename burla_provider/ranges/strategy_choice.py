@@ -1,147 +1,194 @@
-"""What cuts a table when nobody asked for it by name: which key, which strategy, and why, in words."""
+"""Choose the strategy that splits a table, and explain the choice."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from psycopg import sql
 
-from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges.catalog import STORED, TableFacts
-from burla_provider.ranges.key import CTID, Key
-from burla_provider.ranges.key_choice import choose_key
-from burla_provider.ranges.ordinals import axis_of
-from burla_provider.ranges.plan_request import AUTO, Request
+from burla_provider.ranges.catalog import STORED_KINDS
+from burla_provider.ranges.key import CTID
+from burla_provider.ranges.ordinals import ordinal_codec
+from burla_provider.ranges.plan_request import AUTO, PlanRequest
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import RelationProfile, can_read_leaves
-from burla_provider.ranges.sizing import LEAST_BYTES, RangeSizing
-from burla_provider.ranges.strategies.keyset import MOST_STEPS
+from burla_provider.ranges.relations import RelationProfile
+from burla_provider.ranges.sizing import MIN_BYTES, RangeSizing
+from burla_provider.ranges.strategies.keyset import MAX_STEPS
 from burla_provider.ranges.strategies.sampled import can_probe
 
-_PAGES_SINCE = 140000
-"""The first server version that reads a range of pages without reading the whole table."""
+_BUCKETS_PER_RANGE = 1.5
+"""Minimum for a key that cannot be cut inside of a bucket."""
 
-_STEPS_A_RANGE = 1.5
-"""How many buckets of the statistics a range must have where cuts are possible only between them."""
+_SHORT_WALK = 500_000
+"""Rows. A walk over their index is faster than probes that find out whether a walk is needed."""
 
-_QUICKLY_WALKED = 500_000
-"""Rows whose index is walked in less time than it takes to find out whether that is needed."""
+_LONG_WALK = 100_000_000
+"""Rows. A walk over their index takes half a minute. A few uneven ranges, which probes may miss, are better."""
 
-_LONG_TO_WALK = 100_000_000
-"""Rows whose index takes half a minute. What looks at it miss may make a few small ranges uneven, which is better."""
+_LOW_CORRELATION = 0.1
+"""Below it, rows with neighbouring keys are anywhere on disk."""
+
+_LARGE_TABLE = 4 * 2**30
+"""Bytes. A larger table is more likely on disk than in memory."""
+
+_MANY_LOCKS = 500
+"""Partitions that each of a dozen ranges may lock. By default, a server has room for about 64 locks for each of 100
+connections, https://www.postgresql.org/docs/current/runtime-config-locks.html."""
+
+_MAX_HINTS = 5
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A strategy, and why it is the right one: a clause, such as "the statistics are fresh"."""
+class StrategyChoice:
+    """A strategy, and the reason for it: a clause, such as "the statistics are fresh"."""
 
     strategy: str
     reason: str
 
 
-def choose_cut_key(facts: TableFacts, request: Request) -> Key:
-    """The key to cut by: columns, the physical pages, or none at all for a table that stays whole.
-
-    :raises InvalidParameterError: there is none for such a request.
-    """
-    if request.split == "pages":
-        if problem := _why_no_pages(facts):
-            raise InvalidParameterError("split", problem, "Split by a key.")
-        return CTID
-    key = choose_key(facts, request.key)
-    if key.columns or (request.split == "single" and not request.limits.given and not request.freeze_upper):
-        return key
-    if request.split != AUTO or request.limits.given or request.freeze_upper:
-        raise _no_key(facts, "")
-    if _is_tiny(facts, request.size):
-        return Key()
-    if problem := _why_no_pages(facts):
-        raise _no_key(facts, f" {problem}")
-    return CTID
-
-
-def choose_strategy(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing, request: Request) -> Choice:
-    """The strategy that was asked for, else the cheapest one that gives balanced ranges."""
-    if piece.window.empty or not piece.rows:
-        return Choice("single", "there is no key in the window")
+def choose_strategy(
+    connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing, request: PlanRequest
+) -> StrategyChoice:
+    """Return the requested strategy, or else the cheapest one that gives balanced ranges."""
+    if profile.window.is_empty or not profile.rows:
+        return StrategyChoice("single", "the window contains no keys")
     if request.split != AUTO:
-        return Choice(request.split, "it was asked for")
-    if piece.key == CTID:
-        return Choice("pages", "the table has no unique key, so it is cut by its pages, which takes one snapshot")
-    if not piece.key.columns:
-        return Choice("single", "the table is small and has no unique key")
-    return _choose_for_key(queries, piece, size, refine=request.refine)
+        return StrategyChoice(request.split, "it was requested")
+    if profile.key == CTID:
+        reason = "the table has no unique key, so it is split by physical pages, which requires a shared snapshot"
+        return StrategyChoice("pages", reason)
+    if not profile.key.columns:
+        return StrategyChoice("single", "the table is small and has no unique key")
+    return _choose_for_key(connection, profile, sizing, refine=request.refine)
 
 
-def _choose_for_key(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing, *, refine: bool) -> Choice:
-    doubt = piece.doubt
-    if _is_small(queries, piece, size, doubt):
-        return Choice("single", f"about {piece.rows:,.0f} rows are no more than one range should have")
-    looked = "the index was walked" if piece.indexed else "the table was sorted once, as no index is in its order"
+def explain_choices(choices: Sequence[StrategyChoice]) -> str:
+    """Return one sentence about the choices for all relations."""
+    reasons = list(dict.fromkeys(choice.reason for choice in choices))
+    if not reasons:
+        return "No partition has rows in the window."
+    if len(reasons) == 1:
+        return _sentence(reasons[0])
+    first_reasons = {choice.strategy: choice.reason for choice in reversed(choices)}
+    counts = Counter(choice.strategy for choice in choices)
+    return _sentence(
+        "; ".join(
+            f"{number:,} partition{'s' if number > 1 else ''} by {strategy}: {first_reasons[strategy]}"
+            for strategy, number in counts.items()
+        )
+    )
+
+
+def collect_hints(
+    profiles: Sequence[RelationProfile], sizing: RangeSizing, *, row_security: bool = False
+) -> tuple[str, ...]:
+    """Return at most five sentences about what makes the job slow, and what to do about it.
+
+    :param row_security: whether policies decide which rows the role sees.
+    """
+    hints = (hint for profile in profiles for hint in _hints(profile, sizing, row_security=row_security))
+    return tuple(islice(dict.fromkeys(hints), _MAX_HINTS))
+
+
+def _choose_for_key(
+    connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing, *, refine: bool
+) -> StrategyChoice:
+    distrust_reason = profile.distrust_reason
+    if _is_small(connection, profile, sizing, distrust_reason):
+        return StrategyChoice("single", f"about {profile.rows:,.0f} rows fit into one range")
+    counted = "the planner scanned the index"
+    if not profile.is_indexed:
+        counted = "the planner sorted the table once, because no index has the order of the key"
     if refine:
-        return Choice("keyset", f"refine asks for exact ranges, so {looked}")
-    coarseness = _coarseness(piece, size)
-    why = doubt or coarseness
-    if why is None:
-        return Choice("histogram", f"the statistics are fresh, so {_what_is_read(piece, size)} had to be read")
-    # A walk of more steps takes a second longer than the looks do.
-    is_walk_better = coarseness is not None and size.share(piece.rows) <= MOST_STEPS
-    if can_probe(piece) and piece.rows > (_LONG_TO_WALK if is_walk_better else _QUICKLY_WALKED):
-        return Choice("probed", f"{why}, so the index was looked at in many places, and walked where needed")
-    if not piece.indexed and piece.statistics and piece.statistics.shape:
-        return Choice("histogram", f"{why}, and there is no index to do better by")
-    return Choice("keyset", f"{why}, so {looked}")
+        return StrategyChoice("keyset", f"refine requests exact ranges, so {counted}")
+    coarseness = _coarseness(profile, sizing)
+    problem = distrust_reason or coarseness
+    if problem is None:
+        return StrategyChoice(
+            "histogram", f"the statistics are fresh, so the planner read {_what_is_read(profile, sizing)}"
+        )
+    # A walk of more steps takes a second longer than probes.
+    is_walk_better = coarseness is not None and sizing.ranges_for(profile.rows) <= MAX_STEPS
+    if can_probe(profile) and profile.rows > (_LONG_WALK if is_walk_better else _SHORT_WALK):
+        reason = f"{problem}, so the planner probed the index and scanned it where rows are unevenly spread"
+        return StrategyChoice("probed", reason)
+    if not profile.is_indexed and profile.statistics and profile.statistics.distribution:
+        return StrategyChoice("histogram", f"{problem}, but there is no index that the planner could scan instead")
+    return StrategyChoice("keyset", f"{problem}, so {counted}")
 
 
-def _what_is_read(piece: RelationProfile, size: RangeSizing) -> str:
-    shape = piece.statistics.shape if piece.statistics else None
-    if shape is None or len(piece.key.columns) == 1 or shape.heaviest.mass / shape.rows * piece.rows <= size.target:
-        return "no row"
-    return f"only the index of frequent values of {piece.key.names[0]}"
+def _what_is_read(profile: RelationProfile, sizing: RangeSizing) -> str:
+    if len(profile.key.columns) == 1 or _most_common_rows(profile) <= sizing.target:
+        return "no rows"
+    return f"only the index entries of frequent values of {profile.key.names[0]}"
 
 
-def _is_small(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing, doubt: str | None) -> bool:
-    if size.share(piece.rows) > 1:
+def _most_common_rows(profile: RelationProfile) -> float:
+    """Return how many rows have the most common value of the key's first column; 0 if unknown."""
+    distribution = profile.statistics.distribution if profile.statistics else None
+    if distribution is None:
+        return 0.0
+    return distribution.most_common.frequency / distribution.rows * profile.rows
+
+
+def _is_small(
+    connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing, distrust_reason: str | None
+) -> bool:
+    """Return whether the relation's rows fit into one range."""
+    if sizing.ranges_for(profile.rows) > 1:
         return False
-    if doubt is None or size.ranges == 1:
+    if distrust_reason is None or sizing.ranges == 1:
         return True
-    if not piece.indexed and piece.window.bounded and all(leaf.kind in STORED for leaf in piece.leaves):
-        return sum(leaf.bytes for leaf in piece.leaves) <= LEAST_BYTES
-    # The estimate is all there is, and it may be anything: look whether there are more rows.
-    statement = sql.SQL("SELECT EXISTS (SELECT FROM {} AS origin WHERE {} OFFSET {})")
-    return not queries.value(statement.format(piece.source, piece.inside, sql.Literal(int(size.least))))
+    are_stored = all(leaf.kind in STORED_KINDS for leaf in profile.leaves)
+    if not profile.is_indexed and profile.window.is_bounded and are_stored:
+        return sum(leaf.bytes for leaf in profile.leaves) <= MIN_BYTES
+    # The estimate may be wrong by any factor, so check whether there are more rows.
+    statement = sql.SQL("SELECT EXISTS (SELECT FROM {} AS origin WHERE {} OFFSET {})").format(
+        profile.source, profile.window_condition, sql.Literal(int(sizing.min_rows))
+    )
+    return not connection.fetch_value(statement)
 
 
-def _coarseness(piece: RelationProfile, size: RangeSizing) -> str | None:
-    """Why the statistics are too coarse for ranges of that size; None: they are not."""
-    if piece.statistics is None or piece.statistics.shape is None:
+def _coarseness(profile: RelationProfile, sizing: RangeSizing) -> str | None:
+    """Return why the statistics are too coarse for ranges of this size; None if they are not."""
+    if profile.statistics is None or profile.statistics.distribution is None:
         return None
-    shape, ranges, column = piece.statistics.shape, size.share(piece.rows), piece.key.columns[0]
-    if all(knot.gap == 0 for knot in shape.knots):
-        return None  # every key is known
-    known = piece.statistics.steps
-    # Within a bucket, nobody knows where the gaps are.
-    if ranges > (known if axis_of(column) else known / _STEPS_A_RANGE):
+    if all(bound.bucket_rows == 0 for bound in profile.statistics.distribution.bounds):
+        return None  # The statistics know every key.
+    ranges, column = sizing.ranges_for(profile.rows), profile.key.columns[0]
+    buckets = profile.statistics.bound_count
+    if ranges > (buckets if ordinal_codec(column) else buckets / _BUCKETS_PER_RANGE):
         return f"{ranges:,} ranges are finer than the statistics of {column.name}"
     return None
 
 
-def _is_tiny(facts: TableFacts, size: RangeSizing) -> bool:
-    asked = size.ranges or size.rows_per_range
-    return not asked and facts.kind in STORED and facts.bytes <= LEAST_BYTES
+def _hints(profile: RelationProfile, sizing: RangeSizing, *, row_security: bool) -> Iterator[str]:
+    if profile.sort_key.columns and profile.pages and not profile.is_indexed:
+        # Another index, or one in another order, may help: the server's plan of a range is not known here.
+        cause = ", or row security prevents the server from seeking in it" if row_security else ""
+        effect = "Every range reads the whole table, unless another index finds its rows."
+        yield f"No index has the order of {profile.key}{cause}. {effect}"
+    if profile.relation is None and len(profile.leaves) > _MANY_LOCKS:
+        yield (
+            f"Every range may lock all {len(profile.leaves):,} partitions, and the server's locks are limited"
+            " (max_locks_per_transaction). Request more ranges than partitions, or process fewer ranges at a time."
+        )
+    if profile.statistics is None:
+        return
+    size, correlation = sum(leaf.bytes for leaf in profile.leaves), profile.statistics.correlation
+    if size > _LARGE_TABLE and abs(correlation) < _LOW_CORRELATION:
+        yield (
+            f"Rows are not stored in the order of {profile.key}. With one snapshot, split='pages' reads each page only"
+            " once."
+        )
+    distribution, rows = profile.statistics.distribution, _most_common_rows(profile)
+    if distribution is not None and len(profile.key.columns) == 1 and rows > 2 * sizing.target:
+        value = distribution.most_common.bound[0]
+        yield f"About {rows:,.0f} rows have the same key ({value[:80]}). They stay in one range."
 
 
-def _why_no_pages(facts: TableFacts) -> str | None:
-    if facts.kind not in STORED or (facts.is_tree and not can_read_leaves(facts)):
-        return f"{facts} is a {facts.describe}, whose pages cannot be read by themselves."
-    if any(leaf.method != "heap" for leaf in facts.leaves):
-        return f"{facts} is not stored as a heap."
-    if facts.server < _PAGES_SINCE:
-        return f"PostgreSQL {facts.server // 10000} cannot read a range of pages."
-    return None
-
-
-def _no_key(facts: TableFacts, more: str) -> InvalidParameterError:
-    indexed = sorted({index.columns[0] for index in facts.indexes})
-    advice = "Name the column to split by" + (f": there is an index on {', '.join(indexed)}." if indexed else ".")
-    return InvalidParameterError("key", f"{facts}, a {facts.describe}, has no unique key to take.{more}", advice)
+def _sentence(clause: str) -> str:
+    return f"{clause[:1].upper()}{clause[1:]}."

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from burla_provider.operators.postgres import BurlaPostgresOperator
     from burla_provider.ranges.catalog import TableFacts
     from burla_provider.ranges.key import KeyColumn
-    from burla_provider.ranges.stored_plan import Plan
+    from burla_provider.ranges.plan import Plan
     from burla_provider.task.session import TaskSession
     from burla_provider.worker.source import Source
 
@@ -244,7 +244,7 @@ def find_increment(
     from burla_provider.ranges.planner_connection import PlannerConnection
 
     # A role may have moments printed with an abbreviation of their zone, and IST is read as another one than is meant.
-    with PlannerConnection(connection).locally(**EXACT_TEXT):
+    with PlannerConnection(connection).local_settings(**EXACT_TEXT):
         upper = _upper(connection, source, column, lag)
     if upper is None or (lower is not None and not _is_below(connection, column, lower, upper)):
         return None

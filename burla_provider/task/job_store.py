@@ -14,8 +14,7 @@ from burla_provider.task.resume import JobFacts, Resume, TableState, find_earlie
 from burla_provider.worker.outcome import Outcome
 
 if TYPE_CHECKING:
-    from burla_provider.ranges.plan import RangePlan
-    from burla_provider.ranges.stored_plan import Plan
+    from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.session import TaskSession
     from burla_provider.worker.ledger import Ledger
 
@@ -69,7 +68,7 @@ class CheckpointStore:
 
     def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob:
         """Restore the job of an earlier try if that is safe, else store a new plan."""
-        from burla_provider.ranges.stored_plan import from_record, to_record
+        from burla_provider.ranges.plan import from_record, to_record
 
         saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._find_doubt)
         if saved is None:
@@ -131,7 +130,7 @@ class LedgerStore:
 
         :raises PermanentError: the parameters have changed since the first try, or its plan is missing.
         """
-        from burla_provider.ranges.stored_plan import from_record, to_record
+        from burla_provider.ranges.plan import from_record, to_record
         from burla_provider.task.ledger_table import read_outcomes, store_plan
 
         connection = self._session.connection
@@ -160,7 +159,7 @@ class LedgerStore:
                 remove_old_runs(connection, self._ledger, self._retention)
 
     def _extend_plan(self, find_more: Callable[[Plan], Plan | None]) -> list[Any]:
-        from burla_provider.ranges.stored_plan import from_record, longer, to_record
+        from burla_provider.ranges.plan import extend_plan, from_record, to_record
         from burla_provider.task.ledger_table import update_plan
 
         def extend(stored: list[Any] | None) -> list[Any]:
@@ -173,7 +172,7 @@ class LedgerStore:
             self._check(stored)
             plan = from_record(stored[1])
             more = find_more(plan)
-            return [self._fingerprint, to_record(longer(plan, more))] if more else stored
+            return [self._fingerprint, to_record(extend_plan(plan, more))] if more else stored
 
         return update_plan(self._session.connection, self._ledger, extend)
 

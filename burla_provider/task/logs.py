@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from burla_provider.ranges.stored_plan import Plan
+    from burla_provider.ranges.plan import Plan
 
 PENDING_SECONDS = 2.0
 """How long a line of output waits for other lines of its item."""

@@ -173,7 +173,7 @@ def _read_facts(connection: psycopg.Connection[Any], schema: str, table: str) ->
 
     queries = PlannerConnection(connection)
     # Else a SQL_ASCII database could return names as bytes.
-    with queries.locally(client_encoding="UTF8"):
+    with queries.local_settings(client_encoding="UTF8"):
         return read_facts(queries, sql.Identifier(schema, table).as_string(connection))
 
 

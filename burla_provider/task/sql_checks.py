@@ -72,7 +72,7 @@ def query_value(
     :raises InvalidParameterError: the server rejects the query.
     """
     with _errors_blame(connection, source, parameter, text), connection.transaction():
-        row = PlannerConnection(connection).row(query)
+        row = PlannerConnection(connection).fetch_one(query)
     return row[0] if row else None
 
 

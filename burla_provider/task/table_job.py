@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from burla_provider.jobs.job import Job
     from burla_provider.operators.postgres import BurlaPostgresOperator
     from burla_provider.ranges.key_range import KeyRange
-    from burla_provider.ranges.plan import RangePlan
-    from burla_provider.ranges.stored_plan import Plan
+    from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.results_table import ResultsTable
     from burla_provider.worker.ledger import Ledger
     from burla_provider.worker.processors import RangeProcessor
@@ -93,7 +92,7 @@ class TableJob:
         :param lower: the least key, in place of the run's own.
         :raises InvalidParameterError: the table cannot be split as it is asked for.
         """
-        from burla_provider.ranges.plan_request import Request
+        from burla_provider.ranges.plan_request import PlanRequest
         from burla_provider.ranges.planner import plan_table
         from burla_provider.ranges.sizing import RangeSizing
         from burla_provider.ranges.window import WindowLimits
@@ -103,7 +102,7 @@ class TableJob:
         # A window may have the server leave partitions out, which only the plan knows.
         if not (asked.has_window or lower):
             self._check_covered({None})
-        request = Request(
+        request = PlanRequest(
             key=asked.key or None,
             limits=WindowLimits(
                 asked.number("start_id"),
@@ -114,7 +113,7 @@ class TableJob:
             ),
             where=self.source.where,
             split=asked.split,
-            size=RangeSizing(asked.number("rows_per_range"), asked.number("ranges"), asked._parallelism()),
+            sizing=RangeSizing(asked.number("rows_per_range"), asked.number("ranges"), asked._parallelism()),
             refine=asked.refine,
             # A table that grows while it is written would never end.
             freeze_upper=asked.ledger is not None,

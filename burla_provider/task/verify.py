@@ -22,7 +22,7 @@ def check_count(connection: psycopg.Connection[Any], source: Source, whole: KeyR
     :param worked: rows that the ranges worked.
     :raises RowCountMismatchError: the numbers are not the same.
     """
-    with PlannerConnection(connection).locally(**EXACT_TEXT):  # as in the ranges
+    with PlannerConnection(connection).local_settings(**EXACT_TEXT):  # as in the ranges
         [(rows,)] = connection.execute(source.select(sql.SQL("count(*)"), whole)).fetchall()
     if rows != worked:
         raise RowCountMismatchError(

@@ -14,7 +14,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from burla_provider.ranges.datetimes import RELATIVE
+from burla_provider.ranges.ordinals import RELATIVE_DATETIME
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.task.sql_text import has_escapes, tokens
 
@@ -45,16 +45,16 @@ def find_volatile(queries: PlannerConnection, query: sql.Composable) -> list[str
     :raises psycopg.Error: the server rejects the query.
     """
     explain = sql.SQL("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) {}").format(query)
-    [plan] = queries.value(explain)
+    [plan] = queries.fetch_value(explain)
     if "Subplans Removed" in str(plan):  # their filters are not shown
-        with queries.locally(enable_partition_pruning="off"):
-            [plan] = queries.value(explain)
+        with queries.local_settings(enable_partition_pruning="off"):
+            [plan] = queries.fetch_value(explain)
     found: dict[str, None] = {}
     calls: set[tuple[str, ...]] = set()
     for text in sorted(set(_expressions(plan["Plan"]))):
         for part in _PART.finditer(text):
             if part["string"]:
-                if RELATIVE.search(part["string"]) and _CAST_AT_RUNTIME.match(text, part.end()):
+                if RELATIVE_DATETIME.search(part["string"]) and _CAST_AT_RUNTIME.match(text, part.end()):
                     found[part["string"]] = None
             elif part["name"] in _CLOCKS:
                 found[part["name"].lower()] = None
@@ -70,15 +70,15 @@ def relative_literals(connection: psycopg.Connection[Any], text: str) -> Iterato
     """
     for token in tokens(text, escapes=has_escapes(connection)):
         literal = text[token.start : token.end]
-        if token.kind == "string" and RELATIVE.search(literal):
-            yield literal, text[: token.start] + RELATIVE.sub("nodate", literal) + text[token.end :]
+        if token.kind == "string" and RELATIVE_DATETIME.search(literal):
+            yield literal, text[: token.start] + RELATIVE_DATETIME.sub("nodate", literal) + text[token.end :]
 
 
 def is_date_error(connection: psycopg.Connection[Any], query: sql.Composable) -> bool:
     """Return whether the server rejects the query because of an invalid date or time."""
     try:
         with connection.transaction(force_rollback=True):
-            PlannerConnection(connection).rows(sql.SQL("EXPLAIN {}").format(query))
+            PlannerConnection(connection).fetch_all(sql.SQL("EXPLAIN {}").format(query))
     except psycopg.errors.InvalidDatetimeFormat:
         return True
     except psycopg.Error:  # such as an invalid value of an enum
@@ -124,7 +124,7 @@ def _volatile(queries: PlannerConnection, calls: set[tuple[str, ...]]) -> list[s
     query = sql.SQL(_VOLATILE).format(
         schemas=schemas, names=names, counts=counts, stable=sql.Literal(_TRANSACTION_FUNCTIONS)
     )
-    return [name for (name,) in queries.rows(query)]
+    return [name for (name,) in queries.fetch_all(query)]
 
 
 # A plan does not show argument types, so every function with this name and number of arguments counts.

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from burla_provider.database.errors import is_canceled, is_transient
 from burla_provider.exceptions import ConnectionLimitError, SnapshotLostError, UserFunctionError
-from burla_provider.ranges.condition import equal_to
+from burla_provider.ranges.condition import prefix_condition
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.processors import RangeProcessor
 from burla_provider.worker.source import Source
@@ -127,7 +127,7 @@ def _key_at(
     condition: sql.Composable = sql.SQL("")
     if after is not None:
         not_before = replace(part, lower=after, upper=None).key_condition
-        same = equal_to(part.key.columns, after)
+        same = prefix_condition(part.key, after)
         condition = sql.SQL("AND ({}) AND NOT ({})").format(not_before, same)
     query = sql.SQL("{} {} ORDER BY {} OFFSET {} LIMIT 1").format(
         source.select(texts, part), condition, order, sql.Literal(offset)

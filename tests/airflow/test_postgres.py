@@ -145,7 +145,7 @@ def test_ids_of_a_range_with_null_keys_are_refused(airflow: Airflow, orders: Ord
 
     orders.connection.execute("ALTER TABLE orders ADD place integer; UPDATE orders SET place = id WHERE id % 4 > 0")
     result = airflow.run(operator(key="place", split="single", process_range=by_ids, row_format="tuple"))
-    assert "has rows whose place may be NULL: use key_range.where" in f"{result.error} {result.log}"
+    assert "has rows whose place can be NULL. Use key_range.where" in f"{result.error} {result.log}"
 
 
 def test_a_window_of_ids_is_inclusive_at_both_ends(airflow: Airflow, orders: Orders) -> None:

@@ -1,8 +1,9 @@
-"""The ways to find out where to cut: one file each, one signature, listed here."""
+"""The strategies that find out where to cut: one module each, with the same signature, listed here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from burla_provider.ranges.distribution import Distribution
@@ -12,21 +13,38 @@ from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.strategies import histogram, keyset, pages, sampled, single, width
 
 
-class Strategy(Protocol):
-    """Says where the rows of a piece are; the plan is cut by that."""
+class Measure(Protocol):
+    """Find out where the rows of a relation are. The ranges are cut accordingly."""
 
-    def __call__(self, queries: PlannerConnection, piece: RelationProfile, size: RangeSizing) -> Distribution:
+    def __call__(self, connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing) -> Distribution:
+        """Return the distribution of the rows in the window.
+
+        :raises InvalidParameterError: if the strategy does not support such a table or key.
         """
-        :raises InvalidParameterError: the strategy cannot do that with such a table or key.
-        """
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A way to find out where to cut.
+
+    :param measure: its function.
+    :param can_refine: ``refine`` is supported.
+    :param is_exact: ``refine`` has nothing to do, because the sizes of ranges are counted.
+    :param uses_statistics: rows that were inserted since the last ANALYZE are unknown.
+    """
+
+    measure: Measure
+    can_refine: bool = False
+    is_exact: bool = False
+    uses_statistics: bool = False
 
 
 STRATEGIES: Mapping[str, Strategy] = {
-    "width": width.measure,
-    "histogram": histogram.measure,
-    "probed": sampled.measure,
-    "keyset": keyset.measure,
-    "pages": pages.measure,
-    "single": single.measure,
+    "width": Strategy(width.measure, can_refine=True),
+    "histogram": Strategy(histogram.measure, can_refine=True, uses_statistics=True),
+    "probed": Strategy(sampled.measure, can_refine=True, uses_statistics=True),
+    "keyset": Strategy(keyset.measure, can_refine=True, is_exact=True),
+    "pages": Strategy(pages.measure),
+    "single": Strategy(single.measure),
 }
-"""By the name that ``split`` has for them."""
+"""By their names, which are the values of ``split``."""

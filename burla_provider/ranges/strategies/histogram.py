@@ -1,4 +1,4 @@
-"""From the statistics that ANALYZE left: no scan, milliseconds whatever the size of the table."""
+"""Cut by the statistics of the last ANALYZE. Reads no rows and takes milliseconds, whatever the size of the table."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
 
 
-def measure(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing) -> Distribution:
-    name = piece.key if piece.relation is None else f"{piece.key} in {'.'.join(piece.relation)}"
-    if piece.statistics is None:
-        problem = f"there are no statistics of {name} that this role may see."
+def measure(connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing) -> Distribution:
+    """Return the distribution that the statistics describe."""
+    name = profile.key if profile.relation is None else f"{profile.key} in {'.'.join(profile.relation)}"
+    if profile.statistics is None:
+        problem = f"this role sees no statistics of {name}."
         raise InvalidParameterError("split", problem, "ANALYZE the table, or use split='keyset'.")
-    if piece.statistics.shape is None:
-        raise InvalidParameterError(
-            "split", f"the statistics of {name} do not say where to cut.", "Use split='keyset'."
-        )
-    return piece.statistics.shape.scaled(piece.rows)
+    if profile.statistics.distribution is None:
+        problem = f"the statistics of {name} contain no usable bounds."
+        raise InvalidParameterError("split", problem, "Use split='keyset'.")
+    return profile.statistics.distribution.scaled(profile.rows)

@@ -1,4 +1,4 @@
-"""By walking over the key's index: exact, whatever the statistics say. Without an index: by sorting the table once."""
+"""Cut by a walk over the key's index: exact, whatever the statistics say. Without an index, sort the table once."""
 
 from __future__ import annotations
 
@@ -11,99 +11,108 @@ from typing import LiteralString
 from psycopg import sql
 
 from burla_provider.ranges.distribution import Distribution, HistogramBound
-from burla_provider.ranges.index_walk import Path, Step, walk
-from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import READ_BY_INDEX, RelationProfile
+from burla_provider.ranges.index_walk import IndexScan, Step, walk
+from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
+from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
-from burla_provider.ranges.sort_key import SortKey
 
-MOST_STEPS = 10_000
-"""Of a walk, unless that many ranges are wanted: each step costs as much as a hundred rows that are walked over."""
+MAX_STEPS = 10_000
+"""Of a walk, unless more ranges are requested. A step costs as much as walking over a hundred rows."""
 
-_STEPS_A_RANGE = 16
-"""Where the number of ranges counts, not their size: so that every cut has a step close to its goal."""
+_STEPS_PER_RANGE = 16
+"""If the number of ranges is requested, not their size: every cut finds a step close to its goal."""
 
-_FEW_STEPS_A_RANGE = 4
-"""With fewer, the nearest step may be far off, so that each step is better made a range of its own."""
+_MIN_STEPS_PER_RANGE = 4
+"""With fewer, the nearest step may be far from the goal, and each step becomes a range instead."""
 
 _SPARE = 1.05
-"""A step ends at the first row that has the key it came to, so there are a few more than asked for. Where that would be
-more than there may be ranges, they are so many times as long."""
+"""A step ends where its last key changes, so there are a few more steps than requested. If that would exceed
+``max_ranges``, steps are longer by this factor."""
 
 
 @dataclass(frozen=True)
-class _Pace:
-    """How long steps are (rows), and whether each is a range."""
+class _StepSize:
+    """How far a step of the walk goes.
 
-    step: int
-    settled: bool
+    :param rows: of a step.
+    :param is_range: each step becomes a range.
+    """
+
+    rows: int
+    is_range: bool
 
     @classmethod
-    def choose(cls, piece: RelationProfile, size: RangeSizing) -> _Pace:
-        ranges = max(piece.rows / size.target, 1.0)
-        if size.rows_per_range is not None:
-            return cls(max(int(size.target), 1), settled=True)
-        steps = min(max(int(MOST_STEPS / ranges), 1), _STEPS_A_RANGE)
-        if steps >= _FEW_STEPS_A_RANGE:
-            return cls(max(int(size.target / steps), 1), settled=False)
-        step, most = max(round(size.target), 1), _most(piece, size)
-        if piece.rows * _SPARE / step > most:
-            step = ceil(piece.rows * _SPARE / most)
-        return cls(step, settled=True)
+    def choose(cls, profile: RelationProfile, sizing: RangeSizing) -> _StepSize:
+        ranges = max(profile.rows / sizing.target, 1.0)
+        if sizing.rows_per_range is not None:
+            return cls(max(int(sizing.target), 1), is_range=True)
+        steps = min(max(int(MAX_STEPS / ranges), 1), _STEPS_PER_RANGE)
+        if steps >= _MIN_STEPS_PER_RANGE:
+            return cls(max(int(sizing.target / steps), 1), is_range=False)
+        rows, max_ranges = max(round(sizing.target), 1), _max_ranges(profile, sizing)
+        if profile.rows * _SPARE / rows > max_ranges:
+            rows = ceil(profile.rows * _SPARE / max_ranges)
+        return cls(rows, is_range=True)
 
 
-def measure(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing) -> Distribution:
-    order, pace = piece.order, _Pace.choose(piece, size)
-    if piece.indexed:
-        path = Path(piece.source, order, piece.key, piece.window.lower, piece.window.upper, piece.unique)
-        # A table that is larger than it looked would be walked in tiny steps.
-        hurry_after = None if size.rows_per_range is not None else 2 * max(MOST_STEPS, size.share(piece.rows))
-        with queries.locally(**READ_BY_INDEX):
-            steps = _limited(walk(queries, path, pace.step, hurry_after=hurry_after), size)
+def measure(connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing) -> Distribution:
+    """Return the distribution as counted, with a bound every few rows."""
+    step = _StepSize.choose(profile, sizing)
+    if profile.is_indexed:
+        scan = IndexScan.of_relation(profile, profile.window.lower, profile.window.upper)
+        # A table that is larger than estimated would otherwise be walked in tiny steps.
+        limit = None if sizing.rows_per_range is not None else 2 * max(MAX_STEPS, sizing.ranges_for(profile.rows))
+        with connection.local_settings(**PREFER_INDEX):
+            steps = _limited(walk(connection, scan, step.rows, double_step_after=limit), sizing)
     else:
-        steps = _limited(_sort(queries, piece, order, pace.step, size), size)
-    # Where their number was asked for, a few more do no harm, unless there would be more than may be.
-    settled = pace.settled and (size.rows_per_range is not None or len(steps) <= _most(piece, size))
-    return Distribution(tuple(HistogramBound(step.bound, gap=step.rows) for step in steps), settled=settled)
+        steps = _limited(_sort(connection, profile, step.rows, sizing), sizing)
+    # If the number of ranges was requested, a few more do no harm, unless they exceed max_ranges.
+    cuts_fixed = step.is_range and (sizing.rows_per_range is not None or len(steps) <= _max_ranges(profile, sizing))
+    bounds = (HistogramBound(bound, bucket_rows=rows) for bound, rows in steps)
+    return Distribution(tuple(bounds), cuts_fixed=cuts_fixed)
 
 
-def _most(piece: RelationProfile, size: RangeSizing) -> float:
-    """How many of the ranges that there may be are the piece's."""
-    return size.max_ranges * piece.rows / max(size.rows, 1)
+def _max_ranges(profile: RelationProfile, sizing: RangeSizing) -> float:
+    """Return the relation's part of ``max_ranges``."""
+    return sizing.max_ranges * profile.rows / max(sizing.rows, 1)
 
 
-def _limited(steps: Iterable[Step], size: RangeSizing) -> list[Step]:
-    """The steps, unless there are more than ranges may be: a wrong estimate must not fill the memory."""
+def _limited(steps: Iterable[Step], sizing: RangeSizing) -> list[Step]:
+    """Return the steps.
+
+    :raises InvalidParameterError: if there are more than ``max_ranges``, before a wrong estimate fills the memory.
+    """
     found = []
     for step in steps:
         found.append(step)
-        if size.rows_per_range is not None:
-            size.allow("rows_per_range", len(found))
+        if sizing.rows_per_range is not None:
+            sizing.check_limit("rows_per_range", len(found))
     return found
 
 
 def _sort(
-    queries: PlannerConnection, piece: RelationProfile, order: SortKey, step: int, size: RangeSizing
+    connection: PlannerConnection, profile: RelationProfile, step_rows: int, sizing: RangeSizing
 ) -> Iterator[Step]:
+    sort_key = profile.sort_key
     statement = sql.SQL(_SORT).format(
-        source=piece.source,
-        inside=piece.inside,
-        by=order.by,
-        values=order.values,
-        texts=order.texts("numbered"),
-        first=sql.Identifier(order.columns[0].name),
-        step=sql.Literal(step),
-        # One more than there may be is enough to know that there are too many.
-        limit=sql.Literal(None if size.rows_per_range is None else size.max_ranges + 1),
+        source=profile.source,
+        inside=profile.window_condition,
+        by=sort_key.order_by,
+        values=sort_key.select_list,
+        texts=sort_key.texts_of("numbered"),
+        first=sql.Identifier(sort_key.columns[0].name),
+        step=sql.Literal(step_rows),
+        # One more than the maximum is enough to detect that there are too many.
+        limit=sql.Literal(None if sizing.rows_per_range is None else sizing.max_ranges + 1),
     )
-    rows = queries.rows(statement)
+    rows = connection.fetch_all(statement)
     total = rows[0][-1] if rows else 0
     starts = [*(row[-2] for row in rows), total]
     for (*bound, _, _), (start, end) in zip(rows, pairwise(starts), strict=True):
         yield Step(tuple(bound), end - start)
 
 
-# Equal keys have the number of the first of them.
+# rank() gives equal keys the number of the first of them.
 _SORT: LiteralString = """
     SELECT DISTINCT ON (earlier) {texts}, earlier, total
     FROM (

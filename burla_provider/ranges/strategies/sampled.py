@@ -1,6 +1,6 @@
-"""From the statistics, where looks at the index find them right, and by a walk where they do not, or mostly do not.
+"""Cut by the statistics where probes of the index confirm them, and by a walk where they do not.
 
-For ranges finer than the statistics, whose buckets say nothing of what is inside, and for statistics that are stale.
+For ranges that are finer than the statistics, whose buckets say nothing of what is inside, and for stale statistics.
 """
 
 from __future__ import annotations
@@ -13,93 +13,101 @@ from math import ceil
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.distribution import Distribution, HistogramBound
 from burla_provider.ranges.index_sampling import KeyInterval, find_uneven
-from burla_provider.ranges.index_walk import Path, walk
-from burla_provider.ranges.ordinals import axis_of
-from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import READ_BY_INDEX, RelationProfile
+from burla_provider.ranges.index_walk import IndexScan, walk
+from burla_provider.ranges.ordinals import ordinal_codec
+from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
+from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.strategies import histogram, keyset
 
-_MOST_WALKED = 100_000_000
-"""Rows whose index is walked in half a minute. What is uneven beyond that stays so."""
+_MAX_WALKED_ROWS = 100_000_000
+"""A walk over so many rows of the index takes half a minute. Further buckets stay as the statistics describe them."""
 
-_MOSTLY = 0.5
-"""Where more than this part of the rows is to be walked over, the others are too, and every cut is exact."""
+_WALK_ALL_ABOVE = 0.5
+"""If more than this part of the rows must be walked over, walk over all of them: then every cut is exact."""
 
-_MOST_FREQUENT = 0.2
-"""Part of the rows that may be those of frequent values, whose number only ANALYZE could tell anew."""
+_MAX_FREQUENT = 0.2
+"""Part of the rows that may have frequent values. Probes do not count these: only a new ANALYZE would."""
 
 
-def can_probe(piece: RelationProfile) -> bool:
-    """Whether there are statistics, and an index to look at, of a key whose values can be counted and differ."""
-    if piece.statistics is None or piece.statistics.shape is None or not piece.indexed or len(piece.key.columns) > 1:
+def can_probe(profile: RelationProfile) -> bool:
+    """Return whether there are statistics and an index of one column whose values can be encoded and mostly differ."""
+    if profile.statistics is None or profile.statistics.distribution is None:
         return False
-    shape = piece.statistics.shape
-    return shape.axis is not None and sum(knot.mass for knot in shape.knots) <= _MOST_FREQUENT * shape.rows
+    if not profile.is_indexed or len(profile.key.columns) > 1:
+        return False
+    distribution = profile.statistics.distribution
+    return (
+        distribution.codec is not None
+        and sum(bound.frequency for bound in distribution.bounds) <= _MAX_FREQUENT * distribution.rows
+    )
 
 
-def measure(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing) -> Distribution:
-    if not can_probe(piece):
+def measure(connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing) -> Distribution:
+    """Return the statistics' distribution, with counted rows where probes find that they are unevenly spread."""
+    if not can_probe(profile):
         problem = (
-            f"'probed' needs statistics and an index of one column of differing numbers, moments or uuids: {piece.key}."
+            f"'probed' is not supported for the key {profile.key}. It requires statistics and an index of one column"
+            " of integers, numerics, dates, timestamps or uuids that mostly differ."
         )
         raise InvalidParameterError("split", problem, "Use 'keyset'.")
-    shape = histogram.measure(queries, piece, size)
-    uneven = _uneven_gaps(queries, piece, shape, size.target)
-    rows = sum(shape.knots[number].gap for number in uneven)
-    if rows > piece.rows * _MOSTLY and piece.rows <= _MOST_WALKED:
-        return keyset.measure(queries, piece, size)
-    step = ceil(rows / keyset.MOST_STEPS)
-    knots = list(shape.knots)
+    distribution = histogram.measure(connection, profile, sizing)
+    uneven = _uneven_buckets(connection, profile, distribution, sizing.target)
+    rows = sum(distribution.bounds[index].bucket_rows for index in uneven)
+    if rows > profile.rows * _WALK_ALL_ABOVE and profile.rows <= _MAX_WALKED_ROWS:
+        return keyset.measure(connection, profile, sizing)
+    step_rows = ceil(rows / keyset.MAX_STEPS)
+    bounds = list(distribution.bounds)
     for first, last in reversed(list(_runs(uneven))):
-        path = Path(
-            piece.source, piece.order, piece.key, shape.knots[first].bound, shape.knots[last + 1].bound, piece.unique
-        )
-        knots[first : last + 1] = _walked(queries, path, step)
-    # Numerics that were walked over may have more digits than those of the statistics.
-    axis = axis_of(piece.order.columns[0], [knot.bound[0] for knot in knots])
-    assert axis is not None  # noqa: S101 - can_probe
-    placed = (knot._replace(place=axis.read(knot.bound[0])) for knot in knots)
-    return replace(shape, knots=tuple(placed), axis=axis)
+        scan = IndexScan.of_relation(profile, distribution.bounds[first].bound, distribution.bounds[last + 1].bound)
+        bounds[first : last + 1] = _walk(connection, scan, step_rows)
+    # Numerics found by the walk may have more decimal places than those of the statistics.
+    codec = ordinal_codec(profile.sort_key.columns[0], [bound.bound[0] for bound in bounds])
+    assert codec is not None  # noqa: S101 - see can_probe
+    encoded = (bound._replace(ordinal=codec.encode(bound.bound[0])) for bound in bounds)
+    return replace(distribution, bounds=tuple(encoded), codec=codec)
 
 
-def _uneven_gaps(queries: PlannerConnection, piece: RelationProfile, shape: Distribution, target: float) -> list[int]:
-    """The gaps between knots that are not as they look: for the cuts inside them, or, by stale statistics, at all."""
-    axis = shape.axis
-    assert axis is not None  # noqa: S101 - can_probe
-    stretches: dict[int, KeyInterval] = {}
+def _uneven_buckets(
+    connection: PlannerConnection, profile: RelationProfile, distribution: Distribution, target: float
+) -> list[int]:
+    """Return the indexes of the buckets that must be walked over.
+
+    Probes all buckets that would be cut inside, or, if the statistics are stale, all buckets.
+    """
+    codec = distribution.codec
+    assert codec is not None  # noqa: S101 - see can_probe
+    intervals: dict[int, KeyInterval] = {}
     uneven = set()
-    for number, (knot, following) in enumerate(pairwise(shape.knots)):
-        if knot.gap <= (0 if piece.doubt else target):
+    for index, (start, end) in enumerate(pairwise(distribution.bounds)):
+        if start.bucket_rows <= (0 if profile.distrust_reason else target):
             continue
-        if knot.place is None or following.place is None:
-            uneven.add(number)  # next to infinity, where there are no distances
-        elif following.place - knot.place > 1:
-            stretches[number] = KeyInterval(knot.place + 1, following.place, knot.gap)
-    found = find_uneven(queries, piece, axis, list(stretches.values()), target)
-    numbers = list(stretches)
-    return list(_affordable(shape, sorted(uneven.union(numbers[place] for place in found))))
+        if start.ordinal is None or end.ordinal is None:
+            uneven.add(index)  # next to infinity, for example, where there are no distances
+        elif end.ordinal - start.ordinal > 1:
+            intervals[index] = KeyInterval(start.ordinal + 1, end.ordinal, start.bucket_rows)
+    found = find_uneven(connection, profile, codec, list(intervals.values()), target)
+    indexes = list(intervals)
+    return list(_affordable(distribution, sorted(uneven.union(indexes[number] for number in found))))
 
 
-def _affordable(shape: Distribution, numbers: list[int]) -> Iterator[int]:
+def _affordable(distribution: Distribution, indexes: list[int]) -> Iterator[int]:
     rows = 0.0
-    for number in numbers:
-        rows += shape.knots[number].gap
-        if rows > _MOST_WALKED:
+    for index in indexes:
+        rows += distribution.bounds[index].bucket_rows
+        if rows > _MAX_WALKED_ROWS:
             return
-        yield number
+        yield index
 
 
-def _runs(numbers: list[int]) -> Iterator[tuple[int, int]]:
-    """The first and the last of numbers that follow each other."""
-    for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0]):
-        run_numbers = [number for _, number in run]
-        yield run_numbers[0], run_numbers[-1]
+def _runs(indexes: list[int]) -> Iterator[tuple[int, int]]:
+    """Yield the first and the last index of each run of consecutive ones."""
+    for _, run in groupby(enumerate(indexes), key=lambda pair: pair[1] - pair[0]):
+        consecutive = [index for _, index in run]
+        yield consecutive[0], consecutive[-1]
 
 
-def _walked(queries: PlannerConnection, path: Path, step: int) -> list[HistogramBound]:
-    with queries.locally(**READ_BY_INDEX):
-        return [
-            HistogramBound(one.bound, gap=one.rows)
-            for one in walk(queries, path, step, hurry_after=2 * keyset.MOST_STEPS)
-        ]
+def _walk(connection: PlannerConnection, scan: IndexScan, step_rows: int) -> list[HistogramBound]:
+    with connection.local_settings(**PREFER_INDEX):
+        steps = walk(connection, scan, step_rows, double_step_after=2 * keyset.MAX_STEPS)
+        return [HistogramBound(bound, bucket_rows=rows) for bound, rows in steps]

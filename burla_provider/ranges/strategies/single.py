@@ -1,4 +1,4 @@
-"""One range for everything: a table too small to be worth splitting."""
+"""One range for the whole window: for tables that are too small to be worth splitting."""
 
 from __future__ import annotations
 
@@ -8,5 +8,6 @@ from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
 
 
-def measure(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing) -> Distribution:
-    return Distribution((HistogramBound((), gap=piece.rows),), settled=True)
+def measure(connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing) -> Distribution:
+    """Return a distribution without cuts."""
+    return Distribution((HistogramBound((), bucket_rows=profile.rows),), cuts_fixed=True)

@@ -1,4 +1,4 @@
-"""Equal stretches of the key, as the guide has them: right for a key without gaps, whose rows are evenly spread."""
+"""Cut at equal distances along the key: right for a key without gaps, whose rows are evenly spread."""
 
 from __future__ import annotations
 
@@ -9,110 +9,117 @@ from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.distribution import Distribution, HistogramBound
-from burla_provider.ranges.ordinals import OrdinalCodec, axis_of, least_of
-from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.ranges.relations import READ_BY_INDEX, RelationProfile
+from burla_provider.ranges.key import KeyColumn
+from burla_provider.ranges.ordinals import OrdinalCodec, min_value, ordinal_codec
+from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
+from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
+from burla_provider.ranges.sort_key import fetch_end_keys
 
-_NO_ENDS = {
+_MEASURABLE = {
     "numeric": ("{key} < 'NaN'",),
-    **dict.fromkeys(
-        ("date", "timestamp without time zone", "timestamp with time zone"),
-        ("{key} > '-infinity'", "{key} < 'infinity'"),
-    ),
+    **dict.fromkeys(("date", "timestamp without time zone"), ("{key} >= '0001-01-01'", "{key} < '10000-01-01'")),
+    # In the session's time zone: a day less on both sides is in the years 1 to 9999 of every time zone.
+    "timestamp with time zone": ("{key} >= '0001-01-02'", "{key} < '9999-12-31'"),
 }
-"""Conditions that leave out the values that are no distance away from any other."""
+"""Conditions for the keys that can be encoded. Rows with other keys are in the first and the last range."""
 
 
 def build_id_ranges(start_id: int, end_id: int, rows_per_range: int) -> list[tuple[int, int]]:
-    """The guide's ranges: from ``start_id`` to ``end_id``, both inclusive, with ``rows_per_range`` ids each.
+    """Return ranges of ids from ``start_id`` to ``end_id``, both inclusive, with ``rows_per_range`` ids each.
 
-    :raises InvalidParameterError: ``rows_per_range`` is not positive.
+    :raises InvalidParameterError: if ``rows_per_range`` is not positive.
     """
     if rows_per_range < 1:
-        raise InvalidParameterError("rows_per_range", f"{rows_per_range} is not positive.", "Give 1 or more.")
+        problem = f"must be a positive integer, got {rows_per_range!r}."
+        raise InvalidParameterError("rows_per_range", problem, "Use 1 or more.")
     return [(start, min(start + rows_per_range - 1, end_id)) for start in range(start_id, end_id + 1, rows_per_range)]
 
 
-def measure(queries: PlannerConnection, piece: RelationProfile, size: RangeSizing) -> Distribution:
-    if len(piece.key.columns) != 1 or axis_of(piece.key.columns[0]) is None:
-        kinds = ", ".join(column.type for column in piece.key.columns)
-        problem = f"'width' cannot measure the key {piece.key} ({kinds})."
+def measure(connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing) -> Distribution:
+    """Return the distribution with a bound at every cut."""
+    if len(profile.key.columns) != 1 or ordinal_codec(profile.key.columns[0]) is None:
+        types = ", ".join(column.type for column in profile.key.columns)
+        problem = f"'width' is not supported for the key {profile.key} ({types})."
         raise InvalidParameterError("split", problem, "Use 'histogram' or 'keyset'.")
-    column = piece.key.columns[0]
-    found = _finite_ends(queries, piece)
-    given = _given_ends(piece)
-    axis = axis_of(column, [*found, *(end for end in given if end is not None)])
-    assert axis is not None  # noqa: S101 - seen above
-    start, end = _stretch(axis, given, found)
+    bounds = _window_bounds(profile)
+    found = _find_ends(connection, profile) if None in bounds else []
+    codec = ordinal_codec(profile.key.columns[0], [*found, *(bound for bound in bounds if bound is not None)])
+    assert codec is not None  # noqa: S101 - checked above
+    start, end = _interval(codec, bounds, found)
     if start >= end:
-        return Distribution((HistogramBound((), gap=piece.rows),), settled=True)
-    places = range(start, end, _step(piece, size, end - start))
-    before = _rows_before(piece, axis, places, end)
-    knots = (
-        HistogramBound((axis.write(place),), place, gap=later - earlier)
-        for place, (earlier, later) in zip(places, pairwise([0.0, *before[1:], piece.rows]), strict=True)
+        return Distribution((HistogramBound((), bucket_rows=profile.rows),), cuts_fixed=True)
+    starts = range(start, end, _step(profile, sizing, end - start))
+    rows_before = _rows_before(profile, codec, starts, end)
+    rows = (later - earlier for earlier, later in pairwise([0.0, *rows_before[1:], profile.rows]))
+    histogram_bounds = (
+        HistogramBound((codec.decode(ordinal),), ordinal, bucket_rows=bucket_rows)
+        for ordinal, bucket_rows in zip(starts, rows, strict=True)
     )
-    return Distribution(tuple(knots), settled=True)
+    return Distribution(tuple(histogram_bounds), cuts_fixed=True)
 
 
-def _step(piece: RelationProfile, size: RangeSizing, length: int) -> int:
-    if size.rows_per_range is not None and piece.key.is_integer:
-        # As the guide has it: so many ids, whether or not there is a row for each.
-        size.allow("rows_per_range", ceil(length / size.rows_per_range))
-        return size.rows_per_range
-    ranges = size.share(piece.rows)
-    size.allow("rows_per_range", ranges)
+def _step(profile: RelationProfile, sizing: RangeSizing, length: int) -> int:
+    """Return the distance between two cuts."""
+    if sizing.rows_per_range is not None and profile.key.is_integer:
+        # A range has this many ids, whether or not there is a row for each of them.
+        sizing.check_limit("rows_per_range", ceil(length / sizing.rows_per_range))
+        return sizing.rows_per_range
+    ranges = sizing.ranges_for(profile.rows)
+    sizing.check_limit("rows_per_range", ranges)
     return -(-length // ranges)
 
 
-def _given_ends(piece: RelationProfile) -> tuple[str | None, str | None]:
-    """The window's ends; None where it has none, or begins where the type does, as it does for an end_id alone."""
-    lower, upper = (bound[0] if bound else None for bound in (piece.window.lower, piece.window.upper))
-    return None if lower == least_of(piece.key.columns[0]) else lower, upper
+def _window_bounds(profile: RelationProfile) -> tuple[str | None, str | None]:
+    """Return the window's bounds; None for an open one and one that cannot be encoded, such as infinity.
 
-
-def _stretch(axis: OrdinalCodec, given: tuple[str | None, str | None], found: tuple[str, ...]) -> tuple[int, int]:
-    """The places that the ranges reach from and to; the same one twice when there are no keys."""
-    lower, upper = (None if end is None else axis.read(end) for end in given)
-    ends = [axis.read(value) for value in found]
-    if None in ends:
-        problem = f"'width' cannot reach to {found[ends.index(None)]}."
-        raise InvalidParameterError("split", problem, "Give lower and upper, or use 'keyset'.")
-    if None in given and not ends:
-        return 0, 0
-    least, greatest = [end for end in ends if end is not None] or (0, 0)
-    return least if lower is None else lower, greatest + 1 if upper is None else upper
-
-
-def _finite_ends(queries: PlannerConnection, piece: RelationProfile) -> tuple[str, ...]:
-    """The least and the greatest key that is a number; nothing when there is no key or the window has both ends."""
-    if None not in _given_ends(piece):
-        return ()
-    key = sql.Identifier(piece.key.names[0])
-    finite = [sql.SQL(text).format(key=key) for text in _NO_ENDS.get(piece.key.columns[0].type, ())]
-    statement = sql.SQL(
-        "SELECT {least}, {greatest}"
-        " FROM (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} LIMIT 1) AS least,"
-        " (SELECT {values} FROM {source} WHERE {inside} ORDER BY {by} DESC LIMIT 1) AS greatest"
-    ).format(
-        least=piece.order.texts("least"),
-        greatest=piece.order.texts("greatest"),
-        values=piece.order.values,
-        source=piece.source,
-        inside=sql.SQL(" AND ").join([piece.inside, *finite, sql.SQL("{} IS NOT NULL").format(key)]),
-        by=piece.order.by,
+    A lower bound at the minimum of the type is an open one: it is there if only ``end_id`` is given.
+    """
+    column = profile.key.columns[0]
+    lower, upper = (
+        _encodable(column, bound[0]) if bound else None for bound in (profile.window.lower, profile.window.upper)
     )
-    with queries.locally(**READ_BY_INDEX):
-        return queries.row(statement) or ()
+    return None if lower == min_value(column) else lower, upper
 
 
-def _rows_before(piece: RelationProfile, axis: OrdinalCodec, places: range, end: int) -> list[float]:
-    """Estimated rows before each place: by the statistics, else as if they were evenly spread."""
-    shape = piece.statistics.shape if piece.statistics else None
-    if shape is None or shape.axis is None or any(knot.place is None for knot in shape.knots):
-        shape = Distribution((HistogramBound((), places.start, gap=1.0), HistogramBound((), end)))
-        return shape.scaled(piece.rows).rows_before(places)
-    # A numeric's places are counted by another number of digits there.
-    known = [shape.axis.read(axis.write(place)) or 0 for place in places]
-    return shape.scaled(piece.rows).rows_before(known)
+def _encodable(column: KeyColumn, value: str) -> str | None:
+    codec = ordinal_codec(column, [value])
+    return None if codec is None or codec.encode(value) is None else value
+
+
+def _interval(codec: OrdinalCodec, bounds: tuple[str | None, str | None], found: list[str]) -> tuple[int, int]:
+    """Return the ordinals to cut between, the second one exclusive; the same ordinal twice if there are no keys."""
+    lower, upper = (None if bound is None else codec.encode(bound) for bound in bounds)
+    ends = [codec.encode(value) for value in found]
+    if None in ends:
+        problem = f"'width' cannot measure the distance to {found[ends.index(None)]}."
+        raise InvalidParameterError("split", problem, "Give lower and upper, or use 'keyset'.")
+    if None in bounds and not ends:
+        return 0, 0
+    first, last = [end for end in ends if end is not None] or (0, 0)
+    return first if lower is None else lower, last + 1 if upper is None else upper
+
+
+def _find_ends(connection: PlannerConnection, profile: RelationProfile) -> list[str]:
+    """Return the minimum and the maximum key in the window that can be encoded; nothing if there is no such key."""
+    key = sql.Identifier(profile.key.names[0])
+    measurable = [sql.SQL(text).format(key=key) for text in _MEASURABLE.get(profile.key.columns[0].type, ())]
+    condition = sql.SQL(" AND ").join([profile.window_condition, *measurable, sql.SQL("{} IS NOT NULL").format(key)])
+    with connection.local_settings(**PREFER_INDEX):
+        ends = fetch_end_keys(connection, profile.sort_key, profile.source, condition, "min", "max")
+    return [value for (value,) in ends]
+
+
+def _rows_before(profile: RelationProfile, codec: OrdinalCodec, starts: range, end: int) -> list[float]:
+    """Return the estimated rows before each ordinal: by the statistics, or else as if they were evenly spread."""
+    distribution = profile.statistics.distribution if profile.statistics else None
+    if (
+        distribution is None
+        or distribution.codec is None
+        or any(bound.ordinal is None for bound in distribution.bounds)
+    ):
+        even = Distribution((HistogramBound((), starts.start, bucket_rows=1.0), HistogramBound((), end)))
+        return even.scaled(profile.rows).rows_before(starts)
+    # The statistics' codec may count other decimal places of a numeric.
+    ordinals = [distribution.codec.encode(codec.decode(ordinal)) or 0 for ordinal in starts]
+    return distribution.scaled(profile.rows).rows_before(ordinals)

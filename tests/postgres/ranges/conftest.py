@@ -17,11 +17,11 @@ SKEWED = """
     FROM generate_series(1, 50000) AS n;
     ALTER TABLE skewed ADD PRIMARY KEY (id);
 """
-"""50,000 rows, 80 % of them in 0.1 % of the id's span."""
+"""50,000 rows. 80 % of them are in 0.1 % of the ids' interval."""
 
 
 def flush_counters(connection: psycopg.Connection) -> None:
-    """Makes the session report what it changed, which it otherwise does once a second."""
+    """Make the session report its changes now. By default it does so at most once a second."""
     connection.execute("SELECT pg_stat_force_next_flush()")
 
 
@@ -37,7 +37,7 @@ def plan(connection: psycopg.Connection) -> Planner:
 
 @pytest.fixture
 def skewed(connection: psycopg.Connection) -> str:
-    """The name of a skewed table, never analysed."""
+    """The name of a skewed table that was never analyzed."""
     connection.execute(SKEWED)
     flush_counters(connection)
     return "skewed"

@@ -1,4 +1,4 @@
-"""What cannot be planned is refused by a sentence that names the parameter."""
+"""Requests that cannot be planned are refused with the name of the parameter."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges import plan_ranges, strategy_choice
+from burla_provider.ranges import key_choice, plan_ranges
 from tests.postgres.ranges.conftest import Planner
 from tests.support.postgres import PostgresServer
 
@@ -37,41 +37,47 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"table": "parcels"}, "table: there is no parcels here. It is looked for in the database"),
-        ({"table": "order_s"}, r"table: there is no order_s here. Did you mean public.orders\?"),
-        ({"table": "sales.invoice"}, r"table: there is no sales.invoice here. Did you mean sales.invoices\?"),
-        ({"table": "invoices"}, r"table: there is no invoices here. Did you mean sales.invoices\?"),
-        ({"table": "no.orders"}, "table: there is no no.orders here"),
-        ({"table": "a b c"}, "table: .* Write it as SQL does"),
-        ({"table": ""}, "table: .* Write it as SQL does"),
+        ({"table": "parcels"}, "table: parcels does not exist. The database is"),
+        ({"table": "order_s"}, r"table: order_s does not exist. Did you mean public.orders\?"),
+        ({"table": "sales.invoice"}, r"table: sales.invoice does not exist. Did you mean sales.invoices\?"),
+        ({"table": "invoices"}, r"table: invoices does not exist. Did you mean sales.invoices\?"),
+        ({"table": "no.orders"}, "table: no.orders does not exist"),
+        ({"table": "a b c"}, "table: .* Write it as in SQL"),
+        ({"table": ""}, "table: .* Write it as in SQL"),
         ({"table": "counter"}, "table: counter is not a table."),
         ({"table": "passing"}, "table: passing is temporary"),
-        ({"table": "seen"}, "key: public.seen, a view, has no unique key to take.*Name the column to split by"),
+        ({"table": "seen"}, "key: public.seen is a view and has no unique key.*Name the column to split by"),
         ({"table": "seen", "split": "pages"}, "split: public.seen is a view, whose pages cannot be read"),
         ({"key": "amuont"}, r"key: public.orders has no column amuont. Did you mean amount\?"),
         ({"key": "zzz"}, "key: public.orders has no column zzz. Its columns are id, amount, note"),
-        ({"key": []}, r"key: \[\] is not a list of different columns"),
-        ({"key": ["id", "id"]}, r"key: \['id', 'id'\] is not a list of different columns"),
-        ({"key": ["id", "loose"]}, "key: loose may be NULL"),
+        ({"key": []}, r"key: must be a column or a list of different columns, got \[\]"),
+        ({"key": ["id", "id"]}, r"key: must be a column or a list of different columns, got \['id', 'id'\]"),
+        ({"key": ["id", "loose"]}, "key: loose can be NULL"),
         ({"key": "doc"}, "key: operator does not exist: json >= json. Choose a key whose type can be sorted"),
         ({"key": "doc", "lower": "1", "upper": "2"}, "key: "),
-        ({"start_id": "x"}, "start_id: 'x' is not a whole number"),
-        ({"start_id": 1.5}, "start_id: 1.5 is not a whole number"),
-        ({"end_id": True}, "end_id: True is not a whole number"),
-        ({"start_id": 1, "key": "note"}, r"start_id: the key note is not one integer \(text\). Use lower and upper"),
-        ({"end_id": 1, "key": ["id", "note"]}, r"end_id: the key id, note is not one integer \(bigint, text\)"),
-        ({"start_id": 2, "end_id": 1}, "start_id: there is no key from 2 .* Give start_id and end_id"),
-        ({"start_id": 10**40, "end_id": 10**39}, "start_id: there is no key from"),
-        ({"lower": 5, "upper": 5}, r"lower: there is no key from 5 \(inclusive\) to 5 \(exclusive\)"),
-        ({"key": "note", "lower": "b", "upper": "a"}, "lower: there is no key from b"),
-        ({"key": "note", "lower": "b", "upper": "b"}, "lower: there is no key from b"),
-        ({"start_id": 1, "lower": 1}, "start_id: lower says the same"),
-        ({"end_id": 1, "upper": 1}, "end_id: upper says the same"),
-        ({"lower": "many"}, 'lower: invalid input syntax for type bigint: "many". The key id is of type bigint'),
+        ({"start_id": "x"}, "start_id: must be an integer, got 'x'"),
+        ({"start_id": 1.5}, "start_id: must be an integer, got 1.5"),
+        ({"end_id": True}, "end_id: must be an integer, got True"),
+        (
+            {"start_id": 1, "key": "note"},
+            r"start_id: requires a key of one integer column, got note \(text\). Use lower and upper",
+        ),
+        (
+            {"end_id": 1, "key": ["id", "note"]},
+            r"end_id: requires a key of one integer column, got id, note \(bigint, text\)",
+        ),
+        ({"start_id": 2, "end_id": 1}, "start_id: no key is between 2 .* Give start_id and end_id"),
+        ({"start_id": 10**40, "end_id": 10**39}, "start_id: no key is between"),
+        ({"lower": 5, "upper": 5}, r"lower: no key is between 5 \(inclusive\) and 5 \(exclusive\)"),
+        ({"key": "note", "lower": "b", "upper": "a"}, "lower: no key is between b"),
+        ({"key": "note", "lower": "b", "upper": "b"}, "lower: no key is between b"),
+        ({"start_id": 1, "lower": 1}, "start_id: cannot be combined with lower"),
+        ({"end_id": 1, "upper": 1}, "end_id: cannot be combined with upper"),
+        ({"lower": "many"}, 'lower: invalid input syntax for type bigint: "many". The type of the key id is bigint'),
         ({"upper": 2**63}, 'upper: value "9223372036854775808" is out of range for type bigint'),
         ({"key": "at", "lower": "2024-02-30"}, "lower: date/time field value out of range"),
-        ({"lower": [1, 2]}, r"lower: \[1, 2\] has 2 value\(s\) for the 1 column\(s\) of the key id"),
-        ({"lower": 1.5}, "lower: 1.5 is no exact value"),
+        ({"lower": [1, 2]}, r"lower: must have 1 value\(s\) for the key id, got \[1, 2\]"),
+        ({"lower": 1.5}, "lower: must be an exact value, got 1.5"),
         ({"where": "amount >"}, "where: syntax error at or near"),
         ({"where": "amont > 5"}, 'where: column "amont" does not exist'),
         ({"where": "amount"}, "where: argument of AND must be type boolean"),
@@ -80,38 +86,41 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
             {"split": "even"},
             "split: 'even' is unknown. Use one of: auto, width, histogram, probed, keyset",
         ),
-        ({"split": "width", "key": "note"}, r"split: 'width' cannot measure the key note \(text\)"),
-        ({"split": "width", "key": ["id", "note"]}, "split: 'width' cannot measure the key id, note"),
-        ({"split": "histogram", "key": "loose"}, "split: there are no statistics of loose .* ANALYZE the table"),
-        ({"split": "pages", "key": "id"}, "key: split='pages' uses none"),
-        ({"split": "pages", "lower": 5}, "lower: split='pages' has no key to bound. Use where"),
-        ({"split": "pages", "refine": True}, "refine: split='pages' has nothing to refine"),
-        ({"split": "single", "refine": True}, "refine: split='single' has nothing to refine"),
-        ({"split": "width", "key": "loose", "refine": True, "ranges": 2}, "refine: no index is in the order of loose"),
-        ({"ranges": 0}, "ranges: 0 is not a positive whole number"),
-        ({"rows_per_range": -1}, "rows_per_range: -1 is not a positive"),
-        ({"parallelism": 1.5}, "parallelism: 1.5 is not a positive"),
-        ({"max_ranges": True}, "max_ranges: True is not a positive"),
-        ({"ranges": 5, "rows_per_range": 5}, "ranges: rows_per_range says the same"),
-        ({"ranges": 11, "max_ranges": 10}, "ranges: there would be 11 ranges, more than max_ranges = 10"),
-        ({"rows_per_range": 10, "max_ranges": 10}, "rows_per_range: there would be 11 ranges"),
+        ({"split": "width", "key": "note"}, r"split: 'width' is not supported for the key note \(text\)"),
+        ({"split": "width", "key": ["id", "note"]}, "split: 'width' is not supported for the key id, note"),
+        ({"split": "histogram", "key": "loose"}, "split: this role sees no statistics of loose. ANALYZE the table"),
+        ({"split": "pages", "key": "id"}, "key: is not supported with split='pages'"),
+        ({"split": "pages", "lower": 5}, "lower: split='pages' has no key that a bound could limit. Use where"),
+        ({"split": "pages", "refine": True}, "refine: is not supported with split='pages'"),
+        ({"split": "single", "refine": True}, "refine: is not supported with split='single'"),
+        (
+            {"split": "width", "key": "loose", "refine": True, "ranges": 2},
+            "refine: requires an index in the order of loose",
+        ),
+        ({"ranges": 0}, "ranges: must be a positive integer, got 0"),
+        ({"rows_per_range": -1}, "rows_per_range: must be a positive integer, got -1"),
+        ({"parallelism": 1.5}, "parallelism: must be a positive integer, got 1.5"),
+        ({"max_ranges": True}, "max_ranges: must be a positive integer, got True"),
+        ({"ranges": 5, "rows_per_range": 5}, "ranges: cannot be combined with rows_per_range"),
+        ({"ranges": 11, "max_ranges": 10}, "ranges: the plan would have 11 ranges, but max_ranges is 10"),
+        ({"rows_per_range": 10, "max_ranges": 10}, "rows_per_range: the plan would have 11 ranges"),
         (
             {"rows_per_range": 1, "split": "width", "start_id": 0, "end_id": 10**15},
-            "rows_per_range: there would be 1,000,000,000,000,001 ranges",
+            "rows_per_range: the plan would have 1,000,000,000,000,001 ranges",
         ),
     ],
 )
-def test_what_cannot_be_planned_is_refused(orders: psycopg.Connection, request_: dict, message: str) -> None:
+def test_a_bad_request_is_refused(orders: psycopg.Connection, request_: dict, message: str) -> None:
     request_ = {"table": "orders", **request_}
     with pytest.raises(InvalidParameterError, match=message):
         plan_ranges(orders, **request_)
 
 
-def test_a_table_that_the_role_may_not_read_is_refused(connection, plan: Planner) -> None:
+def test_a_table_that_the_role_cannot_read_is_refused(connection, plan: Planner) -> None:
     connection.execute(SCHEMA)
     role = f"stranger_{connection.info.backend_pid}"
     connection.execute(f"CREATE ROLE {role}; SET ROLE {role}")
-    with pytest.raises(InvalidParameterError, match=r"table: this role may not read public\.orders"):
+    with pytest.raises(InvalidParameterError, match=r"table: this role cannot read public\.orders"):
         plan("orders")
     with pytest.raises(InvalidParameterError, match="table: permission denied for schema sales"):
         plan("sales.invoices")
@@ -121,14 +130,14 @@ def test_a_table_that_the_role_may_not_read_is_refused(connection, plan: Planner
     connection.execute(f"RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-def test_pages_need_a_server_that_can_read_a_range_of_them(connection, plan: Planner, monkeypatch) -> None:
+def test_pages_require_a_server_with_tid_range_scans(connection, plan: Planner, monkeypatch) -> None:
     connection.execute(SCHEMA)
-    monkeypatch.setattr(strategy_choice, "_PAGES_SINCE", connection.info.server_version + 1)
+    monkeypatch.setattr(key_choice, "_TID_RANGE_SCAN_SINCE", connection.info.server_version + 1)
     with pytest.raises(InvalidParameterError, match=r"split: PostgreSQL \d+ cannot read a range of pages"):
         plan("orders", split="pages")
 
 
-def test_a_statement_timeout_is_not_the_parameters_fault(connection, plan: Planner) -> None:
+def test_a_statement_timeout_does_not_blame_a_parameter(connection, plan: Planner) -> None:
     connection.execute(SCHEMA)
     connection.execute("CREATE VIEW slow AS SELECT id FROM orders, pg_sleep(1)")
     connection.execute("SET statement_timeout = '50ms'")
@@ -136,7 +145,7 @@ def test_a_statement_timeout_is_not_the_parameters_fault(connection, plan: Plann
         plan("slow", key="id", split="keyset", ranges=3)
 
 
-def test_garbage_is_collected_again_after_a_plan_that_failed(orders: psycopg.Connection) -> None:
+def test_garbage_collection_resumes_after_a_failed_plan(orders: psycopg.Connection) -> None:
     with pytest.raises(InvalidParameterError):
         plan_ranges(orders, table="ordes")
     assert gc.isenabled()

@@ -1,4 +1,4 @@
-"""What the catalog says of a table, with its traps."""
+"""The catalog's facts about a table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def nullable(facts: TableFacts) -> dict[str, bool]:
 
 
 @pytest.mark.parametrize("name", ["orders", "public.orders", "ORDERS", '"orders"', ' public . "orders" '])
-def test_a_table_is_named_as_sql_names_it(connection, name: str) -> None:
+def test_a_table_is_named_as_in_sql(connection, name: str) -> None:
     connection.execute("CREATE TABLE orders (id bigint)")
     assert str(facts_of(connection, name)) == "public.orders"
 
@@ -36,12 +36,12 @@ def test_rows_grow_with_the_file(connection) -> None:
     assert facts_of(connection, "grown").rows == pytest.approx(200_000, rel=0.2)
 
 
-def test_rows_of_a_table_that_was_never_counted_are_unknown(connection) -> None:
+def test_rows_of_a_table_that_was_never_analyzed_are_unknown(connection) -> None:
     connection.execute("CREATE TABLE fresh AS SELECT n FROM generate_series(1, 1000) AS n")
     assert facts_of(connection, "fresh").rows is None
 
 
-def test_partitions_that_were_never_counted_are_taken_for_as_dense_as_the_others(connection) -> None:
+def test_partitions_that_were_never_analyzed_count_with_the_density_of_the_others(connection) -> None:
     connection.execute(
         "CREATE TABLE top (n int) PARTITION BY RANGE (n);"
         "CREATE TABLE old PARTITION OF top FOR VALUES FROM (1) TO (50001);"
@@ -56,7 +56,7 @@ def test_an_empty_table_has_no_rows(connection) -> None:
     assert facts_of(connection, "empty").rows == 0
 
 
-def test_size_counts_what_is_stored_out_of_line(connection) -> None:
+def test_the_size_includes_toast(connection) -> None:
     connection.execute("CREATE TABLE fat (doc text); ALTER TABLE fat ALTER doc SET STORAGE EXTERNAL")
     connection.execute("INSERT INTO fat SELECT repeat('x', 100000) FROM generate_series(1, 20)")
     assert facts_of(connection, "fat").bytes > 2_000_000
@@ -73,13 +73,13 @@ def test_size_counts_what_is_stored_out_of_line(connection) -> None:
         ("bit(3)", '"bit"'),
     ],
 )
-def test_types_are_named_so_that_a_cast_changes_no_value(connection, declared: str, type_: str) -> None:
+def test_a_cast_to_the_type_name_changes_no_value(connection, declared: str, type_: str) -> None:
     connection.execute("CREATE DOMAIN whole AS bigint; CREATE DOMAIN amount AS whole CHECK (VALUE > 0)")
     connection.execute(f"CREATE TABLE typed (k {declared})")
     assert facts_of(connection, "typed").columns[0].type == type_
 
 
-def test_a_child_may_allow_null_where_its_parent_does_not(connection) -> None:
+def test_a_child_can_allow_null_where_its_parent_does_not(connection) -> None:
     if connection.info.server_version >= 180000:
         pytest.skip("From 18 on, a child's columns are NOT NULL when those of its parent are.")
     connection.execute("CREATE TABLE parent (id bigint, at date NOT NULL); CREATE TABLE child () INHERITS (parent)")
@@ -89,11 +89,11 @@ def test_a_child_may_allow_null_where_its_parent_does_not(connection) -> None:
     assert nullable(facts)["id"] is True
 
 
-def test_a_not_null_that_is_not_valid_proves_nothing(connection) -> None:
+def test_a_column_with_a_not_valid_not_null_is_nullable(connection) -> None:
     if connection.info.server_version < 180000:
-        pytest.skip("PostgreSQL 18 has NOT NULL ... NOT VALID.")
+        pytest.skip("NOT NULL ... NOT VALID requires PostgreSQL 18.")
     connection.execute("CREATE TABLE loose (k int); INSERT INTO loose VALUES (NULL)")
-    connection.execute("ALTER TABLE loose ADD CONSTRAINT unproved NOT NULL k NOT VALID")
+    connection.execute("ALTER TABLE loose ADD CONSTRAINT not_validated NOT NULL k NOT VALID")
     assert nullable(facts_of(connection, "loose")) == {"k": True}
 
 
@@ -114,7 +114,7 @@ def test_a_not_null_that_is_not_valid_proves_nothing(connection) -> None:
         ('(c COLLATE "POSIX")', False),
     ],
 )
-def test_an_index_counts_when_it_gives_the_keys_in_order(connection, index: str, usable: bool) -> None:
+def test_an_index_is_listed_if_it_returns_the_keys_in_order(connection, index: str, usable: bool) -> None:
     connection.execute(f"CREATE TABLE indexed (a int, b int, c text); CREATE INDEX ON indexed {index}")
     assert bool(facts_of(connection, "indexed").indexes) is usable
 

@@ -1,4 +1,4 @@
-"""What a range and its planning cost the server: index pages that are read."""
+"""The cost of ranges and of planning for the server: index pages that are read."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def test_a_walk_over_a_frequent_value_reads_it_once(connection, plan: Planner, r
 
 
 @pytest.mark.parametrize("split", ["histogram", "keyset"])
-def test_no_range_of_several_columns_looks_like_a_quarter_of_the_table(connection, plan: Planner, split: str) -> None:
+def test_the_server_does_not_estimate_a_range_of_several_columns_as_a_quarter_of_the_table(
+    connection, plan: Planner, split: str
+) -> None:
     connection.execute("CREATE TABLE many AS SELECT n * 7919 % 500 AS tenant, n AS id FROM generate_series(1, 30000) n")
     connection.execute("ALTER TABLE many ADD PRIMARY KEY (tenant, id); ANALYZE many")
     made = plan("many", split=split, ranges=300)
@@ -82,7 +84,7 @@ def test_no_range_of_several_columns_looks_like_a_quarter_of_the_table(connectio
     assert max(answer["Plan"]["Plan Rows"] for ([answer],) in answers) < 1000
 
 
-def test_a_window_inside_of_a_frequent_value_is_walked_to_its_end_only(connection, plan: Planner) -> None:
+def test_a_walk_stops_at_the_end_of_a_window_inside_of_a_frequent_value(connection, plan: Planner) -> None:
     connection.execute(ONE_TENANT)
     connection.execute("CREATE INDEX ON tenants (tenant, n); ANALYZE tenants")
     before = index_pages_read(connection, "tenants")
@@ -93,7 +95,7 @@ def test_a_window_inside_of_a_frequent_value_is_walked_to_its_end_only(connectio
     assert index_pages_read(connection, "tenants") - before < 150
 
 
-def test_that_nothing_is_new_is_found_without_reading_a_frequent_value(connection, plan: Planner) -> None:
+def test_an_empty_window_is_found_without_reading_a_frequent_value(connection, plan: Planner) -> None:
     connection.execute(ONE_TENANT)
     connection.execute("CREATE INDEX ON tenants (tenant, n); ANALYZE tenants")
     before = index_pages_read(connection, "tenants")
@@ -131,33 +133,33 @@ def test_an_index_is_walked_where_row_security_lets_the_server_seek_in_it(
 ) -> None:
     connection.execute(SECRET.format(kind=kind, policy=policy))
     made = plan("secret", ranges=20)
-    how = "the index was walked" if seeks else "the table was sorted once, as no index is in its order"
-    assert made.reason == f"There are no statistics of the key, so {how}."
-    hint = "or row security keeps the server from seeking in it: every range reads"
+    how = "scanned the index" if seeks else "sorted the table once, because no index has the order of the key"
+    assert made.reason == f"There are no statistics of the key, so the planner {how}."
+    hint = "or row security prevents the server from seeking in it. Every range reads"
     assert [hint in one for one in made.hints] == [True] * (not seeks)
     assert sizes_of(connection, made) == pytest.approx([1000] * 20, abs=70)
     connection.execute("RESET ROLE; DROP OWNED BY secret_reader; DROP ROLE secret_reader")
 
 
-def test_an_index_of_a_part_of_the_table_is_walked_if_its_steps_can_use_it(connection, plan: Planner) -> None:
+def test_a_partial_index_is_used_for_each_step_that_can_use_it(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE partly AS SELECT n AS id FROM generate_series(1, 20000) AS n")
     connection.execute("CREATE INDEX ON partly (id) WHERE id > 1000; ANALYZE partly")
     made = plan("partly", key="id", ranges=20, lower=1001, split="keyset")
-    assert "No index is in the order of id" in made.hints[0]
+    assert "No index has the order of id" in made.hints[0]
     assert sizes_of(connection, made) == pytest.approx([950] * 20, abs=70)
 
 
-def test_no_statement_looks_into_too_many_partitions_at_once(connection, plan: Planner, monkeypatch) -> None:
+def test_no_statement_checks_too_many_partitions(connection, plan: Planner, monkeypatch) -> None:
     connection.execute("CREATE TABLE days (day int NOT NULL, id int NOT NULL) PARTITION BY LIST (day)")
     for day in range(30):
         connection.execute(f"CREATE TABLE days_{day} PARTITION OF days FOR VALUES IN ({day})")
     connection.execute("INSERT INTO days SELECT n % 30, n FROM generate_series(1, 3000) AS n")
     connection.execute("CREATE INDEX ON days (id); ANALYZE days")
-    looks = []
-    rows = PlannerConnection.rows
+    statements = []
+    rows = PlannerConnection.fetch_all
     monkeypatch.setattr(
-        PlannerConnection, "rows", lambda self, text: looks.append(text.as_string(None)) or rows(self, text)
+        PlannerConnection, "fetch_all", lambda self, text: statements.append(text.as_string(None)) or rows(self, text)
     )
     made = plan("days", key="id", ranges=20, refine=True, split="width")
     assert sum(sizes_of(connection, made)) == 3000
-    assert max(look.count("SELECT EXISTS (") + look.count(", EXISTS (") for look in looks) == 3
+    assert max(statement.count("SELECT EXISTS (") + statement.count(", EXISTS (") for statement in statements) == 3

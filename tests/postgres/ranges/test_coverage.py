@@ -1,4 +1,4 @@
-"""Every row of a hostile table is in exactly one range, says PostgreSQL."""
+"""Every row of a table with unusual keys is in exactly one range, as PostgreSQL counts."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_every_row_is_in_exactly_one_range(connection: psycopg.Connection, kind:
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_a_window_has_its_rows_and_no_others(connection: psycopg.Connection, kind: str) -> None:
+def test_a_window_contains_exactly_its_rows(connection: psycopg.Connection, kind: str) -> None:
     prepare(connection, kind)
 
     @HOSTILE
@@ -259,7 +259,7 @@ FEW = st.integers(1, 4)
     size=SIZES,
     analysed=st.booleans(),
 )
-def test_a_window_of_two_columns_has_its_rows_and_no_others(
+def test_a_window_of_two_columns_contains_exactly_its_rows(
     connection: psycopg.Connection,
     pairs: list[tuple[int, int]],
     ends: tuple[tuple[int, int] | None, tuple[int, int]],

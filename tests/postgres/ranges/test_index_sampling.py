@@ -1,4 +1,4 @@
-"""Looks at the index where there is little to see: few places, equal keys, the type's last value, many digits."""
+"""Probes of the index in edge cases: few values, equal keys, the maximum of a type, many digits."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def analysed(connection: psycopg.Connection, table: str, rows: str) -> None:
         "CASE WHEN n % 50 = 0 THEN 'infinity' ELSE timestamptz '2026-01-01 00:00Z' + n * interval '1 hour' END",
     ],
 )
-def test_no_key_is_too_great_or_too_frequent(connection, plan: Planner, keys: str) -> None:
+def test_keys_at_the_end_of_their_type_and_frequent_keys_are_probed(connection, plan: Planner, keys: str) -> None:
     analysed(connection, "odd", f"SELECT {keys} AS k FROM generate_series(0, 19999) AS n")
     made = plan("odd", key="k", split="probed", ranges=500)
     assert rows_in(connection, made) == rows_of(connection, "odd")
 
 
-def test_numerics_that_the_statistics_do_not_know_have_more_digits(connection, plan: Planner) -> None:
+def test_numerics_may_have_more_digits_than_the_statistics_know(connection, plan: Planner) -> None:
     analysed(connection, "prices", "SELECT n::numeric AS k FROM generate_series(1, 20000) AS n")
     connection.execute("INSERT INTO prices (k) SELECT 500 + n / 10000.0 FROM generate_series(1, 9999) AS n")
     flush_counters(connection)
@@ -53,7 +53,7 @@ def test_a_second_column_of_few_values_is_not_cut_by_distance(connection, plan: 
     assert balance(sizes_of(connection, made)) < 1.6
 
 
-def test_a_spike_among_a_frequent_values_rows_is_seen(connection, plan: Planner) -> None:
+def test_a_spike_among_the_rows_of_a_frequent_value_is_found(connection, plan: Planner) -> None:
     connection.execute(
         "CREATE TABLE owned AS SELECT CASE WHEN n % 5 = 0 THEN n ELSE 1 END AS tenant,"
         " CASE WHEN n % 4 = 0 THEN 700000 + n ELSE n * 100 END AS id FROM generate_series(1, 20000) AS n"

@@ -1,4 +1,4 @@
-"""Keys of types that PostgreSQL does not compare by its own operators, or in an order that IS NULL does not follow."""
+"""Keys of types with operators outside pg_catalog, and of composite types."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges.stored_plan import from_record, to_record
+from burla_provider.ranges.plan import from_record, to_record
 from burla_provider.worker.failing_rows import describe_key
 from burla_provider.worker.source import Source
 from tests.postgres.ranges.conftest import Planner
@@ -25,13 +25,13 @@ REVERSED = f"""
     CREATE OPERATOR CLASS "own %".by_text DEFAULT FOR TYPE "own %".letter USING btree AS
         {{members}}, FUNCTION 1 "own %".cmp("own %".letter, "own %".letter);
 """
-"""An enum whose default order is that of its texts, and so the reverse of an enum's: by operators in a schema that
-is not on the search path, one of them with a name of its own."""
+"""An enum with a default operator class that reverses its order. The operators are in a schema that is not on the
+search path, and one of them has an unusual name."""
 
 OPERATORS = {"<": "lt", "<=": "le", "===": "eq", ">=": "ge", ">": "gt"}
 
 
-def own_order() -> str:
+def reversed_order() -> str:
     functions, members = [], []
     for number, (name, function) in enumerate(OPERATORS.items(), 1):
         comparison = "=" if name == "===" else name
@@ -49,7 +49,7 @@ def own_order() -> str:
 @pytest.fixture(params=["k", "k, n", "n, k"])
 def letters(connection: psycopg.Connection, request) -> list[str]:
     """The columns of the index on a table of letters."""
-    connection.execute(own_order())
+    connection.execute(reversed_order())
     connection.execute(f"""
         CREATE TABLE letters (row_id int, k "own %".letter NOT NULL, n int NOT NULL);
         INSERT INTO letters SELECT i, chr(97 + i * i % 26)::"own %".letter, i % 17 FROM generate_series(1, 2000) AS i;
@@ -61,11 +61,13 @@ def letters(connection: psycopg.Connection, request) -> list[str]:
 
 @pytest.mark.parametrize("split", ["auto", "keyset", "histogram"])
 @pytest.mark.parametrize("options", [{"ranges": 12}, {"rows_per_range": 60, "refine": True}])
-def test_a_type_with_operators_of_its_own_is_covered(connection, plan: Planner, letters, split: str, options) -> None:
+def test_the_ranges_of_a_type_with_its_own_operators_have_every_row(
+    connection, plan: Planner, letters, split: str, options
+) -> None:
     try:
         made = plan("letters", key=letters, split=split, **options)
     except InvalidParameterError as refusal:
-        # Several columns have no comparison of rows, so no index is read from a key on.
+        # Several such columns have no row comparison, so an index scan cannot start at a key.
         if len(letters) == 1 or split != "histogram" or refusal.parameter not in ("split", "refine"):
             raise
         return
@@ -73,24 +75,24 @@ def test_a_type_with_operators_of_its_own_is_covered(connection, plan: Planner, 
     assert rows_in(connection, made) == rows_of(connection, "letters")
     stored = from_record(json.loads(json.dumps(to_record(made))))
     assert stored.ranges == made.ranges
-    # The same with parameters.
+    # The condition means the same in a query with parameters.
     for one in made.ranges[:3]:
         query = sql.SQL("SELECT count(*) FROM letters WHERE {}").format(one.where)
         assert connection.execute(query, ()).fetchone() == connection.execute(query).fetchone()
 
 
 def test_a_window_of_such_a_type_has_its_rows(connection, plan: Planner) -> None:
-    connection.execute(own_order())
+    connection.execute(reversed_order())
     connection.execute("""CREATE TABLE letters AS
         SELECT i AS row_id, chr(97 + i % 26)::"own %".letter AS k FROM generate_series(1, 500) AS i""")
     made = plan("letters", key="k", lower="c", upper="x", ranges=5)
     assert rows_in(connection, made) == rows_of(connection, "letters", "k::text >= 'c' AND k::text < 'x'")
-    with pytest.raises(InvalidParameterError, match="there is no key from x"):
+    with pytest.raises(InvalidParameterError, match="no key is between x"):
         plan("letters", key="k", lower="x", upper="c")
 
 
 def test_rows_of_such_a_type_are_found(connection, plan: Planner) -> None:
-    connection.execute(own_order())
+    connection.execute(reversed_order())
     connection.execute("""CREATE TABLE letters (row_id int, k "own %".letter PRIMARY KEY)""")
     connection.execute("""INSERT INTO letters VALUES (1, 'a'), (2, 'b')""")
     [whole] = plan("letters", split="single").ranges
@@ -98,7 +100,7 @@ def test_rows_of_such_a_type_are_found(connection, plan: Planner) -> None:
     assert describe_key(connection, Source("public", "letters"), part) == "k = b"
 
 
-def test_citext_outside_of_the_search_path_is_covered(connection, plan: Planner) -> None:
+def test_citext_outside_the_search_path_is_supported(connection, plan: Planner) -> None:
     try:
         connection.execute("CREATE SCHEMA ext; CREATE EXTENSION citext SCHEMA ext")
     except psycopg.errors.FeatureNotSupported:
@@ -115,7 +117,7 @@ def test_citext_outside_of_the_search_path_is_covered(connection, plan: Planner)
         assert len(made.ranges) == 20
 
 
-def test_a_composite_key_is_refused_by_name_and_never_chosen(connection, plan: Planner) -> None:
+def test_a_composite_key_is_refused_and_never_chosen(connection, plan: Planner) -> None:
     connection.execute("""
         CREATE TYPE pair AS (a int, b int);
         CREATE DOMAIN couple AS pair;
@@ -123,7 +125,7 @@ def test_a_composite_key_is_refused_by_name_and_never_chosen(connection, plan: P
     """)
     assert plan("pairs").key.names == ("row_id",)
     for key in ("k", "d", ["row_id", "k"]):
-        with pytest.raises(InvalidParameterError, match=r"key: [kd] is of the composite type"):
+        with pytest.raises(InvalidParameterError, match=r"key: [kd] has the composite type"):
             plan("pairs", key=key)
 
 

@@ -1,4 +1,4 @@
-"""Partitioned tables: each partition by itself where that shows the same rows."""
+"""Partitioned tables: each partition is read separately where that gives the same rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges.sizing import LEAST_BYTES
+from burla_provider.ranges.sizing import MIN_BYTES
 from tests.postgres.ranges.conftest import Planner
 from tests.postgres.ranges.covering import balance, rows_in, rows_of, sizes_of
 
@@ -51,20 +51,22 @@ def relations(made) -> list[str | None]:
     return [one.relation and one.relation[1] for one in made.ranges]
 
 
-def test_every_partition_gets_ranges_of_its_own(connection, plan: Planner, events: str) -> None:
+def test_every_partition_gets_separate_ranges(connection, plan: Planner, events: str) -> None:
     made = plan(events, ranges=20)
     assert relations(made) == [f"events_{day:02}" for day in range(1, DAYS + 1) for _ in (1, 2)]
     assert balance(sizes_of(connection, made)) < 1.5
     assert rows_in(connection, made) == rows_of(connection, events)
 
 
-def test_the_number_of_ranges_is_kept_to_although_there_are_more_partitions(connection, plan: Planner, events) -> None:
+def test_the_requested_number_of_ranges_is_kept_if_there_are_more_partitions(connection, plan: Planner, events) -> None:
     made = plan(events, ranges=4)
     assert relations(made) == [None] * 4
     assert rows_in(connection, made) == rows_of(connection, events)
 
 
-def test_statistics_of_the_whole_are_trusted_while_its_size_is_theirs(connection, plan: Planner, events: str) -> None:
+def test_statistics_of_the_whole_table_are_trusted_while_its_size_is_the_same(
+    connection, plan: Planner, events: str
+) -> None:
     assert plan(events, ranges=4).strategy == "histogram"
     connection.execute("INSERT INTO events SELECT n, '2024-01-09' FROM generate_series(10001, 12000) AS n")
     # Nobody but a person analyses the whole; its partitions have fresh statistics.
@@ -84,7 +86,7 @@ def test_partitions_outside_the_window_are_left_out(connection, plan: Planner, e
 def test_a_window_beyond_all_partitions_has_no_ranges(plan: Planner, events: str) -> None:
     made = plan(events, key="day", lower="2025-01-01")
     assert made.ranges == ()
-    assert made.reason == "No partition has a row in the window."
+    assert made.reason == "No partition has rows in the window."
 
 
 def test_pages_are_read_partition_by_partition(connection, plan: Planner, events: str) -> None:
@@ -94,7 +96,7 @@ def test_pages_are_read_partition_by_partition(connection, plan: Planner, events
     assert rows_in(connection, made) == rows_of(connection, events)
 
 
-def test_partitions_that_the_role_may_not_read_by_name_are_read_with_the_table(
+def test_partitions_that_the_role_cannot_read_are_read_through_the_table(
     connection, plan: Planner, events: str, reader: str
 ) -> None:
     connection.execute(f"SET ROLE {reader}")
@@ -103,7 +105,7 @@ def test_partitions_that_the_role_may_not_read_by_name_are_read_with_the_table(
     assert rows_in(connection, made) == rows_of(connection, events)
 
 
-def test_a_policy_of_the_table_holds_for_the_plan(connection, plan: Planner, events: str, reader: str) -> None:
+def test_a_policy_of_the_table_applies_to_the_plan(connection, plan: Planner, events: str, reader: str) -> None:
     connection.execute("ALTER TABLE events ENABLE ROW LEVEL SECURITY")
     connection.execute("CREATE POLICY early ON events USING (row_id <= 1000)")
     connection.execute("".join(f"GRANT SELECT ON events_{day:02} TO {reader};" for day in range(1, DAYS + 1)))
@@ -113,7 +115,7 @@ def test_a_policy_of_the_table_holds_for_the_plan(connection, plan: Planner, eve
     assert rows_in(connection, made) == list(range(1, 1001))
 
 
-def test_pages_of_partitions_that_the_role_may_not_read_are_refused(
+def test_pages_of_partitions_that_the_role_cannot_read_are_refused(
     connection, plan: Planner, events: str, reader: str
 ) -> None:
     connection.execute(f"SET ROLE {reader}")
@@ -121,7 +123,7 @@ def test_pages_of_partitions_that_the_role_may_not_read_are_refused(
         plan(events, split="pages")
 
 
-def test_only_the_partition_that_was_never_analysed_is_walked(connection, plan: Planner, events) -> None:
+def test_only_the_partition_without_statistics_is_walked(connection, plan: Planner, events) -> None:
     connection.execute(
         "CREATE TABLE events_11 PARTITION OF events FOR VALUES FROM ('2024-01-11') TO ('2024-01-12');"
         "INSERT INTO events SELECT n, '2024-01-11' FROM generate_series(10001, 10400) AS n"
@@ -129,14 +131,14 @@ def test_only_the_partition_that_was_never_analysed_is_walked(connection, plan: 
     made = plan(events, rows_per_range=100)
     assert made.strategy == "histogram, keyset"
     assert made.reason == (
-        "10 partitions by histogram: the statistics are fresh, so no row had to be read;"
-        " 1 partitions by keyset: there are no statistics of the key, so the index was walked."
+        "10 partitions by histogram: the statistics are fresh, so the planner read no rows;"
+        " 1 partition by keyset: there are no statistics of the key, so the planner scanned the index."
     )
     assert rows_in(connection, made) == rows_of(connection, events)
 
 
 @pytest.mark.parametrize("analysed", ["fat_1", None])
-def test_a_partition_that_was_never_analysed_does_not_make_giants(connection, plan: Planner, analysed) -> None:
+def test_a_partition_without_statistics_does_not_make_huge_ranges(connection, plan: Planner, analysed) -> None:
     connection.execute(
         "CREATE TABLE fat (id int PRIMARY KEY, doc text) PARTITION BY RANGE (id);"
         "ALTER TABLE fat ALTER doc SET STORAGE EXTERNAL;"
@@ -148,16 +150,16 @@ def test_a_partition_that_was_never_analysed_does_not_make_giants(connection, pl
         connection.execute(f"ANALYZE {analysed}")
     made = plan("fat")
     assert balance(sizes_of(connection, made)) < 1.6
-    assert max(sizes_of(connection, made)) * 20_000 < 2 * LEAST_BYTES
+    assert max(sizes_of(connection, made)) * 20_000 < 2 * MIN_BYTES
 
 
-def test_one_partition_that_was_never_analysed_makes_no_statistics_of_the_whole_stale(
+def test_one_partition_without_statistics_does_not_make_those_of_the_table_stale(
     connection, plan: Planner, events
 ) -> None:
     connection.execute("CREATE TABLE events_11 PARTITION OF events FOR VALUES FROM ('2024-01-11') TO ('2024-01-12')")
     connection.execute("INSERT INTO events VALUES (10001, '2024-01-11')")
     made = plan(events, ranges=5)
-    assert made.reason == "The statistics are fresh, so no row had to be read."
+    assert made.reason == "The statistics are fresh, so the planner read no rows."
 
 
 def test_the_rows_of_inheriting_children_are_read_with_their_parent(connection, plan: Planner) -> None:
@@ -175,7 +177,7 @@ def test_a_table_without_partitions_has_no_ranges(connection, plan: Planner) -> 
     assert plan("future").ranges == ()
 
 
-def test_partitions_may_be_in_a_schema_that_nobody_looks_in(connection, plan: Planner) -> None:
+def test_partitions_may_be_in_a_schema_outside_the_search_path(connection, plan: Planner) -> None:
     connection.execute("CREATE SCHEMA attic; CREATE TABLE parted (row_id int PRIMARY KEY) PARTITION BY RANGE (row_id)")
     for number in range(2):
         bounds = f"FROM ({number * 5000}) TO ({number * 5000 + 5000})"
@@ -203,7 +205,9 @@ PARTS = {
 
 @pytest.mark.parametrize("type_", KEYS)
 @pytest.mark.parametrize("parts", PARTS)
-def test_a_tree_is_cut_as_a_whole_by_the_statistics_of_its_partitions(connection, plan: Planner, type_, parts) -> None:
+def test_a_partitioned_table_is_cut_as_a_whole_by_the_statistics_of_its_partitions(
+    connection, plan: Planner, type_, parts
+) -> None:
     connection.execute(f"CREATE TABLE t (row_id int, part int, k {type_}) PARTITION BY LIST (part)")
     for number in range(4):
         connection.execute(f"CREATE TABLE t_{number} PARTITION OF t FOR VALUES IN ({number})")
@@ -222,7 +226,7 @@ def test_a_tree_is_cut_as_a_whole_by_the_statistics_of_its_partitions(connection
     assert rows_in(connection, made) == rows_of(connection, "t", condition)
 
 
-def test_statistics_of_some_partitions_only_are_not_those_of_the_whole(connection, plan: Planner, events: str) -> None:
+def test_statistics_of_some_partitions_are_not_those_of_the_table(connection, plan: Planner, events: str) -> None:
     connection.execute("DELETE FROM pg_statistic WHERE starelid = 'events'::regclass AND stainherit")
     assert plan(events, ranges=4).strategy == "histogram"
     connection.execute(

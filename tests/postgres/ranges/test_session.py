@@ -1,4 +1,4 @@
-"""Planning leaves no trace on a connection that belongs to somebody else."""
+"""Planning does not change the caller's session or transaction."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def settings(connection: psycopg.Connection) -> list[str]:
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
-def test_the_session_is_as_it_was(database: str, connection, skewed: str, autocommit: bool) -> None:
+def test_the_session_is_unchanged(database: str, connection, skewed: str, autocommit: bool) -> None:
     with psycopg.connect(database, autocommit=autocommit) as used:
         used.execute("SET datestyle = 'SQL, DMY'; SET extra_float_digits = 0; SET intervalstyle = 'iso_8601'")
         used.commit()
@@ -34,7 +34,7 @@ def test_the_session_is_as_it_was(database: str, connection, skewed: str, autoco
         assert settings(used) == before
 
 
-def test_a_transaction_that_shares_its_snapshot_goes_on(database: str, connection, skewed: str) -> None:
+def test_a_transaction_that_exported_its_snapshot_continues(database: str, connection, skewed: str) -> None:
     with psycopg.connect(database) as used:
         used.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         used.read_only = True
@@ -50,7 +50,7 @@ def test_a_transaction_that_shares_its_snapshot_goes_on(database: str, connectio
             worker.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
 
 
-def test_the_plan_is_of_the_transactions_snapshot(database: str, connection, skewed: str) -> None:
+def test_the_plan_sees_the_snapshot_of_the_transaction(database: str, connection, skewed: str) -> None:
     with psycopg.connect(database) as used:
         used.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         used.execute("SELECT 1")
@@ -59,12 +59,12 @@ def test_the_plan_is_of_the_transactions_snapshot(database: str, connection, ske
 
 
 @pytest.mark.parametrize("options", [{"row_factory": dict_row}, {"cursor_factory": psycopg.ClientCursor}])
-def test_the_connections_own_ways_are_no_hindrance(database: str, connection, skewed: str, options) -> None:
+def test_the_factories_of_the_connection_do_not_matter(database: str, connection, skewed: str, options) -> None:
     with psycopg.connect(database, **options) as used:
         assert plan_ranges(used, table=skewed, ranges=5).expected_rows == 50_000
 
 
-def test_a_condition_brings_along_no_second_statement(connection, plan: Planner, skewed: str) -> None:
+def test_a_condition_cannot_contain_a_second_statement(connection, plan: Planner, skewed: str) -> None:
     with pytest.raises(InvalidParameterError, match="where: cannot insert multiple commands"):
         plan(skewed, where="true); DELETE FROM skewed; SELECT (true")
     assert connection.execute("SELECT count(*) FROM skewed").fetchone() == (50_000,)
@@ -73,7 +73,7 @@ def test_a_condition_brings_along_no_second_statement(connection, plan: Planner,
 @pytest.mark.parametrize(
     "where", ["note LIKE '%s 100%'", "note = '{0}'", "note <> 'it''s' -- a comment", "note = E'\\\\'"]
 )
-def test_a_condition_is_taken_as_it_is(connection, plan: Planner, where: str) -> None:
+def test_a_condition_is_not_changed(connection, plan: Planner, where: str) -> None:
     connection.execute("CREATE TABLE notes (id bigint PRIMARY KEY, note text)")
     assert plan("notes", where=where).strategy == "single"
 
@@ -86,7 +86,7 @@ def test_names_that_need_quotes_are_quoted(connection, plan: Planner) -> None:
 
 
 @pytest.mark.parametrize("name", ["walk", "far", "cut", "origin", "passed", "entry", "found"])
-def test_names_of_the_planners_own_are_no_hindrance(connection, plan: Planner, name: str) -> None:
+def test_tables_can_have_the_names_that_the_planner_uses(connection, plan: Planner, name: str) -> None:
     connection.execute(f"CREATE TABLE {name} (k0 bigint, {name} bigint, passed_ int, PRIMARY KEY (k0, {name}))")
     connection.execute(f"INSERT INTO {name} SELECT n / 50, n FROM generate_series(0, 99) AS n; ANALYZE {name}")
     assert [one.expected_rows for one in plan(name, split="keyset", rows_per_range=30).ranges] == [30, 30, 30, 10]
@@ -94,7 +94,7 @@ def test_names_of_the_planners_own_are_no_hindrance(connection, plan: Planner, n
 
 
 @pytest.mark.parametrize("names", [("k1", "x"), ("k1", "k0"), ("p0", "k1"), ("place", "p0")])
-def test_columns_may_have_the_names_that_the_planner_gives_to_values(connection, plan: Planner, names) -> None:
+def test_columns_can_have_the_names_that_the_planner_uses(connection, plan: Planner, names) -> None:
     first, second = names
     connection.execute(f"CREATE TABLE named ({first} int, {second} int, row_id int, PRIMARY KEY ({first}, {second}))")
     connection.execute("INSERT INTO named SELECT n, 10000 - n, n FROM generate_series(1, 1000) AS n; ANALYZE named")
@@ -106,7 +106,7 @@ def test_columns_may_have_the_names_that_the_planner_gives_to_values(connection,
     assert len(plan("named", split="width", key=second, ranges=4).ranges) == 4
 
 
-def test_a_database_without_encoding_is_planned_too(postgres_server: PostgresServer, connection) -> None:
+def test_a_database_without_encoding_is_supported(postgres_server: PostgresServer, connection) -> None:
     name = f"bytes_{connection.info.backend_pid}"
     connection.execute(f"CREATE DATABASE {name} ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
     with psycopg.connect(postgres_server.conninfo(name), autocommit=True) as used:
@@ -118,11 +118,11 @@ def test_a_database_without_encoding_is_planned_too(postgres_server: PostgresSer
     connection.execute(f"DROP DATABASE {name}")
 
 
-def test_a_long_walk_says_how_far_it_is(plan: Planner, skewed: str, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(index_walk, "_SECONDS_BETWEEN_LINES", 0.0)
+def test_a_long_walk_logs_its_progress(plan: Planner, skewed: str, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(index_walk, "_LOG_INTERVAL", 0.0)
     with caplog.at_level(logging.INFO):
         plan(skewed, split="keyset", rows_per_range=20_000)
-    assert "Planning: 40,000 rows of the index walked so far." in caplog.messages
+    assert "Planning: scanned 40,000 rows of the index so far." in caplog.messages
 
 
 def test_a_plan_takes_few_queries(connection, plan: Planner, skewed: str) -> None:

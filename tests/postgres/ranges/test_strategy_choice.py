@@ -1,4 +1,4 @@
-"""What split="auto" takes, and the reason that it gives."""
+"""The strategy that split="auto" chooses, and the reason that it gives."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def test_fresh_statistics_are_trusted(connection, plan: Planner, skewed: str) ->
     connection.execute("ANALYZE skewed")
     made = plan(skewed, ranges=RANGES)
     assert made.strategy == "histogram"
-    assert made.reason == "The statistics are fresh, so no row had to be read."
+    assert made.reason == "The statistics are fresh, so the planner read no rows."
 
 
 def test_a_table_that_was_never_analysed_is_walked(connection, plan: Planner, skewed: str) -> None:
     made = plan(skewed, ranges=RANGES)
     assert made.strategy == "keyset"
-    assert made.reason == "There are no statistics of the key, so the index was walked."
+    assert made.reason == "There are no statistics of the key, so the planner scanned the index."
     assert balance(sizes_of(connection, made)) < 1.1
 
 
@@ -35,11 +35,11 @@ def test_stale_statistics_are_not_trusted(connection, plan: Planner, skewed: str
     flush_counters(connection)
     made = plan(skewed, ranges=RANGES)
     assert made.strategy == "keyset"
-    assert made.reason == "About 30,000 rows changed since the last ANALYZE, so the index was walked."
+    assert made.reason == "About 30,000 rows changed since the last ANALYZE, so the planner scanned the index."
     assert balance(sizes_of(connection, made)) < 1.1
 
 
-def test_a_few_new_rows_at_the_end_are_looked_for_there(connection, plan: Planner, skewed: str) -> None:
+def test_a_few_new_rows_after_the_last_bound_are_found(connection, plan: Planner, skewed: str) -> None:
     connection.execute("ANALYZE skewed")
     connection.execute("INSERT INTO skewed SELECT n, 60000000 + n FROM generate_series(100001, 104500) AS n")
     flush_counters(connection)
@@ -48,16 +48,16 @@ def test_a_few_new_rows_at_the_end_are_looked_for_there(connection, plan: Planne
     assert balance(sizes_of(connection, made)) < 1.8
 
 
-def test_statistics_of_a_table_that_was_not_counted_since_are_not_trusted(connection, plan: Planner, skewed) -> None:
+def test_statistics_of_a_table_without_a_row_count_are_not_trusted(connection, plan: Planner, skewed) -> None:
     # So it is on a hot standby after TRUNCATE and a new load: its own counter of changes stays at 0.
     connection.execute("ANALYZE skewed")
     connection.execute("UPDATE pg_class SET reltuples = -1, relpages = 0 WHERE relname = 'skewed'")
     made = plan(skewed, ranges=RANGES)
     assert made.strategy == "keyset"
-    assert made.reason == "Nobody knows how many rows changed since the last ANALYZE, so the index was walked."
+    assert made.reason == "Row changes since the last ANALYZE are unknown, so the planner scanned the index."
 
 
-def test_statistics_that_the_role_may_not_see_are_done_without(connection, plan: Planner, skewed: str) -> None:
+def test_a_role_that_sees_no_statistics_gets_balanced_ranges(connection, plan: Planner, skewed: str) -> None:
     connection.execute("ANALYZE skewed")
     connection.execute("ALTER TABLE skewed ENABLE ROW LEVEL SECURITY")
     connection.execute("CREATE POLICY odd ON skewed USING (row_id % 2 = 1)")
@@ -71,19 +71,19 @@ def test_statistics_that_the_role_may_not_see_are_done_without(connection, plan:
     connection.execute("RESET ROLE; DROP OWNED BY planner_reader; DROP ROLE planner_reader")
 
 
-def test_a_small_table_that_was_never_counted_stays_whole(connection, plan: Planner) -> None:
+def test_a_small_table_without_statistics_is_one_range(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE small (id int PRIMARY KEY); INSERT INTO small SELECT generate_series(1, 5000)")
     assert plan("small").strategy == "single"
     connection.execute("INSERT INTO small SELECT generate_series(5001, 50000)")
     assert plan("small").strategy == "keyset"
 
 
-def test_a_small_table_stays_whole(connection, plan: Planner) -> None:
+def test_a_small_table_is_one_range(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE small AS SELECT generate_series(1, 5000) AS id")
     connection.execute("ALTER TABLE small ADD PRIMARY KEY (id); ANALYZE small")
     made = plan("small")
     assert made.strategy == "single"
-    assert made.reason == "About 5,000 rows are no more than one range should have."
+    assert made.reason == "About 5,000 rows fit into one range."
 
 
 def test_a_table_that_only_looks_small_is_split(connection, plan: Planner) -> None:
@@ -125,35 +125,35 @@ def test_a_table_without_a_key_is_split_by_its_pages(connection, plan: Planner) 
     assert len(made.ranges) > 3
 
 
-def test_a_small_table_without_a_key_stays_whole(connection, plan: Planner) -> None:
+def test_a_small_table_without_a_key_is_one_range(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE lines AS SELECT n FROM generate_series(1, 60) AS n")
     made = plan("lines")
     assert (made.strategy, made.key.names, made.needs_snapshot) == ("single", (), False)
 
 
 @pytest.mark.parametrize("asked", [{"ranges": 3}, {"rows_per_range": 1000}])
-def test_a_small_table_without_a_key_is_split_where_that_is_asked_for(connection, plan: Planner, asked: dict) -> None:
+def test_a_small_table_without_a_key_is_split_if_requested(connection, plan: Planner, asked: dict) -> None:
     connection.execute("CREATE TABLE lines AS SELECT n, repeat('x', 400) FROM generate_series(1, 3000) AS n")
     connection.execute("ANALYZE lines")
     made = plan("lines", **asked)
     assert (made.strategy, len(made.ranges)) == ("pages", 3)
 
 
-def test_what_has_no_key_of_its_own_is_told_which_columns_have_an_index(connection, plan: Planner) -> None:
+def test_the_error_for_a_missing_key_names_indexed_columns(connection, plan: Planner) -> None:
     connection.execute("CREATE MATERIALIZED VIEW lines AS SELECT n, n % 3 AS m FROM generate_series(1, 60) AS n")
     connection.execute("CREATE INDEX ON lines (n); CREATE INDEX ON lines (m)")
-    with pytest.raises(InvalidParameterError, match=r"a materialized view, .*: there is an index on m, n\."):
+    with pytest.raises(InvalidParameterError, match=r"a materialized view and .*: there is an index on m, n\."):
         plan("lines", split="keyset")
 
 
-def test_more_ranges_than_the_statistics_can_tell_apart_are_walked(connection, plan: Planner, skewed: str) -> None:
+def test_ranges_finer_than_the_statistics_are_walked(connection, plan: Planner, skewed: str) -> None:
     connection.execute("ANALYZE skewed")
     made = plan(skewed, ranges=400)
     assert made.strategy == "keyset"
-    assert made.reason == "400 ranges are finer than the statistics of id, so the index was walked."
+    assert made.reason == "400 ranges are finer than the statistics of id, so the planner scanned the index."
 
 
-def test_stale_statistics_of_a_large_table_are_looked_into(connection, plan: Planner) -> None:
+def test_stale_statistics_of_a_large_table_are_probed(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE large AS SELECT n AS id FROM generate_series(1, 600000) AS n")
     connection.execute("ALTER TABLE large ADD PRIMARY KEY (id)")
     flush_counters(connection)
@@ -164,13 +164,13 @@ def test_stale_statistics_of_a_large_table_are_looked_into(connection, plan: Pla
     made = plan("large", ranges=RANGES)
     assert made.strategy == "probed"
     assert made.reason == (
-        "About 250,001 rows changed since the last ANALYZE, so the index was looked at in many places, and walked where"
-        " needed."
+        "About 250,001 rows changed since the last ANALYZE, so the planner probed the index and scanned it where rows"
+        " are unevenly spread."
     )
     assert balance(sizes_of(connection, made)) < 1.6
 
 
-def test_ranges_finer_than_a_walks_steps_are_cut_by_distance_and_no_more_than_may_be(connection, plan: Planner) -> None:
+def test_ranges_finer_than_the_steps_of_a_walk_are_cut_by_distance_within_max_ranges(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE large AS SELECT n * 7 AS id FROM generate_series(1, 600000) AS n")
     connection.execute("ALTER TABLE large ADD PRIMARY KEY (id); ANALYZE large")
     connection.execute("INSERT INTO large SELECT 4200000 + n * 7 FROM generate_series(1, 10000) AS n")
@@ -201,14 +201,14 @@ def known(connection) -> str:
     return "known"
 
 
-def test_fresh_statistics_are_believed_without_a_look(connection, plan: Planner, known: str) -> None:
+def test_fresh_statistics_are_used_without_reading_the_index(connection, plan: Planner, known: str) -> None:
     (before,) = connection.execute(READ).fetchone()
     assert plan(known, key="k", ranges=80).strategy == "histogram"
     flush_counters(connection)
     assert connection.execute(READ).fetchone() == (before,)
 
 
-def test_what_came_since_is_looked_for_at_both_ends(connection, plan: Planner, known: str) -> None:
+def test_rows_inserted_since_analyze_are_found_at_both_ends(connection, plan: Planner, known: str) -> None:
     connection.execute("INSERT INTO known SELECT -n FROM generate_series(1, 5000) AS n")
     flush_counters(connection)
     made = plan(known, key="k", ranges=40)
@@ -216,21 +216,23 @@ def test_what_came_since_is_looked_for_at_both_ends(connection, plan: Planner, k
     assert max(sizes_of(connection, made)[:3]) < 1.6 * 125_000 / 40
 
 
-def test_a_key_without_index_is_cut_by_its_statistics(connection, plan: Planner, skewed: str) -> None:
+def test_a_key_without_an_index_is_cut_by_its_statistics(connection, plan: Planner, skewed: str) -> None:
     connection.execute("ANALYZE skewed")
     made = plan(skewed, key="row_id", ranges=RANGES)
     assert made.strategy == "histogram"
     assert made.hints == (
-        "No index is in the order of row_id: every range reads the whole table, unless another index finds its rows.",
+        "No index has the order of row_id. Every range reads the whole table, unless another index finds its rows.",
     )
 
 
-def test_exact_ranges_of_a_key_without_an_index_take_a_sort_which_the_reason_says(connection, plan: Planner) -> None:
+def test_the_reason_names_the_sort_of_a_key_without_an_index(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE heap AS SELECT n % 9973 AS day, n FROM generate_series(1, 20000) AS n")
     connection.execute("ANALYZE heap")
     made = plan("heap", key="day", ranges=RANGES, refine=True)
     assert made.strategy == "keyset"
-    assert made.reason == "Refine asks for exact ranges, so the table was sorted once, as no index is in its order."
+    assert made.reason == (
+        "Refine requests exact ranges, so the planner sorted the table once, because no index has the order of the key."
+    )
     assert balance(sizes_of(connection, made)) < 1.1
 
 
@@ -242,7 +244,10 @@ def test_a_tenant_with_most_of_the_rows_is_cut_by_the_second_column(connection, 
     connection.execute("ALTER TABLE owned ADD PRIMARY KEY (tenant, id); ANALYZE owned")
     made = plan("owned", ranges=RANGES)
     assert made.strategy == "histogram"
-    assert made.reason == "The statistics are fresh, so only the index of frequent values of tenant had to be read."
+    assert (
+        made.reason
+        == "The statistics are fresh, so the planner read only the index entries of frequent values of tenant."
+    )
     assert balance(sizes_of(connection, made)) < 1.6
 
 
@@ -295,7 +300,7 @@ def test_many_tenants_are_cut_between_them_without_reading_rows(connection, plan
     assert balance(sizes_of(connection, made)) < 1.6
 
 
-def test_of_rows_without_a_key_the_condition_lets_through_a_part_too(connection, plan: Planner) -> None:
+def test_where_is_applied_to_the_estimate_of_rows_with_a_null_key(connection, plan: Planner) -> None:
     connection.execute(
         "CREATE TABLE partly AS"
         " SELECT CASE WHEN n % 4 > 0 THEN n END AS id, n % 2 AS odd FROM generate_series(1, 40000) AS n"
@@ -315,7 +320,7 @@ def test_a_view_is_split_by_a_given_key(connection, plan: Planner, skewed: str) 
     assert rows_in(connection, made) == rows_of(connection, "seen")
 
 
-def test_a_window_of_a_view_without_index_is_looked_at_before_it_is_called_small(connection, plan: Planner) -> None:
+def test_the_rows_of_a_view_are_counted_before_it_becomes_one_range(connection, plan: Planner) -> None:
     connection.execute("CREATE VIEW seen AS SELECT n AS id FROM generate_series(1, 60000) AS n")
     made = plan("seen", key="id", start_id=1, end_id=60000)
     assert made.strategy == "keyset"
@@ -323,15 +328,15 @@ def test_a_window_of_a_view_without_index_is_looked_at_before_it_is_called_small
     assert balance(sizes_of(connection, made)) < 1.3
 
 
-def test_a_key_whose_later_column_has_no_known_least_value_is_walked(connection, plan: Planner) -> None:
+def test_a_key_whose_later_column_has_no_known_minimum_is_walked(connection, plan: Planner) -> None:
     connection.execute(
         "CREATE TABLE paid AS SELECT n % 5 AS tenant, n::numeric AS amount FROM generate_series(1, 30000) n"
     )
     connection.execute("ALTER TABLE paid ADD PRIMARY KEY (tenant, amount); ANALYZE paid")
     made = plan("paid", ranges=8)
-    assert made.reason == "The statistics do not say where to cut, so the index was walked."
+    assert made.reason == "The statistics contain no usable bounds, so the planner scanned the index."
     with pytest.raises(
-        InvalidParameterError, match=r"the statistics of tenant, amount do not say .*\. Use split='keyset'"
+        InvalidParameterError, match=r"the statistics of tenant, amount contain no usable bounds\. Use split='keyset'"
     ):
         plan("paid", split="histogram")
 

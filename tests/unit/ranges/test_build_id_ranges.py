@@ -1,4 +1,4 @@
-"""The guide's ranges."""
+"""The ranges of the guide."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def as_in_the_guide(start_id: int, end_id: int, rows_per_range: int) -> list[tup
 
 
 @given(st.integers(-1000, 1000), st.integers(-1000, 1000), st.integers(1, 500))
-def test_they_are_the_guides_own(start_id: int, end_id: int, rows_per_range: int) -> None:
+def test_ranges_are_those_of_the_guide(start_id: int, end_id: int, rows_per_range: int) -> None:
     assert build_id_ranges(start_id, end_id, rows_per_range) == as_in_the_guide(start_id, end_id, rows_per_range)
 
 

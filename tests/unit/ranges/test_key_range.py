@@ -1,4 +1,4 @@
-"""One range: as SQL, as ids, as plain data."""
+"""A range as SQL, as ids and as plain data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from burla_provider.ranges.key import KeyColumn
 ID = Key((KeyColumn("id", "integer"),))
 PAIR = Key((KeyColumn("a b", "bigint"), KeyColumn("at", "timestamp with time zone")))
 
-LEAST = str(-(2**31))
+MINIMUM = str(-(2**31))
 TRIPLE = Key(tuple(KeyColumn(name, "integer") for name in "abc"))
 
 
@@ -44,18 +44,18 @@ def where(key_range: KeyRange) -> str:
             KeyRange(TRIPLE, 0, ("1", "2", "3"), ("4", "2", "3")),
             "(a, b, c) >= (1, 2, 3) AND (a, b, c) < (4, 2, 3) AND a >= 1 AND a <= 4",
         ),
-        (KeyRange(TRIPLE, 0, ("1", LEAST, LEAST), ("4", LEAST, LEAST)), "a >= 1 AND a < 4"),
-        (KeyRange(TRIPLE, 0, ("1", LEAST, LEAST), ("4", "2", "3")), "a >= 1 AND (a, b, c) < (4, 2, 3) AND a <= 4"),
+        (KeyRange(TRIPLE, 0, ("1", MINIMUM, MINIMUM), ("4", MINIMUM, MINIMUM)), "a >= 1 AND a < 4"),
+        (KeyRange(TRIPLE, 0, ("1", MINIMUM, MINIMUM), ("4", "2", "3")), "a >= 1 AND (a, b, c) < (4, 2, 3) AND a <= 4"),
         (
-            KeyRange(TRIPLE, 0, ("1", LEAST, LEAST), ("1", "2", "3")),
-            f"a = 1 AND b >= {LEAST} AND (b, c) < (2, 3) AND b <= 2",
+            KeyRange(TRIPLE, 0, ("1", MINIMUM, MINIMUM), ("1", "2", "3")),
+            f"a = 1 AND b >= {MINIMUM} AND (b, c) < (2, 3) AND b <= 2",
         ),
         (KeyRange(TRIPLE, 0, ("1", "2", "3"), ("1", "2", "3")), "(a, b) = (1, 2) AND c >= 3 AND c < 3"),
-        (KeyRange(TRIPLE, 0, ("1", "2", "3"), ("1", "4", LEAST)), "a = 1 AND (b, c) >= (2, 3) AND b < 4 AND b >= 2"),
-        (KeyRange(TRIPLE, 0, None, ("1", LEAST, LEAST)), "a < 1"),
-        (KeyRange(TRIPLE, 0, None, (LEAST, LEAST, LEAST)), f"a < {LEAST}"),
-        (KeyRange(TRIPLE, 0, None, ("1", LEAST, "5")), f"(a, b, c) < (1, {LEAST}, 5)"),
-        (KeyRange(TRIPLE, 0, ("1", LEAST, LEAST)), "a >= 1"),
+        (KeyRange(TRIPLE, 0, ("1", "2", "3"), ("1", "4", MINIMUM)), "a = 1 AND (b, c) >= (2, 3) AND b < 4 AND b >= 2"),
+        (KeyRange(TRIPLE, 0, None, ("1", MINIMUM, MINIMUM)), "a < 1"),
+        (KeyRange(TRIPLE, 0, None, (MINIMUM, MINIMUM, MINIMUM)), f"a < {MINIMUM}"),
+        (KeyRange(TRIPLE, 0, None, ("1", MINIMUM, "5")), f"(a, b, c) < (1, {MINIMUM}, 5)"),
+        (KeyRange(TRIPLE, 0, ("1", MINIMUM, MINIMUM)), "a >= 1"),
     ],
 )
 def test_a_range_is_a_condition(key_range: KeyRange, condition: str) -> None:
@@ -68,13 +68,13 @@ def test_ids_are_inclusive() -> None:
     assert (key_range.start_id, key_range.end_id) == (10, 19)
 
 
-def test_an_open_end_is_the_types_own() -> None:
+def test_an_open_end_is_the_limit_of_the_type() -> None:
     assert (KeyRange(ID, 0).start_id, KeyRange(ID, 0).end_id) == (-(2**31), 2**31 - 1)
 
 
 @pytest.mark.parametrize("key_range", [KeyRange(ID, 0, nulls=True), KeyRange(PAIR, 0), KeyRange(Key(), 0)])
-def test_a_range_of_no_integers_has_no_ids(key_range: KeyRange) -> None:
-    with pytest.raises(TypeError, match=r"use key_range\.where"):
+def test_a_range_without_integer_bounds_has_no_ids(key_range: KeyRange) -> None:
+    with pytest.raises(TypeError, match=r"Use key_range\.where"):
         _ = key_range.start_id
 
 
@@ -89,7 +89,7 @@ def test_a_range_of_no_integers_has_no_ids(key_range: KeyRange) -> None:
         (KeyRange(PAIR, 4, nulls=True, expected_rows=0, job_key="job"), f"range 4 ({PAIR} IS NULL)"),
     ],
 )
-def test_a_range_survives_the_way_through_json_and_says_what_it_is(key_range: KeyRange, shown: str) -> None:
+def test_a_range_survives_json_and_describes_itself(key_range: KeyRange, shown: str) -> None:
     item = json.loads(json.dumps(key_range.to_item()))
     copy = KeyRange.from_item(PAIR, 4, item, job_key="job")
     assert copy == key_range
@@ -97,7 +97,7 @@ def test_a_range_survives_the_way_through_json_and_says_what_it_is(key_range: Ke
     assert str(copy) == shown
 
 
-def test_an_idempotency_key_is_of_the_rows_and_not_of_the_ranges_number() -> None:
+def test_an_idempotency_key_depends_on_the_rows_and_not_on_the_index() -> None:
     key_range = KeyRange(PAIR, 4, ("1", "x"), ("2", "y"), job_key="job")
     others = {"lower": ("1", "w"), "upper": None, "nulls": True, "relation": ("s", "t"), "job_key": "another"}
     keys = {replace(key_range, **{name: value}).idempotency_key for name, value in others.items()}

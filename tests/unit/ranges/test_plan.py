@@ -1,4 +1,4 @@
-"""The proof that a plan leaves nothing out, and what is said of a plan."""
+"""The coverage proof of a plan, its description, and its stored form."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import pytest
 from burla_provider.ranges import Key, KeyRange, PlanCoverageError, RangePlan
 from burla_provider.ranges.catalog import Leaf, TableFacts
 from burla_provider.ranges.key import CTID, KeyColumn
+from burla_provider.ranges.plan import from_record, to_record
 from burla_provider.ranges.window import Window
 
 KEY = Key((KeyColumn("id", "bigint"),))
+PAIR = Key((KeyColumn("tenant", "integer"), KeyColumn("word", "text")))
 WORDS = Key((KeyColumn("word", "text", nullable=True),))
 
 
@@ -28,7 +30,7 @@ def made(*ends: tuple[str | None, str | None], key: Key = KEY, window: Window | 
         for index, (lower, upper) in enumerate(ends)
     )
     parts = {"relations": (None,), "strategy": "keyset", "reason": "So it is.", "facts": facts(), **more}
-    return RangePlan("public", "orders", key, window or Window(nulls=key.nullable), ranges=ranges, **parts)
+    return RangePlan("public", "orders", key, window or Window(includes_nulls=key.nullable), ranges=ranges, **parts)
 
 
 def with_nulls(plan: RangePlan, number: int = 1) -> RangePlan:
@@ -36,19 +38,21 @@ def with_nulls(plan: RangePlan, number: int = 1) -> RangePlan:
     return replace(plan, ranges=(*plan.ranges, *nulls))
 
 
-SOUND = {
+COMPLETE = {
     "everything": made((None, None)),
     "two": made((None, "5"), ("5", None)),
     "a window": made(("1", "5"), ("5", "9"), window=Window(("1",), ("9",))),
     "NULL keys": with_nulls(made((None, "a"), ("a", None), key=WORDS)),
     "NULL keys in the only range": made((None, None), key=WORDS),
-    "NULL keys of a frozen window": with_nulls(made((None, "a"), key=WORDS, window=Window(upper=("a",), nulls=True))),
-    "no range of an empty window": made(window=Window(empty=True)),
-    "NULL keys of an empty window": with_nulls(made(key=WORDS, window=Window(nulls=True, empty=True))),
+    "NULL keys of a frozen window": with_nulls(
+        made((None, "a"), key=WORDS, window=Window(upper=("a",), includes_nulls=True))
+    ),
+    "no range of an empty window": made(window=Window(is_empty=True)),
+    "NULL keys of an empty window": with_nulls(made(key=WORDS, window=Window(includes_nulls=True, is_empty=True))),
     "no relation": made(relations=()),
     "an empty range": made((None, "5"), ("5", "5"), ("5", None)),
 }
-UNSOUND = {
+DEFECTIVE = {
     "no range": made(),
     "a gap": made((None, "5"), ("6", None)),
     "an overlap": made((None, "6"), ("5", None)),
@@ -61,30 +65,30 @@ UNSOUND = {
     "NULL keys twice": with_nulls(made((None, None), key=WORDS)),
     "two ranges of NULL keys": with_nulls(made((None, "a"), ("a", None), key=WORDS), 2),
     "NULL keys in a window": with_nulls(made(("a", "b"), key=WORDS, window=Window(("a",), ("b",)))),
-    "a range in an empty window": made((None, None), window=Window(empty=True)),
+    "a range in an empty window": made((None, None), window=Window(is_empty=True)),
     "a relation missing": made((None, None), relations=(None, ("public", "other"))),
     "a wrong relation": made((None, None), relations=(("public", "other"),)),
     "wrong numbers": replace(made((None, None)), ranges=(KeyRange(KEY, 1),)),
 }
 
 
-@pytest.mark.parametrize("case", SOUND)
-def test_a_sound_plan_passes(case: str) -> None:
-    SOUND[case].check()
+@pytest.mark.parametrize("case", COMPLETE)
+def test_a_plan_that_covers_the_window_passes(case: str) -> None:
+    COMPLETE[case].check()
 
 
-@pytest.mark.parametrize("case", UNSOUND)
-def test_an_unsound_plan_does_not(case: str) -> None:
+@pytest.mark.parametrize("case", DEFECTIVE)
+def test_a_plan_that_does_not_cover_the_window_fails(case: str) -> None:
     with pytest.raises(PlanCoverageError):
-        UNSOUND[case].check()
+        DEFECTIVE[case].check()
 
 
-def test_the_order_of_texts_is_left_to_the_server() -> None:
+def test_only_the_server_knows_the_order_of_texts() -> None:
     plan = with_nulls(made((None, "b"), ("b", "a"), ("a", None), key=WORDS))
     assert plan.verify_coverage() == [[("b",), ("a",)]]
 
 
-def test_the_order_of_infinity_is_left_to_the_server() -> None:
+def test_only_the_server_knows_the_order_of_infinity() -> None:
     days = Key((KeyColumn("day", "date"),))
     assert made((None, "2024-01-01"), ("2024-01-01", "infinity"), ("infinity", None), key=days).verify_coverage() == [
         [("2024-01-01",), ("infinity",)]
@@ -107,27 +111,27 @@ def test_the_largest_range_comes_first_and_an_unknown_one_before_it() -> None:
 def test_only_ranges_that_are_cut_by_pages_need_a_snapshot() -> None:
     assert made((None, "(5,0)"), ("(5,0)", None), key=CTID).needs_snapshot
     assert not made((None, None), key=CTID).needs_snapshot
-    assert not SOUND["two"].needs_snapshot
+    assert not COMPLETE["two"].needs_snapshot
 
 
 def test_a_plan_prints_as_a_short_table() -> None:
     plan = made((None, "5"), ("5", "9"), ("9", None), queries=7, seconds=0.0123, hints=("Do this.",))
     assert str(plan).splitlines() == [
-        "table         public.orders",
-        "key           id",
-        "strategy      keyset: So it is.",
-        "ranges        3, about 30 rows",
-        "rows a range  0 smallest, 10 median, 20 largest",
-        "first         ... <= id < 5",
-        "last          9 <= id < ...",
-        "planned with  7 queries in 12 ms",
-        "hint          Do this.",
+        "table          public.orders",
+        "key            id",
+        "strategy       keyset: So it is.",
+        "ranges         3, about 30 rows",
+        "rows per range 0 smallest, 10 median, 20 largest",
+        "first          ... <= id < 5",
+        "last           9 <= id < ...",
+        "planned with   7 queries in 12 ms",
+        "hint           Do this.",
     ]
 
 
 def test_a_plan_without_ranges_prints_too() -> None:
-    assert "0, about 0 rows" in str(SOUND["no relation"])
-    assert "0 smallest, 0 median, 0 largest" in str(SOUND["no relation"])
+    assert "0, about 0 rows" in str(COMPLETE["no relation"])
+    assert "0 smallest, 0 median, 0 largest" in str(COMPLETE["no relation"])
 
 
 def test_a_plan_of_partitions_names_them() -> None:
@@ -135,7 +139,7 @@ def test_a_plan_of_partitions_names_them() -> None:
     plan = made((None, "5"), ("5", None), relations=(leaf, ("public", "orders_2025")), hints=("Do this.",))
     plan = replace(plan, ranges=tuple(replace(one, relation=leaf) for one in plan.ranges), queries=7, seconds=0.123456)
     assert "public.orders, 2 partitions" in str(plan)
-    assert "last          5 <= id < ... in public.orders_2024" in str(plan)
+    assert "last           5 <= id < ... in public.orders_2024" in str(plan)
     assert plan.as_dict() == {
         "table": "public.orders",
         "key": ["id"],
@@ -179,3 +183,20 @@ def test_a_summary_names_no_range_twice() -> None:
     summary = made((None, "5"), ("5", "7"), ("7", "8"), ("8", None)).as_dict()
     assert summary["first"] == ["... <= id < 5", "5 <= id < 7", "7 <= id < 8"]
     assert summary["last"] == ["8 <= id < ..."]
+
+
+def test_a_stored_plan_is_the_same_plan() -> None:
+    partition = ("sales", "orders_2024")
+    ranges = (
+        KeyRange(PAIR, 0, ("1", "a"), ("1", "b"), relation=partition, expected_rows=3),
+        KeyRange(PAIR, 1, ("1", "b"), ("2", "a"), relation=partition, expected_rows=7),
+    )
+    plan = made(key=PAIR, window=Window(("1", "a"), ("2", "a")), relations=(partition,))
+    plan = replace(plan, ranges=ranges)
+    record = to_record(plan)
+    stored = from_record(json.loads(json.dumps(record)))
+    assert (stored.schema, stored.table, stored.key, stored.ranges) == ("public", "orders", PAIR, ranges)
+    assert stored.largest_first() == plan.largest_first() == [ranges[1], ranges[0]]
+    assert stored.as_dict() == plan.as_dict()
+    assert str(stored) == str(plan)
+    assert to_record(stored) == record

@@ -1,4 +1,4 @@
-"""Which key a table is split by when none is named."""
+"""The choice of a key when the user names none, and the check of a named key."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from tests.postgres.ranges.conftest import Planner
         ("id bigint UNIQUE", ["id"]),
     ],
 )
-def test_the_best_unique_key_is_taken(connection, plan: Planner, columns: str, key: list[str]) -> None:
+def test_the_best_unique_key_is_chosen(connection, plan: Planner, columns: str, key: list[str]) -> None:
     connection.execute(f"CREATE TABLE keyed ({columns})")
     assert list(plan("keyed").key.names) == key
 
 
 @pytest.mark.parametrize("columns", ["a int, b int, UNIQUE (a, b)", "a int", "a int, EXCLUDE (a WITH =)"])
-def test_no_key_is_taken_that_could_lose_rows(connection, plan: Planner, columns: str) -> None:
+def test_a_key_that_could_lose_rows_is_not_chosen(connection, plan: Planner, columns: str) -> None:
     connection.execute(f"CREATE TABLE keyless ({columns})")
     assert plan("keyless").key.names == ()
 
 
-def test_a_named_key_needs_to_be_neither_unique_nor_indexed(connection, plan: Planner) -> None:
+def test_a_named_key_does_not_need_to_be_unique_or_indexed(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE logs (at timestamptz NOT NULL, level int)")
     assert plan("logs", key="at").key.names == ("at",)
     assert plan("logs", key=["at"]).key.names == ("at",)
 
 
 @pytest.mark.parametrize("kind", ["VIEW", "MATERIALIZED VIEW"])
-def test_several_columns_of_a_view_are_refused_with_advice_that_can_be_taken(connection, plan: Planner, kind) -> None:
+def test_the_advice_for_several_columns_of_a_view_is_possible(connection, plan: Planner, kind) -> None:
     connection.execute(f"CREATE {kind} seen AS SELECT n AS a, n AS b FROM generate_series(1, 10) AS n")
-    with pytest.raises(InvalidParameterError, match=r"key: a, b may be NULL, .* Split by one column\.$"):
+    with pytest.raises(InvalidParameterError, match=r"key: a, b can be NULL, .* Split by one column\.$"):
         plan("seen", key=["a", "b"])
 
 
-def test_a_misspelt_key_gets_a_suggestion(connection, plan: Planner) -> None:
+def test_a_misspelled_key_gets_a_suggestion(connection, plan: Planner) -> None:
     connection.execute("CREATE TABLE orders (id bigint, created_at date)")
     with pytest.raises(InvalidParameterError, match=r"Did you mean created_at\?"):
         plan("orders", key="create_at")
