@@ -25,6 +25,10 @@ PATIENCE = 240.0
 """Seconds for a start-up, and for a run of which nothing else is known."""
 
 
+SHUTDOWN_SECONDS = 20.0
+"""Time for a side to end by itself before it is terminated."""
+
+
 class SideFailed(RuntimeError):
     """The side said no, or nothing in time."""
 
@@ -110,7 +114,7 @@ def end(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     try:
         process.stdin.close()
-        process.wait(20)
+        process.wait(SHUTDOWN_SECONDS)
     except (subprocess.TimeoutExpired, BrokenPipeError):
         process.terminate()
         time.sleep(1)
