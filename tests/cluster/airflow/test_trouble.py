@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from burla_provider.demo.cluster import find_state
+from burla_provider.demo.cluster import find_state_directory
 from burla_provider.jobs.client.http_json import ask
 from burla_provider.operators.map import BurlaMapOperator
 from tests.airflow.conftest import Orders
@@ -27,7 +27,7 @@ from tests.support.task_runner import Airflow
 from tests.support.waiting import wait_for
 from tests.unit.jobs.running import client_of
 
-HEAD = find_state() / "head.pid"
+HEAD = find_state_directory() / "head.pid"
 LATE = 30
 """So many of the forty ranges have been begun when something befalls the job: to begin anew would be 70 in all."""
 AT_MOST = RANGES + 24

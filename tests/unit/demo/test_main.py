@@ -48,4 +48,4 @@ def test_without_a_cluster_the_burla_engine_says_how_to_get_one(capsys, monkeypa
 def test_a_number_of_rows_that_is_none_is_refused(capsys, rows):
     with pytest.raises(SystemExit):
         main([f"--rows={rows}"])
-    assert "is no number of rows" in capsys.readouterr().err
+    assert "must be a number of rows" in capsys.readouterr().err

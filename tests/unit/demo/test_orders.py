@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from burla_provider.demo.orders import Totals, create_orders, sum_in_sql
+from burla_provider.demo.orders import Totals, create_orders, query_totals
 
 
 def ignore(_):
@@ -23,7 +23,7 @@ def test_table_has_the_rows_asked_for_and_gaps_in_its_ids(orders, connection):
 
 
 def test_the_same_orders_every_time(orders):
-    assert sum_in_sql(orders) == Totals(20_000, Decimal("10316955.24"))
+    assert query_totals(orders) == Totals(20_000, Decimal("10316955.24"))
 
 
 def test_more_rows_leave_the_first_ones_as_they_are(orders, connection):
@@ -52,7 +52,7 @@ def test_a_table_that_is_there_is_kept(orders):
 
 def test_a_table_of_another_size_is_made_anew(orders):
     assert create_orders(orders, 10, ignore) is True
-    assert sum_in_sql(orders).row_count == 10
+    assert query_totals(orders).row_count == 10
 
 
 def test_a_table_that_somebody_changed_is_made_anew(orders, connection):
@@ -68,4 +68,4 @@ def test_progress_ends_with_all_rows(database):
 
 def test_no_rows_at_all(database):
     assert create_orders(database, 0, ignore) is True
-    assert sum_in_sql(database) == Totals(0, Decimal(0))
+    assert query_totals(database) == Totals(0, Decimal(0))

@@ -83,7 +83,7 @@ def test_a_server_that_cannot_start_says_why(server):
 
 
 def test_a_version_that_is_not_here_says_how_to_get_one(tmp_path):
-    with pytest.raises(EmbeddedPostgresError, match="There is no PostgreSQL 9 here"):
+    with pytest.raises(EmbeddedPostgresError, match="PostgreSQL 9 is not installed"):
         EmbeddedPostgres(tmp_path, version=9).start()
 
 
