@@ -1,4 +1,4 @@
-"""The provider's place in Airflow's own pages: the list of providers, the connection form, Test Connection."""
+"""Airflow's own pages: the list of providers, the connection form, Test Connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people do to a running task in the UI: its processes are gone, and it is in the state that they gave it."""
+"""A running task that is marked or cleared in the UI: its processes end, and it has the new state."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ DAG = "ui_endings"
 
 
 def sleepers(gate: Path) -> set[int]:
-    """The processes that work for the job, of those that ever did."""
+    """The job's worker processes that still run."""
     pids = {int(file.name.partition("-")[2]) for file in gate.glob("asleep-*")}
     return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
 
 
 @pytest.fixture
 def run(airflow: AirflowServer, gate: Path) -> str:
-    """The path of a run whose task is at work."""
+    """The id of a run whose task is running."""
     airflow.wait_for("the DAG", lambda: airflow.find(f"/dags/{DAG}"), 300)
     begun = airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None})
     airflow.wait_for("two workers", lambda: len(sleepers(gate)) == 2, 300)
