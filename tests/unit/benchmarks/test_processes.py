@@ -1,4 +1,4 @@
-"""What the meter sees of processes that come and go."""
+"""Processor time and memory of processes that start and end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ sys.stdin.readline()
 
 @contextmanager
 def parent(body: str) -> Iterator[tuple[ProcessTrees, Callable[[], str], Callable[[], None]]]:
-    """A process, how to read what it says, and how to let it go on by a line."""
+    """A process, a function that reads a line of its output, and one that lets it continue."""
     with subprocess.Popen(
         [sys.executable, "-c", PARENT.format(body=body)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

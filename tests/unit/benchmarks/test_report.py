@@ -1,12 +1,12 @@
-"""What RESULTS.md says of a run."""
+"""The texts of RESULTS.md."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from benchmarks import model
-from benchmarks.report import comparison, introduction, moments
-from benchmarks.verdict import faults, verdict
+from benchmarks.report import comparison, introduction, measuring_times
+from benchmarks.verdict import find_faults, verdict
 
 
 def run(seconds: float, **options: Any) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def side(when: str = "2026-11-23 05:10", **jobs: dict[str, Any]) -> dict[str, An
 def test_a_table_has_the_times_of_the_fastest_of_ours_and_of_ours_on_burla() -> None:
     ours = {"ours_local": side(totals_orders=run(2)), "ours_burla": side(totals_orders=run(4))}
     lines = comparison({"sides": {**ours, "polars": side(totals_orders=run(10))}}, "totals orders")
-    assert "times ours | times ours on Burla" in lines[2]
+    assert "x this provider | x this provider on Burla" in lines[2]
     assert lines[-1].split(" | ")[4:6] == ["5.00", "2.50"]
 
 
@@ -36,9 +36,9 @@ def test_without_ours_on_burla_its_column_is_empty() -> None:
 
 def test_sides_that_were_measured_hours_apart_say_when() -> None:
     together = {"sides": {"sql": side("2026-11-23 05:10"), "copy": side("2026-11-23 06:10")}}
-    assert moments(together) == []
+    assert measuring_times(together) == []
     together["sides"]["ray"] = side("2026-11-23 06:11")
-    assert "Ray Data 2026-11-23 06:11" in moments(together)[-1]
+    assert "Ray Data 2026-11-23 06:11" in measuring_times(together)[-1]
 
 
 def test_the_wide_table_is_as_large_as_it_was_when_it_was_measured() -> None:
@@ -50,17 +50,21 @@ def test_the_wide_table_is_as_large_as_it_was_when_it_was_measured() -> None:
 def test_the_forecasts_say_when_there_is_nothing_to_calibrate_them_by() -> None:
     sides = {"sides": {"ours_burla": {"missing": "there is no cluster", "jobs": {}}}}
     scale = {"ranges": [{"side": "ours_burla", "ranges": 1_000, "seconds": 1.0}], "rows": []}
-    assert model.text(sides, scale) == ["Not calibrated: of the runs above, too few of this provider's are there."]
+    assert model.text(sides, scale) == ["Not calibrated: there are too few runs of this provider."]
 
 
 def test_a_quick_look_fails_for_what_did_not_run_and_for_wrong_answers_of_those_that_are_exact() -> None:
     wrong = run(1, rows=9)
     good = {"sql": side(totals_orders=run(1)), "copy": side(checksum_orders=run(1, value=None))}
-    assert faults(good | {"guide_pool": side(totals_orders=wrong)}, exact=("sql", "copy")) == []
-    assert faults(good | {"sql": side(totals_orders=wrong)}, exact=("sql",)) == ["sql, totals orders: **no**: -1 rows"]
-    assert faults({"copy": side(checksum_orders=wrong | {"value": None})}, exact=("copy",)) != []
-    assert faults({"polars": side(totals_orders={"error": "OSError"})}, exact=()) == ["polars, totals orders: OSError"]
-    assert faults({"ray": {"missing": "no environment", "jobs": {}}}, exact=()) == ["ray: no environment"]
+    assert find_faults(good | {"guide_pool": side(totals_orders=wrong)}, exact=("sql", "copy")) == []
+    assert find_faults(good | {"sql": side(totals_orders=wrong)}, exact=("sql",)) == [
+        "sql, totals orders: **no**: -1 rows"
+    ]
+    assert find_faults({"copy": side(checksum_orders=wrong | {"value": None})}, exact=("copy",)) != []
+    assert find_faults({"polars": side(totals_orders={"error": "OSError"})}, exact=()) == [
+        "polars, totals orders: OSError"
+    ]
+    assert find_faults({"ray": {"missing": "no environment", "jobs": {}}}, exact=()) == ["ray: no environment"]
 
 
 def test_a_sum_that_drifted_is_wrong() -> None:

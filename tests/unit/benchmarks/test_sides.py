@@ -1,4 +1,4 @@
-"""Sides that cannot be run, or not to their end, spoil nothing else."""
+"""Sides that cannot run, or do not finish, do not affect other results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.runs import SideFailed, find_nodes, running_side
 
 @pytest.fixture
 def wire(data: Data) -> Wire:
-    """One that counts nothing."""
+    """A wire that counts nothing."""
     return Wire(data.server.port)
 
 
@@ -34,7 +34,7 @@ def test_without_docker_or_its_daemon_there_is_no_cluster(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_nodes() == []
     found = run_side(data, "ours_burla", benchmarks.tables(data), 1, 2, wire)
-    assert found == {"missing": "there is no cluster: `make cluster`", "jobs": {}}
+    assert found == {"missing": "there is no cluster: run `make cluster`", "jobs": {}}
 
 
 def test_a_side_that_has_died_says_so_whenever_it_is_asked(data: Data, wire: Wire) -> None:
@@ -50,8 +50,8 @@ def test_a_side_that_has_died_says_so_whenever_it_is_asked(data: Data, wire: Wir
 def test_a_side_that_is_not_done_in_time_keeps_its_start_up_and_its_good_jobs(
     data: Data, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "PATIENCE", 5.0)
-    monkeypatch.setattr(runs, "SHUTDOWN_SECONDS", 0.5)  # the locked query would use all of it
+    monkeypatch.setattr(runs, "TIMEOUT", 5.0)
+    monkeypatch.setattr(runs, "SHUTDOWN_SECONDS", 0.5)  # the locked query never ends by itself
     tables = benchmarks.tables(data)
     with psycopg.connect(data.server.conninfo()) as connection:
         connection.execute(f"LOCK TABLE {tables['orders']}")
