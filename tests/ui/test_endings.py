@@ -39,13 +39,13 @@ def mark(airflow: AirflowServer, run: str, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "success"])
-def test_a_task_that_is_marked_ends_its_job(airflow: AirflowServer, gate: Path, run: str, state: str) -> None:
+def test_marking_a_task_ends_its_job(airflow: AirflowServer, gate: Path, run: str, state: str) -> None:
     mark(airflow, run, state)
     airflow.wait_for("the workers to be gone", lambda: not sleepers(gate), 120)
     assert task_of(airflow, run)["state"] == state
 
 
-def test_a_task_that_is_cleared_ends_its_job_and_begins_again(airflow: AirflowServer, gate: Path, run: str) -> None:
+def test_clearing_a_task_ends_its_job_and_starts_it_again(airflow: AirflowServer, gate: Path, run: str) -> None:
     before = sleepers(gate)
     what = {"dag_run_id": run, "task_ids": ["sleep"], "only_failed": False, "dry_run": False}
     airflow.call("POST", f"/dags/{DAG}/clearTaskInstances", what)

@@ -30,7 +30,7 @@ def expect_no_sideways_scrolling(page: Page) -> None:
     assert width == 0
 
 
-def test_a_running_job_says_how_far_it_is_and_a_finished_one_how_it_went(
+def test_a_running_job_shows_progress_and_a_finished_one_its_results(
     open_tab: OpenPage, airflow: AirflowServer, gate: Path
 ) -> None:
     page = open_tab("wait_orders")
@@ -55,7 +55,7 @@ def test_a_running_job_says_how_far_it_is_and_a_finished_one_how_it_went(
 
 
 @pytest.mark.parametrize(("width", "theme"), LOOKS)
-def test_a_skewed_job_shows_its_skew(open_tab: OpenPage, airflow: AirflowServer, width: int, theme: str) -> None:
+def test_a_skewed_job_shows_the_skew(open_tab: OpenPage, airflow: AirflowServer, width: int, theme: str) -> None:
     wait_for_state(airflow, "digest_orders", "success")
     page = open_tab("digest_orders", width=width, theme=theme)
     expect(section(page, "Distribution of the ranges")).to_contain_text(
@@ -75,7 +75,7 @@ def test_a_skewed_job_shows_its_skew(open_tab: OpenPage, airflow: AirflowServer,
 
 
 @pytest.mark.parametrize(("width", "theme"), LOOKS)
-def test_a_failed_job_names_the_failed_ranges_and_their_errors(
+def test_a_failed_job_shows_the_failed_ranges_and_their_errors(
     open_tab: OpenPage, airflow: AirflowServer, width: int, theme: str
 ) -> None:
     wait_for_state(airflow, "check_orders", "failed")
@@ -91,9 +91,7 @@ def test_a_failed_job_names_the_failed_ranges_and_their_errors(
     shoot(page, f"failed-{width}-{theme}")
 
 
-def test_a_task_that_waits_for_its_retry_shows_how_the_last_try_ended(
-    open_tab: OpenPage, airflow: AirflowServer
-) -> None:
+def test_a_task_that_waits_for_a_retry_shows_the_last_try(open_tab: OpenPage, airflow: AirflowServer) -> None:
     wait_for_state(airflow, "retry_orders", "up_for_retry")
     page = open_tab("retry_orders")
     expect(
@@ -125,7 +123,7 @@ def test_the_timeline_can_be_read_as_tables_without_a_mouse(open_tab: OpenPage, 
     expect(page.get_by_role("region", name="Timeline, table").get_by_role("row")).to_have_count(65)
 
 
-def test_pointing_at_a_bar_tells_of_its_range(open_tab: OpenPage, airflow: AirflowServer) -> None:
+def test_hovering_over_a_bar_shows_its_range(open_tab: OpenPage, airflow: AirflowServer) -> None:
     wait_for_state(airflow, "digest_orders", "success")
     page = open_tab("digest_orders")
     page.locator("#timeline .bar").first.hover()
@@ -134,9 +132,7 @@ def test_pointing_at_a_bar_tells_of_its_range(open_tab: OpenPage, airflow: Airfl
     )
 
 
-def test_it_is_a_tab_of_the_task_instance_and_follows_airflows_theme(
-    open_page: OpenPage, airflow: AirflowServer
-) -> None:
+def test_the_tab_of_a_task_instance_follows_airflows_theme(open_page: OpenPage, airflow: AirflowServer) -> None:
     wait_for_state(airflow, "digest_orders", "success")
     page = open_page(task_path("digest_orders"))
     page.get_by_role("link", name="Ranges").click()
@@ -157,7 +153,7 @@ def test_in_dark_airflow_the_tab_is_dark(open_page: OpenPage, airflow: AirflowSe
     shoot(page, "tab-in-airflow-dark", full=False)
 
 
-def test_a_mapped_task_shows_the_instance_that_was_asked_for(open_tab: OpenPage, airflow: AirflowServer) -> None:
+def test_a_mapped_task_shows_the_requested_instance(open_tab: OpenPage, airflow: AirflowServer) -> None:
     wait_for_state(airflow, "count_table", "success")
     for map_index, table in enumerate(["public.orders", "public.steady"]):
         page = open_tab("count_table", map_index)

@@ -25,17 +25,17 @@ STORE = "**/state-store/burla_report*"
 INSTANCE = "**/taskInstances/not_on_burla"
 
 
-def test_a_task_of_another_kind_is_said_to_be_one(open_tab: OpenPage, airflow: AirflowServer) -> None:
+def test_a_task_without_burla_has_a_message(open_tab: OpenPage, airflow: AirflowServer) -> None:
     page = open_tab("not_on_burla")
     expect(message(page)).to_contain_text("This task does not run on Burla")
     shoot(page, "state-other-task")
 
 
-def test_an_unknown_task_is_said_to_be_unknown(open_tab: OpenPage) -> None:
+def test_an_unknown_task_has_a_message(open_tab: OpenPage) -> None:
     expect(message(open_tab("nobody"))).to_have_text("This task instance does not exist. It may have been deleted.")
 
 
-def test_a_task_that_left_no_report_is_said_to_have_left_none(open_tab: OpenPage) -> None:
+def test_a_task_without_report_has_a_message(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla", 7)
     page.route("**/taskInstances/not_on_burla/7", lambda route: answer(route, instance("failed")))
     page.reload()
@@ -51,14 +51,14 @@ def test_a_task_that_left_no_report_is_said_to_have_left_none(open_tab: OpenPage
         ("running", "No report yet: the task is planning. This page refreshes every few seconds."),
     ],
 )
-def test_before_there_is_a_report_the_page_says_why(open_tab: OpenPage, state: str | None, sentence: str) -> None:
+def test_before_there_is_a_report_the_message_says_why(open_tab: OpenPage, state: str | None, sentence: str) -> None:
     page = open_tab("not_on_burla")
     page.route(INSTANCE, lambda route: answer(route, instance(state)))
     page.reload()
     expect(message(page)).to_have_text(sentence)
 
 
-def test_an_earlier_airflow_is_said_to_report_at_the_end_only(open_tab: OpenPage) -> None:
+def test_for_an_earlier_airflow_the_message_says_that_the_report_comes_at_the_end(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     page.route(INSTANCE, lambda route: answer(route, instance("running")))
     page.route("**/api/v2/version", lambda route: answer(route, {"version": "3.1.8", "git_version": None}))
@@ -74,7 +74,7 @@ def test_an_earlier_airflow_is_said_to_report_at_the_end_only(open_tab: OpenPage
         (500, "Airflow returned an error (HTTP 500)"),
     ],
 )
-def test_a_refusal_is_told_as_what_it_is(open_tab: OpenPage, status: int, sentence: str) -> None:
+def test_an_http_error_has_a_message(open_tab: OpenPage, status: int, sentence: str) -> None:
     page = open_tab("digest_orders")
     page.route(XCOM, lambda route: route.fulfill(status=status, json={"detail": "no"}))
     page.route(STORE, lambda route: route.fulfill(status=status, json={"detail": "no"}))
@@ -83,7 +83,7 @@ def test_a_refusal_is_told_as_what_it_is(open_tab: OpenPage, status: int, senten
     expect(page.get_by_role("article")).to_be_hidden()
 
 
-def test_what_was_shown_stays_while_airflow_does_not_answer(open_tab: OpenPage) -> None:
+def test_the_report_stays_while_airflow_does_not_respond(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     page.route(INSTANCE, lambda route: answer(route, instance("running")))
     page.route(STORE, lambda route: answer(route, {"value": report_of(6, 10).as_dict("running")}))
@@ -97,14 +97,14 @@ def test_what_was_shown_stays_while_airflow_does_not_answer(open_tab: OpenPage) 
     expect(message(page)).to_have_text("")
 
 
-def test_a_task_that_died_is_not_said_to_run(open_tab: OpenPage) -> None:
+def test_a_task_that_died_is_shown_as_failed(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     show(page, report_of(6, 10).as_dict("running"), state="failed")
     expect(message(page)).to_contain_text("The task ended (failed) without a final report. This was its progress at")
     expect(page.locator("#state")).to_have_text("Failed")
 
 
-def test_the_report_of_an_earlier_try_is_said_to_be_one(open_tab: OpenPage) -> None:
+def test_the_report_of_an_earlier_try_has_a_message(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     earlier = report_of(6, 10).as_dict("running") | {"updated": time.time() - 900}
     show(page, earlier, state="running")
@@ -118,7 +118,7 @@ def test_a_report_of_a_newer_provider_is_shown_with_a_warning(open_tab: OpenPage
     expect(figure(page, "Done")).to_have_text("10 of 10")
 
 
-def test_ranges_of_an_earlier_try_are_counted_apart(open_tab: OpenPage) -> None:
+def test_ranges_of_an_earlier_try_are_counted_separately(open_tab: OpenPage) -> None:
     report = Report("public.orders", 10, str)
     for index in range(4):
         report.resume(outcome(index))
@@ -127,7 +127,7 @@ def test_ranges_of_an_earlier_try_are_counted_apart(open_tab: OpenPage) -> None:
     expect(figure(page, "From an earlier try")).to_have_text("4")
 
 
-def test_rows_that_nobody_counted_are_not_shown(open_tab: OpenPage) -> None:
+def test_unknown_row_counts_are_not_shown(open_tab: OpenPage) -> None:
     report = Report("public.orders", 3, "range {}".format)
     for index in range(3):
         report.add(outcome(index, row_count=None))
@@ -137,7 +137,7 @@ def test_rows_that_nobody_counted_are_not_shown(open_tab: OpenPage) -> None:
     expect(page.locator("main")).not_to_contain_text("rows", ignore_case=True)
 
 
-def test_inputs_are_called_inputs(open_tab: OpenPage) -> None:
+def test_a_map_shows_inputs_instead_of_ranges(open_tab: OpenPage) -> None:
     report = Report("double", 3, "input {}".format, unit="input")
     for index in range(3):
         report.add(outcome(index, row_count=None))
@@ -149,7 +149,7 @@ def test_inputs_are_called_inputs(open_tab: OpenPage) -> None:
 
 
 @pytest.mark.parametrize("width", [1200, 600])
-def test_a_hundred_thousand_ranges_on_a_thousand_workers_are_still_a_picture(open_tab: OpenPage, width: int) -> None:
+def test_a_hundred_thousand_ranges_on_a_thousand_workers_fit_on_the_page(open_tab: OpenPage, width: int) -> None:
     report = Report("public.events", 100_000, "range {}".format)
     for index in range(100_000):
         failure = Failure("ValueError", "x") if index in (7_000, 52_000) else None
@@ -163,7 +163,7 @@ def test_a_hundred_thousand_ranges_on_a_thousand_workers_are_still_a_picture(ope
     shoot(page, f"many-{width}")
 
 
-def test_a_jobs_page_that_is_no_web_address_is_no_link(open_tab: OpenPage) -> None:
+def test_a_job_url_that_is_not_http_is_not_a_link(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     show(page, report_of(10, 10).as_dict("success") | {"job": {"id": "x", "url": "javascript:alert(1)"}})
     expect(figure(page, "Done")).to_have_text("10 of 10")
@@ -185,7 +185,7 @@ def test_a_jobs_page_that_is_no_web_address_is_no_link(open_tab: OpenPage) -> No
         ("plural(1, 'range')", "1 range"),
     ],
 )
-def test_numbers_are_written_as_people_read_them(open_tab: OpenPage, call: str, text: str) -> None:
+def test_numbers_are_formatted_for_people(open_tab: OpenPage, call: str, text: str) -> None:
     page = open_tab("not_on_burla")
     assert (
         page.evaluate(

@@ -98,7 +98,7 @@ os.waitpid(middle, 0)
 
 
 @pytest.mark.parametrize("body", [IGNORED, WAITED_FOR])
-def test_the_time_of_a_child_that_ended_stays_and_is_counted_once(body: str) -> None:
+def test_the_time_of_an_ended_child_is_kept_and_counted_once(body: str) -> None:
     with parent(body) as (trees, read, go_on):
         before = trees.cpu()
         assert read() == "worked"
@@ -110,7 +110,7 @@ def test_the_time_of_a_child_that_ended_stays_and_is_counted_once(body: str) -> 
     assert living <= ended < before + 2 * SPENT
 
 
-def test_a_child_that_no_look_has_seen_is_in_its_parents_times() -> None:
+def test_the_time_of_a_child_between_two_samples_is_in_its_parents_times() -> None:
     with parent("os.waitpid(child(lambda: None), 0)") as (trees, read, _):
         trees.cpu()
         assert (read(), read()) == ("worked", "done")
@@ -118,7 +118,7 @@ def test_a_child_that_no_look_has_seen_is_in_its_parents_times() -> None:
 
 
 @pytest.mark.parametrize("body", [GRANDCHILD, ORPHANED])
-def test_a_grandchild_is_not_forgotten_when_it_ends(body: str) -> None:
+def test_the_time_of_an_ended_grandchild_is_kept(body: str) -> None:
     """One ends with its parent, the other one outlives it."""
     with parent(body) as (trees, read, go_on):
         trees.cpu()
@@ -129,7 +129,7 @@ def test_a_grandchild_is_not_forgotten_when_it_ends(body: str) -> None:
         assert trees.cpu() >= living >= SPENT
 
 
-def test_memory_is_that_of_the_processes_of_the_last_look() -> None:
+def test_memory_is_that_of_the_last_sample() -> None:
     with parent("") as (trees, read, _):
         assert read() == "done"
         assert trees.memory() == 0

@@ -25,7 +25,7 @@ def wire(data: Data) -> Wire:
 
 
 @pytest.mark.parametrize("docker", [None, "#!/bin/sh\nexit 1\n"])
-def test_without_docker_or_its_daemon_there_is_no_cluster(
+def test_without_docker_or_its_daemon_no_cluster_is_found(
     docker: str | None, data: Data, wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if docker:
@@ -37,7 +37,7 @@ def test_without_docker_or_its_daemon_there_is_no_cluster(
     assert found == {"missing": "there is no cluster: run `make cluster`", "jobs": {}}
 
 
-def test_a_side_that_has_died_says_so_whenever_it_is_asked(data: Data, wire: Wire) -> None:
+def test_a_dead_side_fails_at_each_run(data: Data, wire: Wire) -> None:
     task = data.task("totals", data.orders())
     with running_side("sql", data, task, wire) as running:
         assert running.run(task)["rows"] == 1_000
@@ -47,7 +47,7 @@ def test_a_side_that_has_died_says_so_whenever_it_is_asked(data: Data, wire: Wir
                 running.run(task)
 
 
-def test_a_side_that_is_not_done_in_time_keeps_its_start_up_and_its_good_jobs(
+def test_a_side_that_times_out_keeps_its_start_up_and_its_finished_jobs(
     data: Data, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runs, "TIMEOUT", 5.0)
@@ -62,7 +62,7 @@ def test_a_side_that_is_not_done_in_time_keeps_its_start_up_and_its_good_jobs(
     assert found["jobs"]["totals null_keys"]["rows"] == 100
 
 
-def test_results_over_other_tables_are_not_kept(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_of_other_tables_are_not_kept(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmarks, "RESULTS", tmp_path)
     made = benchmarks.tables(data)
     path = tmp_path / "sides.json"
