@@ -25,9 +25,9 @@ def sleepers(gate: Path) -> set[int]:
 def run(airflow: AirflowServer, gate: Path) -> str:
     """The id of a run whose task is running."""
     airflow.wait_for("the DAG", lambda: airflow.find(f"/dags/{DAG}"), 300)
-    begun = airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None})
+    started = airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None})
     airflow.wait_for("two workers", lambda: len(sleepers(gate)) == 2, 300)
-    return begun["dag_run_id"]
+    return started["dag_run_id"]
 
 
 def task_of(airflow: AirflowServer, run: str) -> Any:
