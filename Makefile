@@ -74,6 +74,7 @@ lint: .venv/ready
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 cluster: .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cluster/up.sh
@@ -84,7 +85,7 @@ cluster-down:
 clean:
 	[ ! -x $(BIN)/python ] || rm -rf "$$($(BIN)/python -c 'from burla_provider.demo.__main__ import default_directory as d; print(d())')"
 	[ ! -x $(BIN)/python ] || rm -rf "$$($(BIN)/python -c 'from benchmarks.data import HOME as d; print(d)')"
-	rm -rf .venv .venv-* .import_linter_cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist test-artifacts
+	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist test-artifacts
 
 # Use uv if it is installed, otherwise pip.
 .venv/ready: pyproject.toml constraints.txt
