@@ -1,35 +1,40 @@
-# `make` lists what there is. Everything runs in .venv, which the first target that needs it sets up.
+# `make` lists the targets. Everything runs in .venv, which the first target that needs it sets up.
 ROWS ?= 1000000
 ENGINE ?= local
-# Python 3.11 before newer ones: it is what the workers of `make cluster` have.
+# Python 3.11 first: the workers of `make cluster` have it.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell $(name) --version >/dev/null 2>&1 && echo $(name))))
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help demo airflow test test-ui test-cluster test-matrix test-wheel bench bench-quick docs lint cluster cluster-down clean
+.PHONY: help check demo airflow test test-ui test-cluster test-matrix test-wheel bench bench-quick docs lint cluster cluster-down clean
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo           the example DAG on a table of 1,000,000 rows, on this machine (ROWS=, ENGINE=burla)"
-	@echo "make airflow        the same database and DAGs in Airflow's UI, on http://127.0.0.1:8080 (ENGINE=burla)"
-	@echo "make test           ruff, mypy, and all tests that need no cluster, no browser and no wheel"
-	@echo "make test-ui        the tests that look at Airflow in a browser (installs Debian's Chromium where there is none)"
-	@echo "make cluster        boot a real Burla cluster on this machine (Debian or Ubuntu, root)"
-	@echo "make test-cluster   the tests that run on it"
-	@echo "make cluster-down   stop it"
-	@echo "make test-wheel     build the package, and try it in environments of its own"
+	@echo "make check          format, lint, types, import layers and unit tests, in about a minute: run it while you work"
+	@echo "make lint           ruff, mypy and import-linter"
+	@echo "make test           lint, and all tests that need no cluster, no browser and no wheel"
+	@echo "make test-ui        the tests of Airflow's UI in a browser (installs Debian's Chromium if it is missing)"
+	@echo "make cluster        start a real Burla cluster on this machine (Debian or Ubuntu, root)"
+	@echo "make test-cluster   the tests that run on this cluster"
+	@echo "make cluster-down   stop the cluster"
+	@echo "make test-wheel     build the package and install it into new environments"
 	@echo "make test-matrix    the tests on Airflow 3.1, 3.2 and 3.3, Python 3.11 to 3.13, and the oldest packages (ENVIRONMENTS=)"
-	@echo "make bench          this provider beside other tools, into benchmarks/RESULTS.md (start \`make cluster\` before, for Burla)"
-	@echo "make bench-quick    a look at that, in a minute"
-	@echo "make docs           the documentation, in build/docs"
-	@echo "make lint           ruff and mypy"
-	@echo "make clean          remove what the targets above have made, except the cluster"
+	@echo "make demo           run the example DAG on a table of 1,000,000 rows on this machine (ROWS=, ENGINE=burla)"
+	@echo "make airflow        open the same database and DAGs in Airflow's UI, on http://127.0.0.1:8080 (ENGINE=burla)"
+	@echo "make bench          compare this provider with other tools; writes benchmarks/RESULTS.md (run \`make cluster\` first, for Burla)"
+	@echo "make bench-quick    a small version of the benchmarks, in a minute"
+	@echo "make docs           build the documentation in build/docs"
+	@echo "make clean          remove everything that these targets created, except the cluster"
 
 demo: .venv/ready
 	@$(BIN)/python -m burla_provider.demo --rows $(ROWS) --engine $(ENGINE)
 
 airflow: .venv/ready
 	@$(BIN)/python -m burla_provider.demo --rows $(ROWS) --engine $(ENGINE) --serve
+
+# A process per processor; at most 8, because each of them imports Airflow.
+check: lint
+	$(PYTEST) --quiet --numprocesses logical --maxprocesses 8 --dist worksteal tests/unit
 
 test: lint
 	PYTHONPATH="$(CURDIR)/tests/support/measured" $(PYTEST) --cov --cov-report=term -m "not cluster and not ui and not wheel"
@@ -48,7 +53,7 @@ test-matrix: .venv/ready
 	$(BIN)/python tests/matrix/run.py $(ENVIRONMENTS)
 
 bench: .venv/ready .venv-bench/ready .venv-bench-guide/ready
-	@command -v java > /dev/null && [ -e /usr/share/java/postgresql.jar ] || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes default-jre-headless libpostgresql-jdbc-java > /dev/null; } || echo "Spark is left out: it needs Java and PostgreSQL's driver for it."
+	@command -v java > /dev/null && [ -e /usr/share/java/postgresql.jar ] || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes default-jre-headless libpostgresql-jdbc-java > /dev/null; } || echo "Spark is skipped: Java and PostgreSQL's JDBC driver cannot be installed."
 	@login="$${BURLA_CLUSTER_STATE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/burla-cluster}/client.env"; [ ! -e "$$login" ] || . "$$login"; \
 		$(BIN)/python -m benchmarks
 
@@ -56,7 +61,7 @@ bench-quick: .venv/ready
 	@$(BIN)/python -m benchmarks --quick
 	@$(BIN)/python -m benchmarks.import_time
 
-# The tools that are compared, and what the guide asks for.
+# The other tools, and the packages that the guide requires.
 .venv-bench/ready .venv-bench-guide/ready: benchmarks/requirements.txt benchmarks/requirements-guide.txt | .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" uv venv --quiet --clear --python $(BIN)/python $(@D)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(@D)/bin/python --requirement benchmarks/requirements$(if $(findstring guide,$@),-guide).txt
@@ -69,6 +74,7 @@ lint: .venv/ready
 	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 cluster: .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" cluster/up.sh
@@ -81,7 +87,7 @@ clean:
 	[ ! -x $(BIN)/python ] || rm -rf "$$($(BIN)/python -c 'from benchmarks.data import HOME as d; print(d)')"
 	rm -rf .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist test-artifacts
 
-# With uv where it is, with pip where it is not.
+# Use uv if it is installed, otherwise pip.
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Setting up .venv (once, a minute or two) ..."

@@ -1,1 +1,1 @@
-"""This provider side by side with what its users would pick instead: `make bench`."""
+"""Compare this provider with other tools: `make bench`."""

@@ -1,8 +1,8 @@
-"""Runs the benchmarks: ``make bench`` for all of it, ``make bench-quick`` for a look in a minute.
+"""Run the benchmarks: ``make bench`` runs all of them, ``make bench-quick`` a small version in a minute.
 
-python -m benchmarks                       everything, and RESULTS.md
-python -m benchmarks sides --only ray,dask  some of it again; the rest of the results stays
-python -m benchmarks report                 RESULTS.md from the results of before
+python -m benchmarks                        run everything and write RESULTS.md
+python -m benchmarks sides --only ray,dask  run some sides again; the other results stay
+python -m benchmarks report                 write RESULTS.md from the stored results
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from typing import Any
 from benchmarks import report
 from benchmarks.compare import compare
 from benchmarks.data import HOME, Data, running
-from benchmarks.environments import is_there
+from benchmarks.environments import exists
 from benchmarks.machine import describe
 from benchmarks.runs import find_nodes
 from benchmarks.scale import scale
 from benchmarks.sides import SIDES
-from benchmarks.verdict import faults
+from benchmarks.verdict import find_faults
 
 RESULTS = Path(__file__).with_name("results")
 QUICK = ("sql", "copy", "ours_local", "ours_rows", "guide_pool", "connectorx", "polars")
 EXACT = ("sql", "copy", "ours_local", "ours_rows")
-"""Of these, those that lose no row and drift by no digit, or something is broken."""
+"""Sides of ``QUICK`` whose results must be exact."""
 
 PARTS = ("sides", "scale", "report")
 
@@ -37,61 +37,62 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=PARTS, help=", ".join(PARTS))
     parser.add_argument("--rows", type=int, default=10_000_000)
-    parser.add_argument("--times", type=int, default=2, help="runs of each job; the fastest counts")
-    parser.add_argument("--only", default=",".join(SIDES), help="sides, with commas between")
-    parser.add_argument("--workers", default="1,2,4", help="numbers of workers for the scale")
-    parser.add_argument("--quick", action="store_true", help="100,000 rows, a few sides, nothing written")
+    parser.add_argument("--times", type=int, default=2, help="runs per job; the fastest counts")
+    parser.add_argument("--only", default=",".join(SIDES), help="names of sides, separated by commas")
+    parser.add_argument("--workers", default="1,2,4", help="numbers of workers for the part scale")
+    parser.add_argument("--quick", action="store_true", help="100,000 rows, a few sides; writes no results")
     parser.add_argument("--home", type=Path, default=HOME)
-    asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the rules of iptables are to be removed
-    if asked.quick:
-        look_quickly()
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the iptables rules are removed
+    if options.quick:
+        run_quick()
         return
     RESULTS.mkdir(exist_ok=True)
-    begun = time.monotonic()
-    if "sides" in asked.parts or "scale" in asked.parts:
-        with running(asked.home, asked.rows) as data:
-            if "sides" in asked.parts:
-                run_sides(data, asked.only.split(","), asked.times)
-            if "scale" in asked.parts:
-                run_scale(data, [int(count) for count in asked.workers.split(",")], begun)
-        print(f"Measured in {(time.monotonic() - begun) / 60:.1f} minutes.")
-    if "report" in asked.parts:
+    started = time.monotonic()
+    if "sides" in options.parts or "scale" in options.parts:
+        with running(options.home, options.rows) as data:
+            if "sides" in options.parts:
+                run_sides(data, options.only.split(","), options.times)
+            if "scale" in options.parts:
+                run_scale(data, [int(count) for count in options.workers.split(",")], started)
+        print(f"Measured in {(time.monotonic() - started) / 60:.1f} minutes.")
+    if "report" in options.parts:
         report.write(RESULTS)
 
 
-def look_quickly() -> None:
-    names = [name for name in QUICK if is_there(SIDES[name].environment)]
+def run_quick() -> None:
+    names = [name for name in QUICK if exists(SIDES[name].environment)]
     with tempfile.TemporaryDirectory(prefix="burla-benchmarks-") as home:
         Path(home).chmod(0o755)
         with running(Path(home), 100_000, cluster=False) as data:
-            found = dict(compare(data, names, tables(data), 1, 2))
-    print("\n".join(report.comparison({"rows": data.rows, "sides": found}, "totals orders")))
-    print("\n".join(report.comparison({"rows": data.rows, "sides": found}, "checksum orders")))
-    if wrong := faults(found, EXACT):
-        raise SystemExit("\n".join(wrong))
-    print(f"The harness works. {data.rows:,} rows are too few to compare by: `make bench` has 10,000,000.")
+            sides = dict(compare(data, names, tables(data), 1, 2))
+    print("\n".join(report.comparison({"rows": data.rows, "sides": sides}, "totals orders")))
+    print("\n".join(report.comparison({"rows": data.rows, "sides": sides}, "checksum orders")))
+    if faults := find_faults(sides, EXACT):
+        raise SystemExit("\n".join(faults))
+    print(f"All sides work. {data.rows:,} rows are too few for a comparison: `make bench` uses 10,000,000.")
 
 
 def run_sides(data: Data, names: list[str], times: int) -> None:
     print("Sides", flush=True)
     path = RESULTS / "sides.json"
-    known = json.loads(path.read_text()) if path.exists() else {"sides": {}}
-    made = tables(data)
-    known = known if known.get("tables") == made else {"sides": {}}  # sides over other tables cannot be compared
-    for table in made.values():
+    results = json.loads(path.read_text()) if path.exists() else {"sides": {}}
+    created = tables(data)
+    if results.get("tables") != created:
+        results = {"sides": {}}  # results of other tables cannot be compared
+    for table in created.values():
         data.expected(table)
-    for name, found in compare(data, names, made, times, 2):
-        known |= {"rows": data.rows, "machine": describe(), "tables": made}
-        known["sides"][name] = found | {"when": now()}
-        save(path, known)
+    for name, figures in compare(data, names, created, times, 2):
+        results |= {"rows": data.rows, "machine": describe(), "tables": created}
+        results["sides"][name] = figures | {"when": now()}
+        save(path, results)
 
 
-def run_scale(data: Data, workers: list[int], begun: float) -> None:
+def run_scale(data: Data, workers: list[int], started: float) -> None:
     print("Scale", flush=True)
     engines = ["ours_local", "ours_burla"] if find_nodes() else ["ours_local"]
     facts = {"when": now(), "rows": data.rows, "nodes": len(find_nodes())}
-    save(RESULTS / "scale.json", facts | scale(data, workers, engines, begun))
+    save(RESULTS / "scale.json", facts | scale(data, workers, engines, started))
 
 
 def now() -> str:

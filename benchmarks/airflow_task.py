@@ -1,4 +1,4 @@
-"""Runs our operator as an Airflow task: through the real task runner, with what the API server would keep in memory."""
+"""Run this provider's operator as an Airflow task: with the real task runner, and an API server in memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from benchmarks.task import Answer, Run, Task
 
 @contextmanager
 def ready(task: Task, burla: dict[str, Any]) -> Iterator[Run]:
-    """:param burla: fields of the Airflow connection ``burla_default``."""
+    """Prepare Airflow and yield a function that runs a task.
+
+    :param burla: fields of the Airflow connection ``burla_default``.
+    """
     with tempfile.TemporaryDirectory(prefix="burla-bench-airflow-") as home:
         os.environ |= {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-        from benchmarks.sides.ours import make_operator  # not before Airflow's home is set
+        from benchmarks.sides.ours import make_operator  # needs Airflow's home
         from burla_provider.task.report import KEY
         from tests.support.task_runner import Airflow
 

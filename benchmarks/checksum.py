@@ -1,4 +1,4 @@
-"""The job that SQL cannot do: ordinary Python on every row."""
+"""A job that SQL cannot do: a Python function on every row."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from typing import Any
 
 
 def checksum(row: Iterable[Any]) -> int:
-    """What an auditor's own program says of a row: 32 bits of the BLAKE2b digest of its columns' texts."""
+    """Return 32 bits of the BLAKE2b digest of a row's columns as text."""
     text = "|".join(map(str, row))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big")

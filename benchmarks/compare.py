@@ -1,4 +1,4 @@
-"""The sides, one after the other, each doing the same jobs over the same tables."""
+"""Run the same jobs on the same tables with one side after another."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from benchmarks.data import Data
-from benchmarks.environments import is_there
+from benchmarks.environments import exists
 from benchmarks.meter import Wire
 from benchmarks.runs import RunningSide, SideBusy, SideFailed, find_nodes, running_side
 from benchmarks.sides import SIDES, Side
 
 BUSY = ("AllNodesBusy", "NoNodes")
-"""What the guide's script gets while the cluster still puts the last job away. It has no queue."""
+"""Errors of the guide's script while the cluster still cleans up the previous job. It has no queue."""
 
-LONG = 10
-"""Seconds: what takes longer is run once. Chance is a small part of it, and everybody's time is short."""
+LONG_SECONDS = 10
+"""A job that takes longer is run once. Its time varies little."""
 
-PATIENCE = 60
-"""Seconds: a side that took longer for one job over all orders is not asked for the other one, which takes longer. The
-guide is: it is what all this began with."""
+MAX_JOB_SECONDS = 60
+"""If a job over all orders takes longer, the second job, which is slower, is skipped. The guide always runs both."""
 
 Job = tuple[str, str]
-"""What is done, and over which table."""
+"""Name of the job and role of the table."""
 
 
 def compare(
     data: Data, names: Iterable[str], tables: Mapping[str, str], times: int, workers: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """:param tables: role ("orders", "wide", "null_keys") -> table.
-    :param times: how often each job is run; the best counts.
-    :returns: side -> ``start_up``, ``jobs`` ("totals orders" -> figures), and ``missing``: why there are no (more).
+    """Run the jobs of each side and yield its name and figures.
+
+    :param tables: role ("orders", "wide", "null_keys") -> table.
+    :param times: runs per job; the fastest counts.
+    :returns: side -> ``start_up``, ``jobs`` ("totals orders" -> figures), and ``missing``: why there are no more.
     """
     with Wire(data.server.port) as wire:
         for name in names:
@@ -41,70 +42,72 @@ def compare(
 
 
 def jobs_of(side: Side, tables: Mapping[str, str]) -> list[Job]:
-    # Sums over the wide table say nothing that those over orders do not.
-    wanted = (("totals", "null_keys"), ("totals", "orders"), ("checksum", "orders"), ("checksum", "wide"))
-    return [(job, role) for job, role in wanted if job in side.jobs and role in tables]
+    # Totals of the wide table would add nothing to those of orders.
+    all_jobs = (("totals", "null_keys"), ("totals", "orders"), ("checksum", "orders"), ("checksum", "wide"))
+    return [(job, role) for job, role in all_jobs if job in side.jobs and role in tables]
 
 
 def run_side(data: Data, name: str, tables: Mapping[str, str], times: int, workers: int, wire: Wire) -> dict[str, Any]:
     side = SIDES[name]
-    if reason := why_not(name, side):
+    if reason := unavailable_reason(name, side):
         return {"missing": reason, "jobs": {}}
-    begun = time.perf_counter()
+    started = time.perf_counter()
     jobs: dict[str, Any] = {}
-    found: dict[str, Any] = {"load": round(os.getloadavg()[0], 1), "jobs": jobs}
-    took = 0.0
+    figures: dict[str, Any] = {"load": round(os.getloadavg()[0], 1), "jobs": jobs}
+    last_seconds = 0.0
     try:
         with running_side(name, data, data.task("totals", tables["orders"], workers), wire) as running:
-            found["start_up"] = running.start_up
+            figures["start_up"] = running.start_up
             for job, role in jobs_of(side, tables):
-                if role == "orders" and took > PATIENCE and not name.startswith("guide"):
-                    jobs[f"{job} {role}"] = {"error": f"left out: the job before took {took:.0f} s"}
+                if role == "orders" and last_seconds > MAX_JOB_SECONDS and not name.startswith("guide"):
+                    jobs[f"{job} {role}"] = {"error": f"skipped: the previous job took {last_seconds:.0f} s"}
                     continue
                 once = role == "null_keys" or name == "mapping"
-                run = jobs[f"{job} {role}"] = best(data, running, job, tables[role], 1 if once else times, workers)
-                took = run.get("seconds", 0.0) if role == "orders" else took
+                run = jobs[f"{job} {role}"] = fastest_run(
+                    data, running, job, tables[role], 1 if once else times, workers
+                )
+                last_seconds = run.get("seconds", 0.0) if role == "orders" else last_seconds
     except SideFailed as error:
-        found["missing"] = str(error)
-    print(f"    {time.perf_counter() - begun:.0f} s", flush=True)
-    return found
+        figures["missing"] = str(error)
+    print(f"    {time.perf_counter() - started:.0f} s", flush=True)
+    return figures
 
 
-def why_not(name: str, side: Side) -> str | None:
-    """Why a side cannot be run at all."""
-    if not is_there(side.environment):
-        return "its environment has not been made"
+def unavailable_reason(name: str, side: Side) -> str | None:
+    """Return why a side cannot run; None if it can."""
+    if not exists(side.environment):
+        return "its environment does not exist: run `make bench`"
     if side.cluster and not find_nodes():
-        return "there is no cluster: `make cluster`"
+        return "there is no cluster: run `make cluster`"
     if name == "guide_burla" and "BURLA_CLUSTER_DASHBOARD_URL" not in os.environ:
-        return "it would look for a cluster of yours: run `make bench`, which logs in to this machine's"
+        return "no cluster is configured: run `make bench`, which uses the cluster of this machine"
     return None
 
 
-def best(data: Data, running: RunningSide, job: str, table: str, times: int, workers: int) -> dict[str, Any]:
-    """The figures of the fastest run, and the seconds of all; ``error`` where it failed."""
+def fastest_run(data: Data, running: RunningSide, job: str, table: str, times: int, workers: int) -> dict[str, Any]:
+    """Return the figures of the fastest run and the seconds of all runs, or ``error`` if a run failed."""
     runs = []
     for _ in range(times):
         try:
-            runs.append(run_patiently(running, data, job, table, workers))
+            runs.append(run_when_free(running, data, job, table, workers))
         except SideBusy:
             raise
         except SideFailed as error:
             return {"error": str(error)}
-        if runs[-1]["seconds"] > LONG:
+        if runs[-1]["seconds"] > LONG_SECONDS:
             break
-    found = min(runs, key=lambda run: run["seconds"])
+    fastest = min(runs, key=lambda run: run["seconds"])
     expected = data.expected(table)
-    wanted = expected.total if job == "totals" else expected.checksum
-    found["expected_rows"], found["expected_value"] = expected.rows, str(wanted)
-    del found["details"]
-    return found | {"all_seconds": [run["seconds"] for run in runs]}
+    value = expected.total if job == "totals" else expected.checksum
+    fastest["expected_rows"], fastest["expected_value"] = expected.rows, str(value)
+    del fastest["details"]
+    return fastest | {"all_seconds": [run["seconds"] for run in runs]}
 
 
-def run_patiently(
+def run_when_free(
     running: RunningSide, data: Data, job: str, table: str, workers: int, **options: Any
 ) -> dict[str, Any]:
-    """A run; where the cluster is busy, tried again for a minute."""
+    """Run a job. If the cluster is busy, retry for a minute."""
     deadline = time.monotonic() + 60
     while True:
         try:

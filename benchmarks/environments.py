@@ -1,4 +1,4 @@
-"""The interpreters of the sides: made by ``make bench``, each with no more than its sides need."""
+"""The interpreters of the sides. ``make bench`` creates them; each has the packages of its sides only."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ INTERPRETERS = {
     "guide": str(ROOT / ".venv-bench-guide" / "bin" / "python"),
 }
 
-SHOWN = {
+REPORTED_PACKAGES = {
     "provider": ("apache-airflow", "burla", "psycopg"),
     "tools": ("connectorx", "polars", "dask", "pandas", "ray", "pyspark"),
     "guide": ("burla", "psycopg2-binary"),
 }
-"""The packages of each whose versions the results state."""
+"""Packages whose versions are in the results."""
 
 
-def is_there(environment: str) -> bool:
+def exists(environment: str) -> bool:
     return os.access(INTERPRETERS[environment], os.X_OK)
 
 
 def versions(environment: str) -> dict[str, str]:
-    """Package -> version; empty where the environment has not been made."""
-    if not is_there(environment):
+    """Return the version of each package; an empty dict if the environment does not exist."""
+    if not exists(environment):
         return {}
     code = "import sys, importlib.metadata as m; print(*(f'{name}={m.version(name)}' for name in sys.argv[1:]))"
-    command = [INTERPRETERS[environment], "-c", code, *SHOWN[environment]]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return dict(part.split("=", 1) for part in done.stdout.split())
+    command = [INTERPRETERS[environment], "-c", code, *REPORTED_PACKAGES[environment]]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return dict(part.split("=", 1) for part in result.stdout.split())

@@ -1,8 +1,7 @@
-"""What a DAG file pays for importing an operator, beyond Airflow: ``python -m benchmarks.import_time``.
+"""Measure how long a DAG file takes to import an operator after Airflow: ``python -m benchmarks.import_time``.
 
-The DAG processor pays it at every parse. Each measurement is a process of its own; Airflow's own operator base and the
-compatibility layer that every provider imports are loaded before the clock starts. Python compiles each module once, as
-it does (or pip, for it) where the package is installed: a first run that does not count leaves the bytecode.
+The DAG processor repeats the import at each parse. Each measurement is a new process. Airflow's base operator and the
+compatibility layer that all providers import are loaded before. A first run compiles the modules; it does not count.
 """
 
 from __future__ import annotations
@@ -20,22 +19,22 @@ AIRFLOW = "from airflow.providers.common.compat.sdk import AirflowFailException,
 CODE = """
 import time
 {airflow}
-began = time.process_time()
+started = time.process_time()
 import burla_provider.{module}
-print(1000 * (time.process_time() - began))
+print(1000 * (time.process_time() - started))
 """
 
 
 def milliseconds(module: str, bytecode: str) -> float:
-    """Processor time of importing a module after Airflow, so that other programs do not matter."""
+    """Return the processor time of importing a module after Airflow. Other programs hardly influence it."""
     command = [sys.executable, "-c", CODE.format(airflow=AIRFLOW, module=module)]
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return float(answer.stdout.splitlines()[-1])
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return float(result.stdout.splitlines()[-1])
 
 
 def median(module: str) -> float:
-    """The median of :data:`RUNS` runs, in milliseconds."""
+    """Return the median of :data:`RUNS` runs, in milliseconds."""
     with tempfile.TemporaryDirectory() as bytecode:
         milliseconds(module, bytecode)
         return statistics.median(milliseconds(module, bytecode) for _ in range(RUNS))
@@ -43,7 +42,9 @@ def median(module: str) -> float:
 
 def main() -> None:
     for module in MODULES:
-        print(f"import burla_provider.{module:<20} {median(module):5.1f} ms beyond Airflow ({LIMIT_MS} are allowed)")
+        print(
+            f"import burla_provider.{module:<20} {median(module):5.1f} ms in addition to Airflow (limit: {LIMIT_MS} ms)"
+        )
 
 
 if __name__ == "__main__":

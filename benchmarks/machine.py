@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Describe the machine of the measurements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.environments import INTERPRETERS, versions
 
 
 def describe() -> dict[str, Any]:
-    """Plain JSON, nothing in it that says whose machine it is."""
+    """Return processor, memory, system and versions as JSON, without anything that identifies the machine."""
     return {
         "processor": processor(),
         "cores": os.cpu_count(),

@@ -1,4 +1,4 @@
-"""What a run costs, seen from outside: processor time, memory, connections, bytes over the wire."""
+"""Measure a run from outside: processor time, memory, connections, bytes over the network."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ import psycopg
 
 from benchmarks.processes import ProcessTrees
 
-PAUSE = 0.2
-"""Seconds between two looks."""
+INTERVAL = 0.2
+"""Seconds between two samples."""
 
 MEMORY_EVERY = 5
-"""One look at memory in so many looks: the kernel adds it up page by page, which slows those that have much of it."""
+"""Samples per sample of memory. The kernel adds memory up page by page, which slows processes with much of it."""
 
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 
 
-class Look(NamedTuple):
-    """What is in use at one moment; memory in MB."""
+class Memory(NamedTuple):
+    """MB in use."""
 
     task: float
     workers: float
 
 
 class Meter:
-    """Looks every ``PAUSE`` seconds; ``begin`` and ``end`` are around what is to be measured.
+    """Take a sample every ``INTERVAL`` seconds. Call ``begin`` before a run and ``end`` after it.
 
-    :param task: process id of the side: its children are counted with it.
-    :param workers: process ids of the cluster's nodes, which nobody has given work yet.
+    :param task: process id of the side. Its children are included.
+    :param workers: process ids of the cluster's nodes, which are idle.
     :param database: process id of the server.
-    :param conninfo: how to ask it for its connections.
-    :param wire: reads how many bytes went over the wire so far; None: not known.
+    :param conninfo: used to count the server's connections.
+    :param wire: returns the number of bytes sent so far; None if unknown.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Meter:
         self._lock = threading.Lock()
         self._before = self._cpu()
         self._idle = self._memory().workers
-        self._looks: list[Look] = []
+        self._samples: list[Memory] = []
         self._connections: list[int] = []
         self._bytes: int | None = None
         self._stop = threading.Event()
@@ -67,47 +67,47 @@ class Meter:
     def begin(self) -> None:
         with self._lock:
             self._before, self._bytes = self._cpu(), self._wire()
-            self._looks, self._connections = [self._memory()], [self._connected()]
+            self._samples, self._connections = [self._memory()], [self._count_connections()]
 
     def end(self) -> dict[str, Any]:
-        """The cost since ``begin``: CPU in seconds; of memory and connections the most that was seen at one time.
+        """Return the cost since ``begin``: seconds of CPU, and the maximum of memory and connections.
 
-        The workers' memory is what they have above their idle state, which is that of before the side's first job.
+        The memory of workers is in addition to their memory before the side's first job.
         """
         with self._lock:
             after, sent = self._cpu(), self._wire()
-            looks, connections = [*self._looks, self._memory()], [*self._connections, self._connected()]
+            samples, connections = [*self._samples, self._memory()], [*self._connections, self._count_connections()]
         return {
             **{f"cpu_{name}": after[name] - self._before[name] for name in after},
-            "memory_task": max(look.task for look in looks),
-            "memory_workers": max(0.0, *(look.workers - self._idle for look in looks)),
+            "memory_task": max(sample.task for sample in samples),
+            "memory_workers": max(0.0, *(sample.workers - self._idle for sample in samples)),
             "connections": max(connections),
             "bytes": None if sent is None or self._bytes is None else sent - self._bytes,
         }
 
     def _watch(self) -> None:
-        while not self._stop.wait(PAUSE):
+        while not self._stop.wait(INTERVAL):
             with self._lock:
                 self._cpu()
-                self._connections.append(self._connected())
+                self._connections.append(self._count_connections())
                 if len(self._connections) % MEMORY_EVERY == 0:
-                    self._looks.append(self._memory())
+                    self._samples.append(self._memory())
 
     def _cpu(self) -> dict[str, float]:
         return {name: part.cpu() for name, part in self._parts.items()}
 
-    def _memory(self) -> Look:
-        return Look(self._parts["task"].memory(), self._parts["workers"].memory())
+    def _memory(self) -> Memory:
+        return Memory(self._parts["task"].memory(), self._parts["workers"].memory())
 
-    def _connected(self) -> int:
+    def _count_connections(self) -> int:
         row = self._connection.execute(_CONNECTIONS).fetchone()
         return row[0] if row else 0
 
 
 class Wire:
-    """Counts the bytes between the server and everybody, headers included: two rules of iptables without a target.
+    """Count the bytes between the server and its clients, headers included, with two iptables rules without a target.
 
-    Needs root and iptables; otherwise nothing is counted. Leaves no rule behind.
+    Without root or iptables nothing is counted. The rules are removed at the end.
     """
 
     def __init__(self, port: int) -> None:
@@ -126,9 +126,9 @@ class Wire:
         return sum(self._count(chain, mark) for chain, _, mark, _ in self._rules) if self._works else None
 
     def _count(self, chain: str, mark: str) -> int:
-        done = subprocess.run(["iptables", "-w", "-nvxL", chain], capture_output=True, text=True, check=True)
-        return next((int(line.split()[1]) for line in done.stdout.splitlines() if line.rstrip().endswith(mark)), 0)
+        result = subprocess.run(["iptables", "-w", "-nvxL", chain], capture_output=True, text=True, check=True)
+        return next((int(line.split()[1]) for line in result.stdout.splitlines() if line.rstrip().endswith(mark)), 0)
 
-    def _change(self, what: str, chain: str, side: str, _mark: str, port: int) -> bool:
-        command = ["iptables", "-w", what, chain, "-p", "tcp", side, str(port)]
+    def _change(self, action: str, chain: str, side: str, _mark: str, port: int) -> bool:
+        command = ["iptables", "-w", action, chain, "-p", "tcp", side, str(port)]
         return subprocess.run(command, capture_output=True, check=False).returncode == 0

@@ -1,8 +1,7 @@
-"""What to expect beyond the machine that was measured: ``python -m benchmarks.model``.
+"""Estimate the duration of larger jobs on larger machines: ``python -m benchmarks.model``.
 
-A job's seconds are a fixed part, and the longest of four things that go on at the same time: the database's work, the
-workers' work, the bytes on the wire, and the handing out of ranges.
-Every constant is calibrated by the newest results.
+The duration is a fixed part plus the longest of four parts that run at the same time: the database, the workers, the
+network, and the distribution of ranges. All constants come from the newest results.
 """
 
 from __future__ import annotations
@@ -19,32 +18,34 @@ ROWS = (10**8, 10**9, 10**10)
 WORKERS = (10, 100, 1_000)
 JOBS = ("totals", "checksum")
 ASSUMPTIONS = (
-    "a row costs the database, the workers and the wire what it cost here, however many rows and workers there are: "
-    "the table is in memory, as here, or the disks keep up",
-    "the database's cores and the workers' cores are as fast as those of the machine that was measured",
-    "ranges are handed out one after the other, at the pace of the many ranges on two workers above",
-    "the fixed part (plan, start of the client, the cluster's answer) stays what it was at 100,000 rows",
-    "nodes are up and have the packages",
-    "every worker holds one connection, so max_connections is at least 5 % above the number of workers; where it is "
-    "not, the provider itself uses fewer workers",
+    "the cost per row for database, workers and network is the one measured here, for any number of rows and workers: "
+    "the table is in memory, as here, or the disks are fast enough",
+    "the cores of the database and of the workers are as fast as those of this machine",
+    "ranges are distributed one after another, as fast as in the measurement with many ranges on two workers",
+    "the fixed part (plan, start of the client, response of the cluster) is the same as for 100,000 rows",
+    "nodes are running and have the packages installed",
+    "each worker uses one connection, so max_connections is at least 5 % above the number of workers; otherwise the "
+    "provider uses fewer workers",
 )
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Of one job. Seconds of one core, and bytes, for one row; ``a_range`` and ``fixed`` in seconds."""
+    """The costs of a job: seconds of one core and bytes per row, seconds per range, and fixed seconds."""
 
     database: float
     worker: float
     wire: float
-    a_range: float
+    per_range: float
     fixed: float
 
 
 @dataclass(frozen=True)
 class Site:
-    """:param cores: of the database server.
-    :param gigabits: of its network, each second.
+    """A database server.
+
+    :param cores: number of processor cores.
+    :param gigabits: network bandwidth in Gbit/s.
     """
 
     cores: int
@@ -61,31 +62,31 @@ class Forecast:
 
 
 def forecast(costs: Costs, rows: int, workers: int, site: Site) -> Forecast:
-    """How long it takes, and what it waits for."""
+    """Return the duration of a job, and the part that limits it."""
     ranges = RangeSizing(parallelism=workers, rows=rows).range_count(rows)
     parts = {
         "database": rows * costs.database / min(site.cores, workers),
         "workers": rows * (costs.worker + costs.database) / workers,
         "network": rows * costs.wire * 8 / (site.gigabits * 1e9),
-        "handing out": ranges * costs.a_range,
+        "distribution": ranges * costs.per_range,
     }
     limit = max(parts, key=lambda name: parts[name])
     return Forecast(costs.fixed + parts[limit], limit)
 
 
 def enough_workers(costs: Costs, site: Site) -> tuple[float, str]:
-    """More workers than this only wait: for the database, or for its network."""
-    a_row = {"database": costs.database / site.cores, "network": costs.wire * 8 / (site.gigabits * 1e9)}
-    limit = max(a_row, key=lambda name: a_row[name])
-    return (costs.worker + costs.database) / a_row[limit], limit
+    """Return the number of workers that use the database or its network fully, and which of both."""
+    per_row = {"database": costs.database / site.cores, "network": costs.wire * 8 / (site.gigabits * 1e9)}
+    limit = max(per_row, key=lambda name: per_row[name])
+    return (costs.worker + costs.database) / per_row[limit], limit
 
 
 def calibrate(sides: dict[str, Any], scale: dict[str, Any]) -> dict[str, Costs]:
-    """Job -> costs, from the runs on Burla where there are such, else from the local engine; empty without either."""
+    """Return the costs of each job: from the runs on Burla, otherwise on the local engine. Empty without such runs."""
     for side in ("ours_burla", "ours_local"):
         runs = sides["sides"].get(side, {}).get("jobs", {})
-        many = any(one["side"] == side and one.get("ranges", 0) >= 1_000 for one in scale["ranges"])
-        if many and all("seconds" in runs.get(f"{job} orders", {}) for job in JOBS):
+        has_many = any(run["side"] == side and run.get("ranges", 0) >= 1_000 for run in scale["ranges"])
+        if has_many and all("seconds" in runs.get(f"{job} orders", {}) for job in JOBS):
             return {job: _costs_of(sides, scale, side, job) for job in JOBS}
     return {}
 
@@ -93,31 +94,32 @@ def calibrate(sides: dict[str, Any], scale: dict[str, Any]) -> dict[str, Costs]:
 def _costs_of(sides: dict[str, Any], scale: dict[str, Any], side: str, job: str) -> Costs:
     run = sides["sides"][side]["jobs"][f"{job} orders"]
     rows = run["rows"]
-    small = next(one for one in scale["rows"] if (one["side"], one["job"]) == (side, job))
-    steps = [one for one in scale["ranges"] if one["side"] == side and "seconds" in one]
+    small = next(run for run in scale["rows"] if (run["side"], run["job"]) == (side, job))
+    steps = [step for step in scale["ranges"] if step["side"] == side and "seconds" in step]
     few, many = (
-        max((one for one in steps if one["ranges"] <= most), key=lambda one: one["ranges"]) for most in (150, 20_000)
+        max((step for step in steps if step["ranges"] <= maximum), key=lambda step: step["ranges"])
+        for maximum in (150, 20_000)
     )
-    worked = run["cpu_workers"] if side == "ours_burla" else run["cpu_task"] - small["cpu_task"]
+    worker_seconds = run["cpu_workers"] if side == "ours_burla" else run["cpu_task"] - small["cpu_task"]
     return Costs(
         database=run["cpu_database"] / rows,
-        worker=worked / rows,
+        worker=worker_seconds / rows,
         wire=(run["bytes"] or 0) / rows,
-        a_range=max(many["seconds"] - few["seconds"], 0.0) / (many["ranges"] - few["ranges"]),
+        per_range=max(many["seconds"] - few["seconds"], 0.0) / (many["ranges"] - few["ranges"]),
         fixed=small["seconds"],
     )
 
 
 def table(costs: dict[str, Costs]) -> list[str]:
-    """The forecasts, as Markdown."""
-    places = [f"{site.cores} cores, {site.gigabits:g} Gbit/s" for site in SITES]
-    lines = [f"| job | rows | workers | {' | '.join(places)} |", f"|---|---:|---:|{'---|' * len(SITES)}"]
+    """Return the forecasts as a Markdown table."""
+    titles = [f"{site.cores} cores, {site.gigabits:g} Gbit/s" for site in SITES]
+    lines = [f"| job | rows | workers | {' | '.join(titles)} |", f"|---|---:|---:|{'---|' * len(SITES)}"]
     for job, cost in costs.items():
         for rows in ROWS:
             for workers in WORKERS:
                 cells = [forecast(cost, rows, workers, site) for site in SITES]
-                shown = " | ".join(f"{duration(cell.seconds)}, {cell.limit}" for cell in cells)
-                lines.append(f"| {job} | {rows:,} | {workers:,} | {shown} |")
+                row = " | ".join(f"{duration(cell.seconds)}, {cell.limit}" for cell in cells)
+                lines.append(f"| {job} | {rows:,} | {workers:,} | {row} |")
     return lines
 
 
@@ -128,22 +130,22 @@ def duration(seconds: float) -> str:
 
 
 def text(sides: dict[str, Any], scale: dict[str, Any]) -> list[str]:
-    """The model's section of the results."""
+    """Return the lines of the section of the results."""
     costs = calibrate(sides, scale)
     if not costs:
-        return ["Not calibrated: of the runs above, too few of this provider's are there."]
-    lines = ["Calibrated by the runs above:", ""]
-    lines += ["| job | database, µs a row | worker, µs a row | bytes a row | ms a range | fixed, s |"]
+        return ["Not calibrated: there are too few runs of this provider."]
+    lines = ["Costs from the runs above:", ""]
+    lines += ["| job | database, µs per row | worker, µs per row | bytes per row | ms per range | fixed, s |"]
     lines += ["|---|---:|---:|---:|---:|---:|"]
     for job, cost in costs.items():
-        parts = [cost.database * 1e6, cost.worker * 1e6, cost.wire, cost.a_range * 1e3, cost.fixed]
+        parts = [cost.database * 1e6, cost.worker * 1e6, cost.wire, cost.per_range * 1e3, cost.fixed]
         lines.append(f"| {job} | {' | '.join(f'{part:.2f}' for part in parts)} |")
-    lines += ["", "Forecasts, with what the job would wait for:", "", *table(costs), ""]
+    lines += ["", "Forecasts, with the part that limits the job:", "", *table(costs), ""]
     for job, cost in costs.items():
         limits = ((site, *enough_workers(cost, site)) for site in SITES)
         enough = "; ".join(f"with {site.cores} cores {count:,.0f} ({limit})" for site, count, limit in limits)
-        lines.append(f"- {job}: so many workers meet the limit of the database or of its network: {enough}.")
-    return [*lines, "", "Assumed: " + "; ".join(ASSUMPTIONS) + "."]
+        lines.append(f"- {job}: number of workers that use the database or its network fully: {enough}.")
+    return [*lines, "", "Assumptions: " + "; ".join(ASSUMPTIONS) + "."]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What processes and all below them use, seen from outside."""
+"""Measure processes and their descendants from outside."""
 
 from __future__ import annotations
 
@@ -10,69 +10,70 @@ from typing import NamedTuple
 import psutil
 
 
-class Spent(NamedTuple):
-    """Of one process, as last seen: seconds of its own, and of the children that it has waited for."""
+class CpuTimes(NamedTuple):
+    """Processor seconds of a process, and of the children that it has waited for, in the last sample."""
 
     parent: int
-    own: float
+    process: float
     reaped: float
 
 
 class ProcessTrees:
-    """Processes and all below them, from one look to the next.
+    """Processes and their descendants, from sample to sample.
 
-    Their processor time (user and system) is each process's own, and for its children that ended the larger of two
-    sums: what the kernel added to its times when it waited for them, and what was last seen of them. The first knows
-    nothing of the children of a process that ignores SIGCHLD, as Ray's raylet does; the second nothing of those that
-    came and went between two looks. So nothing is counted twice. What is missed, where a parent does not wait for its
-    children: what they did after the last look at them, and those that no look has seen; where it waits for some, the
-    smaller of the two sums. Orphans are watched for as long as they live, if a look has seen them with their parent.
+    The processor time (user and system) of a process includes its ended children: the larger of the time that the
+    kernel added when the process waited for them, and the time in the last sample of them. The kernel adds nothing for
+    the children of a process that ignores SIGCHLD, such as Ray's raylet. Samples miss children that start and end in
+    between. So no time is counted twice, but some can be missed: of a parent that does not wait, the time of its
+    children after their last sample; of a parent that waits for some of them, the smaller of both sums. Orphans are
+    followed until they end, if they were in a sample together with their parent.
     """
 
     def __init__(self, roots: Iterable[int]) -> None:
         self._roots = [psutil.Process(pid) for pid in roots]
-        self._living: dict[psutil.Process, Spent] = {}
+        self._living: dict[psutil.Process, CpuTimes] = {}
         self._ended: defaultdict[psutil.Process | None, float] = defaultdict(float)
-        self._most = 0.0
+        self._maximum = 0.0
 
     def cpu(self) -> float:
-        """Looks, and answers with the seconds so far. They never fall."""
-        living = self._look()
+        """Take a sample and return the seconds since the start. They never decrease."""
+        living = self._sample()
         parents = {process.pid: process for process in self._living}
-        # Children come after their parents: what a child leaves to a parent that ended too goes on to the next one.
-        for process, spent in reversed(self._living.items()):
+        # Children come after their parents, so the time of an ended child reaches the first ancestor that still runs.
+        for process, times in reversed(self._living.items()):
             if process not in living:
-                self._ended[parents.get(spent.parent)] += spent.own + max(spent.reaped, self._ended.pop(process, 0.0))
+                ended_children = max(times.reaped, self._ended.pop(process, 0.0))
+                self._ended[parents.get(times.parent)] += times.process + ended_children
         self._living = living
-        seconds = sum(spent.own + max(spent.reaped, self._ended[process]) for process, spent in living.items())
-        self._most = max(self._most, seconds + self._ended[None])
-        return self._most
+        seconds = sum(times.process + max(times.reaped, self._ended[process]) for process, times in living.items())
+        self._maximum = max(self._maximum, seconds + self._ended[None])
+        return self._maximum
 
     def memory(self) -> float:
-        """MB of the processes of the last look; what processes share is counted once."""
+        """Return the MB of the processes in the last sample. Shared memory is counted once."""
         return sum(map(memory, self._living)) / 2**20
 
-    def _look(self) -> dict[psutil.Process, Spent]:
-        found: dict[psutil.Process, Spent] = {}
+    def _sample(self) -> dict[psutil.Process, CpuTimes]:
+        found: dict[psutil.Process, CpuTimes] = {}
         for root in (*self._roots, *self._living):
             for process in family(root) if root not in found else ():
-                # A parent is read before its children: a child that is still there is not in the parent's times yet.
+                # Parents are read before their children, so a running child is not in the times of its parent yet.
                 with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied), process.oneshot():
                     times = process.cpu_times()
                     reaped = times.children_user + times.children_system
-                    found.setdefault(process, Spent(process.ppid(), times.user + times.system, reaped))
+                    found.setdefault(process, CpuTimes(process.ppid(), times.user + times.system, reaped))
         return found
 
 
 def family(root: psutil.Process) -> Iterator[psutil.Process]:
     with contextlib.suppress(psutil.NoSuchProcess):
-        below = root.children(recursive=True)
+        descendants = root.children(recursive=True)
         yield root
-        yield from below
+        yield from descendants
 
 
 def memory(process: psutil.Process) -> int:
-    """Bytes; 0 where it is gone."""
+    """Return the bytes of a process; 0 if it has ended."""
     with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
         return int(process.memory_full_info().pss)
     return 0

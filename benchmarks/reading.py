@@ -1,12 +1,12 @@
-"""How fast rows are read, how much memory that takes, and whether the totals are exact.
+"""Measure how fast rows are read, how much memory it takes, and whether the totals are exact.
 
-    python benchmarks/reading.py                       all that this machine can run
+    python benchmarks/reading.py                       all parts that this machine can run
     python benchmarks/reading.py --rows 1000000 ways   one part, on a smaller table
 
-Parts: ``ways`` (ways to read in one process, on narrow and on wide rows), ``memory`` (one worker, one range of all
-rows), ``answers`` (what 100,000 ranges cost the task), ``cluster`` (a real Burla, a writer at work all the while).
-All sides of a part run in one go, turn and turn about, each in a process of its own; the best of ``--times`` counts.
-``benchmarks/compare.py`` has the tools that people use today beside this provider.
+Parts: ``ways`` (ways to read in one process, narrow and wide rows), ``memory`` (one worker, one range of all rows),
+``answers`` (the cost of 100,000 outcomes in the task), ``cluster`` (a real Burla cluster, with concurrent writes).
+The commands of a part run alternately, each in a new process; the fastest of ``--times`` runs counts.
+``benchmarks/compare.py`` compares this provider with other tools.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
 
 @contextmanager
 def orders(home: Path, rows: int) -> Iterator[str]:
-    """A server with the tables, which a cluster on this machine reaches too."""
+    """Run a server with the tables that a cluster on this machine can reach."""
     try:
         listen, networks = (find_bridge(), "127.0.0.1"), WORKER_NETWORKS
     except ClusterNotFoundError:
@@ -77,7 +77,7 @@ def orders(home: Path, rows: int) -> Iterator[str]:
     settings = {"shared_buffers": "1GB", "fsync": "off", "max_wal_size": "8GB", "autovacuum": "off"}
     home.mkdir(mode=0o755, parents=True, exist_ok=True)
     with EmbeddedPostgres(home / "server", listen=listen, networks=networks, settings=settings) as server:
-        create_orders(server.conninfo(), rows, lambda done: print(f"  {done:,} orders made", flush=True))
+        create_orders(server.conninfo(), rows, lambda done: print(f"  {done:,} orders created", flush=True))
         with psycopg.connect(server.conninfo(), autocommit=True) as connection:
             connection.execute("DROP TABLE IF EXISTS wide")
             connection.execute(WIDE, [rows // 10])
@@ -86,37 +86,39 @@ def orders(home: Path, rows: int) -> Iterator[str]:
 
 
 def ways(conninfo: str, rows: int, times: int) -> None:
-    """Ways to get rows into Python, one process."""
+    """Compare ways to read rows into Python, in one process."""
     for table, columns in (("orders", ("id", "amount")), ("wide", ("id", "amount", "created_at", "label", "document"))):
         heading(f"ways to read {table} ({', '.join(columns)}), one process")
-        best = run_in_turn({name: [*own("way"), name, conninfo, table, ",".join(columns)] for name in WAYS}, times)
+        best = run_in_turn(
+            {name: [*way_command("way"), name, conninfo, table, ",".join(columns)] for name in WAYS}, times
+        )
         show(best)
 
 
 def memory(conninfo: str, rows: int, times: int) -> None:
-    """The peak of a worker that reads all rows as one range, above one that has read a single row."""
+    """Measure the peak memory of a worker that reads all rows as one range, and of one that reads a single row."""
     heading("memory of a worker, one range")
-    commands = {f"{rows_:,} rows": [*own("worker"), conninfo, str(rows_)] for rows_ in (1, rows)}
+    commands = {f"{rows_:,} rows": [*way_command("worker"), conninfo, str(rows_)] for rows_ in (1, rows)}
     show(run_in_turn(commands, 1))
 
 
 def answers(conninfo: str, rows: int, times: int) -> None:
-    """What the task does with every answer: decode it, add it up, count it."""
-    heading("100,000 trivial ranges in the task (rows are ranges here)")
-    show(run_in_turn({"decode, add, say": own("answers", "100000")}, times))
+    """Measure what the task does with each outcome: decode it, add it to the totals, count it."""
+    heading("100,000 trivial outcomes in the task (rows are ranges here)")
+    show(run_in_turn({"decode, add, count": way_command("answers", "100000")}, times))
 
 
 def cluster(conninfo: str, rows: int, times: int) -> None:
-    """The guide's function and ours on a real Burla, while a writer changes the table."""
+    """Compare the guide's function and this provider on a real Burla cluster while the table is changed."""
     try:
         find_bridge()
     except ClusterNotFoundError as error:
-        print(f"\ncluster: left out. {error}")
+        print(f"\ncluster: skipped. {error}")
         return
     heading("all orders on the Burla cluster of this machine, while a writer changes the table")
     with writing(conninfo):
         commands = {
-            "the guide, arguments mended": [*own("guide"), conninfo],
+            "the guide, with corrected arguments": [*way_command("guide"), conninfo],
             "process_rows": job(conninfo, "burla"),
             "process_rows, amount only": job(conninfo, "burla", "process_rows", "auto", "amount"),
             "process_rows, split='pages'": job(conninfo, "burla", "process_rows", "pages"),
@@ -126,26 +128,26 @@ def cluster(conninfo: str, rows: int, times: int) -> None:
         show(run_in_turn(commands, times))
 
 
-def own(*arguments: str) -> list[str]:
-    """One of the ways to read, in a process of its own."""
+def way_command(*arguments: str) -> list[str]:
+    """Return the command that runs one of the ways to read."""
     return [sys.executable, "-m", "benchmarks.reading_ways", *arguments]
 
 
 def job(*arguments: str) -> list[str]:
-    """A job of this provider, in a process of its own."""
+    """Return the command that runs a job of this provider."""
     return [sys.executable, "-m", "benchmarks.reading", "ours", *arguments]
 
 
 def run_in_turn(commands: dict[str, list[str]], times: int) -> dict[str, dict[str, Any]]:
-    """The best result of each command; each prints one line of JSON."""
+    """Return the fastest result of each command. A command prints one line of JSON."""
     best: dict[str, dict[str, Any]] = {}
     for _ in range(times):
         for name, command in commands.items():
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                best[name] = {"error": done.stderr.strip().splitlines()[-1]}
+            process = subprocess.run(command, capture_output=True, text=True, check=False)
+            if process.returncode:
+                best[name] = {"error": process.stderr.strip().splitlines()[-1]}
                 continue
-            result = json.loads(done.stdout.splitlines()[-1])
+            result = json.loads(process.stdout.splitlines()[-1])
             if name not in best or result["seconds"] < best[name].get("seconds", float("inf")):
                 best[name] = result
     return best
@@ -154,9 +156,9 @@ def run_in_turn(commands: dict[str, list[str]], times: int) -> dict[str, dict[st
 def ours(
     conninfo: str, engine: str = "local", work: str = "process_rows", split: str = "auto", columns: str = "id,amount"
 ) -> dict[str, Any]:
-    """One job of this provider, from the plan to the totals."""
+    """Run one job of this provider, from the plan to the totals."""
     source = Source("public", "orders", tuple(columns.split(",")))
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with psycopg.connect(conninfo, autocommit=True) as connection:
         parameters = connection_parameters(connection)
     with open_snapshot(parameters, "public", "orders") as held:
@@ -169,7 +171,7 @@ def ours(
         job = Job(
             name="benchmark",
             pickled_callable=pickle_for_workers(RangeTask(parameters, source, plan.key, kind, snapshot=held.snapshot)),
-            items={one.index: one.to_item() for one in plan.largest_first()},
+            items={key_range.index: key_range.to_item() for key_range in plan.largest_first()},
             options=JobOptions(max_parallelism=2),
             requirements=resolve_requirements(["psycopg[binary]", "tenacity"]),
         )
@@ -177,14 +179,14 @@ def ours(
             if isinstance(event, ItemSucceeded):
                 totals.add(decode(event.result))
         result = totals.result()
-        seconds = time.perf_counter() - begun
-        plain = held.connection.execute("SELECT count(*), sum(amount) FROM orders").fetchone()
+        seconds = time.perf_counter() - started
+        expected = held.connection.execute("SELECT count(*), sum(amount) FROM orders").fetchone()
     return {
         "seconds": seconds,
         "rows": result["row_count"],
         "total": str(result["total"]),
         "ranges": len(plan.ranges),
-        "exact": (result["row_count"], result["total"]) == plain,
+        "exact": (result["row_count"], result["total"]) == expected,
     }
 
 
@@ -194,7 +196,7 @@ def add_up(rows: Iterator[tuple[Any, ...]]) -> dict[str, Any]:
 
 @contextmanager
 def writing(conninfo: str) -> Iterator[None]:
-    """Changes, adds and removes orders all the while, a hundred times a second."""
+    """Update, insert and delete orders a hundred times per second."""
     stop = threading.Event()
 
     def write() -> None:
@@ -223,7 +225,7 @@ def heading(text: str) -> None:
 
 
 def show(results: dict[str, dict[str, Any]]) -> None:
-    """A line a side, the slowest first; the ratio is to it."""
+    """Print one line per result, the slowest first, with the ratio to the slowest."""
     good = {name: result for name, result in results.items() if "seconds" in result}
     slowest = max((result["seconds"] for result in good.values()), default=0)
     for name, result in sorted(good.items(), key=lambda item: -item[1]["seconds"]):

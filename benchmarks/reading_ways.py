@@ -1,6 +1,6 @@
-"""The ways to read that ``reading.py`` compares, each a function, run one at a time in a process of its own.
+"""The ways to read that ``reading.py`` compares: one function each, run in a separate process.
 
-A way gets a connection string, a table and its columns, and answers how many rows there were and the sum of ``amount``.
+A function gets a connection string, a table and its columns, and returns the number of rows and the sum of ``amount``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def copy_binary(conninfo: str, table: str, columns: str) -> Counted:
         return add_up(copy.rows())
 
 
-def copy_thrown_away(conninfo: str, table: str, columns: str) -> Counted:
+def copy_discarded(conninfo: str, table: str, columns: str) -> Counted:
     query = f"COPY (SELECT {columns} FROM {table}) TO STDOUT (FORMAT binary)"
     with psycopg.connect(conninfo) as connection, connection.cursor().copy(query) as copy:
         return sum(1 for _ in copy) - 1, None
@@ -112,7 +112,7 @@ def adbc(conninfo: str, table: str, columns: str) -> Counted:
 def ours(row_format: str) -> Callable[..., Counted]:
     def way(conninfo: str, table: str, columns: str) -> Counted:
         function = add_batches if row_format == "arrow" else add_rows
-        return work_whole(conninfo, table, columns, ProcessRows(function, row_format))  # type: ignore[arg-type]
+        return process_table(conninfo, table, columns, ProcessRows(function, row_format))  # type: ignore[arg-type]
 
     return way
 
@@ -127,8 +127,8 @@ def add_batches(batches: Iterator[Any]) -> dict[str, Any]:
     return {"total": sum(pc.sum(batch.column("amount")).as_py() for batch in batches)}
 
 
-def work_whole(conninfo: str, table: str, columns: str, kind: ProcessRows, limit: int | None = None) -> Counted:
-    """One range of all rows (or of ids up to ``limit``), worked as on a worker."""
+def process_table(conninfo: str, table: str, columns: str, kind: ProcessRows, limit: int | None = None) -> Counted:
+    """Process one range of all rows, or of ids up to ``limit``, as on a worker."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         parameters = connection_parameters(connection)
     key = Key((KeyColumn("id", "bigint"),))
@@ -146,7 +146,7 @@ WAYS: dict[str, Callable[..., Counted]] = {
     "fetchall": fetchall,
     "server cursor, fetchmany(1000)": server_cursor(1_000),
     "COPY BINARY": copy_binary,
-    "COPY BINARY, thrown away": copy_thrown_away,
+    "COPY BINARY, discarded": copy_discarded,
     "ADBC, Arrow": adbc,
     "stream(1000), binary": stream(True, 1_000),
     "stream(1000), text": stream(False, 1_000),
@@ -180,7 +180,7 @@ def guide_on_burla(conninfo: str) -> Counted:
     # Lists, because Burla unpacks the guide's tuples into two arguments.
     id_ranges = [[start, min(start + 24_999, last)] for start in range(1, last + 1, 25_000)]
     results = remote_parallel_map(process_id_range, id_ranges, spinner=False)
-    return sum(one["row_count"] for one in results), sum(one["total_amount"] for one in results)
+    return sum(result["row_count"] for result in results), sum(result["total_amount"] for result in results)
 
 
 def as_uri(conninfo: str) -> str:
@@ -198,17 +198,17 @@ def answers(count: str) -> Counted:
 
 
 def worker(conninfo: str, limit: str) -> Counted:
-    return work_whole(conninfo, "orders", "id,amount", ProcessRows(add_rows), None if int(limit) > 1 else 1)
+    return process_table(conninfo, "orders", "id,amount", ProcessRows(add_rows), None if int(limit) > 1 else 1)
 
 
 def measured(run: Callable[[], Counted]) -> dict[str, Any]:
-    """What ``run`` answers, with its seconds, and the process's CPU seconds and peak of memory beyond what it had."""
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of what was imported
+    """Return the result of ``run``, its seconds and CPU seconds, and the increase of the process's memory."""
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     memory = status("VmRSS")
     idle = resource.getrusage(resource.RUSAGE_SELF)
-    begun = time.perf_counter()
+    started = time.perf_counter()
     rows, total = run()
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - started
     used = resource.getrusage(resource.RUSAGE_SELF)
     return {
         "rows": rows,
@@ -220,12 +220,12 @@ def measured(run: Callable[[], Counted]) -> dict[str, Any]:
 
 
 def status(name: str) -> int:
-    """A figure of this process, in KB."""
+    """Return a value of /proc/self/status in KB."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
     return int(line.split()[1])
 
 
-THINGS: dict[str, Callable[..., Counted]] = {
+COMMANDS: dict[str, Callable[..., Counted]] = {
     "way": lambda name, *arguments: WAYS[name](*arguments),
     "guide": guide_on_burla,
     "answers": answers,
@@ -233,5 +233,5 @@ THINGS: dict[str, Callable[..., Counted]] = {
 }
 
 if __name__ == "__main__":
-    thing, *arguments = sys.argv[1:]
-    print(json.dumps(measured(lambda: THINGS[thing](*arguments))))
+    command, *arguments = sys.argv[1:]
+    print(json.dumps(measured(lambda: COMMANDS[command](*arguments))))

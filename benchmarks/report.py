@@ -1,4 +1,4 @@
-"""RESULTS.md and its plots, from what the runs wrote. Every figure in it comes from there."""
+"""Write RESULTS.md and its plots from the results of the runs. All figures come from there."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 
 from benchmarks import model
 from benchmarks.chart import Axis, Points, line_chart
-from benchmarks.compare import LONG
-from benchmarks.meter import PAUSE
-from benchmarks.scale import MINUTES, SKEW_RANGES
+from benchmarks.compare import LONG_SECONDS
+from benchmarks.meter import INTERVAL
+from benchmarks.scale import MAX_MINUTES, SKEW_RANGES
 from benchmarks.sides import SIDES
 from benchmarks.verdict import verdict
 
@@ -31,22 +31,25 @@ JOBS = {
 
 
 def write(results: Path) -> None:
-    """:param results: directory of the JSON files."""
+    """Write RESULTS.md.
+
+    :param results: directory of the JSON files.
+    """
     sides = json.loads((results / "sides.json").read_text())
     lines = [
         *introduction(sides),
-        *load(sides),
-        *gaps(sides),
-        *moments(sides),
+        *load_warning(sides),
+        *missing_sides(sides),
+        *measuring_times(sides),
         *[line for key in JOBS for line in ["", *comparison(sides, key)]],
         "",
-        *not_ahead(sides),
+        *faster_tools(sides),
         "",
-        *behaviour(sides),
+        *null_keys(sides),
         "",
         *cost(sides),
         "",
-        *beyond(sides, results / "scale.json"),
+        *scale_and_forecasts(sides, results / "scale.json"),
     ]
     (HERE / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
     print("Wrote benchmarks/RESULTS.md.")
@@ -54,155 +57,158 @@ def write(results: Path) -> None:
 
 def introduction(sides: dict[str, Any]) -> list[str]:
     machine, rows = sides["machine"], sides["rows"]
-    wide = rows_of(sides["tables"]["wide"])
-    packages = {name: version for found in machine["versions"].values() for name, version in found.items()}
+    wide = row_count(sides["tables"]["wide"])
+    packages = {name: version for environment in machine["versions"].values() for name, version in environment.items()}
     versions = ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))
     hardware = f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, {machine['system']}"
     return [
-        "# Side by side",
+        "# Comparison with other tools",
         "",
-        "Made by `make bench`; the figures are in `results/`, and nothing here was typed by hand but the words.",
+        "Written by `make bench`. All figures come from `results/`.",
         "",
-        f"- **Machine**: {hardware}, Python {machine['python']}, {machine['date']}. Database, workers and everything "
-        "else share these cores. Ratios carry over to other machines, seconds do not.",
+        f"- **Machine**: {hardware}, Python {machine['python']}, {machine['date']}. Database, workers and all other "
+        "processes share these cores. Ratios are similar on other machines, seconds are not.",
         f"- **Versions**: PostgreSQL 16, {versions}.",
-        f"- **Tables**: `orders`, {rows:,} rows: its older half has one id in nine, its newer half lacks every 96th. "
-        f"`wide`, {wide:,} rows of about 400 bytes. All of it fits into memory. At most two workers for everybody.",
-        "- **Start-up** (interpreter, imports, engine; for dynamic task mapping a whole Airflow) is apart from the "
-        f"job. Runs of each job: {most_runs(sides)}, of those above {LONG} s mostly one; the fastest counts. A first "
-        "run on Burla installs packages.",
-        "- **Memory** is that of the side's processes, and for Burla that of the cluster's above its idle state; not "
-        "the database's. **Lines** are those that a user writes, for all jobs, without blanks, comments and imports.",
+        f"- **Tables**: `orders`, {rows:,} rows: one in nine ids exists in its older half, every 96th is missing in "
+        f"its newer half. `wide`, {wide:,} rows of about 400 bytes. Both fit in memory. At most two workers per side.",
+        "- **Start-up** (interpreter, imports, engine; for dynamic task mapping a complete Airflow) is not part of the "
+        f"seconds. Runs per job: {max_runs(sides)}, mostly one for jobs above {LONG_SECONDS} s; the fastest counts. "
+        "The first run on Burla installs packages.",
+        "- **Memory** is the memory of the side's processes, and for Burla the cluster's above its idle state, "
+        "without the database. **Lines** are the lines of code that a user writes for all jobs, without blank lines, "
+        "comments and imports.",
     ]
 
 
-def rows_of(table: str) -> int:
-    """Tables of the benchmark are named after their size."""
+def row_count(table: str) -> int:
+    """Return the number of rows, which is in the name of a table."""
     return int(table.rpartition("_")[2])
 
 
-def moments(sides: dict[str, Any]) -> list[str]:
-    """When each side was measured, where that was not in one go."""
-    moments = {SIDES[name].title: side["when"] for name, side in sides["sides"].items() if "when" in side}
-    times = sorted(datetime.strptime(when, WHEN) for when in moments.values())
+def measuring_times(sides: dict[str, Any]) -> list[str]:
+    """Return when each side was measured, unless all were measured within an hour."""
+    measured = {SIDES[name].title: side["when"] for name, side in sides["sides"].items() if "when" in side}
+    times = sorted(datetime.strptime(when, WHEN) for when in measured.values())
     if not times or times[-1] - times[0] <= timedelta(hours=1):
         return []
-    said = "; ".join(f"{title} {when}" for title, when in moments.items())
-    return ["", f"> **Not measured in one go**, so that the machine may have been another one to each: {said} (UTC)."]
+    times_text = "; ".join(f"{title} {when}" for title, when in measured.items())
+    return ["", f"> **Measured at different times**, so the machine may have differed: {times_text} (UTC)."]
 
 
-def load(sides: dict[str, Any]) -> list[str]:
-    """A warning where other programs were at work."""
+def load_warning(sides: dict[str, Any]) -> list[str]:
+    """Return a warning if other programs were running."""
     loads = [side["load"] for side in sides["sides"].values() if "load" in side]
     cores = sides["machine"]["cores"]
     if not loads or max(loads) <= 2 * cores:
         return []
     return [
         "",
-        f"> **Other programs were at work during this run**: the load average was {min(loads):g} to {max(loads):g} on "
-        f"{cores} cores. Seconds, start-ups and rows/s say little then, and a ratio of them less; CPU seconds, memory, "
-        "connections, bytes and whether a result is right can be compared. A run on a quiet machine replaces this.",
+        f"> **Other programs were running during this run**: the load average was {min(loads):g} to {max(loads):g} on "
+        f"{cores} cores. Seconds, start-up, rows/s and their ratios are not reliable. CPU seconds, memory, "
+        "connections, bytes and the correctness of results can be compared.",
     ]
 
 
-def most_runs(sides: dict[str, Any]) -> int:
+def max_runs(sides: dict[str, Any]) -> int:
     runs = [run for side in sides["sides"].values() for run in side["jobs"].values()]
     return max((len(run.get("all_seconds", [])) for run in runs), default=0)
 
 
-def gaps(sides: dict[str, Any]) -> list[str]:
-    """The sides of which there is nothing here."""
+def missing_sides(sides: dict[str, Any]) -> list[str]:
+    """Return the sides without results."""
     absent = [side.title for name, side in SIDES.items() if name not in sides["sides"]]
-    return ["", f"> **Not run this time**: {', '.join(absent)}."] if absent else []
+    return ["", f"> **Not measured**: {', '.join(absent)}."] if absent else []
 
 
-def not_ahead(sides: dict[str, Any]) -> list[str]:
-    """Who was faster than the fastest of ours, and whose runs took less processor time."""
-    lines = ["## Where this provider is not ahead", ""]
-    lines += [f"- {title}: {ahead(good_runs(sides, key))}." for key, title in JOBS.items()]
-    outside = good_runs(sides, "totals orders", without=("sql", "ours_local", "ours_burla"))
-    lines.append(f"- The first of these, where all amounts leave the database to be summed: {ahead(outside)}.")
+def faster_tools(sides: dict[str, Any]) -> list[str]:
+    """Return which tools were faster than this provider, and which needed less processor time."""
+    lines = ["## Where other tools are ahead", ""]
+    lines += [f"- {title}: {list_faster(successful_runs(sides, key))}." for key, title in JOBS.items()]
+    outside = successful_runs(sides, "totals orders", without=("sql", "ours_local", "ours_burla"))
+    lines.append(f"- The first job, without the sides that sum in SQL: {list_faster(outside)}.")
     return [
         *lines,
         "",
-        "Part of a job here does not grow with its rows: the plan, the shared snapshot, a client process and its "
-        "workers, the totals' way through Airflow. On small tables it is most of the cost: see the column of the task.",
+        "Some costs of this provider do not depend on the number of rows: the plan, the shared snapshot, the client "
+        "process and its workers, the transfer of the totals through Airflow. They dominate on small tables: see the "
+        "column `task`.",
         "",
-        "Dynamic task mapping is not like for like: a scheduler, and the start of a process for every mapped task, are "
-        "in its seconds. Ours is one task, run by Airflow's task runner without a scheduler. In a scheduled DAG it "
-        "waits for the scheduler and a start, too: once, and not for every range.",
+        "Dynamic task mapping is not directly comparable: its seconds include the scheduler and the start of a process "
+        "for each mapped task. This provider runs one task, in Airflow's task runner without a scheduler. In a "
+        "scheduled DAG it also waits for the scheduler and a process, but once, not per range.",
     ]
 
 
-def good_runs(sides: dict[str, Any], key: str, without: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
+def successful_runs(sides: dict[str, Any], key: str, without: Iterable[str] = ()) -> dict[str, dict[str, Any]]:
     runs = {name: side["jobs"].get(key, {}) for name, side in sides["sides"].items() if name not in without}
     return {name: run for name, run in runs.items() if "seconds" in run}
 
 
-def ahead(runs: dict[str, dict[str, Any]]) -> str:
-    """Which of the others are, by the clock and by what the processors did."""
+def list_faster(runs: dict[str, dict[str, Any]]) -> str:
+    """Return the tools that are faster, by time and by processor time."""
     ours = [run for name, run in runs.items() if name in OURS]
     if not ours:
-        return "not run this time"
+        return "not measured"
     others = {SIDES[name].title: run for name, run in runs.items() if name not in OURS}
-    faster = [title for title, run in others.items() if run["seconds"] < min(map(wall, ours))]
+    faster = [title for title, run in others.items() if seconds(run) < min(map(seconds, ours))]
     cheaper = [title for title, run in others.items() if cpu(run) < min(map(cpu, ours))]
-    quick, cheap = (", ".join(names) or "nobody" for names in (faster, cheaper))
-    return f"in seconds {quick}; in CPU seconds {cheap}"
+    by_time, by_cpu = (", ".join(names) or "none" for names in (faster, cheaper))
+    return f"fewer seconds: {by_time}; fewer CPU seconds: {by_cpu}"
 
 
-def wall(run: dict[str, Any]) -> float:
+def seconds(run: dict[str, Any]) -> float:
     return float(run["seconds"])
 
 
 def cpu(run: dict[str, Any]) -> float:
-    """Seconds of one core, of everybody who took part."""
+    """Return the CPU seconds of all processes."""
     return float(run["cpu_database"] + run["cpu_workers"] + run["cpu_task"])
 
 
-def beyond(sides: dict[str, Any], path: Path) -> list[str]:
-    """How cost grows, and the forecasts; the plots are written beside."""
+def scale_and_forecasts(sides: dict[str, Any], path: Path) -> list[str]:
+    """Return how the cost grows, and the forecasts; write the plots."""
     if not path.exists():
-        return ["## How cost grows", "", "Not measured in this run: no scale, so no plots and no forecasts."]
+        return ["## How cost grows", "", "Not measured, so there are no plots and no forecasts."]
     scale = json.loads(path.read_text())
-    borrowed = list(whole(sides, scale["rows"]))
+    full_runs = list(full_table_runs(sides, scale["rows"]))
     scale["rows"] = sorted(
-        [*scale["rows"], *borrowed],
-        key=lambda one: (list(SIDES).index(one["side"]), one["job"] != "totals", one["rows"]),
+        [*scale["rows"], *full_runs],
+        key=lambda point: (list(SIDES).index(point["side"]), point["job"] != "totals", point["rows"]),
     )
     (HERE / "plots").mkdir(exist_ok=True)
     for name, chart in plots(scale).items():
         (HERE / "plots" / f"{name}.svg").write_text(chart)
-    busy = f"Measured on {scale['when']}; the load average was {scale['load']:g} when this part began. Ours only."
-    if borrowed:
-        busy += f" Runs over all {sides['rows']:,} rows are those of the comparison above."
-    return [*growth(scale), "", busy, "", "## Beyond this machine", "", *model.text(sides, scale)]
+    note = f"Measured on {scale['when']}; the load average at the start was {scale['load']:g}. This provider only."
+    if full_runs:
+        note += f" The runs with {sides['rows']:,} rows are those of the comparison above."
+    return [*growth(scale), "", note, "", "## Forecasts for larger machines", "", *model.text(sides, scale)]
 
 
 def comparison(sides: dict[str, Any], key: str) -> list[str]:
-    """A table of one job, the fastest first; ratios are the side's seconds in those of the fastest of ours, and of
-    ours on Burla.
+    """Return a table of one job, the fastest side first.
+
+    Ratios are relative to the fastest side of this provider, and to this provider on Burla.
     """
-    found = {name: side["jobs"][key] for name, side in sides["sides"].items() if key in side.get("jobs", {})}
-    good = {name: run for name, run in found.items() if "seconds" in run}
-    ours = min((run["seconds"] for name, run in good.items() if name in OURS), default=None)
-    burla = good["ours_burla"]["seconds"] if "ours_burla" in good else None
+    runs = {name: side["jobs"][key] for name, side in sides["sides"].items() if key in side.get("jobs", {})}
+    successful = {name: run for name, run in runs.items() if "seconds" in run}
+    ours = min((run["seconds"] for name, run in successful.items() if name in OURS), default=None)
+    burla = successful["ours_burla"]["seconds"] if "ours_burla" in successful else None
     lines = [
         f"## {JOBS[key]}",
         "",
-        "| side | start-up | seconds | rows/s | times ours | times ours on Burla | CPU seconds | memory, MB | "
-        "connections | right |",
+        "| side | start-up | seconds | rows/s | x this provider | x this provider on Burla | CPU seconds | "
+        "memory, MB | connections | correct |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
-    for name, run in sorted(good.items(), key=lambda item: item[1]["seconds"]):
+    for name, run in sorted(successful.items(), key=lambda item: item[1]["seconds"]):
         memory = run["memory_task"] + run["memory_workers"]
         cells = [
             SIDES[name].title,
             f"{sides['sides'][name]['start_up']:.1f}",
             f"{run['seconds']:.2f}",
             f"{run['rows'] / run['seconds']:,.0f}",
-            times(run, ours),
-            times(run, burla),
+            ratio(run, ours),
+            ratio(run, burla),
             f"{cpu(run):.1f}",
             f"{memory:,.0f}",
             f"{run['connections']}",
@@ -210,34 +216,35 @@ def comparison(sides: dict[str, Any], key: str) -> list[str]:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     for name, side in sides["sides"].items():
-        reason = found[name]["error"] if name in found and name not in good else side.get("missing")
-        if reason and key.split()[0] in SIDES[name].jobs and name not in good:
-            said = reason if reason.startswith("left out") else f"failed: {reason}"
-            lines.append(f"| {SIDES[name].title} | | | | | | | | | {cell(said)} |")
+        reason = runs[name]["error"] if name in runs and name not in successful else side.get("missing")
+        if reason and key.split()[0] in SIDES[name].jobs and name not in successful:
+            skipped = reason.startswith(("skipped", "left out"))
+            text = reason if skipped else f"failed: {reason}"
+            lines.append(f"| {SIDES[name].title} | | | | | | | | | {cell(text)} |")
     return lines
 
 
-def times(run: dict[str, Any], ours: float | None) -> str:
-    return f"{run['seconds'] / ours:.2f}" if ours else ""
+def ratio(run: dict[str, Any], reference: float | None) -> str:
+    return f"{run['seconds'] / reference:.2f}" if reference else ""
 
 
-def behaviour(sides: dict[str, Any]) -> list[str]:
-    lines = ["## NULL keys, and what a user writes", ""]
-    lines += ["The table `null_keys` has a key that is NULL in every hundredth row.", ""]
+def null_keys(sides: dict[str, Any]) -> list[str]:
+    lines = ["## NULL keys and lines of code", ""]
+    lines += ["In the table `null_keys`, the key of every hundredth row is NULL.", ""]
     lines += ["| side | rows with a NULL key | lines | remarks |", "|---|---|---:|---|"]
     for name, side in sides["sides"].items():
         run = side.get("jobs", {}).get("totals null_keys")
-        lines.append(f"| {SIDES[name].title} | {nulls(run)} | {user_lines(name)} | {SIDES[name].note} |")
+        lines.append(f"| {SIDES[name].title} | {null_key_result(run)} | {user_lines(name)} | {SIDES[name].note} |")
     return lines
 
 
-def nulls(run: dict[str, Any] | None) -> str:
+def null_key_result(run: dict[str, Any] | None) -> str:
     if run is None:
         return ""
     if "error" in run:
         return f"fails: {cell(run['error'])}"
     lost = run["expected_rows"] - run["rows"]
-    return f"**{lost:,} of {run['expected_rows']:,} rows are lost, silently**" if lost else "counted"
+    return f"**{lost:,} of {run['expected_rows']:,} rows are lost without an error**" if lost else "counted"
 
 
 def user_lines(name: str) -> int:
@@ -245,20 +252,20 @@ def user_lines(name: str) -> int:
 
 
 def code_lines(source: str) -> int:
-    """Lines that hold code: no docstrings, comments, imports or blank lines."""
-    left_out = {
+    """Return the number of lines of code, without docstrings, comments, imports and blank lines."""
+    excluded = {
         number
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Import | ast.ImportFrom) or is_text(node)
+        if isinstance(node, ast.Import | ast.ImportFrom) or is_docstring(node)
         for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)  # type: ignore[attr-defined]
     }
-    shape = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
-    tokens = [token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type not in shape]
+    layout = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type not in layout]
     lines = {number for token in tokens for number in range(token.start[0], token.end[0] + 1)}
-    return len(lines - left_out)
+    return len(lines - excluded)
 
 
-def is_text(node: ast.AST) -> bool:
+def is_docstring(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
@@ -266,10 +273,10 @@ def cost(sides: dict[str, Any]) -> list[str]:
     lines = [
         "## What a job costs",
         "",
-        "Seconds of one core, over all `orders`; bytes between the database and everybody.",
+        "CPU seconds, over all `orders`; bytes between the database and its clients.",
         "",
     ]
-    lines += ["| job | side | database | workers | task | MB over the wire |", "|---|---|---:|---:|---:|---:|"]
+    lines += ["| job | side | database | workers | task | MB over the network |", "|---|---|---:|---:|---:|---:|"]
     for key in ("totals orders", "checksum orders"):
         for name, side in sides["sides"].items():
             run = side.get("jobs", {}).get(key, {})
@@ -280,44 +287,44 @@ def cost(sides: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        "Workers on this machine count as the task's; the column is for those of the cluster. Of processes that nobody "
-        f"waits for, such as Ray's workers, it is what was seen of them every {PAUSE:g} s.",
+        "Worker processes outside the cluster are part of `task`; `workers` are those of the cluster. If a parent does "
+        f"not wait for its processes, as with Ray's workers, their time is sampled every {INTERVAL:g} s.",
     ]
 
 
-def whole(sides: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The runs over all rows, of the sides and jobs that were run over parts of them."""
-    for side, job in dict.fromkeys((one["side"], one["job"]) for one in parts):
+def full_table_runs(sides: dict[str, Any], parts: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the runs over all rows of the sides and jobs that were also run over parts of them."""
+    for side, job in dict.fromkeys((point["side"], point["job"]) for point in parts):
         run = sides["sides"].get(side, {}).get("jobs", {}).get(f"{job} orders", {})
-        if "seconds" in run and run["rows"] > max(one["rows"] for one in parts):
+        if "seconds" in run and run["rows"] > max(point["rows"] for point in parts):
             yield {"side": side, "job": job, **run}
 
 
 def growth(scale: dict[str, Any]) -> list[str]:
     lines = ["## How cost grows", "", "![seconds by rows](plots/rows.svg)", ""]
     lines += ["| side | job | rows | seconds | memory, MB |", "|---|---|---:|---:|---:|"]
-    for one in scale["rows"]:
-        memory = one["memory_task"] + one["memory_workers"]
+    for point in scale["rows"]:
+        memory = point["memory_task"] + point["memory_workers"]
         lines.append(
-            f"| {NAMES[one['side']]} | {one['job']} | {one['rows']:,} | {one['seconds']:.2f} | {memory:,.0f} |"
+            f"| {NAMES[point['side']]} | {point['job']} | {point['rows']:,} | {point['seconds']:.2f} | {memory:,.0f} |"
         )
     lines += [
         "",
         "![seconds by ranges](plots/ranges.svg)",
         "",
-        "Totals of 1,000,000 rows, which take no time themselves. `make bench` leaves out what would end later than "
-        f"{MINUTES} minutes after its start; `python -m benchmarks scale` has more time for these.",
+        "Totals of 1,000,000 rows, which take hardly any time. `make bench` skips steps that would end later than "
+        f"{MAX_MINUTES} minutes after its start; `python -m benchmarks scale` has more time for them.",
         "",
     ]
-    lines += ["| side | ranges | seconds | ms a range | memory, MB |", "|---|---:|---:|---:|---:|"]
-    for one in scale["ranges"]:
-        if "missing" in one:
-            lines.append(f"| {NAMES[one['side']]} | {one['wanted']:,} | {cell(one['missing'])} | | |")
+    lines += ["| side | ranges | seconds | ms per range | memory, MB |", "|---|---:|---:|---:|---:|"]
+    for point in scale["ranges"]:
+        if "missing" in point:
+            lines.append(f"| {NAMES[point['side']]} | {point['wanted']:,} | {cell(point['missing'])} | | |")
             continue
-        memory = one["memory_task"] + one["memory_workers"]
-        each = one["seconds"] / one["ranges"] * 1e3
+        memory = point["memory_task"] + point["memory_workers"]
+        each = point["seconds"] / point["ranges"] * 1e3
         lines.append(
-            f"| {NAMES[one['side']]} | {one['ranges']:,} | {one['seconds']:.2f} | {each:.2f} | {memory:,.0f} |"
+            f"| {NAMES[point['side']]} | {point['ranges']:,} | {point['seconds']:.2f} | {each:.2f} | {memory:,.0f} |"
         )
     lines += [
         "",
@@ -327,48 +334,54 @@ def growth(scale: dict[str, Any]) -> list[str]:
         "",
     ]
     lines += [
-        "| side | rows | max_parallelism | workers that worked | seconds | connections |",
+        "| side | rows | max_parallelism | workers used | seconds | connections |",
         "|---|---:|---:|---:|---:|---:|",
     ]
-    for one in scale["workers"]:
-        cells = [NAMES[one["side"]], f"{one['orders']:,}", one["workers"], one["used"]]
-        cells += [f"{one['seconds']:.2f}", one["connections"]]
+    for point in scale["workers"]:
+        cells = [NAMES[point["side"]], f"{point['orders']:,}", point["workers"], point["used"]]
+        cells += [f"{point['seconds']:.2f}", point["connections"]]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return [*lines, "", *skew(scale["skew"])]
 
 
 def skew(points: list[dict[str, Any]]) -> list[str]:
-    lines = ["![makespan by skew](plots/skew.svg)", ""]
-    lines += [f"A table with so many percent of its rows in one percent of its ids, `checksum`, {SKEW_RANGES} ranges."]
+    lines = ["![seconds by skew](plots/skew.svg)", ""]
     lines += [
-        "The last column is computed: these ranges' own seconds, handed to 16 workers in the order of the run.",
+        f"Skew is the percentage of the rows that are in one percent of the ids; `checksum`, {SKEW_RANGES} ranges."
+    ]
+    lines += [
+        "The last column is computed from the seconds of the ranges, distributed to 16 workers in the same order.",
         "",
     ]
     lines += [
         "| skew | ranges | largest/average | seconds, 2 workers | seconds, 16 workers |",
         "|---:|---|---:|---:|---:|",
     ]
-    for one in points:
-        split = "fixed width" if one["split"] == "width" else "planned"
-        cells = [f"{one['largest_to_average']:.2f}", f"{one['seconds']:.2f}", f"{one['makespan_16']:.2f}"]
-        lines.append(f"| {one['percent']} % | {split} | {' | '.join(cells)} |")
+    for point in points:
+        split = "fixed width" if point["split"] == "width" else "planned"
+        cells = [f"{point['largest_to_average']:.2f}", f"{point['seconds']:.2f}", f"{point['makespan_16']:.2f}"]
+        lines.append(f"| {point['percent']} % | {split} | {' | '.join(cells)} |")
     return lines
 
 
 def plots(scale: dict[str, Any]) -> dict[str, str]:
-    """Name -> SVG."""
-    engines = list(dict.fromkeys(one["side"] for one in scale["ranges"]))
+    """Return the plots as SVG, by name."""
+    engines = list(dict.fromkeys(point["side"] for point in scale["ranges"]))
     by_rows = {
-        f"{NAMES[side]}, {job}": points(
-            (one for one in scale["rows"] if (one["side"], one["job"]) == (side, job)), "rows", "seconds"
+        f"{NAMES[side]}, {job}": coordinates(
+            (point for point in scale["rows"] if (point["side"], point["job"]) == (side, job)), "rows", "seconds"
         )
-        for side, job in dict.fromkeys((one["side"], one["job"]) for one in scale["rows"])
+        for side, job in dict.fromkeys((point["side"], point["job"]) for point in scale["rows"])
     }
-    by_ranges = {NAMES[name]: points(of(scale["ranges"], name), "ranges", "seconds") for name in engines}
-    by_workers = {NAMES[name]: points(of(scale["workers"], name), "workers", "seconds") for name in engines}
+    by_ranges = {NAMES[name]: coordinates(measured_by(scale["ranges"], name), "ranges", "seconds") for name in engines}
+    by_workers = {
+        NAMES[name]: coordinates(measured_by(scale["workers"], name), "workers", "seconds") for name in engines
+    }
     by_skew = {
-        f"{words}, {workers} workers": points((one for one in scale["skew"] if one["split"] == split), "percent", value)
-        for split, words in (("width", "fixed width"), ("auto", "planned"))
+        f"{title}, {workers} workers": coordinates(
+            (point for point in scale["skew"] if point["split"] == split), "percent", value
+        )
+        for split, title in (("width", "fixed width"), ("auto", "planned"))
         for workers, value in (("2", "seconds"), ("16", "makespan_16"))
     }
     seconds, linear = Axis("seconds"), Axis("seconds", logarithmic=False)
@@ -377,7 +390,7 @@ def plots(scale: dict[str, Any]) -> dict[str, str]:
         "ranges": line_chart("Seconds by ranges", Axis("ranges"), seconds, by_ranges),
         "workers": line_chart("Seconds by workers", Axis("workers", logarithmic=False), linear, by_workers),
         "skew": line_chart(
-            "Makespan by skew",
+            "Seconds by skew",
             Axis("percent of the rows in one percent of the ids", logarithmic=False),
             linear,
             by_skew,
@@ -385,14 +398,14 @@ def plots(scale: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def of(found: list[dict[str, Any]], side: str) -> list[dict[str, Any]]:
-    return [one for one in found if one["side"] == side and "seconds" in one]
+def measured_by(points: list[dict[str, Any]], side: str) -> list[dict[str, Any]]:
+    return [point for point in points if point["side"] == side and "seconds" in point]
 
 
-def points(found: Iterable[dict[str, Any]], x: str, y: str) -> Points:
-    return [(one[x], one[y]) for one in found]
+def coordinates(points: Iterable[dict[str, Any]], x: str, y: str) -> Points:
+    return [(point[x], point[y]) for point in points]
 
 
 def cell(text: str) -> str:
-    """Text for a table's cell, not too long."""
+    """Return the text as a table cell, shortened."""
     return " ".join(text.split())[:160].replace("|", "/")

@@ -1,8 +1,8 @@
-"""What the first call on a cold node costs: the declared requirements, next to Burla's own way (the whole environment).
+"""Measure the first call on a new node: with declared requirements, and with Burla's default, the whole environment.
 
     python -m benchmarks.requirements
 
-Boots the nodes of the cluster of `make cluster` afresh before each side, so that nothing is installed there yet.
+Restarts the nodes of the cluster of `make cluster` before each measurement, so that nothing is installed.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ def main() -> None:
     lines = {name: measure(engine, pins) for name, pins in sides.items()}
     print(f"{'requirements':<14}{'packages':>9}{'MB':>7}{'first call':>13}{'second call':>13}")
     for name, (cold, warm) in lines.items():
-        packages = list(sides[name] or {one.name for one in distributions()})
+        packages = list(sides[name] or {package.name for package in distributions()})
         print(f"{name:<14}{len(packages):>9}{megabytes(packages):>7,.0f}{cold:>11.1f} s{warm:>11.1f} s")
     ratio = lines["environment"][0] / lines["declared"][0]
     print(json.dumps({"first_call_ratio": round(ratio, 1), "seconds": lines}))
 
 
 def megabytes(packages: Iterable[str]) -> float:
-    """What the packages take on a disk, here."""
+    """Return the size of the installed packages on this machine."""
     files = (file.locate() for name in packages for file in distribution(name).files or ())
     return sum(path.stat().st_size for path in map(Path, map(str, files)) if path.is_file()) / 1e6
 
 
 def measure(engine: Engine, pins: Mapping[str, str] | None) -> tuple[float, float]:
-    """Seconds of the first and of the second job on fresh nodes."""
+    """Return the seconds of the first and of the second job on new nodes."""
     restart(engine)
     return call(engine, pins), call(engine, pins)
 
@@ -66,7 +66,7 @@ def call(engine: Engine, pins: Mapping[str, str] | None) -> float:
 
 
 def restart(engine: Engine) -> None:
-    """New nodes in place of the old ones."""
+    """Replace the nodes and wait until they are ready."""
     headers = {"Authorization": f"Bearer {engine.token}", "Content-Type": "application/json"}
     urllib.request.urlopen(urllib.request.Request(f"{engine.url}/v1/cluster/restart", b"{}", headers))
     state = urllib.request.Request(f"{engine.url}/v1/cluster/state", headers=headers)

@@ -1,4 +1,4 @@
-"""One side, running in a process of its own, with everything that its runs cost."""
+"""Run a side in a child process and measure its runs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,27 @@ from benchmarks.sides import SIDES
 from benchmarks.task import Task
 from burla_provider.demo.children import end_with_parent
 
-PATIENCE = 240.0
-"""Seconds for a start-up, and for a run of which nothing else is known."""
+TIMEOUT = 240.0
+"""Seconds for a start-up, and for a run without another limit."""
+
+
+SHUTDOWN_SECONDS = 20.0
+"""Time for a side to end by itself before it is terminated."""
 
 
 class SideFailed(RuntimeError):
-    """The side said no, or nothing in time."""
+    """Raised when a side fails or does not respond in time."""
 
 
 class SideBusy(SideFailed):
-    """It has not answered yet, so that it cannot be asked for anything else."""
+    """Raised when a side does not respond in time. It cannot run another task."""
 
 
 class RunningSide:
-    """A side that is ready.
+    """A started side.
 
     :ivar start_up: seconds from the start of its interpreter until it was ready.
-    :ivar patience: seconds to wait for an answer.
+    :ivar timeout: seconds to wait for a response.
     """
 
     def __init__(self, process: subprocess.Popen[str], meter: Meter, log: Path) -> None:
@@ -45,28 +49,30 @@ class RunningSide:
         self._meter = meter
         self._log = log
         self.start_up = 0.0
-        self.patience = PATIENCE
+        self.timeout = TIMEOUT
 
-    def get_ready(self, task: Task, begun: float) -> None:
-        self._ask(task)
-        self.start_up = time.perf_counter() - begun
+    def prepare(self, task: Task, started: float) -> None:
+        self._send(task)
+        self.start_up = time.perf_counter() - started
 
     def run(self, task: Task) -> dict[str, Any]:
-        """:returns: ``rows``, ``value``, ``seconds``, ``details``, and what ``Meter.end`` says.
-        :raises SideFailed: it could not; the text says why.
+        """Run a task.
+
+        :returns: ``rows``, ``value``, ``seconds``, ``details``, and the figures of ``Meter.end``.
+        :raises SideFailed: if the side fails.
         """
         self._meter.begin()
-        answer = self._ask(task)
+        answer = self._send(task)
         return answer | self._meter.end()
 
-    def _ask(self, task: Task) -> dict[str, Any]:
+    def _send(self, task: Task) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with suppress(BrokenPipeError):  # its end is what there is to read then
+        with suppress(BrokenPipeError):  # the side has ended, which the next lines report
             self._process.stdin.write(json.dumps(asdict(task)) + "\n")
             self._process.stdin.flush()
-        if not select.select([self._process.stdout], [], [], self.patience)[0]:
-            raise SideBusy(f"not done after {self.patience:.0f} s")
+        if not select.select([self._process.stdout], [], [], self.timeout)[0]:
+            raise SideBusy(f"not done after {self.timeout:.0f} s")
         line = self._process.stdout.readline()
         if not line:
             raise SideFailed(f"ended: {last_line(self._log)}")
@@ -78,10 +84,10 @@ class RunningSide:
 
 @contextmanager
 def running_side(name: str, data: Data, task: Task, wire: Wire) -> Iterator[RunningSide]:
-    """Starts a side and gets it ready; ends it and all its children afterwards."""
+    """Start a side and prepare it. At the end, stop it and all its children."""
     side = SIDES[name]
     log = data.server.home.parent / f"side-{name}.log"
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with log.open("w") as output:
         process = subprocess.Popen(
             [INTERPRETERS[side.environment], "-m", "benchmarks.side", name],
@@ -98,7 +104,7 @@ def running_side(name: str, data: Data, task: Task, wire: Wire) -> Iterator[Runn
     meter = Meter(process.pid, nodes, data.process, data.server.conninfo(), wire.read)
     try:
         running = RunningSide(process, meter, log)
-        running.get_ready(task, begun)
+        running.prepare(task, started)
         yield running
     finally:
         meter.close()
@@ -106,11 +112,11 @@ def running_side(name: str, data: Data, task: Task, wire: Wire) -> Iterator[Runn
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Lets the side close down, and then ends what is left of its group."""
+    """Let the side shut down, then kill the rest of its process group."""
     assert process.stdin is not None
     try:
         process.stdin.close()
-        process.wait(20)
+        process.wait(SHUTDOWN_SECONDS)
     except (subprocess.TimeoutExpired, BrokenPipeError):
         process.terminate()
         time.sleep(1)
@@ -122,22 +128,22 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def find_nodes() -> list[int]:
-    """Process ids of the nodes of this machine's cluster: what their workers do, they and their children do.
+    """Return the process ids of the nodes of this machine's cluster. Workers are their children.
 
-    None where there is no cluster, or no Docker.
+    The list is empty without a cluster or Docker.
     """
     label = f"label=burla-cluster-member={os.environ.get('BURLA_CLUSTER_NAME') or 'kit'}"
     try:
-        nodes = ask_docker("ps", "--quiet", "--filter", label)
-        return [int(pid) for pid in ask_docker("inspect", "--format", "{{.State.Pid}}", *nodes)] if nodes else []
+        nodes = run_docker("ps", "--quiet", "--filter", label)
+        return [int(pid) for pid in run_docker("inspect", "--format", "{{.State.Pid}}", *nodes)] if nodes else []
     except (FileNotFoundError, subprocess.CalledProcessError):
         return []
 
 
-def ask_docker(*arguments: str) -> list[str]:
+def run_docker(*arguments: str) -> list[str]:
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.split()
 
 
 def last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1][:400] if lines else "without a word"
+    return lines[-1][:400] if lines else "no output"

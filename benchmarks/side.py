@@ -1,7 +1,7 @@
-"""Runs one side in this process: ``python -m benchmarks.side NAME``, spoken to by ``compare.py`` over stdin and stdout.
+"""Run one side in this process: ``python -m benchmarks.side NAME``. ``runs.py`` uses its stdin and stdout.
 
-A line of JSON in is a task: the first says what to get ready for, each further one is worked and answered by a line.
-Standard library only, because every side has its own interpreter.
+Each line of input is a task in JSON. The first one prepares the side; each further one is run, and its result is
+written as one line. Only the standard library is imported, because each side has its own interpreter.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from benchmarks.task import Task
 
 
 def main(name: str) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # engines are to be shut down
-    answers = take_stdout()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that engines shut down
+    responses = redirect_stdout()
     side = importlib.import_module(f"benchmarks.sides.{name}")
     with side.ready(read_task()) as run:
-        say(answers, ready=True)
+        send(responses, ready=True)
         while (task := read_task()) is not None:
-            begun = time.perf_counter()
+            started = time.perf_counter()
             try:
                 rows, value, details = run(task)
             except Exception as error:
-                say(answers, error=f"{type(error).__name__}: {error}"[:400])
+                send(responses, error=f"{type(error).__name__}: {error}"[:400])
                 continue
-            seconds = time.perf_counter() - begun
-            say(answers, seconds=seconds, rows=rows, value=None if value is None else str(value), details=details)
+            seconds = time.perf_counter() - started
+            send(responses, seconds=seconds, rows=rows, value=None if value is None else str(value), details=details)
 
 
-def take_stdout() -> IO[str]:
-    """The way to the harness. What tools and engines print goes to stderr from here on."""
-    answers = os.fdopen(os.dup(1), "w")
+def redirect_stdout() -> IO[str]:
+    """Send all later output of tools and engines to stderr, and return the original stdout."""
+    stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    return answers
+    return stdout
 
 
 def read_task() -> Task | None:
@@ -49,9 +49,9 @@ def read_task() -> Task | None:
     return Task(**{**fields, "columns": tuple(fields["columns"])})
 
 
-def say(answers: IO[str], **what: Any) -> None:
-    answers.write(json.dumps(what) + "\n")
-    answers.flush()
+def send(responses: IO[str], **response: Any) -> None:
+    responses.write(json.dumps(response) + "\n")
+    responses.flush()
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How balanced ranges are, and what it takes to plan them: fixed width, ntile() and the planner, side by side.
+"""Measure how balanced ranges are and how long planning takes: fixed width, ntile() and the planner.
 
     python benchmarks/splitting.py                     on a table of 10,000,000 rows
     python benchmarks/splitting.py --rows 1000000      on a smaller one
 
-80 % of the table's rows are in 1 % of its id span, the other ids have gaps; timestamps come in bursts; one tenant has
-30 % of the rows. Every side plans the same number of ranges in the same run, turn and turn about; the best of
-``--times`` counts. The rows of each range are counted afterwards. Balance is the largest range by the average one.
+80 % of the table's rows are in 1 % of its ids, the other ids have gaps; timestamps come in bursts; one tenant has
+30 % of the rows. The ways plan the same number of ranges alternately; the fastest of ``--times`` runs counts. The rows
+of each range are counted afterwards. Balance is the largest range divided by the average range.
 """
 
 from __future__ import annotations
@@ -69,14 +69,14 @@ def main() -> None:
 
 @contextmanager
 def table(rows: int, version: int) -> Iterator[str]:
-    """A server in a temporary directory, with the table."""
+    """Run a server with the table in a temporary directory."""
     settings = {"shared_buffers": "512MB", "fsync": "off", "max_wal_size": "8GB", "maintenance_work_mem": "256MB"}
     with tempfile.TemporaryDirectory(prefix="burla-splitting-") as directory:
         home = Path(directory)
         home.chmod(0o755)
         with EmbeddedPostgres(home / "server", version=version, settings=settings) as server:
             with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-                say(f"making {rows:,} rows and {len(KEYS)} indexes on PostgreSQL {version}")
+                show(f"creating {rows:,} rows and {len(KEYS)} indexes on PostgreSQL {version}")
                 connection.execute(TABLE.format(rows=rows))
                 connection.execute(NOT_NULL)
                 connection.execute("ALTER TABLE gappy ADD PRIMARY KEY (id)")
@@ -87,39 +87,39 @@ def table(rows: int, version: int) -> Iterator[str]:
 
 
 def compare(connection: psycopg.Connection, count: int, times: int) -> None:
-    """Plans ``count`` ranges of every key in every way."""
-    say(f"\n{count} ranges{'':<16} {'way':<22} {'ms':>9} {'ranges':>7} {'balance':>8}   {'by ntile()':>10}")
+    """Plan ``count`` ranges for each key in each way."""
+    show(f"\n{count} ranges{'':<16} {'way':<22} {'ms':>9} {'ranges':>7} {'balance':>8}   {'by ntile()':>10}")
     for name, columns in KEYS.items():
-        sides = sides_of(connection, columns, count)
-        seconds = {side: float("inf") for side in sides}
+        ways = ways_for(connection, columns, count)
+        seconds = {way: float("inf") for way in ways}
         plans: dict[str, RangePlan | None] = {}
         for _ in range(times):
-            for side, plan in sides.items():
+            for way, plan in ways.items():
                 started = time.perf_counter()
-                plans[side] = plan()
-                seconds[side] = min(seconds[side], time.perf_counter() - started)
-        for side, made in plans.items():
-            sizes = sizes_of(connection, made.ranges) if made else []
+                plans[way] = plan()
+                seconds[way] = min(seconds[way], time.perf_counter() - started)
+        for way, plan in plans.items():
+            sizes = count_rows(connection, plan.ranges) if plan else []
             balance = f"{max(sizes) / (sum(sizes) / len(sizes)):8.2f}" if sizes else f"{1:8.2f}"
-            ratio = seconds["ntile()"] / seconds[side]
-            say(f"{name:<26} {side:<22} {seconds[side] * 1000:9.1f} {len(sizes) or count:7,} {balance} {ratio:10,.0f}x")
+            ratio = seconds["ntile()"] / seconds[way]
+            show(f"{name:<26} {way:<22} {seconds[way] * 1000:9.1f} {len(sizes) or count:7,} {balance} {ratio:10,.0f}x")
 
 
-def sides_of(
+def ways_for(
     connection: psycopg.Connection, columns: Sequence[str], count: int
 ) -> dict[str, Callable[[], RangePlan | None]]:
     def planned(**request: Any) -> Callable[[], RangePlan]:
         return lambda: plan_ranges(connection, table="gappy", key=list(columns), ranges=count, **request)
 
-    sides: dict[str, Callable[[], RangePlan | None]] = {"ntile()": lambda: ntile(connection, columns, count)}
+    ways: dict[str, Callable[[], RangePlan | None]] = {"ntile()": lambda: ntile(connection, columns, count)}
     if columns in (["id"], ["token"], ["at"]):
-        sides["fixed width"] = planned(split="width")
-    return {**sides, "planner": planned(), "planner, refine=True": planned(refine=True)}
+        ways["fixed width"] = planned(split="width")
+    return {**ways, "planner": planned(), "planner, refine=True": planned(refine=True)}
 
 
 def ntile(connection: psycopg.Connection, columns: Sequence[str], count: int) -> None:
-    """The query that others plan by. It has exactly equal ranges, so that nobody needs to count them."""
-    # min(uuid) is not there before version 18; for several columns this is less than what is needed.
+    """Run the usual query for equal ranges. Its ranges are exactly equal, so they are not counted."""
+    # min(uuid) does not exist before version 18. For several columns, a real query would cost more.
     query = sql.SQL(
         "SELECT tile, min({first}::text)"
         " FROM (SELECT {first}, ntile({count}) OVER (ORDER BY {keys}) AS tile FROM gappy) AS tiles GROUP BY tile"
@@ -132,9 +132,9 @@ def ntile(connection: psycopg.Connection, columns: Sequence[str], count: int) ->
 
 
 def plan_many(connection: psycopg.Connection, conninfo: str, rows: int, times: int) -> None:
-    """Plans as many ranges as are allowed."""
+    """Plan the maximum number of ranges."""
     count = min(100_000, rows)
-    say(f"\n{count:,} ranges{'':<12} {'way':<22} {'ms':>9} {'ranges':>7} {'balance':>8}   {'MB':>10}")
+    show(f"\n{count:,} ranges{'':<12} {'way':<22} {'ms':>9} {'ranges':>7} {'balance':>8}   {'MB':>10}")
     requests = {
         ("id (bigint)", "planner"): {"key": "id"},
         ("id (bigint)", "histogram"): {"key": "id", "split": "histogram"},
@@ -144,22 +144,22 @@ def plan_many(connection: psycopg.Connection, conninfo: str, rows: int, times: i
         ("name (text)", "planner"): {"key": "name"},
         ("tenant, n (composite)", "planner"): {"key": ["tenant", "n"]},
     }
-    for (name, side), request in requests.items():
+    for (name, way), request in requests.items():
         plans = [plan_ranges(connection, table="gappy", ranges=count, **request) for _ in range(times)]
         best = min(plans, key=lambda plan: plan.seconds)
-        balance = largest_of(connection, best) / (rows / len(best.ranges))
+        balance = largest_range(connection, best) / (rows / len(best.ranges))
         memory = peak_memory(conninfo, {"table": "gappy", "ranges": count, **request})
-        say(f"{name:<26} {side:<22} {best.seconds * 1000:9.1f} {len(best.ranges):7,} {balance:8.2f} {memory:10.0f}")
+        show(f"{name:<26} {way:<22} {best.seconds * 1000:9.1f} {len(best.ranges):7,} {balance:8.2f} {memory:10.0f}")
 
 
-def sizes_of(connection: psycopg.Connection, ranges: Sequence[KeyRange]) -> list[int]:
-    """Counts the rows of every range."""
+def count_rows(connection: psycopg.Connection, ranges: Sequence[KeyRange]) -> list[int]:
+    """Return the number of rows of each range."""
     query = sql.SQL("SELECT count(*) FROM gappy WHERE {}")
-    return [connection.execute(query.format(one.where)).fetchone()[0] for one in ranges]
+    return [connection.execute(query.format(key_range.where)).fetchone()[0] for key_range in ranges]
 
 
-def largest_of(connection: psycopg.Connection, plan: RangePlan) -> int:
-    """Rows of the largest range, by a look at all rows: a query for each of so many ranges would take minutes."""
+def largest_range(connection: psycopg.Connection, plan: RangePlan) -> int:
+    """Return the rows of the largest range. One query for all, because a query per range would take minutes."""
     query = sql.SQL(
         "SELECT max(rows) FROM ("
         " SELECT sum(is_row) AS rows FROM ("
@@ -167,7 +167,7 @@ def largest_of(connection: psycopg.Connection, plan: RangePlan) -> int:
         " SELECT {key}, 1 AS is_row FROM gappy UNION ALL SELECT *, 0 FROM unnest({bounds})"
         " ) AS marked) AS numbered GROUP BY number) AS ranges"
     )
-    bounds = zip(*(one.lower for one in plan.ranges if one.lower is not None), strict=True)
+    bounds = zip(*(key_range.lower for key_range in plan.ranges if key_range.lower is not None), strict=True)
     whole = query.format(
         key=sql.SQL(", ").join(map(sql.Identifier, plan.key.names)),
         bounds=sql.SQL(", ").join(
@@ -179,21 +179,21 @@ def largest_of(connection: psycopg.Connection, plan: RangePlan) -> int:
 
 
 def peak_memory(conninfo: str, request: dict[str, Any]) -> float:
-    """MB that Python holds at most while it plans, in a process of its own because measuring is slow."""
+    """Return the peak MB of Python while it plans, measured in another process because measuring is slow."""
     command = [sys.executable, __file__, "--memory-of", json.dumps({"conninfo": conninfo, "request": request})]
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def measure_memory(job: str) -> float:
-    given = json.loads(job)
-    with psycopg.connect(given["conninfo"], autocommit=True) as connection:
+    arguments = json.loads(job)
+    with psycopg.connect(arguments["conninfo"], autocommit=True) as connection:
         tracemalloc.start()
-        plan = plan_ranges(connection, **given["request"])
+        plan = plan_ranges(connection, **arguments["request"])
         assert plan.ranges
         return tracemalloc.get_traced_memory()[1] / 1e6
 
 
-def say(text: str) -> None:
+def show(text: str) -> None:
     print(text, flush=True)
 
 

@@ -1,4 +1,4 @@
-"""What a side is asked to do, and what it answers. Standard library only: every side's interpreter loads this."""
+"""The task of a side, and its result. Standard library only: the interpreters of all sides import this module."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from urllib.parse import quote
 class Task:
     """One job over one table.
 
-    :param job: "totals": count and sum(amount); "checksum": the sum of ``checksum`` over all rows, which is Python.
+    :param job: "totals": count and sum(amount); "checksum": the sum of the Python function ``checksum`` over all rows.
     :param table: name of the table; its first column is the key.
-    :param columns: what the job reads of it, the key first.
-    :param workers: how many processes may work.
-    :param ranges: into how many parts the table is to be split; None: as the side does by itself.
-    :param split: of ours only: the strategy.
-    :param host: and ``port``, ``user``, ``password``, ``dbname``: the database.
+    :param columns: columns to read, the key first.
+    :param workers: maximum number of worker processes.
+    :param ranges: number of parts to split the table into; None uses the side's default.
+    :param split: the strategy, for this provider only.
+    :param host: address of the database; so are ``port``, ``user``, ``password`` and ``dbname``.
     """
 
     job: str
@@ -50,14 +50,16 @@ class Task:
 
     @property
     def exact_query(self) -> str:
-        """The job's columns for tools that would make a float of a numeric: as text."""
+        """The query for tools that convert numeric to float: it casts amounts to text."""
         names = [f"{name}::text AS {name}" if name == "amount" else name for name in self.columns]
         return f"SELECT {', '.join(names)} FROM {self.table}"
 
 
 class Answer(NamedTuple):
-    """:param value: the sum; None where a side computes none (a limit).
-    :param details: plain JSON that a scale measurement wants.
+    """The result of a task.
+
+    :param value: the sum; None if the side computes none.
+    :param details: JSON for ``scale.py``.
     """
 
     rows: int
@@ -67,5 +69,5 @@ class Answer(NamedTuple):
 
 Run = Callable[[Task], Answer]
 Ready = Callable[[Task], AbstractContextManager[Run]]
-"""A side: started up when the context is entered (imports, engines), it works tasks, and is gone after it. The
-task that it is given beforehand says where the database is and how many workers there may be."""
+"""A side. Its context imports the tool, starts its engine, and yields a function that runs tasks. The first task tells
+it the database and the number of workers."""

@@ -1,4 +1,4 @@
-"""Whether a side did what it was asked to do."""
+"""Check the results of a side."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 
 
 def verdict(run: Mapping[str, Any]) -> str:
-    """Whether the answer is what one SQL query, or one plain loop, says: "yes", or what is wrong.
+    """Return "yes" if the result equals that of SQL or of a Python loop, otherwise the difference.
 
-    Empty where all rows came and no sum was asked for.
+    The text is empty if all rows arrived and the side computes no sum.
     """
-    wanted = run["expected_rows"], run["expected_value"]
+    rows, value = run["expected_rows"], run["expected_value"]
     if run["value"] is None:
-        return "" if run["rows"] == wanted[0] else f"{run['rows'] - wanted[0]:+,} rows"
-    if run["rows"] != wanted[0]:
-        return f"**no**: {run['rows'] - wanted[0]:+,} rows"
-    if Decimal(run["value"]) == Decimal(wanted[1]):
+        return "" if run["rows"] == rows else f"{run['rows'] - rows:+,} rows"
+    if run["rows"] != rows:
+        return f"**no**: {run['rows'] - rows:+,} rows"
+    if Decimal(run["value"]) == Decimal(value):
         return "yes"
-    return f"**no**: {run['value']} for {wanted[1]}"
+    return f"**no**: {run['value']} instead of {value}"
 
 
-def faults(sides: Mapping[str, Mapping[str, Any]], exact: Collection[str]) -> list[str]:
-    """What did not run, and what of the ``exact`` sides is not right."""
-    found = [f"{name}: {side['missing']}" for name, side in sides.items() if "missing" in side]
+def find_faults(sides: Mapping[str, Mapping[str, Any]], exact: Collection[str]) -> list[str]:
+    """Return the sides and jobs that did not run, and the wrong results of the ``exact`` sides."""
+    faults = [f"{name}: {side['missing']}" for name, side in sides.items() if "missing" in side]
     for name, side in sides.items():
         for job, run in side["jobs"].items():
             if "error" in run:
-                found.append(f"{name}, {job}: {run['error']}")
+                faults.append(f"{name}, {job}: {run['error']}")
             elif name in exact and verdict(run) not in ("", "yes"):
-                found.append(f"{name}, {job}: {verdict(run)}")
-    return found
+                faults.append(f"{name}, {job}: {verdict(run)}")
+    return faults

@@ -1,4 +1,4 @@
-"""What Airflow discovers of this package."""
+"""The metadata by which Airflow discovers this provider."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from burla_provider.hooks.connection_form import CONNECTION_FIELDS, FIELD_BEHAVI
 
 
 def get_provider_info() -> dict[str, Any]:
-    """The provider's metadata, in the form of ``airflow/provider_info.schema.json``."""
+    """Return the provider's metadata, as defined by ``airflow/provider_info.schema.json``."""
     return {
         "package-name": "airflow-provider-burla",
         "name": "Burla",

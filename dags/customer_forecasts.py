@@ -1,8 +1,8 @@
 """
-### Next month, customer by customer
+### A forecast per customer
 
-Any function over any list: `@task.burla` calls `forecast` on every customer, in parallel, and hands on the results in
-the order of the customers. The list comes from an ordinary task, and an ordinary task reads the results.
+Any function on any list: `@task.burla` calls `forecast` for each customer, in parallel, and returns the results in the
+order of the customers. An ordinary task creates the list, and another one reads the results.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from airflow.sdk import dag, task
     tags=["burla", "map"],
 )
 def customer_forecasts():
-    # Amounts as text: JSON, in which results travel between tasks, knows no exact decimals.
+    # Amounts are text, because XCom stores JSON, which has no exact decimals.
     best_customers = SQLExecuteQueryOperator(
         task_id="best_customers",
         conn_id="orders_db",
@@ -35,21 +35,19 @@ def customer_forecasts():
 
     @task.burla(burla_conn_id="burla_default")
     def forecast(customer, simulations):
-        """What the customer's next five orders come to, as 9 in 10 simulations have it. Runs on a worker."""
+        """Return the sum of the next five orders that 9 of 10 simulations exceed. Runs on a worker."""
         import random
 
         customer_id, texts = customer
         amounts = [Decimal(text) for text in texts]
-        chance = random.Random(customer_id)  # noqa: S311 - the same forecast whenever it is worked
-        sums = sorted(sum(chance.choices(amounts, k=5), Decimal(0)) for _ in range(simulations))
+        generator = random.Random(customer_id)  # noqa: S311 - the same forecast in each attempt
+        sums = sorted(sum(generator.choices(amounts, k=5), Decimal(0)) for _ in range(simulations))
         return {"customer_id": customer_id, "at_least": sums[simulations // 10]}
 
     @task
     def report(forecasts: list[dict]) -> dict:
-        best = max(forecasts, key=lambda one: float(one["at_least"]))
-        print(
-            f"Of {len(forecasts):,} customers, {best['customer_id']} may be expected to spend most: {best['at_least']}"
-        )
+        best = max(forecasts, key=lambda forecast: float(forecast["at_least"]))
+        print(f"{len(forecasts):,} customers; {best['customer_id']} is expected to spend most: {best['at_least']}")
         return best
 
     report(forecast(best_customers.output, simulations=2_000))

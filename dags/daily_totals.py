@@ -1,12 +1,12 @@
 """
-### Totals of each day's orders
+### Totals of the orders of one day
 
-Every run works the orders of its own day and no others: its data interval is the window, so that a day that is run
-again, or backfilled, gives the same totals. `created_at` is the key; the ranges inside the day are balanced.
+Each run processes the orders of its data interval, so a repeated or backfilled run returns the same totals. The key is
+`created_at`; the ranges within the day are balanced.
 
-The totals travel with the asset `orders_by_day`: a DAG that is scheduled on it finds them in the event's `extra`.
+The totals are in the `extra` of the events of the asset `orders_by_day`, for DAGs that are scheduled on it.
 
-The demo's orders begin on 2024-01-01, one every 13 seconds: backfill a few days of 2024, or trigger one.
+The demo's orders begin on 2024-01-01, with one every 13 seconds: backfill some days of 2024, or trigger one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from burla_provider.operators.postgres import BurlaPostgresOperator
 
 
 @dag(
-    # With the text "@daily", Airflow 3 gives a run no interval: it begins where it ends.
+    # With the text "@daily", the data interval of a run in Airflow 3 is empty.
     schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC),
     catchup=False,

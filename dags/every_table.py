@@ -1,8 +1,8 @@
 """
-### Every table's rows, counted
+### Count the rows of every table
 
-Dynamic task mapping: one mapped task a table, found when the DAG runs, and each of them splits its own table into
-ranges. The grid names the mapped tasks by their tables.
+Dynamic task mapping: one mapped task per table that exists when the DAG runs. Each splits its table into ranges. The
+grid shows the mapped tasks with the names of their tables.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def every_table():
         burla_conn_id="burla_default",
         totals={"rows": "count(*)"},
         map_index_template="{{ task.table }}",
-        # The database is the same for all of them.
+        # All of them use the same database.
         max_active_tis_per_dagrun=2,
     ).expand(table=find_tables.output.map(lambda row: row[0]))
 

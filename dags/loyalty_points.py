@@ -1,11 +1,11 @@
 """
-### Loyalty points, each exactly once
+### Add loyalty points exactly once
 
-A campaign: every paid order earns its customer a point for each full 10 of its amount. Every run is a campaign.
+For each paid order, the customer gets one point per full 10 of its amount. Each run of the DAG is a new campaign.
 
-Adding points twice would be wrong, and both Airflow and Burla may run things again. With a `ledger`, the points of a
-range and the note that it is done are one transaction: whatever is retried, killed or run twice, each range's points
-are added once. Clearing the task begins a new campaign; retrying it goes on with this one.
+Points must not be added twice, but both Airflow and Burla may run a range again. With a `ledger`, the points of a range
+and the record that it is done are written in one transaction. So the points of each range are added once, even if a
+range is retried, killed or run twice. Clearing the task starts a new campaign; a retry continues the current one.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from burla_provider.operators.postgres import BurlaPostgresOperator
 
 
 def give_points(connection, key_range):
-    """Runs on a worker, inside the transaction that the ledger's row is written in: it does not commit."""
+    """Add the points of one range. Runs on a worker, in the transaction that writes the ledger: do not commit."""
     from psycopg import sql
 
-    # In the order of the customers, so that ranges that meet at one wait for each other instead of locking up.
+    # Ordered by customer, so that ranges with the same customers wait for each other instead of causing a deadlock.
     query = sql.SQL("""
         WITH earned AS (
             SELECT customer_id, count(*) AS orders, sum(div(amount, 10))::bigint AS points

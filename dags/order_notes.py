@@ -1,8 +1,8 @@
 """
-### Words in the notes of all orders
+### Count the words in the notes of all orders
 
-What SQL cannot do: ordinary Python on every row. `count_words` gets the rows of one range as an iterator, in bounded
-memory, and answers with numbers; the numbers of all ranges are added up, exactly.
+A Python function on every row, which SQL cannot do. `count_words` gets the rows of one range as an iterator, uses
+little memory, and returns numbers. The numbers of all ranges are added exactly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from burla_provider.operators.postgres import BurlaPostgresOperator
 
 
 def count_words(rows: Iterable[tuple[int, Decimal, str | None]]) -> dict[str, Any]:
-    """Runs on a worker. What it needs it imports itself, or takes from this file."""
+    """Count the words of one range. Runs on a worker: it can use its own imports and the code of this file."""
     import re
     import unicodedata
 

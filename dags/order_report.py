@@ -1,8 +1,8 @@
 """
-### A report, when there is something to report
+### A report of complete totals
 
-The totals decide how the DAG goes on: when every range was worked, they are loaded into the table `order_reports`; when
-some failed (up to 1 % of them may, without failing the task), somebody is told what is missing instead.
+The totals decide which task runs next. If every range was processed, they are loaded into the table `order_reports`. If
+ranges failed (up to 1 % may fail without failing the task), a message says how many are missing.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ def order_report():
         burla_conn_id="burla_default",
         table="orders",
         key="id",
-        where="status <> %(left_out)s",
-        parameters={"left_out": "refunded"},
+        where="status <> %(excluded)s",
+        parameters={"excluded": "refunded"},
         totals={"total_amount": "sum(amount)"},
         tolerated_failures="1%",
     )
 
     @task.branch
     def decide(totals: dict) -> str:
-        # Of a part of the ranges, the totals say so themselves.
-        return "load" if totals.get("complete", True) else "tell"
+        # Totals of a part of the ranges have the key "complete".
+        return "load" if totals.get("complete", True) else "report_missing"
 
     load = SQLExecuteQueryOperator(
         task_id="load",
@@ -58,12 +58,13 @@ def order_report():
     )
 
     @task
-    def tell(totals: dict) -> None:
+    def report_missing(totals: dict) -> None:
         print(
-            f"{totals['failed_ranges']:,} ranges are missing: see the task's Ranges tab. Clear it when that is mended."
+            f"{totals['failed_ranges']:,} ranges are missing: see the Ranges tab of sum_orders. "
+            "Fix the cause, then clear the task."
         )
 
-    decide(sum_orders.output) >> [load, tell(sum_orders.output)]
+    decide(sum_orders.output) >> [load, report_missing(sum_orders.output)]
 
 
 order_report()

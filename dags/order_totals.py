@@ -1,11 +1,11 @@
 """
 ### Totals of all orders
 
-Counts every row of `orders` and adds up its amounts, exactly, range by range on the cluster of the connection
-`burla_default`, reading from the database of the connection `orders_db`. The next task gets the totals as an XCom.
+Count the rows of `orders` and add their amounts exactly, range by range, on the cluster of the connection
+`burla_default`. The rows are in the database of the connection `orders_db`. The next task gets the totals from XCom.
 
-Run it on your laptop by giving `burla_default` the extra `{"engine": "local"}`, on a cluster by giving it the
-cluster's URL, e-mail and token: the DAG stays as it is.
+To run it on a laptop, set the extra of `burla_default` to `{"engine": "local"}`. To run it on a cluster, set the
+cluster's URL, e-mail and token. The DAG stays the same.
 """
 
 from __future__ import annotations

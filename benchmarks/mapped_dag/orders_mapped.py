@@ -1,4 +1,4 @@
-"""Dynamic task mapping: the guide's function, one mapped task a range."""
+"""Dynamic task mapping: the guide's function, one mapped task per range."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tools that are compared. A side is a file here with a context manager ``ready`` (``benchmarks.task.Ready``)."""
+"""The sides are the tools that are compared: modules with a context manager ``ready`` (``benchmarks.task.Ready``)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 
 class Side(NamedTuple):
-    """:param title: what the tables call it.
-    :param environment: whose interpreter runs it: "provider", "tools" or "guide" (see ``environments.py``).
-    :param note: what a reader of its figures must know.
-    :param files: what a user would have to write, for both jobs.
-    :param jobs: what it can do.
-    :param cluster: it needs the Burla cluster.
+    """A tool.
+
+    :param title: name in the tables.
+    :param environment: interpreter that runs it: "provider", "tools" or "guide" (see ``environments.py``).
+    :param note: what readers of its figures must know.
+    :param files: the code that a user has to write for both jobs.
+    :param jobs: jobs that it can run.
+    :param cluster: whether it needs the Burla cluster.
     """
 
     title: str
@@ -31,36 +33,36 @@ SIDES = {
         ("totals",),
     ),
     "copy": Side(
-        "COPY BINARY, thrown away (limit of rows)",
+        "COPY BINARY, discarded (limit of rows)",
         "provider",
-        "two processes receive all rows and do nothing with them",
+        "two processes receive all rows and discard them",
         ("copy.py",),
         ("checksum",),
     ),
     "ours_local": Side(
         "**this provider, local engine**",
         "provider",
-        "the operator through Airflow's task runner: plan, snapshot, workers, totals; sums are made in SQL",
+        "the operator in Airflow's task runner: plan, snapshot, workers, totals; SQL computes the sums",
         ("ours.py",),
     ),
     "ours_burla": Side(
         "**this provider, real Burla**",
         "provider",
-        "the same DAG, the connection names the cluster",
+        "the same DAG with a connection to the cluster",
         ("ours.py",),
         cluster=True,
     ),
     "ours_rows": Side(
         "**this provider, local engine, process_rows**",
         "provider",
-        "as the tools that sum outside of the database: the amounts of all rows go to Python",
+        "for comparison with tools that sum outside of the database: the amounts of all rows are read into Python",
         ("ours.py",),
         ("totals",),
     ),
     "guide_pool": Side(
         "the guide, in a process pool",
         "provider",
-        "its function and 25,000 ids a range; fetchall, float sums",
+        "its function with 25,000 ids per range; fetchall, float sums",
         ("guide.py", "guide_pool.py"),
     ),
     "guide_burla": Side(
@@ -80,17 +82,17 @@ SIDES = {
     "ray": Side(
         "Ray Data",
         "tools",
-        "read_sql, two shards: the key modulo 2, and each shard's query looks at all of the table",
+        "read_sql, two shards by the key modulo 2; the query of each shard reads the whole table",
         ("ray.py",),
     ),
     "spark": Side(
-        "Spark JDBC", "tools", "local[2], 24 partitions between least and greatest id, a Python UDF", ("spark.py",)
+        "Spark JDBC", "tools", "local[2], 24 partitions between minimum and maximum id, a Python UDF", ("spark.py",)
     ),
     "mapping": Side(
         "Airflow dynamic task mapping",
         "provider",
-        "airflow standalone, LocalExecutor; over the ranges that this provider plans; from trigger to last success, so "
-        "with a scheduler and the start of every task, which the other sides, ours among them, run without",
+        "airflow standalone, LocalExecutor, with this provider's ranges; measured from trigger to last success, so "
+        "it includes the scheduler and the start of each task, unlike all other sides",
         ("../mapped_dag/orders_mapped.py",),
     ),
 }

@@ -1,4 +1,4 @@
-"""The limit for rows: each process receives its share of them as fast as it can, and does nothing with them."""
+"""The limit for rows: each process receives its part of them as fast as possible and discards them."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ def receive(task: Task, condition: str) -> int:
 
     query = f"COPY (SELECT {', '.join(task.columns)} FROM {task.table} WHERE {condition}) TO STDOUT (FORMAT binary)"
     with psycopg.connect(**task.login) as connection, connection.cursor().copy(query) as copy:
-        return sum(1 for _ in copy) - 1  # the last one is the end mark
+        return sum(1 for _ in copy) - 1  # the last one is the end marker

@@ -32,7 +32,7 @@ def ready(task: Task) -> Iterator[Run]:
         rows, total = dask.compute(frame.shape[0], parts.sum())
         return Answer(int(rows), int(total))
 
-    # Dask would start processes anew for every compute().
+    # Without a pool, Dask starts new processes for each compute().
     with ProcessPoolExecutor(task.workers, multiprocessing.get_context("spawn")) as pool:
         list(pool.map(warm_up, range(2 * task.workers)))
         with dask.config.set(scheduler="processes", pool=pool):

@@ -1,4 +1,4 @@
-"""The guide's script. Its function gets a range's ends (and the login) as arguments, because Burla unpacks tuples."""
+"""The guide's script. Its function gets the bounds of a range (and the login) as arguments: Burla unpacks tuples."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def process_id_range(start_id, end_id, login, job, table, columns):
     )
     rows = cursor.fetchall()
 
-    if job == "totals":  # noqa: SIM108 - the guide's lines
+    if job == "totals":  # noqa: SIM108 - as in the guide
         total = float(sum(row[1] for row in rows))
     else:
         total = sum(checksum(row) for row in rows)

@@ -17,7 +17,7 @@ def ready(task: Task) -> Iterator[Run]:
         id_ranges = build_id_ranges(*find_ids(task.login, task.table), 25_000)
         rest = (task.login, task.job, task.table, task.columns)
         items = [(*ends, *rest) for ends in id_ranges]
-        # The guide takes all workers that there are; here everybody has the same number.
+        # The guide uses all workers; here all sides have the same number.
         return Answer(
             *combine(remote_parallel_map(process_id_range, items, spinner=False, max_parallelism=task.workers))
         )

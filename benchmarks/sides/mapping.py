@@ -1,4 +1,4 @@
-"""Airflow dynamic task mapping: the DAG of ``mapped_dag`` in a whole ``airflow standalone``."""
+"""Airflow dynamic task mapping: the DAG of ``mapped_dag`` in ``airflow standalone``."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def ready(task: Task) -> Iterator[Run]:
 
         def run(task: Task) -> Answer:
             conf = {"job": task.job, "table": task.table, "columns": task.columns, "ranges": plan(task)}
-            begun = airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": conf})
-            path = f"/dags/{DAG}/dagRuns/{begun['dag_run_id']}"
+            started = airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": conf})
+            path = f"/dags/{DAG}/dagRuns/{started['dag_run_id']}"
             while (state := airflow.call("GET", path)["state"]) in ("queued", "running"):
                 time.sleep(0.2)
             if state != "success":
@@ -48,11 +48,11 @@ def ready(task: Task) -> Iterator[Run]:
 
 
 def plan(task: Task) -> list[tuple[int, int]]:
-    """The ranges that the provider makes, for BETWEEN. NULL keys have no place in such a range."""
+    """Return the provider's ranges for BETWEEN, without the range of NULL keys."""
     import psycopg
 
     from burla_provider.ranges import plan_ranges
 
     with psycopg.connect(**task.login) as connection:
         plan = plan_ranges(connection, table=task.table, key=task.key, parallelism=task.workers)
-    return [(one.start_id, one.end_id) for one in plan.ranges if not one.nulls]
+    return [(key_range.start_id, key_range.end_id) for key_range in plan.ranges if not key_range.nulls]

@@ -1,4 +1,4 @@
-"""The provider's operator, as a DAG has it."""
+"""The provider's operator, as in a DAG."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The provider on the Burla cluster of this machine: another connection is all that differs."""
+"""The provider on the Burla cluster of this machine. Only the connection differs from the local engine."""
 
 from __future__ import annotations
 

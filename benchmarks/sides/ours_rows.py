@@ -1,4 +1,4 @@
-"""The provider, summing in Python what others sum in Python: all rows leave the database."""
+"""The provider with sums in Python, as other tools compute them: all rows are read from the database."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Ray Data: ``read_sql``, a shard for each worker.
+"""Ray Data: ``read_sql``, one shard per worker.
 
-Every shard is a query that looks at all of the table, WHERE MOD(ABS((id)), 2) = 0. With 24 of them, as Dask and Spark
-have partitions, the database worked more than twice as long, and nothing was faster.
+The query of each shard reads the whole table, WHERE MOD(ABS((id)), 2) = 0. With 24 shards, like the partitions of Dask
+and Spark, the database needed more than twice the time, and the job was not faster.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def ready(task: Task) -> Iterator[Run]:
     ray.data.DataContext.get_current().enable_progress_bars = False
 
     def read(task: Task, query: str, connect):
-        # The key is a number already: without a hash function, because PostgreSQL's MD5 makes a text.
+        # No hash function: the key is a number, and PostgreSQL's MD5 returns text.
         return ray.data.read_sql(
             query, connect, shard_keys=[task.key], shard_hash_fn="", override_num_blocks=task.ranges or task.workers
         )

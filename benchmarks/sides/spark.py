@@ -1,4 +1,4 @@
-"""Spark: a JDBC read, partitioned between the least and the greatest key, and a Python UDF."""
+"""Spark: a JDBC read, partitioned between the minimum and the maximum key, and a Python UDF."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def ready(task: Task) -> Iterator[Run]:
     def run(task: Task) -> Answer:
         url = f"jdbc:postgresql://{task.host}:{task.port}/{task.dbname}"
         login = {"user": task.user, "password": task.password, "driver": "org.postgresql.Driver", "fetchsize": "10000"}
-        least, greatest = spark.read.jdbc(
+        minimum, maximum = spark.read.jdbc(
             url, f"(SELECT min(id), max(id) FROM {task.table}) AS ends", properties=login
         ).first()
-        frame = spark.read.jdbc(url, task.table, task.key, least, greatest, task.ranges or 24, properties=login)
-        what = frame["amount"] if task.job == "totals" else digest(*task.columns)
-        rows, value = frame.agg(functions.count("*"), functions.sum(what)).first()
+        frame = spark.read.jdbc(url, task.table, task.key, minimum, maximum, task.ranges or 24, properties=login)
+        column = frame["amount"] if task.job == "totals" else digest(*task.columns)
+        rows, value = frame.agg(functions.count("*"), functions.sum(column)).first()
         return Answer(rows, value)
 
     yield run

@@ -1,4 +1,4 @@
-"""What everybody would write, and the limit for totals."""
+"""One SQL query: the limit for totals."""
 
 from __future__ import annotations
 

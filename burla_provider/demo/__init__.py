@@ -1,1 +1,1 @@
-"""The example DAGs on a real table, a real Airflow and one's own machine: ``python -m burla_provider.demo``."""
+"""Run the example DAGs on this machine with a real table and a real Airflow: ``python -m burla_provider.demo``."""

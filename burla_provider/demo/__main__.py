@@ -1,4 +1,4 @@
-"""``python -m burla_provider.demo``: the example DAG ``order_totals``, on a real table, in a real Airflow."""
+"""``python -m burla_provider.demo``: run the example DAG ``order_totals`` on a real table in a real Airflow."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import Any
 
 from burla_provider.demo.airflow_home import AirflowHome, Session
 from burla_provider.demo.cluster import WORKER_NETWORKS, find_bridge, find_login
-from burla_provider.demo.console import Step, TaskLog, compare, say, worth_reading
-from burla_provider.demo.orders import Totals, create_orders, sum_in_sql
+from burla_provider.demo.console import Step, TaskLog, compare_totals, relevant_text, show
+from burla_provider.demo.orders import Totals, create_orders, query_totals
 from burla_provider.demo.postgres import EmbeddedPostgres
 from burla_provider.exceptions import ClusterNotFoundError, DemoError, EmbeddedPostgresError
 
@@ -27,96 +27,107 @@ _DAG, _TASK = "order_totals", "sum_orders"
 
 
 @dataclass(frozen=True)
-class Place:
-    """What depends on where the work is done.
+class EngineSettings:
+    """Settings that depend on the engine.
 
-    :param burla: fields of the Airflow connection ``burla_default``.
-    :param listen: addresses for PostgreSQL, the first one for Airflow and the workers.
-    :param networks: where the workers come from.
+    :param description: where the ranges are processed.
+    :param connection: fields of the Airflow connection ``burla_default``.
+    :param listen: addresses that PostgreSQL listens on. Airflow and the workers use the first one.
+    :param networks: networks of the workers.
     """
 
-    name: str
-    burla: dict[str, str]
+    description: str
+    connection: dict[str, str]
     listen: tuple[str, ...] = ("127.0.0.1",)
     networks: tuple[str, ...] = ()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """:return: exit status: 0 when the DAG's totals and SQL's are equal, 1 when not, or when something failed."""
+    """Run the demo.
+
+    :return: the exit status: 0 if the DAG and SQL have the same totals, 1 if they differ or something failed.
+    """
     options = _parse(arguments)
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _exit_in_order)
-    # A shell that starts us with & has it ignored, and so would all our children.
+    for signal_number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signal_number, _exit_on_signal)
+    # A process that a shell starts with & ignores SIGINT, and its children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _demo(options)
     except DemoError as error:
         log = options.directory / "airflow" / "demo.log"
-        said = [line for line in log.read_text().splitlines() if not line.startswith("{")]
-        say("\n".join(["", *said[-10:], f"{error} All that Airflow said is in {log}"]))
+        output = [line for line in log.read_text().splitlines() if not line.startswith("{")]
+        show("\n".join(["", *output[-10:], f"{error} Airflow's whole output is in {log}"]))
         return 1
     except (EmbeddedPostgresError, ClusterNotFoundError) as error:
-        say(f"\n{error}")
+        show(f"\n{error}")
         return 1
     except KeyboardInterrupt:
-        say("\nStopped; nothing is left running.")
+        show("\nStopped. No process is left running.")
         return 130
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m burla_provider.demo",
-        description=f"Runs the example DAG {_DAG} on a table of its own, and compares its totals with one SQL query's.",
+        description=f"Run the example DAG {_DAG} on a generated table and compare its totals with SQL's.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--rows", type=_rows, default=1_000_000, help="orders in the table")
-    parser.add_argument("--engine", choices=["local", "burla"], default="local", help="where the ranges are worked")
-    parser.add_argument("--serve", action="store_true", help="start airflow standalone instead, for a look at the UI")
-    parser.add_argument("--directory", type=Path, default=default_directory(), help="of the database and of Airflow")
+    parser.add_argument("--rows", type=_rows, default=1_000_000, help="number of orders in the table")
+    parser.add_argument("--engine", choices=["local", "burla"], default="local", help="where the ranges are processed")
+    parser.add_argument("--serve", action="store_true", help="start airflow standalone instead, to open the UI")
+    parser.add_argument(
+        "--directory", type=Path, default=default_directory(), help="directory of the database and of Airflow"
+    )
     return parser.parse_args(arguments)
 
 
 def _rows(text: str) -> int:
     digits = text.replace("_", "").replace(",", "")
     if not digits.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is no number of rows: use 0, 1000000 or 1_000_000")
+        raise argparse.ArgumentTypeError(f"must be a number of rows, such as 0, 1000000 or 1_000_000, got {text!r}")
     return int(digits)
 
 
 def default_directory() -> Path:
-    """Where the demo keeps its things between runs. Root's is one that PostgreSQL's own user can reach."""
+    """Return the directory that keeps the database and Airflow between runs.
+
+    Root's directory is public, because PostgreSQL runs as another user.
+    """
     if os.geteuid() == 0:
         return Path("/var/cache/airflow-provider-burla")
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "airflow-provider-burla"
 
 
 def _demo(options: argparse.Namespace) -> int:
-    place = _choose_place(options.engine)
+    settings = _engine_settings(options.engine)
     directory = options.directory.absolute()
-    server = EmbeddedPostgres(directory / "postgres-16", listen=place.listen, networks=place.networks)
+    server = EmbeddedPostgres(directory / "postgres-16", listen=settings.listen, networks=settings.networks)
     home = AirflowHome(directory / "airflow")
-    say(f"The DAG {_DAG} over {options.rows:,} orders, {place.name}\n")
+    show(f"DAG {_DAG} with {options.rows:,} orders, {settings.description}\n")
     with ExitStack() as stack:
-        with Step("PostgreSQL 16") as line:
+        with Step("PostgreSQL 16") as step:
             stack.enter_context(server)
-            line.done(f"listens on {server.host}:{server.port}")
+            step.finish(f"listens on {server.host}:{server.port}")
         home.prepare()
-        # Airflow takes its time to load: meanwhile the table is made.
+        # Airflow takes seconds to load. The table is created in the meantime.
         session = stack.enter_context(home.session(*([] if options.serve else [_DAG])))
-        _make_orders(server, options.rows)
+        _create_orders(server, options.rows)
         records = session.records()
-        _hand_over(records, session, [_postgres_connection(server), place.burla])
+        _send_connections(records, session, [_postgres_connection(server), settings.connection])
         if options.serve:
             return _serve(records, home)
-        return report(_follow(records), sum_in_sql(server.conninfo()))
+        return report(_follow_task(records), query_totals(server.conninfo()))
 
 
-def _choose_place(engine: str) -> Place:
+def _engine_settings(engine: str) -> EngineSettings:
     connection = {"conn_id": "burla_default", "conn_type": "burla"}
     if engine == "local":
-        return Place("on this machine's processors", {**connection, "extra": json.dumps({"engine": "local"})})
+        return EngineSettings(
+            "on the processors of this machine", {**connection, "extra": json.dumps({"engine": "local"})}
+        )
     login = find_login()
-    return Place(
+    return EngineSettings(
         f"on the Burla cluster at {login.url}",
         {**connection, "host": login.url, "login": login.email, "password": login.token},
         (find_bridge(), "127.0.0.1"),
@@ -124,10 +135,10 @@ def _choose_place(engine: str) -> Place:
     )
 
 
-def _make_orders(server: EmbeddedPostgres, rows: int) -> None:
-    with Step("Table orders") as line:
-        made = create_orders(server.conninfo(), rows, lambda done: line.note(f"{done / rows:.0%}"))
-        line.done(f"has {rows:,} rows, with gaps in the ids" + ("" if made else ", from an earlier run"))
+def _create_orders(server: EmbeddedPostgres, rows: int) -> None:
+    with Step("Table orders") as step:
+        created = create_orders(server.conninfo(), rows, lambda done: step.update(f"{done / rows:.0%}"))
+        step.finish(f"has {rows:,} rows, with gaps in the ids" + ("" if created else ", from an earlier run"))
 
 
 def _postgres_connection(server: EmbeddedPostgres) -> dict[str, Any]:
@@ -142,44 +153,48 @@ def _postgres_connection(server: EmbeddedPostgres) -> dict[str, Any]:
     }
 
 
-def _hand_over(records: Iterator[dict[str, Any]], session: Session, connections: list[dict[str, Any]]) -> None:
-    with Step("Airflow") as line:
+def _send_connections(records: Iterator[dict[str, Any]], session: Session, connections: list[dict[str, Any]]) -> None:
+    with Step("Airflow") as step:
         ready = next((record for record in records if record.get("demo") == "ready"), None)
         if ready is None:
-            raise DemoError("Airflow did not come up.")
-        session.order(connections)
-        line.done(f"{ready['airflow']} is ready, with the connections orders_db and burla_default")
+            raise DemoError("Airflow did not start.")
+        session.send_connections(connections)
+        step.finish(f"{ready['airflow']} is ready, with the connections orders_db and burla_default")
 
 
-def _follow(records: Iterator[dict[str, Any]]) -> dict[str, Any]:
-    with Step("Task runner") as line:
-        first = next(filter(worth_reading, records), None)
+def _follow_task(records: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    with Step("Task runner") as step:
+        first = next(filter(relevant_text, records), None)
         if first is None:
             raise DemoError("No task of the DAG was started.")
-        line.done(f"has started the task {_TASK}")
-    say()
+        step.finish(f"started the task {_TASK}")
+    show()
     log = TaskLog()
     for record in chain([first], records):
         if record.get("demo") == "ran" and record["state"] == "success":
             return {**record["values"][_TASK], "ranges": record["reports"][_TASK]["done"], "seconds": log.seconds}
         log.show(record)
-    raise DemoError("The DAG did not end well.")
+    raise DemoError("The DAG run failed.")
 
 
-def report(ours: dict[str, Any], theirs: Totals) -> int:
-    """Prints the totals of the DAG and of SQL, and as the last line all of it as JSON; the exit status."""
-    total = Decimal(ours["total_amount"])
-    exact = compare([("orders", ours["row_count"], theirs.row_count), ("total amount", total, theirs.total_amount)])
-    say("\nThe totals are equal, to the last digit.\n" if exact else "\nThe totals differ.\n")
-    say(
+def report(dag_totals: dict[str, Any], sql_totals: Totals) -> int:
+    """Print the totals of the DAG and of SQL, then both as one line of JSON, and return the exit status."""
+    exact = compare_totals(
+        [
+            ("orders", dag_totals["row_count"], sql_totals.row_count),
+            ("total amount", Decimal(dag_totals["total_amount"]), sql_totals.total_amount),
+        ]
+    )
+    show("\nThe totals are equal, to the last digit.\n" if exact else "\nThe totals differ.\n")
+    show(
         json.dumps(
             {
-                "row_count": ours["row_count"],
-                "total_amount": ours["total_amount"],
-                "sql_total_amount": str(theirs.total_amount),
+                "row_count": dag_totals["row_count"],
+                "total_amount": dag_totals["total_amount"],
+                "sql_total_amount": str(sql_totals.total_amount),
                 "exact": exact,
-                "ranges": ours["ranges"],
-                "seconds": round(ours["seconds"], 1),
+                "ranges": dag_totals["ranges"],
+                "seconds": round(dag_totals["seconds"], 1),
             }
         )
     )
@@ -190,19 +205,19 @@ def _serve(records: Iterator[dict[str, Any]], home: AirflowHome) -> int:
     for _ in records:
         pass
     with home.standalone() as airflow:
-        with Step("Airflow's UI") as line:
+        with Step("Airflow's UI") as step:
             if not airflow.wait_until_healthy():
-                raise DemoError("Airflow ended.")
-            line.done(f"{airflow.url}, everybody is an administrator")
-        say("\nThe DAGs run once by themselves, and whenever you trigger them. Ctrl-C ends it all.")
+                raise DemoError("Airflow stopped before it was ready.")
+            step.finish(f"{airflow.url}, every user is an administrator")
+        show("\nEach DAG runs once, and again when you trigger it. Press Ctrl-C to stop.")
         try:
             return airflow.wait()
         finally:
-            say("\nEnding Airflow, which takes a few seconds ...")
+            show("\nStopping Airflow, which takes a few seconds ...")
 
 
-def _exit_in_order(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)
+def _exit_on_signal(signal_number: int, _: FrameType | None) -> None:
+    sys.exit(128 + signal_number)
 
 
 if __name__ == "__main__":

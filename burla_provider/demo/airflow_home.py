@@ -1,4 +1,4 @@
-"""An Airflow home of the demo's own: settings, metadata database, log, and the processes that live in it."""
+"""The Airflow home of the demo: settings, metadata database, log, and the processes that use it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ simple_auth_manager_all_admins = True
 fernet_key = {fernet_key}
 
 [database]
-# SQLite has one writer at a time. On a busy machine the others' turn may come after its usual 5 s.
+# SQLite has one writer at a time. On a busy machine, writers may wait longer than the default of 5 s.
 sql_alchemy_conn = sqlite:///{home}/airflow.db?timeout=60
 
 [api]
@@ -45,7 +45,7 @@ jwt_secret = {jwt_secret}
 
 
 class AirflowHome:
-    """Everything of Airflow's is in ``path``, which is private: the metadata database holds the connections."""
+    """The directory ``path`` with all files of Airflow. It is private: the metadata database holds the connections."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -53,7 +53,7 @@ class AirflowHome:
         self.port = choose_port("127.0.0.1", 8080)
 
     def prepare(self) -> None:
-        """Makes the directory, its keys (once) and its airflow.cfg."""
+        """Create the directory and airflow.cfg, and the keys if they do not exist."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = self.path / "keys"
         if not keys.exists():
@@ -75,7 +75,7 @@ class AirflowHome:
 
     @contextmanager
     def session(self, *arguments: str) -> Iterator[Session]:
-        """A Python that has Airflow loaded: ``airflow_session.py``, with these arguments."""
+        """Start ``airflow_session.py``, with these arguments, in a child process."""
         command = [sys.executable, "-u", "-m", "burla_provider.demo.airflow_session", *arguments]
         with self.log.open("w") as log:
             child = self._start(
@@ -96,48 +96,51 @@ class AirflowHome:
 
     @contextmanager
     def standalone(self) -> Iterator[Standalone]:
-        """``airflow standalone``, for as long as the context lasts."""
+        """Run ``airflow standalone`` until the context ends."""
         with self.log.open("w") as log:
             command = [sys.executable, "-m", "airflow", "standalone"]
             child = self._start(command, signal.SIGINT, {}, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
             try:
                 yield Standalone(child, f"http://127.0.0.1:{self.port}")
             finally:
-                # It ends its own children on SIGINT only.
+                # Airflow stops its children on SIGINT only.
                 end_group(child, signal.SIGINT, 20)
 
     def _start(
-        self, command: list[str], ending: signal.Signals, environment: Mapping[str, str], **pipes: Any
+        self, command: list[str], death_signal: signal.Signals, environment: Mapping[str, str], **pipes: Any
     ) -> subprocess.Popen[str]:
-        # Nothing of an Airflow that the user has may reach this one, its metadata database least of all.
+        # Settings of the user's own Airflow, such as its metadata database, must not reach this one.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
-        # Standalone starts its parts by the name `airflow`.
+        # `airflow standalone` starts its components by the name `airflow`.
         path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
         return subprocess.Popen(
             command,
             text=True,
             env={**inherited, "PATH": path, "AIRFLOW_HOME": str(self.path), **environment},
-            # Ctrl-C reaches us only, and we end it in our own order.
+            # Ctrl-C must reach the demo only, which stops the child afterwards.
             start_new_session=True,
-            preexec_fn=end_with_parent(ending),
+            preexec_fn=end_with_parent(death_signal),
             **pipes,
         )
 
 
 class Standalone:
-    """A whole Airflow: scheduler, DAG processor, triggerer, and the server of its UI."""
+    """A running Airflow: scheduler, DAG processor, triggerer and API server."""
 
     def __init__(self, child: subprocess.Popen[str], url: str) -> None:
         self._child = child
         self.url = url
 
     def wait_until_healthy(self) -> bool:
-        """:return: False when it ended instead."""
+        """Wait until all components are healthy.
+
+        :return: False if Airflow ended instead.
+        """
         while self._child.poll() is None:
             try:
-                with urllib.request.urlopen(f"{self.url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310
-                    parts = json.load(answer)
-                if all(part["status"] == "healthy" for part in parts.values()):
+                with urllib.request.urlopen(f"{self.url}/api/v2/monitor/health", timeout=5) as response:  # noqa: S310
+                    components = json.load(response)
+                if all(component["status"] == "healthy" for component in components.values()):
                     return True
             except (OSError, ValueError):
                 pass
@@ -145,25 +148,25 @@ class Standalone:
         return False
 
     def wait(self) -> int:
-        """Its exit status, when it ends."""
+        """Wait until Airflow ends, and return its exit status."""
         return self._child.wait()
 
 
 class Session:
-    """The child's end of the conversation: one line of orders to it, lines of JSON from it."""
+    """The connection to the child process: it reads one line of JSON and writes lines of JSON."""
 
     def __init__(self, child: subprocess.Popen[str], log: IO[str]) -> None:
         self._child = child
         self._log = log
 
-    def order(self, connections: list[dict[str, Any]]) -> None:
-        """The connections to save, in whose place the child waits: through a pipe, because they hold passwords."""
+    def send_connections(self, connections: list[dict[str, Any]]) -> None:
+        """Send the connections to save; the child waits for them. They hold passwords, so they go through a pipe."""
         assert self._child.stdin is not None  # noqa: S101 - a pipe
         self._child.stdin.write(json.dumps(connections) + "\n")
         self._child.stdin.flush()
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Airflow's log records, our own answers (with the key "demo"), and printed lines (with the key "printed")."""
+        """Yield Airflow's log records, messages (with the key "demo") and printed lines (with the key "printed")."""
         assert self._child.stdout is not None  # noqa: S101 - a pipe
         for line in self._child.stdout:
             self._log.write(line)
@@ -173,9 +176,9 @@ class Session:
 
 
 def find_dags() -> Path:
-    """The example DAGs: beside the package in a checkout, within it in a wheel."""
+    """Return the folder of the example DAGs: next to the package in a checkout, inside it in a wheel."""
     package = Path(burla_provider.__file__).parent
-    return next(place for place in (package / "example_dags", package.parent / "dags") if place.is_dir())
+    return next(folder for folder in (package / "example_dags", package.parent / "dags") if folder.is_dir())
 
 
 def _parse(line: str) -> dict[str, Any]:

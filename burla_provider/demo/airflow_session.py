@@ -1,8 +1,8 @@
-"""Runs in the demo's child process: the only part that has Airflow loaded.
+"""Run a DAG in a child process of the demo, the only one that imports Airflow.
 
-It brings up the metadata database, reads one line of orders, JSON, from stdin, saves the connections (so that no
-password is ever in an argument or an environment), and runs the DAG. Airflow writes its log records to stdout, one JSON
-object a line; our own answers are such lines with the key "demo".
+It migrates the metadata database, reads the connections from stdin as one line of JSON, saves them, and runs the DAG.
+No password is in an argument or in the environment. Airflow writes its log records to stdout, one JSON object per line.
+Messages to the demo are such lines with the key "demo".
 """
 
 from __future__ import annotations
@@ -17,20 +17,24 @@ if TYPE_CHECKING:
 
 
 def main(dag_id: str | None) -> None:
-    """:param dag_id: the DAG to run; None: the connections are all that is wanted."""
-    # Not the default action: the operator, and its client process, get to clean up.
+    """Save the connections and run the DAG.
+
+    :param dag_id: None saves the connections only.
+    """
+    # The default action would end the process before the operator and its client process clean up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     import airflow
     from airflow.utils.db import upgradedb
 
     upgradedb()
-    _answer("ready", airflow=airflow.__version__)
-    _save_connections(json.loads(sys.stdin.readline()))
+    _send("ready", airflow=airflow.__version__)
+    save_connections(json.loads(sys.stdin.readline()))
     if dag_id is not None:
-        _run(_load(dag_id))
+        _run(_load_dag(dag_id))
 
 
-def _save_connections(connections: list[dict[str, Any]]) -> None:
+def save_connections(connections: list[dict[str, Any]]) -> None:
+    """Save the connections, each in place of the one with the same id."""
     from airflow.models import Connection
     from airflow.utils.session import create_session
     from sqlalchemy import delete
@@ -41,7 +45,7 @@ def _save_connections(connections: list[dict[str, Any]]) -> None:
             session.add(Connection(**fields))
 
 
-def _load(dag_id: str) -> DAG:
+def _load_dag(dag_id: str) -> DAG:
     from airflow.configuration import conf
 
     try:
@@ -51,7 +55,7 @@ def _load(dag_id: str) -> DAG:
 
     bag = DagBag(conf.get("core", "dags_folder"))
     if dag_id not in bag.dags:
-        raise LookupError(f"There is no DAG {dag_id} in {bag.dag_folder}, or its file cannot be imported.")
+        raise LookupError(f"DAG {dag_id} was not found in {bag.dag_folder}, or its file cannot be imported.")
     return bag.dags[dag_id]
 
 
@@ -62,11 +66,11 @@ def _run(dag: DAG) -> None:
     tasks = {task.task_id: task for task in run.get_task_instances()}
     values = {task_id: task.xcom_pull(task_ids=task_id) for task_id, task in tasks.items()}
     reports = {task_id: task.xcom_pull(task_ids=task_id, key=KEY) for task_id, task in tasks.items()}
-    _answer("ran", state=str(run.state), values=values, reports=reports)
+    _send("ran", state=str(run.state), values=values, reports=reports)
 
 
-def _answer(what: str, **details: Any) -> None:
-    print(json.dumps({"demo": what, **details}), flush=True)
+def _send(message: str, **details: Any) -> None:
+    print(json.dumps({"demo": message, **details}), flush=True)
 
 
 if __name__ == "__main__":

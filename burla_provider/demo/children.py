@@ -1,4 +1,4 @@
-"""Child processes that end when the demo ends, whichever way it does."""
+"""Child processes that end with the demo, however the demo ends."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
 
-def end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
-    """A ``preexec_fn``: the child gets this signal from the kernel when the thread that started it is gone.
+def end_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
+    """Return a ``preexec_fn``: the kernel sends the child this signal when the thread that started it ends.
 
-    Linux only. None elsewhere, where a killed parent leaves its child behind.
+    Linux only. Elsewhere it is None, and a killed parent leaves its child running.
     """
     if sys.platform != "linux":
         return None
 
-    def ask_kernel() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+    def set_death_signal() -> None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, death_signal)
 
-    return ask_kernel
+    return set_death_signal
 
 
-def end_group(child: subprocess.Popen[str], number: signal.Signals, patience: float) -> None:
-    """Asks the child to end, and after ``patience`` seconds, or when it is gone, ends what is left of its group."""
+def end_group(child: subprocess.Popen[str], stop_signal: signal.Signals, timeout: float) -> None:
+    """Send the child a signal, wait up to ``timeout`` seconds for it, and kill the rest of its process group."""
     if child.poll() is None:
-        child.send_signal(number)
+        child.send_signal(stop_signal)
     try:
-        child.wait(patience)
+        child.wait(timeout)
     except subprocess.TimeoutExpired:
         pass
     finally:

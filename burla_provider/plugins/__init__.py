@@ -1,1 +1,1 @@
-"""What this provider adds to Airflow's own pages."""
+"""Airflow plugin: pages that this provider adds to Airflow's UI."""

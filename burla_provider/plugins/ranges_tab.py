@@ -1,7 +1,7 @@
-"""The "Ranges" tab of a task instance: a static page, whose script reads Airflow's REST API as the viewer.
+"""The "Ranges" tab of a task instance: a static page whose script reads Airflow's REST API with the viewer's session.
 
-Airflow imports this in every one of its processes, and serves a plugin's apps without asking who is there: so nothing
-is imported before a page is asked for, and nothing is served but the page itself, which knows nothing.
+All Airflow processes import this module, so it imports nothing until a page is requested. Airflow serves a plugin's
+apps without authentication, so the page itself contains no data.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ HEADERS = {
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'self'",
-            # Errors hold users' text: the page's script could not make markup of it even if it tried.
+            # Errors contain users' text, which must not become markup.
             "require-trusted-types-for 'script'",
         ]
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
-    # After an upgrade of the provider, page and script are of the same version: browsers ask whether they changed.
+    # Browsers check for changes, so that page and script have the same version after an upgrade.
     "Cache-Control": "no-cache",
 }
 
@@ -40,7 +40,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class RangesPage:
-    """The files of ``static``, as an ASGI application."""
+    """An ASGI application that serves the files of ``static``."""
 
     @cached_property
     def _files(self) -> Any:
@@ -49,26 +49,28 @@ class RangesPage:
         return StaticFiles(directory=STATIC, html=True)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve a file with ``HEADERS``."""
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                ours = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
-                message["headers"] = [*message["headers"], *ours]
+                headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message["headers"], *headers]
             await send(message)
 
         await self._files(scope, receive, send_with_headers)
 
 
 class BurlaPlugin(AirflowPlugin):
-    """Registered by the entry point ``airflow.plugins``."""
+    """The plugin that the entry point ``airflow.plugins`` registers."""
 
     name = "burla"
     fastapi_apps = [{"name": "Burla ranges", "url_prefix": "/burla", "app": RangesPage()}]  # noqa: RUF012
-    external_views = [  # noqa: RUF012 (Airflow declares them so)
+    external_views = [  # noqa: RUF012 (as Airflow declares it)
         {
             "name": "Ranges",
             "destination": "task_instance",
             "url_route": "ranges",
-            # Relative, because Airflow may live below a path of its server.
+            # Relative, because Airflow may be deployed under a path.
             "href": "burla/?dag_id={DAG_ID}&run_id={RUN_ID}&task_id={TASK_ID}&map_index={MAP_INDEX}",
         }
     ]

@@ -1,4 +1,4 @@
-"""The demo as a newcomer runs it, with few rows."""
+"""The demo with few rows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS = 30_000
 
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
-    # Not pytest's own, which is private: as root, PostgreSQL runs as another user.
+    # pytest's directory is private, but root's PostgreSQL runs as another user.
     directory = Path(tempfile.mkdtemp(prefix="burla-test-demo-"))
     directory.chmod(0o755)
     yield directory
@@ -33,7 +33,7 @@ def start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def left_behind(directory: Path) -> list[psutil.Process]:
-    """Whatever still runs that has to do with this directory."""
+    """Return the running processes that use this directory."""
     return [process for process in psutil.process_iter() if _belongs_to(process, directory)]
 
 
@@ -42,7 +42,7 @@ def _belongs_to(process: psutil.Process, directory: Path) -> bool:
 
 
 def public_words(process: psutil.Process) -> list[str]:
-    """What others see of a process: its command line and its environment. Nothing, when it has ended."""
+    """Return the command line and the environment of a process; an empty list if it has ended."""
     try:
         return [*process.cmdline(), *process.environ().values()]
     except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
@@ -51,7 +51,7 @@ def public_words(process: psutil.Process) -> list[str]:
 
 @pytest.fixture(scope="module")
 def finished(directory: Path) -> tuple[int, str]:
-    """Exit status and output of a whole run."""
+    """Exit status and output of a complete run."""
     demo = start(directory, "--rows", str(ROWS))
     output, _ = demo.communicate()
     return demo.returncode, output
@@ -71,7 +71,7 @@ def test_last_line_has_both_totals_and_they_are_equal(finished):
     assert summary["seconds"] > 0
 
 
-def test_people_see_the_plan_and_the_totals(finished):
+def test_the_output_has_the_plan_and_the_totals(finished):
     assert "Plan" in finished[1]
     assert f"{ROWS:,} orders, {json.loads(finished[1].splitlines()[-1])['total_amount']} in total" in finished[1]
 
@@ -84,15 +84,15 @@ def test_the_password_is_not_shown_nor_written_to_a_log(finished, directory):
     assert not any(password in file.read_text(errors="replace") for file in logs)
 
 
-def test_nothing_is_left_running(finished, directory):
+def test_no_process_is_left_running(finished, directory):
     assert left_behind(directory) == []
 
 
-def start_and_wait_for(directory: Path, moment: str) -> subprocess.Popen[str]:
+def start_and_wait_for(directory: Path, text: str) -> subprocess.Popen[str]:
     demo = start(directory, "--rows", str(ROWS))
-    said = ""
-    while moment not in said:
-        said += demo.stdout.read(1)
+    output = ""
+    while text not in output:
+        output += demo.stdout.read(1)
     return demo
 
 
@@ -107,13 +107,13 @@ def test_while_it_runs_no_process_shows_the_password(finished, directory):
 
 
 @pytest.mark.parametrize(
-    ("moment", "ending"), [("Airflow", signal.SIGTERM), (" | ", signal.SIGINT), ("Task runner", signal.SIGKILL)]
+    ("text", "stop_signal"), [("Airflow", signal.SIGTERM), (" | ", signal.SIGINT), ("Task runner", signal.SIGKILL)]
 )
-def test_a_demo_that_is_ended_leaves_nothing_running(finished, directory, moment, ending):
-    demo = start_and_wait_for(directory, moment)
+def test_a_stopped_demo_leaves_no_process_running(finished, directory, text, stop_signal):
+    demo = start_and_wait_for(directory, text)
     running = left_behind(directory)
-    demo.send_signal(ending)
+    demo.send_signal(stop_signal)
     demo.communicate()
-    # The kernel ends the children of a killed process, which takes them a moment.
-    psutil.wait_procs(running, timeout=20 if ending == signal.SIGKILL else 0)
+    # The kernel ends the children of a killed process after a short time.
+    psutil.wait_procs(running, timeout=20 if stop_signal == signal.SIGKILL else 0)
     assert left_behind(directory) == []

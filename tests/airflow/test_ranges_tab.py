@@ -1,4 +1,4 @@
-"""What Airflow is told of the "Ranges" tab, and what is served to whoever asks."""
+"""The registration of the "Ranges" tab, and the files that it serves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from burla_provider.plugins.ranges_tab import STATIC, BurlaPlugin
 
 @pytest.fixture
 def client() -> TestClient:
-    """Of an application that mounts the plugin's as Airflow does."""
+    """A client of an application that mounts the plugin's apps as Airflow does."""
     server = Starlette()
     for app in BurlaPlugin.fastapi_apps:
         server.mount(app["url_prefix"], app["app"])
@@ -28,22 +28,22 @@ def test_airflow_finds_the_plugin_by_its_entry_point() -> None:
     assert found.load() is BurlaPlugin
 
 
-def test_the_tabs_address_is_one_that_the_app_serves(client: TestClient) -> None:
+def test_the_app_serves_the_tabs_address(client: TestClient) -> None:
     (view,) = BurlaPlugin.external_views
     path, _, query = view["href"].partition("?")
     assert [pair.partition("=")[2] for pair in query.split("&")] == ["{DAG_ID}", "{RUN_ID}", "{TASK_ID}", "{MAP_INDEX}"]
     assert "<title>Ranges</title>" in client.get(path).text
 
 
-def test_all_that_the_page_and_its_scripts_name_is_there(client: TestClient) -> None:
-    named = re.findall(r'(?:src|href)="([^"]+)"', (STATIC / "index.html").read_text())
+def test_all_files_that_the_page_and_its_scripts_load_exist(client: TestClient) -> None:
+    files = re.findall(r'(?:src|href)="([^"]+)"', (STATIC / "index.html").read_text())
     for script in STATIC.glob("*.js"):
-        named += re.findall(r'from "\./([^"]+)"', script.read_text())
-    assert {client.get(f"/burla/{name}").status_code for name in named} == {200}
+        files += re.findall(r'from "\./([^"]+)"', script.read_text())
+    assert {client.get(f"/burla/{name}").status_code for name in files} == {200}
 
 
 @pytest.mark.parametrize("path", ["/burla/", "/burla/page.js", "/burla/page.css"])
-def test_no_page_may_load_or_run_what_is_not_its_own(client: TestClient, path: str) -> None:
+def test_pages_load_and_run_their_own_files_only(client: TestClient, path: str) -> None:
     headers = client.get(path).headers
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
@@ -52,11 +52,11 @@ def test_no_page_may_load_or_run_what_is_not_its_own(client: TestClient, path: s
 
 
 @pytest.mark.parametrize("path", ["../ranges_tab.py", "%2e%2e/ranges_tab.py", "..%2franges_tab.py", "/etc/passwd"])
-def test_nothing_outside_of_the_static_files_is_served(client: TestClient, path: str) -> None:
+def test_only_static_files_are_served(client: TestClient, path: str) -> None:
     assert client.get(f"/burla/{path}").status_code == 404
 
 
-def test_importing_it_costs_nothing_beyond_airflow() -> None:
+def test_the_plugin_imports_nothing_besides_airflow() -> None:
     program = (
         "import sys, airflow.providers.common.compat.sdk as sdk; sdk.AirflowPlugin; before = set(sys.modules);"
         "import burla_provider.plugins.ranges_tab;"

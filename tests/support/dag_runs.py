@@ -81,10 +81,10 @@ def main(answer: str) -> None:
     except ImportError:  # Airflow 3.1
         from airflow.models.dagbag import DagBag
 
-    from burla_provider.demo.airflow_session import _save_connections
+    from burla_provider.demo.airflow_session import save_connections
 
     upgradedb()
-    _save_connections(order["connections"])
+    save_connections(order["connections"])
     bag = DagBag(conf.get("core", "dags_folder"))
     assert not bag.import_errors, bag.import_errors
     outcomes = {dag_id: _run(dag, order["dates"].get(dag_id)) for dag_id, dag in bag.dags.items()}

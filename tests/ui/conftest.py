@@ -1,4 +1,4 @@
-"""A whole Airflow with jobs that have run, are running and have failed, and a browser in front of it."""
+"""A complete Airflow with successful, running and failed jobs, and a browser."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ANALYZE;
 
 @pytest.fixture(scope="session")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The job ``wait_orders`` ends when there is a file ``open`` in it."""
+    """A directory. The job ``wait_orders`` ends when it contains a file ``open``."""
     return tmp_path_factory.mktemp("gate")
 
 
@@ -45,7 +45,7 @@ def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def airflow(
     postgres_server: PostgresServer, gate: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AirflowServer]:
-    """Airflow, with a run of all the jobs on its way."""
+    """Airflow, with a started run of all jobs."""
     with postgres_server.database() as conninfo:
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute(TABLES)
@@ -64,10 +64,10 @@ def airflow(
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[BrowserContext]:
-    """Debian's Chromium; its sandbox does not work for root. One context, so that Airflow's bundle is read once."""
+    """Debian's Chromium. One context, so that Airflow's bundle is loaded once. The sandbox does not work for root."""
     expect.set_options(timeout=PATIENCE)
     path = shutil.which("chromium")
-    assert path, "There is no chromium: make test-ui installs it."
+    assert path, "chromium is not installed. `make test-ui` installs it."
     with sync_playwright() as playwright:
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=path, args=arguments)
@@ -84,7 +84,7 @@ OpenPage = Callable[..., Page]
 def open_page(browser: BrowserContext, airflow: AirflowServer) -> Iterator[OpenPage]:
     """``open_page(path, width=1200, theme="light")``: a page of Airflow.
 
-    A script error, or something that the Content-Security-Policy forbids, fails the test.
+    A script error or a violation of the Content-Security-Policy fails the test.
     """
     problems: list[str] = []
     pages = []
@@ -117,7 +117,7 @@ def open_tab(open_page: OpenPage) -> OpenPage:
 
 
 def wait_for_state(airflow: AirflowServer, task_id: str, state: str) -> None:
-    """Until the task instance (all of them, of a mapped task) is in that state."""
+    """Wait until the task instance, or all instances of a mapped task, have the state."""
     path = f"/dags/{DAG}/dagRuns/{quote(RUN)}/taskInstances?limit=50"
 
     def reached() -> bool:
@@ -128,12 +128,12 @@ def wait_for_state(airflow: AirflowServer, task_id: str, state: str) -> None:
 
 
 def task_path(task_id: str, tab: str = "") -> str:
-    """Where Airflow's own page of a task instance is."""
+    """The path of Airflow's own page of a task instance."""
     return f"/dags/{DAG}/runs/{quote(RUN)}/tasks/{task_id}{tab}"
 
 
 def shoot(page: Page, name: str, *, full: bool = True) -> None:
-    """A screenshot, for people, in ``test-artifacts/ui``."""
+    """Save a screenshot in ``test-artifacts/ui``."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / f"{name}.png", full_page=full, animations="disabled")
 

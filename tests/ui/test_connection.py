@@ -1,4 +1,4 @@
-"""The provider's place in Airflow's own pages: the list of providers, the connection form, Test Connection."""
+"""Airflow's own pages: the list of providers, the connection form, Test Connection."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def open_form(page: Page) -> None:
     page.get_by_role("option", name="Burla", exact=True).click()
 
 
-def test_the_providers_page_lists_it(open_page: OpenPage) -> None:
+def test_the_providers_page_lists_the_provider(open_page: OpenPage) -> None:
     page = open_page("/providers")
     row = page.get_by_role("row", name="airflow-provider-burla")
     expect(row).to_contain_text("Process every row of a big PostgreSQL table with Python")
     shoot(page, "providers")
 
 
-def test_the_form_calls_the_fields_by_their_names_and_says_what_goes_in(open_page: OpenPage) -> None:
+def test_the_form_has_labels_and_placeholders(open_page: OpenPage) -> None:
     page = open_page("/connections")
     open_form(page)
     form = page.get_by_role("dialog")

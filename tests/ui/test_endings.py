@@ -1,4 +1,4 @@
-"""What people do to a running task in the UI: its processes are gone, and it is in the state that they gave it."""
+"""A running task that is marked or cleared in the UI: its processes end, and it has the new state."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ DAG = "ui_endings"
 
 
 def sleepers(gate: Path) -> set[int]:
-    """The processes that work for the job, of those that ever did."""
+    """The job's worker processes that still run."""
     pids = {int(file.name.partition("-")[2]) for file in gate.glob("asleep-*")}
     return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
 
 
 @pytest.fixture
 def run(airflow: AirflowServer, gate: Path) -> str:
-    """The path of a run whose task is at work."""
+    """The id of a run whose task is running."""
     airflow.wait_for("the DAG", lambda: airflow.find(f"/dags/{DAG}"), 300)
-    begun = airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None})
+    started = airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None})
     airflow.wait_for("two workers", lambda: len(sleepers(gate)) == 2, 300)
-    return begun["dag_run_id"]
+    return started["dag_run_id"]
 
 
 def task_of(airflow: AirflowServer, run: str) -> Any:
@@ -39,13 +39,13 @@ def mark(airflow: AirflowServer, run: str, state: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "success"])
-def test_a_task_that_is_marked_ends_its_job(airflow: AirflowServer, gate: Path, run: str, state: str) -> None:
+def test_marking_a_task_ends_its_job(airflow: AirflowServer, gate: Path, run: str, state: str) -> None:
     mark(airflow, run, state)
     airflow.wait_for("the workers to be gone", lambda: not sleepers(gate), 120)
     assert task_of(airflow, run)["state"] == state
 
 
-def test_a_task_that_is_cleared_ends_its_job_and_begins_again(airflow: AirflowServer, gate: Path, run: str) -> None:
+def test_clearing_a_task_ends_its_job_and_starts_it_again(airflow: AirflowServer, gate: Path, run: str) -> None:
     before = sleepers(gate)
     what = {"dag_run_id": run, "task_ids": ["sleep"], "only_failed": False, "dry_run": False}
     airflow.call("POST", f"/dags/{DAG}/clearTaskInstances", what)

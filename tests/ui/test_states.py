@@ -1,6 +1,6 @@
-"""What the "Ranges" tab says where there is little to show, and of reports of other shapes.
+"""The "Ranges" tab without a report, and with unusual reports.
 
-The reports are made by the real ``Report``; only Airflow's answers are put in place of its own.
+The real ``Report`` creates the reports. Airflow's responses are replaced.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ STORE = "**/state-store/burla_report*"
 INSTANCE = "**/taskInstances/not_on_burla"
 
 
-def test_a_task_of_another_kind_is_said_to_be_one(open_tab: OpenPage, airflow: AirflowServer) -> None:
+def test_a_task_without_burla_has_a_message(open_tab: OpenPage, airflow: AirflowServer) -> None:
     page = open_tab("not_on_burla")
     expect(message(page)).to_contain_text("This task does not run on Burla")
     shoot(page, "state-other-task")
 
 
-def test_an_unknown_task_is_said_to_be_unknown(open_tab: OpenPage) -> None:
-    expect(message(open_tab("nobody"))).to_have_text("Airflow knows no such task instance. It may have been deleted.")
+def test_an_unknown_task_has_a_message(open_tab: OpenPage) -> None:
+    expect(message(open_tab("nobody"))).to_have_text("This task instance does not exist. It may have been deleted.")
 
 
-def test_a_task_that_left_no_report_is_said_to_have_left_none(open_tab: OpenPage) -> None:
+def test_a_task_without_report_has_a_message(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla", 7)
     page.route("**/taskInstances/not_on_burla/7", lambda route: answer(route, instance("failed")))
     page.reload()
-    expect(message(page)).to_contain_text("This task left no report")
+    expect(message(page)).to_contain_text("This task has no report")
 
 
 @pytest.mark.parametrize(
@@ -47,34 +47,34 @@ def test_a_task_that_left_no_report_is_said_to_have_left_none(open_tab: OpenPage
     [
         ("queued", "This task has not started yet. It is queued."),
         (None, "This task has not started yet."),
-        ("skipped", "This task was skipped, so there is nothing to report."),
-        ("running", "No report yet: the task is making its plan. This page looks again every few seconds."),
+        ("skipped", "This task was skipped, so there is no report."),
+        ("running", "No report yet: the task is planning. This page refreshes every few seconds."),
     ],
 )
-def test_before_there_is_a_report_the_page_says_why(open_tab: OpenPage, state: str | None, sentence: str) -> None:
+def test_before_there_is_a_report_the_message_says_why(open_tab: OpenPage, state: str | None, sentence: str) -> None:
     page = open_tab("not_on_burla")
     page.route(INSTANCE, lambda route: answer(route, instance(state)))
     page.reload()
     expect(message(page)).to_have_text(sentence)
 
 
-def test_an_earlier_airflow_is_said_to_report_at_the_end_only(open_tab: OpenPage) -> None:
+def test_for_an_earlier_airflow_the_message_says_that_the_report_comes_at_the_end(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     page.route(INSTANCE, lambda route: answer(route, instance("running")))
     page.route("**/api/v2/version", lambda route: answer(route, {"version": "3.1.8", "git_version": None}))
     page.reload()
-    expect(message(page)).to_contain_text("Airflow 3.1.8 keeps no report of a running task")
+    expect(message(page)).to_contain_text("Airflow 3.1.8 stores no report of a running task")
 
 
 @pytest.mark.parametrize(
     ("status", "sentence"),
     [
-        (401, "Your session in Airflow has ended: log in again."),
-        (403, "You may not see this"),
-        (500, "Airflow answered with an error (HTTP 500)"),
+        (401, "Your Airflow session has expired. Log in again."),
+        (403, "You are not allowed to see this report."),
+        (500, "Airflow returned an error (HTTP 500)"),
     ],
 )
-def test_a_refusal_is_told_as_what_it_is(open_tab: OpenPage, status: int, sentence: str) -> None:
+def test_an_http_error_has_a_message(open_tab: OpenPage, status: int, sentence: str) -> None:
     page = open_tab("digest_orders")
     page.route(XCOM, lambda route: route.fulfill(status=status, json={"detail": "no"}))
     page.route(STORE, lambda route: route.fulfill(status=status, json={"detail": "no"}))
@@ -83,51 +83,51 @@ def test_a_refusal_is_told_as_what_it_is(open_tab: OpenPage, status: int, senten
     expect(page.get_by_role("article")).to_be_hidden()
 
 
-def test_what_was_shown_stays_while_airflow_does_not_answer(open_tab: OpenPage) -> None:
+def test_the_report_stays_while_airflow_does_not_respond(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     page.route(INSTANCE, lambda route: answer(route, instance("running")))
     page.route(STORE, lambda route: answer(route, {"value": report_of(6, 10).as_dict("running")}))
     page.reload()
-    expect(figure(page, "Left")).to_have_text("4")
+    expect(figure(page, "Remaining")).to_have_text("4")
     page.route("**/api/v2/**", lambda route: route.abort())
-    expect(message(page)).to_have_text("Airflow does not answer. This page keeps trying.")
-    expect(figure(page, "Left")).to_have_text("4")
+    expect(message(page)).to_have_text("Airflow does not respond. This page tries again every few seconds.")
+    expect(figure(page, "Remaining")).to_have_text("4")
     shoot(page, "state-no-answer")
     page.unroute("**/api/v2/**")
     expect(message(page)).to_have_text("")
 
 
-def test_a_task_that_died_is_not_said_to_run(open_tab: OpenPage) -> None:
+def test_a_task_that_died_is_shown_as_failed(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     show(page, report_of(6, 10).as_dict("running"), state="failed")
-    expect(message(page)).to_contain_text("The task ended (failed) without a last word: this is how far it was at")
+    expect(message(page)).to_contain_text("The task ended (failed) without a final report. This was its progress at")
     expect(page.locator("#state")).to_have_text("Failed")
 
 
-def test_the_report_of_an_earlier_try_is_said_to_be_one(open_tab: OpenPage) -> None:
+def test_the_report_of_an_earlier_try_has_a_message(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     earlier = report_of(6, 10).as_dict("running") | {"updated": time.time() - 900}
     show(page, earlier, state="running")
-    expect(message(page)).to_contain_text("an earlier try of the task")
+    expect(message(page)).to_contain_text("This report is from an earlier try of the task")
 
 
 def test_a_report_of_a_newer_provider_is_shown_with_a_warning(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     show(page, report_of(10, 10).as_dict("success") | {"version": 2})
-    expect(message(page)).to_contain_text("A newer version of the provider wrote this report")
+    expect(message(page)).to_contain_text("This report was written by a newer version of the provider")
     expect(figure(page, "Done")).to_have_text("10 of 10")
 
 
-def test_ranges_of_an_earlier_try_are_counted_apart(open_tab: OpenPage) -> None:
+def test_ranges_of_an_earlier_try_are_counted_separately(open_tab: OpenPage) -> None:
     report = Report("public.orders", 10, str)
     for index in range(4):
         report.resume(outcome(index))
     page = open_tab("not_on_burla")
     show(page, report.as_dict("success"))
-    expect(figure(page, "Kept from an earlier try")).to_have_text("4")
+    expect(figure(page, "From an earlier try")).to_have_text("4")
 
 
-def test_rows_that_nobody_counted_are_not_shown(open_tab: OpenPage) -> None:
+def test_unknown_row_counts_are_not_shown(open_tab: OpenPage) -> None:
     report = Report("public.orders", 3, "range {}".format)
     for index in range(3):
         report.add(outcome(index, row_count=None))
@@ -137,19 +137,19 @@ def test_rows_that_nobody_counted_are_not_shown(open_tab: OpenPage) -> None:
     expect(page.locator("main")).not_to_contain_text("rows", ignore_case=True)
 
 
-def test_inputs_are_called_inputs(open_tab: OpenPage) -> None:
+def test_a_map_shows_inputs_instead_of_ranges(open_tab: OpenPage) -> None:
     report = Report("double", 3, "input {}".format, unit="input")
     for index in range(3):
         report.add(outcome(index, row_count=None))
     page = open_tab("not_on_burla")
     show(page, report.as_dict("success"))
-    expect(page.get_by_role("heading", name="The slowest inputs")).to_be_visible()
+    expect(page.get_by_role("heading", name="Slowest inputs")).to_be_visible()
     expect(figure(page, "Rows")).to_have_count(0)
     expect(page.locator("main")).not_to_contain_text("range", ignore_case=True)
 
 
 @pytest.mark.parametrize("width", [1200, 600])
-def test_a_hundred_thousand_ranges_on_a_thousand_workers_are_still_a_picture(open_tab: OpenPage, width: int) -> None:
+def test_a_hundred_thousand_ranges_on_a_thousand_workers_fit_on_the_page(open_tab: OpenPage, width: int) -> None:
     report = Report("public.events", 100_000, "range {}".format)
     for index in range(100_000):
         failure = Failure("ValueError", "x") if index in (7_000, 52_000) else None
@@ -163,7 +163,7 @@ def test_a_hundred_thousand_ranges_on_a_thousand_workers_are_still_a_picture(ope
     shoot(page, f"many-{width}")
 
 
-def test_a_jobs_page_that_is_no_web_address_is_no_link(open_tab: OpenPage) -> None:
+def test_a_job_url_that_is_not_http_is_not_a_link(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     show(page, report_of(10, 10).as_dict("success") | {"job": {"id": "x", "url": "javascript:alert(1)"}})
     expect(figure(page, "Done")).to_have_text("10 of 10")
@@ -178,17 +178,19 @@ def test_a_jobs_page_that_is_no_web_address_is_no_link(open_tab: OpenPage) -> No
         ("duration(12.34)", "12.3 s"),
         ("duration(59.97)", "1 min"),
         ("duration(3599.6)", "1 h 0 min"),
-        ("roughly(89.2)", "90 s"),
-        ("roughly(3660)", "1 h 1 min"),
+        ("roundedDuration(89.2)", "90 s"),
+        ("roundedDuration(3660)", "1 h 1 min"),
         ("count(9007199254740991)", "9,007,199,254,740,991"),
-        ("times(9.96)", "10 times"),
-        ("several(1, 'range')", "1 range"),
+        ("factor(9.96)", "10 times"),
+        ("plural(1, 'range')", "1 range"),
     ],
 )
-def test_numbers_are_written_as_people_read_them(open_tab: OpenPage, call: str, text: str) -> None:
+def test_numbers_are_formatted_for_people(open_tab: OpenPage, call: str, text: str) -> None:
     page = open_tab("not_on_burla")
     assert (
-        page.evaluate(f"import('/burla/format.js').then(({{count, duration, roughly, several, times}}) => {call})")
+        page.evaluate(
+            f"import('/burla/format.js').then(({{count, duration, factor, plural, roundedDuration}}) => {call})"
+        )
         == text
     )
 

@@ -1,4 +1,4 @@
-"""What Airflow's own pages show of a Burla task: totals in XCom, the button to its job."""
+"""Airflow's own pages of a Burla task: totals in XCom, log, rendered templates, the link to its job."""
 
 from __future__ import annotations
 

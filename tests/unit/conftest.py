@@ -1,4 +1,4 @@
-"""A DAG folder, and its files loaded as Airflow does."""
+"""A DAG folder, and a function that loads its files as Airflow does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def dags(tmp_path, monkeypatch):
-    """A DAG folder: ``dags(name, source)`` writes a file of it."""
+    """A DAG folder. ``dags(name, source)`` writes a file to it."""
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def write(name, source):
@@ -28,7 +28,7 @@ def dags(tmp_path, monkeypatch):
 
 @pytest.fixture
 def load_dag(tmp_path):
-    """Load a file as Airflow does: under a name that nobody could import."""
+    """Load a file as Airflow does: with a module name that cannot be imported."""
 
     def load(name="dag.py"):
         spec = importlib.util.spec_from_file_location("unusual_prefix_0123_dag", tmp_path / name)

@@ -1,28 +1,28 @@
-// Airflow's own REST API, asked with the viewer's own session: the page shows nobody more than Airflow would.
+// Requests to Airflow's REST API with the viewer's session, so that the page shows only what the viewer is allowed to see.
 
 const KEY = "burla_report";
 const API = "../api/v2";
 const UNFINISHED = [null, "scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"];
 
-/** Airflow did not answer with what was asked for: `status` is HTTP's, 0 without any answer. */
-export class Refused extends Error {
+/** Airflow did not return the resource. `status` is the HTTP status, or 0 if there was no response. */
+export class RequestError extends Error {
   constructor(status) {
     super(`HTTP ${status}`);
     this.status = status;
   }
 }
 
-/** Which task instance the address of this page is about. */
-export function readPlace(search) {
-  // By hand: 3.1 leaves the "+" of a run id as it is, and URLSearchParams would make a space of it.
-  const given = Object.fromEntries(
+/** Return the ids of the task instance in the page's address. */
+export function readIds(search) {
+  // Airflow 3.1 does not encode the "+" of a run id, and URLSearchParams would replace it by a space.
+  const parameters = Object.fromEntries(
     search.slice(1).split("&").map((pair) => pair.split("=").map(decodeURIComponent)),
   );
-  const mapIndex = Number.parseInt(given.map_index, 10);
+  const mapIndex = Number.parseInt(parameters.map_index, 10);
   return {
-    dag: given.dag_id,
-    run: given.run_id,
-    task: given.task_id,
+    dag: parameters.dag_id,
+    run: parameters.run_id,
+    task: parameters.task_id,
     mapIndex: Number.isNaN(mapIndex) ? -1 : mapIndex,
   };
 }
@@ -31,23 +31,23 @@ export function isFinished(instance) {
   return !UNFINISHED.includes(instance.state);
 }
 
-/** The task instance as Airflow tells it; null where there is none. */
-export function readInstance(place) {
-  return get(instancePath(place) + (place.mapIndex < 0 ? "" : `/${place.mapIndex}`));
+/** Return the task instance; null if it does not exist. */
+export function readInstance(ids) {
+  return get(instancePath(ids) + (ids.mapIndex < 0 ? "" : `/${ids.mapIndex}`));
 }
 
-/** The report: what the running task keeps in its state store, what the ended one has pushed; null where there is none. */
-export async function readReport(place, instance) {
-  // Until the next try starts, what the last one has pushed is there.
+/** Return the report: from the state store while the task runs, from XCom afterwards; null if there is none. */
+export async function readReport(ids, instance) {
+  // The XCom of the previous try exists until the next try starts.
   const sources = isFinished(instance) ? ["xcomEntries", "state-store"] : ["state-store", "xcomEntries"];
   for (const source of sources) {
-    const entry = await get(`${instancePath(place)}/${source}/${KEY}?map_index=${place.mapIndex}`);
+    const entry = await get(`${instancePath(ids)}/${source}/${KEY}?map_index=${ids.mapIndex}`);
     if (entry !== null) return entry.value;
   }
   return null;
 }
 
-/** Airflow's version, as [3, 3, 2]. */
+/** Return Airflow's version, such as [3, 3, 2]. */
 export async function readVersion() {
   return (await get("/version")).version.split(".").map(Number);
 }
@@ -58,10 +58,10 @@ function instancePath({ dag, run, task }) {
 }
 
 async function get(path) {
-  const answer = await fetch(API + path).catch(() => {
-    throw new Refused(0);
+  const response = await fetch(API + path).catch(() => {
+    throw new RequestError(0);
   });
-  if (answer.status === 404) return null;
-  if (!answer.ok) throw new Refused(answer.status);
-  return answer.json();
+  if (response.status === 404) return null;
+  if (!response.ok) throw new RequestError(response.status);
+  return response.json();
 }

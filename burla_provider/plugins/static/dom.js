@@ -1,49 +1,49 @@
-// Everything shown goes through here, as text or as attributes of our own choosing: nothing of a report becomes markup.
+// All content of the page is set here, as text or as known attributes, so no part of a report becomes markup.
 
-/** A new element; `attributes` may hold `class`, `style` (an object) and any attribute; children are elements or text. */
+/** Create an element. `attributes` can hold `class`, `style` (an object) and others; children are elements or text. */
 export function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  const created = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name === "style") {
-      for (const [property, setting] of Object.entries(value)) made.style.setProperty(property, setting);
+      for (const [property, setting] of Object.entries(value)) created.style.setProperty(property, setting);
     } else {
-      made.setAttribute(name, value);
+      created.setAttribute(name, value);
     }
   }
-  made.append(...children);
-  return made;
+  created.append(...children);
+  return created;
 }
 
 export function find(selector) {
   return document.querySelector(selector);
 }
 
-/** Sets the text only where it is another: a screen reader then speaks of changes alone. */
-export function say(selector, text) {
-  const place = find(selector);
-  if (place.textContent !== text) place.textContent = text;
+/** Set the text of an element if it changed, so that a screen reader announces changes only. */
+export function setText(selector, text) {
+  const target = find(selector);
+  if (target.textContent !== text) target.textContent = text;
 }
 
 /**
- * A table of records. A column is `{title, numeric, tell}`, where `tell` makes text or an element of a record; columns
- * that are null are left out. The first one names the row.
+ * Fill a table with records. A column is `{title, numeric, render}`; `render` returns text or an element for a record.
+ * Columns that are null are skipped. The first column is the header of the row.
  */
 export function fillTable(table, columns, records) {
-  const shown = columns.filter((column) => column !== null);
-  const kind = ({ numeric }) => (numeric ? { class: "numeric" } : {});
-  const head = shown.map((column) => element("th", { scope: "col", ...kind(column) }, column.title));
+  const visible = columns.filter((column) => column !== null);
+  const style = ({ numeric }) => (numeric ? { class: "numeric" } : {});
+  const headers = visible.map((column) => element("th", { scope: "col", ...style(column) }, column.title));
   const cell = (column, record) =>
-    column === shown[0]
-      ? element("th", { scope: "row", ...kind(column) }, column.tell(record))
-      : element("td", kind(column), column.tell(record));
-  const body = records.map((record) => element("tr", {}, ...shown.map((column) => cell(column, record))));
-  table.replaceChildren(element("thead", {}, element("tr", {}, ...head)), element("tbody", {}, ...body));
+    column === visible[0]
+      ? element("th", { scope: "row", ...style(column) }, column.render(record))
+      : element("td", style(column), column.render(record));
+  const rows = records.map((record) => element("tr", {}, ...visible.map((column) => cell(column, record))));
+  table.replaceChildren(element("thead", {}, element("tr", {}, ...headers)), element("tbody", {}, ...rows));
 }
 
-/** The pairs of a description list; pairs whose text is null are left out. */
+/** Fill a description list with pairs of name and text. Pairs whose text is null are skipped. */
 export function fillPairs(list, pairs) {
-  const told = pairs.filter(([, text]) => text !== null);
+  const visible = pairs.filter(([, text]) => text !== null);
   list.replaceChildren(
-    ...told.map(([name, text]) => element("div", {}, element("dt", {}, name), element("dd", {}, text))),
+    ...visible.map(([name, text]) => element("div", {}, element("dt", {}, name), element("dd", {}, text))),
   );
 }

@@ -1,26 +1,26 @@
-// Numbers, durations and times as people read them.
+// Format numbers, durations and times for people.
 
-const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+const integerFormat = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 
 export function count(number) {
-  return whole.format(number);
+  return integerFormat.format(number);
 }
 
 /** "1 range", "2 ranges". */
-export function several(number, noun) {
+export function plural(number, noun) {
   return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** "1.3 times", from 10 on without the fraction. */
-export function times(ratio) {
+/** "1.3 times"; without the fraction from 10 on. */
+export function factor(ratio) {
   return `${ratio < 9.95 ? ratio.toFixed(1) : count(ratio)} times`;
 }
 
-export function percent(share) {
-  return `${Math.round(share * 100)} %`;
+export function percent(fraction) {
+  return `${Math.round(fraction * 100)} %`;
 }
 
-/** Seconds with three figures or so, then minutes, then hours. */
+/** A duration with about three digits: milliseconds, seconds, minutes or hours. */
 export function duration(seconds) {
   if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 9.995) return `${seconds.toFixed(2)} s`;
@@ -30,21 +30,21 @@ export function duration(seconds) {
   return hours ? `${hours} h ${minutes} min` : rest ? `${minutes} min ${rest} s` : `${minutes} min`;
 }
 
-/** What is left to wait, no more exact than anybody knows: "20 s", "3 min", "2 h 5 min". */
-export function roughly(seconds) {
+/** An estimated duration, rounded: "20 s", "3 min", "2 h 5 min". */
+export function roundedDuration(seconds) {
   const minutes = Math.round(seconds / 60);
   if (seconds < 90) return `${Math.ceil(seconds)} s`;
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** The time of day, in the time zone that the person chose in Airflow. */
+/** The time of day in the time zone that the viewer chose in Airflow. */
 export function clock(epoch) {
   const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
-  const moment = new Date(epoch * 1000);
+  const date = new Date(epoch * 1000);
   try {
     const timeZone = JSON.parse(localStorage.getItem("timezone")) ?? undefined;
-    return moment.toLocaleTimeString("en-GB", { ...options, timeZone });
+    return date.toLocaleTimeString("en-GB", { ...options, timeZone });
   } catch {
-    return moment.toLocaleTimeString("en-GB", options);
+    return date.toLocaleTimeString("en-GB", options);
   }
 }

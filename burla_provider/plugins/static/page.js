@@ -1,41 +1,42 @@
-// Looks, shows, and looks again.
+// Read the report, show it, and repeat.
 
-import { isFinished, readInstance, readPlace, readReport, readVersion } from "./airflow.js";
-import { find, say } from "./dom.js";
+import { isFinished, readIds, readInstance, readReport, readVersion } from "./airflow.js";
+import { find, setText } from "./dom.js";
+import { errorMessage, noReportMessage, reportWarning } from "./messages.js";
 import { showReport } from "./report.js";
-import { caveat, whyNot, whyNothing } from "./sentences.js";
 
-const SOON = 3000;
-/** A task that has ended may be cleared and run again. */
-const LATER = 20000;
+const RUNNING_INTERVAL = 3000;
+/** A finished task may be cleared and run again. */
+const FINISHED_INTERVAL = 20000;
 
-const place = readPlace(location.search);
+const ids = readIds(location.search);
 
-async function look() {
-  const instance = await readInstance(place);
-  const report = instance && (await readReport(place, instance));
+/** Show the current report and return the milliseconds until the next refresh. */
+async function refresh() {
+  const instance = await readInstance(ids);
+  const report = instance && (await readReport(ids, instance));
   if (report === null) {
-    say("#message", whyNothing(instance, await readVersion()));
+    setText("#message", noReportMessage(instance, await readVersion()));
     find("#report").hidden = true;
   } else {
-    say("#message", caveat(report, instance));
+    setText("#message", reportWarning(report, instance));
     showReport(report, isFinished(instance));
     find("#report").hidden = false;
   }
-  return instance && !isFinished(instance) ? SOON : LATER;
+  return instance && !isFinished(instance) ? RUNNING_INTERVAL : FINISHED_INTERVAL;
 }
 
-async function keepLooking() {
-  let pause = SOON;
+async function refreshForever() {
+  let interval = RUNNING_INTERVAL;
   if (document.visibilityState === "visible") {
     try {
-      pause = await look();
+      interval = await refresh();
     } catch (error) {
-      // What is shown stays, beside the reason why it is not renewed.
-      say("#message", whyNot(error));
+      // The last report stays visible.
+      setText("#message", errorMessage(error));
     }
   }
-  setTimeout(keepLooking, pause);
+  setTimeout(refreshForever, interval);
 }
 
-keepLooking();
+refreshForever();

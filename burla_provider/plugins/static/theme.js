@@ -1,15 +1,15 @@
-// Light or dark as Airflow is, which keeps what a person chose under "theme": before the first paint, and on a change.
+// Use Airflow's theme, which is in local storage under "theme". Runs before the first paint and after each change.
 "use strict";
 
-function followAirflow() {
-  let chosen = null;
+function applyAirflowTheme() {
+  let theme = null;
   try {
-    chosen = localStorage.getItem("theme");
+    theme = localStorage.getItem("theme");
   } catch {
-    // No storage for frames in this browser: the system's own preference stands.
+    // This browser denies storage to frames: use the theme of the system.
   }
-  document.documentElement.style.colorScheme = ["light", "dark"].includes(chosen) ? chosen : "light dark";
+  document.documentElement.style.colorScheme = ["light", "dark"].includes(theme) ? theme : "light dark";
 }
 
-followAirflow();
-addEventListener("storage", followAirflow);
+applyAirflowTheme();
+addEventListener("storage", applyAirflowTheme);

@@ -1,32 +1,33 @@
-// Who did what, when: a lane for every worker, on it a bar for every range, or, where there are many, a cell for a
-// stretch of time. For the eye only: the tables below say the same.
+// The timeline: a lane per worker with a bar per range. If there are many ranges, a cell per time interval.
+// It is hidden from screen readers; the tables below have the same content.
 
-import { element, fillTable, find, say } from "./dom.js";
-import { count, duration, percent, several } from "./format.js";
+import { element, fillTable, find, setText } from "./dom.js";
+import { count, duration, percent, plural } from "./format.js";
 
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200];
-const TICKS = 8;
-/** From so many workers on, lanes are thin. */
-const DENSE = 16;
+const MAX_TICKS = 8;
+/** Lanes are thin if there are more workers. */
+const MAX_WIDE_LANES = 16;
 
 export function showTimeline(report, noun) {
   const { timeline, workers } = report;
   const hasRows = report.rows !== null;
   find("#timeline").hidden = workers.length === 0;
   if (workers.length === 0) return;
-  const { marks, legend, columns, records } = (timeline.kind === "bins" ? cells : spans)(timeline, workers, noun, hasRows);
-  say("#timeline-note", `${who(report)}, ${duration(timeline.seconds)}. ${legend}`);
+  const build = timeline.kind === "bins" ? buildCells : buildBars;
+  const { marks, legend, columns, records } = build(timeline, workers, noun, hasRows);
+  setText("#timeline-note", `${describeWorkers(report)}, ${duration(timeline.seconds)}. ${legend}`);
   showLanes(timeline, workers, marks, noun, hasRows);
   fillWorkers(timeline, workers, noun, hasRows);
   fillTable(find("#spans"), columns, records);
 }
 
-function who({ workers, worker_count: all }) {
-  return all > workers.length ? `${workers.length} of ${count(all)} workers` : several(all, "worker");
+function describeWorkers({ workers, worker_count: total }) {
+  return total > workers.length ? `${workers.length} of ${count(total)} workers` : plural(total, "worker");
 }
 
-/** The ranges one by one. */
-function spans(timeline, workers, noun, hasRows) {
+/** One bar and one table row per range. */
+function buildBars(timeline, workers, noun, hasRows) {
   const records = timeline.spans.map(([worker, start, seconds, item, rows, ok]) => ({
     worker: workers[worker].name,
     lane: worker,
@@ -36,57 +37,57 @@ function spans(timeline, workers, noun, hasRows) {
     rows,
     result: ok ? "done" : "failed",
   }));
-  const most = Math.max(...records.map(({ rows }) => rows), 1);
-  const rows = ({ result, rows }) => (result === "done" && hasRows ? `, ${several(rows, "row")}` : "");
+  const maxRows = Math.max(...records.map(({ rows }) => rows), 1);
+  const rowText = ({ result, rows }) => (result === "done" && hasRows ? `${plural(rows, "row")} in ` : "");
   const marks = records.map((record) => ({
     lane: record.lane,
     from: record.start / timeline.seconds,
     share: record.seconds / timeline.seconds,
-    weight: hasRows ? record.rows / most : 1,
+    weight: hasRows ? record.rows / maxRows : 1,
     failed: record.result === "failed",
-    text: `${noun} ${record.item} ${record.result}${rows(record)}, ${duration(record.seconds)} from ${duration(record.start)} on, ${record.worker}`,
+    text: `${noun} ${record.item} ${record.result}: ${rowText(record)}${duration(record.seconds)}, started after ${duration(record.start)}, worker ${record.worker}`,
   }));
   const columns = [
-    { title: noun, numeric: true, tell: ({ item }) => String(item) },
-    { title: "Worker", tell: ({ worker }) => worker },
-    { title: "Begins after", numeric: true, tell: ({ start }) => duration(start) },
-    { title: "Time", numeric: true, tell: ({ seconds }) => duration(seconds) },
-    hasRows ? { title: "Rows", numeric: true, tell: ({ rows }) => count(rows) } : null,
-    { title: "Result", tell: ({ result }) => result },
+    { title: noun, numeric: true, render: ({ item }) => String(item) },
+    { title: "Worker", render: ({ worker }) => worker },
+    { title: "Started after", numeric: true, render: ({ start }) => duration(start) },
+    { title: "Time", numeric: true, render: ({ seconds }) => duration(seconds) },
+    hasRows ? { title: "Rows", numeric: true, render: ({ rows }) => count(rows) } : null,
+    { title: "Result", render: ({ result }) => result },
   ];
-  const colour = hasRows ? ": the stronger its colour, the more rows" : "";
-  return { marks, records, columns, legend: `A bar is a ${noun}${colour}; hatched, it failed.` };
+  const colour = hasRows ? " A stronger colour means more rows." : "";
+  return { marks, records, columns, legend: `Each bar is one ${noun}.${colour} Hatched bars failed.` };
 }
 
-/** Many ranges: what ended in each stretch of time. */
-function cells(timeline, workers, noun, hasRows) {
+/** One cell and one table row per worker and time interval. */
+function buildCells(timeline, workers, noun, hasRows) {
   const width = timeline.seconds / timeline.bin_count;
   const records = timeline.bins.map(([worker, bin, ended, rows, failed]) => ({
     worker: workers[worker].name,
     lane: worker,
     bin,
-    when: `${duration(bin * width)} to ${duration((bin + 1) * width)}`,
+    interval: `${duration(bin * width)} to ${duration((bin + 1) * width)}`,
     ended,
     rows,
     failed,
   }));
-  const most = Math.max(...records.map(({ ended }) => ended), 1);
+  const maxEnded = Math.max(...records.map(({ ended }) => ended), 1);
   const marks = records.map((record) => ({
     lane: record.lane,
     from: record.bin / timeline.bin_count,
     share: 1 / timeline.bin_count,
-    weight: record.ended / most,
+    weight: record.ended / maxEnded,
     failed: record.failed > 0,
-    text: `${record.when}: ${several(record.ended, noun)} ended, ${count(record.failed)} failed, ${record.worker}`,
+    text: `${record.interval}: ${plural(record.ended, noun)} ended, ${count(record.failed)} failed, worker ${record.worker}`,
   }));
   const columns = [
-    { title: "Worker", tell: ({ worker }) => worker },
-    { title: "Time", tell: ({ when }) => when },
-    { title: "Ended", numeric: true, tell: ({ ended }) => count(ended) },
-    hasRows ? { title: "Rows", numeric: true, tell: ({ rows }) => count(rows) } : null,
-    { title: "Failed", numeric: true, tell: ({ failed }) => count(failed) },
+    { title: "Worker", render: ({ worker }) => worker },
+    { title: "Time", render: ({ interval }) => interval },
+    { title: "Ended", numeric: true, render: ({ ended }) => count(ended) },
+    hasRows ? { title: "Rows", numeric: true, render: ({ rows }) => count(rows) } : null,
+    { title: "Failed", numeric: true, render: ({ failed }) => count(failed) },
   ];
-  const legend = `A cell is a stretch of time: the stronger its colour, the more ${noun}s ended in it; hatched, one failed.`;
+  const legend = `Each cell is a time interval. A stronger colour means that more ${noun}s ended in it. In hatched cells at least one failed.`;
   return { marks, records, columns, legend };
 }
 
@@ -101,10 +102,10 @@ function showLanes(timeline, workers, marks, noun, hasRows) {
     ),
   );
   for (const mark of marks) lanes[mark.lane].querySelector(".track").append(bar(mark));
-  const place = find("#timeline .lanes");
-  place.classList.toggle("dense", workers.length > DENSE);
-  place.replaceChildren(...lanes, axis(timeline.seconds, hasRows ? "rows" : `${noun}s`));
-  place.onpointerover = (event) => say("#timeline .readout", event.target.dataset.text ?? "");
+  const container = find("#timeline .lanes");
+  container.classList.toggle("dense", workers.length > MAX_WIDE_LANES);
+  container.replaceChildren(...lanes, axis(timeline.seconds, hasRows ? "rows" : `${noun}s`));
+  container.onpointerover = (event) => setText("#timeline .readout", event.target.dataset.text ?? "");
 }
 
 function bar({ from, share, weight, failed, text }) {
@@ -112,31 +113,31 @@ function bar({ from, share, weight, failed, text }) {
   return element("div", { class: failed ? "bar failed" : "bar", style, "data-text": text });
 }
 
-function axis(seconds, sum) {
-  const step = STEPS.find((candidate) => seconds / candidate <= TICKS) ?? seconds / TICKS;
-  const times = Array.from({ length: Math.floor(seconds / step) + 1 }, (_, number) => number * step);
-  const ticks = times.map((at) => element("span", { style: { left: `${(100 * at) / seconds}%` } }, tick(at)));
+function axis(seconds, sumTitle) {
+  const step = STEPS.find((candidate) => seconds / candidate <= MAX_TICKS) ?? seconds / MAX_TICKS;
+  const times = Array.from({ length: Math.floor(seconds / step) + 1 }, (_, index) => index * step);
+  const ticks = times.map((time) => element("span", { style: { left: `${(100 * time) / seconds}%` } }, tickLabel(time)));
   return element(
     "div",
     { class: "lane axis" },
     element("span", { class: "name" }),
     element("div", { class: "track" }, ...ticks),
-    element("span", { class: "sum" }, sum),
+    element("span", { class: "sum" }, sumTitle),
   );
 }
 
 /** A round time: "20 s", "5 min". */
-function tick(seconds) {
+function tickLabel(seconds) {
   return seconds < 60 ? `${Number(seconds.toFixed(2))} s` : duration(seconds);
 }
 
 function fillWorkers(timeline, workers, noun, hasRows) {
   const columns = [
-    { title: "Worker", tell: ({ name }) => name },
-    { title: `${noun}s`, numeric: true, tell: ({ ranges }) => count(ranges) },
-    hasRows ? { title: "Rows", numeric: true, tell: ({ rows }) => count(rows) } : null,
-    { title: "At work", numeric: true, tell: ({ seconds }) => duration(seconds) },
-    { title: "Of the time", numeric: true, tell: ({ seconds }) => percent(Math.min(seconds / timeline.seconds, 1)) },
+    { title: "Worker", render: ({ name }) => name },
+    { title: `${noun}s`, numeric: true, render: ({ ranges }) => count(ranges) },
+    hasRows ? { title: "Rows", numeric: true, render: ({ rows }) => count(rows) } : null,
+    { title: "Busy time", numeric: true, render: ({ seconds }) => duration(seconds) },
+    { title: "Utilization", numeric: true, render: ({ seconds }) => percent(Math.min(seconds / timeline.seconds, 1)) },
   ];
   fillTable(find("#workers"), columns, workers);
 }

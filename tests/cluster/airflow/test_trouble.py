@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from burla_provider.demo.cluster import find_state
+from burla_provider.demo.cluster import find_state_directory
 from burla_provider.jobs.client.http_json import request_json
 from burla_provider.operators.map import BurlaMapOperator
 from tests.airflow.conftest import Orders
@@ -27,7 +27,7 @@ from tests.support.task_runner import Airflow
 from tests.support.waiting import wait_for
 from tests.unit.jobs.running import client_of
 
-HEAD = find_state() / "head.pid"
+HEAD = find_state_directory() / "head.pid"
 BREAK_AFTER = 30
 """Number of started ranges (of 40) after which the job is broken. Starting again would make 70 marks."""
 MAX_MARKS = RANGES + 24

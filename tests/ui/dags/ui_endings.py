@@ -1,4 +1,4 @@
-"""A job that does not end by itself, for the tests that end it."""
+"""A job that does not end by itself, for tests that stop it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def ui_endings():
         python_callable=sleep_long,
         inputs=[1, 2],
         burla_conn_id="burla_local",
-        # Airflow waits so long before a task that was cleared while it ran begins again; five minutes, if nobody says.
+        # Airflow waits this long before it restarts a task that was cleared while it ran. The default is five minutes.
         retry_delay=datetime.timedelta(seconds=3),
     )
 

@@ -1,4 +1,4 @@
-"""The jobs that the browser tests look at: a skewed one, one with failed ranges, one that waits, a few more."""
+"""The jobs of the browser tests: skewed, with failed ranges, waiting, and others."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 
 GATE = Path(os.environ["BURLA_UI_GATE"])
-"""An empty directory. Until the file ``open`` is in it, only so many ranges of ``wait_orders`` come to their end:"""
+"""An empty directory. Until it has a file ``open``, only FREE_RANGES ranges of ``wait_orders`` end."""
 FREE_RANGES = 40
 JOB_URL = "http://127.0.0.1:5001/jobs/ui_orders-abcdefghijkl"
 
@@ -27,10 +27,10 @@ ON_THIS_MACHINE = {"burla_conn_id": "burla_local", "postgres_conn_id": "orders_d
 def digest(rows: Iterable[tuple[int, ...]]) -> dict[str, Any]:
     bits = 0
     for (number,) in rows:
-        seal = str(number).encode()
+        value = str(number).encode()
         for _ in range(12):
-            seal = hashlib.sha256(seal).digest()
-        bits += seal[0] & 1
+            value = hashlib.sha256(value).digest()
+        bits += value[0] & 1
     return {"odd": bits}
 
 
@@ -60,7 +60,7 @@ def fail_some(connection: Any, key_range: Any) -> dict[str, Any]:
 
 
 def fail_once(connection: Any, key_range: Any) -> dict[str, Any]:
-    """Some ranges fail in the first try only. Every call leaves a file."""
+    """Some ranges fail in the first try only. Each call creates a file."""
     (GATE / f"worked-{key_range.index}-{time.time_ns()}").touch()
     if key_range.index % 16 == 5 and len(list(GATE.glob(f"worked-{key_range.index}-*"))) == 1:
         raise ValueError("not yet")
@@ -114,7 +114,7 @@ def ui_orders():
         ranges=64,
         **ON_THIS_MACHINE,
     )
-    BurlaPostgresOperator.partial(task_id="count_table", totals={"greatest": "max(id)"}, **ON_THIS_MACHINE).expand(
+    BurlaPostgresOperator.partial(task_id="count_table", totals={"maximum": "max(id)"}, **ON_THIS_MACHINE).expand(
         table=["orders", "steady"]
     )
     MapWithPage(task_id="double_numbers", python_callable=double, inputs=[1, 2, 3], burla_conn_id="burla_local")

@@ -1,4 +1,4 @@
-"""A small edition of the benchmarks' tables, on a server of their own."""
+"""Small tables of the benchmarks, on their own server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.data import Data, running
 
 @pytest.fixture(scope="package")
 def data() -> Iterator[Data]:
-    # Not pytest's tmp_path, which is private to this user: as root, PostgreSQL runs as somebody else.
+    # pytest's tmp_path is private, but root's PostgreSQL runs as another user.
     with tempfile.TemporaryDirectory(prefix="burla-test-benchmarks-") as home:
         Path(home).chmod(0o755)
         with running(Path(home), 1_000, cluster=False) as data:

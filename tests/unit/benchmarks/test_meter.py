@@ -1,4 +1,4 @@
-"""What a run costs."""
+"""The measured cost of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ sys.stdin.readline()
 """
 
 
-def test_workers_that_are_warm_already_are_compared_with_their_idle_state(data: Data) -> None:
+def test_memory_of_warm_workers_is_relative_to_their_idle_state(data: Data) -> None:
     with subprocess.Popen([sys.executable, "-c", WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
         assert worker.stdin is not None
         assert worker.stdout is not None

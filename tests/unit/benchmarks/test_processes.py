@@ -1,7 +1,8 @@
-"""What the meter sees of processes that come and go."""
+"""Processor time and memory of processes that start and end."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,14 +12,17 @@ import pytest
 
 from benchmarks.processes import ProcessTrees
 
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+"""Seconds: the resolution of the kernel's process times. A reading can be one tick too low."""
+
 SPENT = 0.3
-"""Seconds of processor time of a child."""
+"""Seconds of processor time that psutil reports of a child, at least."""
 
 PARENT = f"""
 import os, signal, sys, time
 
 def work():
-    while time.process_time() < {SPENT}:
+    while time.process_time() < {SPENT + 2 * TICK}:
         pass
 
 def child(then):
@@ -38,7 +42,7 @@ sys.stdin.readline()
 
 @contextmanager
 def parent(body: str) -> Iterator[tuple[ProcessTrees, Callable[[], str], Callable[[], None]]]:
-    """A process, how to read what it says, and how to let it go on by a line."""
+    """A process, a function that reads a line of its output, and one that lets it continue."""
     with subprocess.Popen(
         [sys.executable, "-c", PARENT.format(body=body)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -94,7 +98,7 @@ os.waitpid(middle, 0)
 
 
 @pytest.mark.parametrize("body", [IGNORED, WAITED_FOR])
-def test_the_time_of_a_child_that_ended_stays_and_is_counted_once(body: str) -> None:
+def test_the_time_of_an_ended_child_is_kept_and_counted_once(body: str) -> None:
     with parent(body) as (trees, read, go_on):
         before = trees.cpu()
         assert read() == "worked"
@@ -106,7 +110,7 @@ def test_the_time_of_a_child_that_ended_stays_and_is_counted_once(body: str) -> 
     assert living <= ended < before + 2 * SPENT
 
 
-def test_a_child_that_no_look_has_seen_is_in_its_parents_times() -> None:
+def test_the_time_of_a_child_between_two_samples_is_in_its_parents_times() -> None:
     with parent("os.waitpid(child(lambda: None), 0)") as (trees, read, _):
         trees.cpu()
         assert (read(), read()) == ("worked", "done")
@@ -114,7 +118,7 @@ def test_a_child_that_no_look_has_seen_is_in_its_parents_times() -> None:
 
 
 @pytest.mark.parametrize("body", [GRANDCHILD, ORPHANED])
-def test_a_grandchild_is_not_forgotten_when_it_ends(body: str) -> None:
+def test_the_time_of_an_ended_grandchild_is_kept(body: str) -> None:
     """One ends with its parent, the other one outlives it."""
     with parent(body) as (trees, read, go_on):
         trees.cpu()
@@ -125,7 +129,7 @@ def test_a_grandchild_is_not_forgotten_when_it_ends(body: str) -> None:
         assert trees.cpu() >= living >= SPENT
 
 
-def test_memory_is_that_of_the_processes_of_the_last_look() -> None:
+def test_memory_is_that_of_the_last_sample() -> None:
     with parent("") as (trees, read, _):
         assert read() == "done"
         assert trees.memory() == 0

@@ -11,7 +11,7 @@ def test_home_is_private(tmp_path):
     assert all(file.stat().st_mode & 0o077 == 0 for file in home.path.iterdir())
 
 
-def test_keys_stay_so_that_saved_connections_can_be_read_again(tmp_path):
+def test_keys_are_kept_so_that_saved_connections_can_be_decrypted(tmp_path):
     home = AirflowHome(tmp_path / "airflow")
     home.prepare()
     before = (home.path / "airflow.cfg").read_text()

@@ -33,19 +33,19 @@ def test_different_totals_are_a_failure(capsys, theirs):
     assert last_line(capsys)["exact"] is False
 
 
-def test_the_total_of_no_rows_is_equal_too(capsys):
+def test_the_totals_of_no_rows_are_equal(capsys):
     assert report({**OURS, "row_count": 0, "total_amount": "0"}, Totals(0, Decimal(0))) == 0
     assert last_line(capsys)["total_amount"] == "0"
 
 
-def test_without_a_cluster_the_burla_engine_says_how_to_get_one(capsys, monkeypatch, tmp_path):
+def test_without_a_cluster_the_error_says_how_to_start_one(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("BURLA_CLUSTER_STATE", str(tmp_path))
     assert main(["--engine", "burla"]) == 1
     assert "make cluster" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("rows", ["-1", "many", "1e6", ""])
-def test_a_number_of_rows_that_is_none_is_refused(capsys, rows):
+def test_an_invalid_number_of_rows_is_refused(capsys, rows):
     with pytest.raises(SystemExit):
         main([f"--rows={rows}"])
-    assert "is no number of rows" in capsys.readouterr().err
+    assert "must be a number of rows" in capsys.readouterr().err

