@@ -67,6 +67,10 @@ class AllFailedError(RangesFailedError, PermanentError):
     """All ranges (or inputs) failed in the same way, which another try cannot mend."""
 
 
+class RowCountMismatchError(PermanentError):
+    """Raised when the ranges together processed more or fewer rows than the table has."""
+
+
 class ConcurrentRunError(BurlaProviderError):
     """Another run of an incremental task has processed the same rows at the same time."""
 
