@@ -78,7 +78,7 @@ def test_only_the_tracebacks_that_are_shown_are_kept(airflow: Airflow, monkeypat
 
     made: list[FailurePolicy] = []
     monkeypatch.setattr(
-        "burla_provider.operators.map.FailurePolicy", lambda *args: made.append(FailurePolicy(*args)) or made[-1]
+        "burla_provider.task.map_job.FailurePolicy", lambda *args: made.append(FailurePolicy(*args)) or made[-1]
     )
     log = airflow.run(BurlaMapOperator(task_id="t", python_callable=fail, inputs=list(range(12)))).log
     (failures,) = made

@@ -444,7 +444,7 @@ def test_verify_fails_a_function_that_does_not_take_all_of_its_rows(airflow: Air
 
     result = airflow.run(operator(process_rows=first_only, verify="count"))
     assert result.state == "failed"
-    assert "Either the function does not take all of its rows" in str(result.error)
+    assert "Either the function does not read all rows of its range" in str(result.error)
     assert result.xcoms["burla_report"]["state"] == "failed"
 
 
