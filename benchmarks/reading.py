@@ -28,7 +28,6 @@ import psycopg
 from benchmarks.reading_ways import WAYS
 from burla_provider.combine.combiners import SqlCombiner, SumByKey, Totals
 from burla_provider.database.connect import connection_parameters
-from burla_provider.database.snapshot import held_snapshot
 from burla_provider.demo.cluster import WORKER_NETWORKS, ClusterNotFoundError, find_bridge
 from burla_provider.demo.orders import create_orders
 from burla_provider.demo.postgres import EmbeddedPostgres
@@ -42,6 +41,7 @@ from burla_provider.worker.outcome import decode
 from burla_provider.worker.processors import ProcessRows, SqlTotals
 from burla_provider.worker.range_task import RangeTask
 from burla_provider.worker.source import Source
+from tests.support.snapshots import open_snapshot
 
 LOCAL = Engine(name="local")
 BURLA = Engine(name="burla")
@@ -158,7 +158,7 @@ def ours(
     begun = time.perf_counter()
     with psycopg.connect(conninfo, autocommit=True) as connection:
         parameters = connection_parameters(connection)
-    with held_snapshot(parameters, "public", "orders") as held:
+    with open_snapshot(parameters, "public", "orders") as held:
         key = None if split == "pages" else "id"
         plan = plan_ranges(held.connection, table="orders", key=key, split=split, parallelism=2)
         aggregates = check_totals(held.connection, source, parse_totals({"total": "sum(amount)"}))

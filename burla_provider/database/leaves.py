@@ -1,7 +1,8 @@
-"""Whether the relations that hold a table's rows are still those of the snapshot.
+"""Checking that the relations that hold a table's rows are still those that the snapshot sees.
 
-SQL in a snapshot sees the catalog of then, but the server plans with the catalog of now: it reads a partition that was
-attached in between, with every row that the snapshot sees in it. No lock that a reader may take prevents that.
+A query in a snapshot reads the catalog as of the snapshot, but the server plans it with the current catalog: it also
+reads partitions that were attached later, with all rows that the snapshot sees in them. No lock that a reader can take
+prevents that.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from psycopg import sql
 from burla_provider.exceptions import BurlaProviderError
 
 Leaves = dict[int, tuple[str, str]]
-"""Schema and name of relations with rows, by oid."""
+"""Schema and name of the relations that hold rows, by oid."""
 
 
 class PartitionsChangedError(BurlaProviderError):
-    """Partitions or children came or went while ranges were read, so that the result mixes two moments."""
+    """Raised when partitions or children were attached or detached while ranges were read."""
 
 
 def read_leaves(connection: psycopg.Connection, schema: str, table: str) -> Leaves:
-    """Return the relations that hold the table's rows: itself, partitions, children, or what a view is made of.
+    """Return the relations that hold the table's rows: itself, partitions, children, or a view's tables.
 
-    A partition whose DETACH CONCURRENTLY is under way is one of them, as it is for every older snapshot.
+    A partition whose DETACH CONCURRENTLY has not finished is one of them, because older snapshots still read it.
     """
     name = sql.Literal(sql.Identifier(schema, table).as_string(connection))
     rows = connection.execute(sql.SQL(_LEAVES).format(table=name)).fetchall()
@@ -32,23 +33,26 @@ def read_leaves(connection: psycopg.Connection, schema: str, table: str) -> Leav
 
 
 def check_leaves(snapshot: psycopg.Connection, before: Leaves, now: Leaves) -> None:
-    """Compare the leaves of the snapshot with those of a later moment.
+    """Compare the leaves as of the snapshot with the current ones.
 
-    :param snapshot: in the snapshot's transaction.
-    :raises PartitionsChangedError: a leaf has gone, or one has come that may have rows in the snapshot.
+    :param snapshot: a connection in the snapshot's transaction.
+    :param before: the leaves as of the snapshot.
+    :param now: the current leaves.
+    :raises PartitionsChangedError: a leaf was detached, or a leaf was attached that may have rows in the snapshot.
     """
     changed = [before[oid] for oid in before.keys() - now.keys()]
     changed += [now[oid] for oid in _with_rows(snapshot, {oid: now[oid] for oid in now.keys() - before.keys()})]
     if changed:
         names = ", ".join(sorted(".".join(name) for name in changed))
         raise PartitionsChangedError(
-            f"Partitions or children changed while the ranges were read: {names}. The result would mix the rows of two"
-            " moments. Retry the task: it starts afresh. Attach and detach partitions when no job reads the table."
+            f"Partitions or children changed while the ranges were read: {names}. The result would mix"
+            " rows of different snapshots. Retry the task: it starts from the beginning. Attach and detach partitions"
+            " when no job reads the table."
         )
 
 
 def _with_rows(snapshot: psycopg.Connection, added: Leaves) -> Iterator[int]:
-    """The added leaves that gave rows to a range, or may have: not those that were made, empty, after the snapshot."""
+    """Yield the added leaves that may have rows in the snapshot, that is, not those that were created after it."""
     if not added:
         return
     oids = list(added)
@@ -60,12 +64,12 @@ def _with_rows(snapshot: psycopg.Connection, added: Leaves) -> Iterator[int]:
 
 
 def _has_rows(snapshot: psycopg.Connection, name: tuple[str, str]) -> bool:
-    # A snapshot sees no row that came later, except for COPY with FREEZE.
+    # A snapshot sees no rows that were inserted later, except by COPY with FREEZE.
     query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {})").format(sql.Identifier(*name))
     try:
         with snapshot.transaction():
             row = snapshot.execute(query).fetchone()
-    except psycopg.ProgrammingError:  # not readable by its own name, or gone
+    except psycopg.ProgrammingError:  # not readable by its own name, or dropped
         return True
     return row is None or row[0]
 

@@ -1,8 +1,8 @@
-"""One moment of the database for all ranges: exported by the task, joined by the workers."""
+"""A database snapshot that all ranges share: the task exports it, and the workers import it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.connect import open_connection
 from burla_provider.database.errors import ON_STANDBY, SnapshotLostError
 from burla_provider.database.settings import Session, application_name, local_settings
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
@@ -20,222 +19,217 @@ REFUSALS = (
     psycopg.errors.InvalidParameterValue,
     psycopg.errors.FeatureNotSupported,
 )
-"""55000, 22023 and 0A000: how servers that cannot do it say so."""
+"""Errors 55000, 22023 and 0A000, which servers without snapshot export raise."""
 
 BEGIN = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-SETTINGS = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "60s"}
-"""Of the holder: it is idle for as long as the job takes, and waits for a lock no longer than a person would."""
+HOLDER_SETTINGS = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "60s"}
+"""Settings of the holder's transaction, which is idle for as long as the job runs."""
 
-IN_SNAPSHOT = {"lock_timeout": "60s", "idle_in_transaction_session_timeout": "0"}
-"""Unless given. A range that waits for a lock behind somebody who waits for the snapshot's holder would wait for ever:
-the holder waits for all ranges. And one that rests while a function computes takes nothing that the holder leaves."""
+WORKER_SETTINGS = {"lock_timeout": "60s", "idle_in_transaction_session_timeout": "0"}
+"""Defaults of the workers' transactions. Without lock_timeout there could be a deadlock that the server does not see: a
+range waits for a session, which waits for the snapshot's holder, which waits for all ranges. An idle transaction costs
+nothing more while a function computes, because the holder's transaction is open anyway."""
 
-
-RELATIONS_AT_MOST = 50
-"""Relations that every worker locks at its start. The server's table of locks is limited."""
+MAX_LOCKED_RELATIONS = 50
+"""Relations that every worker locks when it joins. The server's lock table has a limited size."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A moment that other sessions can join as long as its holder lives.
+    """A snapshot that other sessions can join while its holder's transaction is open.
 
-    :param id: what ``pg_export_snapshot()`` answered.
+    :param id: returned by ``pg_export_snapshot()``.
     :param lockable: whether ``LOCK TABLE`` works on the table.
-    :param locks_partitions: whether those who join lock all partitions; else each as it needs one.
-    :cvar between_ranges: how long a worker's transaction waits for another range. Then the server ends it, so that
-        after the job's end it holds back neither vacuum nor those who wait for a lock, whatever became of the worker.
+    :param locks_partitions: whether a session that joins locks all partitions. Otherwise it locks each when needed.
+    :cvar idle_timeout: of a worker's transaction between two ranges: then the server ends it, so that no worker holds
+        back vacuum, or sessions that wait for a lock, after the job has ended.
     """
 
     id: str
     lockable: bool = True
     locks_partitions: bool = True
-    between_ranges: ClassVar[str] = "10s"
+    idle_timeout: ClassVar[str] = "10s"
 
     @property
-    def mark(self) -> str:
-        """What ``pg_stat_activity`` shows in the query of a worker between two ranges."""
+    def query_comment(self) -> str:
+        """The comment that identifies idle workers of this snapshot in ``pg_stat_activity.query``."""
         return f"/* in snapshot {self.id} */"
 
 
-@dataclass(frozen=True)
-class HeldSnapshot:
-    """The session that holds a snapshot. Its connection is in that moment too: use it for planning."""
-
-    connection: psycopg.Connection[Any]
-    snapshot: Snapshot
-
-
 @contextmanager
-def held_snapshot(
-    parameters: Mapping[str, str], schema: str, table: str, *, name: str = "burla"
-) -> Iterator[HeldSnapshot]:
-    """Opens a session of its own, guards the table against TRUNCATE and DDL, and holds a snapshot until the end.
+def held_snapshot(connection: psycopg.Connection[Any], schema: str, table: str) -> Iterator[Snapshot]:
+    """Lock the table against TRUNCATE and DDL, and hold a snapshot in a transaction that is rolled back at the end.
 
-    Vacuum cannot remove what the snapshot still sees: hold it no longer than the job.
+    Hold it no longer than the job: vacuum cannot remove rows that the snapshot still sees.
 
-    :param parameters: what ``connection_parameters`` answered.
-    :param name: shown in ``pg_stat_activity``.
-    :raises InvalidParameterError: the server refuses to export or to join a snapshot, or the role may not guard the table.
-    :raises BurlaProviderError: somebody keeps the table locked.
-    :raises psycopg.errors.UndefinedTable: there is no such table.
+    :param connection: an autocommit connection that is not in a transaction. Inside, its queries see the snapshot.
+    :raises InvalidParameterError: the server does not export snapshots, or the role may not lock the table.
+    :raises BurlaProviderError: another session has locked the table.
+    :raises psycopg.errors.UndefinedTable: the table does not exist.
     """
     relation = sql.Identifier(schema, table)
-    holder = open_connection(parameters, application_name=application_name(name, " snapshot"), autocommit=True)
     snapshot = None
     try:
-        lockable = _is_lockable(holder, schema, table)
-        # At once, so that no limit of the role strikes in between.
-        holder.execute(sql.SQL("{}; {}").format(BEGIN, local_settings(SETTINGS | _unlimited(holder))))
-        # Before the first query: the snapshot must not be older than the lock, or it could see an emptied table.
-        _wait_for_guard(holder, relation, lockable)
-        snapshot = Snapshot(_export(holder), lockable, _locked_relations(holder) <= RELATIONS_AT_MOST)
-        _check_joinable(parameters, snapshot, name)
-        yield HeldSnapshot(holder, snapshot)
+        lockable = _is_lockable(connection, schema, table)
+        # In one round trip, so that no timeout of the role applies in between.
+        connection.execute(sql.SQL("{}; {}").format(BEGIN, local_settings(HOLDER_SETTINGS | _no_timeout(connection))))
+        # Before the first query: a snapshot older than the lock could see a table that was truncated in between.
+        _wait_for_lock(connection, relation, lockable)
+        snapshot_id = _export(connection)
+        locks_partitions = _count_locked_relations(connection) <= MAX_LOCKED_RELATIONS
+        snapshot = Snapshot(snapshot_id, lockable, locks_partitions)
+        yield snapshot
     finally:
-        _give_up(holder, snapshot)
+        _release(connection, snapshot)
+
+
+def check_joinable(connection: psycopg.Connection[Any], snapshot: Snapshot) -> None:
+    """Check that another session can join the snapshot.
+
+    Servers that do not import snapshots, and poolers that spread sessions over several servers, fail here and not in
+    every range.
+
+    :param connection: an autocommit connection that is not in a transaction.
+    :raises InvalidParameterError: it cannot.
+    """
+    try:
+        connection.execute(sql.SQL("{}; {}; ROLLBACK").format(BEGIN, _set_snapshot(snapshot)))
+    except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
+        raise _refused(error) from None
 
 
 def settings_in_snapshot(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    """What a transaction that joins a snapshot is to have, unless the user says otherwise."""
-    return IN_SNAPSHOT | _unlimited(connection)
+    """Return the default settings of a transaction that joins a snapshot."""
+    return WORKER_SETTINGS | _no_timeout(connection)
 
 
 BEGIN_RANGE = sql.SQL("SAVEPOINT burla_range")
-"""In a worker's transaction: a query that is stopped before its end must not end it."""
+"""Keeps a worker's transaction usable after a query that was cancelled."""
 
 
 def settings_between_ranges(snapshot: Snapshot, session: Session, *, undo: bool = False) -> sql.Composed:
     """Return the statements for a worker's transaction that waits for the next range.
 
-    :param undo: an error stopped the range's last query. Otherwise the range's locks are kept.
+    :param undo: roll back to the range's start, because its last query failed. Otherwise the range's locks are kept.
     """
     end = "ROLLBACK TO SAVEPOINT burla_range; RELEASE" if undo else "RELEASE"
     settings = {
         "application_name": application_name(session.name),
-        "idle_in_transaction_session_timeout": snapshot.between_ranges,
+        "idle_in_transaction_session_timeout": snapshot.idle_timeout,
     }
     return sql.SQL("{} {} SAVEPOINT burla_range; {}").format(
-        sql.SQL(snapshot.mark), sql.SQL(end), local_settings(settings)
+        sql.SQL(snapshot.query_comment), sql.SQL(end), local_settings(settings)
     )
 
 
 def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relation: sql.Identifier) -> None:
-    """Takes the transaction that just began to the held moment, and guards the relation for it.
+    """Import the snapshot into the transaction that just began, and lock the relation in it.
 
-    :raises SnapshotLostError: its holder is gone.
-    :raises psycopg.errors.LockNotAvailable: somebody holds or awaits an exclusive lock. Waiting could last for ever:
-        that somebody waits for the snapshot's holder, who waits for us. For what ``LOCK TABLE`` does not take, the
-        transaction's lock_timeout says how long.
+    :raises SnapshotLostError: the session that held it has ended.
+    :raises psycopg.errors.LockNotAvailable: another session holds or waits for an exclusive lock. Waiting could be a
+        deadlock, because that session waits for the snapshot's holder, which waits for this range. For relations that
+        ``LOCK TABLE`` does not accept, the transaction's lock_timeout limits the wait.
     """
     try:
-        connection.execute(_join(snapshot))
+        connection.execute(_set_snapshot(snapshot))
     except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
         why = ON_STANDBY if connection.info.parameter_status("in_hot_standby") == "on" else ""
         raise SnapshotLostError(
             f"The snapshot that all ranges share is gone ({_first_line(error)}): the session that held it ended."
-            f" Run the task again: it reads at a new moment. {why}"
+            f" Run the task again: it reads in a new snapshot. {why}"
         ) from error
     only = not snapshot.locks_partitions
-    connection.execute(_guard(relation, snapshot.lockable, nowait=True, only=only))
+    connection.execute(_lock(relation, snapshot.lockable, nowait=True, only=only))
 
 
 def lock_relation(connection: psycopg.Connection[Any], relation: sql.Identifier) -> None:
-    """Guard a partition too, in a transaction that has joined.
+    """Lock a partition in a transaction that has joined a snapshot.
 
     :raises psycopg.errors.LockNotAvailable: as ``join_snapshot``.
     """
-    connection.execute(_guard(relation, True, nowait=True))
+    connection.execute(_lock(relation, True, nowait=True))
 
 
-def _give_up(holder: psycopg.Connection[Any], snapshot: Snapshot | None) -> None:
-    # Not by closing only: the server would notice a moment later, and until then the table stays guarded.
+def _release(connection: psycopg.Connection[Any], snapshot: Snapshot | None) -> None:
+    # Explicitly, because the server notices a closed connection a little later, and holds the lock until then.
     with suppress(psycopg.Error):
-        holder.execute("ROLLBACK")
+        connection.execute("ROLLBACK")
         if snapshot is not None:
-            _end_workers(holder, snapshot)
-    holder.close()
+            _end_idle_workers(connection, snapshot)
 
 
-def _end_workers(holder: psycopg.Connection[Any], snapshot: Snapshot) -> None:
-    # Those that wait for another range, if the engine has not ended them. The last query tells whose they are.
+def _end_idle_workers(connection: psycopg.Connection[Any], snapshot: Snapshot) -> None:
+    # Sessions of workers that wait for another range, if the engine has not stopped the workers yet.
     query = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE state = 'idle in transaction' AND starts_with(query, %s)"
     )
-    holder.execute(query, [snapshot.mark], prepare=False)
+    connection.execute(query, [snapshot.query_comment], prepare=False)
 
 
-def _locked_relations(holder: psycopg.Connection[Any]) -> int:
+def _count_locked_relations(connection: psycopg.Connection[Any]) -> int:
     query = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'AccessShareLock'"
-    [(count,)] = holder.execute(query).fetchall()
+    [(count,)] = connection.execute(query).fetchall()
     return int(count)
 
 
 def _is_lockable(connection: psycopg.Connection[Any], schema: str, table: str) -> bool:
     relation = sql.Identifier(schema, table).as_string(connection)
-    # LOCK TABLE takes tables, partitioned tables and views, but no materialized views.
+    # LOCK TABLE does not accept materialized views.
     query = "SELECT relkind IN ('r', 'p', 'v') FROM pg_class WHERE oid = %s::regclass"
     row = connection.execute(query, [relation]).fetchone()
     return row is not None and row[0]
 
 
-def _unlimited(connection: psycopg.Connection[Any]) -> dict[str, str]:
+def _no_timeout(connection: psycopg.Connection[Any]) -> dict[str, str]:
     return {"transaction_timeout": "0"} if connection.info.server_version >= 170000 else {}
 
 
-def _wait_for_guard(holder: psycopg.Connection[Any], relation: sql.Identifier, lockable: bool) -> None:
+def _wait_for_lock(connection: psycopg.Connection[Any], relation: sql.Identifier, lockable: bool) -> None:
     try:
-        holder.execute(_guard(relation, lockable, nowait=False))
+        connection.execute(_lock(relation, lockable, nowait=False))
     except psycopg.errors.LockNotAvailable as error:
         raise BurlaProviderError(
-            f"Somebody has held {relation.as_string()} exclusively for {SETTINGS['lock_timeout']}"
-            f" ({_first_line(error)}): retry the task when they are done; pg_locks says who it is."
+            f"Another session has held an exclusive lock on {relation.as_string()} for"
+            f" {HOLDER_SETTINGS['lock_timeout']} ({_first_line(error)}). Retry the task when the lock is released;"
+            " pg_locks shows who holds it."
         ) from error
     except psycopg.errors.InsufficientPrivilege as error:
-        # Reading takes the lock too, but a moment after the snapshot: between the two the table could be emptied.
+        # Reading single columns would take the same lock, but only after the snapshot: the table could be truncated
+        # in between.
         raise InvalidParameterError(
             "consistency",
-            f"a snapshot of {relation.as_string()} takes the right to read all of its columns ({_first_line(error)}).",
-            'GRANT SELECT on the whole table, or give consistency="none" to read every range at its own moment.',
+            f"a snapshot of {relation.as_string()} requires SELECT on all of its columns ({_first_line(error)}).",
+            'GRANT SELECT on the table, or use consistency="none", where every range has its own snapshot.',
         ) from None
 
 
-def _join(snapshot: Snapshot) -> sql.Composed:
+def _set_snapshot(snapshot: Snapshot) -> sql.Composed:
     return sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(snapshot.id))
 
 
-def _guard(relation: sql.Identifier, lockable: bool, *, nowait: bool, only: bool = False) -> sql.Composed:
+def _lock(relation: sql.Identifier, lockable: bool, *, nowait: bool, only: bool = False) -> sql.Composed:
     if not lockable:
-        # Reading takes the same lock, held until the transaction ends.
+        # A query takes the same lock, and holds it until the transaction ends.
         return sql.SQL("SELECT FROM {} LIMIT 0").format(relation)
     return sql.SQL("LOCK TABLE {} {} IN ACCESS SHARE MODE {}").format(
         sql.SQL("ONLY" if only else ""), relation, sql.SQL("NOWAIT" if nowait else "")
     )
 
 
-def _export(holder: psycopg.Connection[Any]) -> str:
+def _export(connection: psycopg.Connection[Any]) -> str:
     try:
-        row = holder.execute("SELECT pg_export_snapshot()").fetchone()
+        row = connection.execute("SELECT pg_export_snapshot()").fetchone()
     except REFUSALS as error:
         raise _refused(error) from None
     return str(row[0]) if row else ""
 
 
-def _check_joinable(parameters: Mapping[str, str], snapshot: Snapshot, name: str) -> None:
-    # Servers that import no snapshots, and poolers that spread sessions over several servers, show here, not in a job.
-    probe_name = application_name(name, " snapshot probe")
-    with open_connection(parameters, application_name=probe_name, autocommit=True) as probe:
-        try:
-            probe.execute(sql.SQL("{}; {}; ROLLBACK").format(BEGIN, _join(snapshot)))
-        except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
-            raise _refused(error) from None
-
-
 def _refused(error: psycopg.Error) -> InvalidParameterError:
     return InvalidParameterError(
         "consistency",
-        f"the server cannot share one snapshot between sessions ({_first_line(error)}).",
-        'Give consistency="none" to read every range at its own moment, or connect to PostgreSQL directly.',
+        f"the server cannot share a snapshot between sessions ({_first_line(error)}).",
+        'Use consistency="none", where every range has its own snapshot, or connect to PostgreSQL directly.',
     )
 
 

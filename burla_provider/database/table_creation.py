@@ -1,4 +1,4 @@
-"""What the tables that a job leaves behind have in common: whoever needs one first makes it."""
+"""Creating the tables that jobs write to: the ledger and the results table."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ import psycopg
 
 from burla_provider.exceptions import InvalidParameterError
 
-_MAKING = 0x42_75_72_6D
-"""Number of an advisory lock."""
+_CREATION_LOCK = 0x42_75_72_6D
+"""Key of an advisory lock."""
 
 
-def wait_for_makers(connection: psycopg.Connection[Any]) -> None:
-    """Until the transaction ends, no other job makes a table: at the same time, both would, IF NOT EXISTS or not."""
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_MAKING])
+def lock_table_creation(connection: psycopg.Connection[Any]) -> None:
+    """Wait until no other job creates a table, and block others until the transaction ends.
+
+    Without the lock, two concurrent CREATE TABLE IF NOT EXISTS can both try to create the table, and one fails.
+    """
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", [_CREATION_LOCK])
 
 
 def check_writable(connection: psycopg.Connection[Any], parameter: str, schema: str) -> None:
-    """:raises InvalidParameterError: the table that ``parameter`` names is temporary, or this session cannot write it."""
+    """Check that this session can write tables in the schema.
+
+    :param parameter: the operator parameter that names the table, for the error.
+    :raises InvalidParameterError: the schema is a temporary one, or the session is read-only.
+    """
     if schema.startswith("pg_temp"):
         raise InvalidParameterError(
             parameter, "a temporary table exists in one session only.", 'Name a table as "schema.table".'
@@ -28,5 +35,5 @@ def check_writable(connection: psycopg.Connection[Any], parameter: str, schema: 
         raise InvalidParameterError(
             parameter,
             "the server is read-only: it is a hot standby, or default_transaction_read_only is on.",
-            "Connect to the primary, as a role that may write.",
+            "Connect to the primary, as a role that can write.",
         )

@@ -1,11 +1,11 @@
-"""Telling whether a table is what it was: what a retry has to know before it goes on at another moment.
+"""Detecting whether a table has changed, so that a retry can continue in another snapshot.
 
 PostgreSQL counts the rows that are inserted, updated and deleted. A backend reports its counts between two
-transactions, not more often than once a second. A client's backend that is idle then reports the rest after ten
-seconds; one that is not idle, or that cannot get a lock, at the end of the first transaction after sixty seconds
-(``PGSTAT_MIN_INTERVAL``, ``PGSTAT_IDLE_INTERVAL`` and ``PGSTAT_MAX_INTERVAL`` of pgstat.c, PostgreSQL 15 and later).
-Within a transaction, or a procedure that commits, it reports nothing. So equal counters prove something only when every
-session has reported.
+transactions, at most once per second. After that, an idle client backend reports the rest after ten seconds, and a
+backend that is not idle, or that cannot get a lock, at the end of the first transaction after sixty seconds
+(``PGSTAT_MIN_INTERVAL``, ``PGSTAT_IDLE_INTERVAL`` and ``PGSTAT_MAX_INTERVAL`` in pgstat.c, PostgreSQL 15 and later).
+Within a transaction, or a procedure that commits, it reports nothing. So equal counters prove that the table is
+unchanged only if every session has reported.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import psycopg
 from psycopg import sql
 
 IDLE_REPORT = 11.0
-"""Seconds after which a client's idle session has reported all that it wrote."""
+"""Seconds after which an idle client session has reported all of its writes."""
 BUSY_REPORT = 61.0
-"""Seconds between two ends of transactions of one session, by the second of which it has reported the first."""
+"""If a session ends two transactions that many seconds apart, it has reported the first one."""
 SEEN_AT = "seen_at"
-"""Of a state: the server's clock."""
-PATIENCE = 90.0
-"""Seconds to wait for the other sessions' reports."""
+"""Key of the server time at which a state was read."""
+REPORT_TIMEOUT = 90.0
+"""Seconds to wait until the other sessions have reported."""
 
-UNKNOWN = "not all writes to what it reads are counted here"
+UNKNOWN = "the server does not count all writes to what the job reads"
 DIFFERENT = "its write counters, files, columns or policies differ"
-HIDDEN = "this role cannot see when other sessions last wrote, unless it is granted pg_read_all_stats"
-BUSY = "another session has been busy since, and may not have reported its writes"
+HIDDEN = "this role cannot see when other sessions last wrote: grant it pg_read_all_stats"
+BUSY = "another session has been active since, and may not have reported its writes"
 
 _STATE = """
     WITH RECURSIVE tree AS (
@@ -40,7 +40,7 @@ _STATE = """
     )
     SELECT
         (SELECT system_identifier::text FROM pg_control_system()) AS server,
-        -- After a crash all counters begin at 0: the second of these times tells.
+        -- After a crash all counters start at 0, which only the second of these times shows.
         (SELECT concat_ws(' ', reset.stats_reset, shared.stats_reset)
            FROM pg_stat_database AS reset, pg_stat_bgwriter AS shared
           WHERE reset.datname = current_database()) AS counting_since,
@@ -60,13 +60,13 @@ _STATE = """
                              WHERE setting LIKE 'track_counts=%') AS counted
 """
 
-# A session is settled when it cannot have written between both moments without having reported it:
-# it began after the second one, is idle or in one transaction since before the first one, or has been idle for long.
+# A session is settled if it cannot have unreported writes between the two times: it started after the second one, or
+# has been idle or in one transaction since before the first one, or has been idle for IDLE_REPORT seconds.
 _UNSETTLED = """
     SELECT pid, backend_start IS NULL,
            extract(epoch FROM CASE state WHEN 'idle' THEN state_change ELSE least(xact_start, query_start) END)::float8
       FROM pg_stat_activity, (SELECT to_timestamp(%(first)s::float8) AS first,
-                                     to_timestamp(%(second)s::float8) AS second) AS moments
+                                     to_timestamp(%(second)s::float8) AS second) AS times
      WHERE datname = current_database() AND pid <> pg_backend_pid()
        AND coalesce(backend_type, '') NOT IN ('autovacuum worker', 'parallel worker')
        AND NOT coalesce(
@@ -81,51 +81,52 @@ _UNSETTLED = """
 
 
 def table_state(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str] | None:
-    """What changes whenever rows or columns of the table change: its files, write counters, size, columns and policies.
+    """Return digests of the table's files, write counters, size, columns and policies, which change with its rows.
 
-    :returns: JSON; None where this role may not know, or nobody counts reliably: a view, a hot standby (what it replays
-        is not counted), ``track_counts`` off for anybody, PostgreSQL before 15 (an idle session reports nothing).
+    :returns: JSON; None if the role cannot read them, or the counters are not reliable: for a view, on a hot standby
+        (replayed writes are not counted), with ``track_counts`` off for any role, before PostgreSQL 15 (idle sessions
+        do not report).
     """
     relation = sql.Literal(sql.Identifier(schema, table).as_string(connection))
     try:
         with connection.transaction():
-            # Within a transaction the server answers with what it has read first.
+            # Within a transaction the server caches the statistics that it reads first.
             connection.execute("SELECT pg_stat_clear_snapshot()")
             row = connection.execute(sql.SQL(_STATE).format(relation=relation)).fetchone()
     except psycopg.errors.InsufficientPrivilege:
         return None
     if row is None or not row[-1]:
         return None
-    # As digests: of thousands of partitions the texts are longer than Airflow's state store takes.
+    # Digests, because the texts of thousands of partitions are too long for Airflow's state store.
     digests = [hashlib.sha256(str(value).encode()).hexdigest()[:32] for value in row]
     return dict(zip(("server", "counting_since", "written", "columns", "policies"), digests, strict=False))
 
 
 def state_before(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str] | None:
-    """Return the table's state before a snapshot is taken, for ``find_doubt`` at a later one."""
+    """Return the table's state and the server's time, to be read just before a snapshot is taken."""
     seen_at = _clock(connection)
     state = table_state(connection, schema, table)
     return state and state | {SEEN_AT: seen_at}
 
 
 def find_doubt(
-    connection: psycopg.Connection[Any], schema: str, table: str, before: dict[str, str] | None, patience: float
+    connection: psycopg.Connection[Any], schema: str, table: str, before: dict[str, str] | None, timeout: float
 ) -> str:
-    """Return why the table may have other rows now than at an earlier moment; "" if it is proven that it has the same.
+    """Return why the table may have other rows than in an earlier snapshot; "" if it provably has the same.
 
-    :param connection: in the snapshot of now.
-    :param before: what ``state_before`` answered just before the earlier moment.
-    :param patience: seconds to wait for sessions that may still have to report.
+    :param connection: in the current snapshot.
+    :param before: returned by ``state_before`` just before the earlier snapshot.
+    :param timeout: seconds to wait for sessions that may not have reported yet.
     """
     if before is None or SEEN_AT not in before:
         return UNKNOWN
     now = _clock(connection)
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     pause = 0.1
     reports: dict[int, float] = {}
     while True:
         unsettled = _unsettled(connection, before[SEEN_AT], now, reports)
-        # After the look at the sessions: what those have reported that are settled is in it.
+        # Read after the sessions, so that it includes what the settled ones have reported.
         state = table_state(connection, schema, table)
         if state is None:
             return UNKNOWN
@@ -135,24 +136,30 @@ def find_doubt(
             return unsettled
         if pause == 0.1:
             logging.getLogger(__name__).info(
-                "Waiting up to %.0f s until the other sessions have reported what they wrote.", patience
+                "Waiting up to %.0f s until the other sessions have reported their writes.", timeout
             )
         time.sleep(pause)
         pause = min(2 * pause, 1.0)
 
 
 def _unsettled(connection: psycopg.Connection[Any], before: str, now: str, reports: dict[int, float]) -> str:
-    """Return why some session may not have reported what it wrote, or "".
+    """Return why a session may not have reported its writes; "" if all have.
 
-    :param reports: backend's process id -> when it was first seen to end a transaction after ``now``; is added to.
+    :param before: server time of the earlier state.
+    :param now: server time of the current snapshot.
+    :param reports: backend's process id -> the first end of a transaction after ``now`` that was seen; updated here.
     """
     connection.execute("SELECT pg_stat_clear_snapshot()")
     values = {"first": before, "second": now, "idle": IDLE_REPORT}
     reason = ""
-    for pid, is_hidden, between in connection.execute(_UNSETTLED, values).fetchall():
+    for pid, is_hidden, idle_since in connection.execute(_UNSETTLED, values).fetchall():
         if is_hidden:
             return HIDDEN
-        if between is None or between <= float(now) or between <= reports.setdefault(pid, between) + BUSY_REPORT:
+        if (
+            idle_since is None
+            or idle_since <= float(now)
+            or idle_since <= reports.setdefault(pid, idle_since) + BUSY_REPORT
+        ):
             reason = BUSY
     return reason
 

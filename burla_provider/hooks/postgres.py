@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any
 
 from burla_provider.exceptions import InvalidParameterError
 
+if TYPE_CHECKING:
+    import psycopg
 
-def read_parameters(postgres_conn_id: str) -> dict[str, str]:
-    """The libpq parameters of an Airflow connection, as the Postgres hook itself would connect.
 
-    One connection is opened and closed for it, so that TLS settings, options, timeouts and IAM or Azure tokens are what
-    the hook makes of them (its ``get_uri()`` drops them all).
+@contextmanager
+def open_hook_connection(postgres_conn_id: str) -> Iterator[psycopg.Connection[Any]]:
+    """Connect as Airflow's Postgres hook does, and close the connection at the end.
 
-    :returns: libpq parameters, secrets among them: never to be printed.
-    :raises AirflowNotFoundException: there is no such connection.
-    :raises InvalidParameterError: the server does not let us in.
-    :raises psycopg.OperationalError: there is no connection to the server.
+    So TLS settings, options, timeouts and IAM or Azure tokens are what the hook makes of them (its ``get_uri()`` drops
+    them). Where the hook uses psycopg2, its connection is closed and opened again with psycopg.
+
+    :returns: an autocommit connection.
+    :raises AirflowNotFoundException: there is no such Airflow connection.
+    :raises InvalidParameterError: the server refuses the login.
+    :raises psycopg.OperationalError: the server cannot be reached.
     """
     import psycopg
 
-    from burla_provider.database.connect import connection_parameters
-
     with closing(_connect(postgres_conn_id)) as connection:
         if isinstance(connection, psycopg.Connection):
-            return connection_parameters(connection)
+            connection.autocommit = True
+            yield connection
+            return
         given = _psycopg2_parameters(connection)
-    with psycopg.connect(**given) as reopened:
-        return connection_parameters(reopened)
+    with closing(psycopg.connect(**given, autocommit=True)) as reopened:
+        yield reopened
 
 
 def _connect(postgres_conn_id: str) -> Any:

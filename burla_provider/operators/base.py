@@ -15,7 +15,7 @@ from burla_provider.hooks.burla import BurlaHook
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.config import JobConfig
 from burla_provider.task.job_runner import JobRunner, forget_job
-from burla_provider.task.phases import Phases
+from burla_provider.task.metrics import Phases
 from burla_provider.task.rendered import RenderedText, preview_code
 from burla_provider.task.resume import Resume
 from burla_provider.task.validation import check_names, mask_unrendered

@@ -225,7 +225,9 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         check_picklable(process_rows=config.process_rows, process_range=config.process_range)
         check_loop(context, [name for name in ("ledger", "incremental") if getattr(config, name)])
         phases.enter("snapshot" if config.consistency == "snapshot" else "connecting")
-        with open_session(config.postgres_conn_id, config.table, session_name(context), config.consistency) as session:
+        name = session_name(context)
+        results_table = None if config.plan_only else config.results_table
+        with open_session(config.postgres_conn_id, config.table, name, config.consistency, results_table) as session:
             if not config.plan_only:
                 runner.check_reachable(session.parameters["host"], config.postgres_conn_id)
             phases.enter("planning")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import LiteralString
+from typing import LiteralString, NamedTuple
 
 from psycopg import sql
 
@@ -151,43 +151,62 @@ class TableFacts:
         return f"{self.schema}.{self.table}"
 
 
-def read_facts(queries: PlannerConnection, table: str) -> TableFacts:
-    """The facts about ``table``, named as SQL names it: with or without its schema, quoted where needed.
+class FoundTable(NamedTuple):
+    """A table that exists, and that the role can read."""
 
-    :raises InvalidParameterError: it is not there, not readable, or nothing that rows can be read from.
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    persistence: str
+    readable: bool
+    row_security: bool
+    server: int
+    counted_rows: int | None
+
+
+def read_facts(queries: PlannerConnection, table: str) -> TableFacts:
+    """Return the facts about ``table``, named as SQL names it: with or without its schema, quoted where needed.
+
+    :raises InvalidParameterError: as ``find_table``.
     """
-    oid, schema, name, kind, persistence, readable, row_security, server, counted_rows = _find(queries, table)
-    if kind not in KINDS:
-        raise InvalidParameterError("table", f"{table} is not a table.", "Name a table, a partitioned table or a view.")
-    if persistence == "t":
-        raise InvalidParameterError(
-            "table", f"{table} is temporary, so only the session that made it sees it.", "Make it an ordinary table."
-        )
-    if not readable:
-        raise InvalidParameterError(
-            "table", f"this role may not read {schema}.{name}.", "GRANT SELECT on it to the role."
-        )
-    tree = _tree(oid, server)
+    found = find_table(queries, table)
+    tree = _tree(found.oid, found.server)
     return TableFacts(
-        oid=oid,
-        schema=schema,
-        table=name,
-        kind=kind,
-        columns=_read_columns(queries, oid, tree),
-        indexes=_read_indexes(queries, oid),
-        leaves=_read_leaves(queries, oid, tree),
-        row_security=row_security,
-        server=server,
-        counted_rows=counted_rows,
+        oid=found.oid,
+        schema=found.schema,
+        table=found.name,
+        kind=found.kind,
+        columns=_read_columns(queries, found.oid, tree),
+        indexes=_read_indexes(queries, found.oid),
+        leaves=_read_leaves(queries, found.oid, tree),
+        row_security=found.row_security,
+        server=found.server,
+        counted_rows=found.counted_rows,
     )
 
 
-def _find(queries: PlannerConnection, table: str) -> tuple[int, str, str, str, str, bool, bool, int, int | None]:
+def find_table(queries: PlannerConnection, table: str) -> FoundTable:
+    """Resolve the name of a table, with one query.
+
+    :raises InvalidParameterError: it does not exist, the role cannot read it, or it is not a table.
+    """
     with queries.blaming("table", 'Write it as SQL does: orders, sales.orders or "Sales"."Orders".'):
-        found = queries.row(sql.SQL(_FIND).format(table=sql.Literal(table)))
-        advice = _where_else(queries, table) if found is None else ""
-    if found is None:
+        row = queries.row(sql.SQL(_FIND).format(table=sql.Literal(table)))
+        advice = _where_else(queries, table) if row is None else ""
+    if row is None:
         raise InvalidParameterError("table", f"there is no {table} here.", advice)
+    found = FoundTable(*row)
+    if found.kind not in KINDS:
+        raise InvalidParameterError("table", f"{table} is not a table.", "Name a table, a partitioned table or a view.")
+    if found.persistence == "t":
+        raise InvalidParameterError(
+            "table", f"{table} is temporary, so only the session that made it sees it.", "Make it an ordinary table."
+        )
+    if not found.readable:
+        raise InvalidParameterError(
+            "table", f"this role may not read {found.schema}.{found.name}.", "GRANT SELECT on it to the role."
+        )
     return found
 
 

@@ -20,7 +20,6 @@ _REFINABLE = (AUTO, "width", "histogram", "probed", "keyset")
 class Request:
     """The parameters of ``plan_ranges``, which says what they mean, as far as they can be checked without a server."""
 
-    table: str
     key: str | Sequence[str] | None
     limits: WindowLimits
     where: str | None

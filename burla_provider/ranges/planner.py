@@ -105,13 +105,27 @@ def plan_ranges(
         also the bounds alone (``start_id`` and ``end_id``) select a range's rows from the table.
     :raises InvalidParameterError: a parameter cannot be used; it says which and why.
     """
-    started = time.perf_counter()
     limits = WindowLimits(start_id, end_id, lower, upper)
     size = RangeSizing(rows_per_range, ranges, parallelism, max_ranges)
-    request = Request(table, key, limits, where, split, size, refine, freeze_upper, by_partition)
+    request = Request(key, limits, where, split, size, refine, freeze_upper, by_partition)
+    return _plan(connection, table, request)
+
+
+def plan_table(connection: psycopg.Connection[Any], facts: TableFacts, request: Request) -> RangePlan:
+    """Split a table of which the catalog was read already, as ``plan_ranges`` does.
+
+    :param connection: in the snapshot in which the facts were read, if there is one.
+    :raises InvalidParameterError: a parameter cannot be used.
+    """
+    return _plan(connection, facts, request)
+
+
+def _plan(connection: psycopg.Connection[Any], table: TableFacts | str, request: Request) -> RangePlan:
+    started = time.perf_counter()
     queries = PlannerConnection(connection)
     with queries.locally(**_SESSION), _no_collection():
-        plan = _plan(queries, request)
+        facts = read_facts(queries, table) if isinstance(table, str) else table
+        plan = _make_plan(queries, facts, request)
     return replace(plan, queries=queries.count, seconds=time.perf_counter() - started)
 
 
@@ -127,8 +141,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _plan(queries: PlannerConnection, request: Request) -> RangePlan:
-    facts = read_facts(queries, request.table)
+def _make_plan(queries: PlannerConnection, facts: TableFacts, request: Request) -> RangePlan:
     key = choose_cut_key(facts, request)
     order = SortKey(tuple(columns_of(facts, key)))
     window = read_window(queries, order, key, request.limits)

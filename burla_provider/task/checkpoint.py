@@ -1,8 +1,8 @@
-"""Keeping the outcomes of a running job where a retry of the task finds them: in Airflow's task state store.
+"""Storing the outcomes of a running job in Airflow's task state store, for a retry of the task.
 
-The store takes JSON values of up to 64 KB under a key. A job is kept as a header (what it is), its plan, and its
-outcomes, each cut into chunks of text; outcomes are appended to the last chunk until it is full, so that a flush writes
-one key. The header is written last and removed first: without it there is nothing to resume.
+The store takes JSON values of up to 64 KB. A job is stored as a header with its facts, its plan, and its outcomes, the
+latter two as compressed text in chunks. Outcomes are appended to the last chunk until it is full, so that a flush
+writes one key. The header is written last and removed first: without it there is nothing to resume.
 """
 
 from __future__ import annotations
@@ -19,30 +19,36 @@ from typing import Any, Protocol
 from burla_provider.worker.outcome import Outcome, decode, encode
 
 PREFIX = "burla_checkpoint"
-CHUNK_TEXT = 30_000
-"""A chunk whose text is longer takes no more outcomes."""
-LOOK_BYTES = 8_000
-"""How often a chunk's text is measured. With one largest answer on top, incompressible, a chunk is below 64 KB."""
-LARGEST_ANSWER = 16_000
-"""Bytes of an outcome; a larger one is not kept, its item is worked again on a retry."""
+CHUNK_CHARS = 30_000
+"""A chunk with a longer text is full."""
+MEASURE_BYTES = 8_000
+"""The chunk's text is measured whenever so many bytes were added. With one more outcome of ``MAX_OUTCOME_BYTES``,
+incompressible, a chunk is still below 64 KB."""
+MAX_OUTCOME_BYTES = 16_000
+"""A larger outcome is not stored: a retry processes its item again."""
 FLUSH_SECONDS = 3.0
-"""With the machine of the task, at most the outcomes of so many seconds are lost."""
+"""If the task's machine is lost, so are at most the outcomes of so many seconds."""
 
 
 class StateStore(Protocol):
-    """What is needed of Airflow's task state store (3.3)."""
+    """The part of Airflow's task state store (3.3) that a checkpoint uses."""
 
-    def get(self, key: str, default: Any = None) -> Any: ...
-    def set(self, key: str, value: Any) -> None: ...
-    def delete(self, key: str) -> None: ...
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value of a key."""
+
+    def set(self, key: str, value: Any) -> None:
+        """Store a JSON value."""
+
+    def delete(self, key: str) -> None:
+        """Remove a key."""
 
 
 @dataclass(frozen=True)
 class SavedJob:
-    """What an earlier try left.
+    """The job of an earlier try.
 
-    :param facts: the header's own facts, JSON.
-    :param plan: the bytes given to ``begin``.
+    :param facts: given to ``begin``, or to ``update``.
+    :param plan: given to ``begin``.
     :param outcomes: those that succeeded.
     """
 
@@ -52,9 +58,9 @@ class SavedJob:
 
 
 class Checkpoint:
-    """The outcomes of one job in a state store. A collector: hand it every outcome, and call ``flush`` at the end.
+    """Stores the outcomes of one job. An outcome listener; call ``flush`` at the end.
 
-    :param store: Airflow's, or None where there is none (before 3.3): then nothing is kept.
+    :param store: Airflow's task state store; None, before Airflow 3.3: nothing is stored.
     """
 
     def __init__(self, store: StateStore | None) -> None:
@@ -67,67 +73,67 @@ class Checkpoint:
         self._saved_at = time.monotonic()
 
     def load(self) -> SavedJob | None:
-        """What an earlier try of this task left, or None. Outcomes that come now are added to it."""
+        """Return the job of an earlier try of this task, or None. Further outcomes are added to it."""
         header = self._store.get(PREFIX) if self._store else None
         if not isinstance(header, dict):
             return None
         plan = _unpack("".join(self._chunks("plan")))
         chunks = list(self._chunks("outcomes"))
         self._chunk = len(chunks)
-        return SavedJob(header, plan, [decode(answer) for chunk in chunks for answer in _split(_unpack(chunk))])
+        return SavedJob(header, plan, [decode(encoded) for chunk in chunks for encoded in _split(_unpack(chunk))])
 
     def begin(self, facts: dict[str, Any], plan: bytes = b"") -> None:
-        """Keep a new job, in place of whatever an earlier try left.
+        """Store a new job in place of an earlier one.
 
-        :param facts: what a retry has to know to decide whether it may go on; small, JSON.
-        :param plan: what a retry needs to go on.
+        :param facts: small JSON, from which a retry decides whether it can resume the job.
+        :param plan: what a retry needs to resume the job.
         """
         self.clear()
         if self._store is None:
             return
         text = _pack(plan)
-        for number, start in enumerate(range(0, len(text), CHUNK_TEXT)):
-            self._store.set(_name("plan", number), text[start : start + CHUNK_TEXT])
+        for number, start in enumerate(range(0, len(text), CHUNK_CHARS)):
+            self._store.set(_name("plan", number), text[start : start + CHUNK_CHARS])
         self._store.set(PREFIX, facts)
 
     def update(self, facts: dict[str, Any]) -> None:
-        """Replace the facts, keep the rest."""
+        """Replace the facts, and keep the plan and the outcomes."""
         if self._store is not None:
             self._store.set(PREFIX, facts)
 
     def add(self, outcome: Outcome) -> None:
-        """Keep an outcome. Failed ones are not kept: a retry runs them again.
+        """Store an outcome, or forget it if it failed: a retry runs its item again.
 
-        Whatever the store raises, here or in ``flush``, nothing is lost: it is written the next time.
+        An error of the store, here or in ``flush``, loses nothing: the next call writes the outcomes again.
         """
-        if self._store is None or not outcome.ok or len(answer := encode(outcome)) > LARGEST_ANSWER:
+        if self._store is None or not outcome.ok or len(encoded := encode(outcome)) > MAX_OUTCOME_BYTES:
             return
-        self._tail.append(answer)
+        self._tail.append(encoded)
         self._unsaved = True
-        self._unmeasured += len(answer)
+        self._unmeasured += len(encoded)
         is_due = time.monotonic() - self._saved_at >= FLUSH_SECONDS
-        if is_due or self._unmeasured > LOOK_BYTES:
+        if is_due or self._unmeasured > MEASURE_BYTES:
             self._measure(save=is_due)
 
     def flush(self) -> None:
-        """Write what is not written yet."""
+        """Write the outcomes that are not written yet."""
         if self._unsaved:
             self._measure(save=True)
 
     def clear(self) -> None:
-        """Forget the job: it succeeded, or another takes its place."""
+        """Remove the job, which has succeeded or is replaced."""
         if self._store is None:
             return
         self._store.delete(PREFIX)
         for part in ("plan", "outcomes"):
-            # The last one first: what an interrupted clear leaves is still found by counting from 0.
+            # From the last one to the first, so that the rest of an interrupted clear is found by counting from 0.
             for number in reversed(range(sum(1 for _ in self._chunks(part)))):
                 self._store.delete(_name(part, number))
         self._chunk, self._tail, self._unsaved, self._unwritten = 0, _Chunk(), False, {}
 
     def _measure(self, *, save: bool) -> None:
         text = self._tail.text()
-        is_full = len(text) > CHUNK_TEXT
+        is_full = len(text) > CHUNK_CHARS
         self._unmeasured = 0
         if not save and not is_full:
             return
@@ -141,7 +147,7 @@ class Checkpoint:
         if self._store is None:
             return
         try:
-            # In their order: whoever loads them counts until one is missing.
+            # In ascending order, because ``load`` counts until one is missing.
             for number in sorted(self._unwritten):
                 self._store.set(_name("outcomes", number), self._unwritten[number])
                 del self._unwritten[number]
@@ -160,14 +166,14 @@ class Checkpoint:
 
 
 class _Chunk:
-    """The last chunk, compressed as it grows: looking at its text does not compress it all again."""
+    """The last chunk, compressed while it grows, so that measuring it does not compress all of it again."""
 
     def __init__(self) -> None:
         self._compressor = zlib.compressobj()
         self._compressed = b""
 
-    def append(self, answer: bytes) -> None:
-        self._compressed += self._compressor.compress(struct.pack(">I", len(answer)) + answer)
+    def append(self, encoded: bytes) -> None:
+        self._compressed += self._compressor.compress(struct.pack(">I", len(encoded)) + encoded)
 
     def text(self) -> str:
         return base64.b64encode(self._compressed + self._compressor.copy().flush()).decode()

@@ -1,4 +1,4 @@
-"""What is to be done about items that failed: go on, stop, or tolerate them."""
+"""Deciding what failed items mean for the job: finish, stop, or tolerate them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from burla_provider.jobs.code.local_modules import is_local_name
 from burla_provider.worker.outcome import Failure, Outcome
 
 OnFailure = Literal["finish", "stop"]
-SHOWN = 20
-"""How many failed items an error names one by one."""
+MAX_LISTED = 20
+"""The number of failed items that an error lists."""
 
-
-_OF_THE_CODE = (
+_CODE_ERRORS = (
     "AttributeError",
     "ImportError",
     "ModuleNotFoundError",
@@ -27,31 +26,31 @@ _OF_THE_CODE = (
     "burla_provider.exceptions.InvalidParameterError",
     "burla_provider.worker.errors.UserFunctionError",
 )
-_OF_THE_STATEMENT = ("0A", "25006", "3F", "42")
-"""SQLSTATE classes: not supported, read-only, no such schema, syntax error or access rule violation."""
+_STATEMENT_ERRORS = ("0A", "25006", "3F", "42")
+"""Prefixes of SQLSTATEs: not supported, read-only, invalid schema, syntax error or access rule violation."""
 
-LOCAL_NOT_THERE = (
+_LOCAL_MODULE_HINT = (
     "- it is a module of your DAG folder that did not travel with the function. Import it with an import statement,"
-    " in the DAG file or in the function: a name in a text (importlib, pickle) is not seen."
+    " in the DAG file or in the function: names in strings (importlib, pickle) are not found."
 )
 
 
-def with_true_advice(failure: Failure) -> Failure:
-    """The failure of a call; a missing module that no package has is named as what it is."""
+def with_local_module_hint(failure: Failure) -> Failure:
+    """Return the failure, with another hint if the missing module is local and not part of a package."""
     from burla_provider.worker.errors import NOT_THERE
 
     missing = re.search(r"No module named '([^']+)'", failure.message)
     if missing is None or not is_local_name(missing[1]):
         return failure
-    return replace(failure, message=failure.message.replace(NOT_THERE, LOCAL_NOT_THERE))
+    return replace(failure, message=failure.message.replace(NOT_THERE, _LOCAL_MODULE_HINT))
 
 
 class FailurePolicy:
-    """Gathers the failed outcomes of a job and knows what they mean for it.
+    """Collects failed outcomes, and decides whether the job has failed. An outcome listener.
 
-    :param on_failure: "finish": the other items finish first, then the job has failed; "stop": end it at once.
-    :param tolerated: so many failed items, or a percentage of all items such as "5%", are no failure of the job.
-    :param describe: an item's number -> what people call it.
+    :param on_failure: "finish": process the other items before the job fails; "stop": stop the job at once.
+    :param tolerated: the number of failed items, or a percentage of all items such as "5%", that do not fail the job.
+    :param describe: returns an item's name, given its number.
     """
 
     def __init__(self, on_failure: OnFailure, tolerated: int | str, describe: Callable[[int], str]) -> None:
@@ -59,69 +58,72 @@ class FailurePolicy:
         self._tolerated = tolerated
         self._describe = describe
         self.failed: dict[int, Outcome] = {}
-        self._succeeded = False
+        self._has_success = False
 
     def add(self, outcome: Outcome) -> None:
+        """Count an outcome."""
         if outcome.failure is not None:
             self.failed[outcome.index] = outcome
         else:
-            self._succeeded = True
+            self._has_success = True
 
     def must_stop(self, item_count: int) -> bool:
-        """Whether going on is pointless: more failed than is tolerated, and "finish" was not asked for."""
+        """Return whether to stop the job: more items failed than tolerated, and ``on_failure`` is "stop"."""
         return self._on_failure == "stop" and len(self.failed) > self._allowance(item_count)
 
     def check(self, item_count: int) -> None:
-        """Accept the job's failures, or raise.
+        """Check that no more items failed than tolerated.
 
-        :raises RangesFailedError: more items failed than is tolerated.
+        :raises RangesFailedError: more items failed.
         """
         if len(self.failed) > self._allowance(item_count):
             raise self._error(self._report(item_count))
 
     def check_trial(self, item_count: int) -> None:
-        """Accept a trial, of which no item may fail.
+        """Check that no item of the trial failed.
 
-        :raises RangesFailedError: one did.
+        :raises RangesFailedError: an item failed.
         """
         if self.failed:
-            raise self._error(f"The trial failed, nothing else was started. {self._report(item_count)}")
+            raise self._error(f"The trial failed, and nothing else was started. {self._report(item_count)}")
 
     def describe(self, outcome: Outcome) -> str:
-        """One line: which item, and why."""
+        """Return a line with the item and its error."""
         failure = outcome.failure
         if failure is None:
             return f"{self._describe(outcome.index)}: ok"
         state = f" [{failure.sqlstate}]" if failure.sqlstate else ""
-        tries = f" (after {outcome.attempts} attempts)" if outcome.attempts > 1 else ""
-        return f"{self._describe(outcome.index)}: {failure.type}{state}: {failure.message}{tries}"
+        attempts = f" (after {outcome.attempts} attempts)" if outcome.attempts > 1 else ""
+        return f"{self._describe(outcome.index)}: {failure.type}{state}: {failure.message}{attempts}"
 
     def _allowance(self, item_count: int) -> float:
         return allowance(self._tolerated, item_count)
 
     def _error(self, report: str) -> RangesFailedError:
         failures = [outcome.failure for outcome in self.failed.values() if outcome.failure is not None]
-        is_one_kind = len({(failure.type, failure.sqlstate) for failure in failures}) == 1
-        if self._succeeded or not is_one_kind or not _is_permanent(failures[0]):
+        are_alike = len({(failure.type, failure.sqlstate) for failure in failures}) == 1
+        if self._has_success or not are_alike or not _is_permanent(failures[0]):
             return RangesFailedError(report)
-        return AllFailedError(f"{report}\nNo retry can mend this: none succeeded, and all failed in the same way.")
+        return AllFailedError(
+            f"{report}\nA retry would fail again: no item succeeded, and all failed with the same permanent error."
+        )
 
     def _report(self, item_count: int) -> str:
-        shown = [self.describe(self.failed[index]) for index in sorted(self.failed)[:SHOWN]]
-        more = [f"... and {len(self.failed) - SHOWN} more"] if len(self.failed) > SHOWN else []
+        listed = [self.describe(self.failed[index]) for index in sorted(self.failed)[:MAX_LISTED]]
+        more = [f"... and {len(self.failed) - MAX_LISTED} more"] if len(self.failed) > MAX_LISTED else []
         head = f"{len(self.failed)} of {item_count} failed (tolerated: {self._tolerated}):"
-        return "\n  ".join([head, *shown, *more])
+        return "\n  ".join([head, *listed, *more])
 
 
 def _is_permanent(failure: Failure) -> bool:
-    """Whether the same function, on the same table, fails in the same way again."""
-    return failure.type in _OF_THE_CODE or (failure.sqlstate or "").startswith(_OF_THE_STATEMENT)
+    """Return whether a retry would fail with the same error."""
+    return failure.type in _CODE_ERRORS or (failure.sqlstate or "").startswith(_STATEMENT_ERRORS)
 
 
 def allowance(tolerated: int | str, item_count: int) -> float:
-    """How many of ``item_count`` items may fail.
+    """Return how many of ``item_count`` items may fail.
 
-    :raises InvalidParameterError: neither a count nor a percentage.
+    :raises InvalidParameterError: ``tolerated`` is neither a number nor a percentage.
     """
     text = str(tolerated).strip()
     try:
@@ -129,5 +131,9 @@ def allowance(tolerated: int | str, item_count: int) -> float:
     except ValueError:
         count = -1
     if count < 0 or (text.endswith("%") and count > item_count):
-        raise InvalidParameterError("tolerated_failures", f"{tolerated!r} is no count.", 'Use a number or, say, "5%".')
+        raise InvalidParameterError(
+            "tolerated_failures",
+            f"must be a number of items or a percentage, got {tolerated!r}.",
+            'Use, for example, 5 or "5%".',
+        )
     return count

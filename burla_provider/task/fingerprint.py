@@ -1,4 +1,4 @@
-"""Telling whether two jobs are the same, across processes and machines, by what they do and not by where they live."""
+"""Comparing jobs across processes and machines, by their data and code."""
 
 from __future__ import annotations
 
@@ -13,54 +13,57 @@ from typing import Any
 
 from burla_provider.jobs.code.local_modules import is_local
 
-_PLAIN = {NoneType, bool, int, float, complex, str, EllipsisType, NotImplementedType}
-"""Types whose ``repr`` says all."""
-_MADE_BY_PYTHON = {
+_PLAIN_TYPES = {NoneType, bool, int, float, complex, str, EllipsisType, NotImplementedType}
+"""Types whose ``repr`` identifies a value."""
+_GENERATED = {
     *("__module__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__"),
-    "_abc_impl",  # which instances were asked for so far
-    # Made of the fields, which count; they have numbers of objects in them.
+    "_abc_impl",  # a cache
+    # Generated from the fields, which are compared; they contain object ids.
     *("__pydantic_core_schema__", "__pydantic_validator__", "__pydantic_serializer__"),
 }
-"""Attributes of a class that say where it is, or nothing."""
+"""Attributes of a class that depend on its place or the process, not on what it does."""
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short text that is equal for equal parts: data compares by what it holds, callables by their code.
+    """Return a short text that is equal for equal parts: data with the same values, callables with the same code.
 
-    A callable's code takes in its constants, defaults and closure, the functions, classes and values of the DAG's own
-    files that it names, and the text of the local modules that it imports or uses as modules, with the values that
-    their attributes have now. What is installed counts by its name only. What cannot be taken apart is never equal: a
-    job that is done again costs less than a wrong one.
+    A callable's code includes its constants, defaults and closure, the functions, classes and values of the DAG's own
+    files that it names, and the source of the local modules that it imports or uses, with the current values of their
+    attributes. Installed code is compared by its name only. An object that cannot be analysed is never equal: repeating
+    a job costs less than a wrong result.
 
-    :raises InvalidParameterError: a part could not be sent to workers either.
+    :raises InvalidParameterError: a part cannot be pickled.
     """
     from burla_provider.jobs.code.pickler import local_sources
 
     digest = hashlib.sha256()
     modules = sorted(local_sources(parts).items())
     texts = [(name, text) for name, (text, _) in modules]
-    # A lock or a connection of a module is made anew on every worker: it is no reason to begin afresh.
+    # A module's lock or connection is created again on every worker: it does not make a job different.
     values = [(name, _data(values)) for name, (_, values) in modules]
-    for piece in (*_Reader().pieces((*parts, texts)), *_Reader(opaque=True).pieces(values)):
-        digest.update(piece.encode("utf-8", "backslashreplace") + b"\0")
+    for text in (*_Reader().texts((*parts, texts)), *_Reader(opaque=True).texts(values)):
+        digest.update(text.encode("utf-8", "backslashreplace") + b"\0")
     return digest.hexdigest()[:32]
 
 
 class _Reader:
-    """Takes objects apart as pickle does, each once. Not their pickle itself: its bytes differ between processes."""
+    """Analyses objects as pickle does, each once. Not their pickles: these differ between processes.
+
+    :param opaque: ignore objects that cannot be analysed, instead of making them unequal to all others.
+    """
 
     def __init__(self, *, opaque: bool = False) -> None:
         self._opaque = opaque
-        # With the objects: another one could get the number of one that is gone.
+        # The objects are kept, because a new object could get the id of a deleted one.
         self._seen: dict[int, tuple[int, Any]] = {}
 
-    def pieces(self, value: Any) -> Iterator[str]:
+    def texts(self, value: Any) -> Iterator[str]:
         kind = type(value)
-        if kind in _PLAIN:
+        if kind in _PLAIN_TYPES:
             yield repr(value)
         elif kind in (bytes, bytearray):
             yield f"{kind.__name__} {hashlib.sha256(value).hexdigest()}"
-        elif kind in (tuple, frozenset):  # maybe constants, which one process shares and another does not
+        elif kind in (tuple, frozenset):  # constants may be one object in one process and several in another
             yield from self._contents(value)
         elif id(value) in self._seen:
             yield f"again {self._seen[id(value)][0]}"
@@ -74,7 +77,7 @@ class _Reader:
         elif type(value) in (dict, MappingProxyType):
             yield from self._contents(tuple(value.items()))
         elif isinstance(value, ModuleType):
-            yield value.__name__  # its text is among the sources, if it is local
+            yield value.__name__  # its source is compared too, if it is local
         elif isinstance(value, CodeType):
             yield from self._code(value)
         elif isinstance(value, FunctionType | type) and _is_installed(value):
@@ -89,44 +92,43 @@ class _Reader:
 
     def _contents(self, value: Any) -> Iterator[str]:
         yield f"{type(value).__name__} of {len(value)}"
-        # The order of a set differs from process to process.
+        # The order of a set differs between processes.
         for item in sorted(value, key=repr) if isinstance(value, set | frozenset) else value:
-            yield from self.pieces(item)
+            yield from self.texts(item)
 
     def _function(self, value: FunctionType) -> Iterator[str]:
         names = sorted(_global_names(value.__code__) & value.__globals__.keys())
         state = (value.__code__, value.__defaults__, value.__kwdefaults__, value.__closure__, vars(value))
-        yield from self.pieces((*state, [(name, value.__globals__[name]) for name in names]))
+        yield from self.texts((*state, [(name, value.__globals__[name]) for name in names]))
 
     def _class(self, value: type) -> Iterator[str]:
-        members = {name: member for name, member in vars(value).items() if name not in _MADE_BY_PYTHON}
-        yield from self.pieces((type(value), value.__bases__, members))
+        members = {name: member for name, member in vars(value).items() if name not in _GENERATED}
+        yield from self.texts((type(value), value.__bases__, members))
 
     def _code(self, code: CodeType) -> Iterator[str]:
-        # Not co_code: it counts constants and names by position. Here each is where it is used, by what it is.
+        # Not co_code, which refers to constants and names by position: compare the constants and names themselves.
         for step in dis.get_instructions(code):
             yield step.opname
-            yield from self.pieces(step.argval) if step.opcode in dis.hasconst else [step.argrepr]
-        yield from self.pieces(code.co_exceptiontable)
+            yield from self.texts(step.argval) if step.opcode in dis.hasconst else [step.argrepr]
+        yield from self.texts(code.co_exceptiontable)
 
     def _object(self, value: Any) -> Iterator[str]:
         try:
             state = _reduced(value)
-        except Exception:  # objects refuse in many ways
+        except Exception:  # objects can raise anything
             if not self._opaque:
                 yield uuid.uuid4().hex
             return
-        if isinstance(state, str):  # a name; what is wrapped (functools.cache) has more to it
+        if isinstance(state, str):  # a name; a wrapper (functools.cache) also has a wrapped function
             yield f"{getattr(value, '__module__', None)}.{state}"
-            yield from self.pieces(getattr(value, "__wrapped__", None))
+            yield from self.texts(getattr(value, "__wrapped__", None))
             return
-        made, *contents = state[:3]
-        items = [None if some is None else list(some) for some in state[3:5]]
-        yield from self.pieces((made, *contents, *items))
+        items = [None if iterator is None else list(iterator) for iterator in state[3:5]]
+        yield from self.texts((*state[:3], *items))
 
 
 def _data(values: dict[str, Any]) -> dict[str, Any]:
-    # The module's text has its functions.
+    # Functions are compared by the module's source.
     return {name: value for name, value in sorted(values.items()) if not isinstance(value, FunctionType)}
 
 
@@ -139,12 +141,12 @@ def _reduced(value: Any) -> str | tuple[Any, ...]:
 
 
 def _global_names(code: CodeType) -> set[str]:
-    own = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
-    return own.union(*(_global_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)))
+    names = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return names.union(*(_global_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)))
 
 
 def _is_installed(value: Callable[..., Any]) -> bool:
-    # By name, as pickle sees it: a wrapper that an installed decorator made is the user's own function.
+    # Whether pickle finds it by its name: a wrapper that an installed decorator returns is the user's function.
     module = sys.modules.get(value.__module__ or "")
     spec = getattr(module, "__spec__", None)
     try:

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from burla_provider.database.settings import AS_TEXT
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges.catalog import read_facts
+from burla_provider.ranges.catalog import TableFacts
 from burla_provider.ranges.key import INTEGER_LIMITS, KeyColumn
 from burla_provider.ranges.key_choice import choose_key
 from burla_provider.ranges.planner_connection import PlannerConnection
@@ -68,7 +68,7 @@ class IncrementalRun:
         # A condition may contain a date, which changes from run to run. A task may be mapped over conditions.
         mapped = (job.source.where,) if self._context["ti"].map_index not in (None, -1) else ()
         self._watermark = AssetWatermark(self._context, job.outlets, (*rows, *mapped), session)
-        self._column = find_column(session.connection, config.table, str(config.key))
+        self._column = find_column(session.facts, str(config.key))
 
     def run(self) -> dict[str, Any]:
         """Process the window of this run. The watermark advances last: a failed run does not change it."""
@@ -207,12 +207,12 @@ def _is_integer(column: KeyColumn) -> bool:
     return column.type in INTEGER_LIMITS
 
 
-def find_column(connection: psycopg.Connection[Any], table: str, name: str) -> KeyColumn:
+def find_column(facts: TableFacts, name: str) -> KeyColumn:
     """Return the key column with its type.
 
     :raises InvalidParameterError: if the table has no such column.
     """
-    return choose_key(read_facts(PlannerConnection(connection), table), name).columns[0]
+    return choose_key(facts, name).columns[0]
 
 
 def find_increment(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from burla_provider.hooks.burla import BurlaHook
     from burla_provider.task.config import JobConfig
-    from burla_provider.task.phases import Phases
+    from burla_provider.task.metrics import Phases
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class JobRunner:
             for event in events:
                 if isinstance(event, Started):
                     self.phases.enter("working")
-                monitor.hear(event)
+                monitor.handle(event)
                 if monitor.failures.must_stop(monitor.total):
                     return
 

@@ -1,4 +1,4 @@
-"""Where a job's plan and outcomes are kept for a retry: the task state store, or, for jobs that write, the ledger."""
+"""Storing a job's plan and outcomes for a retry: in the task state store or, for jobs that write, in the ledger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from burla_provider.exceptions import PermanentError
 from burla_provider.task.checkpoint import Checkpoint
-from burla_provider.task.resume import JobFacts, Resume, find_earlier
+from burla_provider.task.resume import JobFacts, Resume, TableState, find_earlier
 from burla_provider.worker.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -22,45 +22,53 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RestoredJob:
-    """What there is to go on with.
+    """The plan to run, and the outcomes of earlier tries.
 
-    :param plan: of the first try, or a new one.
-    :param earlier: outcomes of the tries before.
-    :param moments: at how many moments the table is read, all tries together.
-    :param note: a sentence for the log; "" when there is nothing to say.
+    :param plan: the first try's plan, or a new one.
+    :param earlier: the outcomes of earlier tries.
+    :param snapshot_count: in how many snapshots the table is read, all tries together.
+    :param note: a sentence for the log, or "".
     """
 
     plan: Plan
     earlier: list[Outcome]
-    moments: int = 1
+    snapshot_count: int = 1
     note: str = ""
 
 
 class JobStore(Protocol):
-    """Opened with the plan, told of every outcome, closed when the job has succeeded."""
+    """Stores the plan and the outcomes of one job."""
 
-    def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob: ...
-    def add(self, outcome: Outcome) -> None: ...
-    def flush(self) -> None: ...
-    def close(self) -> None: ...
+    def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob:
+        """Restore the job of an earlier try, or store a new plan."""
+
+    def add(self, outcome: Outcome) -> None:
+        """Store an outcome, now or at the next flush."""
+
+    def flush(self) -> None:
+        """Store what is not stored yet."""
+
+    def close(self) -> None:
+        """End the job, which has succeeded."""
 
 
 class CheckpointStore:
-    """In Airflow's task state store, for jobs that read.
+    """Stores a job that reads in Airflow's task state store.
 
     :param resume: the operator's parameter.
     """
 
-    def __init__(self, checkpoint: Checkpoint, resume: Resume, facts: JobFacts, moment: TaskSession) -> None:
+    def __init__(self, checkpoint: Checkpoint, resume: Resume, facts: JobFacts, session: TaskSession) -> None:
         self._checkpoint = checkpoint
         self._resume = resume
         self._facts = facts
-        self._moment = moment
+        self._session = session
         self._doubt = ""
         self.add = checkpoint.add
         self.flush = checkpoint.flush
 
     def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob:
+        """Restore the job of an earlier try if that is safe, else store a new plan."""
         from burla_provider.ranges.stored_plan import from_record, to_record
 
         saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._find_doubt)
@@ -68,38 +76,38 @@ class CheckpointStore:
             plan = make_plan()
             facts = self._facts.as_dict(pages=plan.needs_snapshot)
             self._checkpoint.begin(facts, json.dumps(to_record(plan)).encode())
-            return RestoredJob(plan, [], 1, note)
-        moments = saved.facts["moments"] + bool(self._doubt)
-        self._checkpoint.update(self._facts.as_dict(moments, pages=saved.facts["pages"]))
-        return RestoredJob(from_record(json.loads(saved.plan)), saved.outcomes, moments, note)
+            return RestoredJob(plan, [], note=note)
+        snapshot_count = saved.facts["moments"] + bool(self._doubt)
+        self._checkpoint.update(self._facts.as_dict(snapshot_count, pages=saved.facts["pages"]))
+        return RestoredJob(from_record(json.loads(saved.plan)), saved.outcomes, snapshot_count, note)
 
     def close(self) -> None:
-        """Nothing to do: the operator clears the checkpoint when Airflow has stored the result."""
+        """Do nothing: the operator clears the checkpoint when Airflow has stored the result."""
 
-    def _find_doubt(self, state: dict[str, str] | None) -> str:
-        self._doubt = self._moment.find_doubt(state, wait=self._resume == "auto")
+    def _find_doubt(self, state: TableState) -> str:
+        self._doubt = self._session.find_doubt(state, wait=self._resume == "auto")
         return self._doubt
 
 
 class LedgerStore:
-    """In the ledger, for jobs that write: the worker's own transactions keep the outcomes.
+    """Stores a job that writes in the ledger. The workers' transactions store the outcomes.
 
-    :param moment: the task's session; there is no snapshot.
-    :param asked: a fingerprint of what is asked for, without the function's code: a mended function may go on.
-    :param task: what the keys of all runs of this task begin with, of earlier DAG runs of the same id too.
-    :param run: the key of this run of the task; the ledger's may have more behind it.
+    :param session: the task's session, without a snapshot.
+    :param fingerprint: of the job's parameters, without the function's code: a run can go on with a corrected function.
+    :param task: prefix of the keys of all runs of this task, including earlier DAG runs with the same id.
+    :param run: the key of this run of the task; the ledger's key may be longer.
     :param cleared: the task was cleared in this DAG run.
-    :param retention: runs that ended longer ago are removed; None keeps them.
-    :param find_more: the run goes on with the plan that the ledger has, and adds the ranges of the plan that this
-        answers, given the ledger's; None: the run is a new one, or a retry.
-    :param on_planned: called when the ledger has the plan, before a range is worked. Not for a run that goes on.
+    :param retention: remove runs that ended longer ago; None: keep all.
+    :param find_more: for a run that continues with the ledger's plan: returns the plan of the ranges to append to it,
+        if any. None: the run is new, or a retry.
+    :param on_planned: called when the ledger has the plan of a new run, before any range is processed.
     """
 
     def __init__(
         self,
-        moment: TaskSession,
+        session: TaskSession,
         ledger: Ledger,
-        asked: str,
+        fingerprint: str,
         task: str,
         run: str,
         cleared: bool,
@@ -108,74 +116,81 @@ class LedgerStore:
         find_more: Callable[[Plan], Plan | None] | None = None,
         on_planned: Callable[[], None] = lambda: None,
     ) -> None:
-        self._find_more = find_more
-        self._on_planned = on_planned
-        self._moment = moment
+        self._session = session
         self._ledger = ledger
-        self._asked = asked
+        self._fingerprint = fingerprint
         self._task = task
         self._run = run
         self._is_cleared = cleared
         self._retention = retention
+        self._find_more = find_more
+        self._on_planned = on_planned
 
     def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob:
-        """:raises PermanentError: the task is to do something else than its first try, or its plan is gone."""
-        from burla_provider.ranges.stored_plan import from_record, to_record
-        from burla_provider.task.ledger_table import finished_ranges, keep_plan
+        """Store the plan of a new run; restore the plan and the outcomes of a run that began before.
 
-        connection = self._moment.connection
-        # The first try's plan holds for all tries: ranges that are done are done with its bounds.
+        :raises PermanentError: the parameters have changed since the first try, or its plan is missing.
+        """
+        from burla_provider.ranges.stored_plan import from_record, to_record
+        from burla_provider.task.ledger_table import read_outcomes, store_plan
+
+        connection = self._session.connection
+        # All tries use the first one's plan, because its bounds decide what the finished ranges have written.
         if self._find_more is None:
-            kept = keep_plan(connection, self._ledger, [self._asked, to_record(make_plan())])
-            self._check(kept)
+            stored = store_plan(connection, self._ledger, [self._fingerprint, to_record(make_plan())])
+            self._check(stored)
             self._on_planned()
         else:
-            kept = self._go_on(self._find_more)
-        earlier = list(finished_ranges(connection, self._ledger))
-        return RestoredJob(from_record(kept[1]), earlier, 1, self._note(len(earlier)))
+            stored = self._extend_plan(self._find_more)
+        earlier = list(read_outcomes(connection, self._ledger))
+        return RestoredJob(from_record(stored[1]), earlier, note=self._note(len(earlier)))
 
-    def _go_on(self, find_more: Callable[[Plan], Plan | None]) -> list[Any]:
+    def add(self, outcome: Outcome) -> None:
+        """Do nothing: the range's own transaction has stored it."""
+
+    def flush(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Remove old runs from the ledger."""
+        from burla_provider.task.ledger_table import remove_old_runs
+
+        if self._retention is not None:
+            with self._session.final_connection() as connection:
+                remove_old_runs(connection, self._ledger, self._retention)
+
+    def _extend_plan(self, find_more: Callable[[Plan], Plan | None]) -> list[Any]:
         from burla_provider.ranges.stored_plan import from_record, longer, to_record
-        from burla_provider.task.ledger_table import change_plan
+        from burla_provider.task.ledger_table import update_plan
 
-        def change(kept: list[Any] | None) -> list[Any]:
-            if kept is None:
+        def extend(stored: list[Any] | None) -> list[Any]:
+            if stored is None:
                 raise PermanentError(
-                    f"The ledger {self._ledger} no longer has the plan of the run {self._ledger.run_key}, of which a"
-                    " part may be written. Clear the task to begin a new run, which writes that part again."
+                    f"The ledger {self._ledger} no longer has the plan of the run {self._ledger.run_key}, which may"
+                    " have written a part of its window. Clear the task to begin a new run, which writes that part"
+                    " again."
                 )
-            self._check(kept)
-            plan = from_record(kept[1])
+            self._check(stored)
+            plan = from_record(stored[1])
             more = find_more(plan)
-            return [self._asked, to_record(longer(plan, more))] if more else kept
+            return [self._fingerprint, to_record(longer(plan, more))] if more else stored
 
-        return change_plan(self._moment.connection, self._ledger, change)
+        return update_plan(self._session.connection, self._ledger, extend)
 
-    def _check(self, kept: list[Any]) -> None:
-        if kept[0] != self._asked:
+    def _check(self, stored: list[Any]) -> None:
+        if stored[0] != self._fingerprint:
             raise PermanentError(
                 "The table, window, condition, split or (under row security) login changed since this run's first try,"
-                f" whose writes the ledger {self._ledger} has. Clear the task to begin a new run, or change it back."
+                f" whose writes are recorded in the ledger {self._ledger}. Clear the task to begin a new run, or undo"
+                " the change."
             )
 
     def _note(self, earlier: int) -> str:
         from burla_provider.task.ledger_table import count_finished
 
         if earlier:
-            return f"The ledger has {earlier:,} ranges of this run: working only what is missing."
-        written = count_finished(self._moment.connection, self._ledger, self._task, self._run)
-        again = "Clearing the task began" if self._is_cleared else "The DAG run was made again, which is"
-        return f"{again} a new run: {written:,} ranges are written once more." if written else ""
-
-    def add(self, outcome: Outcome) -> None:
-        """Nothing to do: the range's own transaction has kept it."""
-
-    def flush(self) -> None:
-        """Nothing to do."""
-
-    def close(self) -> None:
-        from burla_provider.task.ledger_table import remove_old_runs
-
-        if self._retention is not None:
-            with self._moment.final_connection() as connection:
-                remove_old_runs(connection, self._ledger, self._retention)
+            return f"The ledger has {earlier:,} finished ranges of this run: processing only what is missing."
+        written = count_finished(self._session.connection, self._ledger, self._task, self._run)
+        again = "The task was cleared" if self._is_cleared else "The DAG run was created again"
+        ranges = f"{written:,} ranges that were already written will be written again"
+        return f"{again}, which starts a new run: {ranges}." if written else ""

@@ -1,4 +1,4 @@
-"""The ledger's table: making it, checking it, and what the task reads and keeps in it."""
+"""The ledger's table: creating and checking it, and the plan and outcomes that the task reads and stores in it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.table_creation import check_writable, wait_for_makers
+from burla_provider.database.table_creation import check_writable, lock_table_creation
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.outcome import Outcome, decode
@@ -43,14 +43,14 @@ CREATE TABLE IF NOT EXISTS {table} (
     PRIMARY KEY (run_key, range_index)
 )
 """
-"""The table. ``{table}`` stands for its quoted name. Where the role may not create it, somebody else does."""
+"""The statement that creates the table ``{table}``, also for roles that cannot run it themselves."""
 
 _MISSING = """
-    SELECT name || ' ' || kind FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (name, kind, place)
+    SELECT name || ' ' || kind FROM unnest(%s::text[], %s::text[]) WITH ORDINALITY AS wanted (name, kind, position)
     WHERE NOT EXISTS (
         SELECT FROM pg_attribute WHERE attrelid = %s::regclass AND attname = name AND atttypid = kind::regtype
     )
-    ORDER BY place
+    ORDER BY position
 """
 
 _HAS_KEY = """
@@ -64,7 +64,7 @@ _HAS_KEY = """
     )
 """
 
-_HINDRANCES = """
+_OBSTACLES = """
     SELECT 'the trigger ' || tgname FROM pg_trigger
     WHERE tgrelid = %(table)s::regclass AND NOT tgisinternal AND tgenabled <> 'D' AND tgtype & 3 = 3  -- BEFORE ROW
     UNION ALL
@@ -74,31 +74,29 @@ _HINDRANCES = """
 """
 
 PLAN = -1
-"""The range_index of the row that keeps a run's plan."""
+"""The range_index of the row that stores a run's plan."""
 
 _PLAN_OF_RUN: LiteralString = "SELECT result::text FROM {} WHERE run_key = %s AND range_index = %s"
 
 
 def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
-    """Creates the ledger's table if it is not there, and checks that ranges can be kept in it.
+    """Create the ledger's table if it does not exist, and check that it can store ranges.
 
-    :raises InvalidParameterError: it can be neither found nor created, has another shape, or may not be written.
+    :raises InvalidParameterError: it cannot be created or written, or has other columns, triggers or rules.
     """
     check_writable(connection, "ledger", ledger.schema)
     table = ledger.relation.as_regclass(connection)
     if not _exists(connection, table):
         _create(connection, ledger)
-    _check_shape(connection, ledger, table)
-    _check_unhindered(connection, ledger, table)
+    _check_columns(connection, ledger, table)
+    _check_obstacles(connection, ledger, table)
     _check_permission(connection, ledger, table)
 
 
-def keep_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Sequence[Any]) -> list[Any]:
-    """The ranges of the run as its first try planned them: ``items``, if this is the first.
+def store_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Sequence[Any]) -> list[Any]:
+    """Store the run's plan unless an earlier try has stored one, and return the stored plan.
 
-    The table may have changed since, and so would a plan: ranges that are done are done with the first one's bounds.
-
-    :param items: plain JSON data.
+    :param items: JSON.
     """
     insert = sql.SQL(
         "INSERT INTO {} (run_key, range_index, range, attempt, worker, result, finished_at)"
@@ -107,16 +105,16 @@ def keep_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Sequen
     select = sql.SQL(_PLAN_OF_RUN).format(ledger.relation)
     with connection.transaction():
         connection.execute(insert, [ledger.run_key, PLAN, json.dumps(items, ensure_ascii=False)])
-        [(kept,)] = connection.execute(select, [ledger.run_key, PLAN]).fetchall()
-    return list(json.loads(kept))  # psycopg would take its bytes for UTF-8 in a session of any encoding
+        [(stored,)] = connection.execute(select, [ledger.run_key, PLAN]).fetchall()
+    return list(json.loads(stored))  # as text: psycopg decodes json as UTF-8, whatever the client encoding
 
 
-def change_plan(
+def update_plan(
     connection: psycopg.Connection[Any], ledger: Ledger, change: Callable[[list[Any] | None], list[Any]]
 ) -> list[Any]:
-    """Put what ``change`` returns in place of the run's plan, and return it. Others who do the same wait.
+    """Replace the run's plan by what ``change`` returns, and return it. The row is locked meanwhile.
 
-    :param change: gets the items that ``keep_plan`` kept, or None if the ledger has none.
+    :param change: gets the stored plan, or None if the ledger has none.
     """
     select = sql.SQL(_PLAN_OF_RUN + " FOR UPDATE").format(ledger.relation)
     update = sql.SQL("UPDATE {} SET result = %s::jsonb WHERE run_key = %s AND range_index = %s").format(ledger.relation)
@@ -127,15 +125,15 @@ def change_plan(
     return items
 
 
-def finished_ranges(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[Outcome]:
-    """The outcomes of this run's ranges that are done already."""
+def read_outcomes(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[Outcome]:
+    """Yield the outcomes of this run's finished ranges."""
     query = sql.SQL("SELECT answer FROM {} WHERE run_key = %s AND range_index > %s").format(ledger.relation)
     for (answer,) in connection.execute(query, [ledger.run_key, PLAN]):
         yield decode(answer)
 
 
 def is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since: datetime.datetime) -> bool:
-    """Return whether the run's plan was kept at ``since`` or later."""
+    """Return whether the run's plan was stored at ``since`` or later."""
     query = sql.SQL("SELECT count(*) FROM {} WHERE run_key = %s AND range_index = %s AND finished_at >= %s")
     values = [ledger.run_key, PLAN, since]
     [(count,)] = connection.execute(query.format(ledger.relation), values).fetchall()
@@ -143,7 +141,11 @@ def is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since:
 
 
 def count_finished(connection: psycopg.Connection[Any], ledger: Ledger, task: str, run: str) -> int:
-    """Return how many ranges other runs have finished: their keys begin with ``task`` and a slash, not with ``run``."""
+    """Return how many ranges other runs of the task have finished.
+
+    :param task: prefix of the keys of all runs of the task, without the slash.
+    :param run: the key of the run that does not count.
+    """
     query = sql.SQL(
         "SELECT count(*) FROM {} WHERE starts_with(run_key, %s) AND range_index > %s"
         " AND NOT starts_with(run_key || '/', %s)"
@@ -153,9 +155,9 @@ def count_finished(connection: psycopg.Connection[Any], ledger: Ledger, task: st
 
 
 def remove_old_runs(connection: psycopg.Connection[Any], ledger: Ledger, age: datetime.timedelta) -> int:
-    """Removes the runs, other than this one, whose last range was finished longer ago than ``age``.
+    """Remove the runs, other than this one, whose last range finished longer ago than ``age``.
 
-    :returns: rows removed.
+    :returns: the number of rows removed.
     """
     query = sql.SQL(
         "DELETE FROM {table} WHERE run_key IN (SELECT run_key FROM {table} WHERE run_key <> %s"
@@ -173,36 +175,36 @@ def _exists(connection: psycopg.Connection[Any], table: str) -> bool:
 def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     try:
         with connection.transaction():
-            wait_for_makers(connection)
+            lock_table_creation(connection)
             connection.execute(sql.SQL(DDL).format(table=ledger.relation))
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:
         raise InvalidParameterError(
             "ledger",
-            f"the table {ledger} is not there and cannot be created ({error.diag.message_primary}).",
+            f"the table {ledger} does not exist and cannot be created ({error.diag.message_primary}).",
             "Create it with the statement in the documentation, or grant CREATE on the schema.",
         ) from None
 
 
-def _check_shape(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
+def _check_columns(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
     rows = connection.execute(_MISSING, [list(COLUMNS), list(COLUMNS.values()), table]).fetchall()
-    wrong = [name for (name,) in rows]
+    missing = [name for (name,) in rows]
     [(has_key,)] = connection.execute(_HAS_KEY, [table]).fetchall()
     if not has_key:
-        wrong.append("PRIMARY KEY (run_key, range_index)")
-    if wrong:
+        missing.append("PRIMARY KEY (run_key, range_index)")
+    if missing:
         raise InvalidParameterError(
             "ledger",
-            f"the table {ledger} is not a ledger of this provider: it lacks {', '.join(wrong)}.",
-            "Name another table, which is then created.",
+            f"the table {ledger} is not a ledger of this provider: it does not have {', '.join(missing)}.",
+            "Name a table that does not exist: it will be created.",
         )
 
 
-def _check_unhindered(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
-    found = [name for (name,) in connection.execute(_HINDRANCES, {"table": table}).fetchall()]
-    if found:
+def _check_obstacles(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
+    obstacles = [name for (name,) in connection.execute(_OBSTACLES, {"table": table}).fetchall()]
+    if obstacles:
         raise InvalidParameterError(
             "ledger",
-            f"the table {ledger} has {', '.join(found)}, which may change or hide its rows.",
+            f"the table {ledger} has {', '.join(obstacles)}, which may change or hide its rows.",
             "Remove it, or name another table, which is then created.",
         )
 
@@ -213,6 +215,6 @@ def _check_permission(connection: psycopg.Connection[Any], ledger: Ledger, table
     if not allowed:
         raise InvalidParameterError(
             "ledger",
-            f"the role may not SELECT, INSERT, UPDATE and DELETE in {ledger}.",
-            "Grant that, or connect as another role.",
+            f"the role cannot SELECT, INSERT, UPDATE and DELETE in {ledger}.",
+            "Grant these privileges, or connect as another role.",
         )

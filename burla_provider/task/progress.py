@@ -1,22 +1,21 @@
-"""How far a job is, in one line."""
+"""The progress of a job, in one line."""
 
 from __future__ import annotations
 
 from burla_provider.worker.outcome import Outcome
 
-FIRST, LONGEST = 2.0, 60.0
-"""Seconds before the first line, and between two lines of a long job."""
+FIRST_LINE, MAX_INTERVAL = 2.0, 60.0
+"""Seconds before the first line, and the most between two lines."""
 
 
 class Progress:
-    """Counts outcomes and says, now and then, where the job stands.
+    """Counts outcomes, and tells when to log a line of progress. An outcome listener.
 
-    A line is due after two seconds, and from then on whenever a tenth of the time so far has passed, at least every
-    minute: a short job says enough, a long one does not flood its log. The number of items makes no difference.
+    A line is due after two seconds, then each time the elapsed time has grown by a tenth, and at least once per minute.
 
-    :param total: how many items there are.
-    :param now: seconds on any clock that only goes forward; the same clock for all calls.
-    :param unit: what people call an item.
+    :param total: number of items.
+    :param now: seconds of a monotonic clock; the same clock for all calls.
+    :param unit: "range" or "input".
     """
 
     def __init__(self, total: int, now: float, unit: str = "range") -> None:
@@ -29,32 +28,32 @@ class Progress:
         self.start(now)
 
     def start(self, now: float) -> None:
-        """The pace is measured from here: waiting for a free node says nothing about it."""
+        """Measure the speed from now on, so that waiting for a free node does not count."""
         self._start = now
-        self._next = now + FIRST
+        self._next = now + FIRST_LINE
 
     def resume(self, done: int) -> None:
-        """So many items have been done by an earlier try of the task."""
+        """Count items that an earlier try of the task has done."""
         self.done += done
         self._earlier += done
 
     def add(self, outcome: Outcome) -> None:
-        """Counts one answer."""
+        """Count an outcome."""
         if outcome.ok:
             self.done += 1
             self.rows += outcome.row_count or 0
         else:
             self.failed += 1
 
-    def due(self, now: float) -> bool:
-        """Whether it is time for a line. Answers True once, then not again until the next one is due."""
+    def is_due(self, now: float) -> bool:
+        """Return whether a line is due: True once, then False until the next one is due."""
         if now < self._next:
             return False
-        self._next = now + min(max(FIRST, (now - self._start) / 10), LONGEST)
+        self._next = now + min(max(FIRST_LINE, (now - self._start) / 10), MAX_INTERVAL)
         return True
 
     def line(self, now: float) -> str:
-        """``412 of 1,000 ranges, 41,200,000 rows, 1,370,000 rows/s, 2 failed, about 43 s left``."""
+        """Return, for example, ``412 of 1,000 ranges, 4,120 rows, 137 rows/s, 2 failed, about 43 s left``."""
         seconds = max(now - self._start, 1e-9)
         parts = [f"{self.done:,} of {self.total:,} {self._unit}s"]
         if self.rows:
@@ -62,18 +61,18 @@ class Progress:
         if self.failed:
             parts.append(f"{self.failed:,} failed")
         left = self.total - self.done - self.failed
-        if self.worked and left:
-            parts.append(f"about {duration(left * seconds / self.worked)} left")
+        if self.processed and left:
+            parts.append(f"about {format_duration(left * seconds / self.processed)} left")
         return ", ".join(parts)
 
     @property
-    def worked(self) -> int:
-        """Items that this try has an answer for, good or bad."""
+    def processed(self) -> int:
+        """The number of items that this try has processed, failed ones included."""
         return self.done + self.failed - self._earlier
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them: "43 s", "12 min", "3 h 20 min"."""
+def format_duration(seconds: float) -> str:
+    """Return seconds as text: "43 s", "12 min", "3 h 20 min"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

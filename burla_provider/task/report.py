@@ -1,6 +1,6 @@
-"""What a person sees of a job while it runs and afterwards: a compact report, for the task's "Ranges" tab.
+"""The report of a job, shown on the task's "Ranges" tab while it runs and afterwards.
 
-It is plain JSON of bounded size whatever the number of ranges: few ranges are told one by one, many are binned.
+It is JSON of limited size: few ranges are listed one by one, many are aggregated to bins of time.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ from burla_provider.worker.json_values import storable_text
 from burla_provider.worker.outcome import Outcome
 
 KEY = "burla_report"
-"""Under this key the report is in the task state store while the job runs, and in XCom afterwards."""
-SHOWN_RANGES = 300
-"""So many ranges are shown one by one on the timeline; with more, time is cut into bins."""
-SHOWN_WORKERS = 48
-CELLS = 800
-"""With bins: so many cells for all workers together."""
-LISTED = 12
-TEXT_LIMIT = 300
-"""Characters of an error; the whole is in the log."""
+"""Key of the report: in the task state store while the job runs, and in XCom afterwards."""
+MAX_RANGES = 300
+"""With more ranges, the timeline shows bins."""
+MAX_WORKERS = 48
+"""Workers that are listed, and have a row in the timeline."""
+MAX_CELLS = 800
+"""Bins of all workers together."""
+MAX_LISTED = 12
+"""Slowest and failed ranges that are listed."""
+MAX_CHARS = 300
+"""Characters of an error, which is complete in the log, or of a range."""
 
 
 class Report:
-    """Gathers outcomes into a report. A collector.
+    """Aggregates outcomes to a report. An outcome listener.
 
-    :param title: what is worked ("public.orders").
-    :param total: number of ranges (or inputs).
-    :param plan: what is to be said of the plan, JSON; None where there is none.
-    :param describe: an item's number -> what people call it.
-    :param unit: what people call an item: "range" or "input".
+    :param title: such as "public.orders".
+    :param total: number of ranges or inputs.
+    :param describe: returns an item's name, given its number.
+    :param plan: the summary of the plan, JSON, if there is one.
+    :param unit: "range" or "input".
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Report:
         self._describe = describe
         self._plan = plan
         self._unit = unit
-        self._began = self._working_since = time.time()
+        self._started = self._working_since = time.time()
         self._done = 0
         self._rows: int | None = None
         self._earlier_rows = 0
@@ -64,12 +66,13 @@ class Report:
         self._job: dict[str, str | None] = {}
 
     def start(self, job_id: str, url: str | None) -> None:
-        """Name the job that works from now on. Waiting for a free node says nothing about the pace."""
+        """Set the current job, and measure the speed from now on: waiting for a free node does not count."""
         self._job = {"id": job_id, "url": url}
         if not self._spans:
             self._working_since = time.time()
 
     def add(self, outcome: Outcome) -> None:
+        """Count an outcome."""
         worker = self._workers.setdefault(outcome.worker, _Worker(len(self._workers)))
         rows = outcome.row_count or 0
         span = _Span(outcome.started, outcome.seconds, worker.number, outcome.index, rows, outcome.ok)
@@ -82,24 +85,24 @@ class Report:
         self._done += 1
         self._count(outcome)
         heapq.heappush(self._slowest, (outcome.seconds, rows, outcome.index))
-        if len(self._slowest) > LISTED:
+        if len(self._slowest) > MAX_LISTED:
             heapq.heappop(self._slowest)
 
     def resume(self, outcome: Outcome) -> None:
-        """Count an outcome of an earlier try: done, but not on this try's timeline."""
+        """Count an outcome of an earlier try, which is not on this try's timeline."""
         self._done += 1
         self._resumed += 1
         self._count(outcome)
         self._earlier_rows = self._rows or 0
 
     def as_dict(self, state: str, now: float | None = None) -> dict[str, Any]:
-        """The report as JSON.
+        """Return the report as JSON.
 
         :param state: "running", "success" or "failed".
         :param now: seconds since the epoch; for tests.
         """
-        elapsed, working = (max((now or time.time()) - since, 0.001) for since in (self._began, self._working_since))
-        worked = self._done - self._resumed + len(self._failed)
+        elapsed, working = (max((now or time.time()) - since, 0.001) for since in (self._started, self._working_since))
+        processed = self._done - self._resumed + len(self._failed)
         left = self._total - self._done - len(self._failed)
         return {
             "version": 1,
@@ -107,50 +110,50 @@ class Report:
             "title": self._title,
             "unit": self._unit,
             "updated": round(now or time.time(), 1),
-            "began": round(self._began, 1),
+            "began": round(self._started, 1),
             "elapsed": round(elapsed, 1),
             "total": self._total,
             "done": self._done,
             "failed": len(self._failed),
             "resumed": self._resumed,
-            "retried": self._attempts - worked,
+            "retried": self._attempts - processed,
             "rows": self._rows,
             "rows_per_second": None if self._rows is None else round((self._rows - self._earlier_rows) / working),
-            "seconds_left": round(working / worked * left, 1) if worked and state == "running" else None,
+            "seconds_left": round(working / processed * left, 1) if processed and state == "running" else None,
             "plan": self._plan,
             "job": self._job,
-            "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), SHOWN_WORKERS)],
+            "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), MAX_WORKERS)],
             "worker_count": len(self._workers),
             "timeline": self._timeline(),
             "slowest": [self._line(*entry) for entry in sorted(self._slowest, reverse=True)],
-            "failures": [self._failure(self._failed[index]) for index in sorted(self._failed)[:LISTED]],
+            "failures": [self._failure(self._failed[index]) for index in sorted(self._failed)[:MAX_LISTED]],
         }
 
     def _count(self, outcome: Outcome) -> None:
-        # Rows stay None, which is "not known", where functions work whole ranges.
+        # None, which is "unknown", if functions process whole ranges without a row count.
         if outcome.row_count is not None:
             self._rows = (self._rows or 0) + outcome.row_count
 
     def _timeline(self) -> dict[str, Any]:
-        spans = [span for span in self._spans if span.worker < SHOWN_WORKERS and span.started]
-        # Workers' clocks are their own: the earliest start is taken as the beginning.
+        spans = [span for span in self._spans if span.worker < MAX_WORKERS and span.started]
+        # The workers' clocks may differ from this one: the timeline begins at the earliest start.
         start = min((span.started for span in spans), default=0.0)
         seconds = max((span.started + span.seconds for span in spans), default=0.0) - start
         timeline = {"start": round(start, 1), "seconds": round(seconds, 3), "spread": _spread(self._spans)}
-        if len(spans) > SHOWN_RANGES:
+        if len(spans) > MAX_RANGES:
             return timeline | {"kind": "bins"} | _bins(spans, start, seconds)
         return timeline | {"kind": "ranges", "spans": [span.as_list(start) for span in spans]}
 
     def _line(self, seconds: float, rows: int, index: int) -> dict[str, Any]:
-        return {"index": index, "range": self._describe(index)[:TEXT_LIMIT], "seconds": round(seconds, 3), "rows": rows}
+        return {"index": index, "range": self._describe(index)[:MAX_CHARS], "seconds": round(seconds, 3), "rows": rows}
 
     def _failure(self, outcome: Outcome) -> dict[str, Any]:
         failure = outcome.failure
         error = f"{failure.type}: {failure.message}" if failure else ""
         return {
             "index": outcome.index,
-            "range": self._describe(outcome.index)[:TEXT_LIMIT],
-            "error": storable_text(error)[:TEXT_LIMIT],
+            "range": self._describe(outcome.index)[:MAX_CHARS],
+            "error": storable_text(error)[:MAX_CHARS],
             "sqlstate": failure.sqlstate if failure else None,
             "attempts": outcome.attempts,
         }
@@ -192,7 +195,7 @@ class _Worker:
 
 
 def _spread(spans: list[_Span]) -> dict[str, list[float]]:
-    """Least, median, 95 % and greatest of rows and seconds per range that is done: skew at a glance."""
+    """Return minimum, median, 95th percentile and maximum of rows and seconds per finished range."""
     done = [span for span in spans if span.ok]
     return {
         "rows": _quantiles(sorted(span.rows for span in done)),
@@ -205,13 +208,13 @@ def _quantiles(values: list[Any]) -> list[Any]:
 
 
 def _bins(spans: list[_Span], start: float, seconds: float) -> dict[str, Any]:
-    """Cells of [worker, bin, ranges that ended in it, their rows, failed ones among them]."""
-    count = max(CELLS // (max(span.worker for span in spans) + 1), 1)
+    """Return cells of [worker, bin, ranges that ended in it, their rows, failed ranges]."""
+    count = max(MAX_CELLS // (max(span.worker for span in spans) + 1), 1)
     width = max(seconds, 0.001) / count
     cells: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
     for span in spans:
-        place = min(int((span.started + span.seconds - start) / width), count - 1)
-        cell = cells[span.worker, place]
+        bin_ = min(int((span.started + span.seconds - start) / width), count - 1)
+        cell = cells[span.worker, bin_]
         cell[0] += 1
         cell[1] += span.rows
         cell[2] += not span.ok

@@ -1,4 +1,4 @@
-"""A table of what each range answered, for people and for SQL that comes after."""
+"""The results table: one row per range, with its result or its error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from psycopg import sql
 
 from burla_provider.database.connect import codec_of, open_connection
 from burla_provider.database.quoting import Identifier
-from burla_provider.database.table_creation import check_writable, wait_for_makers
+from burla_provider.database.table_creation import check_writable, lock_table_creation
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.json_values import storable_text, to_json
@@ -31,69 +31,71 @@ COLUMNS = {
     "started": "timestamp with time zone",
     "seconds": "double precision",
 }
-"""Name -> type. Bounds are lower <= key < upper, null where open; of a key of several columns, joined with commas."""
+"""Name -> type. The range is lower <= key < upper; NULL is open. Bounds of several columns are joined by commas."""
+
+_COLUMN_NAMES = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 
 
-class Results:
-    """The outcomes of one run, kept for the table. A collector.
+def prepare_results_table(connection: psycopg.Connection[Any], schema: str, table: str) -> None:
+    """Create the results table if it does not exist, and check that results can be written to it.
 
-    :param parameters: how to connect; secrets among them.
-    :param schema: of the table.
-    :param table: its name.
-    :param run: whose results these are: another run's stay, its own of an earlier time are replaced.
+    :param connection: an autocommit connection.
+    :raises InvalidParameterError: the table cannot be created or written, or has other columns.
+    """
+    relation = Identifier(schema, table)
+    definitions = [sql.SQL(f"{{}} {type_}").format(sql.Identifier(name)) for name, type_ in COLUMNS.items()]
+    create = sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY (run, range_id))")
+    try:
+        with connection.transaction():
+            check_writable(connection, "results_table", schema)
+            # "IF NOT EXISTS" alone needs the right to create a table even if the table exists.
+            [(oid,)] = connection.execute("SELECT to_regclass(%s)", [relation.as_regclass(connection)]).fetchall()
+            if oid is None:
+                lock_table_creation(connection)
+                connection.execute(create.format(relation, sql.SQL(", ").join(definitions)))
+            connection.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(_COLUMN_NAMES, relation))
+            # It deletes nothing, but the server checks the permission.
+            connection.execute(sql.SQL("DELETE FROM {} WHERE FALSE").format(relation))
+    except (psycopg.ProgrammingError, psycopg.DataError) as error:
+        raise InvalidParameterError(
+            "results_table",
+            f"{error.diag.message_primary or error}.",
+            "Name a table that this role can create and write, or one that this provider created.",
+        ) from None
+
+
+class ResultsTable:
+    """Collects the outcomes of one run, and writes them at its end. An outcome listener.
+
+    :param parameters: libpq parameters, with secrets.
+    :param schema: the table's schema.
+    :param table: the table's name.
+    :param run: identifies this run's rows: they replace those of an earlier attempt, other runs' rows stay.
     """
 
     def __init__(self, parameters: Mapping[str, str], schema: str, table: str, run: str) -> None:
+        self.schema = schema
+        self.table = table
         self._parameters = parameters
-        self._schema = schema
-        self._table = Identifier(schema, table)
+        self._relation = Identifier(schema, table)
         self._run = run
         self._outcomes: dict[int, Outcome] = {}
 
-    def check(self) -> None:
-        """Create the table where it is not there yet.
-
-        :raises InvalidParameterError: it cannot be created or written, or it is another table.
-        """
-        definitions = [sql.SQL(f"{{}} {kind}").format(sql.Identifier(name)) for name, kind in COLUMNS.items()]
-        create = sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY (run, range_id))")
-        names = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-        try:
-            with self._connect() as connection:
-                check_writable(connection, "results_table", self._schema)
-                # Not "IF NOT EXISTS" alone: even where there is one, that needs the right to create another.
-                name = self._table.as_regclass(connection)
-                [(exists,)] = connection.execute("SELECT to_regclass(%s)", [name]).fetchall()
-                if exists is None:
-                    wait_for_makers(connection)
-                    connection.execute(create.format(self._table, sql.SQL(", ").join(definitions)))
-                connection.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(names, self._table))
-                # Without a row it writes nothing, but the server checks the permission.
-                connection.execute(sql.SQL("DELETE FROM {} WHERE FALSE").format(self._table))
-        except (psycopg.ProgrammingError, psycopg.DataError) as error:
-            raise InvalidParameterError(
-                "results_table",
-                f"{error.diag.message_primary or error}.",
-                "Name a table that this role may create and write, or one that this provider made.",
-            ) from None
-
     def add(self, outcome: Outcome) -> None:
+        """Keep an outcome until ``write``."""
         self._outcomes[outcome.index] = outcome
 
     def write(self, ranges: Iterable[KeyRange]) -> int:
-        """Replace this run's rows in one transaction; answers how many there are."""
-        with self._connect() as connection, connection.cursor() as cursor:
+        """Replace this run's rows in one transaction, and return their number."""
+        with open_connection(self._parameters, application_name="burla results") as connection:
             codec = codec_of(connection)
             rows = [_row(self._run, key_range, self._outcomes.get(key_range.index), codec) for key_range in ranges]
-            cursor.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(self._table), [self._run])
-            names = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-            with cursor.copy(sql.SQL("COPY {} ({}) FROM STDIN").format(self._table, names)) as copy:
+            connection.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(self._relation), [self._run])
+            copy_rows = sql.SQL("COPY {} ({}) FROM STDIN").format(self._relation, _COLUMN_NAMES)
+            with connection.cursor() as cursor, cursor.copy(copy_rows) as copy:
                 for row in rows:
                     copy.write_row(row)
         return len(rows)
-
-    def _connect(self) -> psycopg.Connection[Any]:
-        return open_connection(self._parameters, application_name="burla results")
 
 
 def _row(run: str, key_range: KeyRange, outcome: Outcome | None, codec: str) -> list[Any]:
@@ -111,18 +113,18 @@ def _row(run: str, key_range: KeyRange, outcome: Outcome | None, codec: str) -> 
         storable_text(f"{failure.type}: {failure.message}", codec) if failure else None,
         outcome.attempts,
         outcome.worker,
-        _moment(outcome.started),
+        _timestamp(outcome.started),
         outcome.seconds,
     ]
 
 
 def _readable(value: Any, codec: str) -> Any:
-    # A total that SQL computed is a list of what it takes to combine it: mostly one number.
+    # An aggregate of SqlTotals is a list of the parts that are combined, in most cases a single number.
     plain = to_json(value, codec)
     if not isinstance(plain, dict):
         return plain
     return {name: part[0] if isinstance(part, list) and len(part) == 1 else part for name, part in plain.items()}
 
 
-def _moment(seconds: float) -> datetime.datetime | None:
+def _timestamp(seconds: float) -> datetime.datetime | None:
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC) if seconds else None

@@ -1,4 +1,4 @@
-"""Whether a retry may go on where an earlier try ended, and why not."""
+"""Deciding whether a retry can resume the job of an earlier try."""
 
 from __future__ import annotations
 
@@ -9,71 +9,74 @@ from typing import Any, Literal
 from burla_provider.task.checkpoint import Checkpoint, SavedJob
 
 Resume = Literal["auto"] | bool
+TableState = dict[str, str] | None
 
-NO_STORE = "This Airflow has no task state store (it came with 3.3): a retry of this task starts its job afresh."
+NO_STORE = (
+    "This Airflow has no task state store (added in 3.3): a retry of this task starts its job from the beginning."
+)
 
 
 @dataclass(frozen=True)
 class JobFacts:
-    """What makes two jobs the same.
+    """What must be equal for a retry to resume a job.
 
     :param run: this run of the task (``run_key``).
-    :param fingerprint: of what is asked for: database, table, window, condition, kind of work and its code.
-    :param reads_one_moment: all ranges are read in one snapshot.
-    :param state: of the table before that moment (``state_before``); None: unknown.
+    :param fingerprint: of database, table, window, condition, and the processing with its code.
+    :param has_snapshot: all ranges are read in one snapshot.
+    :param state: the table's ``state_before`` that snapshot; None: unknown.
     """
 
     run: str
     fingerprint: str
-    reads_one_moment: bool = False
-    state: dict[str, str] | None = None
+    has_snapshot: bool = False
+    state: TableState = None
 
-    def as_dict(self, moments: int = 1, *, pages: bool = False) -> dict[str, Any]:
-        """For the checkpoint.
+    def as_dict(self, snapshot_count: int = 1, *, pages: bool = False) -> dict[str, Any]:
+        """Return the facts as JSON for the checkpoint. Other versions of this provider read the same keys.
 
-        :param moments: at how many moments the table has been read.
-        :param pages: the ranges are of physical pages.
+        :param snapshot_count: in how many snapshots the table has been read.
+        :param pages: the ranges are ranges of physical pages.
         """
         facts = {"run": self.run, "fingerprint": self.fingerprint, "state": self.state}
-        return facts | {"moments": moments, "pages": pages}
-
-
-State = dict[str, str] | None
+        return facts | {"moments": snapshot_count, "pages": pages}
 
 
 def find_earlier(
-    checkpoint: Checkpoint, resume: Resume, facts: JobFacts, find_doubt: Callable[[State], str] | None = None
+    checkpoint: Checkpoint,
+    resume: Resume,
+    facts: JobFacts,
+    find_doubt: Callable[[TableState], str] | None = None,
 ) -> tuple[SavedJob | None, str]:
-    """What an earlier try left, if this try may go on with it, and a sentence for the log ("" when there is nothing).
+    """Return the job of an earlier try if this try can resume it, and a sentence for the log, or "".
 
-    :param resume: "auto": where it is sound; True: also at another moment of the table; False: never.
-    :param find_doubt: the table's earlier state -> why it may have changed until this try's snapshot was taken, or "".
+    :param resume: "auto": if that is safe; True: also in another snapshot of the table; False: never.
+    :param find_doubt: returns why the table may have changed since an earlier state of it; "" if it has not.
     """
     saved = checkpoint.load()
     if saved is None:
         return None, ""
-    done = f"An earlier try has done {len(saved.outcomes):,}"
+    done = f"An earlier try has finished {len(saved.outcomes):,} items"
     if reason := _objection(saved, resume, facts, find_doubt):
-        return None, f"{done}, but this one starts afresh: {reason}"
-    return saved, f"{done}: working only what is missing."
+        return None, f"{done}, but this try starts from the beginning: {reason}"
+    return saved, f"{done}: processing only what is missing."
 
 
-def _objection(saved: SavedJob, resume: Resume, facts: JobFacts, find_doubt: Callable[[State], str] | None) -> str:
+def _objection(saved: SavedJob, resume: Resume, facts: JobFacts, find_doubt: Callable[[TableState], str] | None) -> str:
     if resume is False:
         return "resume=False."
     if saved.facts.get("run") != facts.run:
-        return "the task was cleared since, or its DAG run was made again."
+        return "the task was cleared since, or its DAG run was created again."
     if saved.facts.get("fingerprint") != facts.fingerprint:
         return (
-            "what it is to do has changed since (database, login, session settings, table, columns, window, condition,"
+            "its parameters have changed since (database, login, session settings, table, columns, window, condition,"
             " split or function)."
         )
-    doubt = find_doubt(saved.facts.get("state")) if find_doubt and facts.reads_one_moment else ""
+    doubt = find_doubt(saved.facts.get("state")) if find_doubt and facts.has_snapshot else ""
     if doubt and saved.facts.get("pages"):
-        return f"its ranges are of physical pages, which hold other rows when the table has changed ({doubt})."
+        return f"its ranges are ranges of physical pages, and the table may have changed since ({doubt})."
     if doubt and resume is not True:
         return (
-            f"the table may have changed since ({doubt}), and all ranges are to be read at one moment."
-            " With resume=True it would go on at a second moment, and say so in the result."
+            f"the table may have changed since ({doubt}), and all ranges must be read in one snapshot."
+            " With resume=True the job would continue in a second snapshot, and the result would say so."
         )
     return ""

@@ -1,79 +1,92 @@
-"""The task's own session with the database: it plans, and holds the moment at which all ranges are read."""
+"""The task's database session: it plans, and holds the snapshot in which all ranges are read."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.hooks.postgres import read_parameters
+from burla_provider.hooks.postgres import open_hook_connection
 
 if TYPE_CHECKING:
     import psycopg
 
     from burla_provider.database.leaves import Leaves
     from burla_provider.database.snapshot import Snapshot
+    from burla_provider.ranges.catalog import TableFacts
 
 Consistency = Literal["snapshot", "none"]
-PATIENCE = 60
-"""Seconds to wait for a server that is just starting again."""
+RECONNECT_SECONDS = 60
+"""Seconds to wait for a server that restarts."""
 
 
 @dataclass(frozen=True)
 class TaskSession:
-    """The task's own session with the database.
+    """The task's database session.
 
-    :param name: what the server shows as the application's name.
-    :param parameters: how workers connect; secrets among them.
-    :param schema: of the table.
-    :param table: its name.
-    :param connection: for planning; inside the snapshot's transaction where there is one.
-    :param snapshot: what workers join; None: every range is read at a moment of its own.
-    :param state_before: the table's state (``state_before``) just before that moment.
-    :param foreign: schema and name of the partitions that the snapshot does not cover.
-    :param columns: names of the table's columns, in its order.
-    :param partitioned: it is a partitioned table.
-    :param leaves: what holds its rows in the snapshot, by oid.
-    :param settings: of the session, for the workers' sessions to have too.
+    :param name: the session's application_name.
+    :param parameters: libpq parameters for the workers' connections, with secrets.
+    :param connection: for planning; in the snapshot's transaction if there is a snapshot.
+    :param facts: the table's catalog facts; as the snapshot sees them if there is one.
+    :param settings: settings of this session that the workers' sessions need too.
+    :param results_table: schema and name of the results table, if there is one.
+    :param snapshot: what workers join; None: every range is read in its own snapshot.
+    :param state_before: the table's state just before the snapshot.
+    :param leaves: the relations that hold the table's rows in the snapshot, by oid.
     """
 
     name: str
     parameters: Mapping[str, str] = field(repr=False)
-    schema: str
-    table: str
     connection: psycopg.Connection[Any]
+    facts: TableFacts
+    settings: Mapping[str, str] = field(default_factory=dict)
+    results_table: tuple[str, str] | None = None
     snapshot: Snapshot | None = None
     state_before: dict[str, str] | None = None
-    foreign: frozenset[tuple[str, str]] = frozenset()
-    columns: tuple[str, ...] = ()
-    partitioned: bool = False
     leaves: Leaves = field(default_factory=dict)
-    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def schema(self) -> str:
+        """The table's schema."""
+        return self.facts.schema
+
+    @property
+    def table(self) -> str:
+        """The table's name without its schema."""
+        return self.facts.table
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the table's columns, in their order."""
+        return tuple(column.name for column in self.facts.columns)
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether it is a partitioned table."""
+        return self.facts.kind == "p"
+
+    @property
+    def foreign(self) -> frozenset[tuple[str, str]]:
+        """Schema and name of the partitions and children that the snapshot does not cover."""
+        if self.snapshot is None:
+            return frozenset()
+        return frozenset((leaf.schema, leaf.name) for leaf in self.facts.leaves if leaf.kind == "f")
 
     def resolve(self, parameter: str, name: str) -> tuple[str, str]:
-        """Schema and name of a table that need not exist yet, as SQL names it.
+        """Return schema and name of a table that may not exist yet.
 
-        :raises InvalidParameterError: that is no name.
+        :param parameter: the operator parameter that names it, for the error.
+        :raises InvalidParameterError: ``name`` is not a valid table name.
         """
-        import psycopg
-
-        try:
-            with self.connection.transaction():
-                row = self.connection.execute("SELECT parse_ident(%s), current_schema()", [name]).fetchone()
-        except psycopg.DataError:
-            row = None
-        if row is None or len(row[0]) > 2:
-            raise InvalidParameterError(parameter, f"{name!r} is no name of a table.", 'Write "schema.table".')
-        *schema, table = row[0]
-        return (schema[0] if schema else row[1]), table
+        return _resolve(self.connection, parameter, name)
 
     @contextmanager
     def final_connection(self) -> Iterator[psycopg.Connection[Any]]:
-        """A session for the last steps: this one, or, if the server has ended it while it was idle, another one.
+        """Return a connection for the last steps: this one, or a new one if the server ended it while it was idle.
 
-        Where there is a snapshot there is no other: what is asked in it is to be of its moment.
+        If there is a snapshot it is always this one, because only this one sees the snapshot.
         """
         from burla_provider.database.connect import is_alive
 
@@ -84,19 +97,19 @@ class TaskSession:
             yield connection
 
     def find_doubt(self, before: dict[str, str] | None, *, wait: bool) -> str:
-        """Return why the table may have changed since ``before`` was its state; "" if it provably has not.
+        """Return why the table may have changed since an earlier snapshot; "" if it provably has not.
 
-        :param before: the ``state_before`` of an earlier moment.
-        :param wait: wait for sessions that may still have to report what they wrote.
+        :param before: the ``state_before`` of the earlier session.
+        :param wait: wait for other sessions that may not have reported their writes yet.
         """
-        from burla_provider.database.table_state import PATIENCE, find_doubt
+        from burla_provider.database.table_state import REPORT_TIMEOUT, find_doubt
 
-        return find_doubt(self.connection, self.schema, self.table, before, PATIENCE if wait else 0)
+        return find_doubt(self.connection, self.schema, self.table, before, REPORT_TIMEOUT if wait else 0)
 
     def check_leaves(self) -> None:
-        """Check that the partitions or children that ranges have read were those of the snapshot.
+        """Check that the ranges have read the partitions or children that the snapshot sees.
 
-        :raises PartitionsChangedError: they were not.
+        :raises PartitionsChangedError: partitions or children were attached or detached while ranges were read.
         """
         from burla_provider.database.leaves import check_leaves, read_leaves
 
@@ -106,50 +119,111 @@ class TaskSession:
 
 
 @contextmanager
-def open_session(postgres_conn_id: str, table: str, name: str, consistency: Consistency) -> Iterator[TaskSession]:
-    """Connects as the Airflow connection says, and gives everything up at the end, whatever happens.
+def open_session(
+    postgres_conn_id: str, table: str, name: str, consistency: Consistency, results_table: str | None = None
+) -> Iterator[TaskSession]:
+    """Connect, prepare the results table, take the snapshot and read the catalog; roll back and close at the end.
 
-    :param table: as SQL names it.
-    :param name: what ``pg_stat_activity`` shows.
-    :raises InvalidParameterError: there is no such table, it may not be read, or a snapshot of it cannot be shared.
+    Two connections are opened: the hook's, and the session's. The hook's is closed before planning.
+
+    :param table: the table's name in SQL.
+    :param name: the session's application_name.
+    :param results_table: the name in SQL of a table that is created if it does not exist.
+    :raises InvalidParameterError: a table does not exist or cannot be used, or the server does not share snapshots.
     """
-    from burla_provider.database.connect import open_connection
+    from burla_provider.database.connect import connection_parameters, open_connection
     from burla_provider.database.leaves import read_leaves
-    from burla_provider.database.settings import inherited_settings
+    from burla_provider.database.settings import application_name, inherited_settings
     from burla_provider.database.snapshot import held_snapshot
     from burla_provider.database.table_state import state_before
+    from burla_provider.ranges.catalog import find_table
+    from burla_provider.ranges.planner_connection import PlannerConnection
+
+    has_snapshot = consistency == "snapshot"
+    with open_hook_connection(postgres_conn_id) as hook_connection:
+        parameters = connection_parameters(hook_connection)
+        if not has_snapshot:
+            hook_connection.close()
+        session_name = application_name(name, " snapshot") if has_snapshot else name
+        with closing(open_connection(parameters, application_name=session_name, autocommit=True)) as connection:
+            settings = inherited_settings(connection)
+            # Only the name: the facts are read in the snapshot.
+            found = find_table(PlannerConnection(connection), table)
+            if has_snapshot and found.kind == "f":
+                raise not_covered({(found.schema, found.name)})
+            results = _prepare_results_table(connection, results_table)
+            if not has_snapshot:
+                facts = _read_facts(connection, found.schema, found.name)
+                yield TaskSession(name, parameters, connection, facts, settings, results)
+                return
+            state = state_before(connection, found.schema, found.name)
+            with held_snapshot(connection, found.schema, found.name) as snapshot:
+                _check_joinable(hook_connection, parameters, snapshot, name)
+                hook_connection.close()
+                facts = _read_facts(connection, found.schema, found.name)
+                leaves = read_leaves(connection, found.schema, found.name)
+                yield TaskSession(name, parameters, connection, facts, settings, results, snapshot, state, leaves)
+
+
+def _read_facts(connection: psycopg.Connection[Any], schema: str, table: str) -> TableFacts:
+    from psycopg import sql
+
     from burla_provider.ranges.catalog import read_facts
     from burla_provider.ranges.planner_connection import PlannerConnection
 
-    parameters = read_parameters(postgres_conn_id)
-    with open_connection(parameters, application_name=name, autocommit=True) as connection:
-        settings = inherited_settings(connection)
-        facts = read_facts(PlannerConnection(connection), table)
-        schema, table = facts.schema, facts.table
-        shape: Any = {
-            "columns": tuple(column.name for column in facts.columns),
-            "partitioned": facts.kind == "p",
-            "settings": settings,
-        }
-        if consistency == "none":
-            yield TaskSession(name, parameters, schema, table, connection, **shape)
-            return
-        if facts.kind == "f":
-            raise not_covered({(schema, table)})
-        foreign = frozenset((leaf.schema, leaf.name) for leaf in facts.leaves if leaf.kind == "f")
-        state = state_before(connection, schema, table)
-    with held_snapshot(parameters, schema, table, name=name) as held:
-        shape["leaves"] = read_leaves(held.connection, schema, table)
-        yield TaskSession(name, parameters, schema, table, held.connection, held.snapshot, state, foreign, **shape)
+    queries = PlannerConnection(connection)
+    # Else a SQL_ASCII database could return names as bytes.
+    with queries.locally(client_encoding="UTF8"):
+        return read_facts(queries, sql.Identifier(schema, table).as_string(connection))
+
+
+def _prepare_results_table(connection: psycopg.Connection[Any], name: str | None) -> tuple[str, str] | None:
+    from burla_provider.task.results_table import prepare_results_table
+
+    if name is None:
+        return None
+    schema, table = _resolve(connection, "results_table", name)
+    prepare_results_table(connection, schema, table)
+    return schema, table
+
+
+def _check_joinable(
+    connection: psycopg.Connection[Any], parameters: Mapping[str, str], snapshot: Snapshot, name: str
+) -> None:
+    from burla_provider.database.connect import is_alive, open_connection
+    from burla_provider.database.settings import application_name
+    from burla_provider.database.snapshot import check_joinable
+
+    if is_alive(connection):
+        check_joinable(connection, snapshot)
+        return
+    # The server ended it (idle_session_timeout) while the session waited for the table's lock.
+    probe_name = application_name(name, " snapshot probe")
+    with closing(open_connection(parameters, application_name=probe_name, autocommit=True)) as probe:
+        check_joinable(probe, snapshot)
+
+
+def _resolve(connection: psycopg.Connection[Any], parameter: str, name: str) -> tuple[str, str]:
+    import psycopg
+
+    try:
+        with connection.transaction():
+            row = connection.execute("SELECT parse_ident(%s), current_schema()", [name]).fetchone()
+    except psycopg.DataError:
+        row = None
+    if row is None or len(row[0]) > 2:
+        raise InvalidParameterError(parameter, f"{name!r} is not a valid table name.", 'Write "schema.table".')
+    *schema, table = row[0]
+    return (schema[0] if schema else row[1]), table
 
 
 def not_covered(foreign: Collection[tuple[str, str]]) -> InvalidParameterError:
-    """The error for tables whose rows would not be read at the snapshot's moment."""
+    """Return the error for rows that the snapshot does not cover."""
     names = ", ".join(".".join(name) for name in sorted(foreign))
     return InvalidParameterError(
         "consistency",
         f"rows are in the foreign table {names}, whose server does not share the snapshot.",
-        'Give consistency="none" (every range is read at its own moment), or a window without them.',
+        'Use consistency="none", where every range has its own snapshot, or a window without these rows.',
     )
 
 
@@ -162,14 +236,14 @@ def _reconnect(parameters: Mapping[str, str], name: str) -> psycopg.Connection[A
     retrying = Retrying(
         retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=0.2, max=5),
-        stop=stop_after_delay(PATIENCE),
+        stop=stop_after_delay(RECONNECT_SECONDS),
         reraise=True,
     )
     return retrying(open_connection, parameters, application_name=name, autocommit=True)
 
 
 def render(connection: psycopg.Connection[Any], where: str, parameters: Any) -> str:
-    """The condition with its parameters in it, quoted by psycopg: from here on it is SQL and nothing else.
+    """Return the condition with its parameters inserted as quoted literals.
 
     :raises InvalidParameterError: placeholders and parameters do not match.
     """
@@ -179,5 +253,7 @@ def render(connection: psycopg.Connection[Any], where: str, parameters: Any) -> 
         return psycopg.ClientCursor(connection).mogrify(where, parameters)
     except (TypeError, psycopg.ProgrammingError, psycopg.DataError) as error:
         raise InvalidParameterError(
-            "parameters", f"they do not fit the placeholders of where: {error}.", "Use %s or %(name)s, and %% for a %."
+            "parameters",
+            f"they do not match the placeholders of where: {error}.",
+            "Use %s or %(name)s, and %% for a %.",
         ) from None

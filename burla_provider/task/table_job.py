@@ -14,16 +14,19 @@ from burla_provider.database.login import is_under_row_security, session_identit
 from burla_provider.database.redact import redact
 from burla_provider.database.settings import Session
 from burla_provider.exceptions import InvalidParameterError, PermanentError, WrittenResultError
-from burla_provider.ranges import plan_ranges
 from burla_provider.ranges.key import INTEGER_LIMITS
+from burla_provider.ranges.plan_request import Request
+from burla_provider.ranges.planner import plan_table
+from burla_provider.ranges.sizing import RangeSizing
+from burla_provider.ranges.window import WindowLimits
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
 from burla_provider.task.job_store import CheckpointStore, JobStore, LedgerStore
 from burla_provider.task.ledger_table import is_planned_since, prepare_ledger
 from burla_provider.task.lineage import TableLineage, set_outlet_extra
-from burla_provider.task.log_groups import log_plan, log_totals
+from burla_provider.task.logs import log_plan, log_totals
 from burla_provider.task.monitor import JobMonitor, OutcomeListener
-from burla_provider.task.results_table import Results
+from burla_provider.task.results_table import ResultsTable
 from burla_provider.task.resume import JobFacts
 from burla_provider.task.run_identity import is_cleared, old_run_key, run_key, run_started, task_run
 from burla_provider.task.session import TaskSession, not_covered, render
@@ -100,7 +103,7 @@ class TableJob:
             self.log.info(restored.note)
         log_plan(self.log, plan)
         totals = Totals(combiner, range(len(plan.ranges)))
-        results = self._open_results_table()
+        results = self._results_table()
         listeners: list[OutcomeListener] = [totals, self._lineage, *([results] if results else [])]
         monitor = self._make_monitor(plan, store, listeners)
         monitor.resume(restored.earlier)
@@ -112,8 +115,8 @@ class TableJob:
             self._verify(plan, totals)
             if results:
                 results.write(plan.ranges)
-                self._lineage.add_output(*self._results_table)
-            result = self._combine_written(totals, restored.moments)
+                self._lineage.add_output(results.schema, results.table)
+            result = self._combine_written(totals, restored.snapshot_count)
         store.close()
         self.end = window_end(plan)
         return result
@@ -136,25 +139,19 @@ class TableJob:
         # A window may exclude partitions, which only the plan shows.
         if not (config.has_window or lower):
             self._check_covered({None})
-        plan = plan_ranges(
-            self.session.connection,
-            table=self.source.relation.as_string(self.session.connection),
+        request = Request(
             key=config.key or None,
-            start_id=config.start_id,
-            end_id=self.end_id,
-            lower=lower,
-            upper=self.upper,
+            limits=WindowLimits(config.start_id, self.end_id, lower, self.upper),
             where=self.source.where,
             split=config.split,
-            rows_per_range=config.rows_per_range,
-            ranges=config.ranges,
-            parallelism=self._runner.parallelism,
+            size=RangeSizing(config.rows_per_range, config.ranges, self._runner.parallelism),
             refine=config.refine,
             # A table that grows during the run would never be finished.
             freeze_upper=config.ledger is not None,
             # The queries of process_range name the table, not its partitions.
             by_partition=config.process_range is None,
         )
+        plan = plan_table(self.session.connection, self.session.facts, request)
         if plan.needs_snapshot and self.session.snapshot is None:
             raise InvalidParameterError(
                 "key",
@@ -259,16 +256,10 @@ class TableJob:
         started = run_started(self.context)
         return old if started and is_planned_since(connection, old, started) else ledger
 
-    @cached_property
-    def _results_table(self) -> tuple[str, str]:
-        return self.session.resolve("results_table", self.config.results_table or "")
-
-    def _open_results_table(self) -> Results | None:
-        if self.config.results_table is None:
+    def _results_table(self) -> ResultsTable | None:
+        if self.session.results_table is None:
             return None
-        results = Results(self.session.parameters, *self._results_table, task_run(self.context))
-        results.check()
-        return results
+        return ResultsTable(self.session.parameters, *self.session.results_table, task_run(self.context))
 
     def _make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
         def describe(index: int) -> str:

@@ -33,7 +33,7 @@ def test_a_retry_starts_afresh_and_says_so(airflow: Airflow, orders: Orders, tmp
     Path(path).touch()
     first = airflow.run(operator(process_rows=read, ranges=4, retries=1), max_tries=1)
     assert first.state == "up_for_retry"
-    assert "no task state store (it came with 3.3)" in first.log
+    assert "no task state store (added in 3.3)" in first.log
     Path(path).unlink()
     again = airflow.run(operator(process_rows=read, ranges=4, retries=1), try_number=2, max_tries=1)
     assert again.value["row_count"] == 20000

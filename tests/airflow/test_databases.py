@@ -15,6 +15,8 @@ from psycopg import sql
 
 from burla_provider.database.connect import connection_parameters
 from burla_provider.operators.postgres import BurlaPostgresOperator
+from burla_provider.ranges.catalog import read_facts
+from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.task.session import TaskSession
 from tests.airflow.conftest import Orders, add_database
 from tests.support.postgres import PostgresServer, running_server
@@ -55,7 +57,7 @@ def test_a_snapshot_of_what_is_on_another_server_is_refused(airflow: Airflow, op
     result = airflow.run(operator(**options, key="id", totals=TOTALS), max_tries=3)
     assert result.state == "failed"
     assert "consistency: rows are in the foreign table public.far" in str(result.error)
-    assert 'Give consistency="none"' in str(result.error)
+    assert 'Use consistency="none"' in str(result.error)
 
 
 @pytest.mark.usefixtures("out_of_reach")
@@ -188,7 +190,7 @@ def test_a_role_that_may_read_some_columns_only_reads_them_at_moments_of_their_o
         options = {"table": "orders", "postgres_conn_id": "clerk_db", "columns": ["amount"], "totals": TOTALS}
         result = airflow.run(operator(**options), max_tries=3)
         assert result.state == "failed"
-        assert "takes the right to read all of its columns" in str(result.error)
+        assert "requires SELECT on all of its columns" in str(result.error)
         result = airflow.run(operator(**options, consistency="none"))
         assert result.error is None, result.log
         assert result.value["total"] == str(orders.ask("sum(amount)"))
@@ -198,7 +200,7 @@ def test_a_role_that_may_read_some_columns_only_reads_them_at_moments_of_their_o
 
 def test_the_last_steps_wait_for_a_server_that_is_starting_again() -> None:
     def ask() -> Any:
-        with moment.final_connection() as another:
+        with session.final_connection() as another:
             return another.execute("SELECT current_setting('application_name')").fetchone()
 
     with (
@@ -206,7 +208,8 @@ def test_the_last_steps_wait_for_a_server_that_is_starting_again() -> None:
         psycopg.connect(server.dsn, autocommit=True) as connection,
         ThreadPoolExecutor() as pool,
     ):
-        moment = TaskSession("again", connection_parameters(connection), "public", "orders", connection)
+        facts = read_facts(PlannerConnection(connection), "pg_class")
+        session = TaskSession("again", connection_parameters(connection), connection, facts)
         server.stop()
         answer = pool.submit(ask)
         server.start()

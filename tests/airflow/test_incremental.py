@@ -18,6 +18,8 @@ import pytest
 from airflow.sdk import Asset
 
 from burla_provider.operators.postgres import BurlaPostgresOperator
+from burla_provider.ranges.catalog import read_facts
+from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.task.incremental import find_column, find_increment
 from burla_provider.worker.source import Source
 from tests.airflow.conftest import Orders, needs_state_stores
@@ -120,7 +122,7 @@ def test_clearing_a_failed_run_writes_again_and_says_so(stream: Stream) -> None:
     assert stream.run("r1", fail_from=50).state == "failed"
     result = stream.run("r1", cleared=1)
     assert result.value == {"row_count": 90}
-    assert "Clearing the task began a new run: 2 ranges are written once more." in result.log
+    assert "The task was cleared, which starts a new run: 2 ranges that were already written" in result.log
     assert stream.written() == (150, 90)
     assert stream.run("r2").value == {"row_count": 0}
 
@@ -326,7 +328,7 @@ def test_a_window_never_ends_above_what_a_later_row_may_have(
         connection.execute(f"CREATE DOMAIN inner_moment AS {column_type}; CREATE DOMAIN moment AS inner_moment")
         column_type = "moment"
     connection.execute(f"CREATE TABLE events (happened {column_type})")
-    column = find_column(connection, "events", "happened")
+    column = find_column(read_facts(PlannerConnection(connection), "events"), "happened")
     for _ in range(40):
         with connection.transaction():
             increment = find_increment(connection, Source("public", "events"), column, None, None)

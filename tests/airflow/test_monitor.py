@@ -45,6 +45,6 @@ def test_a_report_that_takes_long_is_made_less_often(
     failures = FailurePolicy("finish", 0, str)
     one = JobMonitor(context, logging.getLogger(), "orders", 10, str, failures, Checkpoint(None), [])
     for _ in range(720):  # a minute and a half
-        one.hear(Tick())
+        one.handle(Tick())
         clock.now += 0.125
     assert len(made) == reports

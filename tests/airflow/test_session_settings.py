@@ -98,11 +98,11 @@ def test_a_worker_s_own_environment_changes_nothing(
     airflow: Airflow, events: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What a node's image may have. The local engine hands on no such variable, so the test has it do so.
-    from burla_provider.jobs import process
+    from burla_provider.jobs import client_process
 
-    environment = process.child_environment
+    environment = client_process.child_environment
     theirs = {"PGTZ": "Asia/Tokyo", "PGDATESTYLE": "SQL, DMY", "PGOPTIONS": "-c search_path=elsewhere -c work_mem=77kB"}
-    monkeypatch.setattr(process, "child_environment", lambda given: environment(given) | theirs)
+    monkeypatch.setattr(client_process, "child_environment", lambda given: environment(given) | theirs)
     where = "at::date = '2026-11-01' AND day < '11/05/2026' AND id <= (SELECT max(n) FROM lately)"
     [(expected,)] = events.execute(f"SELECT count(*) FROM events WHERE {where}").fetchall()
     options = {"table": "events", "postgres_conn_id": "orders_db", "key": "id", "ranges": 3, "where": where}

@@ -4,8 +4,9 @@ import pytest
 from burla_provider.database import snapshot
 from burla_provider.database.connect import connection_parameters, is_alive
 from burla_provider.database.errors import SnapshotLostError
-from burla_provider.database.snapshot import Snapshot, held_snapshot, join_snapshot
+from burla_provider.database.snapshot import Snapshot, check_joinable, join_snapshot
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
+from tests.support.snapshots import open_snapshot
 
 
 @pytest.fixture
@@ -30,29 +31,29 @@ def count(connection):
     return connection.execute("SELECT count(*) FROM t").fetchone()[0]
 
 
-def test_whoever_joins_sees_the_moment_of_the_holder(parameters, connection, table, joiner):
-    with held_snapshot(parameters, "public", "t") as held:
+def test_a_session_that_joins_sees_what_the_holder_sees(parameters, connection, table, joiner):
+    with open_snapshot(parameters, "public", "t") as held:
         connection.execute("DELETE FROM t WHERE id > 5")
         join_snapshot(joiner, held.snapshot, table)
         assert (count(held.connection), count(joiner), count(connection)) == (10, 10, 5)
 
 
 def test_a_snapshot_whose_holder_is_gone_is_lost(parameters, table, joiner):
-    with held_snapshot(parameters, "public", "t") as held:
+    with open_snapshot(parameters, "public", "t") as held:
         pass
     with pytest.raises(SnapshotLostError, match="is gone"):
         join_snapshot(joiner, held.snapshot, table)
 
 
 def test_a_holder_whose_session_was_ended_is_not_alive(parameters, connection):
-    with held_snapshot(parameters, "public", "t") as held:
+    with open_snapshot(parameters, "public", "t") as held:
         assert is_alive(held.connection)
         connection.execute("SELECT pg_terminate_backend(%s, 10000)", [held.connection.info.backend_pid])
         assert not is_alive(held.connection)
 
 
 def test_nothing_is_held_afterwards_whatever_happened(parameters, connection):
-    with pytest.raises(ZeroDivisionError), held_snapshot(parameters, "public", "t") as held:
+    with pytest.raises(ZeroDivisionError), open_snapshot(parameters, "public", "t") as held:
         raise ZeroDivisionError
     assert held.connection.closed
     connection.execute("SET lock_timeout = 1; TRUNCATE t")
@@ -61,15 +62,9 @@ def test_nothing_is_held_afterwards_whatever_happened(parameters, connection):
 def test_no_limit_of_the_role_ends_the_holder(parameters, connection):
     role_limits = "SET idle_in_transaction_session_timeout = '50ms'"
     connection.execute(f"ALTER DATABASE {connection.info.dbname} {role_limits}")
-    with held_snapshot(parameters, "public", "t") as held:
+    with open_snapshot(parameters, "public", "t") as held:
         connection.execute("SELECT pg_sleep(0.1)")
         assert is_alive(held.connection)
-
-
-def test_the_session_says_what_it_is_for(parameters, connection):
-    with held_snapshot(parameters, "public", "t", name="dag.task.run"):
-        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'dag.task.run snapshot'"
-        assert connection.execute(query).fetchone() == (1,)
 
 
 @pytest.mark.parametrize(
@@ -77,28 +72,28 @@ def test_the_session_says_what_it_is_for(parameters, connection):
     ["CREATE VIEW v AS SELECT * FROM t", "CREATE MATERIALIZED VIEW v AS SELECT * FROM t"],
     ids=["view", "materialized view"],
 )
-def test_views_have_a_moment_too(parameters, connection, joiner, definition):
+def test_views_can_be_read_in_a_snapshot_too(parameters, connection, joiner, definition):
     connection.execute(definition)
-    with held_snapshot(parameters, "public", "v") as held:
+    with open_snapshot(parameters, "public", "v") as held:
         join_snapshot(joiner, held.snapshot, psycopg.sql.Identifier("public", "v"))
         assert joiner.execute("SELECT count(*) FROM v").fetchone() == (10,)
 
 
 def test_a_table_that_is_not_there_is_the_server_s_own_error(parameters):
-    with pytest.raises(psycopg.errors.UndefinedTable), held_snapshot(parameters, "public", "nothing"):
+    with pytest.raises(psycopg.errors.UndefinedTable), open_snapshot(parameters, "public", "nothing"):
         pass
 
 
 def test_a_table_that_somebody_keeps_locked_is_named(parameters, connection, database, monkeypatch):
-    monkeypatch.setitem(snapshot.SETTINGS, "lock_timeout", "50ms")
+    monkeypatch.setitem(snapshot.HOLDER_SETTINGS, "lock_timeout", "50ms")
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(BurlaProviderError, match=r'held "public"\."t" exclusively'):
-            held_snapshot(parameters, "public", "t").__enter__()
+        with pytest.raises(BurlaProviderError, match=r'exclusive lock on "public"\."t" for 50ms'):
+            open_snapshot(parameters, "public", "t").__enter__()
 
 
-def test_a_server_that_refuses_is_told_apart_and_the_way_out_is_named(parameters):
-    # What a pooler that spreads sessions over two servers answers: this one does not know the snapshot.
+def test_an_error_of_a_server_that_refuses_names_the_alternative(connection):
+    # As behind a pooler that spreads sessions over two servers: this one does not know the snapshot.
     with pytest.raises(InvalidParameterError, match='consistency="none"') as error:
-        snapshot._check_joinable(parameters, Snapshot("0000FFFF-0000FFFF-1"), "x")
+        check_joinable(connection, Snapshot("0000FFFF-0000FFFF-1"))
     assert error.value.parameter == "consistency"

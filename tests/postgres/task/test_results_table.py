@@ -7,11 +7,11 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from burla_provider.database.connect import connection_parameters
+from burla_provider.database.connect import connection_parameters, open_connection
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.task.results_table import Results
+from burla_provider.task.results_table import ResultsTable, prepare_results_table
 from burla_provider.worker.outcome import Failure, Outcome
 from tests.support.waiting import wait_for
 
@@ -28,16 +28,21 @@ def guest(connection: psycopg.Connection, database: str) -> Iterator[dict[str, s
     connection.execute("DROP OWNED BY results_guest; DROP ROLE results_guest")
 
 
-def results_of(parameters: dict[str, str]) -> Results:
-    return Results(parameters, "public", "results", "run")
+def prepare(parameters: dict[str, str], schema: str = "public") -> None:
+    with open_connection(parameters, application_name="test", autocommit=True) as own:
+        prepare_results_table(own, schema, "results")
+
+
+def results_of(parameters: dict[str, str]) -> ResultsTable:
+    return ResultsTable(parameters, "public", "results", "run")
 
 
 def test_a_table_that_somebody_made_needs_no_right_to_make_one(connection, database: str, guest) -> None:
     with psycopg.connect(database) as own:
-        results_of(connection_parameters(own)).check()
+        prepare(connection_parameters(own))
     connection.execute("GRANT SELECT, INSERT, DELETE ON results TO results_guest")
+    prepare(guest)
     results = results_of(guest)
-    results.check()
     results.add(Outcome(0, value={"total": 3}, row_count=2))
     assert results.write([RANGE]) == 1
     assert connection.execute("SELECT row_count, lower, result FROM results").fetchall() == [(2, "1", {"total": 3})]
@@ -45,31 +50,29 @@ def test_a_table_that_somebody_made_needs_no_right_to_make_one(connection, datab
 
 def test_a_temporary_table_is_refused(connection) -> None:
     with pytest.raises(InvalidParameterError, match="results_table: a temporary table exists in one session only"):
-        Results(connection_parameters(connection), "pg_temp", "results", "run").check()
+        prepare(connection_parameters(connection), "pg_temp")
 
 
 def test_without_the_right_to_make_one_it_says_so(guest) -> None:
     with pytest.raises(InvalidParameterError, match="results_table: permission denied for schema public"):
-        results_of(guest).check()
+        prepare(guest)
 
 
 def test_a_table_that_may_not_be_written_is_refused(connection, database: str, guest) -> None:
     with psycopg.connect(database) as own:
-        results_of(connection_parameters(own)).check()
+        prepare(connection_parameters(own))
     connection.execute("GRANT SELECT ON results TO results_guest")
     with pytest.raises(InvalidParameterError, match="results_table: permission denied for table results"):
-        results_of(guest).check()
+        prepare(guest)
 
 
 def test_first_runs_at_the_same_time_do_not_disturb_each_other(connection, database: str) -> None:
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'burla results' AND wait_event_type = 'Lock'"
-    )
-    results = results_of(connection_parameters(connection))
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND wait_event_type = 'Lock'"
+    parameters = connection_parameters(connection)
     with ThreadPoolExecutor(2) as pool:
         with psycopg.connect(database) as own:
             own.execute("LOCK TABLE pg_class IN SHARE MODE")  # both have looked for the table, and neither can make it
-            checks = [pool.submit(results.check) for _ in range(2)]
+            checks = [pool.submit(prepare, parameters) for _ in range(2)]
             wait_for(lambda: connection.execute(waiting).fetchone() == (2,))
         for check in checks:
             check.result()
@@ -81,13 +84,14 @@ def test_a_session_that_may_only_read_is_told_which_parameter_needs_more(databas
         psycopg.connect(database) as own,
         pytest.raises(InvalidParameterError, match="results_table: the server is read-only"),
     ):
-        results_of(connection_parameters(own)).check()
+        prepare(connection_parameters(own))
 
 
 def test_characters_that_postgresql_does_not_have_are_replaced(connection, database: str) -> None:
     with psycopg.connect(database) as own:
-        results = results_of(connection_parameters(own))
-    results.check()
+        parameters = connection_parameters(own)
+    prepare(parameters)
+    results = results_of(parameters)
     results.add(Outcome(0, value={"name": "a\0b"}, failure=Failure("ValueError", "no \0 here")))
     results.write([RANGE])
     row = connection.execute("SELECT result->>'name', error FROM results").fetchone()
@@ -97,4 +101,4 @@ def test_characters_that_postgresql_does_not_have_are_replaced(connection, datab
 def test_another_table_is_refused(connection, database: str) -> None:
     connection.execute("CREATE TABLE results (id int)")
     with psycopg.connect(database) as own, pytest.raises(InvalidParameterError, match='column "run" does not exist'):
-        results_of(connection_parameters(own)).check()
+        prepare(connection_parameters(own))

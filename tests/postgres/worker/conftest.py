@@ -9,12 +9,12 @@ import pytest
 import burla_provider
 import tests
 from burla_provider.database.connect import connection_parameters
-from burla_provider.database.snapshot import held_snapshot
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.outcome import decode
 from burla_provider.worker.range_task import RangeTask
 from burla_provider.worker.source import Source
+from tests.support.snapshots import open_snapshot
 
 ROWS = 1_000
 KEY = Key((KeyColumn("id", "bigint"),))
@@ -71,5 +71,5 @@ def worker(orders: psycopg.Connection):
 @pytest.fixture
 def held(orders: psycopg.Connection):
     """The orders at this moment."""
-    with held_snapshot(connection_parameters(orders), "public", "orders") as held:
+    with open_snapshot(connection_parameters(orders), "public", "orders") as held:
         yield held

@@ -19,7 +19,6 @@ from psycopg import sql
 from burla_provider.combine.combiners import SumByKey, Totals
 from burla_provider.database.connect import connection_parameters, is_alive
 from burla_provider.database.settings import Session
-from burla_provider.database.snapshot import held_snapshot
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.worker.aggregates import check_source
 from burla_provider.worker.ledger import Ledger
@@ -28,6 +27,7 @@ from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotal
 from burla_provider.worker.range_task import RangeTask
 from burla_provider.worker.source import Source
 from tests.postgres.worker.conftest import KEY, ORDERS, ROWS, ranges
+from tests.support.snapshots import open_snapshot
 
 TOTAL = {"row_count": ROWS, "total": Decimal("5005.00")}
 FIRST, *_ = ranges(2)
@@ -75,14 +75,14 @@ def test_a_restart_in_the_middle_changes_no_total(side_by_side, postgres_server)
 
 
 def test_a_restart_ends_the_snapshot_and_the_ranges_say_so(worker, orders, postgres_server):
-    with held_snapshot(connection_parameters(orders), "public", "orders") as held:
+    with open_snapshot(connection_parameters(orders), "public", "orders") as held:
         one = worker(ProcessRows(add_up), snapshot=held.snapshot)
         assert one(FIRST).ok
         postgres_server.restart()
         assert not is_alive(held.connection)
         outcome = one(FIRST)
     assert outcome.failure.type.endswith("SnapshotLostError")
-    assert "Run the task again: it reads at a new moment" in outcome.failure.message
+    assert "Run the task again: it reads in a new snapshot" in outcome.failure.message
 
 
 def test_backends_terminated_one_after_the_other_change_no_total(side_by_side, orders):
@@ -184,7 +184,7 @@ def test_a_change_of_the_table_that_waits_for_the_job_does_not_hang_it(worker, o
 )
 def test_what_cannot_be_locked_at_once_does_not_hang_the_job_either(worker, orders, database, source, statement):
     orders.execute("CREATE MATERIALIZED VIEW seen AS SELECT * FROM orders; CREATE TABLE vip AS SELECT id FROM orders")
-    with held_snapshot(connection_parameters(orders), source.schema, source.table) as held:
+    with open_snapshot(connection_parameters(orders), source.schema, source.table) as held:
         check_source(held.connection, source)  # as the task does: the holder keeps locks on all that ranges read
         limits = Session(lock_timeout=1)
         one = worker(ProcessRows(add_up), range_retries=0, source=source, snapshot=held.snapshot, session=limits)

@@ -8,7 +8,7 @@ from psycopg import sql
 
 from burla_provider.database import snapshot
 from burla_provider.database.connect import connection_parameters
-from burla_provider.database.snapshot import Snapshot, held_snapshot
+from burla_provider.database.snapshot import Snapshot
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.aggregates import check_source
 from burla_provider.worker.kept_connection import KeptConnection
@@ -16,6 +16,7 @@ from burla_provider.worker.processors import ProcessRange, ProcessRows, SqlTotal
 from burla_provider.worker.source import Source
 from tests.postgres.worker.conftest import KEY, ROWS, ranges
 from tests.postgres.worker.test_faults import waiting
+from tests.support.snapshots import open_snapshot
 from tests.support.waiting import wait_for
 
 FIRST, *REST = ranges(5)
@@ -66,7 +67,7 @@ def test_ranges_go_on_while_somebody_waits_for_what_belongs_to_it(worker, orders
     make_parts(orders, 5)
     parts = source.table == "parts"
     first, *rest = [part(number) for number in range(5)] if parts else [FIRST, *REST]
-    with held_snapshot(connection_parameters(orders), source.schema, source.table) as held:
+    with open_snapshot(connection_parameters(orders), source.schema, source.table) as held:
         check_source(held.connection, source)
         one = worker(COUNT, range_retries=0, source=source, snapshot=held.snapshot)
         outcomes = [one(first)]
@@ -92,9 +93,9 @@ def part(number):
 def test_a_worker_does_not_lock_more_partitions_than_the_server_can_bear(worker, orders, monkeypatch):
     make_parts(orders, 5)
     monkeypatch.setattr(KeptConnection, "locked_at_most", 2)
-    monkeypatch.setattr(snapshot, "RELATIONS_AT_MOST", 3)
+    monkeypatch.setattr(snapshot, "MAX_LOCKED_RELATIONS", 3)
     held_locks = "SELECT count(*) FROM pg_locks JOIN pg_class c ON c.oid = relation WHERE relname LIKE 'parts\\_%'"
-    with held_snapshot(connection_parameters(orders), "public", "parts") as held:
+    with open_snapshot(connection_parameters(orders), "public", "parts") as held:
         assert orders.execute(held_locks).fetchone()[0] == 5
         one = worker(SqlTotals(()), source=Source("public", "parts"), snapshot=held.snapshot)
         counts = []
@@ -117,7 +118,7 @@ def test_a_range_that_fails_ends_the_transaction_and_the_next_one_begins_another
 def test_a_function_that_leaves_rows_behind_does_not_end_the_transaction(worker, orders, database):
     orders.execute("CREATE TABLE wide AS SELECT id, repeat('x', 50000) AS filler FROM orders")
     source = Source("public", "wide", ("id", "filler"))
-    with held_snapshot(connection_parameters(orders), "public", "wide") as held:
+    with open_snapshot(connection_parameters(orders), "public", "wide") as held:
         one = worker(
             ProcessRows(lambda rows: {"n": next(rows)[0]}), range_retries=0, source=source, snapshot=held.snapshot
         )
@@ -128,10 +129,10 @@ def test_a_function_that_leaves_rows_behind_does_not_end_the_transaction(worker,
 
 
 def test_a_worker_that_outlives_its_job_keeps_no_session(worker, orders):
-    with held_snapshot(connection_parameters(orders), "public", "orders") as held:
+    with open_snapshot(connection_parameters(orders), "public", "orders") as held:
         workers = [worker(kind, snapshot=held.snapshot) for kind in (COUNT, ProcessRange(count_carefully))]
         assert all(one(FIRST).ok for one in workers)
-        with held_snapshot(connection_parameters(orders), "public", "orders") as other:
+        with open_snapshot(connection_parameters(orders), "public", "orders") as other:
             neighbour = worker(COUNT, snapshot=other.snapshot)
             assert neighbour(FIRST).ok
             pid = orders.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'burla'").fetchall()
@@ -141,10 +142,10 @@ def test_a_worker_that_outlives_its_job_keeps_no_session(worker, orders):
 
 
 def test_only_the_sessions_of_the_job_that_ended_are_ended(worker, orders):
-    with held_snapshot(connection_parameters(orders), "public", "orders") as held:
+    with open_snapshot(connection_parameters(orders), "public", "orders") as held:
         neighbour = worker(SqlTotals(()), snapshot=held.snapshot)
         assert neighbour(FIRST).ok
-        with held_snapshot(connection_parameters(orders), "public", "orders") as other:
+        with open_snapshot(connection_parameters(orders), "public", "orders") as other:
             assert worker(SqlTotals(()), snapshot=other.snapshot)(FIRST).ok
         wait_for(lambda: sessions(orders) == 2)  # the holder and the neighbour
         orders.execute("UPDATE orders SET n = 1")
@@ -152,7 +153,7 @@ def test_only_the_sessions_of_the_job_that_ended_are_ended(worker, orders):
 
 
 def test_the_server_ends_the_transaction_of_a_worker_that_gets_no_other_range(worker, orders, held, monkeypatch):
-    monkeypatch.setattr(Snapshot, "between_ranges", "50ms")
+    monkeypatch.setattr(Snapshot, "idle_timeout", "50ms")
     one = worker(ProcessRange(count_carefully), snapshot=held.snapshot)
     assert one(FIRST).ok
     wait_for(lambda: sessions(orders) == 1)  # the holder

@@ -8,10 +8,10 @@ import pytest
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.ledger_table import (
     COLUMNS,
-    finished_ranges,
-    keep_plan,
     prepare_ledger,
+    read_outcomes,
     remove_old_runs,
+    store_plan,
 )
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange
@@ -202,18 +202,18 @@ def test_a_function_that_meddles_with_the_ledger_is_found_out(writer, books):
 
 
 def test_the_first_plan_of_a_run_stays(books):
-    assert keep_plan(books, LEDGER, [[["1"], None, False, None, 5]]) == [[["1"], None, False, None, 5]]
-    assert keep_plan(books, LEDGER, [["another"]]) == [[["1"], None, False, None, 5]]
+    assert store_plan(books, LEDGER, [[["1"], None, False, None, 5]]) == [[["1"], None, False, None, 5]]
+    assert store_plan(books, LEDGER, [["another"]]) == [[["1"], None, False, None, 5]]
 
 
 def test_finished_ranges_can_be_read(writer, books):
-    keep_plan(books, LEDGER, [])
+    store_plan(books, LEDGER, [])
     outcome = writer()(LAST)
-    assert list(finished_ranges(books, LEDGER)) == [outcome]
+    assert list(read_outcomes(books, LEDGER)) == [outcome]
 
 
 def test_old_runs_are_removed_and_this_one_is_not(writer, books):
-    keep_plan(books, LEDGER, [])
+    store_plan(books, LEDGER, [])
     for run in ("old", "new", LEDGER.run_key):
         writer(ledger=Ledger("public", "books", run))(FIRST)
     books.execute("UPDATE books SET finished_at = now() - interval '40 days' WHERE run_key <> 'new'")
@@ -302,7 +302,7 @@ def test_quoted_identifiers_do_not_hide_the_shape(books):
 def test_a_ledger_without_its_guard_is_refused(orders):
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     orders.execute(f"CREATE TABLE books ({columns})")
-    with pytest.raises(InvalidParameterError, match="it lacks PRIMARY KEY"):
+    with pytest.raises(InvalidParameterError, match="it does not have PRIMARY KEY"):
         prepare_ledger(orders, LEDGER)
 
 
@@ -317,7 +317,7 @@ def poor(books, database):
 
 
 def test_a_role_that_may_not_write_the_ledger_is_told(poor):
-    with pytest.raises(InvalidParameterError, match="may not SELECT, INSERT, UPDATE and DELETE"):
+    with pytest.raises(InvalidParameterError, match="cannot SELECT, INSERT, UPDATE and DELETE"):
         prepare_ledger(poor, LEDGER)
 
 

@@ -15,11 +15,11 @@ from psycopg.conninfo import conninfo_to_dict
 
 from burla_provider.database.connect import connection_parameters, is_pooled
 from burla_provider.database.settings import Session
-from burla_provider.database.snapshot import held_snapshot
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange, ProcessRows
 from tests.postgres.worker.conftest import ROWS, ranges
+from tests.support.snapshots import open_snapshot
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_nothing_of_a_range_stays_behind_in_the_server_s_session(worker_behind, 
 def test_one_snapshot_is_shared_through_it(worker_behind, pooled, orders):
     with psycopg.connect(pooled) as connection:
         parameters = connection_parameters(connection)
-    with held_snapshot(parameters, "public", "orders") as held:
+    with open_snapshot(parameters, "public", "orders") as held:
         orders.execute("UPDATE orders SET amount = 0")
         outcome = worker_behind(ProcessRows(add_up), snapshot=held.snapshot)(ranges(1)[0])
     assert (outcome.value, outcome.row_count) == ({"total": Decimal("5005.00")}, ROWS)
@@ -142,7 +142,7 @@ def test_the_task_s_settings_hold_in_every_transaction_and_not_after_it(worker_b
 
     with psycopg.connect(pooled, autocommit=True) as connection:
         session = Session(inherited={"TimeZone": "Asia/Tokyo", "search_path": '"a b", public'})
-        with held_snapshot(connection_parameters(connection), "public", "orders") as held:
+        with open_snapshot(connection_parameters(connection), "public", "orders") as held:
             one = worker_behind(ProcessRange(show), session=session, snapshot=held.snapshot if in_snapshot else None)
             assert [one(key_range).value for key_range in ranges(3)] == [{"zone": "Asia/Tokyo"}] * 3
             assert connection.execute("SHOW TimeZone").fetchone() != ("Asia/Tokyo",)
@@ -151,7 +151,7 @@ def test_the_task_s_settings_hold_in_every_transaction_and_not_after_it(worker_b
 def test_workers_in_a_snapshot_share_its_connections(worker_behind, pooled):
     with psycopg.connect(pooled) as connection:
         parameters = connection_parameters(connection)
-    with held_snapshot(parameters, "public", "orders") as held:
+    with open_snapshot(parameters, "public", "orders") as held:
         workers = [worker_behind(ProcessRows(add_up), snapshot=held.snapshot) for _ in range(5)]
         assert [one(ranges(1)[0]).failure for one in workers] == [None] * 5
 

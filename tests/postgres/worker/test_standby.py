@@ -9,16 +9,16 @@ import psycopg
 import pytest
 
 from burla_provider.database.connect import connection_parameters, is_alive
-from burla_provider.database.snapshot import held_snapshot
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.ledger_table import prepare_ledger
-from burla_provider.task.results_table import Results
+from burla_provider.task.results_table import prepare_results_table
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.outcome import decode
 from burla_provider.worker.processors import ProcessRows
 from burla_provider.worker.range_task import RangeTask
 from tests.postgres.worker.conftest import KEY, ORDERS, ROWS, ranges
 from tests.support.postgres import PostgresServer, running_server
+from tests.support.snapshots import open_snapshot
 
 (WHOLE,) = ranges(1)
 
@@ -98,7 +98,7 @@ def add_up(rows):
 def test_a_standby_shares_a_snapshot(primary, standby, reader):
     replay(primary, reader)
     parameters = connection_parameters(reader)
-    with held_snapshot(parameters, "public", "orders") as held:
+    with open_snapshot(parameters, "public", "orders") as held:
         work = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
         assert decode(work(0, WHOLE.to_item())).value == {"total": Decimal("5005.00")}
         work.close()
@@ -108,7 +108,7 @@ def test_a_table_that_a_job_would_write_is_refused_on_a_standby(standby, reader)
     with pytest.raises(InvalidParameterError, match="ledger: the server is read-only"):
         prepare_ledger(reader, Ledger("public", "books", "run"))
     with pytest.raises(InvalidParameterError, match="results_table: the server is read-only"):
-        Results(connection_parameters(reader), "public", "results", "run").check()
+        prepare_results_table(reader, "public", "results")
 
 
 def test_a_range_that_replay_stops_is_tried_again(primary, standby, reader):
@@ -132,7 +132,7 @@ def test_a_range_that_replay_stops_is_tried_again(primary, standby, reader):
 def test_a_snapshot_that_replay_ends_is_explained(primary, standby, reader):
     replay(primary, reader)
     parameters = connection_parameters(reader)
-    with held_snapshot(parameters, "public", "orders") as held:
+    with open_snapshot(parameters, "public", "orders") as held:
         remove_what_is_read(primary)
         replay(primary, reader)
         work = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)

@@ -9,7 +9,7 @@ from burla_provider.database.connect import connection_parameters
 from burla_provider.jobs.code.pickler import pickle_work
 from burla_provider.jobs.job import Engine, ItemSucceeded, Job, JobOptions
 from burla_provider.jobs.runner import run_job
-from burla_provider.task.ledger_table import finished_ranges, keep_plan, prepare_ledger
+from burla_provider.task.ledger_table import prepare_ledger, read_outcomes, store_plan
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.outcome import decode
 from burla_provider.worker.processors import ProcessRange
@@ -31,8 +31,8 @@ def main(conninfo: str, run_key: str) -> int:
     with psycopg.connect(conninfo, autocommit=True) as connection:
         (rows,) = connection.execute("SELECT count(*) FROM orders").fetchone()
         prepare_ledger(connection, ledger)
-        items = keep_plan(connection, ledger, [one.to_item() for one in ranges(PARTS, rows)])
-        for outcome in finished_ranges(connection, ledger):
+        items = store_plan(connection, ledger, [one.to_item() for one in ranges(PARTS, rows)])
+        for outcome in read_outcomes(connection, ledger):
             totals.add(outcome)
         work = RangeTask(connection_parameters(connection), ORDERS, KEY, ProcessRange(increment), ledger=ledger)
     job = Job("writing", pickle_work(work), {index: items[index] for index in totals.missing}, JobOptions(2))

@@ -136,8 +136,8 @@ def keep(kept: Checkpoint, which: str, chunks: int) -> None:
 def test_a_job_never_takes_anothers_outcomes_for_its_own_wherever_tries_were_interrupted(
     after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "CHUNK_TEXT", 300)
-    monkeypatch.setattr(checkpoint, "LOOK_BYTES", 100)
+    monkeypatch.setattr(checkpoint, "CHUNK_CHARS", 300)
+    monkeypatch.setattr(checkpoint, "MEASURE_BYTES", 100)
     keep(Checkpoint(full := Store()), "old", 5)
     for clearing, keeping in itertools.product(range(1, len(full) + 2), range(1, len(full) + 10)):
         store = DyingStore(clearing, after=after)

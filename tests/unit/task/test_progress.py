@@ -1,4 +1,4 @@
-from burla_provider.task.progress import Progress, duration
+from burla_provider.task.progress import Progress, format_duration
 from burla_provider.worker.outcome import Failure, Outcome
 
 
@@ -30,7 +30,7 @@ def test_ranges_of_an_earlier_try_do_not_make_the_estimate_better():
 def test_the_wait_for_a_node_does_not_make_the_estimate_worse():
     waited = Progress(10, now=0.0)
     waited.start(now=500.0)
-    assert not waited.due(now=501.0)
+    assert not waited.is_due(now=501.0)
     waited.add(Outcome(0, row_count=100))
     assert waited.line(now=510.0) == "1 of 10 ranges, 100 rows, 10 rows/s, about 90 s left"
 
@@ -40,20 +40,20 @@ def test_the_line_names_what_is_counted():
 
 
 def test_no_line_is_due_at_once():
-    assert not Progress(10, now=0.0).due(now=1.0)
+    assert not Progress(10, now=0.0).is_due(now=1.0)
 
 
 def test_a_line_is_due_once():
     one = Progress(10, now=0.0)
-    assert one.due(now=2.0)
-    assert not one.due(now=2.0)
+    assert one.is_due(now=2.0)
+    assert not one.is_due(now=2.0)
 
 
 def test_lines_of_an_hour_fill_no_more_than_a_screen():
     one = Progress(100_000, now=0.0)
-    lines = sum(one.due(now=second / 10) for second in range(36_000))
+    lines = sum(one.is_due(now=second / 10) for second in range(36_000))
     assert 50 < lines < 120
 
 
 def test_durations_read_as_people_say_them():
-    assert [duration(seconds) for seconds in (43.2, 700, 12_000)] == ["43 s", "12 min", "3 h 20 min"]
+    assert [format_duration(seconds) for seconds in (43.2, 700, 12_000)] == ["43 s", "12 min", "3 h 20 min"]

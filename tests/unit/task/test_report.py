@@ -39,7 +39,7 @@ def test_the_estimate_follows_the_pace_so_far() -> None:
     report = Report("t", 10, describe)
     for index in range(4):
         report.add(outcome(index))
-    seen = report.as_dict("running", now=report._began + 8.0)
+    seen = report.as_dict("running", now=report._started + 8.0)
     assert seen["seconds_left"] == 12.0
     assert seen["rows_per_second"] == 50
 
@@ -50,17 +50,17 @@ def test_ranges_of_an_earlier_try_count_as_done_but_not_for_the_pace() -> None:
         report.resume(outcome(index))
     for index in range(6, 8):
         report.add(outcome(index))
-    seen = report.as_dict("running", now=report._began + 4.0)
+    seen = report.as_dict("running", now=report._started + 4.0)
     assert (seen["done"], seen["resumed"], seen["seconds_left"]) == (8, 6, 4.0)
     assert (seen["rows"], seen["rows_per_second"]) == (800, 50)
 
 
 def test_waiting_for_a_node_does_not_count_for_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     report = Report("t", 10, describe)
-    monkeypatch.setattr("burla_provider.task.report.time.time", lambda: report._began + 60)
+    monkeypatch.setattr("burla_provider.task.report.time.time", lambda: report._started + 60)
     report.start("job-1", None)
     report.add(outcome(0))
-    seen = report.as_dict("running", now=report._began + 62)
+    seen = report.as_dict("running", now=report._started + 62)
     assert (seen["elapsed"], seen["seconds_left"], seen["rows_per_second"]) == (62.0, 18.0, 50)
     assert seen["job"] == {"id": "job-1", "url": None}
 

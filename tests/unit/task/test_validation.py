@@ -47,7 +47,10 @@ def operator(**options: Any) -> BurlaMapOperator:
         ({"op_kwargs": "rate"}, "op_kwargs: must be a dict, got 'rate'."),
         ({"trial_inputs": -1}, "trial_inputs: must be an integer >= 0, got -1."),
         ({"on_input_failure": "go on"}, 'on_input_failure: \'go on\' is unknown. Use "finish" or "stop".'),
-        ({"tolerated_failures": "5 of 100"}, "tolerated_failures: '5 of 100' is no count."),
+        (
+            {"tolerated_failures": "5 of 100"},
+            "tolerated_failures: must be a number of items or a percentage, got '5 of 100'.",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
