@@ -25,5 +25,5 @@ def test_only_rows_of_the_window_and_the_condition_are_counted(table):
 
 
 def test_another_number_is_an_error_that_says_both(table):
-    with pytest.raises(RowCountMismatchError, match=r"processed 9 rows, and public\.t has 10"):
+    with pytest.raises(RowCountMismatchError, match=r"processed 9 rows, but public\.t has 10"):
         verify_row_count(table, Source("public", "t"), WHOLE, 9)
