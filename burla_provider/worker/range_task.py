@@ -71,7 +71,7 @@ class RangeTask:
     session: Session = field(default_factory=Session)
     snapshot: Snapshot | None = None
     slots: int | None = None
-    range_retries: int = 8
+    range_retries: int = 0
     range_timeout: float | None = None
     isolate_failures: bool = False
     ledger: Ledger | None = None

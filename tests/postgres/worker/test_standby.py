@@ -99,7 +99,7 @@ def test_a_standby_shares_a_snapshot(primary, standby, reader):
     replay(primary, reader)
     parameters = connection_parameters(reader)
     with open_snapshot(parameters, "public", "orders") as held:
-        work = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
+        work = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), range_retries=8, snapshot=held.snapshot)
         assert decode(work(0, WHOLE.to_item())).value == {"total": Decimal("5005.00")}
         work.close()
 
@@ -123,7 +123,7 @@ def test_a_range_that_replay_stops_is_tried_again(primary, standby, reader):
             replay(primary, reader)
         return {"total": first[1] + sum(row[1] for row in rows)}
 
-    work = RangeTask(connection_parameters(reader), ORDERS, KEY, ProcessRows(conflict_once))
+    work = RangeTask(connection_parameters(reader), ORDERS, KEY, ProcessRows(conflict_once), range_retries=8)
     outcome = decode(work(0, WHOLE.to_item()))
     work.close()
     assert (outcome.value, outcome.attempts) == ({"total": Decimal("5005.00")}, 2)
@@ -135,7 +135,7 @@ def test_a_snapshot_that_replay_ends_is_explained(primary, standby, reader):
     with open_snapshot(parameters, "public", "orders") as held:
         remove_what_is_read(primary)
         replay(primary, reader)
-        work = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
+        work = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), range_retries=8, snapshot=held.snapshot)
         failure = decode(work(0, WHOLE.to_item())).failure
         work.close()
         assert not is_alive(held.connection)
