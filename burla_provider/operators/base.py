@@ -133,8 +133,8 @@ class BurlaBaseOperator(BaseOperator):
     def run_job(self, config: Any, runner: JobRunner) -> Any:
         """Run the job and return the result of the task."""
 
-    def make_config(self) -> JobConfig:
-        """Return the checked parameters. Call it when the templates are rendered.
+    def make_config(self) -> Any:
+        """Return the checked parameters, an instance of ``config_class``. Call it when the templates are rendered.
 
         :raises InvalidParameterError: if a value cannot be used.
         """

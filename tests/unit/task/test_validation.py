@@ -15,6 +15,10 @@ def operator(**options: Any) -> BurlaMapOperator:
     return BurlaMapOperator(**{"task_id": "t", "python_callable": abs, "inputs": [1], **options})
 
 
+def table_operator(**options: Any) -> BurlaPostgresOperator:
+    return BurlaPostgresOperator(**{"task_id": "t", "table": "orders", "totals": {"n": "count(*)"}, **options})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -108,3 +112,39 @@ def test_a_mapped_task_is_checked_when_it_runs() -> None:
 def test_the_names_in_the_signature_are_those_of_the_lists() -> None:
     assert set(get_args(Split)) == {"auto", *STRATEGIES}
     assert set(get_args(RowFormat)) == set(ROW_FORMATS)
+
+
+def test_a_run_has_numbers_where_templates_rendered_to_text() -> None:
+    config = operator(max_parallelism=" 8\n", func_cpu="2").make_config()
+    assert (config.max_parallelism, config.func_cpu, config.func_ram) == (8, 2, "dynamic")
+    limits = {"start_id": "5", "end_id": "", "ranges": "4", "key": "", "lower": ""}
+    table = table_operator(**limits).make_config()
+    assert (table.start_id, table.end_id, table.ranges, table.key, table.lower) == (5, None, 4, None, None)
+
+
+def test_a_run_accepts_no_value_that_was_not_rendered() -> None:
+    unrendered = operator(max_parallelism="{{ params.workers }}")
+    with pytest.raises(InvalidParameterError, match=r"max_parallelism: must be an integer >= 1, got '\{\{ params"):
+        unrendered.make_config()
+
+
+def test_a_function_within_a_list_is_refused_at_parse_because_airflow_does_not_call_it() -> None:
+    with pytest.raises(InvalidParameterError, match="requirements: must contain only strings, got <function"):
+        operator(requirements=[lambda: "pandas"])
+
+
+@pytest.mark.parametrize(
+    ("options", "consistency"),
+    [
+        ({}, "snapshot"),
+        ({"consistency": "none"}, "none"),
+        ({"process_range": print, "totals": None, "ledger": "public.ledger"}, "none"),
+    ],
+)
+def test_only_a_job_that_writes_has_no_snapshot_by_default(options: dict[str, Any], consistency: str) -> None:
+    assert table_operator(**options).make_config().consistency == consistency
+
+
+def test_exactly_one_parameter_says_what_is_done_with_the_rows() -> None:
+    with pytest.raises(InvalidParameterError, match="totals, process_rows, process_range: exactly one must be given"):
+        table_operator(process_rows=print)
