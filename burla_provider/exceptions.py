@@ -90,16 +90,16 @@ class ConnectionLimitError(BurlaProviderError):
     """Raised when other jobs used all available connections of the database for a long time."""
 
 
+class RowCountMismatchError(PermanentError):
+    """Raised when the ranges together processed more or fewer rows than the table has."""
+
+
 class ConcurrentRunError(BurlaProviderError):
     """Raised when another run of an incremental task processed the same rows at the same time."""
 
 
 class CombineError(PermanentError):
     """Raised when the values of ranges cannot be combined."""
-
-
-class RowCountMismatchError(PermanentError):
-    """Raised when the ranges processed more or fewer rows than the table has in the window."""
 
 
 class WrittenResultError(BurlaProviderError):

@@ -1,34 +1,40 @@
-"""``@task.burla``: a function of the DAG file, called on every item of its first argument."""
+"""``@task.burla``: call a function of the DAG file on every item of its first argument."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorator_factory
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.operators.map import BurlaMapOperator, check_single_output
+from burla_provider.operators.map import BurlaMapOperator
+from burla_provider.task.config import MapJobConfig
+from burla_provider.task.validation import check_single_output
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context, TaskDecorator
+    from airflow.providers.common.compat.sdk import TaskDecorator
 
-_TAKES_ITEM = {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD}
-_NAMELESS = {Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL}
+_POSITIONAL = {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD}
+_WITHOUT_NAME = {Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL}
 
 
 class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
-    """A decorated function as a BurlaMapOperator: its first argument is the inputs, the others go to every call."""
+    """A decorated function as a BurlaMapOperator.
+
+    The first argument of the function is the inputs. The other arguments are the same for all calls.
+    """
 
     custom_operator_name = "@task.burla"
-    # Both have op_kwargs, and what is rendered twice may take a value's braces for a template. The inputs are op_args.
+    # Both base classes have op_kwargs, which must be rendered once only: a rendered value may contain braces. The
+    # inputs are in op_args.
     template_fields: Sequence[str] = (
         "op_args",
         *(name for name in BurlaMapOperator.template_fields if name != "inputs"),
     )
-    template_fields_renderers = {  # noqa: RUF012 (Airflow declares it so)
+    template_fields_renderers = {  # noqa: RUF012 (as Airflow declares it)
         **BurlaMapOperator.template_fields_renderers,
         **DecoratedOperator.template_fields_renderers,
     }
@@ -37,29 +43,45 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
         upstream = {"python_callable": python_callable, "op_kwargs": kwargs.get("op_kwargs")}
         super().__init__(python_callable=python_callable, kwargs_to_upstream=upstream, **kwargs)
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        signature = inspect.signature(self.python_callable)
-        kinds = [parameter.kind for parameter in signature.parameters.values()]
-        # A call is function(item, **others).
-        if not kinds or kinds[0] not in _TAKES_ITEM or _NAMELESS & set(kinds[1:]):
-            raise InvalidParameterError(
-                "python_callable",
-                f"{self.python_callable.__name__}{signature} cannot be called on every item.",
-                "Take the item as the first argument, and all others by name: without *args, and without / after them.",
-            )
+    def make_config(self) -> MapJobConfig:
+        """Return the checked parameters, with the arguments of the decorated function as inputs and ``op_kwargs``."""
+        check_signature(self.python_callable)
+        inputs, op_kwargs = split_arguments(self.python_callable, self.op_args, self.op_kwargs)
+        return MapJobConfig(**self._parameters() | {"inputs": inputs, "op_kwargs": op_kwargs})
 
-    def _execute(self, context: Context) -> list[Any] | None:
-        signature = inspect.signature(self.python_callable)
-        bound = signature.bind(*self.op_args, **self.op_kwargs)
-        bound.apply_defaults()
-        first, *others = signature.parameters.values()
-        self.inputs = bound.arguments.pop(first.name)
-        for parameter in others:
-            if parameter.kind is Parameter.VAR_KEYWORD:
-                bound.arguments.update(bound.arguments.pop(parameter.name))
-        self.op_kwargs = bound.arguments
-        return super()._execute(context)
+    def _check_unrendered(self) -> None:
+        check_signature(self.python_callable)
+        super()._check_unrendered()
+
+
+def check_signature(function: Callable[..., Any]) -> None:
+    """Check that the function can be called as ``function(item, **others)``.
+
+    :raises InvalidParameterError: if it cannot.
+    """
+    signature = inspect.signature(function)
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    if not kinds or kinds[0] not in _POSITIONAL or _WITHOUT_NAME & set(kinds[1:]):
+        raise InvalidParameterError(
+            "python_callable",
+            f"{function.__name__}{signature} cannot be called on every item.",
+            "Take the item as the first argument, and all others by name: without *args, and without / after them.",
+        )
+
+
+def split_arguments(
+    function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Return the first argument of a call, and all others by name, defaults included."""
+    signature = inspect.signature(function)
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    first, *others = signature.parameters.values()
+    inputs = bound.arguments.pop(first.name)
+    for parameter in others:
+        if parameter.kind is Parameter.VAR_KEYWORD:
+            bound.arguments.update(bound.arguments.pop(parameter.name))
+    return inputs, bound.arguments
 
 
 def burla_task(
@@ -67,15 +89,15 @@ def burla_task(
 ) -> TaskDecorator:
     """Call the decorated function on every item of its first argument, in parallel on Burla.
 
-    ``kwargs`` are those of :class:`~burla_provider.operators.map.BurlaMapOperator`. The task's value is the list of
-    results, in the order of the items; further arguments of the function are the same for all calls.
+    The task returns the list of results, in the order of the items. The other arguments of the function are the same
+    for all calls. ``kwargs`` are the parameters of :class:`~burla_provider.operators.map.BurlaMapOperator`.
 
-    :raises InvalidParameterError: ``multiple_outputs`` is True: a list has no keys.
+    :raises InvalidParameterError: if ``multiple_outputs`` is true: the result is a list, which has no keys.
     """
     check_single_output(multiple_outputs)
     return task_decorator_factory(
         python_callable=python_callable,
-        multiple_outputs=False,  # else Airflow infers it from ``-> dict``, which is what one call returns
+        multiple_outputs=False,  # otherwise Airflow infers it from ``-> dict``, the return type of a single call
         decorated_operator_class=BurlaDecoratedOperator,
         **kwargs,
     )

@@ -1,62 +1,50 @@
-"""What every operator of this provider shares: where it runs, how much it may use, and how it ends."""
+"""The base class of the operators: parameters that all of them have, and how a task ends."""
 
 from __future__ import annotations
 
-import os
-import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperator
 
-from burla_provider.exceptions import InvalidParameterError, PermanentError, TaskKilledError
+from burla_provider.exceptions import PermanentError, TaskKilledError
 from burla_provider.hooks.burla import BurlaHook
-from burla_provider.jobs.job import Job, JobOptions, JobStarted
 from burla_provider.links.burla import BurlaJobLink
-from burla_provider.task.checkpoint import Checkpoint
+from burla_provider.task.config import JobConfig
+from burla_provider.task.job_runner import JobRunner, forget_job
 from burla_provider.task.metrics import Phases
-from burla_provider.task.monitor import LAST_JOB, JobMonitor
-from burla_provider.task.rendered import RenderedText, source_code
-from burla_provider.task.resume import NO_STORE, Resume
-from burla_provider.task.run_identity import job_name
-from burla_provider.task.validation import (
-    check_amount,
-    check_choice,
-    check_count,
-    check_names,
-    check_seconds,
-    check_texts,
-    whole_number,
-)
+from burla_provider.task.rendered import RenderedText, preview_code
+from burla_provider.task.resume import Resume
+from burla_provider.task.validation import check_names, mask_unrendered
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
 
 class BurlaBaseOperator(BaseOperator):
-    """Runs one job, keeps its outcomes, and leaves nothing running whatever way it ends.
+    """Run one job and store its outcomes. However the task ends, it leaves no process and no job behind.
 
     :param burla_conn_id: connection of type ``burla``: the cluster, or the local engine.
-    :param max_parallelism: calls at the same time; None leaves it to the cluster.
-    :param func_cpu: CPUs a call, or "dynamic".
-    :param func_ram: GB of memory a call, or "dynamic" (Burla may then run a call again with more).
+    :param max_parallelism: maximum number of calls at the same time. None: as many as the cluster allows.
+    :param func_cpu: CPUs per call, or "dynamic".
+    :param func_ram: GB of memory per call, or "dynamic": Burla may then run a call again with more memory.
     :param grow: let Burla boot nodes for this job.
     :param image: container image of the nodes.
     :param region: cloud region of the nodes.
-    :param requirements: packages that the user's function needs on the workers ("pandas", "foo==1.2"); those without
-        a version get this environment's. "environment" installs all that the client's interpreter has, which
-        is Burla's own way.
-    :param burla_python: interpreter that has burla, in place of the connection's ``python``.
+    :param requirements: packages that the user's function needs on the workers: "pandas", "foo==1.2". A package without
+        a version gets the version of this environment. "environment" installs everything that the client's interpreter
+        has, which is Burla's default.
+    :param burla_python: interpreter that has burla. Overrides ``python`` of the connection.
     :param queue_timeout: seconds to wait for a free node.
-    :param job_retries: how often what a lost node left undone is run again within this try of the task.
-    :param max_result_bytes: a result that has more bytes as JSON fails the task before it is pushed to XCom, because a
-        large one delays other tasks and Airflow's API; None: no limit, for an XCom backend that keeps large values.
-    :param resume: whether a retry of the task works only what the try before has not done: "auto" where that is sound,
-        True always, False never. Needs Airflow 3.3.
+    :param job_retries: how often items that a lost node has not finished are run again within a try of the task.
+    :param max_result_bytes: maximum size of the result as JSON. A larger result fails the task before it is pushed to
+        XCom, because it would slow down other tasks and Airflow's API. None: no limit, for an XCom backend that keeps
+        large values.
+    :param resume: whether a retry of the task skips what an earlier try has done: "auto" if the result is the same as
+        without it, True always, False never. Needs Airflow 3.3.
     """
 
     template_fields: Sequence[str] = (
@@ -70,11 +58,10 @@ class BurlaBaseOperator(BaseOperator):
         "burla_python",
         "code",
     )
-    template_fields_renderers = {"requirements": "json", "code": "py"}  # noqa: RUF012 (Airflow declares it so)
+    template_fields_renderers = {"requirements": "json", "code": "py"}  # noqa: RUF012 (as Airflow declares it)
     function_fields: tuple[str, ...] = ()
     operator_extra_links = (BurlaJobLink(),)
-    worker_requirements: tuple[str, ...] = ()
-    advice_on_size: str
+    config_class: ClassVar[type[JobConfig]]
 
     def __init__(
         self,
@@ -112,165 +99,69 @@ class BurlaBaseOperator(BaseOperator):
         self._executing = False
         self._killed = False
 
-    def _check_at_parse(self) -> None:
-        """To be called at the end of ``__init__``.
-
-        A mapped task is only made when it runs: ``execute`` checks it then, and fails it without a retry.
-        """
-        if not getattr(self, "_BaseOperator__from_mapped", False):
-            self._check_parameters()
-
-    def _check_parameters(self) -> None:
-        """:raises InvalidParameterError: a value that cannot be used. What a template will say is not known at parse."""
-        check_amount("max_parallelism", self.max_parallelism, None)
-        check_amount("func_cpu", self.func_cpu, "dynamic")
-        check_amount("func_ram", self.func_ram, "dynamic")
-        # A template that renders to nothing means none.
-        if self.requirements not in ("environment", ""):
-            check_texts("requirements", self.requirements)
-        check_count("job_retries", self.job_retries, 0)
-        check_seconds("queue_timeout", self.queue_timeout)
-        if self.max_result_bytes is not None:
-            check_count("max_result_bytes", self.max_result_bytes, 1)
-        check_choice("resume", self.resume, ("auto", True, False))
-
     @cached_property
     def hook(self) -> BurlaHook:
+        """The hook of the Burla connection."""
         return BurlaHook(self.burla_conn_id, python=self.burla_python)
 
     @property
     def code(self) -> RenderedText | None:
-        """The source of the user's functions, for people who look at the task."""
-        functions = (getattr(self, name) for name in self.function_fields)
-        text = "\n\n".join(source_code(function) for function in functions if function is not None)
-        return RenderedText(text) if text else None
+        """The source of the user's functions, for Airflow's UI."""
+        return preview_code(getattr(self, name) for name in self.function_fields)
 
     def execute(self, context: Context) -> Any:
+        """Check the rendered parameters and run the job."""
         self._executing = True
-        self.phases = Phases(context)
-        # Airflow stores the result after this method: a retry after a result that it refused needs all that was kept.
-        self.on_success_callback = [_forget_job, *self.on_success_callback]
+        # Airflow stores the result after this method. If it cannot, a retry needs everything that was stored.
+        self.on_success_callback = [forget_job, *self.on_success_callback]
+        phases = Phases(context)
         try:
-            self._check_parameters()
-            result = self._execute(context)
+            config = self.make_config()
+            result = self.run_job(config, JobRunner(config, context, self.hook, self.log, phases))
         except PermanentError as error:
             raise AirflowFailException(str(error)) from error
         finally:
             self._executing = False
-            self.phases.end()
-            if self.phases.seconds:
-                self.log.info("%s", self.phases)
+            phases.end()
+            if phases.seconds:
+                self.log.info("%s", phases)
         if self._killed:
             raise TaskKilledError("The task was killed.")
         return result
 
+    @abstractmethod
+    def run_job(self, config: Any, runner: JobRunner) -> Any:
+        """Run the job and return the result of the task."""
+
+    def make_config(self) -> Any:
+        """Return the checked parameters, an instance of ``config_class``. Call it when the templates are rendered.
+
+        :raises InvalidParameterError: if a value cannot be used.
+        """
+        return self.config_class(**self._parameters())
+
     def on_kill(self) -> None:
-        # If this returned, execute() would go on and could end in success. Airflow calls it in the main thread, so
-        # raising ends execute() where it stands; the job is cancelled by the clean-up on the way out.
+        """End ``execute``, which cancels the job."""
+        # If this returned, execute() would go on and could succeed. Airflow calls it in the main thread, so that an
+        # exception ends execute() where it is.
         if self._executing and not self._killed:
             self._killed = True
             raise TaskKilledError("The task was killed; its Burla job is being cancelled.")
 
-    def _checkpoint(self, context: Context) -> Checkpoint:
-        store = context.get("task_state_store")
-        if store is None and self.retries:
-            self.log.info(NO_STORE)
-        return Checkpoint(store)
+    def _check_at_parse(self) -> None:
+        """Check all parameters that are known when the DAG file is parsed. Call it at the end of ``__init__``.
 
-    def check_result_size(self, size: int) -> None:
-        """:raises InvalidParameterError: a result of so many bytes is not pushed to XCom."""
-        if self.do_xcom_push and self.max_result_bytes is not None and size > self.max_result_bytes:
-            problem = f"the result has more than {self.max_result_bytes:,} bytes as JSON."
-            raise InvalidParameterError("max_result_bytes", problem, self.advice_on_size)
-
-    @abstractmethod
-    def _execute(self, context: Context) -> Any:
-        """The run itself."""
-
-    def _parallelism(self) -> int | None:
-        """What the user wants; on the local engine else as many as this machine has processors; None: not known."""
-        wanted = whole_number(self.max_parallelism)
-        return os.cpu_count() if wanted is None and self.hook.engine.name == "local" else wanted
-
-    def _check_sendable(self, *names: str) -> None:
-        """:raises InvalidParameterError: a value of these parameters cannot be sent to workers."""
-        from burla_provider.jobs.code.pickler import pickle_for_workers
-
-        for name in names:
-            pickle_for_workers(getattr(self, name), name)
-
-    def _make_job(self, context: Context, work: Any, items: Mapping[int, Any], max_parallelism: int | None) -> Job:
-        from burla_provider.jobs.code.pickler import pickle_for_workers
-
-        return Job(
-            name=job_name(context),
-            pickled_callable=pickle_for_workers(work),
-            items=items,
-            options=JobOptions(
-                max_parallelism=max_parallelism,
-                func_cpu=whole_number(self.func_cpu),
-                func_ram=whole_number(self.func_ram),
-                grow=self.grow,
-                image=self.image,
-                region=self.region,
-            ),
-            requirements=self._pins(),
-        )
-
-    def _pins(self) -> Mapping[str, str] | None:
-        from burla_provider.jobs.requirements import check_installed, resolve_requirements
-
-        if self.requirements == "environment":
-            return None
-        wanted = [*self.worker_requirements, *self.requirements]
-        if self.hook.engine.name == "local":
-            check_installed(wanted, self.hook.engine.python)
-            return {}
-        return resolve_requirements(wanted)
-
-    def _work_off(self, job: Job, watch: JobMonitor, *, trial: int = 0) -> None:
-        """Run the job to its end while ``watch`` is told of all that happens.
-
-        :param trial: run so many items first, spread over all; go on only if none fails.
-        :raises RangesFailedError: an item of the trial failed, or more items than is tolerated.
+        A mapped task is created when it runs. Its parameters are checked by ``execute``, which fails it without retry.
         """
-        if 0 < trial < len(job.items):
-            job = self._try_out(job, watch, trial)
-        self._run(job, watch)
-        watch.failures.check(watch.total)
+        if not getattr(self, "_BaseOperator__from_mapped", False):
+            self._check_unrendered()
 
-    def _try_out(self, job: Job, watch: JobMonitor, trial: int) -> Job:
-        first = {index: job.items[index] for index in spread(sorted(job.items), trial)}
-        self.log.info("Trying %d of %d first.", len(first), len(job.items))
-        self._run(replace(job, items=first), watch)
-        watch.failures.check_trial(len(first))
-        self.log.info("The trial passed: %s", watch.progress.line(time.monotonic()))
-        return replace(job, items={index: item for index, item in job.items.items() if index not in first})
+    def _check_unrendered(self) -> None:
+        parameters = self._parameters()
+        for name in parameters.keys() & set(self.template_fields):
+            parameters[name] = mask_unrendered(parameters[name])
+        self.config_class(**parameters)
 
-    def _run(self, job: Job, watch: JobMonitor) -> None:
-        if not job.items:
-            return
-        self.phases.enter("starting the client")
-        with closing(self.hook.run(job, queue_timeout=self.queue_timeout, job_retries=self.job_retries)) as events:
-            for event in events:
-                if isinstance(event, JobStarted):
-                    self.phases.enter("working")
-                watch.handle(event)
-                if watch.failures.must_stop(watch.total):
-                    return
-
-
-def _forget_job(context: Context) -> None:
-    store = context.get("task_state_store")
-    if store is not None:
-        Checkpoint(store).clear()
-        store.delete(LAST_JOB)
-
-
-def spread(items: Sequence[Any], count: int) -> list[Any]:
-    """``count`` of the items, evenly spread from the first to the last; all of them where there are no more."""
-    if count >= len(items):
-        return list(items)
-    if count == 1:
-        return [items[len(items) // 2]]
-    return [items[number * (len(items) - 1) // (count - 1)] for number in range(count)]
+    def _parameters(self) -> dict[str, Any]:
+        """Return the values for the config: the attributes of the same names."""
+        return {field.name: getattr(self, field.name) for field in fields(self.config_class)}

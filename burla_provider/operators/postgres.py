@@ -1,120 +1,102 @@
-"""BurlaPostgresOperator: every row of a PostgreSQL table, range by range."""
+"""BurlaPostgresOperator: process every row of a PostgreSQL table, range by range."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import timedelta
-from decimal import Decimal
-from numbers import Integral
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
-from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.base import BurlaBaseOperator
-from burla_provider.task.failure_policy import OnFailure, allowance
-from burla_provider.task.incremental import IncrementalRun, check_lag
-from burla_provider.task.logs import log_plan
-from burla_provider.task.rendered import RenderedText, statement
+from burla_provider.task.config import RowFormat, Split, TableJobConfig
+from burla_provider.task.failure_policy import OnFailure
+from burla_provider.task.job_runner import JobRunner, check_picklable
+from burla_provider.task.lineage import TableLineage
+from burla_provider.task.rendered import RenderedText, preview_sql
 from burla_provider.task.run_identity import check_loop, session_name
-from burla_provider.task.table_job import TableJob
-from burla_provider.task.validation import (
-    check_age,
-    check_choice,
-    check_columns,
-    check_count,
-    check_function,
-    check_seconds,
-    check_text_by_name,
-    is_rendered_later,
-)
+from burla_provider.task.session import Consistency
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import Context
     from airflow.providers.openlineage.extractors import OperatorLineage
-
-    from burla_provider.task.lineage import TableLineage
-
-Split = Literal["auto", "width", "histogram", "probed", "keyset", "pages", "single"]
-RowFormat = Literal["tuple", "dict", "arrow"]
-KINDS = ("totals", "process_rows", "process_range")
 
 
 class BurlaPostgresOperator(BurlaBaseOperator):
-    """Splits a table into ranges of its key, works them in parallel on Burla, and combines what they answer, exactly.
+    """Split a table into ranges of its key, process them in parallel on Burla, and combine the results exactly.
 
-    Exactly one of ``totals``, ``process_rows`` and ``process_range`` says what is done with the rows. The return value
-    is one small dict: ``row_count`` and the totals; a Decimal in it, or an integer beyond 64 bits, is a string, so
-    that no digit is lost on the way through XCom.
+    Exactly one of ``totals``, ``process_rows`` and ``process_range`` defines what is done with the rows. The return
+    value is one small dict: ``row_count`` and the totals. A Decimal, and an integer beyond 64 bits, is returned as a
+    string, because JSON numbers would lose digits in XCom.
 
-    **What to work on**
+    **Rows**
 
-    :param table: name of the table, with its schema where it is not on the search path: "orders", "sales.orders".
-    :param postgres_conn_id: an ordinary Airflow connection to PostgreSQL; workers connect with what it says.
-    :param key: column (or columns) to split by; None picks the best one.
-    :param columns: what ``process_rows`` gets of every row, in this order: names of columns, or a dict of
-        name -> SQL expression, ``{"id": "id", "day": "created_at::date"}``; None: all columns.
-    :param where: condition that picks the rows, in SQL, with psycopg's placeholders where ``parameters`` are given.
+    :param table: name of the table, with its schema if that is not on the search path: "orders", "sales.orders".
+    :param postgres_conn_id: Airflow connection to PostgreSQL. Workers connect with its parameters.
+    :param key: column (or columns) to split by. None: the provider chooses.
+    :param columns: what ``process_rows`` gets of each row, in this order: names of columns, or a dict of
+        name -> SQL expression, ``{"id": "id", "day": "created_at::date"}``. None: all columns.
+    :param where: SQL condition on the rows, with psycopg's placeholders if ``parameters`` are given.
     :param parameters: values for the placeholders.
-    :param start_id: first id, inclusive, for integer keys. None: from the table's first.
-    :param end_id: last id, inclusive, for integer keys. None: to the table's last.
+    :param start_id: first id, inclusive, for integer keys. None: from the first id of the table.
+    :param end_id: last id, inclusive, for integer keys. None: to the last id of the table.
     :param lower: first key, inclusive, for keys of any type.
     :param upper: end of the keys, exclusive, for keys of any type.
 
-    **What to do**
+    **Processing**
 
     :param totals: name -> count, sum, min, max or avg of an SQL expression: ``{"total": "sum(amount)"}``. PostgreSQL
-        computes them inside each range.
-    :param process_rows: ``f(rows) -> dict``; ``rows`` is an iterator over the range's rows in bounded memory.
-    :param row_format: of these rows: "tuple", "dict", or "arrow" (record batches).
-    :param process_range: ``f(connection, key_range) -> dict``: an open psycopg connection and the range.
-    :param combine: ``f(list of the ranges' dicts) -> dict``, in place of adding the numbers up key by key. It is not
-        called where there was no range to work.
+        computes them for each range.
+    :param process_rows: ``f(rows) -> dict``. ``rows`` is an iterator over the rows of a range in bounded memory.
+    :param row_format: format of these rows: "tuple", "dict", or "arrow" (record batches).
+    :param process_range: ``f(connection, key_range) -> dict``, with an open psycopg connection and the range.
+    :param combine: ``f(list of the dicts of all ranges) -> dict``. Default: add up the numbers by key. It is not called
+        if there are no ranges.
 
-    **How to split**
+    **Splitting**
 
     :param split: "auto", or a strategy: "width", "histogram", "probed", "keyset", "pages", "single".
-    :param rows_per_range: rows that a range should have, about.
-    :param ranges: how many ranges to make. With neither, the table's size and ``max_parallelism`` decide.
-    :param refine: look how large the ranges really are, and cut those that are too large.
-    :param trial_ranges: work so many ranges first, spread over the table; go on only if none fails. They count.
-    :param plan_only: return the plan and start nothing.
+    :param rows_per_range: approximate number of rows per range.
+    :param ranges: approximate number of ranges. By default, the size of the table and ``max_parallelism`` determine it.
+    :param refine: measure the ranges with the index of the key, and split those that are too large.
+    :param trial_ranges: process this number of ranges first, spread over the table. If one fails, the task fails at
+        once. Their results count.
+    :param plan_only: return the plan and start no job.
 
-    **How to read**
+    **Reading**
 
-    :param consistency: "snapshot": all ranges see the table at one moment, and only read; "none": each sees it at its
-        own. Default: "snapshot"; with a ledger "none".
-    :param statement_timeout: seconds for one statement. None: what the server says.
-    :param lock_timeout: seconds to wait for a lock. None: what the server says; in a snapshot 60, because who is in the
-        way may be waiting for the snapshot's end.
-    :param idle_in_transaction_session_timeout: seconds that a session may rest inside a transaction, while a function
-        computes. None: what the server says; in a snapshot no limit.
-    :param range_retries: how often a range is tried again after a transient fault of the database.
-    :param range_timeout: seconds for one try of a range, whatever it is doing.
+    :param consistency: "snapshot": all ranges read the same snapshot of the table, and cannot write; "none": each range
+        reads its own. Defaults to "snapshot", or to "none" with a ledger.
+    :param statement_timeout: maximum number of seconds per statement. None: the server's setting.
+    :param lock_timeout: maximum number of seconds to wait for a lock. None: the server's setting, or 60 in a snapshot,
+        because the holder of the lock may be waiting for the end of the snapshot.
+    :param idle_in_transaction_session_timeout: maximum number of seconds that a session may be idle in a transaction,
+        while a function computes. None: the server's setting, or no limit in a snapshot.
+    :param range_retries: how often a range is retried after a transient error of the database.
+    :param range_timeout: maximum number of seconds per attempt of a range.
 
-    **When ranges fail**
+    **Failures**
 
-    :param on_range_failure: "finish": the others finish, then the task fails and names the failed ranges; "stop".
-    :param tolerated_failures: so many failed ranges, or a percentage such as "5%", do not fail the task: the result
-        then says ``complete: False`` and names them. Not with ``incremental``.
-    :param isolate_failures: find the rows that make ``process_rows`` fail, and name their keys.
-    :param verify: "count": compare the rows worked with ``count(*)`` at the same moment.
+    :param on_range_failure: "finish": process the other ranges, then fail the task and name the failed ranges. "stop":
+        end the job at once.
+    :param tolerated_failures: number or percentage ("5%") of ranges that may fail without failing the task. The result
+        then has ``complete: False`` and names them. Not supported with ``incremental``.
+    :param isolate_failures: find the rows for which ``process_rows`` fails, and name their keys.
+    :param verify: "count": compare the number of processed rows with ``count(*)`` in the same snapshot.
 
-    **Writing, and what comes after**
+    **Writing and incremental runs**
 
-    :param ledger: table ("schema.table", made if it is not there) with which ``process_range`` writes exactly once: the
-        function's writes and the ledger's row about them are one transaction.
-    :param ledger_retention: remove runs from the ledger whose last range was finished longer ago; None keeps them. Must
-        be longer than your longest run with its retries, which would write again what was removed.
-    :param results_table: table ("schema.table", made if it is not there) that gets a row per range at the end.
-    :param incremental: work only the keys that came since the last success; the mark is kept in Airflow's asset state
-        store for the one asset in ``outlets`` (Airflow 3.3). A run with a window of its own does not move it.
-    :param start: where the very first incremental run begins, inclusive; None: at the table's first key.
-    :param lag: leave so much to the next incremental run, because rows may become visible late: a number of ids, or a
+    :param ledger: table ("schema.table", created if it does not exist) with which ``process_range`` writes exactly
+        once: the function's writes and the ledger's row about them are one transaction.
+    :param ledger_retention: delete runs from the ledger whose last range was finished longer ago than this. It must be
+        longer than your longest run with its retries, which would write again what was deleted. None: keep them.
+    :param results_table: table ("schema.table", created if it does not exist) that gets one row per range at the end.
+    :param incremental: process only keys that are new since the last success. The watermark is stored in Airflow's
+        asset state store, for the one asset in ``outlets`` (Airflow 3.3). A run with a window does not advance it.
+    :param start: first key of the first incremental run, inclusive. None: the first key of the table.
+    :param lag: leave this to the next incremental run, because rows may become visible late: a number of ids, or a
         timedelta.
 
-    Running options: see :class:`~burla_provider.operators.base.BurlaBaseOperator`.
+    See :class:`~burla_provider.operators.base.BurlaBaseOperator` for the other parameters.
 
-    :raises InvalidParameterError: at parse, for values that cannot be used.
+    :raises InvalidParameterError: when the DAG file is parsed, if a value cannot be used.
     """
 
     template_fields: Sequence[str] = (
@@ -137,7 +119,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         "start",
         "sql",
     )
-    template_fields_renderers = {  # noqa: RUF012 (Airflow declares it so)
+    template_fields_renderers = {  # noqa: RUF012 (as Airflow declares it)
         **BurlaBaseOperator.template_fields_renderers,
         "columns": "json",
         "where": "postgresql",
@@ -147,13 +129,8 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     }
     function_fields = ("process_rows", "process_range", "combine")
     shallow_copy_attrs: Sequence[str] = function_fields
-    worker_requirements = ("psycopg[binary]", "tenacity")
     ui_color = "#dbe7ff"
-    advice_on_size = (
-        "Return less: results_table keeps what each range returned, so that combine can return a summary. Or let the"
-        " function write to a table or an object store, and return where. Raise the limit only if your XCom backend"
-        " keeps large values."
-    )
+    config_class = TableJobConfig
 
     def __init__(
         self,
@@ -179,7 +156,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         trial_ranges: int = 0,
         plan_only: bool = False,
         refine: bool = False,
-        consistency: Literal["snapshot", "none"] | None = None,
+        consistency: Consistency | None = None,
         statement_timeout: float | None = None,
         lock_timeout: float | None = None,
         idle_in_transaction_session_timeout: float | None = None,
@@ -219,7 +196,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self.trial_ranges = trial_ranges
         self.plan_only = plan_only
         self.refine = refine
-        self.consistency = consistency or ("none" if ledger else "snapshot")
+        self.consistency = consistency
         self.statement_timeout = statement_timeout
         self.lock_timeout = lock_timeout
         self.idle_in_transaction_session_timeout = idle_in_transaction_session_timeout
@@ -238,136 +215,46 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self.lineage: TableLineage | None = None
         self._check_at_parse()
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
-        kinds = [name for name in KINDS if getattr(self, name) is not None]
-        if len(kinds) != 1:
-            given = f"{' and '.join(kinds)} are given" if kinds else "none of them is given"
-            raise InvalidParameterError(
-                ", ".join(KINDS), f"{given}.", "Give exactly one: it says what is done with the rows."
-            )
-        # A template that renders to nothing means all columns.
-        if self.columns not in (None, ""):
-            check_columns("columns", self.columns)
-        if self.totals is not None:
-            check_text_by_name("totals", self.totals)
-        for name in self.function_fields:
-            if getattr(self, name) is not None:
-                check_function(name, getattr(self, name))
-        for name in ("start_id", "end_id", "rows_per_range", "ranges"):
-            if not is_rendered_later(getattr(self, name)):
-                self.number(name)
-        for name in ("rows_per_range", "ranges"):
-            if isinstance(getattr(self, name), int):
-                check_count(name, getattr(self, name), 1)
-        for name in ("trial_ranges", "range_retries"):
-            check_count(name, getattr(self, name), 0)
-        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "range_timeout"):
-            if getattr(self, name) is not None:
-                check_seconds(name, getattr(self, name), zero=name != "range_timeout")
-        if self.ledger_retention is not None:
-            check_age("ledger_retention", self.ledger_retention)
-        check_choice("split", self.split, get_args(Split))
-        check_choice("row_format", self.row_format, get_args(RowFormat))
-        check_choice("consistency", self.consistency, ("snapshot", "none"))
-        check_choice("on_range_failure", self.on_range_failure, get_args(OnFailure))
-        check_choice("verify", self.verify, ("count", None))
-        if isinstance(self.start_id, int) and isinstance(self.end_id, int) and self.start_id > self.end_id:
-            problem = f"{self.start_id} is greater than end_id, {self.end_id}."
-            raise InvalidParameterError("start_id", problem, "Give the first and the last id, both inclusive.")
-        if self.combine is not None and self.totals is not None:
-            raise InvalidParameterError(
-                "combine", "totals are combined by themselves.", "Leave it out, or use process_rows."
-            )
-        self._check_combinations()
-        check_lag(self.lag)
-        allowance(self.tolerated_failures, 1)
-
-    def _check_combinations(self) -> None:
-        if self.ledger is not None and self.process_range is None:
-            raise InvalidParameterError("ledger", "it is for functions that write.", "Use it with process_range.")
-        if self.ledger is not None and self.consistency == "snapshot":
-            raise InvalidParameterError(
-                "consistency", "a snapshot can only be read.", "Leave it out where there is a ledger."
-            )
-        if self.ledger_retention is not None and self.ledger is None:
-            raise InvalidParameterError("ledger_retention", "there is no ledger.", "Give a ledger, or leave it out.")
-        if self.verify is not None and self.consistency != "snapshot":
-            raise InvalidParameterError(
-                "verify", "rows can be compared at one moment only.", 'Use consistency="snapshot".'
-            )
-        if self.incremental and not isinstance(self.key, str):
-            raise InvalidParameterError(
-                "incremental", f"the key is {self.key!r}.", "Name the one column that only goes up."
-            )
-        if self.incremental and allowance(self.tolerated_failures, 1):
-            problem = "what one run leaves out no later run would work, or it would work the rest twice."
-            raise InvalidParameterError("tolerated_failures", problem, "Leave it out where there is incremental=True.")
-        if not self.incremental and (self.start is not None or self.lag is not None):
-            raise InvalidParameterError(
-                "start, lag", "they are for incremental=True.", "Use lower or start_id for a window."
-            )
-
-    def _execute(self, context: Context) -> dict[str, Any]:
+    def run_job(self, config: TableJobConfig, runner: JobRunner) -> dict[str, Any]:
+        """Open a session, and process the table or what is new in it."""
+        from burla_provider.task.incremental import IncrementalRun
         from burla_provider.task.session import open_session
+        from burla_provider.task.table_job import TableJob
 
-        self._check_sendable("process_rows", "process_range")
-        check_loop(context, [name for name in ("ledger", "incremental") if getattr(self, name)])
-        self.phases.enter("snapshot" if self.consistency == "snapshot" else "connecting")
-        results_table = None if self.plan_only else self.results_table
+        context, phases = runner.context, runner.phases
+        check_picklable(process_rows=config.process_rows, process_range=config.process_range)
+        check_loop(context, [name for name in ("ledger", "incremental") if getattr(config, name)])
+        phases.enter("snapshot" if config.consistency == "snapshot" else "connecting")
         name = session_name(context)
-        with open_session(self.postgres_conn_id, self.table, name, self.consistency, results_table) as moment:
-            if not self.plan_only:
-                self._check_reachable(moment.parameters["host"])
-            self.phases.enter("planning")
-            if self.incremental and not self.has_window:
-                return IncrementalRun(self, context, moment).run()
-            run = TableJob(self, context, moment)
-            return self._show_plan(run) if self.plan_only else run.run()
-
-    def _check_reachable(self, host: str) -> None:
-        from burla_provider.database.errors import is_this_machine
-
-        if not is_this_machine(host) or self.hook.engine.name == "local":
-            return
-        problem = (
-            f"the connection is to the Unix socket {host}, which only this machine has."
-            if host.startswith(("/", "@"))
-            else f"the connection {self.postgres_conn_id!r} is to {host}, which to a worker is the worker itself."
-        )
-        raise InvalidParameterError("postgres_conn_id", problem, "Give it the host that workers reach the database at.")
-
-    def _show_plan(self, run: TableJob) -> dict[str, Any]:
-        plan = run.plan()
-        log_plan(self.log, plan)
-        return plan.as_dict()
+        results_table = None if config.plan_only else config.results_table
+        with open_session(config.postgres_conn_id, config.table, name, config.consistency, results_table) as session:
+            if not config.plan_only:
+                runner.check_reachable(session.parameters["host"], config.postgres_conn_id)
+            phases.enter("planning")
+            sql = str(self.sql) if self.sql is not None else None
+            self.lineage = TableLineage(session.connection.info, session.schema, session.table, sql)
+            self.inlets = self.lineage.with_table_asset(self.inlets)
+            job = TableJob(config, runner, session, self.lineage, self.outlets)
+            return IncrementalRun(job).run() if config.is_increment else job.run()
 
     @property
     def sql(self) -> RenderedText | None:
-        """What all ranges come to, for people who look at the task; None for ``process_range``."""
-        text = statement(self)
-        return RenderedText(text) if text else None
+        """All ranges together as one query, for Airflow's UI. None for ``process_range``, which has its own queries."""
+        if self.process_range is not None:
+            return None
+        return preview_sql(
+            self.table,
+            totals=self.totals,
+            columns=self.columns,
+            where=self.where,
+            key=self.key,
+            start_id=self.start_id,
+            end_id=self.end_id,
+            lower=self.lower,
+            upper=self.upper,
+            incremental=self.incremental,
+        )
 
     def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any] | None:
-        """What OpenLineage asks where it is installed, whether the task ended well or not."""
+        """Return the lineage of the run. OpenLineage calls this, also if the task has failed."""
         return self.lineage.facets(self.inlets, self.outlets) if self.lineage else None
-
-    @property
-    def has_window(self) -> bool:
-        """Whether the user says which keys are to be worked."""
-        return any(value not in (None, "") for value in (self.start_id, self.end_id, self.lower, self.upper))
-
-    def number(self, name: str) -> int | None:
-        """A parameter as an integer; a template renders to text.
-
-        :raises InvalidParameterError: it is something else.
-        """
-        value = getattr(self, name)
-        if value is None or value == "":
-            return None
-        if isinstance(value, Integral | str | Decimal) and not isinstance(value, bool):
-            with suppress(ValueError, OverflowError):  # of a Decimal, that of a query in an earlier task: NaN, infinity
-                number = int(value)
-                if isinstance(value, str) or number == value:
-                    return number
-        raise InvalidParameterError(name, f"{value!r} is not an integer.", "Give a whole number.")

@@ -1,4 +1,4 @@
-"""What a run reads and writes, for Airflow's assets and, where it is installed, for OpenLineage."""
+"""The tables that a run reads and writes, for Airflow's assets and, if it is installed, for OpenLineage."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class TableLineage:
-    """The table that a run reads, in the words of assets and of OpenLineage. A collector: it counts the rows.
+    """The table that a run reads, in the terms of assets and of OpenLineage. A listener that counts the rows.
 
-    :param server: the connection's ``info``.
-    :param schema: of the table.
-    :param table: its name.
-    :param sql: what is asked of it, if that is SQL.
+    :param server: ``info`` of a connection to the server.
+    :param schema: schema of the table.
+    :param table: name of the table.
+    :param sql: the query, if the work is SQL.
     """
 
     def __init__(self, server: ConnectionInfo, schema: str, table: str, sql: str | None) -> None:
-        # A socket's directory is no host that anybody else could name.
+        # The directory of a Unix socket is no host that another machine knows.
         host = "localhost" if server.host.startswith("/") else server.host
         self._namespace = f"postgres://{f'[{host}]' if ':' in host else host}:{server.port}"
         self._database = server.dbname
@@ -34,25 +34,26 @@ class TableLineage:
         self.row_count = 0
 
     def add(self, outcome: Outcome) -> None:
+        """Count the rows of a range."""
         self.row_count += outcome.row_count or 0
 
-    def wrote(self, schema: str, table: str) -> None:
-        """Name a table that the run has written."""
+    def add_output(self, schema: str, table: str) -> None:
+        """Add a table that the run has written."""
         self._written.append((schema, table))
 
-    def beside(self, inlets: Iterable[Any]) -> list[Any]:
-        """The user's inlets and, if it is not among them, the table as an asset."""
+    def with_table_asset(self, inlets: Iterable[Any]) -> list[Any]:
+        """Return the inlets, followed by the table as an asset if they do not have it yet."""
         from airflow.providers.common.compat.sdk import Asset
 
         given = list(inlets)
         table = self._asset()
-        is_there = any(isinstance(one, Asset) and one.uri == table.uri for one in given)
-        return given if is_there else [*given, table]
+        has_table = any(isinstance(inlet, Asset) and inlet.uri == table.uri for inlet in given)
+        return given if has_table else [*given, table]
 
     def facets(self, inlets: Iterable[Any], outlets: Iterable[Any]) -> OperatorLineage[Any, Any]:
-        """What OpenLineage is to say: the table with the rows that were worked, the user's own datasets, the SQL.
+        """Return the lineage of the run: the table with the number of rows, the user's own datasets, the SQL.
 
-        Called by OpenLineage's own listener, so that it is installed. It says itself why a task failed.
+        Only OpenLineage's listener calls this, so OpenLineage is installed. Its events have the error of a failed task.
         """
         from airflow.providers.openlineage.extractors import OperatorLineage
         from airflow.providers.openlineage.extractors.manager import ExtractorManager
@@ -60,14 +61,13 @@ class TableLineage:
         from openlineage.client.facet_v2 import input_statistics_input_dataset, sql_job
 
         statistics = input_statistics_input_dataset.InputStatisticsInputDatasetFacet(rowCount=self.row_count)
-        read = InputDataset(self._namespace, self._name(*self._table), inputFacets={"inputStatistics": statistics})
-        written = [OutputDataset(self._namespace, self._name(*table)) for table in self._written]
-        others = [ExtractorManager.convert_to_ol_dataset(one) for one in inlets]
-        made = [ExtractorManager.convert_to_ol_dataset(one) for one in outlets]
-        is_other = (read.namespace, read.name)
+        table = InputDataset(self._namespace, self._name(*self._table), inputFacets={"inputStatistics": statistics})
+        written = [OutputDataset(self._namespace, self._name(*name)) for name in self._written]
+        inputs = filter(None, map(ExtractorManager.convert_to_ol_dataset, inlets))
+        outputs = filter(None, map(ExtractorManager.convert_to_ol_dataset, outlets))
         return OperatorLineage(
-            inputs=[read, *(one for one in others if one and (one.namespace, one.name) != is_other)],
-            outputs=[*written, *filter(None, made)],
+            inputs=[table, *(each for each in inputs if (each.namespace, each.name) != (table.namespace, table.name))],
+            outputs=[*written, *outputs],
             job_facets={"sql": sql_job.SQLJobFacet(query=self._sql, dialect="postgres")} if self._sql else {},
         )
 
@@ -81,8 +81,8 @@ class TableLineage:
         return Asset(f"{self._namespace}/{path}")
 
 
-def tell_outlets(context: Context, outlets: Iterable[Any], totals: Mapping[str, Any]) -> None:
-    """Give the run's totals to the events of the task's outlet assets, for the DAGs that these events start.
+def set_outlet_extra(context: Context, outlets: Iterable[Any], totals: Mapping[str, Any]) -> None:
+    """Add the totals to the events of the task's outlet assets, for the DAGs that these events trigger.
 
     :param totals: JSON.
     """

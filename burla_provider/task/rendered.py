@@ -1,4 +1,4 @@
-"""What Airflow shows of a task besides its parameters: the SQL that it comes to, and the code of its functions."""
+"""What Airflow shows of a task besides its parameters: the code of its functions, and its work as one SQL query."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import functools
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from burla_provider.operators.postgres import BurlaPostgresOperator
+from burla_provider.task.validation import is_given
 
 
 class RenderedText:
-    """A text among the rendered templates that is no template: braces in it mean nothing.
+    """A text among the rendered templates that is not a template: braces in it have no meaning.
 
-    It is falsy, and Airflow leaves falsy fields as they are; what people see is its ``str``.
+    It is falsy, because Airflow does not render falsy fields. The UI shows its ``str``.
     """
 
     def __init__(self, text: str) -> None:
@@ -29,56 +28,66 @@ class RenderedText:
         return self._text
 
 
+def preview_code(functions: Iterable[Callable[..., Any] | None]) -> RenderedText | None:
+    """Return the source of the functions; None if there are none."""
+    text = "\n\n".join(source_code(function) for function in functions if function is not None)
+    return RenderedText(text) if text else None
+
+
 def source_code(function: Callable[..., Any]) -> str:
-    """A function's source, or its name where there is no source."""
+    """Return the source of a function, or its name if the source is unknown."""
     while isinstance(function, functools.partial):
         function = function.func
-    readable = function if inspect.isroutine(function) or inspect.isclass(function) else type(function)
+    has_source = inspect.isroutine(function) or inspect.isclass(function)
     try:
-        return textwrap.dedent(inspect.getsource(readable)).rstrip()
+        return textwrap.dedent(inspect.getsource(function if has_source else type(function))).rstrip()
     except (OSError, TypeError):
         return getattr(function, "__qualname__", type(function).__qualname__)
 
 
-def statement(asked: BurlaPostgresOperator) -> str | None:
-    """What all ranges come to, as the one statement that somebody would write by hand to check the result.
+def preview_sql(
+    table: str,
+    *,
+    totals: Any,
+    columns: Any,
+    where: Any,
+    key: Any,
+    start_id: Any,
+    end_id: Any,
+    lower: Any,
+    upper: Any,
+    incremental: bool,
+) -> RenderedText:
+    """Return all ranges together as one query, as a person would write it to check the result.
 
-    None for ``process_range``, whose function has its own. Names and conditions are as the user wrote them.
+    Names and conditions are as the user wrote them. Values may still be templates.
     """
-    if asked.process_range is not None:
-        return None
-    lines = [f"SELECT {_selected(asked)}", f"FROM {asked.table}"]
-    conditions = [*([f"({asked.where})"] if asked.where else []), *_window(asked)]
+    bounds = [(">=", start_id), (">=", lower), ("<=", end_id), ("<", upper)]
+    bounds = [(operator, value) for operator, value in bounds if is_given(value)]
+    is_column = isinstance(key, str)
+    window = [f"{_name(key)} {operator} {_literal(value)}" for operator, value in bounds if is_column]
+    conditions = [*([f"({where})"] if where else []), *window]
+    lines = [f"SELECT {_selected(totals, columns)}", f"FROM {table}"]
     if conditions:
         lines.append("WHERE " + "\n  AND ".join(conditions))
-    if asked.incremental and not asked.has_window:
-        lines.append(f"-- and of these the rows whose {asked.key} came since the last success")
-    elif asked.has_window and not conditions[bool(asked.where) :]:
-        lines.append("-- and of these the rows whose key is in the window")
-    return "\n".join(lines)
+    if incremental and not bounds:
+        lines.append(f"-- only rows whose {key} is new since the last success")
+    elif bounds and not window:
+        lines.append("-- only rows whose key is in the window")
+    return RenderedText("\n".join(lines))
 
 
-def _selected(asked: BurlaPostgresOperator) -> str:
-    if isinstance(asked.totals, Mapping):
-        totals = (f"{expression} AS {_name(name)}" for name, expression in asked.totals.items())
-        return ",\n       ".join(["count(*) AS row_count", *totals])
-    if asked.totals is not None:
-        return str(asked.totals)
-    if isinstance(asked.columns, Mapping):
-        return ", ".join(f"{text} AS {_name(name)}" for name, text in asked.columns.items()) or "*"
-    if isinstance(asked.columns, list | tuple):
-        return ", ".join(map(_name, asked.columns)) or "*"
-    return "*" if asked.columns is None else str(asked.columns)
-
-
-def _window(asked: BurlaPostgresOperator) -> Iterator[str]:
-    if not isinstance(asked.key, str):
-        return
-    bounds = {">=": (asked.start_id, asked.lower), "<=": (asked.end_id,), "<": (asked.upper,)}
-    for operator, values in bounds.items():
-        for value in values:
-            if value not in (None, ""):
-                yield f"{_name(asked.key)} {operator} {_literal(value)}"
+def _selected(totals: Any, columns: Any) -> str:
+    if isinstance(totals, Mapping):
+        expressions = (f"{expression} AS {_name(name)}" for name, expression in totals.items())
+        return ",\n       ".join(["count(*) AS row_count", *expressions])
+    if totals is not None:
+        return str(totals)
+    if isinstance(columns, Mapping):
+        return ", ".join(f"{expression} AS {_name(name)}" for name, expression in columns.items()) or "*"
+    if isinstance(columns, list | tuple):
+        return ", ".join(map(_name, columns)) or "*"
+    return "*" if columns is None else str(columns)
 
 
 def _name(name: Any) -> str:

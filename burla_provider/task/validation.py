@@ -1,139 +1,197 @@
-"""What a parameter may say, checked when the DAG file is parsed, and again when its templates are rendered."""
+"""Check single parameters. Each error names the parameter, its value, and what to use instead.
+
+Airflow renders templates and resolves results of other tasks (``XComArg``) before a run. When a DAG file is parsed,
+such a value is passed to these functions as ``UNRENDERED``, which all of them accept.
+"""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from datetime import timedelta
+from decimal import Decimal
 from math import isfinite
 from numbers import Integral
 from typing import Any
 
 from burla_provider.exceptions import InvalidParameterError
 
+UNRENDERED: Any = type("Unrendered", (), {})()
+"""Stands for a value that is unknown until the task runs."""
 
-def check_names(operator: type, given: Collection[str]) -> None:
-    """:raises InvalidParameterError: neither the operator nor a class that it is made of has such a parameter."""
-    makers = [vars(kind)["__init__"] for kind in operator.__mro__ if "__init__" in vars(kind)]
-    known = {name for maker in makers for name in inspect.signature(maker).parameters}
-    for name in given:
-        if name not in known and not name.startswith("_"):  # Airflow's own
-            near = difflib.get_close_matches(name, known, n=1)
-            advice = f"Did you mean {near[0]}?" if near else "Leave it out."
+
+def mask_unrendered(value: Any) -> Any:
+    """Return ``UNRENDERED`` for a value that Airflow renders before a run, and any other value unchanged."""
+    is_template = isinstance(value, str) and ("{{" in value or "{%" in value)
+    return UNRENDERED if is_template or callable(value) or _is_xcom(value) else value
+
+
+def is_given(value: Any) -> bool:
+    """Return whether a parameter has a value. A template that renders to "" leaves the parameter out."""
+    return value is not None and not (isinstance(value, str) and value == "")
+
+
+def check_names(operator: type, names: Collection[str]) -> None:
+    """Check that the operator, or one of its base classes, has parameters of these names.
+
+    :raises InvalidParameterError: if one is unknown.
+    """
+    constructors = [vars(base)["__init__"] for base in operator.__mro__ if "__init__" in vars(base)]
+    known = {name for constructor in constructors for name in inspect.signature(constructor).parameters}
+    for name in names:
+        if name not in known and not name.startswith("_"):  # Airflow passes private ones
+            similar = difflib.get_close_matches(name, known, n=1)
+            advice = f"Did you mean {similar[0]}?" if similar else "Leave it out."
             raise InvalidParameterError(name, f"{operator.__name__} has no such parameter.", advice)
 
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
-    """:raises InvalidParameterError: ``value`` is none of ``choices``."""
-    # By type too: 0 is False otherwise.
+    """Check that the value is one of the choices, and of the same type.
+
+    :raises InvalidParameterError: if it is not.
+    """
+    # 0 == False, so types are compared too.
     if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise InvalidParameterError(name, f"{value!r} is unknown.", f"Use {_either(choices)}.")
+        raise InvalidParameterError(name, f"{value!r} is unknown.", f"Use {_listed(choices)}.")
 
 
 def check_function(name: str, value: Any) -> None:
-    """:raises InvalidParameterError: ``value`` cannot be called."""
+    """Check that the value can be called.
+
+    :raises InvalidParameterError: if it cannot.
+    """
     if not callable(value):
-        raise InvalidParameterError(name, f"{value!r} cannot be called.", "Give a function.")
+        raise InvalidParameterError(name, f"must be a function, got {value!r}.", "Use a callable.")
 
 
-def check_count(name: str, value: Any, least: int) -> None:
-    """:raises InvalidParameterError: ``value`` is no whole number, or less than ``least``."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-        raise InvalidParameterError(name, f"{value!r} is no number that fits.", f"Use a whole number from {least} on.")
+def check_integer(name: str, value: Any, minimum: int) -> None:
+    """Check that the value is an integer, not text, and not less than ``minimum``.
 
-
-def check_amount(name: str, value: Any, instead: str | None) -> None:
-    """A whole number from 1 on, which a template or another task may give.
-
-    :param instead: what may stand in its place.
-    :raises InvalidParameterError: it is something else.
+    :raises InvalidParameterError: if it is not.
     """
-    if value == instead or is_rendered_later(value):
-        return
-    try:
-        check_count(name, whole_number(value), 1)
-    except InvalidParameterError:
-        other = "leave it out" if instead is None else f'"{instead}"'
-        advice = f"Use a whole number from 1 on, or {other}."
-        raise InvalidParameterError(name, f"{value!r} is no number that fits.", advice) from None
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < minimum:
+        raise _not_integer(name, value, minimum, "")
 
 
-def check_seconds(name: str, value: Any, *, zero: bool = True) -> None:
-    """:param zero: 0 means something too.
-    :raises InvalidParameterError: ``value`` is no number, negative, or 0 where that means nothing.
+def parse_integer(name: str, value: Any, minimum: int | None = None, *, keyword: str | None = None) -> Any:
+    """Return the value as an int. Text is accepted, because a template renders to text.
+
+    :param minimum: the smallest number that is allowed.
+    :param keyword: a text that is allowed in place of a number. None: the parameter may be left out.
+    :raises InvalidParameterError: if the value is neither a whole number nor the keyword.
     """
-    is_number = isinstance(value, (int, float)) and isfinite(value)
-    if not is_number or value < 0 or (value == 0 and not zero):
-        advice = f"Give seconds, a number {'from 0 on' if zero else 'above 0'}."
-        raise InvalidParameterError(name, f"{value!r} is no time.", advice)
+    if value is UNRENDERED:
+        return value
+    if keyword is None and not is_given(value):
+        return None
+    if keyword is not None and isinstance(value, str) and value == keyword:
+        return keyword
+    if isinstance(value, Integral | str | Decimal) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):  # text without a number; Decimal("NaN") and Decimal("Infinity")
+            number = int(value)
+            is_whole = isinstance(value, str) or number == value
+            if is_whole and (minimum is None or number >= minimum):
+                return number
+    raise _not_integer(name, value, minimum, "leave it out" if keyword is None else f'"{keyword}"')
+
+
+def check_seconds(name: str, value: Any, *, allow_zero: bool = True) -> None:
+    """Check that the value is a finite number of seconds, 0 or more.
+
+    :raises InvalidParameterError: if it is not, or if it is 0 and ``allow_zero`` is false.
+    """
+    is_number = isinstance(value, int | float) and isfinite(value)
+    if not is_number or value < 0 or (value == 0 and not allow_zero):
+        problem = f"must be a number {'>= 0' if allow_zero else '> 0'}, got {value!r}."
+        raise InvalidParameterError(name, problem, "Use a number of seconds.")
 
 
 def check_age(name: str, value: Any) -> None:
-    """:raises InvalidParameterError: ``value`` is no timedelta above 0."""
-    if not isinstance(value, timedelta) or value <= timedelta(0):
-        raise InvalidParameterError(name, f"{value!r} is no age.", "Give a timedelta above 0, or leave it out.")
+    """Check that the value is a timedelta greater than 0.
 
-
-def check_texts(name: str, value: Any) -> None:
-    """A list of text, which a template or another task may give.
-
-    :raises InvalidParameterError: ``value`` is something else.
+    :raises InvalidParameterError: if it is not.
     """
-    if is_rendered_later(value):
+    if not isinstance(value, timedelta) or value <= timedelta(0):
+        raise InvalidParameterError(name, f"must be a timedelta > 0, got {value!r}.", "Use timedelta(days=30).")
+
+
+def check_lag(name: str, value: Any) -> None:
+    """Check that the lag is not negative: the watermark would pass rows that are not visible yet.
+
+    :raises InvalidParameterError: if it is negative.
+    """
+    zero = timedelta(0) if isinstance(value, timedelta) else 0
+    if isinstance(value, int | timedelta) and value < zero:  # type: ignore[operator]
+        raise InvalidParameterError(name, f"must not be negative, got {value!r}.", "Use 0 or more.")
+
+
+def check_strings(name: str, value: Any) -> None:
+    """Check that the value is a list of strings.
+
+    :raises InvalidParameterError: if it is not.
+    """
+    if value is UNRENDERED:
         return
     if not isinstance(value, Collection) or isinstance(value, str | bytes | Mapping):
-        raise InvalidParameterError(name, f"{value!r} is no list.", "Give a list of text, also of a single one.")
-    _check_all_text(name, value)
+        raise InvalidParameterError(name, f"must be a list, got {value!r}.", "Use a list, also for a single string.")
+    _check_items(name, value)
 
 
 def check_dict(name: str, value: Any) -> None:
-    """A dict, which a template or another task may give.
+    """Check that the value is a dict.
 
-    :raises InvalidParameterError: ``value`` is something else.
+    :raises InvalidParameterError: if it is not.
     """
-    if not isinstance(value, Mapping) and not is_rendered_later(value):
-        raise InvalidParameterError(name, f"{value!r} is no dict.", "Give a dict: name -> value.")
+    if value is not UNRENDERED and not isinstance(value, Mapping):
+        raise InvalidParameterError(name, f"must be a dict, got {value!r}.", "Use {name: value}.")
 
 
-def check_text_by_name(name: str, value: Any) -> None:
-    """A dict of text, which a template or another task may give.
+def check_dict_of_strings(name: str, value: Any) -> None:
+    """Check that the value is a dict with strings as keys and values.
 
-    :raises InvalidParameterError: ``value`` is something else.
+    :raises InvalidParameterError: if it is not.
     """
     check_dict(name, value)
     if isinstance(value, Mapping):
-        _check_all_text(name, [*value, *value.values()])
+        _check_items(name, [*value, *value.values()])
 
 
 def check_columns(name: str, value: Any) -> None:
-    """A list of text, or a dict of text, which a template or another task may give.
+    """Check that the value is a list of strings, or a dict of strings.
 
-    :raises InvalidParameterError: ``value`` is something else.
+    :raises InvalidParameterError: if it is neither.
     """
-    if isinstance(value, Mapping):
-        check_text_by_name(name, value)
-    else:
-        check_texts(name, value)
+    check = check_dict_of_strings if isinstance(value, Mapping) else check_strings
+    check(name, value)
 
 
-def whole_number(amount: Any) -> Any:
-    """A template's digits as the number that they are; anything else as it is."""
-    is_digits = isinstance(amount, str) and amount.strip().isdecimal()
-    return int(amount) if is_digits else amount
+def check_single_output(multiple_outputs: bool | None) -> None:
+    """Check that Airflow does not expect a dict. With ``multiple_outputs`` it would refuse the list after all calls.
+
+    :raises InvalidParameterError: if ``multiple_outputs`` is true.
+    """
+    if multiple_outputs:
+        raise InvalidParameterError("multiple_outputs", "the result is a list, got True.", "Leave it out.")
 
 
-def is_rendered_later(value: Any) -> bool:
-    """Whether Airflow makes the value before a run: of a template, of a function, or of another task's (XComArg)."""
-    return callable(value) or hasattr(value, "resolve") or (isinstance(value, str) and ("{{" in value or "{%" in value))
+def _is_xcom(value: Any) -> bool:
+    return hasattr(value, "resolve")
 
 
-def _check_all_text(name: str, values: Collection[Any]) -> None:
-    for value in values:
-        if not isinstance(value, str) and not is_rendered_later(value):
-            raise InvalidParameterError(name, f"{value!r} in it is no text.", "Give text only.")
+def _check_items(name: str, items: Collection[Any]) -> None:
+    for item in items:
+        if not isinstance(item, str) and not _is_xcom(item):
+            raise InvalidParameterError(name, f"must contain only strings, got {item!r}.", "Use strings.")
 
 
-def _either(choices: Collection[Any]) -> str:
+def _not_integer(name: str, value: Any, minimum: int | None, alternative: str) -> InvalidParameterError:
+    limit = "" if minimum is None else f" >= {minimum}"
+    advice = "Use a whole number" + (f", or {alternative}." if alternative else ".")
+    return InvalidParameterError(name, f"must be an integer{limit}, got {value!r}.", advice)
+
+
+def _listed(choices: Collection[Any]) -> str:
     *others, last = (f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in choices)
     return f"{', '.join(others)} or {last}" if others else last

@@ -1,10 +1,9 @@
-"""Whether the rows that were worked are as many as there are."""
+"""Compare the number of rows that the ranges processed with ``count(*)``."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import psycopg
 from psycopg import sql
 
 from burla_provider.database.settings import EXACT_TEXT
@@ -13,20 +12,31 @@ from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.worker.source import Source
 
+if TYPE_CHECKING:
+    import psycopg
 
-def check_count(connection: psycopg.Connection[Any], source: Source, whole: KeyRange, worked: int) -> None:
-    """Counts the job's rows with one plain query, and compares.
+    from burla_provider.ranges.plan import Plan
 
-    :param connection: in the snapshot that the ranges were read in; in another one, rows may have come or gone.
-    :param whole: the window of the plan, as one range.
-    :param worked: rows that the ranges worked.
-    :raises RowCountMismatchError: the numbers are not the same.
+
+def verify_row_count(connection: psycopg.Connection[Any], source: Source, window: KeyRange, row_count: int) -> None:
+    """Compare the number of rows that were processed with a plain ``count(*)``.
+
+    :param connection: in the snapshot of the ranges.
+    :param window: the window of the plan, as one range.
+    :raises RowCountMismatchError: if the numbers differ.
     """
     with PlannerConnection(connection).local_settings(**EXACT_TEXT):  # as in the ranges
-        [(rows,)] = connection.execute(source.select(sql.SQL("count(*)"), whole)).fetchall()
-    if rows != worked:
+        [(count,)] = connection.execute(source.select(sql.SQL("count(*)"), window)).fetchall()
+    if count != row_count:
         raise RowCountMismatchError(
-            f"The ranges worked {worked:,} rows, and {source} has {rows:,}. Either the function does not take all of"
-            " its rows, or (with resume=True) an earlier try read some of them at another moment. If neither is so,"
-            " please report it."
+            f"The ranges processed {row_count:,} rows, but {source} has {count:,}. Either the function does not read"
+            " all rows of its range, or (with resume=True) an earlier try read a part of them in another snapshot. If"
+            " neither is the case, please report it."
         )
+
+
+def full_window(plan: Plan) -> KeyRange:
+    """Return the window of the plan as one range. If both ends are open, it includes NULL keys, as the plan does."""
+    ranges = [key_range for key_range in plan.ranges if not key_range.nulls]
+    lower, upper = (ranges[0].lower, ranges[-1].upper) if ranges else (None, None)
+    return KeyRange(plan.key, 0, lower, upper)

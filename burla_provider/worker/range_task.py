@@ -77,7 +77,7 @@ class RangeTask:
     settings: SessionSettings = field(default_factory=SessionSettings)
     snapshot: Snapshot | None = None
     slots: int | None = None
-    range_retries: int = 8
+    range_retries: int = 0
     range_timeout: float | None = None
     isolate_failures: bool = False
     ledger: Ledger | None = None

@@ -100,7 +100,7 @@ def test_the_next_run_goes_on_with_what_a_failed_run_wrote(stream: Stream) -> No
     stream.add(5)
     third = stream.run("r3")
     assert third.value == {"row_count": 105}
-    assert "The run r2 wrote a part of ... <= id < ...: this run goes on with it" in third.log
+    assert "The run r2 wrote a part of ... <= id < ...: this run continues it" in third.log
     assert stream.written() == (105, 105)
     assert stream.run("r4").value == {"row_count": 0}
     # The failed run is cleared, although nothing is missing any more.
@@ -167,7 +167,7 @@ def test_two_runs_that_write_at_the_same_time_write_each_row_once(stream: Stream
     first = stream.run("r1", combine=run_another)
     assert [result.value for result in second] == [{"row_count": 100}]
     assert first.state == "failed"
-    assert "This one's result is not used; a retry processes what came since." in str(first.error)
+    assert "The result of this run is discarded; a retry processes what is new." in str(first.error)
     assert stream.run("r1").value == {"row_count": 0}
     assert stream.written() == (100, 100)
 
@@ -254,7 +254,7 @@ def test_a_cleared_run_whose_window_is_not_kept_says_so(stream: Stream) -> None:
     stream.add(3)
     result = stream.run("a", cleared=1, **READ)
     assert result.value["row_count"] == 3
-    assert "This run was cleared, and no window of it is kept" in result.log
+    assert "This run was cleared, and its window is unknown" in result.log
 
 
 @pytest.mark.parametrize("fail_from", [50, None])
@@ -294,7 +294,7 @@ def test_rows_that_no_run_works_are_named_in_the_log(stream: Stream) -> None:
     stream.connection.execute("TRUNCATE loose; INSERT INTO loose SELECT generate_series(1, 20)")
     third = stream.run("c", table="loose", **READ)
     assert third.value["row_count"] == 0
-    assert "The greatest id is 20, and the last success came to 52" in third.log
+    assert "The maximum of id is 20, but the last success ended at 52" in third.log
     [(_, key)] = stream.airflow.asset_store
     assert f"delete the key {key!r}" in third.log
     del stream.airflow.asset_store["written", key]

@@ -38,7 +38,7 @@ class Server:
 
 
 def asset_of(host: str, table: str = "orders") -> str:
-    [asset] = TableLineage(Server(host), "public", table, None).beside([])  # type: ignore[arg-type]
+    [asset] = TableLineage(Server(host), "public", table, None).with_table_asset([])  # type: ignore[arg-type]
     return str(asset.uri)
 
 
@@ -70,7 +70,7 @@ def test_the_table_is_an_inlet_by_itself_beside_the_users_own(airflow: Airflow, 
 
 def test_a_table_that_is_an_inlet_already_is_not_there_twice() -> None:
     given = Asset("orders", uri="postgres://db:5433/shop/public/orders")
-    assert TableLineage(Server("db"), "public", "orders", None).beside([given]) == [given]  # type: ignore[arg-type]
+    assert TableLineage(Server("db"), "public", "orders", None).with_table_asset([given]) == [given]  # type: ignore[arg-type]
 
 
 def test_the_operator_in_the_dag_keeps_the_inlets_that_it_was_given(airflow: Airflow, orders: Orders) -> None:

@@ -78,7 +78,7 @@ def test_only_the_tracebacks_that_are_shown_are_kept(airflow: Airflow, monkeypat
 
     made: list[FailurePolicy] = []
     monkeypatch.setattr(
-        "burla_provider.operators.map.FailurePolicy", lambda *args: made.append(FailurePolicy(*args)) or made[-1]
+        "burla_provider.task.map_job.FailurePolicy", lambda *args: made.append(FailurePolicy(*args)) or made[-1]
     )
     log = airflow.run(BurlaMapOperator(task_id="t", python_callable=fail, inputs=list(range(12)))).log
     (failures,) = made
@@ -147,7 +147,7 @@ def test_arguments_that_cannot_be_pickled_are_named_as_such(airflow: Airflow) ->
 
 def test_a_text_is_no_list_of_inputs(airflow: Airflow) -> None:
     result = airflow.run(BurlaMapOperator(task_id="t", python_callable=square, inputs="{{ ds }}"))
-    assert "inputs: str is no list" in str(result.error)
+    assert "inputs: must be a list, got str" in str(result.error)
 
 
 def test_something_that_is_no_function_is_refused_at_parse() -> None:

@@ -101,11 +101,11 @@ class NoDimension:
 @pytest.mark.parametrize(
     ("inputs", "problem"),
     [
-        (pyarrow.table({"a": [1]}), "Table is no list. Give a list of its rows: to_dict"),
-        (NoDimension(), "NoDimension is no list. Give a list, or what makes one."),
-        ({1, 2}, "set is no list. A set has no order that the results could follow: give sorted(...) of it."),
-        ({"a": 1}, "dict is no list"),
-        (5, "int is no list"),
+        (pyarrow.table({"a": [1]}), "must be a list, got Table. Give a list of its rows: to_dict"),
+        (NoDimension(), "must be a list, got NoDimension. Give a list, or a function that returns one."),
+        ({1, 2}, "must be a list, got set. A set has no order for the results: give sorted(...) of it."),
+        ({"a": 1}, "must be a list, got dict"),
+        (5, "must be a list, got int"),
     ],
 )
 def test_inputs_that_are_no_list_are_refused(airflow: Airflow, inputs: Any, problem: str) -> None:

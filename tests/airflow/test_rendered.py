@@ -94,8 +94,8 @@ def test_the_function_of_process_range_has_its_own_sql() -> None:
         ({"key": "id", "start_id": 5, "end_id": "7"}, "WHERE id >= 5\n  AND id <= 7"),
         ({"key": "at", "lower": "it's", "upper": "2"}, "WHERE at >= 'it''s'\n  AND at < 2"),
         ({"where": "a", "key": "id", "start_id": 0}, "WHERE (a)\n  AND id >= 0"),
-        ({"where": "a", "start_id": 5}, "WHERE (a)\n-- and of these the rows whose key is in the window"),
-        ({"key": "id", "incremental": True}, "-- and of these the rows whose id came since the last success"),
+        ({"where": "a", "start_id": 5}, "WHERE (a)\n-- only rows whose key is in the window"),
+        ({"key": "id", "incremental": True}, "-- only rows whose id is new since the last success"),
     ],
 )
 def test_the_statement_has_the_condition_and_the_window(options: dict[str, Any], condition: str) -> None:

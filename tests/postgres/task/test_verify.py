@@ -3,7 +3,7 @@ import pytest
 from burla_provider.exceptions import RowCountMismatchError
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.task.verify import check_count
+from burla_provider.task.verify import verify_row_count
 from burla_provider.worker.source import Source
 
 KEY = Key((KeyColumn("id", "integer", nullable=True),))
@@ -17,13 +17,13 @@ def table(connection):
 
 
 def test_all_rows_are_counted_those_without_a_key_too(table):
-    check_count(table, Source("public", "t"), WHOLE, 10)
+    verify_row_count(table, Source("public", "t"), WHOLE, 10)
 
 
 def test_only_rows_of_the_window_and_the_condition_are_counted(table):
-    check_count(table, Source("public", "t", where="id <> 3"), KeyRange(KEY, 0, ("2",), ("6",)), 3)
+    verify_row_count(table, Source("public", "t", where="id <> 3"), KeyRange(KEY, 0, ("2",), ("6",)), 3)
 
 
 def test_another_number_is_an_error_that_says_both(table):
-    with pytest.raises(RowCountMismatchError, match=r"worked 9 rows, and public\.t has 10"):
-        check_count(table, Source("public", "t"), WHOLE, 9)
+    with pytest.raises(RowCountMismatchError, match=r"processed 9 rows, but public\.t has 10"):
+        verify_row_count(table, Source("public", "t"), WHOLE, 9)

@@ -265,7 +265,7 @@ def test_deadlocks_are_retried(orders):
     database = sql.Identifier(orders.info.dbname)
     orders.execute(sql.SQL("ALTER DATABASE {} SET deadlock_timeout = '50ms'").format(database))
     # Not pickled, so that the function uses the same barrier.
-    task = RangeTask(connection_parameters(orders), ORDERS, KEY, ProcessRange(cross))
+    task = RangeTask(connection_parameters(orders), ORDERS, KEY, ProcessRange(cross), range_retries=8)
     with ThreadPoolExecutor(2) as pool:
         outcomes = [decode(answer) for answer in pool.map(lambda one: task(one.index, one.to_item()), ranges(2))]
     assert all(outcome.ok for outcome in outcomes)

@@ -99,7 +99,7 @@ def test_a_standby_shares_a_snapshot(primary, standby, reader):
     replay(primary, reader)
     parameters = connection_parameters(reader)
     with open_snapshot(parameters, "public", "orders") as held:
-        task = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
+        task = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), range_retries=8, snapshot=held.snapshot)
         assert decode(task(0, WHOLE.to_item())).value == {"total": Decimal("5005.00")}
         task.close()
 
@@ -123,7 +123,7 @@ def test_a_range_that_replay_cancels_is_retried(primary, standby, reader):
             replay(primary, reader)
         return {"total": first[1] + sum(row[1] for row in rows)}
 
-    task = RangeTask(connection_parameters(reader), ORDERS, KEY, ProcessRows(conflict_once))
+    task = RangeTask(connection_parameters(reader), ORDERS, KEY, ProcessRows(conflict_once), range_retries=8)
     outcome = decode(task(0, WHOLE.to_item()))
     task.close()
     assert (outcome.value, outcome.attempts) == ({"total": Decimal("5005.00")}, 2)
@@ -135,7 +135,7 @@ def test_a_snapshot_that_replay_ends_is_explained(primary, standby, reader):
     with open_snapshot(parameters, "public", "orders") as held:
         remove_what_is_read(primary)
         replay(primary, reader)
-        task = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), snapshot=held.snapshot)
+        task = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), range_retries=8, snapshot=held.snapshot)
         failure = decode(task(0, WHOLE.to_item())).failure
         task.close()
         assert not is_alive(held.connection)

@@ -34,7 +34,8 @@ def main(conninfo: str, run_key: str) -> int:
         items = store_plan(connection, ledger, [one.to_item() for one in ranges(PARTS, rows)])
         for outcome in read_outcomes(connection, ledger):
             totals.add(outcome)
-        task = RangeTask(connection_parameters(connection), ORDERS, KEY, ProcessRange(increment), ledger=ledger)
+        parameters = connection_parameters(connection)
+        task = RangeTask(parameters, ORDERS, KEY, ProcessRange(increment), range_retries=8, ledger=ledger)
     job = Job("writing", pickle_for_workers(task), {index: items[index] for index in totals.missing}, JobOptions(2))
     for event in run_job(job, Engine("local")):
         if isinstance(event, ItemSucceeded):

@@ -74,9 +74,9 @@ def double(number: int) -> int:
 class MapWithPage(BurlaMapOperator):
     """Says, as the Burla engine does, that its job has a page."""
 
-    def _execute(self, context: Any) -> Any:
-        result = super()._execute(context)
-        BurlaJobLink.publish(context, JOB_URL)
+    def run_job(self, config: Any, runner: Any) -> Any:
+        result = super().run_job(config, runner)
+        BurlaJobLink.publish(runner.context, JOB_URL)
         return result
 
 

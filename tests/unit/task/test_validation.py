@@ -5,8 +5,9 @@ from airflow.sdk import DAG, task
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
-from burla_provider.operators.postgres import BurlaPostgresOperator, RowFormat, Split
+from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.ranges.strategies import STRATEGIES
+from burla_provider.task.config import RowFormat, Split
 from burla_provider.worker.processors.process_rows import ROW_FORMATS
 
 
@@ -14,34 +15,41 @@ def operator(**options: Any) -> BurlaMapOperator:
     return BurlaMapOperator(**{"task_id": "t", "python_callable": abs, "inputs": [1], **options})
 
 
+def table_operator(**options: Any) -> BurlaPostgresOperator:
+    return BurlaPostgresOperator(**{"task_id": "t", "table": "orders", "totals": {"n": "count(*)"}, **options})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (
             {"max_parallelism": 0},
-            "max_parallelism: 0 is no number that fits. Use a whole number from 1 on, or leave it out.",
+            "max_parallelism: must be an integer >= 1, got 0. Use a whole number, or leave it out.",
         ),
-        ({"max_parallelism": "two"}, "max_parallelism: 'two' is no number that fits."),
-        ({"max_parallelism": 2.5}, "max_parallelism: 2.5 is no number that fits."),
-        ({"max_parallelism": True}, "max_parallelism: True is no number that fits."),
-        ({"func_cpu": None}, "func_cpu: None is no number that fits."),
+        ({"max_parallelism": "two"}, "max_parallelism: must be an integer >= 1, got 'two'."),
+        ({"max_parallelism": 2.5}, "max_parallelism: must be an integer >= 1, got 2.5."),
+        ({"max_parallelism": True}, "max_parallelism: must be an integer >= 1, got True."),
+        ({"func_cpu": None}, "func_cpu: must be an integer >= 1, got None."),
         (
             {"func_ram": "much"},
-            "func_ram: 'much' is no number that fits. Use a whole number from 1 on, or \"dynamic\".",
+            "func_ram: must be an integer >= 1, got 'much'. Use a whole number, or \"dynamic\".",
         ),
-        ({"job_retries": -1}, "job_retries: -1 is no number that fits. Use a whole number from 0 on."),
-        ({"queue_timeout": -1}, "queue_timeout: -1 is no time. Give seconds, a number from 0 on."),
-        ({"queue_timeout": None}, "queue_timeout: None is no time."),
-        ({"queue_timeout": "60"}, "queue_timeout: '60' is no time."),
-        ({"queue_timeout": float("nan")}, "queue_timeout: nan is no time."),
+        ({"job_retries": -1}, "job_retries: must be an integer >= 0, got -1. Use a whole number."),
+        ({"queue_timeout": -1}, "queue_timeout: must be a number >= 0, got -1. Use a number of seconds."),
+        ({"queue_timeout": None}, "queue_timeout: must be a number >= 0, got None."),
+        ({"queue_timeout": "60"}, "queue_timeout: must be a number >= 0, got '60'."),
+        ({"queue_timeout": float("nan")}, "queue_timeout: must be a number >= 0, got nan."),
         ({"resume": "always"}, "resume: 'always' is unknown. Use \"auto\", True or False."),
         ({"resume": 0}, "resume: 0 is unknown."),
-        ({"job_retries": "2"}, "job_retries: '2' is no number that fits."),
-        ({"requirements": "pandas"}, "requirements: 'pandas' is no list. Give a list of text, also of a single one."),
-        ({"requirements": None}, "requirements: None is no list."),
-        ({"requirements": ["pandas", 2]}, "requirements: 2 in it is no text."),
-        ({"op_kwargs": "rate"}, "op_kwargs: 'rate' is no dict."),
-        ({"trial_inputs": -1}, "trial_inputs: -1 is no number that fits."),
+        ({"job_retries": "2"}, "job_retries: must be an integer >= 0, got '2'."),
+        (
+            {"requirements": "pandas"},
+            "requirements: must be a list, got 'pandas'. Use a list, also for a single string.",
+        ),
+        ({"requirements": None}, "requirements: must be a list, got None."),
+        ({"requirements": ["pandas", 2]}, "requirements: must contain only strings, got 2."),
+        ({"op_kwargs": "rate"}, "op_kwargs: must be a dict, got 'rate'."),
+        ({"trial_inputs": -1}, "trial_inputs: must be an integer >= 0, got -1."),
         ({"on_input_failure": "go on"}, 'on_input_failure: \'go on\' is unknown. Use "finish" or "stop".'),
         (
             {"tolerated_failures": "5 of 100"},
@@ -89,7 +97,7 @@ def test_what_another_task_returns_is_known_when_it_has_run() -> None:
 def test_the_size_of_a_trial_is_no_template_field() -> None:
     fields = {*BurlaMapOperator.template_fields, *BurlaPostgresOperator.template_fields}
     assert not {"trial_inputs", "trial_ranges"} & fields
-    with pytest.raises(InvalidParameterError, match=r"trial_inputs: '\{\{ 2 \}\}' is no number that fits"):
+    with pytest.raises(InvalidParameterError, match=r"trial_inputs: must be an integer >= 0, got '\{\{ 2 \}\}'"):
         operator(trial_inputs="{{ 2 }}")
 
 
@@ -98,9 +106,45 @@ def test_a_mapped_task_is_checked_when_it_runs() -> None:
         mapped = BurlaMapOperator.partial(task_id="t", python_callable=abs).expand(trial_inputs=[-1])
     made = mapped.unmap({"trial_inputs": -1})
     with pytest.raises(InvalidParameterError, match="trial_inputs"):
-        made._check_parameters()
+        made.make_config()
 
 
-def test_the_operator_offers_what_there_is() -> None:
+def test_the_names_in_the_signature_are_those_of_the_lists() -> None:
     assert set(get_args(Split)) == {"auto", *STRATEGIES}
     assert set(get_args(RowFormat)) == set(ROW_FORMATS)
+
+
+def test_a_run_has_numbers_where_templates_rendered_to_text() -> None:
+    config = operator(max_parallelism=" 8\n", func_cpu="2").make_config()
+    assert (config.max_parallelism, config.func_cpu, config.func_ram) == (8, 2, "dynamic")
+    limits = {"start_id": "5", "end_id": "", "ranges": "4", "key": "", "lower": ""}
+    table = table_operator(**limits).make_config()
+    assert (table.start_id, table.end_id, table.ranges, table.key, table.lower) == (5, None, 4, None, None)
+
+
+def test_a_run_accepts_no_value_that_was_not_rendered() -> None:
+    unrendered = operator(max_parallelism="{{ params.workers }}")
+    with pytest.raises(InvalidParameterError, match=r"max_parallelism: must be an integer >= 1, got '\{\{ params"):
+        unrendered.make_config()
+
+
+def test_a_function_within_a_list_is_refused_at_parse_because_airflow_does_not_call_it() -> None:
+    with pytest.raises(InvalidParameterError, match="requirements: must contain only strings, got <function"):
+        operator(requirements=[lambda: "pandas"])
+
+
+@pytest.mark.parametrize(
+    ("options", "consistency"),
+    [
+        ({}, "snapshot"),
+        ({"consistency": "none"}, "none"),
+        ({"process_range": print, "totals": None, "ledger": "public.ledger"}, "none"),
+    ],
+)
+def test_only_a_job_that_writes_has_no_snapshot_by_default(options: dict[str, Any], consistency: str) -> None:
+    assert table_operator(**options).make_config().consistency == consistency
+
+
+def test_exactly_one_parameter_says_what_is_done_with_the_rows() -> None:
+    with pytest.raises(InvalidParameterError, match="totals, process_rows, process_range: exactly one must be given"):
+        table_operator(process_rows=print)

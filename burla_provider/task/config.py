@@ -1,0 +1,296 @@
+"""The parameters of one job: frozen, checked, and normalized. Every check of every parameter happens here, once.
+
+An operator builds its config twice: when the DAG file is parsed, with ``UNRENDERED`` in place of values that only a run
+knows, and in ``execute``, with all values. Defaults are in the signatures of the operators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar, Literal, get_args
+
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.task.failure_policy import OnFailure, allowance
+from burla_provider.task.resume import Resume
+from burla_provider.task.session import Consistency
+from burla_provider.task.validation import (
+    UNRENDERED,
+    check_age,
+    check_choice,
+    check_columns,
+    check_dict,
+    check_dict_of_strings,
+    check_function,
+    check_integer,
+    check_lag,
+    check_seconds,
+    check_single_output,
+    check_strings,
+    is_given,
+    parse_integer,
+)
+
+# Written out, because the modules that define them import psycopg. A unit test compares them with STRATEGIES and
+# ROW_FORMATS.
+Split = Literal["auto", "width", "histogram", "probed", "keyset", "pages", "single"]
+RowFormat = Literal["tuple", "dict", "arrow"]
+
+PROCESSORS = ("totals", "process_rows", "process_range")
+"""Parameters that define what is done with the rows. Exactly one is given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobConfig:
+    """The parameters that all operators share. ``BurlaBaseOperator`` documents them.
+
+    :param do_xcom_push: whether the result is pushed to XCom, which limits its size.
+    :raises InvalidParameterError: if a value cannot be used.
+    """
+
+    burla_conn_id: str
+    max_parallelism: int | None
+    func_cpu: int | Literal["dynamic"]
+    func_ram: int | Literal["dynamic"]
+    grow: bool
+    image: str | None
+    region: str | None
+    requirements: Sequence[str] | Literal["environment"]
+    burla_python: str | None
+    queue_timeout: float
+    job_retries: int
+    max_result_bytes: int | None
+    resume: Resume
+    do_xcom_push: bool
+
+    worker_requirements: ClassVar[tuple[str, ...]] = ()
+    """Packages that the provider's own code needs on the workers."""
+    result_size_advice: ClassVar[str] = ""
+    """What to do about a result that exceeds ``max_result_bytes``."""
+
+    def __post_init__(self) -> None:
+        self._normalize("max_parallelism", parse_integer("max_parallelism", self.max_parallelism, 1))
+        for name in ("func_cpu", "func_ram"):
+            self._normalize(name, parse_integer(name, getattr(self, name), 1, keyword="dynamic"))
+        if self.requirements == "":
+            self._normalize("requirements", ())
+        if self.requirements != "environment":
+            check_strings("requirements", self.requirements)
+        self._check_integers("job_retries")
+        check_seconds("queue_timeout", self.queue_timeout)
+        if self.max_result_bytes is not None:
+            self._check_integers("max_result_bytes", minimum=1)
+        check_choice("resume", self.resume, ("auto", True, False))
+
+    def check_result_size(self, size: int) -> None:
+        """Check that a result of so many bytes of JSON may be pushed to XCom.
+
+        :raises InvalidParameterError: if it is too large.
+        """
+        if self.do_xcom_push and self.max_result_bytes is not None and size > self.max_result_bytes:
+            problem = f"the result has more than {self.max_result_bytes:,} bytes as JSON."
+            raise InvalidParameterError("max_result_bytes", problem, self.result_size_advice)
+
+    def _check_integers(self, *names: str, minimum: int = 0) -> None:
+        for name in names:
+            check_integer(name, getattr(self, name), minimum)
+            self._normalize(name, int(getattr(self, name)))
+
+    def _normalize(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableJobConfig(JobConfig):
+    """The parameters of a ``BurlaPostgresOperator``, which documents them."""
+
+    table: str
+    postgres_conn_id: str
+    key: str | Sequence[str] | None
+    columns: Sequence[str] | Mapping[str, str] | None
+    where: str | None
+    parameters: Sequence[Any] | Mapping[str, Any] | None = field(repr=False)
+    start_id: int | None
+    end_id: int | None
+    lower: Any
+    upper: Any
+    totals: Mapping[str, str] | None
+    process_rows: Callable[[Iterable[Any]], dict[str, Any]] | None
+    row_format: RowFormat
+    process_range: Callable[..., dict[str, Any]] | None
+    combine: Callable[[list[dict[str, Any]]], dict[str, Any]] | None
+    split: Split
+    rows_per_range: int | None
+    ranges: int | None
+    trial_ranges: int
+    plan_only: bool
+    refine: bool
+    consistency: Consistency
+    statement_timeout: float | None
+    lock_timeout: float | None
+    idle_in_transaction_session_timeout: float | None
+    range_retries: int
+    range_timeout: float | None
+    on_range_failure: OnFailure
+    tolerated_failures: int | str
+    isolate_failures: bool
+    verify: Literal["count"] | None
+    ledger: str | None
+    ledger_retention: timedelta | None
+    results_table: str | None
+    incremental: bool
+    start: Any
+    lag: int | timedelta | None
+
+    worker_requirements: ClassVar[tuple[str, ...]] = ("psycopg[binary]", "tenacity")
+    result_size_advice: ClassVar[str] = (
+        "Return less: results_table keeps the result of each range, so that combine can return a summary. Or let the"
+        " function write to a table or an object store, and return the location. Raise the limit only if your XCom"
+        " backend keeps large values."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("key", "columns", "where", "lower", "upper", "start"):
+            if not is_given(getattr(self, name)):
+                self._normalize(name, None)
+        for name in ("start_id", "end_id"):
+            self._normalize(name, parse_integer(name, getattr(self, name)))
+        for name in ("rows_per_range", "ranges"):
+            self._normalize(name, parse_integer(name, getattr(self, name), 1))
+        self._check_integers("trial_ranges", "range_retries")
+        self._check_rows()
+        self._check_limits()
+        self._check_writes()
+        self._check_increments()
+
+    @property
+    def has_window(self) -> bool:
+        """Whether the user has limited the keys."""
+        return any(value is not None for value in (self.start_id, self.end_id, self.lower, self.upper))
+
+    @property
+    def is_increment(self) -> bool:
+        """Whether the run processes what is new since the last success. A run with a window processes the window."""
+        return self.incremental and not self.has_window
+
+    def _check_rows(self) -> None:
+        given = [name for name in PROCESSORS if getattr(self, name) is not None]
+        if len(given) != 1:
+            problem = f"exactly one must be given, got {' and '.join(given) or 'none'}."
+            raise InvalidParameterError(", ".join(PROCESSORS), problem, "Choose what to do with the rows.")
+        if self.columns is not None:
+            check_columns("columns", self.columns)
+        if self.totals is not None:
+            check_dict_of_strings("totals", self.totals)
+        for name in ("process_rows", "process_range", "combine"):
+            if getattr(self, name) is not None:
+                check_function(name, getattr(self, name))
+        if self.combine is not None and self.totals is not None:
+            raise InvalidParameterError(
+                "combine", "cannot be used with totals, which have their own.", "Leave it out, or use process_rows."
+            )
+        check_choice("split", self.split, get_args(Split))
+        check_choice("row_format", self.row_format, get_args(RowFormat))
+        is_known = isinstance(self.start_id, int) and isinstance(self.end_id, int)
+        if is_known and self.start_id > self.end_id:  # type: ignore[operator]
+            problem = f"{self.start_id} is greater than end_id, {self.end_id}."
+            raise InvalidParameterError("start_id", problem, "Use the first and the last id, both inclusive.")
+
+    def _check_limits(self) -> None:
+        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            if getattr(self, name) is not None:
+                check_seconds(name, getattr(self, name))
+        if self.range_timeout is not None:
+            check_seconds("range_timeout", self.range_timeout, allow_zero=False)
+        check_choice("on_range_failure", self.on_range_failure, get_args(OnFailure))
+        allowance(self.tolerated_failures, 1)
+
+    def _check_writes(self) -> None:
+        if self.consistency is None:
+            self._normalize("consistency", "snapshot" if self.ledger is None else "none")
+        check_choice("consistency", self.consistency, get_args(Consistency))
+        if self.ledger is not None and self.process_range is None:
+            raise InvalidParameterError("ledger", "is for functions that write.", "Use it with process_range.")
+        if self.ledger is not None and self.consistency == "snapshot":
+            raise InvalidParameterError(
+                "consistency", 'must be "none" with a ledger: a snapshot is read-only.', "Leave it out."
+            )
+        if self.ledger_retention is not None:
+            check_age("ledger_retention", self.ledger_retention)
+            if self.ledger is None:
+                raise InvalidParameterError("ledger_retention", "there is no ledger.", "Leave it out.")
+        check_choice("verify", self.verify, ("count", None))
+        if self.verify is not None and self.consistency != "snapshot":
+            raise InvalidParameterError(
+                "verify", "rows can be compared in a snapshot only.", 'Use consistency="snapshot".'
+            )
+
+    def _check_increments(self) -> None:
+        if not self.incremental:
+            if self.start is not None or self.lag is not None:
+                raise InvalidParameterError(
+                    "start, lag", "are for incremental=True.", "Use lower or start_id for a window."
+                )
+            return
+        check_lag("lag", self.lag)
+        if self.key is not UNRENDERED and not isinstance(self.key, str):
+            raise InvalidParameterError(
+                "incremental", f"key must be one column, got {self.key!r}.", "Name a column whose values only increase."
+            )
+        if allowance(self.tolerated_failures, 1):
+            problem = "must be 0 with incremental=True: no later run would process the rows of a failed range."
+            raise InvalidParameterError("tolerated_failures", problem, "Leave it out.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapJobConfig(JobConfig):
+    """The parameters of a ``BurlaMapOperator``, which documents them.
+
+    :param make_inputs: returns the inputs, if the user gave a function; None: ``inputs`` has them.
+    """
+
+    python_callable: Callable[..., Any]
+    inputs: Any = field(repr=False)
+    make_inputs: Callable[[], Any] | None
+    op_kwargs: Mapping[str, Any] = field(repr=False)
+    trial_inputs: int
+    collect: bool
+    on_input_failure: OnFailure
+    tolerated_failures: int | str
+    multiple_outputs: bool | None
+
+    result_size_advice: ClassVar[str] = (
+        "Return less: let the function write to a table or an object store, and return the location, or nothing with"
+        " collect=False. Raise the limit only if your XCom backend keeps large values."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_single_output(self.multiple_outputs)
+        if self.inputs is not UNRENDERED:
+            iterate_inputs(self.inputs)
+        check_function("python_callable", self.python_callable)
+        check_dict("op_kwargs", self.op_kwargs)
+        self._check_integers("trial_inputs")
+        check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
+        allowance(self.tolerated_failures, 1)
+
+
+def iterate_inputs(inputs: Any) -> Iterator[Any]:
+    """Return an iterator over the inputs of a map job.
+
+    :raises InvalidParameterError: if they are not a sequence of single values, or have no order.
+    """
+    advice = "Give a list, or a function that returns one."
+    if hasattr(type(inputs), "columns"):
+        # Data frames iterate over the names of their columns.
+        advice = 'Give a list of its rows: to_dict("records") of pandas, to_dicts() of Polars, to_pylist() of Arrow.'
+    elif isinstance(inputs, Set) and not isinstance(inputs, KeysView | ItemsView):
+        advice = "A set has no order for the results: give sorted(...) of it."
+    elif not isinstance(inputs, str | bytes | Mapping):
+        with suppress(TypeError):  # an array of no dimension has __iter__, which raises
+            return iter(inputs)
+    raise InvalidParameterError("inputs", f"must be a list, got {type(inputs).__name__}.", advice)

@@ -1,0 +1,168 @@
+"""Run the job of one try of a task: the trial, then all other items, until the end or until too many have failed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.jobs.job import Job, JobOptions, JobStarted
+from burla_provider.task.checkpoint import Checkpoint
+from burla_provider.task.monitor import LAST_JOB, JobMonitor
+from burla_provider.task.resume import NO_STORE
+from burla_provider.task.run_identity import job_name
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from burla_provider.hooks.burla import BurlaHook
+    from burla_provider.task.config import JobConfig
+    from burla_provider.task.metrics import Phases
+
+
+@dataclass(frozen=True)
+class JobRunner:
+    """One try of a task, as far as it is the same for all operators.
+
+    :param config: parameters of the job.
+    :param context: of Airflow.
+    :param hook: runs the job.
+    :param log: the task's logger.
+    :param phases: measures how long each phase takes.
+    """
+
+    config: JobConfig
+    context: Context
+    hook: BurlaHook
+    log: Any
+    phases: Phases
+
+    @property
+    def parallelism(self) -> int | None:
+        """Calls at the same time. The local engine defaults to the number of processors; None: unknown."""
+        if self.config.max_parallelism is None and self.hook.engine.name == "local":
+            return os.cpu_count()
+        return self.config.max_parallelism
+
+    def check_reachable(self, host: str, postgres_conn_id: str) -> None:
+        """Check that workers can reach the database of a connection.
+
+        :raises InvalidParameterError: if the host means this machine, and the workers are on others.
+        """
+        from burla_provider.database.errors import is_this_machine
+
+        if not is_this_machine(host) or self.hook.engine.name == "local":
+            return
+        problem = (
+            f"the connection is to the Unix socket {host}, which only this machine has."
+            if host.startswith(("/", "@"))
+            else f"the connection {postgres_conn_id!r} is to {host}, which to a worker is the worker itself."
+        )
+        raise InvalidParameterError("postgres_conn_id", problem, "Use the host at which workers reach the database.")
+
+    def open_checkpoint(self) -> Checkpoint:
+        """Return the checkpoint of this task in the task state store, which older versions of Airflow do not have."""
+        store = self.context.get("task_state_store")
+        if store is None and self.context["task"].retries:
+            self.log.info(NO_STORE)
+        return Checkpoint(store)
+
+    def make_job(self, work: Callable[..., bytes], items: Mapping[int, Any], max_parallelism: int | None) -> Job:
+        """Return the job that calls ``work`` on every item.
+
+        :raises InvalidParameterError: if the work cannot be pickled, or a requirement cannot be met.
+        """
+        from burla_provider.jobs.code.pickler import pickle_for_workers
+
+        config = self.config
+        return Job(
+            name=job_name(self.context),
+            pickled_callable=pickle_for_workers(work),
+            items=items,
+            options=JobOptions(
+                max_parallelism=max_parallelism,
+                func_cpu=config.func_cpu,
+                func_ram=config.func_ram,
+                grow=config.grow,
+                image=config.image,
+                region=config.region,
+            ),
+            requirements=self._pin_requirements(),
+        )
+
+    def run_job(self, job: Job, monitor: JobMonitor, *, trial: int = 0) -> None:
+        """Run the job to its end. The monitor handles every event.
+
+        :param trial: run this number of items first, spread over all items. Run the others only if none fails.
+        :raises RangesFailedError: if an item of the trial fails, or more items fail than are tolerated.
+        """
+        if 0 < trial < len(job.items):
+            job = self._run_trial(job, monitor, trial)
+        self._run_items(job, monitor)
+        monitor.failures.check(monitor.total)
+
+    def _run_trial(self, job: Job, monitor: JobMonitor, count: int) -> Job:
+        """Run a trial and return the job without its items."""
+        trial = {index: job.items[index] for index in spread(sorted(job.items), count)}
+        self.log.info("Trial: running %d of %d first.", len(trial), len(job.items))
+        self._run_items(replace(job, items=trial), monitor)
+        monitor.failures.check_trial(len(trial))
+        self.log.info("The trial passed: %s", monitor.progress.line(time.monotonic()))
+        return replace(job, items={index: item for index, item in job.items.items() if index not in trial})
+
+    def _run_items(self, job: Job, monitor: JobMonitor) -> None:
+        if not job.items:
+            return
+        config = self.config
+        self.phases.enter("starting the client")
+        events = self.hook.run(job, queue_timeout=config.queue_timeout, job_retries=config.job_retries)
+        with closing(events):  # ends the job, whatever happens here
+            for event in events:
+                if isinstance(event, JobStarted):
+                    self.phases.enter("working")
+                monitor.handle(event)
+                if monitor.failures.must_stop(monitor.total):
+                    return
+
+    def _pin_requirements(self) -> Mapping[str, str] | None:
+        from burla_provider.jobs.requirements import check_installed, resolve_requirements
+
+        if self.config.requirements == "environment":
+            return None
+        requirements = [*self.config.worker_requirements, *self.config.requirements]
+        if self.hook.engine.name == "local":
+            check_installed(requirements, self.hook.engine.python)
+            return {}
+        return resolve_requirements(requirements)
+
+
+def check_picklable(**parameters: Any) -> None:
+    """Check that the values of these parameters can be sent to workers.
+
+    :raises InvalidParameterError: if one cannot be pickled.
+    """
+    from burla_provider.jobs.code.pickler import pickle_for_workers
+
+    for name, value in parameters.items():
+        pickle_for_workers(value, name)
+
+
+def forget_job(context: Context) -> None:
+    """Delete what a retry would have needed. Call it when Airflow has stored the task's result."""
+    store = context.get("task_state_store")
+    if store is not None:
+        Checkpoint(store).clear()
+        store.delete(LAST_JOB)
+
+
+def spread(items: Sequence[Any], count: int) -> list[Any]:
+    """Return ``count`` items, evenly spread from the first to the last, or all items if there are not more."""
+    if count >= len(items):
+        return list(items)
+    if count == 1:
+        return [items[len(items) // 2]]
+    return [items[number * (len(items) - 1) // (count - 1)] for number in range(count)]

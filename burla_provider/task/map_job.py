@@ -1,0 +1,99 @@
+"""One try of a BurlaMapOperator: read the inputs, find what an earlier try has done, run the rest, collect results."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from burla_provider.task.config import MapJobConfig, iterate_inputs
+from burla_provider.task.failure_policy import FailurePolicy
+from burla_provider.task.fingerprint import fingerprint
+from burla_provider.task.job_runner import JobRunner, check_picklable
+from burla_provider.task.monitor import JobMonitor
+from burla_provider.task.resume import JobFacts, find_earlier
+from burla_provider.task.run_identity import run_key
+from burla_provider.worker.json_values import to_json
+from burla_provider.worker.outcome import Outcome, find_unserializable
+
+if TYPE_CHECKING:
+    from burla_provider.task.checkpoint import Checkpoint
+
+_describe = "input {}".format
+
+
+def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
+    """Call the function on every input and return the results in the order of the inputs.
+
+    :returns: None with ``collect=False``.
+    :raises RangesFailedError: if more inputs fail than are tolerated.
+    """
+    from burla_provider.worker.map_task import MapTask
+
+    runner.phases.enter("preparing")
+    check_picklable(python_callable=config.python_callable, op_kwargs=config.op_kwargs)
+    inputs = iterate_inputs(config.make_inputs() if config.make_inputs else config.inputs)
+    items = {index: _pickle_input(value) for index, value in enumerate(inputs)}
+    name = getattr(config.python_callable, "__name__", "the function")
+    runner.log.info("Calling %s on %d inputs", name, len(items))
+    checkpoint = runner.open_checkpoint()
+    earlier = _restore_outcomes(config, runner, checkpoint, items)
+    results = MapResults(config.check_result_size if config.collect else None)
+    failures = FailurePolicy(config.on_input_failure, config.tolerated_failures, _describe)
+    monitor = JobMonitor(
+        runner.context, runner.log, name, len(items), _describe, failures, checkpoint, [results], unit="input"
+    )
+    monitor.resume(earlier)
+    missing = {index: item for index, item in items.items() if index not in results.values}
+    task = MapTask(config.python_callable, dict(config.op_kwargs), config.collect)
+    job = runner.make_job(task, missing, runner.parallelism)
+    with monitor:
+        runner.run_job(job, monitor, trial=config.trial_inputs)
+    return [results.values.get(index) for index in items] if config.collect else None
+
+
+class MapResults:
+    """Collects the results of the inputs that succeeded as JSON, by the number of the input.
+
+    :param check_size: receives the size of all results so far in bytes; None: the results are not collected.
+    """
+
+    def __init__(self, check_size: Callable[[int], None] | None) -> None:
+        self._check_size = check_size
+        self._size = 0
+        self.values: dict[int, Any] = {}
+
+    def add(self, outcome: Outcome) -> None:
+        """Add the result of one input.
+
+        :raises InvalidParameterError: if the results have become too large.
+        """
+        if not outcome.ok:
+            return
+        self.values[outcome.index] = None
+        if self._check_size is not None:
+            value = self.values[outcome.index] = to_json(outcome.value)
+            self._size += len(json.dumps(value)) + len(", ")
+            self._check_size(self._size)
+
+
+def _restore_outcomes(
+    config: MapJobConfig, runner: JobRunner, checkpoint: Checkpoint, items: Mapping[int, bytes]
+) -> list[Outcome]:
+    digest = hashlib.sha256(b"".join(hashlib.sha256(item).digest() for item in items.values())).hexdigest()
+    facts = JobFacts(run_key(runner.context), fingerprint(config.python_callable, config.op_kwargs, digest))
+    saved, note = find_earlier(checkpoint, config.resume, facts)
+    if note:
+        runner.log.info(note)
+    if saved is None:
+        checkpoint.begin(facts.as_dict())
+    return saved.outcomes if saved else []
+
+
+def _pickle_input(value: Any) -> bytes:
+    from burla_provider.jobs.code.pickler import pickle_for_workers
+
+    # The plain pickle is faster, and enough for numbers, strings and the like.
+    return pickle_for_workers(value, "inputs") if find_unserializable(value) else pickle.dumps(value, protocol=5)
