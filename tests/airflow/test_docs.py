@@ -21,7 +21,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 BLOCK = re.compile(r"^```(python|sql|json)\n(.*?)^```$", re.M | re.S)
 PAGES = {page.relative_to(DOCS).as_posix(): BLOCK.findall(page.read_text()) for page in sorted(DOCS.rglob("*.md"))}
 ROLES = ["burla_writer", "orders_reader"]
-NEW_IN_3_3 = {"how-to/incremental.md"}
+NEW_IN_3_3 = {"guides/incremental.md"}
 
 
 @pytest.fixture
