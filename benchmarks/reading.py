@@ -26,7 +26,8 @@ from typing import Any
 import psycopg
 
 from benchmarks.reading_ways import WAYS
-from burla_provider.combine.combiners import SqlCombiner, SumByKey, Totals
+from burla_provider.combine.combiners import SumByKey, Totals
+from burla_provider.combine.sql_combiner import SqlCombiner
 from burla_provider.database.connect import connection_parameters
 from burla_provider.demo.cluster import WORKER_NETWORKS, find_bridge
 from burla_provider.demo.orders import create_orders

@@ -22,7 +22,7 @@ from burla_provider.combine.combiners import SumByKey, Totals
 from burla_provider.database.connect import connection_parameters
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.task.progress import Progress
+from burla_provider.task.logs import Progress
 from burla_provider.worker.outcome import Outcome, decode, encode
 from burla_provider.worker.processors import ProcessRows
 from burla_provider.worker.range_task import RangeTask

@@ -12,7 +12,7 @@ from psycopg import sql
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.condition import range_condition
 from burla_provider.ranges.distribution import Distribution
-from burla_provider.ranges.index_sampling import KeyInterval, find_uneven
+from burla_provider.ranges.index_probes import KeyInterval, find_uneven
 from burla_provider.ranges.index_walk import IndexScan, walk
 from burla_provider.ranges.key import Bound
 from burla_provider.ranges.ordinals import min_value, ordinal_codec

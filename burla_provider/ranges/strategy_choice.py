@@ -17,7 +17,7 @@ from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import MIN_BYTES, RangeSizing
 from burla_provider.ranges.strategies.keyset import MAX_STEPS
-from burla_provider.ranges.strategies.sampled import can_probe
+from burla_provider.ranges.strategies.probed import can_probe
 
 _BUCKETS_PER_RANGE = 1.5
 """Minimum for a key that cannot be cut inside of a bucket."""

@@ -13,9 +13,8 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from burla_provider.jobs.job import ItemCrashed, ItemSucceeded, JobEvent, JobStarted, OutputLine
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.failure_policy import FailurePolicy, with_local_module_hint
-from burla_provider.task.logs import WorkerOutput, without_markers
+from burla_provider.task.logs import Progress, WorkerOutput, without_markers
 from burla_provider.task.metrics import Metrics
-from burla_provider.task.progress import Progress
 from burla_provider.task.report import KEY, Report
 from burla_provider.task.run_identity import pass_label
 from burla_provider.worker.outcome import Failure, Outcome, decode

@@ -35,7 +35,7 @@ class Aggregate:
 
     @property
     def is_number(self) -> bool:
-        """Whether Python combines the values; otherwise the server does (``combine/server.py``)."""
+        """Whether Python combines the values; otherwise the server does (``combine/sql_combiner.py``)."""
         return self.function == "count" or self.argument_type in NUMBERS or self.is_float_sum
 
     @property

@@ -10,7 +10,7 @@ from burla_provider.ranges.distribution import Distribution
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
-from burla_provider.ranges.strategies import histogram, keyset, pages, sampled, single, width
+from burla_provider.ranges.strategies import histogram, keyset, pages, probed, single, width
 
 
 class Measure(Protocol):
@@ -42,7 +42,7 @@ class Strategy:
 STRATEGIES: Mapping[str, Strategy] = {
     "width": Strategy(width.measure, can_refine=True),
     "histogram": Strategy(histogram.measure, can_refine=True, uses_statistics=True),
-    "probed": Strategy(sampled.measure, can_refine=True, uses_statistics=True),
+    "probed": Strategy(probed.measure, can_refine=True, uses_statistics=True),
     "keyset": Strategy(keyset.measure, can_refine=True, is_exact=True),
     "pages": Strategy(pages.measure),
     "single": Strategy(single.measure),

@@ -12,7 +12,7 @@ from math import ceil
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.distribution import Distribution, HistogramBound
-from burla_provider.ranges.index_sampling import KeyInterval, find_uneven
+from burla_provider.ranges.index_probes import KeyInterval, find_uneven
 from burla_provider.ranges.index_walk import IndexScan, walk
 from burla_provider.ranges.ordinals import ordinal_codec
 from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
