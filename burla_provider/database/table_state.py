@@ -109,7 +109,7 @@ def state_before(connection: psycopg.Connection[Any], schema: str, table: str) -
     return state and state | {SEEN_AT: seen_at}
 
 
-def find_doubt(
+def find_possible_change(
     connection: psycopg.Connection[Any], schema: str, table: str, before: dict[str, str] | None, timeout: float
 ) -> str:
     """Return why the table may have other rows than in an earlier snapshot; "" if it provably has the same.

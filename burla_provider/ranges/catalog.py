@@ -1,4 +1,4 @@
-"""The catalog's facts about a table, read once."""
+"""Read the facts about a table from PostgreSQL's catalog."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class TableFacts:
     :param kind: one of ``RELATION_KINDS``.
     :param columns: in table order.
     :param indexes: of the table itself, the most suitable for a key first.
-    :param leaves: the relations that store its rows. A view or a foreign table is its own only leaf.
+    :param leaves: the relations that store its rows. For a view or a foreign table: the relation itself.
     :param row_security: whether policies restrict the rows that this role sees.
     :param server_version: ``server_version_num``, 160004 for 16.4.
     :param reltuples: rows of a partitioned table at its last ANALYZE; None: never analyzed, or not partitioned.

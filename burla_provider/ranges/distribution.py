@@ -96,7 +96,7 @@ class Distribution:
         return list(_distinct((self._nearest_cut(goal, rows_before, uneven) for goal in goals), rows_before[-1]))
 
     def min_cuts(self, count: int) -> float:
-        """Return how many cuts ``cuts(count)`` makes at least. Used before memory is spent on them."""
+        """Return the minimum number of cuts that ``cuts(count)`` returns. Allows a check before memory is allocated."""
         if self.cuts_fixed or self.codec is None:
             return 0.0
         target = self.rows / count or 1.0
@@ -128,8 +128,8 @@ class Distribution:
     def _uneven_buckets(self, target: float) -> set[int]:
         """Return the indexes of buckets that are not cut inside.
 
-        Where the density jumps from one bucket to the next, the rows of both may be anywhere. A bucket with more rows
-        than a range should have is cut all the same.
+        Where the density jumps from one bucket to the next, the rows of both may be unevenly spread. A bucket with more
+        rows than a range should have is cut nevertheless.
         """
         indexes = range(len(self.bounds))
         try:

@@ -79,10 +79,11 @@ def fetch_end_keys(
     condition: sql.Composable,
     *ends: Literal["min", "max"],
 ) -> list[Bound]:
-    """Return the minimum and maximum key of a relation's rows, as asked for; an empty list if there are no rows.
+    """Return the minimum and the maximum key of a relation's rows; an empty list if there are no rows.
 
     :param source: the relation, for FROM.
-    :param condition: selects the rows. It must exclude NULL keys if "max" is asked for: NULL sorts last.
+    :param condition: selects the rows. It must exclude NULL keys if "max" is requested, because NULL sorts last.
+    :param ends: the keys to return, in this order.
     """
     order_by = {"min": sort_key.order_by, "max": sort_key.order_by_descending}
     subqueries = [

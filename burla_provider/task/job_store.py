@@ -62,7 +62,7 @@ class CheckpointStore:
         self._resume = resume
         self._facts = facts
         self._session = session
-        self._doubt = ""
+        self._possible_change = ""
         self.add = checkpoint.add
         self.flush = checkpoint.flush
 
@@ -70,22 +70,22 @@ class CheckpointStore:
         """Restore the job of an earlier try if that is safe, else store a new plan."""
         from burla_provider.ranges.plan import from_record, to_record
 
-        saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._find_doubt)
+        saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._find_possible_change)
         if saved is None:
             plan = make_plan()
             facts = self._facts.as_dict(pages=plan.needs_snapshot)
             self._checkpoint.begin(facts, json.dumps(to_record(plan)).encode())
             return RestoredJob(plan, [], note=note)
-        snapshot_count = saved.facts["moments"] + bool(self._doubt)
+        snapshot_count = saved.facts["moments"] + bool(self._possible_change)
         self._checkpoint.update(self._facts.as_dict(snapshot_count, pages=saved.facts["pages"]))
         return RestoredJob(from_record(json.loads(saved.plan)), saved.outcomes, snapshot_count, note)
 
     def close(self) -> None:
         """Do nothing: the operator clears the checkpoint when Airflow has stored the result."""
 
-    def _find_doubt(self, state: TableState) -> str:
-        self._doubt = self._session.find_doubt(state, wait=self._resume == "auto")
-        return self._doubt
+    def _find_possible_change(self, state: TableState) -> str:
+        self._possible_change = self._session.find_possible_change(state, wait=self._resume == "auto")
+        return self._possible_change
 
 
 class LedgerStore:

@@ -45,23 +45,25 @@ def find_earlier(
     checkpoint: Checkpoint,
     resume: Resume,
     facts: JobFacts,
-    find_doubt: Callable[[TableState], str] | None = None,
+    find_possible_change: Callable[[TableState], str] | None = None,
 ) -> tuple[SavedJob | None, str]:
     """Return the job of an earlier try if this try can resume it, and a sentence for the log, or "".
 
     :param resume: "auto": if that is safe; True: also in another snapshot of the table; False: never.
-    :param find_doubt: returns why the table may have changed since an earlier state of it; "" if it has not.
+    :param find_possible_change: returns why the table may have changed since an earlier state of it; "" if it has not.
     """
     saved = checkpoint.load()
     if saved is None:
         return None, ""
     done = f"An earlier try has finished {len(saved.outcomes):,} items"
-    if reason := _objection(saved, resume, facts, find_doubt):
+    if reason := _objection(saved, resume, facts, find_possible_change):
         return None, f"{done}, but this try starts from the beginning: {reason}"
     return saved, f"{done}: processing only what is missing."
 
 
-def _objection(saved: SavedJob, resume: Resume, facts: JobFacts, find_doubt: Callable[[TableState], str] | None) -> str:
+def _objection(
+    saved: SavedJob, resume: Resume, facts: JobFacts, find_possible_change: Callable[[TableState], str] | None
+) -> str:
     if resume is False:
         return "resume=False."
     if saved.facts.get("run") != facts.run:
@@ -71,12 +73,14 @@ def _objection(saved: SavedJob, resume: Resume, facts: JobFacts, find_doubt: Cal
             "its parameters have changed since (database, login, session settings, table, columns, window, condition,"
             " split or function)."
         )
-    doubt = find_doubt(saved.facts.get("state")) if find_doubt and facts.has_snapshot else ""
-    if doubt and saved.facts.get("pages"):
-        return f"its ranges are ranges of physical pages, and the table may have changed since ({doubt})."
-    if doubt and resume is not True:
+    possible_change = (
+        find_possible_change(saved.facts.get("state")) if find_possible_change and facts.has_snapshot else ""
+    )
+    if possible_change and saved.facts.get("pages"):
+        return f"its ranges are ranges of physical pages, and the table may have changed since ({possible_change})."
+    if possible_change and resume is not True:
         return (
-            f"the table may have changed since ({doubt}), and all ranges must be read in one snapshot."
+            f"the table may have changed since ({possible_change}), and all ranges must be read in one snapshot."
             " With resume=True the job would continue in a second snapshot, and the result would say so."
         )
     return ""

@@ -1,4 +1,4 @@
-"""The strategies that find out where to cut: one module each, with the same signature, listed here."""
+"""The strategies that find where to cut: one module each, with the same signature, listed here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from burla_provider.ranges.strategies import histogram, keyset, pages, probed, s
 
 
 class Measure(Protocol):
-    """Find out where the rows of a relation are. The ranges are cut accordingly."""
+    """Find where the rows of a relation are along the key. The ranges are cut by this distribution."""
 
     def __call__(self, connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing) -> Distribution:
         """Return the distribution of the rows in the window.
@@ -25,12 +25,12 @@ class Measure(Protocol):
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to find out where to cut.
+    """A way to find where to cut.
 
     :param measure: its function.
-    :param can_refine: ``refine`` is supported.
-    :param is_exact: ``refine`` has nothing to do, because the sizes of ranges are counted.
-    :param uses_statistics: rows that were inserted since the last ANALYZE are unknown.
+    :param can_refine: whether ``refine`` is supported.
+    :param is_exact: whether the rows of ranges are counted, so that ``refine`` has no effect.
+    :param uses_statistics: whether it relies on statistics, which do not include rows inserted since the last ANALYZE.
     """
 
     measure: Measure
