@@ -96,7 +96,7 @@ class Totals:
 
 
 class SumByKey:
-    """Adds numbers by key: int, Decimal, float. None adds nothing; a range need not have every key."""
+    """Adds numbers by key: int, Decimal, float. None and missing keys add nothing."""
 
     def __init__(self) -> None:
         self._sums: dict[str, ExactSum] = {}
@@ -122,7 +122,7 @@ class SumByKey:
         if type(number) not in (int, Decimal, float):
             raise CombineError(
                 f"Range {index} returned {key!r} as {type(number).__name__}, and only numbers can be added up:"
-                " give the operator combine=f, where f(values) gets the list of what the ranges returned."
+                " give the operator combine=f, where f(values) gets the list of the ranges' results."
             )
         try:
             total.add(number)
@@ -136,7 +136,7 @@ class SumByKey:
 class CustomCombiner:
     """Calls a user's function with the list of the ranges' values, in the order of the plan.
 
-    Without any value the function is not called, and the result is empty.
+    If there are no values, the function is not called, and the result is empty.
     """
 
     def __init__(self, function: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:

@@ -17,9 +17,9 @@ from psycopg.rows import class_row
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
 
 HEADROOM = 0.2
-"""Share of the server's connections that stays free for people and other programs."""
+"""Fraction of the server's connections that stays free for other clients."""
 HEADROOM_IF_GIVEN = 0.05
-"""The same share (but at least 2 connections) if the user set ``max_parallelism``."""
+"""The same fraction (but at least 2 connections) if the user set ``max_parallelism``."""
 
 LOCK_CLASS = 0x42_75_72_6C
 """First key of the advisory locks ("Burl"); the second key is the slot. ``pg_locks`` has them as classid and objid."""
@@ -82,7 +82,9 @@ def find_connection_limit(
     :raises BurlaProviderError: no connection is free now. A retry may find one.
     """
     if wanted is not None and wanted < 1:
-        raise InvalidParameterError("max_parallelism", f"must be 1 or more, got {wanted}.", "Or leave it out.")
+        raise InvalidParameterError(
+            "max_parallelism", f"must be a positive integer, got {wanted}.", "Use 1 or more, or leave it out."
+        )
     for wait in _WAITS:
         time.sleep(wait)
         usage = _read_usage(connection)

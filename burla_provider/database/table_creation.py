@@ -1,4 +1,4 @@
-"""Creating the tables that jobs write to: the ledger and the results table."""
+"""Checks and a lock for the creation of the tables that jobs write to: the ledger and the results table."""
 
 from __future__ import annotations
 

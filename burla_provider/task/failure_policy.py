@@ -1,4 +1,4 @@
-"""Deciding what failed items mean for the job: finish, stop, or tolerate them."""
+"""Decide what failed items mean for the job: finish, stop, or tolerate them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STATEMENT_ERRORS = ("0A", "25006", "3F", "42")
 """Prefixes of SQLSTATEs: not supported, read-only, invalid schema, syntax error or access rule violation."""
 
 _LOCAL_MODULE_HINT = (
-    "- it is a module of your DAG folder that did not travel with the function. Import it with an import statement,"
+    "- it is a module of your DAG folder that was not sent with the function. Import it with an import statement,"
     " in the DAG file or in the function: names in strings (importlib, pickle) are not found."
 )
 

@@ -1,4 +1,4 @@
-"""The ledger's table: creating and checking it, and the plan and outcomes that the task reads and stores in it."""
+"""The ledger's table: create and check it, and read and store the plan and the outcomes of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deciding whether a retry can resume the job of an earlier try."""
+"""Decide whether a retry can resume the job of an earlier try."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ NO_STORE = (
 
 @dataclass(frozen=True)
 class JobFacts:
-    """What must be equal for a retry to resume a job.
+    """The facts that must be equal for a retry to resume a job.
 
     :param run: this run of the task (``run_key``).
-    :param fingerprint: of database, table, window, condition, and the processing with its code.
-    :param has_snapshot: all ranges are read in one snapshot.
-    :param state: the table's ``state_before`` that snapshot; None: unknown.
+    :param fingerprint: fingerprint of database, table, window, condition, and the functions with their code.
+    :param has_snapshot: whether all ranges are read in one snapshot.
+    :param state: the table's state just before that snapshot (``state_before``); None: unknown.
     """
 
     run: str
@@ -34,8 +34,8 @@ class JobFacts:
     def as_dict(self, snapshot_count: int = 1, *, pages: bool = False) -> dict[str, Any]:
         """Return the facts as JSON for the checkpoint. Other versions of this provider read the same keys.
 
-        :param snapshot_count: in how many snapshots the table has been read.
-        :param pages: the ranges are ranges of physical pages.
+        :param snapshot_count: number of snapshots in which the table has been read.
+        :param pages: whether the ranges are ranges of physical pages.
         """
         facts = {"run": self.run, "fingerprint": self.fingerprint, "state": self.state}
         return facts | {"moments": snapshot_count, "pages": pages}

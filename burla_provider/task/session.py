@@ -32,9 +32,9 @@ class TaskSession:
     :param facts: the table's catalog facts; as the snapshot sees them if there is one.
     :param settings: settings of this session that the workers' sessions need too.
     :param results_table: schema and name of the results table, if there is one.
-    :param snapshot: what workers join; None: every range is read in its own snapshot.
+    :param snapshot: the snapshot that workers join; None: every range is read in its own snapshot.
     :param state_before: the table's state just before the snapshot.
-    :param leaves: the relations that hold the table's rows in the snapshot, by oid.
+    :param leaves: the relations that store the table's rows in the snapshot, by oid.
     """
 
     name: str
@@ -97,7 +97,7 @@ class TaskSession:
             yield connection
 
     def find_possible_change(self, before: dict[str, str] | None, *, wait: bool) -> str:
-        """Return why the table may have changed since an earlier snapshot; "" if it provably has not.
+        """Return why the table may have changed since an earlier snapshot; "" if it has not changed.
 
         :param before: the ``state_before`` of the earlier session.
         :param wait: wait for other sessions that may not have reported their writes yet.
@@ -171,10 +171,10 @@ def _read_facts(connection: psycopg.Connection[Any], schema: str, table: str) ->
     from burla_provider.ranges.catalog import read_facts
     from burla_provider.ranges.planner_connection import PlannerConnection
 
-    queries = PlannerConnection(connection)
-    # Else a SQL_ASCII database could return names as bytes.
-    with queries.local_settings(client_encoding="UTF8"):
-        return read_facts(queries, sql.Identifier(schema, table).as_string(connection))
+    planner_connection = PlannerConnection(connection)
+    # Otherwise a SQL_ASCII database could return names as bytes.
+    with planner_connection.local_settings(client_encoding="UTF8"):
+        return read_facts(planner_connection, sql.Identifier(schema, table).as_string(connection))
 
 
 def _prepare_results_table(connection: psycopg.Connection[Any], name: str | None) -> tuple[str, str] | None:
@@ -254,6 +254,6 @@ def render(connection: psycopg.Connection[Any], where: str, parameters: Any) -> 
     except (TypeError, psycopg.ProgrammingError, psycopg.DataError) as error:
         raise InvalidParameterError(
             "parameters",
-            f"they do not match the placeholders of where: {error}.",
+            f"do not match the placeholders of where: {error}.",
             "Use %s or %(name)s, and %% for a %.",
         ) from None

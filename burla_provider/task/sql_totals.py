@@ -39,10 +39,10 @@ def parse_totals(totals: Mapping[str, str], *, escapes: bool = False) -> tuple[A
     :raises InvalidParameterError: no totals, another function, DISTINCT, or more than one aggregate in a text.
     """
     if not totals:
-        raise InvalidParameterError("totals", "it is empty.", _ADVICE)
+        raise InvalidParameterError("totals", "must not be empty.", _ADVICE)
     reserved = next((name for name in ("row_count", *RESERVED_KEYS) if name in totals), None)
     if problem := f"the name {reserved!r}, which is reserved" if reserved else find_reserved(totals):
-        raise InvalidParameterError("totals", f"it has {problem}.", "Use another name.")
+        raise InvalidParameterError("totals", f"has {problem}.", "Use another name.")
     return tuple(_parse(name, text, escapes) for name, text in totals.items())
 
 
@@ -55,7 +55,7 @@ def check_totals(
     """
     count = 1 + sum(len(aggregate.partials()) for aggregate in aggregates)
     if count > MAX_COLUMNS:
-        problem = f"they take {count:,} values per range, and PostgreSQL returns at most {MAX_COLUMNS:,}."
+        problem = f"require {count:,} values per range, and PostgreSQL returns at most {MAX_COLUMNS:,}."
         raise InvalidParameterError("totals", problem, "Split them over several tasks; avg takes two values.")
     typed = tuple(_with_types(connection, source, aggregate) for aggregate in aggregates)
     if volatile_calls(connection, _partials_query(source, *typed)):

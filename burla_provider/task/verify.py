@@ -30,7 +30,7 @@ def verify_row_count(connection: psycopg.Connection[Any], source: Source, window
     if count != row_count:
         raise RowCountMismatchError(
             f"The ranges processed {row_count:,} rows, but {source} has {count:,}. Either the function does not read"
-            " all rows of its range, or (with resume=True) an earlier try read a part of them in another snapshot. If"
+            " all rows of its range, or (with resume=True) an earlier try read some of them in another snapshot. If"
             " neither is the case, please report it."
         )
 

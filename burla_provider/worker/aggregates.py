@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 NUMBERS = frozenset(["smallint", "integer", "bigint", "numeric", "real", "double precision"])
-"""Types whose values Python holds exactly. Values of other types travel as the text that PostgreSQL prints."""
+"""Types whose values Python represents exactly. Values of other types are sent as the text that PostgreSQL prints."""
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,6 @@ def _set_up(connection: psycopg.Connection[Any], slots: int | None, settings: Ma
 
 def _no_free_slot(slots: int | None) -> ConnectionLimitError:
     return ConnectionLimitError(
-        f"All {slots} connections that the database can spare are taken by other jobs. Let fewer tasks run at"
-        " once (an Airflow pool), or lower their max_parallelism."
+        f"All {slots} available connections of the database are in use by other jobs. Run fewer tasks at the same time"
+        " (with an Airflow pool), or lower their max_parallelism."
     )

@@ -61,7 +61,7 @@ class RangeTask:
     :param key: the columns that the bounds of the items belong to.
     :param processor: processes one range.
     :param settings: settings of every transaction.
-    :param snapshot: the snapshot in which all ranges are read; None: each range is read in its own.
+    :param snapshot: the snapshot in which all ranges are read; None: each range is read in its own snapshot.
     :param slots: connections of all jobs on the database together (``ConnectionLimit.slots``); None: no limit.
     :param range_retries: further attempts per range after a transient error.
     :param range_timeout: limit for one attempt, in seconds; None: no limit.
@@ -105,7 +105,7 @@ class RangeTask:
                     outcome = self._attempt(key_range, outcome)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a user's exception class may have any base, and must not travel
+        except BaseException as error:  # a user's exception class may have any base, and must not be sent
             return replace(outcome, seconds=_elapsed(outcome), failure=self._failure(error, key_range))
         return outcome
 
@@ -125,7 +125,7 @@ class RangeTask:
         begin = self._range_transaction if self.snapshot is None else self._snapshot_transaction
         with self._cached.close_on_error():
             connection = self._get_connection()
-            # Closed inside as well: the end of psycopg's block would send a ROLLBACK and wait for the answer.
+            # Closed inside as well: the end of psycopg's block would send a ROLLBACK and wait for the response.
             with begin(connection, key_range, undo), self._cached.close_on_error():
                 yield connection
 

@@ -89,8 +89,9 @@ def _check(connection: psycopg.Connection[Any], name: str | None) -> None:
     status = connection.info.transaction_status
     if status == TransactionStatus.INERROR:
         raise UserFunctionError(
-            "The function caught a database error and went on, but after an error PostgreSQL rolls back the whole"
-            " transaction. Let the error pass, or put what may fail into `with connection.transaction():`."
+            "The function caught a database error and continued, but after an error PostgreSQL rolls back the whole"
+            " transaction. Do not catch the error, or put the statements that may fail into"
+            " `with connection.transaction():`."
         )
     if status != TransactionStatus.INTRANS or connection.info.parameter_status("application_name") != name:
         raise UserFunctionError(f"The function ended the transaction, or changed application_name. {_ADVICE}")
