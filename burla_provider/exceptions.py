@@ -40,7 +40,7 @@ class ClusterUnauthorizedError(JobError, PermanentError):
 
 
 class ClusterUnreachableError(JobError):
-    """Raised when the cluster did not answer."""
+    """Raised when the cluster did not respond."""
 
 
 class ClusterBusyError(JobError):

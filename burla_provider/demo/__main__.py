@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DemoError as error:
         log = options.directory / "airflow" / "demo.log"
         output = [line for line in log.read_text().splitlines() if not line.startswith("{")]
-        show("\n".join(["", *output[-10:], f"{error} Airflow's whole output is in {log}"]))
+        show("\n".join(["", *output[-10:], f"{error} The complete output of Airflow is in {log}"]))
         return 1
     except (EmbeddedPostgresError, ClusterNotFoundError) as error:
         show(f"\n{error}")

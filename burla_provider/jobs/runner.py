@@ -37,7 +37,7 @@ from burla_provider.jobs.job import (
 )
 
 _CLIENT = Path(__file__).parent / "client"
-_MAX_CRASHED_ITEMS = 5  # if more items than this crash their workers, the fault is not in the items
+_MAX_CRASHED_ITEMS = 5  # if more items crash their workers, the items are not the cause
 
 
 def run_job(
@@ -58,10 +58,10 @@ def run_job(
     :param job_retries: how often missing items are run again after the cluster or the client lost the job. Each time
         is another Burla job and yields ``JobStarted`` again.
     :param tick_seconds: maximum seconds between two ``Tick`` events.
-    :raises InvalidParameterError: if the connection or the options hold a value that cannot be used.
+    :raises InvalidParameterError: if a value of the connection or of the options cannot be used.
     :raises BurlaNotInstalledError: if the interpreter has no burla, or a version that is not supported.
     :raises ClusterUnauthorizedError: if the credentials are wrong.
-    :raises ClusterUnreachableError: if the cluster does not answer.
+    :raises ClusterUnreachableError: if the cluster does not respond.
     :raises ClusterBusyError: if no node is free within ``queue_timeout``.
     :raises JobCanceledError: if the job was cancelled on the cluster.
     :raises JobLostError: if the job was lost more than ``job_retries`` times.

@@ -21,7 +21,7 @@ _rebuilt: dict[int, Any] = {}
 
 
 def reduce_by_value(value: Any) -> Any:
-    """Return the result of ``__reduce__`` for such an object; None for all others."""
+    """Return the result of ``__reduce__`` that pickles such an object by value; None for other objects."""
     if type(value) is functools.cached_property:
         return functools.cached_property, (None,), {name: part for name, part in vars(value).items() if name != "lock"}
     is_dispatcher = isinstance(value, FunctionType) and value.__code__ is _DISPATCHER

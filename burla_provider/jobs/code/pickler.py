@@ -1,10 +1,9 @@
 """Pickle user code for workers that have neither Airflow nor the DAG folder.
 
-The standard library and installed packages are pickled by name: workers import their own. Functions and classes of
+The standard library and installed packages are pickled by name: workers have them. Functions, classes and caches of
 local modules (DAG files, their helpers, this package) are pickled by value, with only what they refer to, so a helper
-file may import Airflow; caches and similar objects too (``by_value.py``). Local modules that are imported inside a
-function, or used as modules, are sent as source, and the worker imports them from there. Their attributes of plain data
-keep the values that they have in this process.
+file may import Airflow. Local modules that are imported inside a function, or used as modules, are sent as source, and
+the worker imports this source. Their attributes of plain data get the values that they have in this process.
 """
 
 from __future__ import annotations
