@@ -20,7 +20,7 @@ class Combiner(Protocol):
     def add(self, index: int, value: dict[str, Any]) -> None:
         """Add the value of a range.
 
-        :raises CombineError: it cannot be combined with the others.
+        :raises CombineError: if it cannot be combined with the others.
         """
         ...
 
@@ -49,7 +49,7 @@ class Totals:
     def add(self, outcome: Outcome) -> None:
         """Add an outcome. A success replaces a failure; a second success is ignored: the cluster may run a call twice.
 
-        :raises CombineError: the value cannot be combined with the others.
+        :raises CombineError: if the value cannot be combined with the others.
         """
         if outcome.index not in self._missing:
             return
@@ -83,7 +83,7 @@ class Totals:
         If ranges are missing, ``complete`` is False and ``failed_ranges`` is their number.
 
         :param connection: needed for values that only the server can combine.
-        :raises CombineError: the values cannot be combined.
+        :raises CombineError: if the values cannot be combined.
         """
         counted = {} if self._row_count is None and self.ranges else {"row_count": self.row_count}
         incomplete = {} if self.complete else {"complete": False, "failed_ranges": len(self._missing)}
@@ -104,7 +104,7 @@ class SumByKey:
     def add(self, index: int, value: dict[str, Any]) -> None:
         """Add the numbers of a range.
 
-        :raises CombineError: a value is not a number, or of another type than in the other ranges.
+        :raises CombineError: if a value is not a number, or of another type than in the other ranges.
         """
         for key, number in value.items():
             self._add(index, key, number)
@@ -150,7 +150,7 @@ class CustomCombiner:
     def result(self, connection: psycopg.Connection[Any] | None = None) -> dict[str, Any]:
         """Return what the function returned.
 
-        :raises CombineError: it is not a dict of plain data.
+        :raises CombineError: if it is not a dict of plain data.
         """
         if not self._values:
             return {}

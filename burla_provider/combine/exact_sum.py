@@ -30,7 +30,7 @@ class ExactSum:
     def add(self, value: Number) -> None:
         """Add a number.
 
-        :raises TypeError: both Decimals and floats were added, whose sum would not be exact.
+        :raises TypeError: if both Decimals and floats were added, whose sum would not be exact.
         """
         if isinstance(value, int):
             self._int += value
@@ -51,7 +51,7 @@ class ExactSum:
     def result(self) -> Number:
         """The sum; 0 if nothing was added.
 
-        :raises OverflowError: the sum of floats is larger than the largest float.
+        :raises OverflowError: if the sum of floats is larger than the largest float.
         """
         if self._special is not None:
             return self._type(self._special)
@@ -75,7 +75,7 @@ def order_key(value: Number) -> tuple[bool, Number]:
 def named_result(name: str, total: ExactSum) -> Number:
     """Return the sum of a total or key.
 
-    :raises CombineError: the sum of floats is larger than the largest float.
+    :raises CombineError: if the sum of floats is larger than the largest float.
     """
     try:
         return total.result

@@ -61,7 +61,7 @@ def open_connection(parameters: Mapping[str, str], *, application_name: str, **o
     """Connect with ``connection_parameters``, on this or another machine.
 
     :param options: options of ``psycopg.connect``, such as ``autocommit``.
-    :raises psycopg.OperationalError: the connection failed.
+    :raises psycopg.OperationalError: if the connection failed.
     """
     with ExitStack() as files:
         tls = {name: _private_file(files, parameters[name]) for name in TLS_FILES if _is_content(parameters, name)}

@@ -78,8 +78,8 @@ def find_connection_limit(
     :param task_connections: connections that the task will open besides this one while workers hold theirs. On the
         server they are part of the connections that stay free.
     :param is_given: whether the user set ``wanted``. Otherwise a fifth of the server's connections stays free.
-    :raises InvalidParameterError: ``wanted`` is not positive.
-    :raises BurlaProviderError: no connection is free now. A retry may find one.
+    :raises InvalidParameterError: if ``wanted`` is not positive.
+    :raises BurlaProviderError: if no connection is free now. A retry may find one.
     """
     if wanted is not None and wanted < 1:
         raise InvalidParameterError(

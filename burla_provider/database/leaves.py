@@ -33,7 +33,7 @@ def check_leaves(snapshot: psycopg.Connection, before: Leaves, now: Leaves) -> N
     :param snapshot: a connection in the snapshot's transaction.
     :param before: the leaves as of the snapshot.
     :param now: the current leaves.
-    :raises PartitionsChangedError: a leaf was detached, or a leaf was attached that may have rows in the snapshot.
+    :raises PartitionsChangedError: if a leaf was detached, or a leaf was attached that may have rows in the snapshot.
     """
     changed = [before[oid] for oid in before.keys() - now.keys()]
     changed += [now[oid] for oid in _with_rows(snapshot, {oid: now[oid] for oid in now.keys() - before.keys()})]

@@ -87,7 +87,7 @@ class SessionSettings:
     :param lock_timeout: limit for waiting for one lock.
     :param idle_in_transaction_session_timeout: limit for user code between two statements.
     :param inherited: ``inherited_settings`` of the task's session.
-    :raises InvalidParameterError: a timeout is out of range.
+    :raises InvalidParameterError: if a timeout is out of range.
     """
 
     name: str = "burla"

@@ -63,9 +63,9 @@ def held_snapshot(connection: psycopg.Connection[Any], schema: str, table: str) 
     Hold it no longer than the job: vacuum cannot remove rows that the snapshot still sees.
 
     :param connection: an autocommit connection that is not in a transaction. Inside, its queries see the snapshot.
-    :raises InvalidParameterError: the server does not export snapshots, or the role may not lock the table.
-    :raises BurlaProviderError: another session has locked the table.
-    :raises psycopg.errors.UndefinedTable: the table does not exist.
+    :raises InvalidParameterError: if the server does not export snapshots, or the role may not lock the table.
+    :raises BurlaProviderError: if another session has locked the table.
+    :raises psycopg.errors.UndefinedTable: if the table does not exist.
     """
     relation = sql.Identifier(schema, table)
     snapshot = None
@@ -90,7 +90,7 @@ def check_joinable(connection: psycopg.Connection[Any], snapshot: Snapshot) -> N
     of in every range.
 
     :param connection: an autocommit connection that is not in a transaction.
-    :raises InvalidParameterError: it cannot join.
+    :raises InvalidParameterError: if it cannot join.
     """
     try:
         connection.execute(sql.SQL("{}; {}; ROLLBACK").format(BEGIN, _set_snapshot(snapshot)))
@@ -125,8 +125,8 @@ def settings_between_ranges(snapshot: Snapshot, session: SessionSettings, *, und
 def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relation: sql.Identifier) -> None:
     """Import the snapshot into the transaction that just began, and lock the relation in it.
 
-    :raises SnapshotLostError: the session that held it has ended.
-    :raises psycopg.errors.LockNotAvailable: another session holds or waits for an exclusive lock. Waiting could be a
+    :raises SnapshotLostError: if the session that held it has ended.
+    :raises psycopg.errors.LockNotAvailable: if another session holds or waits for an exclusive lock. Waiting could be a
         deadlock, because that session waits for the snapshot's holder, which waits for this range. For relations that
         ``LOCK TABLE`` does not accept, the transaction's lock_timeout limits the wait.
     """

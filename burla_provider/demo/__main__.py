@@ -45,7 +45,7 @@ class EngineSettings:
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo.
 
-    :return: the exit status: 0 if the DAG and SQL have the same totals, 1 if they differ or something failed.
+    :returns: the exit status: 0 if the DAG and SQL have the same totals, 1 if they differ or something failed.
     """
     options = _parse(arguments)
     for signal_number in (signal.SIGTERM, signal.SIGHUP):

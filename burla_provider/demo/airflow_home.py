@@ -134,7 +134,7 @@ class Standalone:
     def wait_until_healthy(self) -> bool:
         """Wait until all components are healthy.
 
-        :return: False if Airflow ended instead.
+        :returns: False if Airflow has ended before.
         """
         while self._child.poll() is None:
             try:

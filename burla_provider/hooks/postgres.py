@@ -20,9 +20,9 @@ def open_hook_connection(postgres_conn_id: str) -> Iterator[psycopg.Connection[A
     uses psycopg2, its connection is closed and opened again with psycopg.
 
     :returns: an autocommit connection.
-    :raises AirflowNotFoundException: there is no such Airflow connection.
-    :raises InvalidParameterError: the server refuses the login.
-    :raises psycopg.OperationalError: the server cannot be reached.
+    :raises AirflowNotFoundException: if there is no such Airflow connection.
+    :raises InvalidParameterError: if the server refuses the login.
+    :raises psycopg.OperationalError: if the server cannot be reached.
     """
     import psycopg
 

@@ -99,21 +99,14 @@ class RangePlan:
         """Return the ranges in the order to start them in, so that the last one to finish is small."""
         return _largest_first(self.ranges)
 
-    def check(self) -> None:
+    def verify_coverage(self) -> list[list[Bound]]:
         """Check that every row of the window is in exactly one range.
 
         In each relation, the first range must begin and the last one must end where the window does, each range must
-        begin where the previous one ends, and the bounds must ascend. NULL keys must have a range of their own, unless
-        a range that is open at both ends includes them. Only the server knows the order of texts: the planner checks
-        that.
+        begin where the previous one ends, and the bounds must ascend. NULL keys must have their own range, unless a
+        range that is open at both ends includes them.
 
-        :raises PlanCoverageError: if a row might be left out or be in two ranges.
-        """
-        self.verify_coverage()
-
-    def verify_coverage(self) -> list[list[Bound]]:
-        """Check as ``check`` does, and return the bounds whose order only the server knows, per relation.
-
+        :returns: per relation, the bounds whose order only the server knows. The planner checks them.
         :raises PlanCoverageError: if a row might be left out or be in two ranges.
         """
         if [key_range.index for key_range in self.ranges] != list(range(len(self.ranges))):

@@ -32,7 +32,7 @@ def fingerprint(*parts: Any) -> str:
     attributes. Installed code is compared by its name only. An object that cannot be analysed is never equal, because
     repeating a job is better than a wrong result.
 
-    :raises InvalidParameterError: a part cannot be pickled.
+    :raises InvalidParameterError: if a part cannot be pickled.
     """
     from burla_provider.jobs.code.pickler import local_sources
 

@@ -129,7 +129,7 @@ class LedgerStore:
     def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob:
         """Store the plan of a new run, or restore the plan and the outcomes of an earlier try.
 
-        :raises PermanentError: the parameters have changed since the first try, or its plan is missing.
+        :raises PermanentError: if the parameters have changed since the first try, or its plan is missing.
         """
         from burla_provider.ranges.plan import from_record, to_record
         from burla_provider.task.ledger_table import read_outcomes, store_plan

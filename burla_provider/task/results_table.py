@@ -40,7 +40,7 @@ def prepare_results_table(connection: psycopg.Connection[Any], schema: str, tabl
     """Create the results table if it does not exist, and check that results can be written to it.
 
     :param connection: an autocommit connection.
-    :raises InvalidParameterError: the table cannot be created or written, or has other columns.
+    :raises InvalidParameterError: if the table cannot be created or written, or has other columns.
     """
     relation = Identifier(schema, table)
     definitions = [sql.SQL(f"{{}} {type_}").format(sql.Identifier(name)) for name, type_ in COLUMNS.items()]

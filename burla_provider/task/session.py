@@ -78,7 +78,7 @@ class TaskSession:
         """Return schema and name of a table that may not exist yet.
 
         :param parameter: the operator parameter that names it, for the error.
-        :raises InvalidParameterError: ``name`` is not a valid table name.
+        :raises InvalidParameterError: if ``name`` is not a valid table name.
         """
         return _resolve(self.connection, parameter, name)
 
@@ -109,7 +109,7 @@ class TaskSession:
     def check_leaves(self) -> None:
         """Check that the ranges have read the partitions or children that the snapshot sees.
 
-        :raises PartitionsChangedError: partitions or children were attached or detached while ranges were read.
+        :raises PartitionsChangedError: if partitions or children were attached or detached while ranges were read.
         """
         from burla_provider.database.leaves import check_leaves, read_leaves
 
@@ -129,7 +129,7 @@ def open_session(
     :param table: the table's name in SQL.
     :param name: the session's application_name.
     :param results_table: the name in SQL of a table that is created if it does not exist.
-    :raises InvalidParameterError: a table does not exist or cannot be used, or the server does not share snapshots.
+    :raises InvalidParameterError: if a table does not exist or cannot be used, or the server does not share snapshots.
     """
     from burla_provider.database.connect import connection_parameters, open_connection
     from burla_provider.database.leaves import read_leaves
@@ -245,7 +245,7 @@ def _reconnect(parameters: Mapping[str, str], name: str) -> psycopg.Connection[A
 def render(connection: psycopg.Connection[Any], where: str, parameters: Any) -> str:
     """Return the condition with its parameters inserted as quoted literals.
 
-    :raises InvalidParameterError: placeholders and parameters do not match.
+    :raises InvalidParameterError: if placeholders and parameters do not match.
     """
     import psycopg
 

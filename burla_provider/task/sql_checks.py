@@ -33,7 +33,7 @@ def check_source(connection: psycopg.Connection[Any], source: Source, *, in_snap
     """Check that the server accepts ``where`` and ``columns``, and that they mean the same in each range.
 
     :param in_snapshot: all ranges read one snapshot, so a view must not depend on ``now()``.
-    :raises InvalidParameterError: the server rejects them, or they may differ per range.
+    :raises InvalidParameterError: if the server rejects them, or they may differ per range.
     """
     condition = source.where or ""
     if not _is_balanced(connection, condition):
@@ -69,7 +69,7 @@ def query_value(
     """Return the first value of a query, or None.
 
     :param parameter: the parameter that ``text`` is from.
-    :raises InvalidParameterError: the server rejects the query.
+    :raises InvalidParameterError: if the server rejects the query.
     """
     with _errors_blame(connection, source, parameter, text), connection.transaction():
         row = PlannerConnection(connection).fetch_one(query)
@@ -79,7 +79,7 @@ def query_value(
 def volatile_calls(connection: psycopg.Connection[Any], query: sql.Composable) -> list[str]:
     """Return the calls of the query whose value may differ per range.
 
-    :raises psycopg.Error: the server rejects the query.
+    :raises psycopg.Error: if the server rejects the query.
     """
     try:
         with connection.transaction():
@@ -93,7 +93,7 @@ def volatile_calls(connection: psycopg.Connection[Any], query: sql.Composable) -
 def refuse_volatile(parameter: str, text: str, found: list[str], advice: str) -> None:
     """Raise an error if volatile expressions were found.
 
-    :raises InvalidParameterError: ``found`` is not empty.
+    :raises InvalidParameterError: if ``found`` is not empty.
     """
     if not found:
         return

@@ -36,7 +36,7 @@ def parse_totals(totals: Mapping[str, str], *, escapes: bool = False) -> tuple[A
     """Return the aggregates of ``totals={"largest": "max(amount)"}``, not yet checked by the server.
 
     :param escapes: ``has_escapes`` of the connection.
-    :raises InvalidParameterError: no totals, another function, DISTINCT, or more than one aggregate in a text.
+    :raises InvalidParameterError: if ``totals`` is empty, or a text is not one supported aggregate without DISTINCT.
     """
     if not totals:
         raise InvalidParameterError("totals", "must not be empty.", _ADVICE)
@@ -51,7 +51,7 @@ def check_totals(
 ) -> tuple[Aggregate, ...]:
     """Return the aggregates with the types that the server gives them. Reads no row.
 
-    :raises InvalidParameterError: the server rejects an aggregate, there are too many, or one may differ per range.
+    :raises InvalidParameterError: if the server rejects an aggregate, there are too many, or one may differ per range.
     """
     count = 1 + sum(len(aggregate.partials()) for aggregate in aggregates)
     if count > MAX_COLUMNS:

@@ -42,7 +42,7 @@ _NAME_KEYS = ("Alias", "Schema", "Remote SQL")
 def find_volatile(connection: PlannerConnection, query: sql.Composable) -> list[str]:
     """Return the calls of the query whose value may differ per range, such as "now()".
 
-    :raises psycopg.Error: the server rejects the query.
+    :raises psycopg.Error: if the server rejects the query.
     """
     explain = sql.SQL("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) {}").format(query)
     [plan] = connection.fetch_value(explain)

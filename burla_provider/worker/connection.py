@@ -118,8 +118,8 @@ def connect_worker(
     :param name: shown in ``pg_stat_activity`` between ranges.
     :param slots: connections of all jobs on the database together; None: no limit.
     :param settings: settings of the session. Behind a pooler each transaction must set them.
-    :raises ConnectionLimitError: other jobs used all slots for ten minutes.
-    :raises UserFunctionError: psycopg is too old.
+    :raises ConnectionLimitError: if other jobs used all slots for ten minutes.
+    :raises UserFunctionError: if psycopg is too old.
     """
     _check_psycopg()
     # Not as a decorator: before tenacity 9.2, a decorated function cannot be pickled.
@@ -145,7 +145,7 @@ def reset_session(
 
     In a transaction, a rollback already restored the rest. Behind a pooler, ``RESET_POOLED`` does it.
 
-    :raises ConnectionLimitError: another job took the slot.
+    :raises ConnectionLimitError: if another job took the slot.
     """
     pgconn = connection.pgconn
     vars(connection).clear()  # adapters, handlers, factories, the names of prepared statements

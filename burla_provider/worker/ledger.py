@@ -53,7 +53,7 @@ def run_once(
     Runs in the open transaction. Waits while another worker processes the same range. If the response to a COMMIT was
     lost, the next attempt finds the stored outcome.
 
-    :raises UserFunctionError: the ledger has other bounds for the range, or its claim is gone.
+    :raises UserFunctionError: if the ledger has other bounds for the range, or its claim is gone.
     """
     if not _claim(connection, ledger, key_range, attempt):
         return _read_stored(connection, ledger, key_range)

@@ -121,7 +121,7 @@ def encode(outcome: Outcome) -> bytes:
 def decode(data: bytes) -> Outcome:
     """Return the outcome that ``encode`` encoded. Only plain data is unpickled, whatever the bytes contain.
 
-    :raises pickle.UnpicklingError: the bytes name a class that is not plain data.
+    :raises pickle.UnpicklingError: if the bytes name a class that is not plain data.
     """
     record = _PlainUnpickler(io.BytesIO(data)).load()
     failure = record.pop("failure")

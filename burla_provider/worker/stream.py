@@ -53,7 +53,7 @@ def stream(
     generator cancels the query.
 
     :param adapt: registers the loaders of values on the cursor. Default: ``load_exactly``.
-    :raises ValueError: Python cannot represent a value; the message names the column.
+    :raises ValueError: if Python cannot represent a value; the message names the column.
     """
     empty = _query_no_rows(connection, query)
     wide = [number for number, column in enumerate(empty.description or ()) if may_be_large(column)]
