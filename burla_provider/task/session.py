@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.hooks.postgres import open_hook_connection
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from burla_provider.database.leaves import Leaves
     from burla_provider.database.snapshot import Snapshot
     from burla_provider.ranges.catalog import TableFacts
+    from burla_provider.task.config import Consistency
 
-Consistency = Literal["snapshot", "none"]
 RECONNECT_SECONDS = 60
 """Seconds to wait for a server that restarts."""
 

@@ -465,7 +465,7 @@ def test_pages_are_refused_where_there_is_no_snapshot(airflow: Airflow, orders: 
     orders.connection.execute("CREATE TABLE loose AS SELECT * FROM orders; ANALYZE loose")
     result = airflow.run(operator(table="loose", consistency="none"))
     assert result.state == "failed"
-    assert "key: public.loose has none" in str(result.error)
+    assert "key: public.loose has no suitable key" in str(result.error)
 
 
 END_THE_TASKS_SESSION = """
