@@ -22,7 +22,7 @@ TRANSIENT = frozenset(
         "08003",
         "08004",
         "08006",
-        "08P01",  # protocol violation: how pgbouncer ends a connection, for reasons of its own
+        "08P01",  # protocol violation: pgbouncer ends connections with it
     ]
 )
 CANCELED = "57014"

@@ -16,7 +16,7 @@ NAME_LIMIT = 63
 """Bytes of an application_name that the server keeps."""
 
 EXACT_TEXT = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1", "bytea_output": "hex"}
-"""Makes the text of a value exact and the same in every session."""
+"""Settings that make the text of a value exact and the same in every session."""
 
 _VALUE_SETTINGS = (
     *("array_nulls", "backslash_quote", "DateStyle", "default_text_search_config", "lc_monetary", "lc_numeric"),

@@ -104,7 +104,7 @@ def settings_in_snapshot(connection: psycopg.Connection[Any]) -> dict[str, str]:
 
 
 BEGIN_RANGE = sql.SQL("SAVEPOINT burla_range")
-"""Keeps a worker's transaction usable after a query that was cancelled."""
+"""Starts a range in a worker's transaction, which stays usable after a cancelled query."""
 
 
 def settings_between_ranges(snapshot: Snapshot, session: SessionSettings, *, undo: bool = False) -> sql.Composed:
@@ -123,7 +123,7 @@ def settings_between_ranges(snapshot: Snapshot, session: SessionSettings, *, und
 
 
 def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relation: sql.Identifier) -> None:
-    """Import the snapshot into the transaction that just began, and lock the relation in it.
+    """Import the snapshot into a new transaction, and lock the relation in it.
 
     :raises SnapshotLostError: if the session that held it has ended.
     :raises psycopg.errors.LockNotAvailable: if another session holds or waits for an exclusive lock. Waiting could be a

@@ -114,7 +114,7 @@ def find_possible_change(
 ) -> str:
     """Return why the table may have other rows than in an earlier snapshot; "" if it has the same rows.
 
-    :param connection: in the current snapshot.
+    :param connection: a connection in the current snapshot.
     :param before: returned by ``state_before`` just before the earlier snapshot.
     :param timeout: seconds to wait for sessions that may not have reported yet.
     """

@@ -88,8 +88,8 @@ class TableFacts:
     """The facts about a table that are known without reading its rows.
 
     :param kind: one of ``RELATION_KINDS``.
-    :param columns: in table order.
-    :param indexes: of the table itself, the most suitable for a key first.
+    :param columns: the columns, in the table's order.
+    :param indexes: the indexes of the table itself, the most suitable for a key first.
     :param leaves: the relations that store its rows. For a view or a foreign table: the relation itself.
     :param row_security: whether policies restrict the rows that this role sees.
     :param server_version: ``server_version_num``, 160004 for 16.4.

@@ -66,7 +66,7 @@ def cut_relations(
 ) -> list[list[Span]]:
     """Return the spans of each relation. Together, a relation's spans are its window.
 
-    :param sizing: for all relations together.
+    :param sizing: the sizing for all relations together.
     :param refine: check the size of every span.
     :raises InvalidParameterError: if there would be too many ranges, or ``refine`` requires an index that is missing.
     """

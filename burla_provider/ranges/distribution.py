@@ -23,7 +23,7 @@ class HistogramBound(NamedTuple):
     """A known key, and the bucket that begins with it.
 
     :param bound: the key.
-    :param ordinal: of the key's first column; None if it cannot be encoded.
+    :param ordinal: ordinal of the key's first column; None if it cannot be encoded.
     :param frequency: rows with exactly this key, if it is a frequent one.
     :param bucket_rows: rows after this key and before the next bound.
     """
@@ -55,7 +55,7 @@ class Distribution:
     """The rows along the key.
 
     :param bounds: ascending in the server's order. The first one is where the rows begin.
-    :param codec: of the first column, to cut inside of buckets; None: cut at the bounds only.
+    :param codec: codec of the first column, to cut inside of buckets; None: cut at the bounds only.
     :param suffix_bounds: values of the other columns in a cut inside of a bucket.
     :param cuts_fixed: cut at every bound but the first, however many ranges are requested.
     """

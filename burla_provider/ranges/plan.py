@@ -63,7 +63,7 @@ class RangePlan:
     :param key: the columns that the table is split by; no columns if it is one range.
     :param window: the keys that the ranges cover. ``freeze_upper`` sets its upper bound.
     :param relations: the whole table (None), or the partitions of the ranges, in the order of the ranges.
-    :param ranges: in the key's order, within each relation; ``ranges[i].index == i``.
+    :param ranges: the ranges, in the key's order within each relation; ``ranges[i].index == i``.
     :param strategy: how the cuts were found: a value of ``split``, or several, comma-separated.
     :param reason: why this strategy was chosen, a sentence.
     :param hints: what would make the job faster, sentences.

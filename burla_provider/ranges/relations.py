@@ -40,7 +40,7 @@ class RelationProfile:
     :param changes_since_analyze: rows changed since then, by the server's counters or by the change in size.
     :param is_indexed: whether an index returns the rows in key order.
     :param is_unique: whether no two rows have the same key.
-    :param statistics: of the key; None: there are none, or the role cannot see them.
+    :param statistics: statistics of the key; None: there are none, or the role cannot see them.
     :param null_rows: estimated rows with a NULL key; None: unknown.
     """
 

@@ -140,7 +140,7 @@ class WorkerOutput:
         self._pending: dict[int, _PendingLines] = {}
 
     def add(self, text: str) -> None:
-        """Keep a line that begins with ``[n]`` for item ``n``; log any other line at once."""
+        """Collect a line that begins with ``[n]`` for item ``n``; log any other line at once."""
         labelled = _LABELLED.match(text)
         if labelled and int(labelled[1]) < self._total:
             self._pending.setdefault(int(labelled[1]), _PendingLines(time.monotonic())).lines.append(labelled[2] or "")

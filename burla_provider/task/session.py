@@ -28,7 +28,7 @@ class TaskSession:
 
     :param name: the session's application_name.
     :param parameters: libpq parameters for the workers' connections, with secrets.
-    :param connection: for planning; in the snapshot's transaction if there is a snapshot.
+    :param connection: the connection for planning; in the snapshot's transaction if there is a snapshot.
     :param facts: the table's catalog facts; as the snapshot sees them if there is one.
     :param settings: settings of this session that the workers' sessions need too.
     :param results_table: schema and name of the results table, if there is one.

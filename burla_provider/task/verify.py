@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def verify_row_count(connection: psycopg.Connection[Any], source: Source, window: KeyRange, row_count: int) -> None:
     """Compare the number of rows that were processed with a plain ``count(*)``.
 
-    :param connection: in the snapshot of the ranges.
+    :param connection: a connection in the snapshot of the ranges.
     :param window: the window of the plan, as one range.
     :raises RowCountMismatchError: if the numbers differ.
     """

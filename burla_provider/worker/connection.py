@@ -30,7 +30,7 @@ ORPHAN_SETTINGS = {"idle_session_timeout": "10min", "client_connection_check_int
 RESET_POOLED = sql.SQL(
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES; "
 )
-"""Begins a user function's transaction behind a pooler, whose session may have served an earlier range. Prepared
+"""Starts a user function's transaction behind a pooler, whose session may have served an earlier range. Prepared
 statements and advisory locks are not reset, because they may belong to another client."""
 
 

@@ -49,7 +49,7 @@ WAIT = wait_exponential(multiplier=0.25, max=7.5) + wait_random_exponential(mult
 longer than ``tcp_user_timeout``, so that a short network failure does not use up all attempts."""
 
 CTID_SETTINGS = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
-"""Otherwise the server may read the whole table for every range of pages and filter the range's rows."""
+"""Without these settings the server may read the whole table for every range of pages, and filter the rows."""
 
 
 @dataclass(frozen=True)
