@@ -49,7 +49,7 @@ class Step:
 
 
 class TaskLog:
-    """Print the records of operators, and the errors of tasks, from Airflow's log."""
+    """Prints the records of operators, and the errors of tasks, from Airflow's log."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()

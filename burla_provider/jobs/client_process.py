@@ -163,7 +163,7 @@ class ClientProcess:
 
 
 class LineReader:
-    """Split output into lines for the task's log: without control characters, and rate-limited.
+    """Splits output into lines for the task's log, without control characters and rate-limited.
 
     A burst of 500 lines passes, then 20 lines per second.
     """

@@ -39,7 +39,7 @@ class Column(KeyColumn):
 
 @dataclass(frozen=True)
 class Index:
-    """A valid btree index on columns, neither partial nor on expressions, in the default sort order of their types."""
+    """A valid btree index on columns in their default sort order. It is neither partial nor on expressions."""
 
     columns: tuple[str, ...]
     is_unique: bool

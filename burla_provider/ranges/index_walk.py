@@ -149,7 +149,7 @@ def _statement(template: LiteralString, scan: IndexScan, start: Bound = (), **pa
 
 
 class _Progress:
-    """Log the progress of a long walk."""
+    """Logs the progress of a long walk."""
 
     def __init__(self) -> None:
         self._rows = 0

@@ -42,7 +42,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class OrdinalCodec:
-    """Encode a type's values as integers (ordinals), in the server's order.
+    """Encodes a type's values as integers (ordinals), in the server's order.
 
     :param encode: return a value's ordinal; None for infinity, NaN, and years outside 1 to 9999.
     :param decode: return the value with an ordinal.

@@ -65,7 +65,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 class FrameReader:
-    """Split the bytes of a pipe into frames."""
+    """Splits the bytes of a pipe into frames."""
 
     def __init__(self) -> None:
         self._data = bytearray()

@@ -14,7 +14,7 @@ from burla_provider.ranges.strategies import histogram, keyset, pages, probed, s
 
 
 class Measure(Protocol):
-    """Find where the rows of a relation are along the key. The ranges are cut by this distribution."""
+    """Finds where the rows of a relation are along the key. The ranges are cut by this distribution."""
 
     def __call__(self, connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing) -> Distribution:
         """Return the distribution of the rows in the window.

@@ -28,7 +28,7 @@ class RangeResult:
 
 
 class RangeProcessor(Protocol):
-    """Processes one range on an open connection. The caller begins and ends the transaction."""
+    """Processes one range on an open connection. The caller starts and ends the transaction."""
 
     writes: ClassVar[bool]
     """Whether its transaction is read-write if there is no snapshot."""
