@@ -26,7 +26,7 @@ TRANSIENT = frozenset(
     ]
 )
 CANCELED = "57014"
-"""Statement timeout, or cancelled by a user: worth one retry."""
+"""Statement timeout, or canceled by a user: worth one retry."""
 
 _REFUSED = re.compile(
     r"authentication failed|no pg_hba\.conf entry|no password supplied|does not exist|permission denied"
@@ -64,7 +64,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def is_canceled(error: BaseException) -> bool:
-    """Return whether a statement was cancelled, by a timeout or by a user."""
+    """Return whether a statement was canceled, by a timeout or by a user."""
     return isinstance(error, psycopg.Error) and error.sqlstate == CANCELED
 
 

@@ -104,7 +104,7 @@ def settings_in_snapshot(connection: psycopg.Connection[Any]) -> dict[str, str]:
 
 
 BEGIN_RANGE = sql.SQL("SAVEPOINT burla_range")
-"""Starts a range in a worker's transaction, which stays usable after a cancelled query."""
+"""Starts a range in a worker's transaction, which stays usable after a canceled query."""
 
 
 def settings_between_ranges(snapshot: Snapshot, session: SessionSettings, *, undo: bool = False) -> sql.Composed:

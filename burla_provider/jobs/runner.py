@@ -51,7 +51,7 @@ def run_job(
     """Run a job in client processes and yield its events, results as they arrive.
 
     Iterate in the main thread. If the generator ends early (``close``, an exception thrown into it or raised in it by
-    a signal handler), the job is cancelled and all its processes are ended within 5 seconds. If the task is killed, the
+    a signal handler), the job is canceled and all its processes are ended within 5 seconds. If the task is killed, the
     client process notices and does the same.
 
     :param queue_timeout: seconds to wait for a free node.
@@ -63,7 +63,7 @@ def run_job(
     :raises ClusterUnauthorizedError: if the credentials are wrong.
     :raises ClusterUnreachableError: if the cluster does not respond.
     :raises ClusterBusyError: if no node is free within ``queue_timeout``.
-    :raises JobCanceledError: if the job was cancelled on the cluster.
+    :raises JobCanceledError: if the job was canceled on the cluster.
     :raises JobLostError: if the job was lost more than ``job_retries`` times.
     """
     missing = _MissingItems(job.items, job_retries)
@@ -199,7 +199,7 @@ def _make_error(end: _ClientEnd) -> BurlaProviderError:
             f"{message} Check login (e-mail) and password (token) of the Burla connection."
         ),
         "unreachable": ClusterUnreachableError(f"{message} Check the host of the Burla connection and the network."),
-        "canceled": JobCanceledError(f"{message} The job was cancelled on the cluster."),
+        "canceled": JobCanceledError(f"{message} The job was canceled on the cluster."),
         "not installed": BurlaNotInstalledError(message),
     }
     return errors[end.kind]

@@ -149,7 +149,7 @@ class BurlaBaseOperator(BaseOperator):
         # exception ends execute() where it is.
         if self._executing and not self._killed:
             self._killed = True
-            raise TaskKilledError("The task was killed; its Burla job is being cancelled.")
+            raise TaskKilledError("The task was killed; its Burla job is being canceled.")
 
     def _check_at_parse(self) -> None:
         """Check all parameters that are known when the DAG file is parsed. Call it at the end of ``__init__``.

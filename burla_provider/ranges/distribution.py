@@ -16,7 +16,7 @@ from burla_provider.ranges.key import Bound
 from burla_provider.ranges.ordinals import OrdinalCodec
 
 _MAX_DENSITY_RATIO = 8
-"""Neighbouring buckets whose densities differ by a larger factor are not cut inside."""
+"""Neighboring buckets whose densities differ by a larger factor are not cut inside."""
 
 
 class HistogramBound(NamedTuple):
@@ -141,8 +141,8 @@ class Distribution:
             for index, (density, next_density) in enumerate(pairwise(densities))
             if density and next_density and not 1 / _MAX_DENSITY_RATIO < density / next_density < _MAX_DENSITY_RATIO
         ]
-        neighbours = {index + side for index in jumps for side in (0, 1)}
-        return {index for index in neighbours if self.bounds[index].bucket_rows <= target}
+        neighbors = {index + side for index in jumps for side in (0, 1)}
+        return {index for index in neighbors if self.bounds[index].bucket_rows <= target}
 
     def _density(self, index: int, number: type[float] | type[Fraction]) -> float | Fraction | None:
         """Return the rows per ordinal of a bucket; None if it has no length."""

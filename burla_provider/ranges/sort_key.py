@@ -100,7 +100,7 @@ def fetch_end_keys(
 
 
 def is_sorted(connection: PlannerConnection, sort_key: SortKey, bounds: Sequence[Bound], operator: str = "<=") -> bool:
-    """Return whether ``bound operator next bound`` is true on the server for all neighbours."""
+    """Return whether ``bound operator next bound`` is true on the server for all neighbors."""
     # JSON, because quoting the elements of an array one by one takes a second for 100,000 bounds.
     texts = [
         sql.SQL("json_array_elements_text({})").format(

@@ -29,7 +29,7 @@ _LONG_WALK = 100_000_000
 """Rows. A walk over this number of index entries takes half a minute. A few uneven ranges are better."""
 
 _LOW_CORRELATION = 0.1
-"""Below this correlation, rows with neighbouring keys are anywhere on disk."""
+"""Below this correlation, rows with neighboring keys are anywhere on disk."""
 
 _LARGE_TABLE = 4 * 2**30
 """Bytes. A larger table is probably not in memory."""

@@ -29,7 +29,7 @@ def fingerprint(*parts: Any) -> str:
 
     A callable's code includes its constants, defaults and closure, the functions, classes and values of the DAG's own
     files that it names, and the source of the local modules that it imports or uses, with the current values of their
-    attributes. Installed code is compared by its name only. An object that cannot be analysed is never equal, because
+    attributes. Installed code is compared by its name only. An object that cannot be analyzed is never equal, because
     repeating a job is better than a wrong result.
 
     :raises InvalidParameterError: if a part cannot be pickled.
@@ -47,9 +47,9 @@ def fingerprint(*parts: Any) -> str:
 
 
 class _Reader:
-    """Analyses objects as pickle does, each once. Not their pickles: these differ between processes.
+    """Analyzes objects as pickle does, each once. Not their pickles: these differ between processes.
 
-    :param opaque: ignore objects that cannot be analysed, instead of making them unequal to all others.
+    :param opaque: ignore objects that cannot be analyzed, instead of making them unequal to all others.
     """
 
     def __init__(self, *, opaque: bool = False) -> None:

@@ -21,7 +21,7 @@ FIRST_LINE, MAX_INTERVAL = 2.0, 60.0
 MAX_RESULT_CHARS = 10_000
 """Logged characters of a result. Airflow masks secrets in all of the log, and the UI loads it."""
 
-_LABELLED = re.compile(r"\[(\d+)\](?: (.*)|$)", re.DOTALL)
+_LABELED = re.compile(r"\[(\d+)\](?: (.*)|$)", re.DOTALL)
 
 
 def without_markers(text: str) -> str:
@@ -141,9 +141,9 @@ class WorkerOutput:
 
     def add(self, text: str) -> None:
         """Collect a line that begins with ``[n]`` for item ``n``; log any other line at once."""
-        labelled = _LABELLED.match(text)
-        if labelled and int(labelled[1]) < self._total:
-            self._pending.setdefault(int(labelled[1]), _PendingLines(time.monotonic())).lines.append(labelled[2] or "")
+        labeled = _LABELED.match(text)
+        if labeled and int(labeled[1]) < self._total:
+            self._pending.setdefault(int(labeled[1]), _PendingLines(time.monotonic())).lines.append(labeled[2] or "")
         else:
             self._log.info("%s", text)
 

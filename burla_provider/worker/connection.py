@@ -41,7 +41,7 @@ class CachedConnection(threading.local):
     :ivar needs_reset: whether a user's function has used the connection.
     :ivar is_pooled: whether a pooler is in between.
     :cvar max_locked: partitions that one transaction locks: the server's lock table is limited.
-    :cvar cancel_seconds: time limit for cancelling a running query.
+    :cvar cancel_seconds: time limit for canceling a running query.
     """
 
     max_locked = 50
@@ -67,7 +67,7 @@ class CachedConnection(threading.local):
     def close(self) -> None:
         """Close this thread's connection without waiting for the server: the network may be down.
 
-        The server rolls back as soon as it notices. A running query is cancelled if libpq can limit the time for that;
+        The server rolls back as soon as it notices. A running query is canceled if libpq can limit the time for that;
         otherwise ``client_connection_check_interval`` ends it.
         """
         connection, self.connection = self.connection, None

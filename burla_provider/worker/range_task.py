@@ -153,7 +153,7 @@ class RangeTask:
         if self._cached.is_pooled:
             self._cached.end_transaction()  # an open transaction would occupy a connection of the pooler
         else:
-            is_failed = connection.info.transaction_status == TransactionStatus.INERROR  # by a cancelled query
+            is_failed = connection.info.transaction_status == TransactionStatus.INERROR  # by a canceled query
             connection.execute(settings_between_ranges(self.snapshot, self.settings, undo=is_failed))
 
     def _enter_snapshot(self, connection: psycopg.Connection[Any], snapshot: Snapshot, key_range: KeyRange) -> None:

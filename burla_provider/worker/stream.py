@@ -166,7 +166,7 @@ class _ChunkCursor(psycopg.Cursor[Any]):
     def _stop(self) -> None:
         connection = self._conn
         connection._try_cancel()
-        # Read the rows that were already sent, then the error of the cancelled query, then its end.
+        # Read the rows that were already sent, then the error of the canceled query, then its end.
         for _ in range(2):
             with suppress(psycopg.Error):
                 while connection.wait(self._stream_fetchone_gen(first=False)):

@@ -31,7 +31,7 @@ HEAD = find_state_directory() / "head.pid"
 BREAK_AFTER = 30
 """Number of started ranges (of 40) after which the job is broken. Starting again would make 70 marks."""
 MAX_MARKS = RANGES + 24
-"""Until the lost job is cancelled, two workers start two ranges per second each, and these run again."""
+"""Until the lost job is canceled, two workers start two ranges per second each, and these run again."""
 
 
 @pytest.fixture
