@@ -27,10 +27,10 @@ _GENERATED = {
 def fingerprint(*parts: Any) -> str:
     """Return a short text that is equal for equal parts: data with the same values, callables with the same code.
 
-    A callable's code includes its constants, defaults and closure, the functions, classes and values of the DAG's own
-    files that it names, and the source of the local modules that it imports or uses, with the current values of their
-    attributes. Installed code is compared by its name only. An object that cannot be analyzed is never equal, because
-    repeating a job is better than a wrong result.
+    A callable's code includes its constants, defaults and closure, and the functions, classes and values of the DAG's
+    own files that it names. It also includes the source of the local modules that it imports or uses, with the current
+    values of their attributes. Installed code is compared by its name only. An object that cannot be analyzed is never
+    equal, because repeating a job is better than a wrong result.
 
     :raises InvalidParameterError: if a part cannot be pickled.
     """
