@@ -39,14 +39,14 @@ def open_hook_connection(postgres_conn_id: str) -> Iterator[psycopg.Connection[A
 def _connect(postgres_conn_id: str) -> Any:
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-    from burla_provider.database.errors import is_refused
+    from burla_provider.database.errors import is_login_rejected
 
     hook = PostgresHook(postgres_conn_id=postgres_conn_id)
     try:
         return hook.get_conn()
     except Exception as error:
         # The hook uses psycopg or psycopg2.
-        if type(error).__name__ != "OperationalError" or not is_refused(str(error)):
+        if type(error).__name__ != "OperationalError" or not is_login_rejected(str(error)):
             raise
         problem = f"the server refused the connection {postgres_conn_id!r}: {str(error).strip()}."
         advice = "Check its host, database, login and password."
