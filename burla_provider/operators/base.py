@@ -117,7 +117,7 @@ class BurlaBaseOperator(BaseOperator):
         phases = Phases(context)
         try:
             config = self.make_config()
-            result = self.run_job(config, JobRunner(config, context, self.hook, self.log, phases))
+            result = self.execute_job(config, JobRunner(config, context, self.hook, self.log, phases))
         except PermanentError as error:
             raise AirflowFailException(str(error)) from error
         finally:
@@ -130,7 +130,7 @@ class BurlaBaseOperator(BaseOperator):
         return result
 
     @abstractmethod
-    def run_job(self, config: Any, runner: JobRunner) -> Any:
+    def execute_job(self, config: Any, runner: JobRunner) -> Any:
         """Run the job and return the result of the task."""
 
     def make_config(self) -> Any:

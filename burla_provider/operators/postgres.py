@@ -215,7 +215,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self.lineage: TableLineage | None = None
         self._check_at_parse()
 
-    def run_job(self, config: TableJobConfig, runner: JobRunner) -> dict[str, Any]:
+    def execute_job(self, config: TableJobConfig, runner: JobRunner) -> dict[str, Any]:
         """Open a session, and process the table or what is new in it."""
         from burla_provider.task.incremental import IncrementalRun
         from burla_provider.task.session import open_session

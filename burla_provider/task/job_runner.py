@@ -94,7 +94,7 @@ class JobRunner:
             requirements=self._pin_requirements(),
         )
 
-    def run_job(self, job: Job, monitor: JobMonitor, *, trial: int = 0) -> None:
+    def process_items(self, job: Job, monitor: JobMonitor, *, trial: int = 0) -> None:
         """Run the job to its end. The monitor handles every event.
 
         :param trial: run this number of items first, spread over all items. Run the others only if none fails.

@@ -50,7 +50,7 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     task = MapTask(config.python_callable, dict(config.op_kwargs), config.collect)
     job = runner.make_job(task, missing, runner.parallelism)
     with monitor:
-        runner.run_job(job, monitor, trial=config.trial_inputs)
+        runner.process_items(job, monitor, trial=config.trial_inputs)
     return [results.values.get(index) for index in items] if config.collect else None
 
 

@@ -106,7 +106,7 @@ class TableJob:
         monitor.resume(restored.earlier)
         with monitor:
             job = self._make_job(plan, processor, totals.missing)
-            self._runner.run_job(job, monitor, trial=self.config.trial_ranges)
+            self._runner.process_items(job, monitor, trial=self.config.trial_ranges)
             self._runner.phases.enter("combining")
             self._check_leaves(plan, store)
             self._verify(plan, totals)
