@@ -25,7 +25,7 @@ from burla_provider.task.lineage import TableLineage, set_outlet_extra
 from burla_provider.task.logs import log_plan, log_totals
 from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.results_table import ResultsTable
-from burla_provider.task.resume import JobFacts
+from burla_provider.task.resume import JobIdentity
 from burla_provider.task.run_identity import is_cleared, old_run_key, run_key, run_started, task_run
 from burla_provider.task.session import TaskSession, not_covered, render
 from burla_provider.task.sql_checks import check_source
@@ -220,13 +220,13 @@ class TableJob:
             )
         functions = (config.process_rows, config.row_format, config.process_range)
         server = [session.parameters.get(name) for name in ("host", "port", "dbname")]
-        facts = JobFacts(
+        identity = JobIdentity(
             run_key(self.context),
             fingerprint(*rows, *functions, server, login),
             session.snapshot is not None,
             None if self._may_read_other_tables else session.state_before,
         )
-        return CheckpointStore(self._runner.open_checkpoint(), config.resume, facts, session)
+        return CheckpointStore(self._runner.open_checkpoint(), config.resume, identity, session)
 
     @property
     def _may_read_other_tables(self) -> bool:
