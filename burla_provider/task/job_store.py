@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from burla_provider.database.table_state import REPORT_TIMEOUT, find_doubt
 from burla_provider.exceptions import PermanentError
 from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.resume import JobIdentity, Resume, TableState, find_earlier
@@ -84,7 +85,10 @@ class CheckpointStore:
         """Do nothing: the operator clears the checkpoint when Airflow has stored the result."""
 
     def _find_doubt(self, state: TableState) -> str:
-        self._doubt = self._session.find_doubt(state, wait=self._resume == "auto")
+        session = self._session
+        # With resume=True, the job continues in any case.
+        timeout = REPORT_TIMEOUT if self._resume == "auto" else 0
+        self._doubt = find_doubt(session.connection, session.schema, session.table, state, timeout)
         return self._doubt
 
 

@@ -96,16 +96,6 @@ class TaskSession:
         with _reconnect(self.parameters, self.name) as connection:
             yield connection
 
-    def find_doubt(self, before: dict[str, str] | None, *, wait: bool) -> str:
-        """Return why the table may have changed since an earlier snapshot; "" if it provably has not.
-
-        :param before: the ``state_before`` of the earlier session.
-        :param wait: wait for other sessions that may not have reported their writes yet.
-        """
-        from burla_provider.database.table_state import REPORT_TIMEOUT, find_doubt
-
-        return find_doubt(self.connection, self.schema, self.table, before, REPORT_TIMEOUT if wait else 0)
-
     def check_leaves(self) -> None:
         """Check that the ranges have read the partitions or children that the snapshot sees.
 
