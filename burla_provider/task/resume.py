@@ -61,7 +61,9 @@ def find_earlier(
     return saved, f"{done}: processing only what is missing."
 
 
-def _objection(saved: SavedJob, resume: Resume, identity: JobIdentity, find_doubt: Callable[[TableState], str] | None) -> str:
+def _objection(
+    saved: SavedJob, resume: Resume, identity: JobIdentity, find_doubt: Callable[[TableState], str] | None
+) -> str:
     if resume is False:
         return "resume=False."
     if saved.header.get("run") != identity.run:

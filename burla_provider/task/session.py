@@ -230,20 +230,3 @@ def _reconnect(parameters: Mapping[str, str], name: str) -> psycopg.Connection[A
         reraise=True,
     )
     return retrying(open_connection, parameters, application_name=name, autocommit=True)
-
-
-def render(connection: psycopg.Connection[Any], where: str, parameters: Any) -> str:
-    """Return the condition with its parameters inserted as quoted literals.
-
-    :raises InvalidParameterError: placeholders and parameters do not match.
-    """
-    import psycopg
-
-    try:
-        return psycopg.ClientCursor(connection).mogrify(where, parameters)
-    except (TypeError, psycopg.ProgrammingError, psycopg.DataError) as error:
-        raise InvalidParameterError(
-            "parameters",
-            f"they do not match the placeholders of where: {error}.",
-            "Use %s or %(name)s, and %% for a %.",
-        ) from None

@@ -27,8 +27,8 @@ from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.results_table import ResultsTable
 from burla_provider.task.resume import JobIdentity
 from burla_provider.task.run_identity import is_cleared, old_run_key, run_key, run_started, task_run
-from burla_provider.task.session import TaskSession, not_covered, render
-from burla_provider.task.sql_checks import check_source
+from burla_provider.task.session import TaskSession, not_covered
+from burla_provider.task.sql_checks import check_source, fill_in_parameters
 from burla_provider.task.sql_text import has_escapes, words
 from burla_provider.task.sql_totals import check_totals, parse_totals
 from burla_provider.task.verify import full_window, verify_row_count
@@ -174,7 +174,7 @@ class TableJob:
         :raises InvalidParameterError: if the server refuses them.
         """
         config, session = self.config, self.session
-        where = render(session.connection, config.where, config.parameters) if config.where else None
+        where = fill_in_parameters(session.connection, config.where, config.parameters) if config.where else None
         # By name, because a partition may have the columns in another order than the table.
         all_columns = session.columns if config.process_rows is not None else ()
         columns = dict(config.columns) if isinstance(config.columns, Mapping) else tuple(config.columns or all_columns)

@@ -20,7 +20,7 @@ import zoneinfo
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from burla_provider.jobs.code.shipped_modules import Path, ModuleSource
+from burla_provider.jobs.code.shipped_modules import ModuleSource, Path
 
 _PLAIN_TYPES = {
     *(types.NoneType, bool, int, float, complex, str, bytes, bytearray, range),
