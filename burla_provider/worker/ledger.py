@@ -74,14 +74,14 @@ def _claim(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRa
 
 def _read_stored(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange) -> Outcome:
     query = sql.SQL("SELECT range, answer FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
-    [(bounds, answer)] = connection.execute(query, [ledger.run_key, key_range.index]).fetchall()
+    [(bounds, encoded)] = connection.execute(query, [ledger.run_key, key_range.index]).fetchall()
     if bounds != _bounds(key_range):
         raise UserFunctionError(
             f"The ledger {ledger} has range {key_range.index} of this run as {bounds}, and now it is"
             f" {_bounds(key_range)}: the plan has changed since the first try."
             " Clear the task to start a new run."
         )
-    return decode(answer)
+    return decode(encoded)
 
 
 def _finish(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, outcome: Outcome) -> None:

@@ -159,8 +159,8 @@ class JobRun:
 
     def _report(self, output: Any) -> None:
         if isinstance(output, tuple):
-            index, ok, answer = output
-            self._client.send("succeeded" if ok else "crashed", index, answer)
+            index, ok, result_or_error = output
+            self._client.send("succeeded" if ok else "crashed", index, result_or_error)
         else:  # an exception from outside the call, which never ran
             error = "".join(traceback.format_exception(output, limit=-8)).strip()
             self._client.send("crashed", self._indexes[output.burla_input_index], error)
