@@ -44,7 +44,7 @@ class JobRunner:
     @property
     def parallelism(self) -> int | None:
         """Calls at the same time. The local engine defaults to the number of processors; None: unknown."""
-        if self.config.max_parallelism is None and self.hook.engine.name == "local":
+        if self.config.max_parallelism is None and self.hook.engine.is_local:
             return os.cpu_count()
         return self.config.max_parallelism
 
@@ -55,7 +55,7 @@ class JobRunner:
         """
         from burla_provider.database.errors import is_this_machine
 
-        if not is_this_machine(host) or self.hook.engine.name == "local":
+        if not is_this_machine(host) or self.hook.engine.is_local:
             return
         problem = (
             f"the connection is to the Unix socket {host}, which only this machine has."
@@ -134,7 +134,7 @@ class JobRunner:
         if self.config.requirements == "environment":
             return None
         requirements = [*self.config.worker_requirements, *self.config.requirements]
-        if self.hook.engine.name == "local":
+        if self.hook.engine.is_local:
             check_installed(requirements, self.hook.engine.python)
             return {}
         return resolve_requirements(requirements)
