@@ -82,6 +82,7 @@ class Engine:
     :param token: auth token of the user; a secret.
     :param project_id: Burla project.
     :param python: interpreter of the client process; None: this one.
+    :param python_parameter: parameter or connection field that names the interpreter, for errors.
     :param telemetry: let Burla's client send telemetry, which includes tracebacks.
     """
 
@@ -91,6 +92,7 @@ class Engine:
     token: str | None = field(default=None, repr=False)
     project_id: str | None = None
     python: str | None = None
+    python_parameter: str = "python"
     telemetry: bool = False
 
     @property

@@ -58,6 +58,19 @@ def test_requirements_that_the_local_engine_has_are_no_problem(airflow: Airflow,
     assert airflow.run(task).value == [1]
 
 
+@pytest.mark.parametrize(
+    ("parameter", "name"), [("/no/such/python", "burla_python"), (None, "connection 'burla_default', python")]
+)
+def test_an_interpreter_that_does_not_exist_is_named_as_the_user_gave_it(
+    airflow: Airflow, parameter: str | None, name: str
+) -> None:
+    airflow.add_connection("burla_default", "burla", extra={"engine": "local", "python": "/no/such/python"})
+    task = BurlaMapOperator(task_id="t", python_callable=abs, inputs=[-1], burla_python=parameter)
+    result = airflow.run(task, max_tries=3)
+    assert result.state == "failed"
+    assert str(result.error).startswith(f"{name}: /no/such/python cannot be run")
+
+
 @pytest.mark.parametrize("wrong", [{"password": "wr0ng"}, {"schema": "no_such_database"}, {"login": "nobody"}])
 def test_a_login_that_the_server_refuses_names_the_connection_and_is_not_retried(
     airflow: Airflow, orders: Orders, wrong: dict[str, str]
