@@ -103,7 +103,7 @@ class TableJob:
         results = self._results_table()
         listeners: list[OutcomeListener] = [totals, self._lineage, *([results] if results else [])]
         monitor = self._make_monitor(plan, store, listeners)
-        monitor.resume(restored.earlier)
+        monitor.resume(restored.earlier)  # adds them to totals, so that totals.missing is right below
         with monitor:
             job = self._make_job(plan, processor, totals.missing)
             self._runner.process_items(job, monitor, trial=self.config.trial_ranges)
