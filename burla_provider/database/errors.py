@@ -22,11 +22,11 @@ TRANSIENT = frozenset(
         "08003",
         "08004",
         "08006",
-        "08P01",  # protocol violation: how pgbouncer ends a connection, for reasons of its own
+        "08P01",  # protocol violation: pgbouncer ends connections with it
     ]
 )
 CANCELED = "57014"
-"""Statement timeout, or cancelled by a user: worth one retry."""
+"""Statement timeout, or canceled by a user: worth one retry."""
 
 _LOGIN_REJECTED = re.compile(
     r"authentication failed|no pg_hba\.conf entry|no password supplied|does not exist|permission denied"
@@ -65,7 +65,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def is_canceled(error: BaseException) -> bool:
-    """Return whether a statement was cancelled, by a timeout or by a user."""
+    """Return whether a statement was canceled, by a timeout or by a user."""
     return isinstance(error, psycopg.Error) and error.sqlstate == CANCELED
 
 

@@ -45,7 +45,7 @@ class EngineSettings:
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo.
 
-    :return: the exit status: 0 if the DAG and SQL have the same totals, 1 if they differ or something failed.
+    :returns: the exit status: 0 if the DAG and SQL have the same totals, 1 if they differ or something failed.
     """
     options = _parse(arguments)
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DemoError as error:
         log = options.directory / "airflow" / "demo.log"
         output = [line for line in log.read_text().splitlines() if not line.startswith("{")]
-        show("\n".join(["", *output[-10:], f"{error} Airflow's whole output is in {log}"]))
+        show("\n".join(["", *output[-10:], f"{error} The complete output of Airflow is in {log}"]))
         return 1
     except (EmbeddedPostgresError, ClusterNotFoundError) as error:
         show(f"\n{error}")

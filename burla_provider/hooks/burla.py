@@ -29,13 +29,13 @@ class BurlaHook(BaseHook):
     """Run jobs on the Burla cluster (or the local engine) of an Airflow connection.
 
     The connection's host is the URL of the cluster, login the user's e-mail, password the auth token. The extra may
-    contain ``engine`` ("burla", the default, or "local"), ``project_id``, ``python`` (an interpreter that has burla, if
-    Airflow's has not) and ``telemetry`` (default false). Without a host, Burla uses the saved login, or else looks for
+    contain ``engine`` ("burla", the default, or "local"), ``project_id``, ``python`` (an interpreter that has burla)
+    and ``telemetry`` (default false). Without a host, Burla uses the saved login, or else looks for
     a cluster in the cloud account that is active on the task's machine. If there is none, Burla may start one, which
     boots VMs with that account's credentials.
 
     :param burla_conn_id: id of the connection.
-    :param python: interpreter of the client process; None: the connection's.
+    :param python: interpreter of the client process; None: the interpreter that the connection names.
     """
 
     conn_name_attr = "burla_conn_id"

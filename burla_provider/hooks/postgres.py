@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 def open_hook_connection(postgres_conn_id: str) -> Iterator[psycopg.Connection[Any]]:
     """Connect as Airflow's Postgres hook does, and close the connection at the end.
 
-    So TLS settings, options, timeouts and IAM or Azure tokens are what the hook makes of them (its ``get_uri()`` drops
-    them). Where the hook uses psycopg2, its connection is closed and opened again with psycopg.
+    The hook sets TLS, options, timeouts and IAM or Azure tokens, which its ``get_uri()`` does not contain. If the hook
+    uses psycopg2, its connection is closed and opened again with psycopg.
 
     :returns: an autocommit connection.
-    :raises AirflowNotFoundException: there is no such Airflow connection.
-    :raises InvalidParameterError: the login is rejected.
-    :raises psycopg.OperationalError: the server cannot be reached.
+    :raises AirflowNotFoundException: if there is no such Airflow connection.
+    :raises InvalidParameterError: if the login is rejected.
+    :raises psycopg.OperationalError: if the server cannot be reached.
     """
     from burla_provider.database.errors import is_login_rejected
 

@@ -103,7 +103,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class JobStarted:
-    """The job exists on the cluster. If it is lost, its missing items are run as another Burla job, which starts again.
+    """The job exists on the cluster. If it is lost, its missing items are run as another Burla job with another id.
 
     :param job_id: Burla's id.
     :param url: the job's page in the dashboard; None on the local engine.
@@ -143,7 +143,7 @@ class OutputLine:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time has passed. Lets the consumer report progress while nothing else happens."""
+    """Time has passed. Lets the consumer report progress when there are no other events."""
 
 
 JobEvent = JobStarted | ItemSucceeded | ItemCrashed | OutputLine | Tick

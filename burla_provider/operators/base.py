@@ -14,14 +14,14 @@ from burla_provider.exceptions import PermanentError, TaskKilledError
 from burla_provider.hooks.burla import BurlaHook
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.config import JobConfig
-from burla_provider.task.job_runner import JobRunner, forget_job
-from burla_provider.task.metrics import Phases
 from burla_provider.task.rendered import RenderedText, preview_code
 from burla_provider.task.resume import Resume
 from burla_provider.task.validation import check_names, mask_unrendered
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
+
+    from burla_provider.task.job_runner import JobRunner
 
 
 class BurlaBaseOperator(BaseOperator):
@@ -111,6 +111,9 @@ class BurlaBaseOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Check the rendered parameters and run the job."""
+        from burla_provider.task.job_runner import JobRunner, forget_job
+        from burla_provider.task.metrics import Phases
+
         self._executing = True
         # Airflow stores the result after this method. If it cannot, a retry needs everything that was stored.
         self.on_success_callback = [forget_job, *self.on_success_callback]
@@ -146,7 +149,7 @@ class BurlaBaseOperator(BaseOperator):
         # exception ends execute() where it is.
         if self._executing and not self._killed:
             self._killed = True
-            raise TaskKilledError("The task was killed; its Burla job is being cancelled.")
+            raise TaskKilledError("The task was killed; its Burla job is being canceled.")
 
     def _check_at_parse(self) -> None:
         """Check all parameters that are known when the DAG file is parsed. Call it at the end of ``__init__``.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from burla_provider.operators.base import BurlaBaseOperator
 from burla_provider.task.config import MapJobConfig
 from burla_provider.task.failure_policy import OnFailure
-from burla_provider.task.job_runner import JobRunner
+
+if TYPE_CHECKING:
+    from burla_provider.task.job_runner import JobRunner
 
 
 class BurlaMapOperator(BurlaBaseOperator):

@@ -7,16 +7,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from burla_provider.operators.base import BurlaBaseOperator
-from burla_provider.task.config import RowFormat, Split, TableJobConfig
+from burla_provider.task.config import Consistency, RowFormat, Split, TableJobConfig
 from burla_provider.task.failure_policy import OnFailure
-from burla_provider.task.job_runner import JobRunner, check_picklable
-from burla_provider.task.lineage import TableLineage
 from burla_provider.task.rendered import RenderedText, preview_sql
-from burla_provider.task.run_identity import check_loop, session_name
-from burla_provider.task.session import Consistency
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
+
+    from burla_provider.task.job_runner import JobRunner
+    from burla_provider.task.lineage import TableLineage
 
 
 class BurlaPostgresOperator(BurlaBaseOperator):
@@ -221,6 +220,9 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     def execute_job(self, config: TableJobConfig, runner: JobRunner) -> dict[str, Any]:
         """Open a session, and process the table or what is new in it."""
         from burla_provider.task.incremental import IncrementalRun
+        from burla_provider.task.job_runner import check_picklable
+        from burla_provider.task.lineage import TableLineage
+        from burla_provider.task.run_identity import check_loop, session_name
         from burla_provider.task.session import open_session
         from burla_provider.task.table_job import TableJob
 

@@ -1,4 +1,4 @@
-"""Walk over an index: find a key every so many rows, exactly, without a table scan and without a sort."""
+"""Walk over an index: find every n-th key, exactly, without a table scan and without a sort."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from burla_provider.ranges.sort_key import SortKey, comma_separated, fetch_end_k
 _log = logging.getLogger(__name__)
 
 _ROWS_PER_QUERY = 5_000_000
-"""Takes about a second: often enough to report progress, and within most statement timeouts."""
+"""Such a query takes about a second: short enough to report progress, and for most statement timeouts."""
 
 _STEPS_PER_QUERY = 100_000
-"""One answer is in memory at once."""
+"""Limits the memory: the result of one query is in memory at a time."""
 
 _LOG_INTERVAL = 5.0
 """Seconds between two log lines."""
@@ -35,12 +35,12 @@ _EXACTNESS = 16
 class IndexScan:
     """The part of a relation to walk over.
 
-    :param from_sql: the relation, as FROM takes it.
-    :param sort_key: of the key.
+    :param from_sql: the relation, for FROM.
+    :param sort_key: the columns of the key, to sort by.
     :param key: the key.
     :param lower: where to start, inclusive; None: at the first key.
     :param upper: where to end, exclusive; None: after the last key.
-    :param unique: no two rows have the same key.
+    :param unique: whether no two rows have the same key.
     """
 
     from_sql: sql.Composable
@@ -82,7 +82,8 @@ def walk(
 ) -> Iterator[Step]:
     """Yield the first key, and then a key every ``step_rows`` rows, or as soon after that as the key changes.
 
-    :param double_step_after: double the step after every so many steps, because there are more rows than estimated.
+    :param double_step_after: double the step each time after this number of steps, because there are more rows than
+        estimated.
     """
     shared = count_shared_columns(scan.lower, scan.upper)
     if not shared or scan.lower is None:
@@ -125,8 +126,8 @@ def _statement(template: LiteralString, scan: IndexScan, start: Bound = (), **pa
     count = _COUNT if len(sort_key.columns) == 1 else _COUNT_SEVERAL_COLUMNS
     return sql.SQL(template.replace("{frequent}", frequent).replace("{count}", count)).format(
         from_sql=scan.from_sql,
-        # After the first step, the lower bound is passed. If it were repeated for several columns, the server would
-        # start its index scan there.
+        # Without the lower bound, which is before every start. For several columns, the server would otherwise start
+        # its index scan at the lower bound.
         below=range_condition(scan.key, None, scan.upper),
         by=sort_key.order_by,
         values=sort_key.select_list,
@@ -148,7 +149,7 @@ def _statement(template: LiteralString, scan: IndexScan, start: Bound = (), **pa
 
 
 class _Progress:
-    """Log the progress of a long walk."""
+    """Logs the progress of a long walk."""
 
     def __init__(self) -> None:
         self._rows = 0
@@ -161,7 +162,7 @@ class _Progress:
             self._logged_at = time.monotonic()
 
 
-# far: the key so many rows after walk. cut: far, or the next greater key if all those rows have the same key.
+# far: the key {step} rows after walk. cut: far, or the next key if all rows from walk to far have the same key.
 _WALK: LiteralString = """
     WITH RECURSIVE walk ({names}, passed) AS (
         SELECT {starts}, 0::bigint

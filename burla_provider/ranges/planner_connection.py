@@ -44,7 +44,7 @@ class QueryPlan:
 class PlannerConnection:
     """Runs statements on a caller's connection, which may be in a transaction.
 
-    :param connection: in any state but a failed transaction.
+    :param connection: a connection that is not in a failed transaction.
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:

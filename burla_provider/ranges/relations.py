@@ -17,7 +17,7 @@ from burla_provider.ranges.statistics import Statistics, read_statistics
 from burla_provider.ranges.window import Window
 
 _QUICK_SCAN_ROWS = 500_000
-"""Rows of a partitioned table whose index can be scanned, for exact cuts, in about a second."""
+"""Up to this number of rows, the indexes of a partitioned table can be scanned, for exact cuts, in about a second."""
 
 _STALE_FRACTION = 0.1
 """Statistics are stale if a larger part of the rows changed since ANALYZE. Autovacuum uses the same threshold."""
@@ -40,7 +40,7 @@ class RelationProfile:
     :param changes_since_analyze: rows changed since then, by the server's counters or by the change in size.
     :param is_indexed: whether an index returns the rows in key order.
     :param is_unique: whether no two rows have the same key.
-    :param statistics: of the key; None: there are none, or the role cannot see them.
+    :param statistics: statistics of the key; None: there are none, or the role cannot see them.
     :param null_rows: estimated rows with a NULL key; None: unknown.
     """
 
@@ -104,7 +104,7 @@ def profile_table(
     where: str | None,
     max_partitions: int | None,
 ) -> TableProfile:
-    """Return the profiles that a plan is made from.
+    """Return the profiles of the relations to split.
 
     :param max_partitions: split a table with more partitions in the window as a whole. None: no limit.
     :raises InvalidParameterError: if ``where`` is not a condition on the table, or the key cannot be read or sorted.
@@ -126,13 +126,13 @@ def profile_table(
         outside = _estimate_outside(connection, facts, key, window)
         statistics = _read_statistics(connection, facts, profiles, sort_key, window, outside)
         if facts.is_tree and [profile.relation for profile in profiles] == [None]:
-            profile, of_table = _combine_leaf_statistics(
+            profile, combined = _combine_leaf_statistics(
                 connection, profiles[0], statistics[0], rows_by_relation, outside
             )
-            profiles, statistics = [profile], [of_table]
+            profiles, statistics = [profile], [combined]
         profiles = [
-            _with_statistics(connection, profile, is_indexed, of_relation)
-            for profile, of_relation in zip(profiles, statistics, strict=True)
+            _with_statistics(connection, profile, is_indexed, relation_statistics)
+            for profile, relation_statistics in zip(profiles, statistics, strict=True)
         ]
     return TableProfile(tuple(profiles), selectivity)
 
@@ -154,7 +154,7 @@ def can_read_leaves(facts: TableFacts) -> bool:
 
 
 def _estimable_condition(key: Key, window: Window) -> sql.Composable:
-    """Return a condition for the window whose rows the server can estimate. It ignores all columns but the first.
+    """Return a condition on the first column whose rows the server can estimate, for the rows in the window.
 
     The server estimates a row comparison by its first column, as if no row had the upper bound's first value.
     """

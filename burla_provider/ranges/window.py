@@ -27,7 +27,7 @@ _STEPS: dict[str, LiteralString] = {
     "timestamp without time zone": "interval '1 microsecond'",
     "timestamp with time zone": "interval '1 microsecond'",
 }
-"""What to add for the next value."""
+"""Type -> SQL of the difference between a value and the next one."""
 
 _SORTABLE = "Choose a key whose type can be sorted."
 
@@ -200,7 +200,7 @@ def _is_below(connection: PlannerConnection, key: Key, sort_key: SortKey, lower:
 
 
 def _find_next_key(connection: PlannerConnection, key: Key, sort_key: SortKey, max_key: Bound) -> Bound | None:
-    """Return a key that is as little above ``max_key`` as possible; None if the type has no greater value."""
+    """Return a key directly, or closely, after ``max_key``; None if the type has no greater value."""
     for number in reversed(range(len(max_key))):
         suffix_bounds = [minimum for column in key.columns[number + 1 :] if (minimum := min_value(column)) is not None]
         for greater in _greater_values(connection, key.columns[number], max_key[number]):
@@ -214,7 +214,7 @@ def _find_next_key(connection: PlannerConnection, key: Key, sort_key: SortKey, m
 
 
 def _greater_values(connection: PlannerConnection, column: KeyColumn, value: str) -> list[str]:
-    """Return values that are probably greater, and as little as possible."""
+    """Return candidates for the next value. The server checks whether they are greater."""
     if column.type in _TEXT_TYPES:
         return [value + suffix for suffix in _TEXT_SUFFIXES]
     codec = ordinal_codec(column, [value])

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, get_args
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.failure_policy import OnFailure, allowance
 from burla_provider.task.resume import Resume
-from burla_provider.task.session import Consistency
 from burla_provider.task.validation import (
     UNRENDERED,
     check_age,
@@ -37,12 +36,14 @@ from burla_provider.task.validation import (
 # ROW_FORMATS.
 Split = Literal["auto", "width", "histogram", "probed", "keyset", "pages", "single"]
 RowFormat = Literal["tuple", "dict", "arrow"]
+Consistency = Literal["snapshot", "none"]
 
 PROCESSORS = ("totals", "process_rows", "process_range")
 """Parameters that define what is done with the rows. Exactly one is given."""
 
 
-@dataclass(frozen=True, kw_only=True)
+# No eq and no repr: a config is neither compared nor printed, and every DAG file pays for the import of this module.
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class JobConfig:
     """The parameters that all operators share. ``BurlaBaseOperator`` documents them.
 
@@ -102,7 +103,7 @@ class JobConfig:
         object.__setattr__(self, name, value)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class TableJobConfig(JobConfig):
     """The parameters of a ``BurlaPostgresOperator``, which documents them."""
 
@@ -111,7 +112,7 @@ class TableJobConfig(JobConfig):
     key: str | Sequence[str] | None
     columns: Sequence[str] | Mapping[str, str] | None
     where: str | None
-    parameters: Sequence[Any] | Mapping[str, Any] | None = field(repr=False)
+    parameters: Sequence[Any] | Mapping[str, Any] | None
     start_id: int | None
     end_id: int | None
     lower: Any
@@ -245,7 +246,7 @@ class TableJobConfig(JobConfig):
             raise InvalidParameterError("tolerated_failures", problem, "Leave it out.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class MapJobConfig(JobConfig):
     """The parameters of a ``BurlaMapOperator``, which documents them.
 
@@ -253,9 +254,9 @@ class MapJobConfig(JobConfig):
     """
 
     python_callable: Callable[..., Any]
-    inputs: Any = field(repr=False)
+    inputs: Any
     make_inputs: Callable[[], Any] | None
-    op_kwargs: Mapping[str, Any] = field(repr=False)
+    op_kwargs: Mapping[str, Any]
     trial_inputs: int
     collect: bool
     on_input_failure: OnFailure

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from burla_provider.combine.combiners import Combiner, CustomCombiner, SqlCombiner, SumByKey, Totals
+from burla_provider.combine.combiners import Combiner, CustomCombiner, SumByKey, Totals
+from burla_provider.combine.sql_combiner import SqlCombiner
 from burla_provider.database.connection_limit import find_connection_limit
 from burla_provider.database.redact import redact
 from burla_provider.database.settings import SessionSettings, is_under_row_security, session_identity

@@ -47,7 +47,7 @@ class RowSource(ABC):
 
 
 class Rows(RowSource):
-    """Single rows. No Python code runs per row: ``count`` is the size of all chunks, less the rows left in the last."""
+    """Single rows. No Python code runs per row: ``count`` is the size of all chunks, minus the rest of the last."""
 
     _current: Iterator[Any] = iter(())
 

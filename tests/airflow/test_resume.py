@@ -555,7 +555,7 @@ def test_in_a_loop_whose_pass_is_unknown_what_must_know_it_is_refused(
     # Made up: a loop that does not say where it is.
     result = airflow.run(write_once(**options), max_tries=1, loop=SimpleNamespace(max_iterations=3))
     assert result.state == "failed"
-    assert "the task is in a loop, and Airflow does not tell it in which pass" in str(result.error)
+    assert "the task is in a loop, and this version of Airflow does not report the pass" in str(result.error)
 
 
 @needs_state_stores

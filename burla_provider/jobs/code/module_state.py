@@ -1,4 +1,4 @@
-"""The attributes of local modules that are sent to workers as source, where they may differ from what the source says.
+"""Find attributes of local modules whose values may differ from the module's source, which workers get.
 
 A DAG file may set a module's attribute (``helper.RATE = 3``), and a module may read a value from a file. Plain data is
 sent with the source. Attributes that were replaced by other objects are found and refused.

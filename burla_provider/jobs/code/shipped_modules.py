@@ -1,4 +1,4 @@
-"""Import local modules on a worker, from the sources that ``pickler.py`` sends. This file travels by value."""
+"""Import local modules on a worker, from the sources that ``pickler.py`` sends. This module is pickled by value."""
 
 from __future__ import annotations
 
