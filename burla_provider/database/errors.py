@@ -26,7 +26,7 @@ TRANSIENT = frozenset(
     ]
 )
 CANCELED = "57014"
-"""Statement timeout, or canceled by a user: worth one retry."""
+"""Statement timeout, or canceled by a user. Retried once."""
 
 _LOGIN_REJECTED = re.compile(
     r"authentication failed|no pg_hba\.conf entry|no password supplied|does not exist|permission denied"

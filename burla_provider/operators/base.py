@@ -167,4 +167,4 @@ class BurlaBaseOperator(BaseOperator):
 
     def _parameters(self) -> dict[str, Any]:
         """Return the values for the config: the attributes of the same names."""
-        return {field.name: getattr(self, field.name) for field in fields(self.config_class)}
+        return {field.name: getattr(self, field.name) for field in fields(self.config_class) if field.init}

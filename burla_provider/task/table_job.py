@@ -201,8 +201,10 @@ class TableJob:
 
     def _make_store(self) -> JobStore:
         config, session = self.config, self.session
-        window = (config.key, config.start_id, config.end_id, config.lower, config.upper, self.lower)
-        split = (config.split, config.rows_per_range, config.ranges)
+        given = config.given
+        lower = self.lower if config.is_increment else given["lower"]
+        window = (*(given[name] for name in ("key", "start_id", "end_id", "lower", "upper")), lower)
+        split = (config.split, given["rows_per_range"], given["ranges"])
         rows = (config.postgres_conn_id, repr(self.source), repr(window), repr(split), config.totals)
         login = [session.parameters.get(name) for name in ("user", "options")] + session_identity(session.connection)
         if self.ledger:
