@@ -95,7 +95,7 @@ def check_joinable(connection: psycopg.Connection[Any], snapshot: Snapshot) -> N
     try:
         connection.execute(sql.SQL("{}; {}; ROLLBACK").format(BEGIN, _set_snapshot(snapshot)))
     except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
-        raise _refused(error) from None
+        raise _not_shareable(error) from None
 
 
 def settings_in_snapshot(connection: psycopg.Connection[Any]) -> dict[str, str]:
@@ -221,11 +221,11 @@ def _export(connection: psycopg.Connection[Any]) -> str:
     try:
         row = connection.execute("SELECT pg_export_snapshot()").fetchone()
     except REFUSALS as error:
-        raise _refused(error) from None
+        raise _not_shareable(error) from None
     return str(row[0]) if row else ""
 
 
-def _refused(error: psycopg.Error) -> InvalidParameterError:
+def _not_shareable(error: psycopg.Error) -> InvalidParameterError:
     return InvalidParameterError(
         "consistency",
         f"the server cannot share a snapshot between sessions ({_first_line(error)}).",

@@ -56,7 +56,7 @@ class BurlaHook(BaseHook):
         :raises InvalidParameterError: if the connection contains a value that cannot be used.
         """
         engine = read_engine(self.get_connection(self.burla_conn_id))
-        return replace(engine, python=self.python) if self.python else engine
+        return replace(engine, python=self.python, python_parameter="burla_python") if self.python else engine
 
     def get_conn(self) -> Engine:
         """Return the engine of the connection."""
@@ -126,12 +126,17 @@ def read_engine(connection: Connection) -> Engine:
         token=token,
         project_id=_read_text(connection, "project_id"),
         python=_read_text(connection, "python"),
+        python_parameter=_field_name(connection, "python"),
         telemetry=_read_bool(connection, "telemetry"),
     )
 
 
 def _make_error(connection: Connection, field: str, problem: str, advice: str) -> InvalidParameterError:
-    return InvalidParameterError(f"connection {connection.conn_id!r}, {field}", problem, advice)
+    return InvalidParameterError(_field_name(connection, field), problem, advice)
+
+
+def _field_name(connection: Connection, field: str) -> str:
+    return f"connection {connection.conn_id!r}, {field}"
 
 
 def _read_stripped(connection: Connection, field: str) -> str | None:

@@ -13,7 +13,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "schema": {
             "type": ["string", "null"],
             "enum": list(ENGINES),
-            "values_display": {name: f"{name}: {place}" for name, place in ENGINES.items()},
+            "values_display": {name: f"{name}: {kind.place}" for name, kind in ENGINES.items()},
             "default": "burla",
         },
     },

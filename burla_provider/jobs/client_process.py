@@ -42,11 +42,13 @@ class ClientProcess:
     """A child process that runs one job. It leads a process group.
 
     :param python: its interpreter; None: this one.
+    :param python_parameter: parameter or connection field that names the interpreter, for the error.
     :raises InvalidParameterError: if the interpreter cannot be run.
     """
 
-    def __init__(self, python: str | None) -> None:
+    def __init__(self, python: str | None, python_parameter: str = "python") -> None:
         self._python = python or sys.executable
+        self._python_parameter = python_parameter
         # Other child processes do not inherit these pipes: only the task keeps the client alive.
         control, self._control = _pipe()
         self._frames, frames = _pipe()
@@ -128,7 +130,9 @@ class ClientProcess:
             )
         except OSError as error:
             problem = f"{self._python} cannot be run: {error.strerror}."
-            raise InvalidParameterError("python", problem, "Use a Python interpreter that has burla.") from None
+            raise InvalidParameterError(
+                self._python_parameter, problem, "Use a Python interpreter that has burla."
+            ) from None
 
     def _read_frames(self, data: bytes) -> list[Frame]:
         frames = list(self._reader.feed(data))

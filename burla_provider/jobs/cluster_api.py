@@ -31,7 +31,7 @@ def check_cluster(engine: Engine, timeout: float = 5.0) -> str:
     :raises ClusterUnreachableError: if no cluster responds.
     :raises ClusterUnauthorizedError: if the cluster refuses the credentials.
     """
-    if engine.name == "local":
+    if engine.is_local:
         return f"The local engine runs worker processes on this machine, which has {os.cpu_count()} CPUs."
     engine = with_saved_login(engine)
     if engine.url is None and engine.token:

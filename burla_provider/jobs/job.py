@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 EngineName = Literal["burla", "local"]
-ENGINES: Mapping[EngineName, str] = {"burla": "on the cluster", "local": "on the Airflow machine"}
-"""Engine -> where it runs jobs. Each engine is a file, ``client/NAME_engine.py``."""
+
+
+class EngineKind(NamedTuple):
+    """What the task must know about an engine.
+
+    :param place: where it runs jobs, for the connection form.
+    :param is_local: whether the workers are processes on the task's machine, with the client's interpreter.
+    """
+
+    place: str
+    is_local: bool
+
+
+ENGINES: Mapping[EngineName, EngineKind] = {
+    "burla": EngineKind("on the cluster", is_local=False),
+    "local": EngineKind("on the Airflow machine", is_local=True),
+}
+"""The engines. Each is a file, ``client/NAME_engine.py``."""
 
 DEFAULT_QUEUE_TIMEOUT = 600.0
 """Seconds to wait for a free node."""
@@ -66,6 +82,7 @@ class Engine:
     :param token: auth token of the user; a secret.
     :param project_id: Burla project.
     :param python: interpreter of the client process; None: this one.
+    :param python_parameter: parameter or connection field that names the interpreter, for errors.
     :param telemetry: let Burla's client send telemetry, which includes tracebacks.
     """
 
@@ -75,7 +92,13 @@ class Engine:
     token: str | None = field(default=None, repr=False)
     project_id: str | None = None
     python: str | None = None
+    python_parameter: str = "python"
     telemetry: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the workers are processes on the task's machine."""
+        return ENGINES[self.name].is_local
 
 
 @dataclass(frozen=True)

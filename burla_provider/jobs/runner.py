@@ -140,7 +140,7 @@ class _MissingItems:
 def _run_client(
     frame: Mapping[str, Any], engine: Engine, missing: _MissingItems, tick_seconds: float
 ) -> Generator[JobEvent, None, _ClientEnd]:
-    process = ClientProcess(engine.python)
+    process = ClientProcess(engine.python, engine.python_parameter)
     end = None
     try:
         process.start(frame)

@@ -120,7 +120,7 @@ class BurlaBaseOperator(BaseOperator):
         phases = Phases(context)
         try:
             config = self.make_config()
-            result = self.run_job(config, JobRunner(config, context, self.hook, self.log, phases))
+            result = self.execute_job(config, JobRunner(config, context, self.hook, self.log, phases))
         except PermanentError as error:
             raise AirflowFailException(str(error)) from error
         finally:
@@ -133,7 +133,7 @@ class BurlaBaseOperator(BaseOperator):
         return result
 
     @abstractmethod
-    def run_job(self, config: Any, runner: JobRunner) -> Any:
+    def execute_job(self, config: Any, runner: JobRunner) -> Any:
         """Run the job and return the result of the task."""
 
     def make_config(self) -> Any:
@@ -167,4 +167,4 @@ class BurlaBaseOperator(BaseOperator):
 
     def _parameters(self) -> dict[str, Any]:
         """Return the values for the config: the attributes of the same names."""
-        return {field.name: getattr(self, field.name) for field in fields(self.config_class)}
+        return {field.name: getattr(self, field.name) for field in fields(self.config_class) if field.init}

@@ -108,15 +108,15 @@ class TableFacts:
     reltuples: int | None = None
 
     @property
-    def source(self) -> sql.Composable:
+    def from_sql(self) -> sql.Composable:
         """The table, for FROM."""
         return sql.Identifier(self.schema, self.table)
 
     @property
-    def aliased_source(self) -> sql.Composable:
+    def aliased_from_sql(self) -> sql.Composable:
         """The table, for FROM, as the ranges read it: partitions are read with the table's name as alias."""
         alias = sql.SQL(" AS {}").format(sql.Identifier(self.table)) if self.kind == "p" else sql.SQL("")
-        return sql.SQL("{}{}").format(self.source, alias)
+        return sql.SQL("{}{}").format(self.from_sql, alias)
 
     @property
     def is_tree(self) -> bool:

@@ -202,7 +202,7 @@ def _cut_by_distance(connection: PlannerConnection, profile: RelationProfile, sp
     ranges = round(span.rows / target)
     if ranges < 2 or len(columns) < 2:
         return []
-    ends = fetch_end_keys(connection, profile.sort_key, profile.source, _inside(profile, span), "min", "max")
+    ends = fetch_end_keys(connection, profile.sort_key, profile.from_sql, _inside(profile, span), "min", "max")
     first, last = ends or ((), ())
     pairs = enumerate(zip(first, last, strict=True))
     shared = next((position for position, (lower, upper) in pairs if lower != upper), 0)
@@ -238,7 +238,7 @@ def _find_oversize(
     for start in range(0, len(suspects), batch):
         checks = [
             sql.SQL("SELECT {}, EXISTS (SELECT FROM {} AS origin WHERE {} OFFSET {})").format(
-                sql.Literal(index), profile.source, _inside(profile, spans[index]), limit
+                sql.Literal(index), profile.from_sql, _inside(profile, spans[index]), limit
             )
             for index in suspects[start : start + batch]
         ]

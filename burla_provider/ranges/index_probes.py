@@ -116,7 +116,7 @@ def _statement(profile: RelationProfile, probes: Sequence[_Probe], shared: Bound
     ]
     limit = max(probe.rows for probe in probes) * (1 + _TOLERANCE) + 2
     return sql.SQL(_COUNTS).format(
-        source=profile.source,
+        from_sql=profile.from_sql,
         same=sql.Composed(same),
         column=name,
         lower=cast_and_collate(sql.SQL("probe.lower"), column),
@@ -131,7 +131,7 @@ _COUNTS: LiteralString = """
     SELECT (
         SELECT count(*)
         FROM (
-            SELECT FROM {source} AS origin WHERE {same} {column} >= {lower} AND {column} < {upper} LIMIT {limit}
+            SELECT FROM {from_sql} AS origin WHERE {same} {column} >= {lower} AND {column} < {upper} LIMIT {limit}
         ) AS seen
     )
     FROM unnest({lowers}, {uppers}) WITH ORDINALITY AS probe (lower, upper, place)

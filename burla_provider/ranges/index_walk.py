@@ -35,7 +35,7 @@ _EXACTNESS = 16
 class IndexScan:
     """The part of a relation to walk over.
 
-    :param source: the relation, for FROM.
+    :param from_sql: the relation, for FROM.
     :param sort_key: the columns of the key, to sort by.
     :param key: the key.
     :param lower: where to start, inclusive; None: at the first key.
@@ -43,7 +43,7 @@ class IndexScan:
     :param unique: whether no two rows have the same key.
     """
 
-    source: sql.Composable
+    from_sql: sql.Composable
     sort_key: SortKey
     key: Key
     lower: Bound | None
@@ -53,7 +53,7 @@ class IndexScan:
     @classmethod
     def of_relation(cls, profile: RelationProfile, lower: Bound | None, upper: Bound | None) -> IndexScan:
         """Return the scan of a relation's key between two bounds."""
-        return cls(profile.source, profile.sort_key, profile.key, lower, upper, profile.is_unique)
+        return cls(profile.from_sql, profile.sort_key, profile.key, lower, upper, profile.is_unique)
 
     def without_shared_columns(self, shared: int) -> IndexScan:
         """Return the same scan by the other columns only, if the first ``shared`` ones have one value from end to end.
@@ -61,13 +61,13 @@ class IndexScan:
         Otherwise the server would read all rows with that value: see condition.py.
         """
         lower, upper = self.lower or (), self.upper or ()
-        source = sql.SQL("(SELECT {} FROM {} WHERE {})").format(
+        from_sql = sql.SQL("(SELECT {} FROM {} WHERE {})").format(
             comma_separated([sql.Identifier(name) for name in self.key.names[shared:]]),
-            self.source,
+            self.from_sql,
             prefix_condition(self.key, lower[:shared]),
         )
         sort_key, key = SortKey(self.sort_key.columns[shared:]), Key(self.key.columns[shared:])
-        return IndexScan(source, sort_key, key, lower[shared:], upper[shared:], self.unique)
+        return IndexScan(from_sql, sort_key, key, lower[shared:], upper[shared:], self.unique)
 
 
 class Step(NamedTuple):
@@ -97,7 +97,7 @@ def _walk(
     connection: PlannerConnection, scan: IndexScan, step_rows: int, double_step_after: int | None
 ) -> Iterator[Step]:
     window = range_condition(scan.key, scan.lower, scan.upper)
-    start = next(iter(fetch_end_keys(connection, scan.sort_key, scan.source, window, "min")), None)
+    start = next(iter(fetch_end_keys(connection, scan.sort_key, scan.from_sql, window, "min")), None)
     if start is None or start[0] is None:
         return
     progress = _Progress()
@@ -125,7 +125,7 @@ def _statement(template: LiteralString, scan: IndexScan, start: Bound = (), **pa
     frequent = "false" if scan.unique else _FREQUENT
     count = _COUNT if len(sort_key.columns) == 1 else _COUNT_SEVERAL_COLUMNS
     return sql.SQL(template.replace("{frequent}", frequent).replace("{count}", count)).format(
-        source=scan.source,
+        from_sql=scan.from_sql,
         # Without the lower bound, which is before every start. For several columns, the server would otherwise start
         # its index scan at the lower bound.
         below=range_condition(scan.key, None, scan.upper),
@@ -170,14 +170,15 @@ _WALK: LiteralString = """
         SELECT {cuts}, passed.passed
         FROM walk
         CROSS JOIN LATERAL (
-            SELECT {values} FROM {source} AS origin WHERE {below} AND {from_walk}
+            SELECT {values} FROM {from_sql} AS origin WHERE {below} AND {from_walk}
             ORDER BY {by} OFFSET {step} LIMIT 1
         ) AS far
         CROSS JOIN LATERAL (
             SELECT far.*, {frequent} WHERE {far_behind_walk}
             UNION ALL
             (
-                SELECT {values}, true FROM {source} AS origin WHERE NOT {far_behind_walk} AND {below} AND {behind_walk}
+                SELECT {values}, true FROM {from_sql} AS origin
+                WHERE NOT {far_behind_walk} AND {below} AND {behind_walk}
                 ORDER BY {by} LIMIT 1
             )
         ) AS cut ({names}, counted)
@@ -188,23 +189,23 @@ _WALK: LiteralString = """
     SELECT {texts}, passed FROM walk OFFSET 1 LIMIT {batch}
 """
 
-_FREQUENT: LiteralString = "EXISTS (SELECT FROM {source} AS origin WHERE {at_far} OFFSET {step} / {exactness})"
+_FREQUENT: LiteralString = "EXISTS (SELECT FROM {from_sql} AS origin WHERE {at_far} OFFSET {step} / {exactness})"
 
-_COUNT: LiteralString = "SELECT count(*) FROM {source} AS origin WHERE {below} AND {from_walk} AND {before_cut}"
+_COUNT: LiteralString = "SELECT count(*) FROM {from_sql} AS origin WHERE {below} AND {from_walk} AND {before_cut}"
 
 # By LIMIT or by value, because the server may read beyond the end of a row comparison: see condition.py.
 _COUNT_SEVERAL_COLUMNS: LiteralString = """
     SELECT CASE WHEN {far_behind_walk} THEN (
         SELECT count(*)
         FROM (
-            SELECT {values} FROM {source} AS origin WHERE {below} AND {from_walk} ORDER BY {by} LIMIT {step}
+            SELECT {values} FROM {from_sql} AS origin WHERE {below} AND {from_walk} ORDER BY {by} LIMIT {step}
         ) AS before
         WHERE {before_far}
     ) ELSE (
-        SELECT count(*) FROM {source} AS origin WHERE {at_walk}
+        SELECT count(*) FROM {from_sql} AS origin WHERE {at_walk}
     ) END
 """
 
 _REMAINING: LiteralString = """
-    SELECT count(*) FROM {source} AS origin WHERE {below} AND {from_start}
+    SELECT count(*) FROM {from_sql} AS origin WHERE {below} AND {from_start}
 """

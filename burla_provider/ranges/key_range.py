@@ -59,7 +59,8 @@ class KeyRange:
     def where(self) -> sql.Composable:
         """The condition that alone selects the range's rows from the plan's table, for any key, NULL included.
 
-        It contains no percent sign, so it means the same in a query with and without parameters.
+        It does not contain the operator's ``where``. It contains no percent sign, so it means the same in a query with
+        and without parameters.
         """
         if self.relation is None:
             return self.key_condition

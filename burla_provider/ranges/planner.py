@@ -117,7 +117,7 @@ def _make_plan(connection: PlannerConnection, facts: TableFacts, request: PlanRe
     sort_key = SortKey(facts.columns_of(key))
     window = read_window(connection, key, sort_key, request.limits)
     if request.freeze_upper:
-        window = freeze_window(connection, facts.source, key, sort_key, window)
+        window = freeze_window(connection, facts.from_sql, key, sort_key, window)
     table = profile_table(connection, facts, key, sort_key, window, request.where, _max_partitions(request, key))
     row_bytes = _row_bytes(facts, table, window)
     sizing = replace(request.sizing, rows=table.rows, row_bytes=row_bytes, selectivity=table.selectivity)

@@ -30,7 +30,7 @@ _RowsByRelation = dict[tuple[str, str], int]
 class RelationProfile:
     """A relation to split.
 
-    :param source: the relation, for FROM.
+    :param from_sql: the relation, for FROM.
     :param relation: schema and name if it is a partition; None: the whole table.
     :param sort_key: the key's columns; no columns if the key is ctid or has none.
     :param window: the keys to cover.
@@ -44,7 +44,7 @@ class RelationProfile:
     :param null_rows: estimated rows with a NULL key; None: unknown.
     """
 
-    source: sql.Composable
+    from_sql: sql.Composable
     relation: tuple[str, str] | None
     key: Key
     sort_key: SortKey
@@ -111,11 +111,11 @@ def profile_table(
     """
     condition = _estimable_condition(key, window)
     with connection.errors_blame("key", "The role must be allowed to read the columns of the key."):
-        query_plan = connection.explain(sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, condition))
+        query_plan = connection.explain(sql.SQL("SELECT FROM {} WHERE {}").format(facts.from_sql, condition))
     rows_by_relation = query_plan.rows_by_relation
     selectivity = _estimate_selectivity(connection, facts, condition, where, query_plan.rows)
     table = RelationProfile(
-        facts.source, None, key, sort_key, window, query_plan.rows, facts.leaves, is_unique=facts.is_unique(key)
+        facts.from_sql, None, key, sort_key, window, query_plan.rows, facts.leaves, is_unique=facts.is_unique(key)
     )
     profiles = [
         _with_staleness(_zero_if_empty(profile), facts)
@@ -183,7 +183,7 @@ def _estimate_outside(
     halves = (Window(lower=window.lower and window.lower[1:]), Window(upper=window.upper and window.upper[1:]))
     query = sql.SQL("SELECT FROM {} WHERE {}")
     all_rows, *inside = (
-        connection.explain(query.format(facts.source, _estimable_condition(suffix, half))).rows
+        connection.explain(query.format(facts.from_sql, _estimable_condition(suffix, half))).rows
         for half in (Window(), *halves)
     )
     lower, upper = (max(1 - rows / max(all_rows, 1), 0.0) for rows in inside)
@@ -196,7 +196,7 @@ def _estimate_selectivity(
     if where is None:
         return 1.0
     # The line breaks end a comment at the end of where.
-    query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.aliased_source, condition, sql.SQL(where))
+    query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.aliased_from_sql, condition, sql.SQL(where))
     with connection.errors_blame("where", f"It must be a condition on one row of {facts}."):
         matching = connection.explain(query).rows
     return min(matching / max(rows, 1), 1.0)
@@ -215,7 +215,7 @@ def _split_by_partition(
     return [
         replace(
             table,
-            source=sql.SQL("ONLY {}").format(sql.Identifier(leaf.schema, leaf.name)),
+            from_sql=sql.SQL("ONLY {}").format(sql.Identifier(leaf.schema, leaf.name)),
             relation=(leaf.schema, leaf.name),
             rows=rows_by_relation.get((leaf.schema, leaf.name), 0),
             leaves=(leaf,),
@@ -232,7 +232,7 @@ def _is_indexed(
     # start at the beginning of the index.
     query = sql.SQL("SELECT {by} FROM {table} WHERE {below_upper} AND {from_key} ORDER BY {by} LIMIT 1").format(
         by=sort_key.order_by,
-        table=facts.source,
+        table=facts.from_sql,
         below_upper=below_upper,
         from_key=sort_key.compare(sort_key.identifiers, ">=", _unknown_key(sort_key)),
     )
@@ -308,7 +308,7 @@ def _with_statistics(
 
 def _has_key(connection: PlannerConnection, profile: RelationProfile) -> bool:
     query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} IS NOT NULL)")
-    return bool(connection.fetch_value(query.format(profile.source, sql.Identifier(profile.key.names[0]))))
+    return bool(connection.fetch_value(query.format(profile.from_sql, sql.Identifier(profile.key.names[0]))))
 
 
 def _zero_if_empty(profile: RelationProfile) -> RelationProfile:

@@ -75,20 +75,20 @@ class SortKey:
 def fetch_end_keys(
     connection: PlannerConnection,
     sort_key: SortKey,
-    source: sql.Composable,
+    from_sql: sql.Composable,
     condition: sql.Composable,
     *ends: Literal["min", "max"],
 ) -> list[Bound]:
     """Return the minimum and the maximum key of a relation's rows; an empty list if there are no rows.
 
-    :param source: the relation, for FROM.
+    :param from_sql: the relation, for FROM.
     :param condition: selects the rows. It must exclude NULL keys if "max" is requested, because NULL sorts last.
     :param ends: the keys to return, in this order.
     """
     order_by = {"min": sort_key.order_by, "max": sort_key.order_by_descending}
     subqueries = [
         sql.SQL("(SELECT {} FROM {} AS origin WHERE {} ORDER BY {} LIMIT 1) AS {}").format(
-            sort_key.select_list, source, condition, order_by[end], sql.Identifier(end)
+            sort_key.select_list, from_sql, condition, order_by[end], sql.Identifier(end)
         )
         for end in ends
     ]

@@ -147,7 +147,7 @@ def _is_small(
         return sum(leaf.bytes for leaf in profile.leaves) <= MIN_BYTES
     # The estimate may be wrong by any factor, so check whether there are more rows.
     statement = sql.SQL("SELECT EXISTS (SELECT FROM {} AS origin WHERE {} OFFSET {})").format(
-        profile.source, profile.window_condition, sql.Literal(int(sizing.min_rows))
+        profile.from_sql, profile.window_condition, sql.Literal(int(sizing.min_rows))
     )
     return not connection.fetch_value(statement)
 

@@ -93,13 +93,13 @@ def read_window(connection: PlannerConnection, key: Key, sort_key: SortKey, limi
 
 
 def freeze_window(
-    connection: PlannerConnection, source: sql.Composable, key: Key, sort_key: SortKey, window: Window
+    connection: PlannerConnection, from_sql: sql.Composable, key: Key, sort_key: SortKey, window: Window
 ) -> Window:
     """Return the window with an upper bound directly after the maximum key.
 
     Without it, a job on a table that grows during the run would never be finished.
 
-    :param source: the table, for FROM.
+    :param from_sql: the table, for FROM.
     :raises InvalidParameterError: if the key after the maximum is unknown.
     """
     if window.upper is not None or window.is_empty:
@@ -110,7 +110,7 @@ def freeze_window(
     not_null = sql.SQL("{} IS NOT NULL").format(sql.Identifier(key.names[0]))
     condition = sql.SQL("{} AND {}").format(range_condition(key, lower), not_null)
     with connection.local_settings(**PREFER_INDEX), connection.errors_blame("key", _SORTABLE):
-        max_key = next(iter(fetch_end_keys(connection, sort_key, source, condition, "max")), None)
+        max_key = next(iter(fetch_end_keys(connection, sort_key, from_sql, condition, "max")), None)
     if max_key is None or (window.lower and not is_sorted(connection, sort_key, [window.lower, max_key])):
         return replace(window, is_empty=True)
     return replace(window, upper=_find_next_key(connection, key, sort_key, max_key))

@@ -1,7 +1,7 @@
 """Store the outcomes of a running job in Airflow's task state store, for a retry of the task.
 
-The store takes JSON values of up to 64 KB. A job is stored as a header with its facts, its plan, and its outcomes, the
-latter two as compressed text in chunks. Outcomes are appended to the last chunk until it is full, so that a flush
+The store takes JSON values of up to 64 KB. A job is stored as a header that identifies it, its plan, and its outcomes,
+the latter two as compressed text in chunks. Outcomes are appended to the last chunk until it is full, so that a flush
 writes one key. The header is written last and removed first: without it there is nothing to resume.
 """
 
@@ -47,12 +47,12 @@ class StateStore(Protocol):
 class SavedJob:
     """The job of an earlier try.
 
-    :param facts: given to ``begin``, or to ``update``.
+    :param header: given to ``begin``, or to ``update``.
     :param plan: given to ``begin``.
     :param outcomes: those that succeeded.
     """
 
-    facts: dict[str, Any]
+    header: dict[str, Any]
     plan: bytes
     outcomes: list[Outcome]
 
@@ -82,10 +82,10 @@ class Checkpoint:
         self._chunk = len(chunks)
         return SavedJob(header, plan, [decode(encoded) for chunk in chunks for encoded in _split(_unpack(chunk))])
 
-    def begin(self, facts: dict[str, Any], plan: bytes = b"") -> None:
+    def begin(self, header: dict[str, Any], plan: bytes = b"") -> None:
         """Store a new job in place of an earlier one.
 
-        :param facts: small JSON, from which a retry decides whether it can resume the job.
+        :param header: small JSON, from which a retry decides whether it can resume the job.
         :param plan: what a retry needs to resume the job.
         """
         self.clear()
@@ -94,12 +94,12 @@ class Checkpoint:
         text = _pack(plan)
         for number, start in enumerate(range(0, len(text), CHUNK_CHARS)):
             self._store.set(_name("plan", number), text[start : start + CHUNK_CHARS])
-        self._store.set(PREFIX, facts)
+        self._store.set(PREFIX, header)
 
-    def update(self, facts: dict[str, Any]) -> None:
-        """Replace the facts, and keep the plan and the outcomes."""
+    def update(self, header: dict[str, Any]) -> None:
+        """Replace the header, and keep the plan and the outcomes."""
         if self._store is not None:
-            self._store.set(PREFIX, facts)
+            self._store.set(PREFIX, header)
 
     def add(self, outcome: Outcome) -> None:
         """Store an outcome. A failed outcome is not stored: a retry runs its item again.

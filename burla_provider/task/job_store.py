@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from burla_provider.database.table_state import REPORT_TIMEOUT, find_possible_change
 from burla_provider.exceptions import PermanentError
 from burla_provider.task.checkpoint import Checkpoint
-from burla_provider.task.resume import JobFacts, Resume, TableState, find_earlier
+from burla_provider.task.resume import JobIdentity, Resume, TableState, find_earlier
 from burla_provider.worker.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -57,10 +58,10 @@ class CheckpointStore:
     :param resume: the operator's parameter.
     """
 
-    def __init__(self, checkpoint: Checkpoint, resume: Resume, facts: JobFacts, session: TaskSession) -> None:
+    def __init__(self, checkpoint: Checkpoint, resume: Resume, identity: JobIdentity, session: TaskSession) -> None:
         self._checkpoint = checkpoint
         self._resume = resume
-        self._facts = facts
+        self._identity = identity
         self._session = session
         self._possible_change = ""
         self.add = checkpoint.add
@@ -70,21 +71,24 @@ class CheckpointStore:
         """Restore the job of an earlier try if that is safe, else store a new plan."""
         from burla_provider.ranges.plan import from_record, to_record
 
-        saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._find_possible_change)
+        saved, note = find_earlier(self._checkpoint, self._resume, self._identity, self._find_possible_change)
         if saved is None:
             plan = make_plan()
-            facts = self._facts.as_dict(pages=plan.needs_snapshot)
-            self._checkpoint.begin(facts, json.dumps(to_record(plan)).encode())
+            header = self._identity.as_header(pages=plan.needs_snapshot)
+            self._checkpoint.begin(header, json.dumps(to_record(plan)).encode())
             return RestoredJob(plan, [], note=note)
-        snapshot_count = saved.facts["moments"] + bool(self._possible_change)
-        self._checkpoint.update(self._facts.as_dict(snapshot_count, pages=saved.facts["pages"]))
+        snapshot_count = saved.header["moments"] + bool(self._possible_change)
+        self._checkpoint.update(self._identity.as_header(snapshot_count, pages=saved.header["pages"]))
         return RestoredJob(from_record(json.loads(saved.plan)), saved.outcomes, snapshot_count, note)
 
     def close(self) -> None:
         """Do nothing: the operator clears the checkpoint when Airflow has stored the result."""
 
     def _find_possible_change(self, state: TableState) -> str:
-        self._possible_change = self._session.find_possible_change(state, wait=self._resume == "auto")
+        session = self._session
+        # With resume=True, the job continues in any case.
+        timeout = REPORT_TIMEOUT if self._resume == "auto" else 0
+        self._possible_change = find_possible_change(session.connection, session.schema, session.table, state, timeout)
         return self._possible_change
 
 

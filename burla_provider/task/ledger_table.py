@@ -128,8 +128,8 @@ def update_plan(
 def read_outcomes(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[Outcome]:
     """Yield the outcomes of this run's finished ranges."""
     query = sql.SQL("SELECT answer FROM {} WHERE run_key = %s AND range_index > %s").format(ledger.relation)
-    for (answer,) in connection.execute(query, [ledger.run_key, PLAN]):
-        yield decode(answer)
+    for (encoded,) in connection.execute(query, [ledger.run_key, PLAN]):
+        yield decode(encoded)
 
 
 def is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since: datetime.datetime) -> bool:

@@ -113,8 +113,8 @@ class JobMonitor:
     def handle(self, event: JobEvent) -> None:
         """Pass on an event, and publish what is due."""
         match event:
-            case ItemSucceeded(_, result):
-                self._record(decode(result))
+            case ItemSucceeded(_, encoded):
+                self._record(decode(encoded))
             case ItemCrashed(index, error):
                 self._record(Outcome(index, failure=Failure("WorkerError", self._clean(error))))
             case OutputLine(text, None):

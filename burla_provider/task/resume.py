@@ -17,8 +17,8 @@ NO_STORE = (
 
 
 @dataclass(frozen=True)
-class JobFacts:
-    """The facts that must be equal for a retry to resume a job.
+class JobIdentity:
+    """The values that must be equal for a retry to resume a job.
 
     :param run: this run of the task (``run_key``).
     :param fingerprint: fingerprint of database, table, window, condition, and the functions with their code.
@@ -31,20 +31,20 @@ class JobFacts:
     has_snapshot: bool = False
     state: TableState = None
 
-    def as_dict(self, snapshot_count: int = 1, *, pages: bool = False) -> dict[str, Any]:
-        """Return the facts as JSON for the checkpoint. Other versions of this provider read the same keys.
+    def as_header(self, snapshot_count: int = 1, *, pages: bool = False) -> dict[str, Any]:
+        """Return the header of the checkpoint, JSON. Other versions of this provider read the same keys.
 
         :param snapshot_count: number of snapshots in which the table has been read.
         :param pages: whether the ranges are ranges of physical pages.
         """
-        facts = {"run": self.run, "fingerprint": self.fingerprint, "state": self.state}
-        return facts | {"moments": snapshot_count, "pages": pages}
+        header = {"run": self.run, "fingerprint": self.fingerprint, "state": self.state}
+        return header | {"moments": snapshot_count, "pages": pages}
 
 
 def find_earlier(
     checkpoint: Checkpoint,
     resume: Resume,
-    facts: JobFacts,
+    identity: JobIdentity,
     find_possible_change: Callable[[TableState], str] | None = None,
 ) -> tuple[SavedJob | None, str]:
     """Return the job of an earlier try if this try can resume it, and a sentence for the log, or "".
@@ -56,27 +56,27 @@ def find_earlier(
     if saved is None:
         return None, ""
     done = f"An earlier try has finished {len(saved.outcomes):,} items"
-    if reason := _objection(saved, resume, facts, find_possible_change):
+    if reason := _objection(saved, resume, identity, find_possible_change):
         return None, f"{done}, but this try starts from the beginning: {reason}"
     return saved, f"{done}: processing only what is missing."
 
 
 def _objection(
-    saved: SavedJob, resume: Resume, facts: JobFacts, find_possible_change: Callable[[TableState], str] | None
+    saved: SavedJob, resume: Resume, identity: JobIdentity, find_possible_change: Callable[[TableState], str] | None
 ) -> str:
     if resume is False:
         return "resume=False."
-    if saved.facts.get("run") != facts.run:
+    if saved.header.get("run") != identity.run:
         return "the task was cleared since, or its DAG run was created again."
-    if saved.facts.get("fingerprint") != facts.fingerprint:
+    if saved.header.get("fingerprint") != identity.fingerprint:
         return (
             "its parameters have changed since (database, login, session settings, table, columns, window, condition,"
             " split or function)."
         )
     possible_change = (
-        find_possible_change(saved.facts.get("state")) if find_possible_change and facts.has_snapshot else ""
+        find_possible_change(saved.header.get("state")) if find_possible_change and identity.has_snapshot else ""
     )
-    if possible_change and saved.facts.get("pages"):
+    if possible_change and saved.header.get("pages"):
         return f"its ranges are ranges of physical pages, and the table may have changed since ({possible_change})."
     if possible_change and resume is not True:
         return (

@@ -96,16 +96,6 @@ class TaskSession:
         with _reconnect(self.parameters, self.name) as connection:
             yield connection
 
-    def find_possible_change(self, before: dict[str, str] | None, *, wait: bool) -> str:
-        """Return why the table may have changed since an earlier snapshot; "" if it has not changed.
-
-        :param before: the ``state_before`` of the earlier session.
-        :param wait: wait for other sessions that may not have reported their writes yet.
-        """
-        from burla_provider.database.table_state import REPORT_TIMEOUT, find_possible_change
-
-        return find_possible_change(self.connection, self.schema, self.table, before, REPORT_TIMEOUT if wait else 0)
-
     def check_leaves(self) -> None:
         """Check that the ranges have read the partitions or children that the snapshot sees.
 
@@ -240,20 +230,3 @@ def _reconnect(parameters: Mapping[str, str], name: str) -> psycopg.Connection[A
         reraise=True,
     )
     return retrying(open_connection, parameters, application_name=name, autocommit=True)
-
-
-def render(connection: psycopg.Connection[Any], where: str, parameters: Any) -> str:
-    """Return the condition with its parameters inserted as quoted literals.
-
-    :raises InvalidParameterError: if placeholders and parameters do not match.
-    """
-    import psycopg
-
-    try:
-        return psycopg.ClientCursor(connection).mogrify(where, parameters)
-    except (TypeError, psycopg.ProgrammingError, psycopg.DataError) as error:
-        raise InvalidParameterError(
-            "parameters",
-            f"do not match the placeholders of where: {error}.",
-            "Use %s or %(name)s, and %% for a %.",
-        ) from None

@@ -29,6 +29,21 @@ _USE_TEMPLATE = "Write the value with a template: \"'{{ data_interval_start }}':
 _READ_TABLE = "Read its table instead, with the condition in where and its values in parameters."
 
 
+def fill_in_parameters(connection: psycopg.Connection[Any], where: str, parameters: Any) -> str:
+    """Return the condition with its parameters inserted as quoted literals.
+
+    :raises InvalidParameterError: if placeholders and parameters do not match.
+    """
+    try:
+        return psycopg.ClientCursor(connection).mogrify(where, parameters)
+    except (TypeError, psycopg.ProgrammingError, psycopg.DataError) as error:
+        raise InvalidParameterError(
+            "parameters",
+            f"do not match the placeholders of where: {error}.",
+            "Use %s or %(name)s, and %% for a %.",
+        ) from None
+
+
 def check_source(connection: psycopg.Connection[Any], source: Source, *, in_snapshot: bool = True) -> None:
     """Check that the server accepts ``where`` and ``columns``, and that they mean the same in each range.
 

@@ -74,13 +74,13 @@ def _claim(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRa
 
 def _read_stored(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange) -> Outcome:
     query = sql.SQL("SELECT range, answer FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
-    [(bounds, answer)] = connection.execute(query, [ledger.run_key, key_range.index]).fetchall()
+    [(bounds, encoded)] = connection.execute(query, [ledger.run_key, key_range.index]).fetchall()
     if bounds != _bounds(key_range):
         raise UserFunctionError(
             f"The ledger {ledger} has other bounds for range {key_range.index} of this run: {bounds}, now"
             f" {_bounds(key_range)}. The plan has changed since the first try. Clear the task to start a new run."
         )
-    return decode(answer)
+    return decode(encoded)
 
 
 def _finish(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, outcome: Outcome) -> None:

@@ -118,12 +118,12 @@ def encode(outcome: Outcome) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes) -> Outcome:
+def decode(encoded: bytes) -> Outcome:
     """Return the outcome that ``encode`` encoded. Only plain data is unpickled, whatever the bytes contain.
 
     :raises pickle.UnpicklingError: if the bytes name a class that is not plain data.
     """
-    record = _PlainUnpickler(io.BytesIO(data)).load()
+    record = _PlainUnpickler(io.BytesIO(encoded)).load()
     failure = record.pop("failure")
     return Outcome(**record, failure=None if failure is None else Failure(**failure))
 

@@ -96,4 +96,4 @@ ROW_FORMATS: dict[str, Callable[[psycopg.Connection[Any], sql.Composed], RowSour
     "dict": read_dicts,
     "arrow": read_arrow,
 }
-"""Types of the rows that a user's function gets. A test compares them with the operator's ``Literal``."""
+"""Values of the parameter ``row_format``, as in ``RowFormat`` of ``task/config.py`` -> reader."""

@@ -129,7 +129,7 @@ class Client:
         """Read the job, run it, and end."""
         job = self._read_job()
         threading.Thread(target=self._watch_task, daemon=True).start()
-        frame = self._run_job(job)
+        frame = self._run_engine(job)
         self.send(*frame)
         self.end(cancel=frame[0] != "done")
 
@@ -157,7 +157,7 @@ class Client:
                 return dict(job)
         os._exit(1)  # the task ended before it sent the job
 
-    def _run_job(self, job: dict[str, Any]) -> Frame:
+    def _run_engine(self, job: dict[str, Any]) -> Frame:
         try:
             _check_python(job["python"])
             self._run = load_file(job["engine_file"]).JobRun(job, self)

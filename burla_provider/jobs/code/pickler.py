@@ -23,7 +23,7 @@ import cloudpickle
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.jobs.code.local_modules import LocalSources, is_local, loaded_local_modules
 from burla_provider.jobs.code.module_state import plain_state, replaced_names
-from burla_provider.jobs.code.shipped_modules import Source, unpickle_with_sources
+from burla_provider.jobs.code.shipped_modules import ModuleSource, unpickle_with_sources
 
 _DISPATCHER = functools.singledispatch(lambda value: value).__code__  # type: ignore[attr-defined]
 _TYPE_PARAMETERS = (typing.ParamSpec, typing.TypeVarTuple)
@@ -91,7 +91,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
 class _WithSources:
     # Its pickle is a call of ``unpickle_with_sources``.
-    def __init__(self, sources: dict[str, Source], pickled: bytes) -> None:
+    def __init__(self, sources: dict[str, ModuleSource], pickled: bytes) -> None:
         self._sources = {name: tuple(source) for name, source in sources.items()}
         self._pickled = pickled
 

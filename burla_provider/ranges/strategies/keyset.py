@@ -95,7 +95,7 @@ def _sort(
 ) -> Iterator[Step]:
     sort_key = profile.sort_key
     statement = sql.SQL(_SORT).format(
-        source=profile.source,
+        from_sql=profile.from_sql,
         inside=profile.window_condition,
         by=sort_key.order_by,
         values=sort_key.select_list,
@@ -117,7 +117,7 @@ _SORT: LiteralString = """
     SELECT DISTINCT ON (earlier) {texts}, earlier, total
     FROM (
         SELECT {values}, row_number() OVER keys - 1 AS place, rank() OVER keys - 1 AS earlier, count(*) OVER () AS total
-        FROM {source} AS origin WHERE {inside} AND {first} IS NOT NULL WINDOW keys AS (ORDER BY {by})
+        FROM {from_sql} AS origin WHERE {inside} AND {first} IS NOT NULL WINDOW keys AS (ORDER BY {by})
     ) AS numbered
     WHERE place % {step} = 0
     ORDER BY earlier

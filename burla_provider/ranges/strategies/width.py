@@ -106,7 +106,7 @@ def _find_ends(connection: PlannerConnection, profile: RelationProfile) -> list[
     measurable = [sql.SQL(text).format(key=key) for text in _MEASURABLE.get(profile.key.columns[0].type, ())]
     condition = sql.SQL(" AND ").join([profile.window_condition, *measurable, sql.SQL("{} IS NOT NULL").format(key)])
     with connection.local_settings(**PREFER_INDEX):
-        ends = fetch_end_keys(connection, profile.sort_key, profile.source, condition, "min", "max")
+        ends = fetch_end_keys(connection, profile.sort_key, profile.from_sql, condition, "min", "max")
     return [value for (value,) in ends]
 
 
