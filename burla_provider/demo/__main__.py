@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain
 from pathlib import Path
@@ -37,7 +37,7 @@ class EngineSettings:
     """
 
     description: str
-    connection: dict[str, str]
+    connection: dict[str, str] = field(repr=False)
     listen: tuple[str, ...] = ("127.0.0.1",)
     networks: tuple[str, ...] = ()
 
