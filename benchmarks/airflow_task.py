@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.task import Answer, Run, Task
+from benchmarks.task import Result, Run, Task
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def ready(task: Task, burla: dict[str, Any]) -> Iterator[Run]:
         from burla_provider.task.report import KEY
         from tests.support.task_runner import Airflow
 
-        def run(task: Task) -> Answer:
+        def run(task: Task) -> Result:
             airflow = Airflow()
             airflow.add_connection("burla_default", "burla", **burla)
             login = {"host": task.host, "port": task.port, "login": task.user, "password": task.password}
@@ -33,6 +33,6 @@ def ready(task: Task, burla: dict[str, Any]) -> Iterator[Run]:
                 raise RuntimeError(str(result.error))
             report = result.xcoms[KEY]
             details = {"ranges": report["total"], "timeline": report["timeline"], "plan": report["plan"]}
-            return Answer(result.value["row_count"], result.value["total"], details)
+            return Result(result.value["row_count"], result.value["total"], details)
 
         yield run

@@ -17,7 +17,7 @@ BUSY = ("AllNodesBusy", "NoNodes")
 """Errors of the guide's script while the cluster still cleans up the previous job. It has no queue."""
 
 LONG_SECONDS = 10
-"""A job that takes longer is run once. Its time varies little."""
+"""A job that takes longer is run once, because its time varies little."""
 
 MAX_JOB_SECONDS = 60
 """If a job over all orders takes longer, the second job, which is slower, is skipped. The guide always runs both."""

@@ -1,7 +1,8 @@
 """Measure how long a DAG file takes to import an operator after Airflow: ``python -m benchmarks.import_time``.
 
-The DAG processor repeats the import at each parse. Each measurement is a new process. Airflow's base operator and the
-compatibility layer that all providers import are loaded before. A first run compiles the modules; it does not count.
+The DAG processor repeats the import at each parse. Each measurement is a new process, in which Airflow's base operator
+and the compatibility layer that all providers import are loaded first. A first run, which is not counted, compiles the
+modules.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ print(1000 * (time.process_time() - started))
 
 
 def milliseconds(module: str, bytecode: str) -> float:
-    """Return the processor time of importing a module after Airflow. Other programs hardly influence it."""
+    """Return the processor time of importing a module after Airflow. Other programs do not affect it much."""
     command = [sys.executable, "-c", CODE.format(airflow=AIRFLOW, module=module)]
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode, "PYTHONDONTWRITEBYTECODE": ""}
     result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)

@@ -17,7 +17,7 @@ INTERVAL = 0.2
 """Seconds between two samples."""
 
 MEMORY_EVERY = 5
-"""Samples per sample of memory. The kernel adds memory up page by page, which slows processes with much of it."""
+"""Memory is measured once per this number of samples: it slows down processes that use much memory."""
 
 _CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
 

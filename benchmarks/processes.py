@@ -21,12 +21,12 @@ class CpuTimes(NamedTuple):
 class ProcessTrees:
     """Processes and their descendants, from sample to sample.
 
-    The processor time (user and system) of a process includes its ended children: the larger of the time that the
-    kernel added when the process waited for them, and the time in the last sample of them. The kernel adds nothing for
-    the children of a process that ignores SIGCHLD, such as Ray's raylet. Samples miss children that start and end in
-    between. So no time is counted twice, but some can be missed: of a parent that does not wait, the time of its
-    children after their last sample; of a parent that waits for some of them, the smaller of both sums. Orphans are
-    followed until they end, if they were in a sample together with their parent.
+    The processor time (user and system) of a process includes its ended children. It uses the larger of two sums: the
+    time that the kernel added when the process waited for its children, and the time in their last sample. The kernel
+    adds nothing for the children of a process that ignores SIGCHLD, such as Ray's raylet. Samples miss children that
+    start and end between two samples. So no time is counted twice, but some can be missed: if a parent does not wait,
+    the time of its children after their last sample; if it waits for some of them, the smaller sum. Orphans are
+    followed until they end if they were in a sample together with their parent.
     """
 
     def __init__(self, roots: Iterable[int]) -> None:

@@ -4,7 +4,7 @@
     python benchmarks/reading.py --rows 1000000 ways   one part, on a smaller table
 
 Parts: ``ways`` (ways to read in one process, narrow and wide rows), ``memory`` (one worker, one range of all rows),
-``answers`` (the cost of 100,000 outcomes in the task), ``cluster`` (a real Burla cluster, with concurrent writes).
+``outcomes`` (the cost of 100,000 outcomes in the task), ``cluster`` (a real Burla cluster, with concurrent writes).
 The commands of a part run alternately, each in a new process; the fastest of ``--times`` runs counts.
 ``benchmarks/compare.py`` compares this provider with other tools.
 """
@@ -26,7 +26,8 @@ from typing import Any
 import psycopg
 
 from benchmarks.reading_ways import WAYS
-from burla_provider.combine.combiners import SqlCombiner, SumByKey, Totals
+from burla_provider.combine.combiners import SumByKey, Totals
+from burla_provider.combine.sql_combiner import SqlCombiner
 from burla_provider.database.connect import connection_parameters
 from burla_provider.demo.cluster import WORKER_NETWORKS, find_bridge
 from burla_provider.demo.orders import create_orders
@@ -102,10 +103,10 @@ def memory(conninfo: str, rows: int, times: int) -> None:
     show(run_in_turn(commands, 1))
 
 
-def answers(conninfo: str, rows: int, times: int) -> None:
+def outcomes(conninfo: str, rows: int, times: int) -> None:
     """Measure what the task does with each outcome: decode it, add it to the totals, count it."""
     heading("100,000 trivial outcomes in the task (rows are ranges here)")
-    show(run_in_turn({"decode, add, count": way_command("answers", "100000")}, times))
+    show(run_in_turn({"decode, add, count": way_command("outcomes", "100000")}, times))
 
 
 def cluster(conninfo: str, rows: int, times: int) -> None:
@@ -154,7 +155,7 @@ def run_in_turn(commands: dict[str, list[str]], times: int) -> dict[str, dict[st
 
 
 def ours(
-    conninfo: str, engine: str = "local", work: str = "process_rows", split: str = "auto", columns: str = "id,amount"
+    conninfo: str, engine: str = "local", mode: str = "process_rows", split: str = "auto", columns: str = "id,amount"
 ) -> dict[str, Any]:
     """Run one job of this provider, from the plan to the totals."""
     source = Source("public", "orders", tuple(columns.split(",")))
@@ -165,12 +166,13 @@ def ours(
         key = None if split == "pages" else "id"
         plan = plan_ranges(held.connection, table="orders", key=key, split=split, parallelism=2)
         aggregates = check_totals(held.connection, source, parse_totals({"total": "sum(amount)"}))
-        kind = SqlTotals(aggregates) if work == "totals" else ProcessRows(add_up)
-        combination = SqlCombiner(aggregates, source) if work == "totals" else SumByKey()
-        totals = Totals(combination, range(len(plan.ranges)))
+        processor = SqlTotals(aggregates) if mode == "totals" else ProcessRows(add_up)
+        combiner = SqlCombiner(aggregates, source) if mode == "totals" else SumByKey()
+        totals = Totals(combiner, range(len(plan.ranges)))
+        task = RangeTask(parameters, source, plan.key, processor, snapshot=held.snapshot)
         job = Job(
             name="benchmark",
-            pickled_callable=pickle_for_workers(RangeTask(parameters, source, plan.key, kind, snapshot=held.snapshot)),
+            pickled_callable=pickle_for_workers(task),
             items={key_range.index: key_range.to_item() for key_range in plan.largest_first()},
             options=JobOptions(max_parallelism=2),
             requirements=resolve_requirements(["psycopg[binary]", "tenacity"]),
@@ -245,7 +247,7 @@ def show(results: dict[str, dict[str, Any]]) -> None:
 PARTS: dict[str, Callable[[str, int, int], None]] = {
     "ways": ways,
     "memory": memory,
-    "answers": answers,
+    "outcomes": outcomes,
     "cluster": cluster,
 }
 

@@ -22,7 +22,7 @@ from burla_provider.combine.combiners import SumByKey, Totals
 from burla_provider.database.connect import connection_parameters
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.task.progress import Progress
+from burla_provider.task.logs import Progress
 from burla_provider.worker.outcome import Outcome, decode, encode
 from burla_provider.worker.processors import ProcessRows
 from burla_provider.worker.range_task import RangeTask
@@ -127,16 +127,16 @@ def add_batches(batches: Iterator[Any]) -> dict[str, Any]:
     return {"total": sum(pc.sum(batch.column("amount")).as_py() for batch in batches)}
 
 
-def process_table(conninfo: str, table: str, columns: str, kind: ProcessRows, limit: int | None = None) -> Counted:
+def process_table(conninfo: str, table: str, columns: str, processor: ProcessRows, limit: int | None = None) -> Counted:
     """Process one range of all rows, or of ids up to ``limit``, as on a worker."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         parameters = connection_parameters(connection)
     key = Key((KeyColumn("id", "bigint"),))
     upper = None if limit is None else (str(limit + 1),)
-    work = RangeTask(parameters, Source("public", table, tuple(columns.split(","))), key, kind)
-    outcome = decode(work(0, KeyRange(key, 0, None, upper).to_item()))
+    task = RangeTask(parameters, Source("public", table, tuple(columns.split(","))), key, processor)
+    outcome = decode(task(0, KeyRange(key, 0, None, upper).to_item()))
     assert outcome.failure is None, outcome.failure
-    work.close()
+    task.close()
     return outcome.row_count or 0, outcome.value["total"]
 
 
@@ -188,7 +188,7 @@ def as_uri(conninfo: str) -> str:
     return f"postgresql://{parts['user']}:{parts['password']}@{parts['host']}:{parts['port']}/{parts['dbname']}"
 
 
-def answers(count: str) -> Counted:
+def outcomes(count: str) -> Counted:
     totals, progress = Totals(SumByKey(), range(int(count))), Progress(int(count), now=0.0)
     for index in range(int(count)):
         outcome = decode(encode(Outcome(index, value={"total": Decimal("1.10")}, row_count=1, worker="host:1")))
@@ -228,7 +228,7 @@ def status(name: str) -> int:
 COMMANDS: dict[str, Callable[..., Counted]] = {
     "way": lambda name, *arguments: WAYS[name](*arguments),
     "guide": guide_on_burla,
-    "answers": answers,
+    "outcomes": outcomes,
     "worker": worker,
 }
 

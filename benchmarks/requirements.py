@@ -1,4 +1,4 @@
-"""Measure the first call on a new node: with declared requirements, and with Burla's default, the whole environment.
+"""Measure the first call on a new node: with declared requirements, and with the complete environment (the default).
 
     python -m benchmarks.requirements
 
@@ -60,8 +60,8 @@ def measure(engine: Engine, pins: Mapping[str, str] | None) -> tuple[float, floa
 def call(engine: Engine, pins: Mapping[str, str] | None) -> float:
     job = Job("cold_start", pickle_for_workers(work), {0: 0}, requirements=pins)
     started = time.perf_counter()
-    answers = [event.result for event in run_job(job, engine) if isinstance(event, ItemSucceeded)]
-    assert len(answers) == 1
+    results = [event.result for event in run_job(job, engine) if isinstance(event, ItemSucceeded)]
+    assert len(results) == 1
     return round(time.perf_counter() - started, 2)
 
 

@@ -62,8 +62,8 @@ class RunningSide:
         :raises SideFailed: if the side fails.
         """
         self._meter.begin()
-        answer = self._send(task)
-        return answer | self._meter.end()
+        result = self._send(task)
+        return result | self._meter.end()
 
     def _send(self, task: Task) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -76,10 +76,10 @@ class RunningSide:
         line = self._process.stdout.readline()
         if not line:
             raise SideFailed(f"ended: {last_line(self._log)}")
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
-            raise SideFailed(answer["error"])
-        return answer
+        result: dict[str, Any] = json.loads(line)
+        if "error" in result:
+            raise SideFailed(result["error"])
+        return result
 
 
 @contextmanager

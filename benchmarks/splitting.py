@@ -168,14 +168,14 @@ def largest_range(connection: psycopg.Connection, plan: RangePlan) -> int:
         " ) AS marked) AS numbered GROUP BY number) AS ranges"
     )
     bounds = zip(*(key_range.lower for key_range in plan.ranges if key_range.lower is not None), strict=True)
-    whole = query.format(
+    statement = query.format(
         key=sql.SQL(", ").join(map(sql.Identifier, plan.key.names)),
         bounds=sql.SQL(", ").join(
             sql.SQL("{}::{}[]").format(sql.Literal(list(values)), sql.SQL(column.type))
             for column, values in zip(plan.key.columns, bounds, strict=True)
         ),
     )
-    return connection.execute(whole).fetchone()[0]
+    return connection.execute(statement).fetchone()[0]
 
 
 def peak_memory(conninfo: str, request: dict[str, Any]) -> float:

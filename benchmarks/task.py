@@ -55,7 +55,7 @@ class Task:
         return f"SELECT {', '.join(names)} FROM {self.table}"
 
 
-class Answer(NamedTuple):
+class Result(NamedTuple):
     """The result of a task.
 
     :param value: the sum; None if the side computes none.
@@ -67,7 +67,7 @@ class Answer(NamedTuple):
     details: Any = None
 
 
-Run = Callable[[Task], Answer]
+Run = Callable[[Task], Result]
 Ready = Callable[[Task], AbstractContextManager[Run]]
-"""A side. Its context imports the tool, starts its engine, and yields a function that runs tasks. The first task tells
-it the database and the number of workers."""
+"""A side. Its context imports the tool, starts its engine, and yields a function that runs tasks. The first task
+contains the database and the number of workers."""

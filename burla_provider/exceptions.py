@@ -11,7 +11,7 @@ class BurlaProviderError(Exception):
 
 
 class PermanentError(BurlaProviderError):
-    """Raised when a retry cannot help: the operators fail the task without using its retries."""
+    """Raised when a retry cannot help. The operators fail the task without further retries."""
 
 
 class InvalidParameterError(PermanentError, ValueError):
@@ -40,7 +40,7 @@ class ClusterUnauthorizedError(JobError, PermanentError):
 
 
 class ClusterUnreachableError(JobError):
-    """Raised when the cluster did not answer."""
+    """Raised when the cluster did not respond."""
 
 
 class ClusterBusyError(JobError):
@@ -107,14 +107,14 @@ class WrittenResultError(BurlaProviderError):
 
 
 class TaskKilledError(BaseException):
-    """Raised when Airflow asked the task to end (``on_kill``).
+    """Raised when Airflow kills the task (``on_kill``).
 
     Not an ``Exception``: no library between ``on_kill`` and ``execute`` may catch it.
     """
 
 
 class DemoError(BurlaProviderError):
-    """Raised when the demo cannot go on."""
+    """Raised when the demo cannot continue."""
 
 
 class EmbeddedPostgresError(BurlaProviderError):

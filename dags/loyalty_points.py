@@ -28,8 +28,8 @@ def give_points(connection, key_range):
             SELECT customer_id, count(*) AS orders, sum(div(amount, 10))::bigint AS points
             FROM orders WHERE {} AND status = 'paid' GROUP BY customer_id ORDER BY customer_id
         ), given AS (
-            INSERT INTO loyalty_points AS kept (customer_id, points) SELECT customer_id, points FROM earned
-            ON CONFLICT (customer_id) DO UPDATE SET points = kept.points + excluded.points
+            INSERT INTO loyalty_points AS old (customer_id, points) SELECT customer_id, points FROM earned
+            ON CONFLICT (customer_id) DO UPDATE SET points = old.points + excluded.points
         )
         SELECT coalesce(sum(orders), 0)::bigint, coalesce(sum(points), 0)::bigint FROM earned
     """)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
-from benchmarks.task import Answer, Run, Task
+from benchmarks.task import Result, Run, Task
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def ready(task: Task) -> Iterator[Run]:
 
     with ProcessPoolExecutor(task.workers) as pool:
 
-        def run(task: Task) -> Answer:
+        def run(task: Task) -> Result:
             with psycopg.connect(**task.login) as connection:
                 bounds = connection.execute(
                     f"SELECT percentile_disc(%s::float8[]) WITHIN GROUP (ORDER BY {task.key}) FROM {task.table} "
@@ -30,7 +30,7 @@ def ready(task: Task) -> Iterator[Run]:
                     strict=True,
                 )
             ]
-            return Answer(sum(pool.map(receive, [task] * task.workers, conditions)), None)
+            return Result(sum(pool.map(receive, [task] * task.workers, conditions)), None)
 
         yield run
 

@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from multiprocessing import Pool
 
 from benchmarks.sides.guide import build_id_ranges, combine, find_ids, process_id_range
-from benchmarks.task import Answer, Run, Task
+from benchmarks.task import Result, Run, Task
 
 
 @contextmanager
 def ready(task: Task) -> Iterator[Run]:
     with Pool(task.workers) as pool:
 
-        def run(task: Task) -> Answer:
+        def run(task: Task) -> Result:
             id_ranges = build_id_ranges(*find_ids(task.login, task.table), 25_000)
             rest = (task.login, task.job, task.table, task.columns)
-            return Answer(*combine(pool.starmap(process_id_range, [(*ends, *rest) for ends in id_ranges], chunksize=1)))
+            return Result(*combine(pool.starmap(process_id_range, [(*ends, *rest) for ends in id_ranges], chunksize=1)))
 
         yield run

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.task import Answer, Run, Task
+from benchmarks.task import Result, Run, Task
 
 ROOT = Path(__file__).parents[2]
 DAG = "orders_mapped"
@@ -31,7 +31,7 @@ def ready(task: Task) -> Iterator[Run]:
     ):
         airflow.wait_for("the DAG", lambda: airflow.find(f"/dags/{DAG}"), 300)
 
-        def run(task: Task) -> Answer:
+        def run(task: Task) -> Result:
             conf = {"job": task.job, "table": task.table, "columns": task.columns, "ranges": plan(task)}
             started = airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": conf})
             path = f"/dags/{DAG}/dagRuns/{started['dag_run_id']}"
@@ -42,7 +42,7 @@ def ready(task: Task) -> Iterator[Run]:
             found = airflow.call("GET", f"{path}/taskInstances/combine/xcomEntries/return_value?deserialize=true")[
                 "value"
             ]
-            return Answer(found["row_count"], found["total"], {"ranges": len(conf["ranges"])})
+            return Result(found["row_count"], found["total"], {"ranges": len(conf["ranges"])})
 
         yield run
 

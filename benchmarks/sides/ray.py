@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.checksum import checksum
-from benchmarks.task import Answer, Run, Task
+from benchmarks.task import Result, Run, Task
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def ready(task: Task) -> Iterator[Run]:
             query, connect, shard_keys=[task.key], shard_hash_fn="", override_num_blocks=task.ranges or task.workers
         )
 
-    def run(task: Task) -> Answer:
+    def run(task: Task) -> Result:
         login = task.login
 
         def connect():
@@ -44,10 +44,10 @@ def ready(task: Task) -> Iterator[Run]:
         if task.job == "totals":
             data = read(task, f"SELECT {task.key}, amount FROM {task.table}", connect)
             found = data.aggregate(Count(), Sum("amount"))
-            return Answer(found["count()"], found["sum(amount)"])
+            return Result(found["count()"], found["sum(amount)"])
         data = read(task, task.exact_query, connect)
         found = data.map_batches(digest).aggregate(Sum("rows"), Sum("checksum"))
-        return Answer(int(found["sum(rows)"]), int(found["sum(checksum)"]))
+        return Result(int(found["sum(rows)"]), int(found["sum(checksum)"]))
 
     yield run
     ray.shutdown()

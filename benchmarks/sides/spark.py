@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks.checksum import checksum
-from benchmarks.task import Answer, Run, Task
+from benchmarks.task import Result, Run, Task
 
 DRIVER = "/usr/share/java/postgresql.jar"
 
@@ -23,7 +23,7 @@ def ready(task: Task) -> Iterator[Run]:
     spark = builder.config("spark.ui.enabled", "false").config("spark.driver.memory", "2g").getOrCreate()
     digest = functions.udf(lambda *row: checksum(row), LongType())
 
-    def run(task: Task) -> Answer:
+    def run(task: Task) -> Result:
         url = f"jdbc:postgresql://{task.host}:{task.port}/{task.dbname}"
         login = {"user": task.user, "password": task.password, "driver": "org.postgresql.Driver", "fetchsize": "10000"}
         minimum, maximum = spark.read.jdbc(
@@ -32,7 +32,7 @@ def ready(task: Task) -> Iterator[Run]:
         frame = spark.read.jdbc(url, task.table, task.key, minimum, maximum, task.ranges or 24, properties=login)
         column = frame["amount"] if task.job == "totals" else digest(*task.columns)
         rows, value = frame.agg(functions.count("*"), functions.sum(column)).first()
-        return Answer(rows, value)
+        return Result(rows, value)
 
     yield run
     spark.stop()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal
 
+from burla_provider.exceptions import CombineError
+
 Number = int | Decimal | float
 
 _CONTEXT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
@@ -28,7 +30,7 @@ class ExactSum:
     def add(self, value: Number) -> None:
         """Add a number.
 
-        :raises TypeError: both Decimals and floats were added, whose sum would not be exact.
+        :raises TypeError: if both Decimals and floats were added, whose sum would not be exact.
         """
         if isinstance(value, int):
             self._int += value
@@ -49,7 +51,7 @@ class ExactSum:
     def result(self) -> Number:
         """The sum; 0 if nothing was added.
 
-        :raises OverflowError: the sum of floats is larger than the largest float.
+        :raises OverflowError: if the sum of floats is larger than the largest float.
         """
         if self._special is not None:
             return self._type(self._special)
@@ -68,3 +70,19 @@ def order_key(value: Number) -> tuple[bool, Number]:
     """Return a key for ``min`` and ``max`` that orders numbers as PostgreSQL does: NaN is the largest number."""
     is_nan = value != value
     return is_nan, 0 if is_nan else value
+
+
+def named_result(name: str, total: ExactSum) -> Number:
+    """Return the sum of a total or key.
+
+    :raises CombineError: if the sum of floats is larger than the largest float.
+    """
+    try:
+        return total.result
+    except OverflowError:
+        raise too_large_error(name) from None
+
+
+def too_large_error(name: str) -> CombineError:
+    """Return the error for a sum that is larger than the largest float."""
+    return CombineError(f"The sum of {name!r} is larger than the largest float: use Decimal or numeric.")

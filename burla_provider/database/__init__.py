@@ -1,1 +1,1 @@
-"""What this provider asks of the PostgreSQL server itself, in the task and on the workers alike."""
+"""Connections, sessions, snapshots and errors of PostgreSQL, for the task and for the workers."""

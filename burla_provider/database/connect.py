@@ -1,4 +1,4 @@
-"""Take the parameters of a connection to another machine, and connect there."""
+"""Read the parameters of a connection, so that another machine can connect with them, and connect."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ DEFAULT_PARAMETERS = {
     "client_encoding": "UTF8",
     "options": "",
 }
-"""Detects a dead network within a minute, keeps idle connections open through firewalls, decodes text also from a
-database in SQL_ASCII, and ignores PGOPTIONS of the worker."""
+"""These values detect a dead network within a minute, keep idle connections open through firewalls, decode text also
+from a database in SQL_ASCII, and override PGOPTIONS of the worker."""
 
 
 def connection_parameters(connection: psycopg.Connection[Any]) -> dict[str, str]:
@@ -61,7 +61,7 @@ def open_connection(parameters: Mapping[str, str], *, application_name: str, **o
     """Connect with ``connection_parameters``, on this or another machine.
 
     :param options: options of ``psycopg.connect``, such as ``autocommit``.
-    :raises psycopg.OperationalError: the connection failed.
+    :raises psycopg.OperationalError: if the connection failed.
     """
     with ExitStack() as files:
         tls = {name: _private_file(files, parameters[name]) for name in TLS_FILES if _is_content(parameters, name)}
@@ -73,7 +73,7 @@ def open_connection(parameters: Mapping[str, str], *, application_name: str, **o
 
 
 def is_alive(connection: psycopg.Connection[Any]) -> bool:
-    """Return whether the server still answers a query in this session."""
+    """Return whether the session can still run a query."""
     try:
         connection.execute("SELECT 1")
     except psycopg.OperationalError:
@@ -93,7 +93,7 @@ def codec_of(connection: psycopg.Connection[Any]) -> str:
 
 
 def is_pooled(connection: psycopg.Connection[Any]) -> bool:
-    """Return whether a pooler such as pgbouncer is in between: it reports a backend process id of its own."""
+    """Return whether a pooler such as pgbouncer is in between. It does not report the process id of the backend."""
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     return row is not None and row[0] != connection.info.backend_pid
 

@@ -17,9 +17,9 @@ from psycopg.rows import class_row
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
 
 HEADROOM = 0.2
-"""Share of the server's connections that stays free for people and other programs."""
+"""Fraction of the server's connections that stays free for other clients."""
 HEADROOM_IF_GIVEN = 0.05
-"""The same share (but at least 2 connections) if the user set ``max_parallelism``."""
+"""The same fraction (but at least 2 connections) if the user set ``max_parallelism``."""
 
 LOCK_CLASS = 0x42_75_72_6C
 """First key of the advisory locks ("Burl"); the second key is the slot. ``pg_locks`` has them as classid and objid."""
@@ -70,33 +70,39 @@ class ConnectionLimit:
 
 
 def find_connection_limit(
-    connection: psycopg.Connection[Any], wanted: int | None = None, task_connections: int = 0, *, is_given: bool = True
+    connection: psycopg.Connection[Any],
+    max_parallelism: int | None = None,
+    task_connections: int = 0,
+    *,
+    is_given: bool = True,
 ) -> ConnectionLimit:
-    """Return what the server, the role and the database can spare now, at most ``wanted``.
+    """Return how many connections the server, the role and the database allow now, at most ``max_parallelism``.
 
-    :param wanted: ``max_parallelism``; None: as many as possible.
+    :param max_parallelism: maximum number of connections; None: no limit.
     :param task_connections: connections that the task will open besides this one while workers hold theirs. On the
         server they are part of the connections that stay free.
-    :param is_given: whether the user set ``wanted``. Otherwise a fifth of the server's connections stays free.
-    :raises InvalidParameterError: ``wanted`` is not positive.
-    :raises BurlaProviderError: no connection is free now. A retry may find one.
+    :param is_given: whether the user set ``max_parallelism``. Otherwise a fifth of the server's connections stays free.
+    :raises InvalidParameterError: if ``max_parallelism`` is not positive.
+    :raises BurlaProviderError: if no connection is free now. A retry may find one.
     """
-    if wanted is not None and wanted < 1:
-        raise InvalidParameterError("max_parallelism", f"must be 1 or more, got {wanted}.", "Or leave it out.")
+    if max_parallelism is not None and max_parallelism < 1:
+        raise InvalidParameterError(
+            "max_parallelism", f"must be a positive integer, got {max_parallelism}.", "Use 1 or more, or leave it out."
+        )
     for wait in _WAITS:
         time.sleep(wait)
         usage = _read_usage(connection)
-        spare, parts = _spare(usage, task_connections, is_given=is_given and wanted is not None)
-        if spare >= 1:
+        available, parts = _count_available(usage, task_connections, is_given=is_given and max_parallelism is not None)
+        if available >= 1:
             break
     else:
         raise BurlaProviderError(
-            f"The database has no connection to spare: {'; '.join(parts)}. Retry the task when fewer connections are"
+            f"The database has no available connection: {'; '.join(parts)}. Retry the task when fewer connections are"
             " in use, or raise the limit."
         )
     taken = count_taken_slots(connection)
-    requested = () if wanted is None else (f"max_parallelism {wanted}",)
-    return ConnectionLimit(min(spare, wanted or spare), spare + taken, (*requested, *parts))
+    given = () if max_parallelism is None else (f"max_parallelism {max_parallelism}",)
+    return ConnectionLimit(min(available, max_parallelism or available), available + taken, (*given, *parts))
 
 
 def take_slot(connection: psycopg.Connection[Any], slots: int) -> bool:
@@ -141,17 +147,17 @@ def _read_usage(connection: psycopg.Connection[Any]) -> _Usage:
     return usage
 
 
-def _spare(usage: _Usage, task_connections: int, *, is_given: bool) -> tuple[int, tuple[str, ...]]:
+def _count_available(usage: _Usage, task_connections: int, *, is_given: bool) -> tuple[int, tuple[str, ...]]:
     free = usage.allowed - usage.reserved - usage.in_use
     headroom = max(2, round(usage.allowed * HEADROOM_IF_GIVEN))
     if not is_given:
         # On a busy server the job still gets one connection.
         headroom = max(headroom, min(math.ceil(usage.allowed * HEADROOM), free - 1))
-    spare = free - headroom
+    available = free - headroom
     limits = [
         (
-            spare,
-            f"server {spare} ({usage.allowed} - {usage.reserved} reserved - {usage.in_use} in use"
+            available,
+            f"server {available} ({usage.allowed} - {usage.reserved} reserved - {usage.in_use} in use"
             f" - {headroom} for others)",
         ),
         *_limited("role", usage.role_limit, usage.role_in_use, task_connections),
@@ -163,6 +169,6 @@ def _spare(usage: _Usage, task_connections: int, *, is_given: bool) -> tuple[int
 def _limited(name: str, limit: int | None, in_use: int, task_connections: int) -> list[tuple[int, str]]:
     if limit is None:
         return []
-    spare = limit - in_use - task_connections
+    available = limit - in_use - task_connections
     for_task = f" - {task_connections} for the task" if task_connections else ""
-    return [(spare, f"{name} {spare} ({limit} - {in_use} in use{for_task})")]
+    return [(available, f"{name} {available} ({limit} - {in_use} in use{for_task})")]

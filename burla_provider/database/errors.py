@@ -22,24 +22,25 @@ TRANSIENT = frozenset(
         "08003",
         "08004",
         "08006",
-        "08P01",  # protocol violation: how pgbouncer ends a connection, for reasons of its own
+        "08P01",  # protocol violation: pgbouncer ends connections with it
     ]
 )
 CANCELED = "57014"
-"""Statement timeout, or cancelled by a user: worth one retry."""
+"""Statement timeout, or canceled by a user. Retried once."""
 
-_REFUSED = re.compile(
+_LOGIN_REJECTED = re.compile(
     r"authentication failed|no pg_hba\.conf entry|no password supplied|does not exist|permission denied"
     r"|certificate verify failed|does not support SSL|server certificate for|not permitted to log in",
 )
-"""libpq gives no SQLSTATE for a refused connection. A message in another language than English counts as transient."""
+"""Messages of a rejected login, for which libpq gives no SQLSTATE. In another language than English they count as
+transient. libpq's "Connection refused" is not a rejected login: no server listens there, maybe because it restarts."""
 
 
 def is_transient(error: BaseException) -> bool:
     """Return whether a retry on a new connection may succeed."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
         return error.sqlstate in TRANSIENT
-    return is_connection_error(error) and not is_refused(str(error))
+    return is_connection_error(error) and not is_login_rejected(str(error))
 
 
 def is_connection_error(error: BaseException) -> bool:
@@ -47,9 +48,9 @@ def is_connection_error(error: BaseException) -> bool:
     return isinstance(error, psycopg.OperationalError) and error.sqlstate is None
 
 
-def is_refused(text: str) -> bool:
-    """Return whether the text of a connection error says that the server rejects this user or database."""
-    return _REFUSED.search(text) is not None
+def is_login_rejected(text: str) -> bool:
+    """Return whether the text of a connection error says that the server rejected the login to this database."""
+    return _LOGIN_REJECTED.search(text) is not None
 
 
 def is_this_machine(host: str) -> bool:
@@ -64,7 +65,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def is_canceled(error: BaseException) -> bool:
-    """Return whether a statement was cancelled, by a timeout or by a user."""
+    """Return whether a statement was canceled, by a timeout or by a user."""
     return isinstance(error, psycopg.Error) and error.sqlstate == CANCELED
 
 

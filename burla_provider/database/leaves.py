@@ -1,8 +1,7 @@
-"""Checking that the relations that hold a table's rows are still those that the snapshot sees.
+"""Check that the relations that store a table's rows (its leaves) are still those that the snapshot sees.
 
-A query in a snapshot reads the catalog as of the snapshot, but the server plans it with the current catalog: it also
-reads partitions that were attached later, with all rows that the snapshot sees in them. No lock that a reader can take
-prevents that.
+The server plans a query in a snapshot with the current catalog. So the query also reads partitions that were attached
+after the snapshot, with all rows that the snapshot sees in them. No lock that a reader can take prevents that.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ from psycopg import sql
 from burla_provider.exceptions import PartitionsChangedError
 
 Leaves = dict[int, tuple[str, str]]
-"""Schema and name of the relations that hold rows, by oid."""
+"""oid -> schema and name of the relations that store rows."""
 
 
 def read_leaves(connection: psycopg.Connection, schema: str, table: str) -> Leaves:
-    """Return the relations that hold the table's rows: itself, partitions, children, or a view's tables.
+    """Return the relations that store the table's rows: itself, partitions, children, or a view's tables.
 
-    A partition whose DETACH CONCURRENTLY has not finished is one of them, because older snapshots still read it.
+    A partition whose DETACH CONCURRENTLY has not finished is included, because older snapshots still read it.
     """
     name = sql.Literal(sql.Identifier(schema, table).as_string(connection))
     rows = connection.execute(sql.SQL(_LEAVES).format(table=name)).fetchall()
@@ -34,7 +33,7 @@ def check_leaves(snapshot: psycopg.Connection, before: Leaves, now: Leaves) -> N
     :param snapshot: a connection in the snapshot's transaction.
     :param before: the leaves as of the snapshot.
     :param now: the current leaves.
-    :raises PartitionsChangedError: a leaf was detached, or a leaf was attached that may have rows in the snapshot.
+    :raises PartitionsChangedError: if a leaf was detached, or a leaf was attached that may have rows in the snapshot.
     """
     changed = [before[oid] for oid in before.keys() - now.keys()]
     changed += [now[oid] for oid in _with_rows(snapshot, {oid: now[oid] for oid in now.keys() - before.keys()})]
@@ -48,7 +47,7 @@ def check_leaves(snapshot: psycopg.Connection, before: Leaves, now: Leaves) -> N
 
 
 def _with_rows(snapshot: psycopg.Connection, added: Leaves) -> Iterator[int]:
-    """Yield the added leaves that may have rows in the snapshot, that is, not those that were created after it."""
+    """Yield the oids of the added leaves that may have rows in the snapshot: those that were not created after it."""
     if not added:
         return
     oids = list(added)

@@ -16,7 +16,7 @@ NAME_LIMIT = 63
 """Bytes of an application_name that the server keeps."""
 
 EXACT_TEXT = {"datestyle": "ISO", "intervalstyle": "postgres", "extra_float_digits": "1", "bytea_output": "hex"}
-"""Makes the text of a value exact and the same in every session."""
+"""Settings that make the text of a value exact and the same in every session."""
 
 _VALUE_SETTINGS = (
     *("array_nulls", "backslash_quote", "DateStyle", "default_text_search_config", "lc_monetary", "lc_numeric"),
@@ -49,10 +49,10 @@ _IDENTITY_QUERY = """
 
 
 def inherited_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
-    """Return the settings that workers take over from this new session.
+    """Return the settings of this new session that the workers' sessions need.
 
-    They come from the environment of this process (``PGTZ``, ``PGDATESTYLE``), which the workers do not have, or may
-    differ because of the workers' environment. Custom settings travel with the connection's ``options``.
+    Their values come from the environment of this process (``PGTZ``, ``PGDATESTYLE``), or may differ in the workers'
+    environment. Custom settings are part of the connection's ``options``.
     """
     query = """
         SELECT name, CASE name WHEN 'DateStyle' THEN 'ISO, ' || split_part(setting, ', ', 2) ELSE setting END
@@ -66,7 +66,7 @@ def inherited_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
 
 
 def session_identity(connection: psycopg.Connection[Any]) -> list[Any]:
-    """Return roles and settings: two sessions in which they are equal see the same rows and values."""
+    """Return the session's roles and settings. Two sessions in which they are equal see the same rows and values."""
     [row] = connection.execute(_IDENTITY_QUERY, [list(_IDENTITY)]).fetchall()
     return list(row)
 
@@ -87,7 +87,7 @@ class SessionSettings:
     :param lock_timeout: limit for waiting for one lock.
     :param idle_in_transaction_session_timeout: limit for user code between two statements.
     :param inherited: ``inherited_settings`` of the task's session.
-    :raises InvalidParameterError: a timeout is out of range.
+    :raises InvalidParameterError: if a timeout is out of range.
     """
 
     name: str = "burla"
@@ -142,7 +142,7 @@ def local_settings(settings: dict[str, str]) -> sql.Composed:
 
 
 def set_config(settings: Mapping[str, str], *, local: bool) -> sql.Composed:
-    """Return a query that sets settings whose value may be a list, which ``SET`` would take for one name."""
+    """Return a query that sets settings. Unlike ``SET``, it accepts a list of names as a value."""
     calls = [
         sql.SQL("set_config({}, {}, {})").format(sql.Literal(name), sql.Literal(value), sql.Literal(local))
         for name, value in settings.items()

@@ -26,9 +26,9 @@ HOLDER_SETTINGS = {"idle_in_transaction_session_timeout": "0", "statement_timeou
 """Settings of the holder's transaction, which is idle for as long as the job runs."""
 
 WORKER_SETTINGS = {"lock_timeout": "60s", "idle_in_transaction_session_timeout": "0"}
-"""Defaults of the workers' transactions. Without lock_timeout there could be a deadlock that the server does not see: a
-range waits for a session, which waits for the snapshot's holder, which waits for all ranges. An idle transaction costs
-nothing more while a function computes, because the holder's transaction is open anyway."""
+"""Defaults of the workers' transactions. lock_timeout ends a deadlock that the server does not detect: a range waits
+for a session, which waits for the snapshot's holder, which waits for all ranges. An idle transaction needs no timeout,
+because the holder's transaction is open for the same time."""
 
 MAX_LOCKED_RELATIONS = 50
 """Relations that every worker locks when it joins. The server's lock table has a limited size."""
@@ -41,8 +41,8 @@ class Snapshot:
     :param id: returned by ``pg_export_snapshot()``.
     :param lockable: whether ``LOCK TABLE`` works on the table.
     :param locks_partitions: whether a session that joins locks all partitions. Otherwise it locks each when needed.
-    :cvar idle_timeout: of a worker's transaction between two ranges: then the server ends it, so that no worker holds
-        back vacuum, or sessions that wait for a lock, after the job has ended.
+    :cvar idle_timeout: time limit of a worker's transaction between two ranges. The server then ends it, so that no
+        worker blocks vacuum, or sessions that wait for a lock, after the job has ended.
     """
 
     id: str
@@ -63,9 +63,9 @@ def held_snapshot(connection: psycopg.Connection[Any], schema: str, table: str) 
     Hold it no longer than the job: vacuum cannot remove rows that the snapshot still sees.
 
     :param connection: an autocommit connection that is not in a transaction. Inside, its queries see the snapshot.
-    :raises InvalidParameterError: the server does not export snapshots, or the role may not lock the table.
-    :raises BurlaProviderError: another session has locked the table.
-    :raises psycopg.errors.UndefinedTable: the table does not exist.
+    :raises InvalidParameterError: if the server does not export snapshots, or the role may not lock the table.
+    :raises BurlaProviderError: if another session has locked the table.
+    :raises psycopg.errors.UndefinedTable: if the table does not exist.
     """
     relation = sql.Identifier(schema, table)
     snapshot = None
@@ -86,16 +86,16 @@ def held_snapshot(connection: psycopg.Connection[Any], schema: str, table: str) 
 def check_joinable(connection: psycopg.Connection[Any], snapshot: Snapshot) -> None:
     """Check that another session can join the snapshot.
 
-    Servers that do not import snapshots, and poolers that spread sessions over several servers, fail here and not in
-    every range.
+    Servers that do not import snapshots, and poolers that distribute sessions over several servers, fail here instead
+    of in every range.
 
     :param connection: an autocommit connection that is not in a transaction.
-    :raises InvalidParameterError: it cannot.
+    :raises InvalidParameterError: if it cannot join.
     """
     try:
         connection.execute(sql.SQL("{}; {}; ROLLBACK").format(BEGIN, _set_snapshot(snapshot)))
     except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
-        raise _refused(error) from None
+        raise _not_shareable(error) from None
 
 
 def settings_in_snapshot(connection: psycopg.Connection[Any]) -> dict[str, str]:
@@ -104,7 +104,7 @@ def settings_in_snapshot(connection: psycopg.Connection[Any]) -> dict[str, str]:
 
 
 BEGIN_RANGE = sql.SQL("SAVEPOINT burla_range")
-"""Keeps a worker's transaction usable after a query that was cancelled."""
+"""Starts a range in a worker's transaction, which stays usable after a canceled query."""
 
 
 def settings_between_ranges(snapshot: Snapshot, session: SessionSettings, *, undo: bool = False) -> sql.Composed:
@@ -123,20 +123,20 @@ def settings_between_ranges(snapshot: Snapshot, session: SessionSettings, *, und
 
 
 def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relation: sql.Identifier) -> None:
-    """Import the snapshot into the transaction that just began, and lock the relation in it.
+    """Import the snapshot into a new transaction, and lock the relation in it.
 
-    :raises SnapshotLostError: the session that held it has ended.
-    :raises psycopg.errors.LockNotAvailable: another session holds or waits for an exclusive lock. Waiting could be a
+    :raises SnapshotLostError: if the session that held it has ended.
+    :raises psycopg.errors.LockNotAvailable: if another session holds or waits for an exclusive lock. Waiting could be a
         deadlock, because that session waits for the snapshot's holder, which waits for this range. For relations that
         ``LOCK TABLE`` does not accept, the transaction's lock_timeout limits the wait.
     """
     try:
         connection.execute(_set_snapshot(snapshot))
     except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
-        why = ON_STANDBY if connection.info.parameter_status("in_hot_standby") == "on" else ""
+        reason = ON_STANDBY if connection.info.parameter_status("in_hot_standby") == "on" else ""
         raise SnapshotLostError(
             f"The snapshot that all ranges share is gone ({_first_line(error)}): the session that held it ended."
-            f" Run the task again: it reads in a new snapshot. {why}"
+            f" Run the task again: it uses a new snapshot. {reason}"
         ) from error
     only = not snapshot.locks_partitions
     connection.execute(_lock(relation, snapshot.lockable, nowait=True, only=only))
@@ -159,7 +159,7 @@ def _release(connection: psycopg.Connection[Any], snapshot: Snapshot | None) -> 
 
 
 def _end_idle_workers(connection: psycopg.Connection[Any], snapshot: Snapshot) -> None:
-    # Sessions of workers that wait for another range, if the engine has not stopped the workers yet.
+    # These sessions wait for another range, because the engine has not stopped the workers yet.
     query = (
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE state = 'idle in transaction' AND starts_with(query, %s)"
@@ -221,11 +221,11 @@ def _export(connection: psycopg.Connection[Any]) -> str:
     try:
         row = connection.execute("SELECT pg_export_snapshot()").fetchone()
     except REFUSALS as error:
-        raise _refused(error) from None
+        raise _not_shareable(error) from None
     return str(row[0]) if row else ""
 
 
-def _refused(error: psycopg.Error) -> InvalidParameterError:
+def _not_shareable(error: psycopg.Error) -> InvalidParameterError:
     return InvalidParameterError(
         "consistency",
         f"the server cannot share a snapshot between sessions ({_first_line(error)}).",

@@ -1,4 +1,4 @@
-"""Creating the tables that jobs write to: the ledger and the results table."""
+"""Checks and a lock for the creation of the tables that jobs write to: the ledger and the results table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check_writable(connection: psycopg.Connection[Any], parameter: str, schema: 
     """Check that this session can write tables in the schema.
 
     :param parameter: the operator parameter that names the table, for the error.
-    :raises InvalidParameterError: the schema is a temporary one, or the session is read-only.
+    :raises InvalidParameterError: if the schema is a temporary one, or the session is read-only.
     """
     if schema.startswith("pg_temp"):
         raise InvalidParameterError(

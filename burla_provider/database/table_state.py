@@ -1,11 +1,11 @@
-"""Detecting whether a table has changed, so that a retry can continue in another snapshot.
+"""Check whether a table has changed, so that a retry can continue in another snapshot.
 
-PostgreSQL counts the rows that are inserted, updated and deleted. A backend reports its counts between two
-transactions, at most once per second. After that, an idle client backend reports the rest after ten seconds, and a
-backend that is not idle, or that cannot get a lock, at the end of the first transaction after sixty seconds
-(``PGSTAT_MIN_INTERVAL``, ``PGSTAT_IDLE_INTERVAL`` and ``PGSTAT_MAX_INTERVAL`` in pgstat.c, PostgreSQL 15 and later).
-Within a transaction, or a procedure that commits, it reports nothing. So equal counters prove that the table is
-unchanged only if every session has reported.
+PostgreSQL counts the rows that are inserted, updated and deleted. Equal counters prove that the table is unchanged only
+if every session has reported its counts. A backend reports them between two transactions, at most once per second. An
+idle client backend reports the rest after ten seconds. A backend that is not idle, or that cannot get a lock, reports
+at the end of the first transaction after sixty seconds (``PGSTAT_MIN_INTERVAL``, ``PGSTAT_IDLE_INTERVAL`` and
+``PGSTAT_MAX_INTERVAL`` in pgstat.c, PostgreSQL 15 and later). Within a transaction, or a procedure that commits, it
+reports nothing.
 """
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ def state_before(connection: psycopg.Connection[Any], schema: str, table: str) -
     return state and state | {SEEN_AT: seen_at}
 
 
-def find_doubt(
+def find_possible_change(
     connection: psycopg.Connection[Any], schema: str, table: str, before: dict[str, str] | None, timeout: float
 ) -> str:
-    """Return why the table may have other rows than in an earlier snapshot; "" if it provably has the same.
+    """Return why the table may have other rows than in an earlier snapshot; "" if it has the same rows.
 
-    :param connection: in the current snapshot.
+    :param connection: a connection in the current snapshot.
     :param before: returned by ``state_before`` just before the earlier snapshot.
     :param timeout: seconds to wait for sessions that may not have reported yet.
     """

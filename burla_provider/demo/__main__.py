@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain
 from pathlib import Path
@@ -37,7 +37,7 @@ class EngineSettings:
     """
 
     description: str
-    connection: dict[str, str]
+    connection: dict[str, str] = field(repr=False)
     listen: tuple[str, ...] = ("127.0.0.1",)
     networks: tuple[str, ...] = ()
 
@@ -45,7 +45,7 @@ class EngineSettings:
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo.
 
-    :return: the exit status: 0 if the DAG and SQL have the same totals, 1 if they differ or something failed.
+    :returns: the exit status: 0 if the DAG and SQL have the same totals, 1 if they differ or something failed.
     """
     options = _parse(arguments)
     for signal_number in (signal.SIGTERM, signal.SIGHUP):
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     except DemoError as error:
         log = options.directory / "airflow" / "demo.log"
         output = [line for line in log.read_text().splitlines() if not line.startswith("{")]
-        show("\n".join(["", *output[-10:], f"{error} Airflow's whole output is in {log}"]))
+        show("\n".join(["", *output[-10:], f"{error} The complete output of Airflow is in {log}"]))
         return 1
     except (EmbeddedPostgresError, ClusterNotFoundError) as error:
         show(f"\n{error}")

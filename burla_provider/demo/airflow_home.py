@@ -45,7 +45,7 @@ jwt_secret = {jwt_secret}
 
 
 class AirflowHome:
-    """The directory ``path`` with all files of Airflow. It is private: the metadata database holds the connections."""
+    """The directory ``path`` with all files of Airflow. It is private, because the database contains passwords."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -134,7 +134,7 @@ class Standalone:
     def wait_until_healthy(self) -> bool:
         """Wait until all components are healthy.
 
-        :return: False if Airflow ended instead.
+        :returns: False if Airflow has ended before.
         """
         while self._child.poll() is None:
             try:
@@ -160,7 +160,7 @@ class Session:
         self._log = log
 
     def send_connections(self, connections: list[dict[str, Any]]) -> None:
-        """Send the connections to save; the child waits for them. They hold passwords, so they go through a pipe."""
+        """Send the connections to save; the child waits for them. They contain passwords, so they use a pipe."""
         assert self._child.stdin is not None  # noqa: S101 - a pipe
         self._child.stdin.write(json.dumps(connections) + "\n")
         self._child.stdin.flush()

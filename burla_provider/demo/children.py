@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 def end_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
     """Return a ``preexec_fn``: the kernel sends the child this signal when the thread that started it ends.
 
-    Linux only. Elsewhere it is None, and a killed parent leaves its child running.
+    Linux only. On other systems, return None: the child continues after its parent was killed.
     """
     if sys.platform != "linux":
         return None

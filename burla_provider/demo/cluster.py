@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from burla_provider.exceptions import ClusterNotFoundError
@@ -20,7 +20,7 @@ class Login:
 
     url: str
     email: str
-    token: str
+    token: str = field(repr=False)
 
 
 def find_login() -> Login:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _OPERATORS = "airflow.task.operators."
-_AIRFLOWS_OWN = "Done. Returned value was"
+_RETURN_VALUE = "Done. Returned value was"  # Airflow's message
 
 
 class Step:
@@ -49,7 +49,7 @@ class Step:
 
 
 class TaskLog:
-    """Print the records of operators, and the errors of tasks, from Airflow's log."""
+    """Prints the records of operators, and the errors of tasks, from Airflow's log."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
@@ -61,7 +61,7 @@ class TaskLog:
         return time.monotonic() - self._started
 
     def show(self, record: Mapping[str, Any]) -> None:
-        """Print the record, unless it is one of Airflow's own."""
+        """Print the record, unless it is a record of Airflow itself."""
         for line in relevant_text(record).splitlines():
             time_now = f"{self.seconds:.1f} s"
             # Print a time only if it changed, so that lines of one record look like one record.
@@ -73,7 +73,7 @@ def relevant_text(record: Mapping[str, Any]) -> str:
     """Return the text of the record; an empty string for records of Airflow itself."""
     event = str(record.get("printed") or record.get("event") or "")
     from_task = "printed" in record or str(record.get("logger")).startswith(_OPERATORS)
-    if from_task and not event.startswith(_AIRFLOWS_OWN):
+    if from_task and not event.startswith(_RETURN_VALUE):
         lines = [line.removeprefix("::group::") for line in event.splitlines()]
         return "\n".join(line for line in lines if line != "::endgroup::")
     return "\n".join(f"{error['exc_type']}: {error['exc_value']}" for error in record.get("exception") or ())

@@ -48,7 +48,7 @@ def create_orders(conninfo: str, rows: int, progress: Callable[[int], None]) -> 
     """Create ``orders`` with ``rows`` rows, unless it exists.
 
     :param progress: called after each batch with the number of rows inserted so far.
-    :return: whether the table was created.
+    :returns: whether the table was created.
     """
     comment = f"{_DATA_VERSION}, {rows} rows"
     with psycopg.connect(conninfo, autocommit=True) as connection:

@@ -91,7 +91,7 @@ class EmbeddedPostgres:
             self._binaries = find_binaries(self.version)
             self._account = _Account.choose(self.home)
             if not self._account.can_reach(self._binaries):
-                # The alternative would make a private directory public.
+                # Otherwise a private directory would have to be made public.
                 self._binaries = copy_binaries(self._binaries, self.home / f"postgres-{self.version}")
             self._create_cluster()
             self._stop_leftover_server()
@@ -125,7 +125,7 @@ class EmbeddedPostgres:
     def _create_cluster(self) -> None:
         if self.data.exists():
             return
-        # initdb may be killed, so its result gets the final name when it is complete.
+        # initdb may be killed, so its result gets the final name after it has ended.
         partial = self.home / "data.part"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(mode=0o700)

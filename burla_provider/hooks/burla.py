@@ -29,13 +29,13 @@ class BurlaHook(BaseHook):
     """Run jobs on the Burla cluster (or the local engine) of an Airflow connection.
 
     The connection's host is the URL of the cluster, login the user's e-mail, password the auth token. The extra may
-    contain ``engine`` ("burla", the default, or "local"), ``project_id``, ``python`` (an interpreter that has burla, if
-    Airflow's has not) and ``telemetry`` (default false). Without a host, Burla uses the saved login, or else looks for
+    contain ``engine`` ("burla", the default, or "local"), ``project_id``, ``python`` (an interpreter that has burla)
+    and ``telemetry`` (default false). Without a host, Burla uses the saved login, or else looks for
     a cluster in the cloud account that is active on the task's machine. If there is none, Burla may start one, which
     boots VMs with that account's credentials.
 
     :param burla_conn_id: id of the connection.
-    :param python: interpreter of the client process; None: the connection's.
+    :param python: interpreter of the client process; None: the interpreter that the connection names.
     """
 
     conn_name_attr = "burla_conn_id"
@@ -56,7 +56,7 @@ class BurlaHook(BaseHook):
         :raises InvalidParameterError: if the connection contains a value that cannot be used.
         """
         engine = read_engine(self.get_connection(self.burla_conn_id))
-        return replace(engine, python=self.python) if self.python else engine
+        return replace(engine, python=self.python, python_parameter="burla_python") if self.python else engine
 
     def get_conn(self) -> Engine:
         """Return the engine of the connection."""
@@ -126,12 +126,17 @@ def read_engine(connection: Connection) -> Engine:
         token=token,
         project_id=_read_text(connection, "project_id"),
         python=_read_text(connection, "python"),
+        python_parameter=_field_name(connection, "python"),
         telemetry=_read_bool(connection, "telemetry"),
     )
 
 
 def _make_error(connection: Connection, field: str, problem: str, advice: str) -> InvalidParameterError:
-    return InvalidParameterError(f"connection {connection.conn_id!r}, {field}", problem, advice)
+    return InvalidParameterError(_field_name(connection, field), problem, advice)
+
+
+def _field_name(connection: Connection, field: str) -> str:
+    return f"connection {connection.conn_id!r}, {field}"
 
 
 def _read_stripped(connection: Connection, field: str) -> str | None:

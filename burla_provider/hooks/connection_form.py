@@ -13,7 +13,7 @@ CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
         "schema": {
             "type": ["string", "null"],
             "enum": list(ENGINES),
-            "values_display": {name: f"{name}: {place}" for name, place in ENGINES.items()},
+            "values_display": {name: f"{name}: {kind.place}" for name, kind in ENGINES.items()},
             "default": "burla",
         },
     },
@@ -54,8 +54,8 @@ def form_widgets() -> dict[str, Any]:
     from wtforms.validators import any_of
 
     def widget(label: str, description: str, schema: dict[str, Any]) -> Any:
-        kind = BooleanField if "boolean" in schema["type"] else StringField
-        checks = [any_of(schema["enum"])] if "enum" in schema else []
-        return kind(label, checks, description=description, default=schema.get("default"))
+        field_class = BooleanField if "boolean" in schema["type"] else StringField
+        validators = [any_of(schema["enum"])] if "enum" in schema else []
+        return field_class(label, validators, description=description, default=schema.get("default"))
 
     return {name: widget(**field) for name, field in CONNECTION_FIELDS.items()}

@@ -16,41 +16,40 @@ if TYPE_CHECKING:
 def open_hook_connection(postgres_conn_id: str) -> Iterator[psycopg.Connection[Any]]:
     """Connect as Airflow's Postgres hook does, and close the connection at the end.
 
-    So TLS settings, options, timeouts and IAM or Azure tokens are what the hook makes of them (its ``get_uri()`` drops
-    them). Where the hook uses psycopg2, its connection is closed and opened again with psycopg.
+    The hook sets TLS, options, timeouts and IAM or Azure tokens, which its ``get_uri()`` does not contain. If the hook
+    uses psycopg2, its connection is closed and opened again with psycopg.
 
     :returns: an autocommit connection.
-    :raises AirflowNotFoundException: there is no such Airflow connection.
-    :raises InvalidParameterError: the server refuses the login.
-    :raises psycopg.OperationalError: the server cannot be reached.
+    :raises AirflowNotFoundException: if there is no such Airflow connection.
+    :raises InvalidParameterError: if the login is rejected.
+    :raises psycopg.OperationalError: if the server cannot be reached.
     """
-    import psycopg
+    from burla_provider.database.errors import is_login_rejected
 
-    with closing(_connect(postgres_conn_id)) as connection:
-        if isinstance(connection, psycopg.Connection):
-            connection.autocommit = True
-            yield connection
-            return
-        given = _psycopg2_parameters(connection)
-    with closing(psycopg.connect(**given, autocommit=True)) as reopened:
-        yield reopened
-
-
-def _connect(postgres_conn_id: str) -> Any:
-    from airflow.providers.postgres.hooks.postgres import PostgresHook
-
-    from burla_provider.database.errors import is_refused
-
-    hook = PostgresHook(postgres_conn_id=postgres_conn_id)
     try:
-        return hook.get_conn()
+        connection = _connect(postgres_conn_id)
     except Exception as error:
         # The hook uses psycopg or psycopg2.
-        if type(error).__name__ != "OperationalError" or not is_refused(str(error)):
+        if type(error).__name__ != "OperationalError" or not is_login_rejected(str(error)):
             raise
-        problem = f"the server refused the connection {postgres_conn_id!r}: {str(error).strip()}."
+        problem = f"the login with the connection {postgres_conn_id!r} was rejected: {str(error).strip()}."
         advice = "Check its host, database, login and password."
         raise InvalidParameterError("postgres_conn_id", problem, advice) from None
+    with closing(connection):
+        yield connection
+
+
+def _connect(postgres_conn_id: str) -> psycopg.Connection[Any]:
+    import psycopg
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    connection: Any = PostgresHook(postgres_conn_id=postgres_conn_id).get_conn()
+    if isinstance(connection, psycopg.Connection):
+        connection.autocommit = True
+        return connection
+    with closing(connection):
+        parameters = _psycopg2_parameters(connection)
+    return psycopg.connect(**parameters, autocommit=True)
 
 
 def _psycopg2_parameters(connection: Any) -> dict[str, Any]:

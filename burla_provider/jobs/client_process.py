@@ -1,4 +1,4 @@
-"""The client process, as the task sees it: start it, read its events and output, end it."""
+"""Start the client process, read its events and output, and end it."""
 
 from __future__ import annotations
 
@@ -30,23 +30,25 @@ _INHERITED = {
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV"),
     *("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
-    # Burla finds its cluster and its saved login with these. None of them holds a secret.
+    # Burla finds its cluster and its saved login with these. They contain no secrets.
     *("XDG_CONFIG_HOME", "XDG_DATA_HOME", "BURLA_CLUSTER_DASHBOARD_URL", "BURLA_CLOUD", "BURLA_PRIVATE"),
     *("AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_CONFIG_FILE", "AZURE_CONFIG_DIR", "CLOUDSDK_CONFIG"),
     *("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"),
 }
-"""Variables that a child process inherits from the task. Others may hold secrets of Airflow."""
+"""Variables that a child process inherits from the task. Others may contain secrets of Airflow."""
 
 
 class ClientProcess:
     """A child process that runs one job. It leads a process group.
 
     :param python: its interpreter; None: this one.
+    :param python_parameter: parameter or connection field that names the interpreter, for the error.
     :raises InvalidParameterError: if the interpreter cannot be run.
     """
 
-    def __init__(self, python: str | None) -> None:
+    def __init__(self, python: str | None, python_parameter: str = "python") -> None:
         self._python = python or sys.executable
+        self._python_parameter = python_parameter
         # Other child processes do not inherit these pipes: only the task keeps the client alive.
         control, self._control = _pipe()
         self._frames, frames = _pipe()
@@ -64,12 +66,12 @@ class ClientProcess:
         return self._process.pid
 
     def start(self, job: Mapping[str, Any]) -> None:
-        """Send the job. If the client has died already, ``events`` ends at once."""
+        """Send the job. If the client has already died, ``events`` ends at once."""
         with contextlib.suppress(BrokenPipeError):
             write_frame(self._control.fileno(), (dict(job),))
 
     def events(self, tick_seconds: float) -> Iterator[Frame | OutputLine | Tick]:
-        """Yield frames and output until the client has ended, and a tick at least every ``tick_seconds``."""
+        """Yield frames and output until the client has ended, and a tick every ``tick_seconds``."""
         lines = LineReader()
         with selectors.DefaultSelector() as selector:
             selector.register(self._frames, selectors.EVENT_READ)
@@ -128,7 +130,9 @@ class ClientProcess:
             )
         except OSError as error:
             problem = f"{self._python} cannot be run: {error.strerror}."
-            raise InvalidParameterError("python", problem, "Use a Python interpreter that has burla.") from None
+            raise InvalidParameterError(
+                self._python_parameter, problem, "Use a Python interpreter that has burla."
+            ) from None
 
     def _read_frames(self, data: bytes) -> list[Frame]:
         frames = list(self._reader.feed(data))
@@ -163,7 +167,7 @@ class ClientProcess:
 
 
 class LineReader:
-    """Split output into lines for the task's log: without control characters, and rate-limited.
+    """Splits output into lines for the task's log, without control characters and rate-limited.
 
     A burst of 500 lines passes, then 20 lines per second.
     """

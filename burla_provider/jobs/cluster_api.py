@@ -28,10 +28,10 @@ def check_cluster(engine: Engine, timeout: float = 5.0) -> str:
 
     :param timeout: seconds to wait for each of two responses.
     :raises InvalidParameterError: if the URL cannot be the URL of a cluster.
-    :raises ClusterUnreachableError: if no cluster answers.
+    :raises ClusterUnreachableError: if no cluster responds.
     :raises ClusterUnauthorizedError: if the cluster refuses the credentials.
     """
-    if engine.name == "local":
+    if engine.is_local:
         return f"The local engine runs worker processes on this machine, which has {os.cpu_count()} CPUs."
     engine = with_saved_login(engine)
     if engine.url is None and engine.token:
@@ -51,8 +51,8 @@ def cancel_job(engine: Engine, job_id: str, timeout: float = 2.0) -> bool:
     :returns: False if the job has ended already, or the cluster does not know it.
     :raises JobError: as ``check_cluster``.
     """
-    answer = _request(with_saved_login(engine), "POST", f"/v1/management/jobs/{quote(job_id)}/cancel", timeout)
-    return bool(answer and answer["changed"])
+    body = _request(with_saved_login(engine), "POST", f"/v1/management/jobs/{quote(job_id)}/cancel", timeout)
+    return bool(body and body["changed"])
 
 
 def with_saved_login(engine: Engine) -> Engine:
@@ -81,12 +81,12 @@ def _describe_nodes(state: dict[str, Any]) -> str:
 
 
 def _get(engine: Engine, path: str, timeout: float, *fields: str) -> dict[str, Any]:
-    answer = _request(engine, "GET", path, timeout)
-    if answer is None or not answer.keys() >= set(fields):
+    body = _request(engine, "GET", path, timeout)
+    if body is None or not body.keys() >= set(fields):
         raise ClusterUnreachableError(
-            f"{engine.url} answers, but is not a Burla cluster. Check the host of the Burla connection."
+            f"{engine.url} responds, but is not a Burla cluster. Check the host of the Burla connection."
         )
-    return answer
+    return body
 
 
 def _request(engine: Engine, method: str, path: str, timeout: float) -> dict[str, Any] | None:
@@ -94,7 +94,7 @@ def _request(engine: Engine, method: str, path: str, timeout: float) -> dict[str
     url = _checked_url(engine)
     headers = {"Authorization": f"Bearer {engine.token}", "X-User-Email": engine.email or ""} if engine.token else {}
     try:
-        status, answer = request_json(method, url + path, headers, timeout)
+        status, body = request_json(method, url + path, headers, timeout)
     except ValueError:  # its text would show the token
         raise InvalidParameterError(
             "host, login or password",
@@ -104,17 +104,17 @@ def _request(engine: Engine, method: str, path: str, timeout: float) -> dict[str
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise ClusterUnreachableError(
-            f"No answer from {url} ({reason}). Check the host of the Burla connection and the network."
+            f"No response from {url} ({reason}). Check the host of the Burla connection and the network."
         ) from None
-    if status in (401, 403) or (status == 200 and not isinstance(answer, dict)):  # the login page has status 200
+    if status in (401, 403) or (status == 200 and not isinstance(body, dict)):  # the login page has status 200
         raise ClusterUnauthorizedError(
             f"{url} refused the login. Check login (e-mail) and password (token) of the Burla connection."
         )
     if status == 404:
         return None
     if status != 200:
-        raise ClusterUnreachableError(f"{url} answered {method} {path} with HTTP {status}. See the cluster's log.")
-    return dict(answer)
+        raise ClusterUnreachableError(f"{url} returned HTTP {status} for {method} {path}. See the cluster's log.")
+    return dict(body)
 
 
 def _checked_url(engine: Engine) -> str:

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 EngineName = Literal["burla", "local"]
-ENGINES: Mapping[EngineName, str] = {"burla": "on the cluster", "local": "on the Airflow machine"}
-"""Engine -> where it runs jobs. Each engine is a file, ``client/NAME_engine.py``."""
+
+
+class EngineKind(NamedTuple):
+    """What the task must know about an engine.
+
+    :param place: where it runs jobs, for the connection form.
+    :param is_local: whether the workers are processes on the task's machine, with the client's interpreter.
+    """
+
+    place: str
+    is_local: bool
+
+
+ENGINES: Mapping[EngineName, EngineKind] = {
+    "burla": EngineKind("on the cluster", is_local=False),
+    "local": EngineKind("on the Airflow machine", is_local=True),
+}
+"""The engines. Each is a file, ``client/NAME_engine.py``."""
 
 DEFAULT_QUEUE_TIMEOUT = 600.0
 """Seconds to wait for a free node."""
@@ -66,6 +82,7 @@ class Engine:
     :param token: auth token of the user; a secret.
     :param project_id: Burla project.
     :param python: interpreter of the client process; None: this one.
+    :param python_parameter: parameter or connection field that names the interpreter, for errors.
     :param telemetry: let Burla's client send telemetry, which includes tracebacks.
     """
 
@@ -75,12 +92,18 @@ class Engine:
     token: str | None = field(default=None, repr=False)
     project_id: str | None = None
     python: str | None = None
+    python_parameter: str = "python"
     telemetry: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the workers are processes on the task's machine."""
+        return ENGINES[self.name].is_local
 
 
 @dataclass(frozen=True)
 class JobStarted:
-    """The job exists on the cluster. If it is lost, its missing items are run as another Burla job, which starts again.
+    """The job exists on the cluster. If it is lost, its missing items are run as another Burla job with another id.
 
     :param job_id: Burla's id.
     :param url: the job's page in the dashboard; None on the local engine.
@@ -120,7 +143,7 @@ class OutputLine:
 
 @dataclass(frozen=True)
 class Tick:
-    """Time has passed. Lets the consumer report progress while nothing else happens."""
+    """Time has passed. Lets the consumer report progress when there are no other events."""
 
 
 JobEvent = JobStarted | ItemSucceeded | ItemCrashed | OutputLine | Tick

@@ -37,7 +37,7 @@ from burla_provider.jobs.job import (
 )
 
 _CLIENT = Path(__file__).parent / "client"
-_MAX_CRASHED_ITEMS = 5  # if more items than this crash their workers, the fault is not in the items
+_MAX_CRASHED_ITEMS = 5  # if more items crash their workers, the items are not the cause
 
 
 def run_job(
@@ -51,19 +51,19 @@ def run_job(
     """Run a job in client processes and yield its events, results as they arrive.
 
     Iterate in the main thread. If the generator ends early (``close``, an exception thrown into it or raised in it by
-    a signal handler), the job is cancelled and all its processes are ended within 5 seconds. If the task is killed, the
+    a signal handler), the job is canceled and all its processes are ended within 5 seconds. If the task is killed, the
     client process notices and does the same.
 
     :param queue_timeout: seconds to wait for a free node.
     :param job_retries: how often missing items are run again after the cluster or the client lost the job. Each time
         is another Burla job and yields ``JobStarted`` again.
     :param tick_seconds: maximum seconds between two ``Tick`` events.
-    :raises InvalidParameterError: if the connection or the options hold a value that cannot be used.
+    :raises InvalidParameterError: if a value of the connection or of the options cannot be used.
     :raises BurlaNotInstalledError: if the interpreter has no burla, or a version that is not supported.
     :raises ClusterUnauthorizedError: if the credentials are wrong.
-    :raises ClusterUnreachableError: if the cluster does not answer.
+    :raises ClusterUnreachableError: if the cluster does not respond.
     :raises ClusterBusyError: if no node is free within ``queue_timeout``.
-    :raises JobCanceledError: if the job was cancelled on the cluster.
+    :raises JobCanceledError: if the job was canceled on the cluster.
     :raises JobLostError: if the job was lost more than ``job_retries`` times.
     """
     missing = _MissingItems(job.items, job_retries)
@@ -140,7 +140,7 @@ class _MissingItems:
 def _run_client(
     frame: Mapping[str, Any], engine: Engine, missing: _MissingItems, tick_seconds: float
 ) -> Generator[JobEvent, None, _ClientEnd]:
-    process = ClientProcess(engine.python)
+    process = ClientProcess(engine.python, engine.python_parameter)
     end = None
     try:
         process.start(frame)
@@ -199,7 +199,7 @@ def _make_error(end: _ClientEnd) -> BurlaProviderError:
             f"{message} Check login (e-mail) and password (token) of the Burla connection."
         ),
         "unreachable": ClusterUnreachableError(f"{message} Check the host of the Burla connection and the network."),
-        "canceled": JobCanceledError(f"{message} The job was cancelled on the cluster."),
+        "canceled": JobCanceledError(f"{message} The job was canceled on the cluster."),
         "not installed": BurlaNotInstalledError(message),
     }
     return errors[end.kind]

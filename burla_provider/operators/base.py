@@ -120,7 +120,7 @@ class BurlaBaseOperator(BaseOperator):
         phases = Phases(context)
         try:
             config = self.make_config()
-            result = self.run_job(config, JobRunner(config, context, self.hook, self.log, phases))
+            result = self.execute_job(config, JobRunner(config, context, self.hook, self.log, phases))
         except PermanentError as error:
             raise AirflowFailException(str(error)) from error
         finally:
@@ -133,7 +133,7 @@ class BurlaBaseOperator(BaseOperator):
         return result
 
     @abstractmethod
-    def run_job(self, config: Any, runner: JobRunner) -> Any:
+    def execute_job(self, config: Any, runner: JobRunner) -> Any:
         """Run the job and return the result of the task."""
 
     def make_config(self) -> Any:
@@ -149,7 +149,7 @@ class BurlaBaseOperator(BaseOperator):
         # exception ends execute() where it is.
         if self._executing and not self._killed:
             self._killed = True
-            raise TaskKilledError("The task was killed; its Burla job is being cancelled.")
+            raise TaskKilledError("The task was killed; its Burla job is being canceled.")
 
     def _check_at_parse(self) -> None:
         """Check all parameters that are known when the DAG file is parsed. Call it at the end of ``__init__``.
@@ -167,4 +167,4 @@ class BurlaBaseOperator(BaseOperator):
 
     def _parameters(self) -> dict[str, Any]:
         """Return the values for the config: the attributes of the same names."""
-        return {field.name: getattr(self, field.name) for field in fields(self.config_class)}
+        return {field.name: getattr(self, field.name) for field in fields(self.config_class) if field.init}

@@ -70,7 +70,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         self.tolerated_failures = tolerated_failures
         self._check_at_parse()
 
-    def run_job(self, config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
+    def execute_job(self, config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
         """Call the function on every input."""
         from burla_provider.task.map_job import run_map_job
 

@@ -31,8 +31,11 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     :param postgres_conn_id: Airflow connection to PostgreSQL. Workers connect with its parameters.
     :param key: column (or columns) to split by. None: the provider chooses.
     :param columns: what ``process_rows`` gets of each row, in this order: names of columns, or a dict of
-        name -> SQL expression, ``{"id": "id", "day": "created_at::date"}``. None: all columns.
-    :param where: SQL condition on the rows, with psycopg's placeholders if ``parameters`` are given.
+        name -> SQL expression, ``{"id": "id", "day": "created_at::date"}``. None: all columns. ``process_range``
+        does not get them: its queries select columns themselves.
+    :param where: SQL condition on the rows, with psycopg's placeholders if ``parameters`` are given. The queries of
+        ``process_range`` are not filtered: repeat it there, next to ``key_range.where``. It then only affects the sizes
+        of the ranges, and the rows that ``verify`` counts.
     :param parameters: values for the placeholders.
     :param start_id: first id, inclusive, for integer keys. None: from the first id of the table.
     :param end_id: last id, inclusive, for integer keys. None: to the last id of the table.
@@ -214,7 +217,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         self.lineage: TableLineage | None = None
         self._check_at_parse()
 
-    def run_job(self, config: TableJobConfig, runner: JobRunner) -> dict[str, Any]:
+    def execute_job(self, config: TableJobConfig, runner: JobRunner) -> dict[str, Any]:
         """Open a session, and process the table or what is new in it."""
         from burla_provider.task.incremental import IncrementalRun
         from burla_provider.task.job_runner import check_picklable

@@ -1,4 +1,4 @@
-"""The catalog's facts about a table, read once."""
+"""Read the facts about a table from PostgreSQL's catalog."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Column(KeyColumn):
 
 @dataclass(frozen=True)
 class Index:
-    """A valid btree index on columns, neither partial nor on expressions, in the default sort order of their types."""
+    """A valid btree index on columns in their default sort order. It is neither partial nor on expressions."""
 
     columns: tuple[str, ...]
     is_unique: bool
@@ -88,9 +88,9 @@ class TableFacts:
     """The facts about a table that are known without reading its rows.
 
     :param kind: one of ``RELATION_KINDS``.
-    :param columns: in table order.
-    :param indexes: of the table itself, the most suitable for a key first.
-    :param leaves: the relations that store its rows. A view or a foreign table is its own only leaf.
+    :param columns: the columns, in the table's order.
+    :param indexes: the indexes of the table itself, the most suitable for a key first.
+    :param leaves: the relations that store its rows. For a view or a foreign table: the relation itself.
     :param row_security: whether policies restrict the rows that this role sees.
     :param server_version: ``server_version_num``, 160004 for 16.4.
     :param reltuples: rows of a partitioned table at its last ANALYZE; None: never analyzed, or not partitioned.
@@ -108,15 +108,15 @@ class TableFacts:
     reltuples: int | None = None
 
     @property
-    def source(self) -> sql.Composable:
+    def from_sql(self) -> sql.Composable:
         """The table, for FROM."""
         return sql.Identifier(self.schema, self.table)
 
     @property
-    def aliased_source(self) -> sql.Composable:
+    def aliased_from_sql(self) -> sql.Composable:
         """The table, for FROM, as the ranges read it: partitions are read with the table's name as alias."""
         alias = sql.SQL(" AS {}").format(sql.Identifier(self.table)) if self.kind == "p" else sql.SQL("")
-        return sql.SQL("{}{}").format(self.source, alias)
+        return sql.SQL("{}{}").format(self.from_sql, alias)
 
     @property
     def is_tree(self) -> bool:

@@ -1,11 +1,11 @@
-"""The condition of a range as SQL, in a form that PostgreSQL reads no more rows for than necessary.
+"""The condition of a range as SQL, in a form for which PostgreSQL reads only the necessary rows.
 
 For one column the condition is simple. For several columns, a row comparison is correct but has two problems:
 
 - Up to PostgreSQL 17, an index scan for a row comparison continues to the last row with the first column's value. So
-  the columns that have one value in the whole range are compared separately. Otherwise each range of a frequent value
-  would read all rows of that value.
-- No version estimates a pair of row comparisons as a range: it assumes that even a narrow one matches a quarter of the
+  the columns that have the same value in all rows of the range are compared separately. Otherwise each range of a
+  frequent value would read all rows of that value.
+- PostgreSQL does not estimate a pair of row comparisons as a range. It assumes that any pair matches a quarter of the
   table, and scans the whole table. So plain comparisons of the first column are added.
 """
 
@@ -45,7 +45,7 @@ def prefix_condition(key: Key, values: Bound) -> sql.Composable:
 
 
 def count_shared_columns(lower: Bound | None, upper: Bound | None) -> int:
-    """Return how many of the first columns have one value in the whole range: at most all but one."""
+    """Return how many of the first columns have the same value in all rows of the range; the last one never counts."""
     pairs = zip((lower or ())[:-1], (upper or ())[:-1], strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
@@ -76,7 +76,7 @@ def _trim(columns: Sequence[KeyColumn], bound: Bound | None, shared: int = 0) ->
 
 
 def _estimable(columns: Sequence[KeyColumn], lower: Bound, upper: Bound, shared: int) -> list[sql.Composable]:
-    """Return what the row comparisons imply for the first column that is not shared."""
+    """Return the comparisons of the first column that is not shared, which the row comparisons imply."""
     end = shared + 1
     bounds = ((">=", lower), ("<=", upper))
     return [_compare(columns, operator, bound[:end], shared) for operator, bound in bounds if len(bound) > end]

@@ -12,7 +12,7 @@ from psycopg import sql
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.condition import range_condition
 from burla_provider.ranges.distribution import Distribution
-from burla_provider.ranges.index_sampling import KeyInterval, find_uneven
+from burla_provider.ranges.index_probes import KeyInterval, find_uneven
 from burla_provider.ranges.index_walk import IndexScan, walk
 from burla_provider.ranges.key import Bound
 from burla_provider.ranges.ordinals import min_value, ordinal_codec
@@ -23,25 +23,25 @@ from burla_provider.ranges.sort_key import fetch_end_keys
 from burla_provider.ranges.strategies import Strategy
 
 _MAX_OVERSIZE = 1.5
-"""Spans with up to this many times the requested rows stay as they are."""
+"""Spans with up to this factor times the requested rows are not cut again."""
 
 _UNSEEN_PART = 0.25
 """If ANALYZE may have missed more than this part of a range's rows, the first and the last span are checked."""
 
 _SPARE_ROOM = 0.99
-"""Part of ``max_ranges`` that is used at first: checks of the first and the last span add a few ranges."""
+"""Fraction of ``max_ranges`` to use first, because checks of the first and the last span add a few ranges."""
 
 _SAMPLED_ROWS = 300
 """Rows that ANALYZE samples per bucket: https://www.postgresql.org/docs/current/planner-stats.html."""
 
 _CHECKS_PER_QUERY = 100
-"""Of one relation. The server plans each of them for each partition."""
+"""Checks in a query on a single relation. The server plans every check for every partition."""
 
 _ORDINALS_PER_RANGE = 16
 """Cutting by distance requires a column of many values. With fewer, cuts are far from where they should be."""
 
 _MAX_PARTS = 8
-"""Parts of a frequent value's rows that are probed separately. What probes miss is then small next to a range."""
+"""Parts of a frequent value's rows that are probed separately, so that unevenness that probes miss is small."""
 
 
 class Span(NamedTuple):
@@ -66,7 +66,7 @@ def cut_relations(
 ) -> list[list[Span]]:
     """Return the spans of each relation. Together, a relation's spans are its window.
 
-    :param sizing: for all relations together.
+    :param sizing: the sizing for all relations together.
     :param refine: check the size of every span.
     :raises InvalidParameterError: if there would be too many ranges, or ``refine`` requires an index that is missing.
     """
@@ -91,14 +91,14 @@ def cut_relations(
     is_adjustable = not refine and sizing.rows_per_range is None
     is_estimated = any(relation.strategy.uses_statistics for relation in relations)
     count, room = sizing.range_count(sizing.rows), _SPARE_ROOM * sizing.max_ranges
-    # Start with fewer ranges than the maximum, because cutting so many a second time would take a second.
+    # Start with fewer ranges than the maximum, because cutting a second time may take a second.
     first_count = min(count, max(int(room), 1)) if is_adjustable and is_estimated else count
     spans = cut(sizing if first_count == count else replace(sizing, ranges=first_count))
     if is_adjustable and span_count(spans) > sizing.max_ranges:
         spans = cut(replace(sizing, ranges=max(int(first_count * room / span_count(spans)), 1)))
     if refine or span_count(spans) <= sizing.max_ranges:
         return spans
-    # First and last spans that may be a little too large are better than no plan.
+    # A plan whose first and last spans may be a little too large is better than no plan.
     return cut(sizing, check_ends=False)
 
 
@@ -122,7 +122,7 @@ def _cut_window(relation: MeasuredRelation, sizing: RangeSizing) -> list[Span]:
 
 
 def _check_min_cuts(relations: Sequence[MeasuredRelation], sizing: RangeSizing) -> None:
-    """Check the number of cuts before they are made, because they might take all memory."""
+    """Check the number of cuts before they are computed, because they might take all memory."""
     if sizing.rows_per_range is not None:
         distributions = (relation.distribution for relation in relations)
         cuts = sum(distribution.min_cuts(sizing.ranges_for(distribution.rows)) for distribution in distributions)
@@ -154,7 +154,7 @@ def _suspects(relation: MeasuredRelation, spans: Sequence[Span], target: float, 
     profile = relation.profile
     if not relation.strategy.uses_statistics or not profile.is_indexed:
         return ()
-    # A frequent value of the first column can be cut by the next column, of which the statistics say nothing.
+    # A frequent value of the first column can be cut by the next column, for which there are no statistics.
     has_several_columns = len(profile.key.columns) > 1
     oversize = {index for index, span in enumerate(spans) if has_several_columns and span.rows > _MAX_OVERSIZE * target}
     # Rows inserted since ANALYZE are mostly beyond the minimum and the maximum that it found, as are a few older ones.
@@ -194,12 +194,15 @@ def _cut_oversize(
 
 
 def _cut_by_distance(connection: PlannerConnection, profile: RelationProfile, span: Span, target: float) -> list[Span]:
-    """Cut rows that share their first columns by distance along the next column; return [] if that is not sound."""
+    """Cut rows with the same first columns by distance along the next column.
+
+    Return an empty list if the distances are unknown, or the rows are not evenly spread.
+    """
     columns = profile.sort_key.columns
     ranges = round(span.rows / target)
     if ranges < 2 or len(columns) < 2:
         return []
-    ends = fetch_end_keys(connection, profile.sort_key, profile.source, _inside(profile, span), "min", "max")
+    ends = fetch_end_keys(connection, profile.sort_key, profile.from_sql, _inside(profile, span), "min", "max")
     first, last = ends or ((), ())
     pairs = enumerate(zip(first, last, strict=True))
     shared = next((position for position, (lower, upper) in pairs if lower != upper), 0)
@@ -235,7 +238,7 @@ def _find_oversize(
     for start in range(0, len(suspects), batch):
         checks = [
             sql.SQL("SELECT {}, EXISTS (SELECT FROM {} AS origin WHERE {} OFFSET {})").format(
-                sql.Literal(index), profile.source, _inside(profile, spans[index]), limit
+                sql.Literal(index), profile.from_sql, _inside(profile, spans[index]), limit
             )
             for index in suspects[start : start + batch]
         ]

@@ -16,14 +16,14 @@ from burla_provider.ranges.key import Bound
 from burla_provider.ranges.ordinals import OrdinalCodec
 
 _MAX_DENSITY_RATIO = 8
-"""Neighbouring buckets whose densities differ by a larger factor are not cut inside."""
+"""Neighboring buckets whose densities differ by a larger factor are not cut inside."""
 
 
 class HistogramBound(NamedTuple):
     """A known key, and the bucket that begins with it.
 
     :param bound: the key.
-    :param ordinal: of the key's first column; None if it cannot be encoded.
+    :param ordinal: ordinal of the key's first column; None if it cannot be encoded.
     :param frequency: rows with exactly this key, if it is a frequent one.
     :param bucket_rows: rows after this key and before the next bound.
     """
@@ -55,7 +55,7 @@ class Distribution:
     """The rows along the key.
 
     :param bounds: ascending in the server's order. The first one is where the rows begin.
-    :param codec: of the first column, to cut inside of buckets; None: cut at the bounds only.
+    :param codec: codec of the first column, to cut inside of buckets; None: cut at the bounds only.
     :param suffix_bounds: values of the other columns in a cut inside of a bucket.
     :param cuts_fixed: cut at every bound but the first, however many ranges are requested.
     """
@@ -96,7 +96,7 @@ class Distribution:
         return list(_distinct((self._nearest_cut(goal, rows_before, uneven) for goal in goals), rows_before[-1]))
 
     def min_cuts(self, count: int) -> float:
-        """Return how many cuts ``cuts(count)`` makes at least. Used before memory is spent on them."""
+        """Return the minimum number of cuts that ``cuts(count)`` returns. Allows a check before memory is allocated."""
         if self.cuts_fixed or self.codec is None:
             return 0.0
         target = self.rows / count or 1.0
@@ -128,8 +128,8 @@ class Distribution:
     def _uneven_buckets(self, target: float) -> set[int]:
         """Return the indexes of buckets that are not cut inside.
 
-        Where the density jumps from one bucket to the next, the rows of both may be anywhere. A bucket with more rows
-        than a range should have is cut all the same.
+        Where the density jumps from one bucket to the next, the rows of both may be unevenly spread. A bucket with more
+        rows than a range should have is cut nevertheless.
         """
         indexes = range(len(self.bounds))
         try:
@@ -141,8 +141,8 @@ class Distribution:
             for index, (density, next_density) in enumerate(pairwise(densities))
             if density and next_density and not 1 / _MAX_DENSITY_RATIO < density / next_density < _MAX_DENSITY_RATIO
         ]
-        neighbours = {index + side for index in jumps for side in (0, 1)}
-        return {index for index in neighbours if self.bounds[index].bucket_rows <= target}
+        neighbors = {index + side for index in jumps for side in (0, 1)}
+        return {index for index in neighbors if self.bounds[index].bucket_rows <= target}
 
     def _density(self, index: int, number: type[float] | type[Fraction]) -> float | Fraction | None:
         """Return the rows per ordinal of a bucket; None if it has no length."""

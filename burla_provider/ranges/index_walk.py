@@ -1,4 +1,4 @@
-"""Walk over an index: find a key every so many rows, exactly, without a table scan and without a sort."""
+"""Walk over an index: find every n-th key, exactly, without a table scan and without a sort."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from burla_provider.ranges.sort_key import SortKey, comma_separated, fetch_end_k
 _log = logging.getLogger(__name__)
 
 _ROWS_PER_QUERY = 5_000_000
-"""Takes about a second: often enough to report progress, and within most statement timeouts."""
+"""Such a query takes about a second: short enough to report progress, and for most statement timeouts."""
 
 _STEPS_PER_QUERY = 100_000
-"""One answer is in memory at once."""
+"""Limits the memory: the result of one query is in memory at a time."""
 
 _LOG_INTERVAL = 5.0
 """Seconds between two log lines."""
@@ -35,15 +35,15 @@ _EXACTNESS = 16
 class IndexScan:
     """The part of a relation to walk over.
 
-    :param source: the relation, as FROM takes it.
-    :param sort_key: of the key.
+    :param from_sql: the relation, for FROM.
+    :param sort_key: the columns of the key, to sort by.
     :param key: the key.
     :param lower: where to start, inclusive; None: at the first key.
     :param upper: where to end, exclusive; None: after the last key.
-    :param unique: no two rows have the same key.
+    :param unique: whether no two rows have the same key.
     """
 
-    source: sql.Composable
+    from_sql: sql.Composable
     sort_key: SortKey
     key: Key
     lower: Bound | None
@@ -53,7 +53,7 @@ class IndexScan:
     @classmethod
     def of_relation(cls, profile: RelationProfile, lower: Bound | None, upper: Bound | None) -> IndexScan:
         """Return the scan of a relation's key between two bounds."""
-        return cls(profile.source, profile.sort_key, profile.key, lower, upper, profile.is_unique)
+        return cls(profile.from_sql, profile.sort_key, profile.key, lower, upper, profile.is_unique)
 
     def without_shared_columns(self, shared: int) -> IndexScan:
         """Return the same scan by the other columns only, if the first ``shared`` ones have one value from end to end.
@@ -61,13 +61,13 @@ class IndexScan:
         Otherwise the server would read all rows with that value: see condition.py.
         """
         lower, upper = self.lower or (), self.upper or ()
-        source = sql.SQL("(SELECT {} FROM {} WHERE {})").format(
+        from_sql = sql.SQL("(SELECT {} FROM {} WHERE {})").format(
             comma_separated([sql.Identifier(name) for name in self.key.names[shared:]]),
-            self.source,
+            self.from_sql,
             prefix_condition(self.key, lower[:shared]),
         )
         sort_key, key = SortKey(self.sort_key.columns[shared:]), Key(self.key.columns[shared:])
-        return IndexScan(source, sort_key, key, lower[shared:], upper[shared:], self.unique)
+        return IndexScan(from_sql, sort_key, key, lower[shared:], upper[shared:], self.unique)
 
 
 class Step(NamedTuple):
@@ -82,7 +82,8 @@ def walk(
 ) -> Iterator[Step]:
     """Yield the first key, and then a key every ``step_rows`` rows, or as soon after that as the key changes.
 
-    :param double_step_after: double the step after every so many steps, because there are more rows than estimated.
+    :param double_step_after: double the step each time after this number of steps, because there are more rows than
+        estimated.
     """
     shared = count_shared_columns(scan.lower, scan.upper)
     if not shared or scan.lower is None:
@@ -96,7 +97,7 @@ def _walk(
     connection: PlannerConnection, scan: IndexScan, step_rows: int, double_step_after: int | None
 ) -> Iterator[Step]:
     window = range_condition(scan.key, scan.lower, scan.upper)
-    start = next(iter(fetch_end_keys(connection, scan.sort_key, scan.source, window, "min")), None)
+    start = next(iter(fetch_end_keys(connection, scan.sort_key, scan.from_sql, window, "min")), None)
     if start is None or start[0] is None:
         return
     progress = _Progress()
@@ -124,9 +125,9 @@ def _statement(template: LiteralString, scan: IndexScan, start: Bound = (), **pa
     frequent = "false" if scan.unique else _FREQUENT
     count = _COUNT if len(sort_key.columns) == 1 else _COUNT_SEVERAL_COLUMNS
     return sql.SQL(template.replace("{frequent}", frequent).replace("{count}", count)).format(
-        source=scan.source,
-        # After the first step, the lower bound is passed. If it were repeated for several columns, the server would
-        # start its index scan there.
+        from_sql=scan.from_sql,
+        # Without the lower bound, which is before every start. For several columns, the server would otherwise start
+        # its index scan at the lower bound.
         below=range_condition(scan.key, None, scan.upper),
         by=sort_key.order_by,
         values=sort_key.select_list,
@@ -148,7 +149,7 @@ def _statement(template: LiteralString, scan: IndexScan, start: Bound = (), **pa
 
 
 class _Progress:
-    """Log the progress of a long walk."""
+    """Logs the progress of a long walk."""
 
     def __init__(self) -> None:
         self._rows = 0
@@ -161,7 +162,7 @@ class _Progress:
             self._logged_at = time.monotonic()
 
 
-# far: the key so many rows after walk. cut: far, or the next greater key if all those rows have the same key.
+# far: the key {step} rows after walk. cut: far, or the next key if all rows from walk to far have the same key.
 _WALK: LiteralString = """
     WITH RECURSIVE walk ({names}, passed) AS (
         SELECT {starts}, 0::bigint
@@ -169,14 +170,15 @@ _WALK: LiteralString = """
         SELECT {cuts}, passed.passed
         FROM walk
         CROSS JOIN LATERAL (
-            SELECT {values} FROM {source} AS origin WHERE {below} AND {from_walk}
+            SELECT {values} FROM {from_sql} AS origin WHERE {below} AND {from_walk}
             ORDER BY {by} OFFSET {step} LIMIT 1
         ) AS far
         CROSS JOIN LATERAL (
             SELECT far.*, {frequent} WHERE {far_behind_walk}
             UNION ALL
             (
-                SELECT {values}, true FROM {source} AS origin WHERE NOT {far_behind_walk} AND {below} AND {behind_walk}
+                SELECT {values}, true FROM {from_sql} AS origin
+                WHERE NOT {far_behind_walk} AND {below} AND {behind_walk}
                 ORDER BY {by} LIMIT 1
             )
         ) AS cut ({names}, counted)
@@ -187,23 +189,23 @@ _WALK: LiteralString = """
     SELECT {texts}, passed FROM walk OFFSET 1 LIMIT {batch}
 """
 
-_FREQUENT: LiteralString = "EXISTS (SELECT FROM {source} AS origin WHERE {at_far} OFFSET {step} / {exactness})"
+_FREQUENT: LiteralString = "EXISTS (SELECT FROM {from_sql} AS origin WHERE {at_far} OFFSET {step} / {exactness})"
 
-_COUNT: LiteralString = "SELECT count(*) FROM {source} AS origin WHERE {below} AND {from_walk} AND {before_cut}"
+_COUNT: LiteralString = "SELECT count(*) FROM {from_sql} AS origin WHERE {below} AND {from_walk} AND {before_cut}"
 
 # By LIMIT or by value, because the server may read beyond the end of a row comparison: see condition.py.
 _COUNT_SEVERAL_COLUMNS: LiteralString = """
     SELECT CASE WHEN {far_behind_walk} THEN (
         SELECT count(*)
         FROM (
-            SELECT {values} FROM {source} AS origin WHERE {below} AND {from_walk} ORDER BY {by} LIMIT {step}
+            SELECT {values} FROM {from_sql} AS origin WHERE {below} AND {from_walk} ORDER BY {by} LIMIT {step}
         ) AS before
         WHERE {before_far}
     ) ELSE (
-        SELECT count(*) FROM {source} AS origin WHERE {at_walk}
+        SELECT count(*) FROM {from_sql} AS origin WHERE {at_walk}
     ) END
 """
 
 _REMAINING: LiteralString = """
-    SELECT count(*) FROM {source} AS origin WHERE {below} AND {from_start}
+    SELECT count(*) FROM {from_sql} AS origin WHERE {below} AND {from_start}
 """

@@ -70,10 +70,10 @@ def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
 
 
 def _best_unique_key(facts: TableFacts) -> Key:
-    """Return the primary key, else the best unique key: preferably without NULL, of one column, of a countable type."""
+    """Return the primary key, else the best unique key: preferably NOT NULL, one column, of a type with ordinals."""
     unique = [index for index in facts.indexes if index.is_unique]
     columns = [[_find_column(facts, name) for name in index.columns] for index in unique]
-    keys = [_to_key(of_index) for of_index in columns if not any(column.is_composite for column in of_index)]
+    keys = [_to_key(group) for group in columns if not any(column.is_composite for column in group)]
     usable = [key for key in keys if len(key.columns) == 1 or not key.nullable]
     # The sort is stable: among equals, the primary key and the shorter key stay first.
     usable.sort(key=lambda key: (key.nullable, len(key.columns) > 1, ordinal_codec(key.columns[0]) is None))

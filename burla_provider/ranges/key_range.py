@@ -22,7 +22,7 @@ class KeyRange:
     :param index: the range's number in its plan, from 0.
     :param lower: inclusive; None is open.
     :param upper: exclusive; None is open.
-    :param nulls: whether the range has the rows whose (single) key column is NULL, and no others.
+    :param nulls: whether the range consists of the rows whose (single) key column is NULL.
     :param relation: schema and name of the partition to read with ONLY; None: the whole table.
     :param expected_rows: the planner's estimate; None: unknown.
     :param job_key: identifies the job across its retries; part of ``idempotency_key``.
@@ -41,7 +41,7 @@ class KeyRange:
     def start_id(self) -> int:
         """The minimum integer id of the range, inclusive. An open end is the type's minimum.
 
-        :raises TypeError: if the key is not one integer column, or the range has NULL keys or is of one partition.
+        :raises TypeError: if the key is not one integer column, or the range includes NULL keys or is in one partition.
         """
         self._check_integer()
         return self._integer_limits[0] if self.lower is None else int(self.lower[0])
@@ -59,7 +59,8 @@ class KeyRange:
     def where(self) -> sql.Composable:
         """The condition that alone selects the range's rows from the plan's table, for any key, NULL included.
 
-        It contains no percent sign, so it means the same in a query with and without parameters.
+        It does not contain the operator's ``where``. It contains no percent sign, so it means the same in a query with
+        and without parameters.
         """
         if self.relation is None:
             return self.key_condition
@@ -90,7 +91,7 @@ class KeyRange:
 
     @classmethod
     def from_item(cls, key: Key, index: int, item: list[Any], job_key: str = "") -> KeyRange:
-        """Return the range of an item from ``to_item``; lists that JSON made of tuples become tuples again."""
+        """Return the range of an item from ``to_item``. JSON turns tuples into lists; they become tuples again."""
         lower, upper, nulls, relation, expected_rows = item
         return cls(
             key=key,
@@ -111,14 +112,14 @@ class KeyRange:
         return f"{lower} <= {self.key} < {upper}"
 
     def __str__(self) -> str:
-        place = f" of {'.'.join(self.relation)}" if self.relation else ""
-        return f"range {self.index} ({self.describe()}){place}"
+        partition = f" of {'.'.join(self.relation)}" if self.relation else ""
+        return f"range {self.index} ({self.describe()}){partition}"
 
     def _check_integer(self) -> None:
         if self.nulls or not self.key.is_integer:
             raise TypeError(f"{self} has no integer ids. Use key_range.where in the query.")
         if self.relation is not None:
-            raise TypeError(f"{self} is of one partition, which ids do not select. Use key_range.where in the query.")
+            raise TypeError(f"{self} is in one partition, which ids do not select. Use key_range.where in the query.")
         if self.key.nullable and self.lower is None and self.upper is None:
             raise TypeError(f"{self} has rows whose {self.key} can be NULL. Use key_range.where in the query.")
 

@@ -42,11 +42,11 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True)
 class OrdinalCodec:
-    """Encode a type's values as integers (ordinals), in the server's order.
+    """Encodes a type's values as integers (ordinals), in the server's order.
 
     :param encode: return a value's ordinal; None for infinity, NaN, and years outside 1 to 9999.
     :param decode: return the value with an ordinal.
-    :param last: the ordinal of the greatest value that can be encoded; None: there is always a greater one.
+    :param last: the ordinal of the maximum value that can be encoded; None: there is no maximum.
     """
 
     encode: Callable[[str], int | None]

@@ -1,4 +1,4 @@
-"""The plan: ranges that cover a table, how they were found, and the proof that no row is left out or read twice.
+"""The plan: the ranges that cover a table, and the check that no row is left out or read twice.
 
 A plan is stored as plain data (a record), so that a retry processes the same ranges.
 """
@@ -29,7 +29,7 @@ Relation = tuple[str, str] | None
 
 
 class Plan(Protocol):
-    """What running a job requires of a plan, whether it is a new ``RangePlan`` or a stored one."""
+    """The part of a plan that running a job requires. A ``RangePlan`` is new, a ``StoredPlan`` was stored."""
 
     @property
     def schema(self) -> str:
@@ -58,18 +58,18 @@ class Plan(Protocol):
 class RangePlan:
     """How a table is split.
 
-    :param schema: of the table.
-    :param table: its name, without the schema.
+    :param schema: the table's schema.
+    :param table: the table's name, without the schema.
     :param key: the columns that the table is split by; no columns if it is one range.
     :param window: the keys that the ranges cover. ``freeze_upper`` sets its upper bound.
-    :param relations: what the ranges belong to: the whole table (None) or partitions, in the order of the ranges.
-    :param ranges: in the key's order, within each relation; ``ranges[i].index == i``.
+    :param relations: the whole table (None), or the partitions of the ranges, in the order of the ranges.
+    :param ranges: the ranges, in the key's order within each relation; ``ranges[i].index == i``.
     :param strategy: how the cuts were found: a value of ``split``, or several, comma-separated.
     :param reason: why this strategy was chosen, a sentence.
     :param hints: what would make the job faster, sentences.
     :param queries: how many queries the planner ran.
     :param seconds: how long planning took.
-    :param facts: the table's entry in the catalog.
+    :param facts: the catalog's facts about the table.
     """
 
     schema: str
@@ -99,21 +99,14 @@ class RangePlan:
         """Return the ranges in the order to start them in, so that the last one to finish is small."""
         return _largest_first(self.ranges)
 
-    def check(self) -> None:
+    def verify_coverage(self) -> list[list[Bound]]:
         """Check that every row of the window is in exactly one range.
 
         In each relation, the first range must begin and the last one must end where the window does, each range must
-        begin where the previous one ends, and the bounds must ascend. NULL keys must have a range of their own, unless
-        a range that is open at both ends includes them. (Only the server knows the order of texts. The planner asks
-        it.)
+        begin where the previous one ends, and the bounds must ascend. NULL keys must have their own range, unless a
+        range that is open at both ends includes them.
 
-        :raises PlanCoverageError: if a row might be left out or be in two ranges.
-        """
-        self.verify_coverage()
-
-    def verify_coverage(self) -> list[list[Bound]]:
-        """Check as ``check`` does, and return the bounds whose order only the server knows, per relation.
-
+        :returns: per relation, the bounds whose order only the server knows. The planner checks them.
         :raises PlanCoverageError: if a row might be left out or be in two ranges.
         """
         if [key_range.index for key_range in self.ranges] != list(range(len(self.ranges))):
@@ -257,13 +250,15 @@ def extend_plan(plan: StoredPlan, more: Plan) -> StoredPlan:
 
 def _largest_first(ranges: Iterable[KeyRange]) -> list[KeyRange]:
     """Sort by expected rows. Ranges of unknown size come first."""
-    return sorted(
-        ranges, key=lambda one: float("inf") if one.expected_rows is None else one.expected_rows, reverse=True
-    )
+
+    def size(key_range: KeyRange) -> float:
+        return float("inf") if key_range.expected_rows is None else key_range.expected_rows
+
+    return sorted(ranges, key=size, reverse=True)
 
 
 def _is_sorted(key: Key, bounds: Sequence[Bound]) -> bool:
-    """Return True if the bounds ascend, or False if only the server knows.
+    """Return True if the bounds ascend; False if only the server knows their order.
 
     :raises PlanCoverageError: if they do not ascend.
     """

@@ -1,4 +1,4 @@
-"""What the user requests of a plan."""
+"""The request for a plan: how to split a table."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class PlanRequest:
             problem = "is not supported with split='pages'."
             raise InvalidParameterError("key", problem, "Leave it out, or use another split.")
         if self.limits.given_names:
-            problem = "split='pages' has no key that a bound could limit."
+            problem = "is not supported with split='pages', which has no key."
             raise InvalidParameterError(self.limits.given_names[0], problem, "Use where instead.")
         if self.freeze_upper:
             problem = "'pages' cannot be used by a job that writes or that continues an earlier run: updates move rows."

@@ -1,4 +1,4 @@
-"""Plan how to split a table: from the caller's parameters to a plan whose coverage is proved."""
+"""Plan how to split a table: from the caller's parameters to a plan with verified coverage."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def plan_ranges(
 def plan_table(connection: psycopg.Connection[Any], facts: TableFacts, request: PlanRequest) -> RangePlan:
     """Split a table whose catalog facts are already known, as ``plan_ranges`` does.
 
-    :param connection: in the snapshot in which the facts were read, if there is one.
+    :param connection: a connection in the snapshot in which the facts were read, if there is a snapshot.
     :raises InvalidParameterError: if a parameter cannot be used.
     """
     return _plan(connection, facts, request)
@@ -117,7 +117,7 @@ def _make_plan(connection: PlannerConnection, facts: TableFacts, request: PlanRe
     sort_key = SortKey(facts.columns_of(key))
     window = read_window(connection, key, sort_key, request.limits)
     if request.freeze_upper:
-        window = freeze_window(connection, facts.source, key, sort_key, window)
+        window = freeze_window(connection, facts.from_sql, key, sort_key, window)
     table = profile_table(connection, facts, key, sort_key, window, request.where, _max_partitions(request, key))
     row_bytes = _row_bytes(facts, table, window)
     sizing = replace(request.sizing, rows=table.rows, row_bytes=row_bytes, selectivity=table.selectivity)
@@ -155,17 +155,17 @@ def _max_partitions(request: PlanRequest, key: Key) -> int | None:
 
 
 def _row_bytes(facts: TableFacts, table: TableProfile, window: Window) -> float:
-    # If the catalog has no number of rows, the server's estimate for the window will do, if the window is the table.
+    # Without a number of rows in the catalog, use the server's estimate for the window if that is the whole table.
     rows = facts.rows if facts.rows is not None or window.is_bounded else table.rows
     return facts.bytes / rows if rows else 0.0
 
 
 def _key_ranges(key: Key, table: TableProfile, spans: Sequence[Sequence[Span]]) -> Iterator[KeyRange]:
-    """Yield the ranges of each relation: its spans, and its NULL keys unless one range includes everything."""
+    """Yield the ranges of each relation: its spans, and its NULL keys unless a single range includes all rows."""
     indexes = count()
-    for profile, own_spans in zip(table.relations, spans, strict=True):
-        is_open = len(own_spans) == 1 and own_spans[0].lower is None and own_spans[0].upper is None
-        for span in own_spans:
+    for profile, relation_spans in zip(table.relations, spans, strict=True):
+        is_open = len(relation_spans) == 1 and relation_spans[0].lower is None and relation_spans[0].upper is None
+        for span in relation_spans:
             rows = round((span.rows + ((profile.null_rows or 0) if is_open else 0)) * table.selectivity)
             yield KeyRange(key, next(indexes), span.lower, span.upper, relation=profile.relation, expected_rows=rows)
         if profile.window.includes_nulls and not is_open:
@@ -175,7 +175,7 @@ def _key_ranges(key: Key, table: TableProfile, spans: Sequence[Sequence[Span]]) 
 
 @contextmanager
 def _garbage_collection_paused() -> Iterator[None]:
-    """Pause Python's garbage collector, which would traverse all new ranges again and again (a third of the time)."""
+    """Pause Python's garbage collector. Traversing all new ranges repeatedly would take a third of the time."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

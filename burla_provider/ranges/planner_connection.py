@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
+from burla_provider.database.settings import set_config
 from burla_provider.exceptions import InvalidParameterError
 
 PREFER_INDEX = {"enable_seqscan": "off", "enable_sort": "off", "enable_bitmapscan": "off"}
@@ -44,7 +45,7 @@ class QueryPlan:
 class PlannerConnection:
     """Runs statements on a caller's connection, which may be in a transaction.
 
-    :param connection: in any state but a failed transaction.
+    :param connection: a connection that is not in a failed transaction.
     """
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
@@ -86,13 +87,9 @@ class PlannerConnection:
     @contextmanager
     def local_settings(self, **settings: str) -> Iterator[None]:
         """Apply settings inside the block; restore the session and the transaction afterwards."""
-        changes = [
-            sql.SQL("set_config({}, {}, true)").format(sql.Literal(name), sql.Literal(value))
-            for name, value in settings.items()
-        ]
         # The planner writes nothing, so the rollback undoes only the settings.
         with self._connection.transaction(force_rollback=True):
-            self.fetch_all(sql.SQL("SELECT {}").format(sql.SQL(", ").join(changes)))
+            self.fetch_all(set_config(settings, local=True))
             yield
 
     @contextmanager

@@ -17,7 +17,7 @@ from burla_provider.ranges.statistics import Statistics, read_statistics
 from burla_provider.ranges.window import Window
 
 _QUICK_SCAN_ROWS = 500_000
-"""Rows of a partitioned table whose index can be scanned, for exact cuts, in about a second."""
+"""Up to this number of rows, the indexes of a partitioned table can be scanned, for exact cuts, in about a second."""
 
 _STALE_FRACTION = 0.1
 """Statistics are stale if a larger part of the rows changed since ANALYZE. Autovacuum uses the same threshold."""
@@ -30,7 +30,7 @@ _RowsByRelation = dict[tuple[str, str], int]
 class RelationProfile:
     """A relation to split.
 
-    :param source: the relation, for FROM.
+    :param from_sql: the relation, for FROM.
     :param relation: schema and name if it is a partition; None: the whole table.
     :param sort_key: the key's columns; no columns if the key is ctid or has none.
     :param window: the keys to cover.
@@ -40,11 +40,11 @@ class RelationProfile:
     :param changes_since_analyze: rows changed since then, by the server's counters or by the change in size.
     :param is_indexed: whether an index returns the rows in key order.
     :param is_unique: whether no two rows have the same key.
-    :param statistics: of the key; None: there are none, or the role cannot see them.
+    :param statistics: statistics of the key; None: there are none, or the role cannot see them.
     :param null_rows: estimated rows with a NULL key; None: unknown.
     """
 
-    source: sql.Composable
+    from_sql: sql.Composable
     relation: tuple[str, str] | None
     key: Key
     sort_key: SortKey
@@ -104,18 +104,18 @@ def profile_table(
     where: str | None,
     max_partitions: int | None,
 ) -> TableProfile:
-    """Return the profiles that a plan is made from.
+    """Return the profiles of the relations to split.
 
     :param max_partitions: split a table with more partitions in the window as a whole. None: no limit.
     :raises InvalidParameterError: if ``where`` is not a condition on the table, or the key cannot be read or sorted.
     """
     condition = _estimable_condition(key, window)
     with connection.errors_blame("key", "The role must be allowed to read the columns of the key."):
-        query_plan = connection.explain(sql.SQL("SELECT FROM {} WHERE {}").format(facts.source, condition))
+        query_plan = connection.explain(sql.SQL("SELECT FROM {} WHERE {}").format(facts.from_sql, condition))
     rows_by_relation = query_plan.rows_by_relation
     selectivity = _estimate_selectivity(connection, facts, condition, where, query_plan.rows)
     table = RelationProfile(
-        facts.source, None, key, sort_key, window, query_plan.rows, facts.leaves, is_unique=facts.is_unique(key)
+        facts.from_sql, None, key, sort_key, window, query_plan.rows, facts.leaves, is_unique=facts.is_unique(key)
     )
     profiles = [
         _with_staleness(_zero_if_empty(profile), facts)
@@ -126,13 +126,13 @@ def profile_table(
         outside = _estimate_outside(connection, facts, key, window)
         statistics = _read_statistics(connection, facts, profiles, sort_key, window, outside)
         if facts.is_tree and [profile.relation for profile in profiles] == [None]:
-            profile, of_table = _combine_leaf_statistics(
+            profile, combined = _combine_leaf_statistics(
                 connection, profiles[0], statistics[0], rows_by_relation, outside
             )
-            profiles, statistics = [profile], [of_table]
+            profiles, statistics = [profile], [combined]
         profiles = [
-            _with_statistics(connection, profile, is_indexed, of_relation)
-            for profile, of_relation in zip(profiles, statistics, strict=True)
+            _with_statistics(connection, profile, is_indexed, relation_statistics)
+            for profile, relation_statistics in zip(profiles, statistics, strict=True)
         ]
     return TableProfile(tuple(profiles), selectivity)
 
@@ -154,7 +154,7 @@ def can_read_leaves(facts: TableFacts) -> bool:
 
 
 def _estimable_condition(key: Key, window: Window) -> sql.Composable:
-    """Return a condition for the window whose rows the server can estimate. It ignores all columns but the first.
+    """Return a condition on the first column whose rows the server can estimate, for the rows in the window.
 
     The server estimates a row comparison by its first column, as if no row had the upper bound's first value.
     """
@@ -183,7 +183,7 @@ def _estimate_outside(
     halves = (Window(lower=window.lower and window.lower[1:]), Window(upper=window.upper and window.upper[1:]))
     query = sql.SQL("SELECT FROM {} WHERE {}")
     all_rows, *inside = (
-        connection.explain(query.format(facts.source, _estimable_condition(suffix, half))).rows
+        connection.explain(query.format(facts.from_sql, _estimable_condition(suffix, half))).rows
         for half in (Window(), *halves)
     )
     lower, upper = (max(1 - rows / max(all_rows, 1), 0.0) for rows in inside)
@@ -196,7 +196,7 @@ def _estimate_selectivity(
     if where is None:
         return 1.0
     # The line breaks end a comment at the end of where.
-    query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.aliased_source, condition, sql.SQL(where))
+    query = sql.SQL("SELECT FROM {} WHERE {} AND (\n{}\n)").format(facts.aliased_from_sql, condition, sql.SQL(where))
     with connection.errors_blame("where", f"It must be a condition on one row of {facts}."):
         matching = connection.explain(query).rows
     return min(matching / max(rows, 1), 1.0)
@@ -215,7 +215,7 @@ def _split_by_partition(
     return [
         replace(
             table,
-            source=sql.SQL("ONLY {}").format(sql.Identifier(leaf.schema, leaf.name)),
+            from_sql=sql.SQL("ONLY {}").format(sql.Identifier(leaf.schema, leaf.name)),
             relation=(leaf.schema, leaf.name),
             rows=rows_by_relation.get((leaf.schema, leaf.name), 0),
             leaves=(leaf,),
@@ -232,7 +232,7 @@ def _is_indexed(
     # start at the beginning of the index.
     query = sql.SQL("SELECT {by} FROM {table} WHERE {below_upper} AND {from_key} ORDER BY {by} LIMIT 1").format(
         by=sort_key.order_by,
-        table=facts.source,
+        table=facts.from_sql,
         below_upper=below_upper,
         from_key=sort_key.compare(sort_key.identifiers, ">=", _unknown_key(sort_key)),
     )
@@ -308,7 +308,7 @@ def _with_statistics(
 
 def _has_key(connection: PlannerConnection, profile: RelationProfile) -> bool:
     query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} IS NOT NULL)")
-    return bool(connection.fetch_value(query.format(profile.source, sql.Identifier(profile.key.names[0]))))
+    return bool(connection.fetch_value(query.format(profile.from_sql, sql.Identifier(profile.key.names[0]))))
 
 
 def _zero_if_empty(profile: RelationProfile) -> RelationProfile:

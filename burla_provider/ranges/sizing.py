@@ -8,13 +8,13 @@ from math import ceil
 from burla_provider.exceptions import InvalidParameterError
 
 RANGES_PER_WORKER = 12
-"""Enough that the last range to finish is a small part of the job, and few enough that starting them costs nothing."""
+"""With more, starting the ranges takes a noticeable time. With fewer, the job waits longer for the last range."""
 
 DEFAULT_PARALLELISM = 8
 
 MIN_ROWS, MIN_BYTES = 10_000, 16 * 2**20
 MAX_ROWS, MAX_BYTES = 5_000_000, 2**30
-"""Of a range: the limit that is reached first counts. A larger range takes long to repeat when it fails."""
+"""Maximum size of a range; the limit that is reached first applies. Repeating a larger range takes too long."""
 
 _MIN_SELECTIVITY = 0.1
 """The server assumes 0.005 for a condition without statistics. Ranges must not become huge because of that."""
@@ -22,15 +22,15 @@ _MIN_SELECTIVITY = 0.1
 
 @dataclass(frozen=True)
 class RangeSizing:
-    """The requested size or number of ranges, and what it means for a table.
+    """The requested size or number of ranges, and the table that it applies to.
 
     :param rows_per_range: about how many rows that pass ``where`` a range should have.
     :param ranges: about how many ranges there should be.
     :param parallelism: how many ranges will be processed at the same time.
     :param max_ranges: maximum number of ranges.
-    :param rows: of the window, estimated, before ``where``.
-    :param row_bytes: average size of a row, with TOAST.
-    :param selectivity: the part of the rows that passes ``where``, as the server estimates it.
+    :param rows: estimated rows in the window, before ``where``.
+    :param row_bytes: average size of a row, with TOAST; 0: unknown.
+    :param selectivity: fraction of the rows that passes ``where``, as the server estimates it.
     """
 
     rows_per_range: int | None = None
@@ -61,11 +61,11 @@ class RangeSizing:
 
     @property
     def min_rows(self) -> float:
-        """Rows of the table that are not worth splitting."""
+        """A table with at most this number of rows is not split."""
         return _limit(MIN_ROWS, MIN_BYTES, self.row_bytes) if self.rows_per_range is None else self.target
 
     def range_count(self, rows: float) -> int:
-        """Return how many ranges a table with ``rows`` rows gets, at least 1."""
+        """Return the number of ranges for a table with ``rows`` rows, at least 1."""
         if self.ranges is not None:
             return self.ranges
         if self.rows_per_range is not None:
@@ -76,7 +76,7 @@ class RangeSizing:
         return max(min(round(max(min(wanted, maximum), minimum)), self.max_ranges), 1)
 
     def ranges_for(self, rows: float) -> int:
-        """Return how many of the table's ranges a part of it with ``rows`` rows gets, at least 1."""
+        """Return the number of ranges for a part of the table with ``rows`` rows, at least 1."""
         return max(round(self.range_count(self.rows) * rows / self.rows), 1) if rows else 1
 
     def check_limit(self, parameter: str, ranges: int) -> None:

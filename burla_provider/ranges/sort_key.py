@@ -75,19 +75,20 @@ class SortKey:
 def fetch_end_keys(
     connection: PlannerConnection,
     sort_key: SortKey,
-    source: sql.Composable,
+    from_sql: sql.Composable,
     condition: sql.Composable,
     *ends: Literal["min", "max"],
 ) -> list[Bound]:
-    """Return the minimum and maximum key of a relation's rows, as asked for; an empty list if there are no rows.
+    """Return the minimum and the maximum key of a relation's rows; an empty list if there are no rows.
 
-    :param source: the relation, for FROM.
-    :param condition: selects the rows. It must exclude NULL keys if "max" is asked for: NULL sorts last.
+    :param from_sql: the relation, for FROM.
+    :param condition: selects the rows. It must exclude NULL keys if "max" is requested, because NULL sorts last.
+    :param ends: the keys to return, in this order.
     """
     order_by = {"min": sort_key.order_by, "max": sort_key.order_by_descending}
     subqueries = [
         sql.SQL("(SELECT {} FROM {} AS origin WHERE {} ORDER BY {} LIMIT 1) AS {}").format(
-            sort_key.select_list, source, condition, order_by[end], sql.Identifier(end)
+            sort_key.select_list, from_sql, condition, order_by[end], sql.Identifier(end)
         )
         for end in ends
     ]
@@ -99,7 +100,7 @@ def fetch_end_keys(
 
 
 def is_sorted(connection: PlannerConnection, sort_key: SortKey, bounds: Sequence[Bound], operator: str = "<=") -> bool:
-    """Return whether ``bound operator next bound`` is true on the server for all neighbours."""
+    """Return whether ``bound operator next bound`` is true on the server for all neighbors."""
     # JSON, because quoting the elements of an array one by one takes a second for 100,000 bounds.
     texts = [
         sql.SQL("json_array_elements_text({})").format(

@@ -52,8 +52,8 @@ class Statistics:
 class _Entry:
     """A value in the statistics of a relation, or a bound of the window.
 
-    :param fraction: of all rows, those with exactly this value.
-    :param bucket_fraction: of all rows, those after this value and before the next entry's.
+    :param fraction: fraction of all rows that has exactly this value.
+    :param bucket_fraction: fraction of all rows that is after this value and before the next entry's.
     """
 
     relation: int
@@ -73,10 +73,10 @@ def read_statistics(
     *,
     inherited: bool,
 ) -> list[Statistics | None]:
-    """Return the statistics of the key's first column for each group; None if the role can see none.
+    """Return the statistics of the key's first column for each group; None if there are none that the role can see.
 
     :param groups: relations whose statistics are combined.
-    :param outside: of the rows with the first value of the window's lower and upper bound, the fractions outside.
+    :param outside: fractions outside the window, of the rows with the first value of its lower and its upper bound.
     :param inherited: whether the statistics of a relation include its partitions or children.
     """
     column = sort_key.columns[0]
@@ -115,10 +115,10 @@ def _combine(
 ) -> Statistics:
     summaries = [row for row in rows if row[1] == _NULLS]
     total = sum(weights[relation] for relation, *_ in summaries)
-    # Of all rows, the fractions that the relations have.
+    # The fraction of all rows that each relation has.
     size = {relation: weights[relation] / total if total else 1 / len(summaries) for relation, *_ in summaries}
     nulls = {relation: fraction * size[relation] for relation, _, _, fraction, _ in summaries}
-    correlation = sum(of_relation * size[relation] for relation, *_, of_relation in summaries)
+    correlation = sum(value * size[relation] for relation, *_, value in summaries)
     values = [row for row in rows if row[1] != _NULLS]
     codec = ordinal_codec(columns[0], [value for _, _, value, _, _ in values])
     entries = [
@@ -149,7 +149,7 @@ def _fill_buckets(entries: list[_Entry], not_null: Mapping[int, float]) -> list[
     All histogram buckets of a relation have the same number of rows. Entries of other relations divide a histogram
     bucket: by distance if that is known, otherwise equally.
 
-    :param not_null: of all rows, the fraction that each relation has with a key that is not NULL.
+    :param not_null: relation -> fraction of all rows that is in the relation and has a key that is not NULL.
     """
     histograms: dict[int, list[int]] = {relation: [] for relation in not_null}
     remaining = dict(not_null)

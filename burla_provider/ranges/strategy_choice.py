@@ -17,25 +17,25 @@ from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import MIN_BYTES, RangeSizing
 from burla_provider.ranges.strategies.keyset import MAX_STEPS
-from burla_provider.ranges.strategies.sampled import can_probe
+from burla_provider.ranges.strategies.probed import can_probe
 
 _BUCKETS_PER_RANGE = 1.5
-"""Minimum for a key that cannot be cut inside of a bucket."""
+"""Minimum number of histogram buckets for a key that cannot be cut inside of a bucket."""
 
 _SHORT_WALK = 500_000
-"""Rows. A walk over their index is faster than probes that find out whether a walk is needed."""
+"""Rows. Up to this number, a walk over the index is faster than probes that find out whether a walk is needed."""
 
 _LONG_WALK = 100_000_000
-"""Rows. A walk over their index takes half a minute. A few uneven ranges, which probes may miss, are better."""
+"""Rows. A walk over this number of index entries takes half a minute. A few uneven ranges are better."""
 
 _LOW_CORRELATION = 0.1
-"""Below it, rows with neighbouring keys are anywhere on disk."""
+"""Below this correlation, rows with neighboring keys are anywhere on disk."""
 
 _LARGE_TABLE = 4 * 2**30
-"""Bytes. A larger table is more likely on disk than in memory."""
+"""Bytes. A larger table is probably not in memory."""
 
 _MANY_LOCKS = 500
-"""Partitions that each of a dozen ranges may lock. By default, a server has room for about 64 locks for each of 100
+"""Partitions that a range may lock without a hint. By default, a server has room for about 64 locks for each of 100
 connections, https://www.postgresql.org/docs/current/runtime-config-locks.html."""
 
 _MAX_HINTS = 5
@@ -108,9 +108,9 @@ def _choose_for_key(
     problem = distrust_reason or coarseness
     if problem is None:
         return StrategyChoice(
-            "histogram", f"the statistics are fresh, so the planner read {_what_is_read(profile, sizing)}"
+            "histogram", f"the statistics are fresh, so the planner read {_describe_reads(profile, sizing)}"
         )
-    # A walk of more steps takes a second longer than probes.
+    # A walk of more steps takes longer than probes.
     is_walk_better = coarseness is not None and sizing.ranges_for(profile.rows) <= MAX_STEPS
     if can_probe(profile) and profile.rows > (_LONG_WALK if is_walk_better else _SHORT_WALK):
         reason = f"{problem}, so the planner probed the index and scanned it where rows are unevenly spread"
@@ -120,7 +120,7 @@ def _choose_for_key(
     return StrategyChoice("keyset", f"{problem}, so {counted}")
 
 
-def _what_is_read(profile: RelationProfile, sizing: RangeSizing) -> str:
+def _describe_reads(profile: RelationProfile, sizing: RangeSizing) -> str:
     if len(profile.key.columns) == 1 or _most_common_rows(profile) <= sizing.target:
         return "no rows"
     return f"only the index entries of frequent values of {profile.key.names[0]}"
@@ -147,7 +147,7 @@ def _is_small(
         return sum(leaf.bytes for leaf in profile.leaves) <= MIN_BYTES
     # The estimate may be wrong by any factor, so check whether there are more rows.
     statement = sql.SQL("SELECT EXISTS (SELECT FROM {} AS origin WHERE {} OFFSET {})").format(
-        profile.source, profile.window_condition, sql.Literal(int(sizing.min_rows))
+        profile.from_sql, profile.window_condition, sql.Literal(int(sizing.min_rows))
     )
     return not connection.fetch_value(statement)
 

@@ -27,7 +27,7 @@ _STEPS: dict[str, LiteralString] = {
     "timestamp without time zone": "interval '1 microsecond'",
     "timestamp with time zone": "interval '1 microsecond'",
 }
-"""What to add for the next value."""
+"""Type -> SQL of the difference between a value and the next one."""
 
 _SORTABLE = "Choose a key whose type can be sorted."
 
@@ -93,13 +93,13 @@ def read_window(connection: PlannerConnection, key: Key, sort_key: SortKey, limi
 
 
 def freeze_window(
-    connection: PlannerConnection, source: sql.Composable, key: Key, sort_key: SortKey, window: Window
+    connection: PlannerConnection, from_sql: sql.Composable, key: Key, sort_key: SortKey, window: Window
 ) -> Window:
     """Return the window with an upper bound directly after the maximum key.
 
     Without it, a job on a table that grows during the run would never be finished.
 
-    :param source: the table, for FROM.
+    :param from_sql: the table, for FROM.
     :raises InvalidParameterError: if the key after the maximum is unknown.
     """
     if window.upper is not None or window.is_empty:
@@ -110,7 +110,7 @@ def freeze_window(
     not_null = sql.SQL("{} IS NOT NULL").format(sql.Identifier(key.names[0]))
     condition = sql.SQL("{} AND {}").format(range_condition(key, lower), not_null)
     with connection.local_settings(**PREFER_INDEX), connection.errors_blame("key", _SORTABLE):
-        max_key = next(iter(fetch_end_keys(connection, sort_key, source, condition, "max")), None)
+        max_key = next(iter(fetch_end_keys(connection, sort_key, from_sql, condition, "max")), None)
     if max_key is None or (window.lower and not is_sorted(connection, sort_key, [window.lower, max_key])):
         return replace(window, is_empty=True)
     return replace(window, upper=_find_next_key(connection, key, sort_key, max_key))
@@ -200,7 +200,7 @@ def _is_below(connection: PlannerConnection, key: Key, sort_key: SortKey, lower:
 
 
 def _find_next_key(connection: PlannerConnection, key: Key, sort_key: SortKey, max_key: Bound) -> Bound | None:
-    """Return a key that is as little above ``max_key`` as possible; None if the type has no greater value."""
+    """Return a key directly, or closely, after ``max_key``; None if the type has no greater value."""
     for number in reversed(range(len(max_key))):
         suffix_bounds = [minimum for column in key.columns[number + 1 :] if (minimum := min_value(column)) is not None]
         for greater in _greater_values(connection, key.columns[number], max_key[number]):
@@ -214,7 +214,7 @@ def _find_next_key(connection: PlannerConnection, key: Key, sort_key: SortKey, m
 
 
 def _greater_values(connection: PlannerConnection, column: KeyColumn, value: str) -> list[str]:
-    """Return values that are probably greater, and as little as possible."""
+    """Return candidates for the next value. The server checks whether they are greater."""
     if column.type in _TEXT_TYPES:
         return [value + suffix for suffix in _TEXT_SUFFIXES]
     codec = ordinal_codec(column, [value])

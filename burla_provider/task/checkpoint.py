@@ -1,7 +1,7 @@
-"""Storing the outcomes of a running job in Airflow's task state store, for a retry of the task.
+"""Store the outcomes of a running job in Airflow's task state store, for a retry of the task.
 
-The store takes JSON values of up to 64 KB. A job is stored as a header with its facts, its plan, and its outcomes, the
-latter two as compressed text in chunks. Outcomes are appended to the last chunk until it is full, so that a flush
+The store takes JSON values of up to 64 KB. A job is stored as a header that identifies it, its plan, and its outcomes,
+the latter two as compressed text in chunks. Outcomes are appended to the last chunk until it is full, so that a flush
 writes one key. The header is written last and removed first: without it there is nothing to resume.
 """
 
@@ -22,12 +22,12 @@ PREFIX = "burla_checkpoint"
 CHUNK_CHARS = 30_000
 """A chunk with a longer text is full."""
 MEASURE_BYTES = 8_000
-"""The chunk's text is measured whenever so many bytes were added. With one more outcome of ``MAX_OUTCOME_BYTES``,
-incompressible, a chunk is still below 64 KB."""
+"""The chunk's text is measured each time this number of bytes was added. Even with another incompressible outcome of
+``MAX_OUTCOME_BYTES``, a chunk is below 64 KB."""
 MAX_OUTCOME_BYTES = 16_000
 """A larger outcome is not stored: a retry processes its item again."""
 FLUSH_SECONDS = 3.0
-"""If the task's machine is lost, so are at most the outcomes of so many seconds."""
+"""If the task's machine fails, the outcomes of at most this number of seconds are lost."""
 
 
 class StateStore(Protocol):
@@ -47,12 +47,12 @@ class StateStore(Protocol):
 class SavedJob:
     """The job of an earlier try.
 
-    :param facts: given to ``begin``, or to ``update``.
+    :param header: given to ``begin``, or to ``update``.
     :param plan: given to ``begin``.
     :param outcomes: those that succeeded.
     """
 
-    facts: dict[str, Any]
+    header: dict[str, Any]
     plan: bytes
     outcomes: list[Outcome]
 
@@ -82,10 +82,10 @@ class Checkpoint:
         self._chunk = len(chunks)
         return SavedJob(header, plan, [decode(encoded) for chunk in chunks for encoded in _split(_unpack(chunk))])
 
-    def begin(self, facts: dict[str, Any], plan: bytes = b"") -> None:
+    def begin(self, header: dict[str, Any], plan: bytes = b"") -> None:
         """Store a new job in place of an earlier one.
 
-        :param facts: small JSON, from which a retry decides whether it can resume the job.
+        :param header: small JSON, from which a retry decides whether it can resume the job.
         :param plan: what a retry needs to resume the job.
         """
         self.clear()
@@ -94,15 +94,15 @@ class Checkpoint:
         text = _pack(plan)
         for number, start in enumerate(range(0, len(text), CHUNK_CHARS)):
             self._store.set(_name("plan", number), text[start : start + CHUNK_CHARS])
-        self._store.set(PREFIX, facts)
+        self._store.set(PREFIX, header)
 
-    def update(self, facts: dict[str, Any]) -> None:
-        """Replace the facts, and keep the plan and the outcomes."""
+    def update(self, header: dict[str, Any]) -> None:
+        """Replace the header, and keep the plan and the outcomes."""
         if self._store is not None:
-            self._store.set(PREFIX, facts)
+            self._store.set(PREFIX, header)
 
     def add(self, outcome: Outcome) -> None:
-        """Store an outcome, or forget it if it failed: a retry runs its item again.
+        """Store an outcome. A failed outcome is not stored: a retry runs its item again.
 
         An error of the store, here or in ``flush``, loses nothing: the next call writes the outcomes again.
         """
@@ -166,7 +166,7 @@ class Checkpoint:
 
 
 class _Chunk:
-    """The last chunk, compressed while it grows, so that measuring it does not compress all of it again."""
+    """The last chunk. It is compressed while it grows, so that measuring it does not compress everything again."""
 
     def __init__(self) -> None:
         self._compressor = zlib.compressobj()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, get_args
 
@@ -145,6 +145,9 @@ class TableJobConfig(JobConfig):
     start: Any
     lag: int | timedelta | None
 
+    given: Mapping[str, Any] = field(init=False)
+    """The window and the size of ranges as given, before they are normalized. Fingerprints in ledgers have them so."""
+
     worker_requirements: ClassVar[tuple[str, ...]] = ("psycopg[binary]", "tenacity")
     result_size_advice: ClassVar[str] = (
         "Return less: results_table keeps the result of each range, so that combine can return a summary. Or let the"
@@ -153,6 +156,8 @@ class TableJobConfig(JobConfig):
     )
 
     def __post_init__(self) -> None:
+        names = ("key", "start_id", "end_id", "lower", "upper", "rows_per_range", "ranges")
+        self._normalize("given", {name: getattr(self, name) for name in names})
         super().__post_init__()
         for name in ("key", "columns", "where", "lower", "upper", "start"):
             if not is_given(getattr(self, name)):

@@ -1,4 +1,4 @@
-"""Deciding what failed items mean for the job: finish, stop, or tolerate them."""
+"""Decide what failed items mean for the job: finish, stop, or tolerate them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _STATEMENT_ERRORS = ("0A", "25006", "3F", "42")
 """Prefixes of SQLSTATEs: not supported, read-only, invalid schema, syntax error or access rule violation."""
 
 _LOCAL_MODULE_HINT = (
-    "- it is a module of your DAG folder that did not travel with the function. Import it with an import statement,"
+    "- it is a module of your DAG folder that was not sent with the function. Import it with an import statement,"
     " in the DAG file or in the function: names in strings (importlib, pickle) are not found."
 )
 
@@ -74,7 +74,7 @@ class FailurePolicy:
     def check(self, item_count: int) -> None:
         """Check that no more items failed than tolerated.
 
-        :raises RangesFailedError: more items failed.
+        :raises RangesFailedError: if more items failed.
         """
         if len(self.failed) > self._allowance(item_count):
             raise self._error(self._report(item_count))
@@ -82,7 +82,7 @@ class FailurePolicy:
     def check_trial(self, item_count: int) -> None:
         """Check that no item of the trial failed.
 
-        :raises RangesFailedError: an item failed.
+        :raises RangesFailedError: if an item failed.
         """
         if self.failed:
             raise self._error(f"The trial failed, and nothing else was started. {self._report(item_count)}")
@@ -123,7 +123,7 @@ def _is_permanent(failure: Failure) -> bool:
 def allowance(tolerated: int | str, item_count: int) -> float:
     """Return how many of ``item_count`` items may fail.
 
-    :raises InvalidParameterError: ``tolerated`` is neither a number nor a percentage.
+    :raises InvalidParameterError: if ``tolerated`` is neither a number nor a percentage.
     """
     text = str(tolerated).strip()
     try:

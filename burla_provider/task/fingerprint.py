@@ -1,4 +1,4 @@
-"""Comparing jobs across processes and machines, by their data and code."""
+"""Compare jobs across processes and machines, by their data and code."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _GENERATED = {
 def fingerprint(*parts: Any) -> str:
     """Return a short text that is equal for equal parts: data with the same values, callables with the same code.
 
-    A callable's code includes its constants, defaults and closure, the functions, classes and values of the DAG's own
-    files that it names, and the source of the local modules that it imports or uses, with the current values of their
-    attributes. Installed code is compared by its name only. An object that cannot be analysed is never equal: repeating
-    a job costs less than a wrong result.
+    A callable's code includes its constants, defaults and closure, and the functions, classes and values of the DAG's
+    own files that it names. It also includes the source of the local modules that it imports or uses, with the current
+    values of their attributes. Installed code is compared by its name only. An object that cannot be analyzed is never
+    equal, because repeating a job is better than a wrong result.
 
-    :raises InvalidParameterError: a part cannot be pickled.
+    :raises InvalidParameterError: if a part cannot be pickled.
     """
     from burla_provider.jobs.code.pickler import local_sources
 
@@ -47,14 +47,14 @@ def fingerprint(*parts: Any) -> str:
 
 
 class _Reader:
-    """Analyses objects as pickle does, each once. Not their pickles: these differ between processes.
+    """Analyzes objects as pickle does, each once. Not their pickles: these differ between processes.
 
-    :param opaque: ignore objects that cannot be analysed, instead of making them unequal to all others.
+    :param opaque: ignore objects that cannot be analyzed, instead of making them unequal to all others.
     """
 
     def __init__(self, *, opaque: bool = False) -> None:
         self._opaque = opaque
-        # The objects are kept, because a new object could get the id of a deleted one.
+        # References to the objects, because a new object could get the id of a deleted object.
         self._seen: dict[int, tuple[int, Any]] = {}
 
     def texts(self, value: Any) -> Iterator[str]:

@@ -125,7 +125,7 @@ class IncrementalRun:
                 "ledger",
                 f"the run {unfinished['run']} wrote a part of {self._describe(begin, None)}, which the ledger"
                 f" {unfinished['ledger']} has.",
-                "Name this ledger, or clear the task to begin a new run, which writes that part again.",
+                "Name this ledger, or clear the task to start a new run, which writes that part again.",
             )
         if not is_retry:
             self._log.info(

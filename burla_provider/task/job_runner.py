@@ -44,7 +44,7 @@ class JobRunner:
     @property
     def parallelism(self) -> int | None:
         """Calls at the same time. The local engine defaults to the number of processors; None: unknown."""
-        if self.config.max_parallelism is None and self.hook.engine.name == "local":
+        if self.config.max_parallelism is None and self.hook.engine.is_local:
             return os.cpu_count()
         return self.config.max_parallelism
 
@@ -55,7 +55,7 @@ class JobRunner:
         """
         from burla_provider.database.errors import is_this_machine
 
-        if not is_this_machine(host) or self.hook.engine.name == "local":
+        if not is_this_machine(host) or self.hook.engine.is_local:
             return
         problem = (
             f"the connection is to the Unix socket {host}, which only this machine has."
@@ -94,7 +94,7 @@ class JobRunner:
             requirements=self._pin_requirements(),
         )
 
-    def run_job(self, job: Job, monitor: JobMonitor, *, trial: int = 0) -> None:
+    def process_items(self, job: Job, monitor: JobMonitor, *, trial: int = 0) -> None:
         """Run the job to its end. The monitor handles every event.
 
         :param trial: run this number of items first, spread over all items. Run the others only if none fails.
@@ -134,7 +134,7 @@ class JobRunner:
         if self.config.requirements == "environment":
             return None
         requirements = [*self.config.worker_requirements, *self.config.requirements]
-        if self.hook.engine.name == "local":
+        if self.hook.engine.is_local:
             check_installed(requirements, self.hook.engine.python)
             return {}
         return resolve_requirements(requirements)

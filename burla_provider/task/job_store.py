@@ -1,4 +1,4 @@
-"""Storing a job's plan and outcomes for a retry: in the task state store or, for jobs that write, in the ledger."""
+"""Store a job's plan and outcomes for a retry: in the task state store or, for jobs that write, in the ledger."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from burla_provider.database.table_state import REPORT_TIMEOUT, find_possible_change
 from burla_provider.exceptions import PermanentError
 from burla_provider.task.checkpoint import Checkpoint
-from burla_provider.task.resume import JobFacts, Resume, TableState, find_earlier
+from burla_provider.task.resume import JobIdentity, Resume, TableState, find_earlier
 from burla_provider.worker.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class RestoredJob:
 
     :param plan: the first try's plan, or a new one.
     :param earlier: the outcomes of earlier tries.
-    :param snapshot_count: in how many snapshots the table is read, all tries together.
+    :param snapshot_count: number of snapshots in which the table is read, all tries together.
     :param note: a sentence for the log, or "".
     """
 
@@ -57,12 +58,12 @@ class CheckpointStore:
     :param resume: the operator's parameter.
     """
 
-    def __init__(self, checkpoint: Checkpoint, resume: Resume, facts: JobFacts, session: TaskSession) -> None:
+    def __init__(self, checkpoint: Checkpoint, resume: Resume, identity: JobIdentity, session: TaskSession) -> None:
         self._checkpoint = checkpoint
         self._resume = resume
-        self._facts = facts
+        self._identity = identity
         self._session = session
-        self._doubt = ""
+        self._possible_change = ""
         self.add = checkpoint.add
         self.flush = checkpoint.flush
 
@@ -70,35 +71,39 @@ class CheckpointStore:
         """Restore the job of an earlier try if that is safe, else store a new plan."""
         from burla_provider.ranges.plan import from_record, to_record
 
-        saved, note = find_earlier(self._checkpoint, self._resume, self._facts, self._find_doubt)
+        saved, note = find_earlier(self._checkpoint, self._resume, self._identity, self._find_possible_change)
         if saved is None:
             plan = make_plan()
-            facts = self._facts.as_dict(pages=plan.needs_snapshot)
-            self._checkpoint.begin(facts, json.dumps(to_record(plan)).encode())
+            header = self._identity.as_header(pages=plan.needs_snapshot)
+            self._checkpoint.begin(header, json.dumps(to_record(plan)).encode())
             return RestoredJob(plan, [], note=note)
-        snapshot_count = saved.facts["moments"] + bool(self._doubt)
-        self._checkpoint.update(self._facts.as_dict(snapshot_count, pages=saved.facts["pages"]))
+        snapshot_count = saved.header["moments"] + bool(self._possible_change)
+        self._checkpoint.update(self._identity.as_header(snapshot_count, pages=saved.header["pages"]))
         return RestoredJob(from_record(json.loads(saved.plan)), saved.outcomes, snapshot_count, note)
 
     def close(self) -> None:
         """Do nothing: the operator clears the checkpoint when Airflow has stored the result."""
 
-    def _find_doubt(self, state: TableState) -> str:
-        self._doubt = self._session.find_doubt(state, wait=self._resume == "auto")
-        return self._doubt
+    def _find_possible_change(self, state: TableState) -> str:
+        session = self._session
+        # With resume=True, the job continues in any case.
+        timeout = REPORT_TIMEOUT if self._resume == "auto" else 0
+        self._possible_change = find_possible_change(session.connection, session.schema, session.table, state, timeout)
+        return self._possible_change
 
 
 class LedgerStore:
     """Stores a job that writes in the ledger. The workers' transactions store the outcomes.
 
     :param session: the task's session, without a snapshot.
-    :param fingerprint: of the job's parameters, without the function's code: a run can go on with a corrected function.
+    :param fingerprint: fingerprint of the job's parameters without the function's code, so that a run can continue
+        with a corrected function.
     :param task: prefix of the keys of all runs of this task, including earlier DAG runs with the same id.
     :param run: the key of this run of the task; the ledger's key may be longer.
-    :param cleared: the task was cleared in this DAG run.
-    :param retention: remove runs that ended longer ago; None: keep all.
-    :param find_more: for a run that continues with the ledger's plan: returns the plan of the ranges to append to it,
-        if any. None: the run is new, or a retry.
+    :param cleared: whether the task was cleared in this DAG run.
+    :param retention: remove runs that ended longer ago; None: remove none.
+    :param find_more: for a run that continues with the ledger's plan: returns the plan of the ranges to append, or None
+        if there are none. None: the run is new, or a retry.
     :param on_planned: called when the ledger has the plan of a new run, before any range is processed.
     """
 
@@ -126,15 +131,15 @@ class LedgerStore:
         self._on_planned = on_planned
 
     def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob:
-        """Store the plan of a new run; restore the plan and the outcomes of a run that began before.
+        """Store the plan of a new run, or restore the plan and the outcomes of an earlier try.
 
-        :raises PermanentError: the parameters have changed since the first try, or its plan is missing.
+        :raises PermanentError: if the parameters have changed since the first try, or its plan is missing.
         """
         from burla_provider.ranges.plan import from_record, to_record
         from burla_provider.task.ledger_table import read_outcomes, store_plan
 
         connection = self._session.connection
-        # All tries use the first one's plan, because its bounds decide what the finished ranges have written.
+        # All tries use the plan of the first try, because its bounds decide what the finished ranges have written.
         if self._find_more is None:
             stored = store_plan(connection, self._ledger, [self._fingerprint, to_record(make_plan())])
             self._check(stored)
@@ -166,7 +171,7 @@ class LedgerStore:
             if stored is None:
                 raise PermanentError(
                     f"The ledger {self._ledger} no longer has the plan of the run {self._ledger.run_key}, which may"
-                    " have written a part of its window. Clear the task to begin a new run, which writes that part"
+                    " have written a part of its window. Clear the task to start a new run, which writes that part"
                     " again."
                 )
             self._check(stored)
@@ -180,7 +185,7 @@ class LedgerStore:
         if stored[0] != self._fingerprint:
             raise PermanentError(
                 "The table, window, condition, split or (under row security) login changed since this run's first try,"
-                f" whose writes are recorded in the ledger {self._ledger}. Clear the task to begin a new run, or undo"
+                f" whose writes are recorded in the ledger {self._ledger}. Clear the task to start a new run, or undo"
                 " the change."
             )
 

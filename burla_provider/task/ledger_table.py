@@ -1,4 +1,4 @@
-"""The ledger's table: creating and checking it, and the plan and outcomes that the task reads and stores in it."""
+"""The ledger's table: create and check it, and read and store the plan and the outcomes of a run."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ _PLAN_OF_RUN: LiteralString = "SELECT result::text FROM {} WHERE run_key = %s AN
 def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     """Create the ledger's table if it does not exist, and check that it can store ranges.
 
-    :raises InvalidParameterError: it cannot be created or written, or has other columns, triggers or rules.
+    :raises InvalidParameterError: if it cannot be created or written, or has other columns, triggers or rules.
     """
     check_writable(connection, "ledger", ledger.schema)
     table = ledger.relation.as_regclass(connection)
@@ -128,8 +128,8 @@ def update_plan(
 def read_outcomes(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[Outcome]:
     """Yield the outcomes of this run's finished ranges."""
     query = sql.SQL("SELECT answer FROM {} WHERE run_key = %s AND range_index > %s").format(ledger.relation)
-    for (answer,) in connection.execute(query, [ledger.run_key, PLAN]):
-        yield decode(answer)
+    for (encoded,) in connection.execute(query, [ledger.run_key, PLAN]):
+        yield decode(encoded)
 
 
 def is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since: datetime.datetime) -> bool:

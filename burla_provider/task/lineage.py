@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 class TableLineage:
-    """The table that a run reads, in the terms of assets and of OpenLineage. A listener that counts the rows.
+    """The table that a run reads, as an asset and as an OpenLineage dataset. A listener that counts the rows.
 
     :param server: ``info`` of a connection to the server.
     :param schema: schema of the table.
     :param table: name of the table.
-    :param sql: the query, if the work is SQL.
+    :param sql: the query; None for a job without a query.
     """
 
     def __init__(self, server: ConnectionInfo, schema: str, table: str, sql: str | None) -> None:
-        # The directory of a Unix socket is no host that another machine knows.
+        # The directory of a Unix socket is not a host name.
         host = "localhost" if server.host.startswith("/") else server.host
         self._namespace = f"postgres://{f'[{host}]' if ':' in host else host}:{server.port}"
         self._database = server.dbname
@@ -66,7 +66,7 @@ class TableLineage:
         inputs = filter(None, map(ExtractorManager.convert_to_ol_dataset, inlets))
         outputs = filter(None, map(ExtractorManager.convert_to_ol_dataset, outlets))
         return OperatorLineage(
-            inputs=[table, *(each for each in inputs if (each.namespace, each.name) != (table.namespace, table.name))],
+            inputs=[table, *(data for data in inputs if (data.namespace, data.name) != (table.namespace, table.name))],
             outputs=[*written, *outputs],
             job_facets={"sql": sql_job.SQLJobFacet(query=self._sql, dialect="postgres")} if self._sql else {},
         )

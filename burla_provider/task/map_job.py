@@ -13,7 +13,7 @@ from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
 from burla_provider.task.job_runner import JobRunner, check_picklable
 from burla_provider.task.monitor import JobMonitor
-from burla_provider.task.resume import JobFacts, find_earlier
+from burla_provider.task.resume import JobIdentity, find_earlier
 from burla_provider.task.run_identity import run_key
 from burla_provider.worker.json_values import to_json
 from burla_provider.worker.outcome import Outcome, find_unserializable
@@ -50,7 +50,7 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     task = MapTask(config.python_callable, dict(config.op_kwargs), config.collect)
     job = runner.make_job(task, missing, runner.parallelism)
     with monitor:
-        runner.run_job(job, monitor, trial=config.trial_inputs)
+        runner.process_items(job, monitor, trial=config.trial_inputs)
     return [results.values.get(index) for index in items] if config.collect else None
 
 
@@ -83,12 +83,12 @@ def _restore_outcomes(
     config: MapJobConfig, runner: JobRunner, checkpoint: Checkpoint, items: Mapping[int, bytes]
 ) -> list[Outcome]:
     digest = hashlib.sha256(b"".join(hashlib.sha256(item).digest() for item in items.values())).hexdigest()
-    facts = JobFacts(run_key(runner.context), fingerprint(config.python_callable, config.op_kwargs, digest))
-    saved, note = find_earlier(checkpoint, config.resume, facts)
+    identity = JobIdentity(run_key(runner.context), fingerprint(config.python_callable, config.op_kwargs, digest))
+    saved, note = find_earlier(checkpoint, config.resume, identity)
     if note:
         runner.log.info(note)
     if saved is None:
-        checkpoint.begin(facts.as_dict())
+        checkpoint.begin(identity.as_header())
     return saved.outcomes if saved else []
 
 

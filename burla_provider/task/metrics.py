@@ -44,7 +44,7 @@ class Metrics:
 
 
 class Phases:
-    """Measures the consecutive phases of a run: each is a span and a metric, and all of them are a log line.
+    """Measures the consecutive phases of a try. Each is a span and a metric; a log line lists them.
 
     A phase that is entered again (the job after its trial) adds to its time.
     """

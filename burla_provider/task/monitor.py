@@ -1,4 +1,4 @@
-"""Publishing what happens to a job while it runs: log, report, link, job store, Airflow's metrics."""
+"""Publish the events of a running job: log, report, link, job store, Airflow's metrics."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from burla_provider.jobs.job import ItemCrashed, ItemSucceeded, JobEvent, JobStarted, OutputLine
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.failure_policy import FailurePolicy, with_local_module_hint
-from burla_provider.task.logs import WorkerOutput, without_markers
+from burla_provider.task.logs import Progress, WorkerOutput, without_markers
 from burla_provider.task.metrics import Metrics
-from burla_provider.task.progress import Progress
 from burla_provider.task.report import KEY, Report
 from burla_provider.task.run_identity import pass_label
 from burla_provider.worker.outcome import Failure, Outcome, decode
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
 REPORT_SECONDS = 3.0
 """Seconds between two updates of the report, the job store and Airflow's metrics."""
 REPORT_SHARE = 20
-"""Building the report takes at most one part in so many of the time: with a million items it takes seconds."""
+"""Building the report takes at most this fraction (1/20) of the time: with a million items it takes seconds."""
 MAX_TRACEBACKS = 10
-"""So many failed items are logged with their traceback, the others without."""
+"""Further failed items are logged without their traceback."""
 LAST_JOB = "burla_last_job"
 """Key of the task state store: id and page of the last job, until Airflow has stored the result."""
 
@@ -37,7 +36,7 @@ class OutcomeListener(Protocol):
     """Receives every outcome."""
 
     def add(self, outcome: Outcome) -> None:
-        """Take an outcome."""
+        """Receive an outcome."""
 
 
 class FlushableListener(OutcomeListener, Protocol):
@@ -50,7 +49,7 @@ class FlushableListener(OutcomeListener, Protocol):
 class JobMonitor:
     """Receives the events of a job, and passes them on.
 
-    Use it as a context manager around everything that can fail the task once the job has begun: at the end it stores
+    Use it as a context manager around everything that can fail the task after the job has started: at the end it stores
     the final report.
 
     :param log: the task's log.
@@ -97,7 +96,7 @@ class JobMonitor:
         self.progress = Progress(total, time.monotonic(), unit)
 
     def resume(self, outcomes: Iterable[Outcome]) -> None:
-        """Take over the outcomes of an earlier try."""
+        """Add the outcomes of an earlier try."""
         earlier = list(outcomes)
         for outcome in earlier:
             self._report.resume(outcome)
@@ -105,7 +104,7 @@ class JobMonitor:
             for listener in self._listeners:
                 listener.add(outcome)
         self.progress.resume(len(earlier))
-        # If nothing is missing, no job is started: show the one that processed the last items.
+        # If nothing is missing, no job is started: show the job that processed the last items.
         is_done = 0 < self.total == len(earlier)
         job: Any = self._state_store.get(LAST_JOB) if self._state_store is not None and is_done else None
         if job:
@@ -114,8 +113,8 @@ class JobMonitor:
     def handle(self, event: JobEvent) -> None:
         """Pass on an event, and publish what is due."""
         match event:
-            case ItemSucceeded(_, answer):
-                self._record(decode(answer))
+            case ItemSucceeded(_, encoded):
+                self._record(decode(encoded))
             case ItemCrashed(index, error):
                 self._record(Outcome(index, failure=Failure("WorkerError", self._clean(error))))
             case OutputLine(text, None):
@@ -130,7 +129,7 @@ class JobMonitor:
     def __enter__(self) -> JobMonitor:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
         """Flush everything, and store the final report in XCom."""
         self._output.flush()
         self._metrics.flush()
@@ -138,8 +137,8 @@ class JobMonitor:
             self._store.flush()
         self._publish_link()
         # If the task fails, an error of the report must not replace the task's.
-        with self._best_effort() if kind else nullcontext():
-            self._store_final_report("failed" if kind else "success")
+        with self._best_effort() if error_type else nullcontext():
+            self._store_final_report("failed" if error_type else "success")
 
     def _store_final_report(self, state: str) -> None:
         self._context["ti"].xcom_push(key=KEY, value=self._report.as_dict(state))
@@ -148,12 +147,12 @@ class JobMonitor:
 
     @contextmanager
     def _best_effort(self) -> Iterator[None]:
-        """Log an error of Airflow's API server, once: the job goes on while the server is away."""
+        """Log an error of Airflow's API server, once. The job continues while the server is unavailable."""
         try:
             yield
         except AirflowRuntimeError as error:
             if not self._has_warned:
-                self._log.warning("Airflow could not store the state of the job, which goes on: %s", error)
+                self._log.warning("Airflow could not store the state of the job. The job continues: %s", error)
             self._has_warned = True
 
     def _record(self, outcome: Outcome) -> None:
@@ -161,7 +160,7 @@ class JobMonitor:
         if outcome.failure is not None:
             outcome = replace(outcome, failure=self._cleaned(outcome.failure))
         if outcome.failure is not None and len(self.failures.failed) >= MAX_TRACEBACKS:
-            # All failed outcomes are kept in memory to the end, and there can be 100,000.
+            # All failed outcomes are in memory until the end, and there can be 100,000.
             outcome = replace(outcome, failure=replace(outcome.failure, traceback=""))
         listeners: list[OutcomeListener] = [
             self.failures,

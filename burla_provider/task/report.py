@@ -1,6 +1,6 @@
 """The report of a job, shown on the task's "Ranges" tab while it runs and afterwards.
 
-It is JSON of limited size: few ranges are listed one by one, many are aggregated to bins of time.
+It is JSON of limited size. Up to 300 ranges are in the timeline one by one; more are aggregated into bins.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ MAX_CELLS = 800
 MAX_LISTED = 12
 """Slowest and failed ranges that are listed."""
 MAX_CHARS = 300
-"""Characters of an error, which is complete in the log, or of a range."""
+"""Maximum characters of an error, which is complete in the log, or of a range."""
 
 
 class Report:
-    """Aggregates outcomes to a report. An outcome listener.
+    """Aggregates outcomes into a report. An outcome listener.
 
     :param title: such as "public.orders".
     :param total: number of ranges or inputs.
@@ -130,7 +130,7 @@ class Report:
         }
 
     def _count(self, outcome: Outcome) -> None:
-        # None, which is "unknown", if functions process whole ranges without a row count.
+        # None means "unknown": process_range without a row_count.
         if outcome.row_count is not None:
             self._rows = (self._rows or 0) + outcome.row_count
 

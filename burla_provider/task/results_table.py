@@ -40,7 +40,7 @@ def prepare_results_table(connection: psycopg.Connection[Any], schema: str, tabl
     """Create the results table if it does not exist, and check that results can be written to it.
 
     :param connection: an autocommit connection.
-    :raises InvalidParameterError: the table cannot be created or written, or has other columns.
+    :raises InvalidParameterError: if the table cannot be created or written, or has other columns.
     """
     relation = Identifier(schema, table)
     definitions = [sql.SQL(f"{{}} {type_}").format(sql.Identifier(name)) for name, type_ in COLUMNS.items()]
@@ -70,7 +70,7 @@ class ResultsTable:
     :param parameters: libpq parameters, with secrets.
     :param schema: the table's schema.
     :param table: the table's name.
-    :param run: identifies this run's rows: they replace those of an earlier attempt, other runs' rows stay.
+    :param run: identifies this run's rows. They replace those of an earlier try; the rows of other runs stay.
     """
 
     def __init__(self, parameters: Mapping[str, str], schema: str, table: str, run: str) -> None:
@@ -82,7 +82,7 @@ class ResultsTable:
         self._outcomes: dict[int, Outcome] = {}
 
     def add(self, outcome: Outcome) -> None:
-        """Keep an outcome until ``write``."""
+        """Collect an outcome for ``write``."""
         self._outcomes[outcome.index] = outcome
 
     def write(self, ranges: Iterable[KeyRange]) -> int:

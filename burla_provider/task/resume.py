@@ -1,4 +1,4 @@
-"""Deciding whether a retry can resume the job of an earlier try."""
+"""Decide whether a retry can resume the job of an earlier try."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ NO_STORE = (
 
 
 @dataclass(frozen=True)
-class JobFacts:
-    """What must be equal for a retry to resume a job.
+class JobIdentity:
+    """The values that must be equal for a retry to resume a job.
 
     :param run: this run of the task (``run_key``).
-    :param fingerprint: of database, table, window, condition, and the processing with its code.
-    :param has_snapshot: all ranges are read in one snapshot.
-    :param state: the table's ``state_before`` that snapshot; None: unknown.
+    :param fingerprint: fingerprint of database, table, window, condition, and the functions with their code.
+    :param has_snapshot: whether all ranges are read in one snapshot.
+    :param state: the table's state just before that snapshot (``state_before``); None: unknown.
     """
 
     run: str
@@ -31,52 +31,56 @@ class JobFacts:
     has_snapshot: bool = False
     state: TableState = None
 
-    def as_dict(self, snapshot_count: int = 1, *, pages: bool = False) -> dict[str, Any]:
-        """Return the facts as JSON for the checkpoint. Other versions of this provider read the same keys.
+    def as_header(self, snapshot_count: int = 1, *, pages: bool = False) -> dict[str, Any]:
+        """Return the header of the checkpoint, JSON. Other versions of this provider read the same keys.
 
-        :param snapshot_count: in how many snapshots the table has been read.
-        :param pages: the ranges are ranges of physical pages.
+        :param snapshot_count: number of snapshots in which the table has been read.
+        :param pages: whether the ranges are ranges of physical pages.
         """
-        facts = {"run": self.run, "fingerprint": self.fingerprint, "state": self.state}
-        return facts | {"moments": snapshot_count, "pages": pages}
+        header = {"run": self.run, "fingerprint": self.fingerprint, "state": self.state}
+        return header | {"moments": snapshot_count, "pages": pages}
 
 
 def find_earlier(
     checkpoint: Checkpoint,
     resume: Resume,
-    facts: JobFacts,
-    find_doubt: Callable[[TableState], str] | None = None,
+    identity: JobIdentity,
+    find_possible_change: Callable[[TableState], str] | None = None,
 ) -> tuple[SavedJob | None, str]:
     """Return the job of an earlier try if this try can resume it, and a sentence for the log, or "".
 
     :param resume: "auto": if that is safe; True: also in another snapshot of the table; False: never.
-    :param find_doubt: returns why the table may have changed since an earlier state of it; "" if it has not.
+    :param find_possible_change: returns why the table may have changed since an earlier state of it; "" if it has not.
     """
     saved = checkpoint.load()
     if saved is None:
         return None, ""
     done = f"An earlier try has finished {len(saved.outcomes):,} items"
-    if reason := _objection(saved, resume, facts, find_doubt):
+    if reason := _objection(saved, resume, identity, find_possible_change):
         return None, f"{done}, but this try starts from the beginning: {reason}"
     return saved, f"{done}: processing only what is missing."
 
 
-def _objection(saved: SavedJob, resume: Resume, facts: JobFacts, find_doubt: Callable[[TableState], str] | None) -> str:
+def _objection(
+    saved: SavedJob, resume: Resume, identity: JobIdentity, find_possible_change: Callable[[TableState], str] | None
+) -> str:
     if resume is False:
         return "resume=False."
-    if saved.facts.get("run") != facts.run:
+    if saved.header.get("run") != identity.run:
         return "the task was cleared since, or its DAG run was created again."
-    if saved.facts.get("fingerprint") != facts.fingerprint:
+    if saved.header.get("fingerprint") != identity.fingerprint:
         return (
             "its parameters have changed since (database, login, session settings, table, columns, window, condition,"
             " split or function)."
         )
-    doubt = find_doubt(saved.facts.get("state")) if find_doubt and facts.has_snapshot else ""
-    if doubt and saved.facts.get("pages"):
-        return f"its ranges are ranges of physical pages, and the table may have changed since ({doubt})."
-    if doubt and resume is not True:
+    possible_change = (
+        find_possible_change(saved.header.get("state")) if find_possible_change and identity.has_snapshot else ""
+    )
+    if possible_change and saved.header.get("pages"):
+        return f"its ranges are ranges of physical pages, and the table may have changed since ({possible_change})."
+    if possible_change and resume is not True:
         return (
-            f"the table may have changed since ({doubt}), and all ranges must be read in one snapshot."
+            f"the table may have changed since ({possible_change}), and all ranges must be read in one snapshot."
             " With resume=True the job would continue in a second snapshot, and the result would say so."
         )
     return ""

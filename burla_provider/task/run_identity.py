@@ -1,7 +1,7 @@
 """Keys and names that identify a run of a task: the same for every try of the run, different for every other run.
 
-Every key that is kept longer than a try is made here. In a task loop (Airflow 3.4), dag, task, run, try number and map
-index are the same in every pass, so the pass is a part of all keys.
+All keys that are stored for longer than a try are built here. In a task loop (Airflow 3.4), dag, task, run, try number
+and map index are the same in every pass, so the pass is part of all keys.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def dag_run_pass(context: Context) -> str:
     if (position := _loop_position(context)) is not None:
         region, index = position
         return f"{ti.run_id}/loop/{region}/{index}"
-    # The pass is unknown. The id of the task instance changes with every try, so that no pass resumes another one.
+    # The pass is unknown. The id of the task instance changes with every try, so no pass resumes another pass.
     return f"{ti.run_id}/loop/{ti.id}" if _is_in_loop(context) else str(ti.run_id)
 
 
 def task_run(context: Context) -> str:
-    """Return what identifies the task instance in its DAG run, however often it is retried or cleared."""
+    """Return a key of the task instance in its DAG run: the same for all retries, and after the task was cleared."""
     ti = context["ti"]
     return f"{ti.dag_id}/{ti.task_id}/{ti.map_index}/{dag_run_pass(context)}"
 
@@ -36,14 +36,14 @@ def task_run(context: Context) -> str:
 def run_key(context: Context) -> str:
     """Return the key of this run of the task: the same for every retry, different for every new run.
 
-    Clearing the task begins a new run. It raises ``max_tries``; a retry does not. If a task is cleared while it runs,
-    the scheduler raises ``max_tries`` only if the process of the task ends well (``process_executor_events`` of Airflow
-    3.3.2). ``clear_number`` of the DAG run cannot be used: it also counts when other tasks are cleared
+    Clearing the task starts a new run. It raises ``max_tries``; a retry does not. If a task is cleared while it runs,
+    the scheduler raises ``max_tries`` only if the process of the task succeeds (``process_executor_events`` of Airflow
+    3.3.2). ``clear_number`` of the DAG run cannot be used: it also changes when other tasks are cleared
     (``clear_task_instances``), and a task with a ledger would write twice.
 
-    A DAG run that is deleted and made again with the same id is a new run, too. Its start is different. The start of a
-    DAG run changes only while none of its tasks can be retried: when it has ended and is cleared, or when its state is
-    set back to "queued" by the API.
+    A DAG run that is deleted and created again with the same id is a new run, too: its start is different. The start
+    of a DAG run changes only while none of its tasks can be retried: when it has ended and is cleared, or when the API
+    sets its state back to "queued".
     """
     started = run_started(context)
     return old_run_key(context) + (f"/{started.astimezone(datetime.UTC).isoformat()}" if started else "")
@@ -72,7 +72,7 @@ def check_loop(context: Context, parameters: Iterable[str]) -> None:
     """
     for name in parameters:
         if _is_in_loop(context) and _loop_position(context) is None:
-            problem = "the task is in a loop, and Airflow does not tell it in which pass."
+            problem = "the task is in a loop, and this version of Airflow does not report the pass."
             raise InvalidParameterError(name, problem, "Move the task out of the loop, or leave the parameter out.")
 
 
@@ -99,7 +99,7 @@ def session_name(context: Context) -> str:
 
 
 def _loop_position(context: Context) -> tuple[Any, int] | None:
-    # The region is one execution of the loop. Clearing a later pass begins another region.
+    # The region is one execution of the loop. Clearing a later pass starts another region.
     loop: Any = context.get("loop")
     region, index = getattr(loop, "region_id", None), getattr(loop, "index", None)
     return None if region is None or index is None else (region, index)

@@ -28,13 +28,13 @@ class TaskSession:
 
     :param name: the session's application_name.
     :param parameters: libpq parameters for the workers' connections, with secrets.
-    :param connection: for planning; in the snapshot's transaction if there is a snapshot.
+    :param connection: the connection for planning; in the snapshot's transaction if there is a snapshot.
     :param facts: the table's catalog facts; as the snapshot sees them if there is one.
     :param settings: settings of this session that the workers' sessions need too.
     :param results_table: schema and name of the results table, if there is one.
-    :param snapshot: what workers join; None: every range is read in its own snapshot.
+    :param snapshot: the snapshot that workers join; None: every range is read in its own snapshot.
     :param state_before: the table's state just before the snapshot.
-    :param leaves: the relations that hold the table's rows in the snapshot, by oid.
+    :param leaves: the relations that store the table's rows in the snapshot, by oid.
     """
 
     name: str
@@ -78,7 +78,7 @@ class TaskSession:
         """Return schema and name of a table that may not exist yet.
 
         :param parameter: the operator parameter that names it, for the error.
-        :raises InvalidParameterError: ``name`` is not a valid table name.
+        :raises InvalidParameterError: if ``name`` is not a valid table name.
         """
         return _resolve(self.connection, parameter, name)
 
@@ -96,20 +96,10 @@ class TaskSession:
         with _reconnect(self.parameters, self.name) as connection:
             yield connection
 
-    def find_doubt(self, before: dict[str, str] | None, *, wait: bool) -> str:
-        """Return why the table may have changed since an earlier snapshot; "" if it provably has not.
-
-        :param before: the ``state_before`` of the earlier session.
-        :param wait: wait for other sessions that may not have reported their writes yet.
-        """
-        from burla_provider.database.table_state import REPORT_TIMEOUT, find_doubt
-
-        return find_doubt(self.connection, self.schema, self.table, before, REPORT_TIMEOUT if wait else 0)
-
     def check_leaves(self) -> None:
         """Check that the ranges have read the partitions or children that the snapshot sees.
 
-        :raises PartitionsChangedError: partitions or children were attached or detached while ranges were read.
+        :raises PartitionsChangedError: if partitions or children were attached or detached while ranges were read.
         """
         from burla_provider.database.leaves import check_leaves, read_leaves
 
@@ -129,7 +119,7 @@ def open_session(
     :param table: the table's name in SQL.
     :param name: the session's application_name.
     :param results_table: the name in SQL of a table that is created if it does not exist.
-    :raises InvalidParameterError: a table does not exist or cannot be used, or the server does not share snapshots.
+    :raises InvalidParameterError: if a table does not exist or cannot be used, or the server does not share snapshots.
     """
     from burla_provider.database.connect import connection_parameters, open_connection
     from burla_provider.database.leaves import read_leaves
@@ -171,10 +161,10 @@ def _read_facts(connection: psycopg.Connection[Any], schema: str, table: str) ->
     from burla_provider.ranges.catalog import read_facts
     from burla_provider.ranges.planner_connection import PlannerConnection
 
-    queries = PlannerConnection(connection)
-    # Else a SQL_ASCII database could return names as bytes.
-    with queries.local_settings(client_encoding="UTF8"):
-        return read_facts(queries, sql.Identifier(schema, table).as_string(connection))
+    planner_connection = PlannerConnection(connection)
+    # Otherwise a SQL_ASCII database could return names as bytes.
+    with planner_connection.local_settings(client_encoding="UTF8"):
+        return read_facts(planner_connection, sql.Identifier(schema, table).as_string(connection))
 
 
 def _prepare_results_table(connection: psycopg.Connection[Any], name: str | None) -> tuple[str, str] | None:
@@ -240,20 +230,3 @@ def _reconnect(parameters: Mapping[str, str], name: str) -> psycopg.Connection[A
         reraise=True,
     )
     return retrying(open_connection, parameters, application_name=name, autocommit=True)
-
-
-def render(connection: psycopg.Connection[Any], where: str, parameters: Any) -> str:
-    """Return the condition with its parameters inserted as quoted literals.
-
-    :raises InvalidParameterError: placeholders and parameters do not match.
-    """
-    import psycopg
-
-    try:
-        return psycopg.ClientCursor(connection).mogrify(where, parameters)
-    except (TypeError, psycopg.ProgrammingError, psycopg.DataError) as error:
-        raise InvalidParameterError(
-            "parameters",
-            f"they do not match the placeholders of where: {error}.",
-            "Use %s or %(name)s, and %% for a %.",
-        ) from None

@@ -1,4 +1,4 @@
-"""Have the server check the user's SQL: ``where``, ``columns``, and what ``sql_totals`` asks for. No row is read."""
+"""Check the user's SQL with the server: ``where``, ``columns``, and the queries of ``sql_totals``. No row is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from burla_provider.worker.source import Source
 from burla_provider.worker.stream import describe_columns
 
 FOREIGN_SERVER_ERRORS = ("HV", "08", "55000")
-"""SQLSTATEs, or their first characters, if a foreign table cannot be planned because its server does not answer."""
+"""SQLSTATEs, or their first characters, if a foreign table cannot be planned because its server does not respond."""
 
 _USE_PARAMETERS = (
     'Give the value as a parameter: where="at >= %(since)s", parameters={"since": "{{ data_interval_start }}"}.'
@@ -29,11 +29,26 @@ _USE_TEMPLATE = "Write the value with a template: \"'{{ data_interval_start }}':
 _READ_TABLE = "Read its table instead, with the condition in where and its values in parameters."
 
 
+def fill_in_parameters(connection: psycopg.Connection[Any], where: str, parameters: Any) -> str:
+    """Return the condition with its parameters inserted as quoted literals.
+
+    :raises InvalidParameterError: if placeholders and parameters do not match.
+    """
+    try:
+        return psycopg.ClientCursor(connection).mogrify(where, parameters)
+    except (TypeError, psycopg.ProgrammingError, psycopg.DataError) as error:
+        raise InvalidParameterError(
+            "parameters",
+            f"do not match the placeholders of where: {error}.",
+            "Use %s or %(name)s, and %% for a %.",
+        ) from None
+
+
 def check_source(connection: psycopg.Connection[Any], source: Source, *, in_snapshot: bool = True) -> None:
     """Check that the server accepts ``where`` and ``columns``, and that they mean the same in each range.
 
     :param in_snapshot: all ranges read one snapshot, so a view must not depend on ``now()``.
-    :raises InvalidParameterError: the server rejects them, or they may differ per range.
+    :raises InvalidParameterError: if the server rejects them, or they may differ per range.
     """
     condition = source.where or ""
     if not _is_balanced(connection, condition):
@@ -45,20 +60,20 @@ def check_source(connection: psycopg.Connection[Any], source: Source, *, in_snap
     except InvalidParameterError:
         _volatile_calls_of(connection, unfiltered, "table", str(source))  # raises if the table is the cause
         raise
-    of_table = _volatile_calls_of(connection, unfiltered, "table", str(source)) if found else []
-    if of_table and in_snapshot:
-        refuse_volatile("table", f"{source} (a view, or its row security)", of_table, _READ_TABLE)
-    of_where = [name for name in found if name not in of_table or name.removesuffix("()") in words(condition)]
-    of_where += [
+    table_calls = _volatile_calls_of(connection, unfiltered, "table", str(source)) if found else []
+    if table_calls and in_snapshot:
+        refuse_volatile("table", f"{source} (a view, or its row security)", table_calls, _READ_TABLE)
+    where_calls = [name for name in found if name not in table_calls or name.removesuffix("()") in words(condition)]
+    where_calls += [
         literal
         for literal, text in relative_literals(connection, condition)
         if is_date_error(connection, _rows_query(replace(source, where=text)))
     ]
-    refuse_volatile("where", repr(condition), of_where, _USE_PARAMETERS)
+    refuse_volatile("where", repr(condition), where_calls, _USE_PARAMETERS)
     if isinstance(source.columns, Mapping):
         for name, text in source.columns.items():
             _check_expression(connection, source, name, text)
-    # A role that may read only some columns must not be asked for the others.
+    # Only these columns: the role may lack the privilege to read the others.
     if source.columns:
         query_value(connection, source, source.select_none(source.column_list), "columns", ", ".join(source.columns))
 
@@ -69,7 +84,7 @@ def query_value(
     """Return the first value of a query, or None.
 
     :param parameter: the parameter that ``text`` is from.
-    :raises InvalidParameterError: the server rejects the query.
+    :raises InvalidParameterError: if the server rejects the query.
     """
     with _errors_blame(connection, source, parameter, text), connection.transaction():
         row = PlannerConnection(connection).fetch_one(query)
@@ -77,9 +92,9 @@ def query_value(
 
 
 def volatile_calls(connection: psycopg.Connection[Any], query: sql.Composable) -> list[str]:
-    """Return what the query calls that may have another value in each range.
+    """Return the calls of the query whose value may differ per range.
 
-    :raises psycopg.Error: the server rejects the query.
+    :raises psycopg.Error: if the server rejects the query.
     """
     try:
         with connection.transaction():
@@ -91,9 +106,9 @@ def volatile_calls(connection: psycopg.Connection[Any], query: sql.Composable) -
 
 
 def refuse_volatile(parameter: str, text: str, found: list[str], advice: str) -> None:
-    """Check that nothing was found.
+    """Raise an error if volatile expressions were found.
 
-    :raises InvalidParameterError: something was found.
+    :raises InvalidParameterError: if ``found`` is not empty.
     """
     if not found:
         return
@@ -109,7 +124,7 @@ def _check_expression(connection: psycopg.Connection[Any], source: Source, name:
         raise InvalidParameterError(
             "columns", f"{name!r} is {text!r}: a bracket or a quote is not closed.", "Close it."
         )
-    # In a condition the server rejects what does not give one value per row: aggregates, set-returning functions.
+    # In a condition the server rejects everything but one value per row: aggregates, set-returning functions.
     single = replace(source, columns={name: text}, where=f"(\n{text}\n) IS NULL")
     query_value(connection, source, single.select_none(sql.SQL("TRUE")), "columns", text)
     query = single.select_none(single.column_list)
@@ -145,7 +160,7 @@ def _errors_blame(connection: psycopg.Connection[Any], source: Source, parameter
     try:
         yield
     except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as error:
-        problem = f"the server says of {text!r}: {error.diag.message_primary or error}."
+        problem = f"the server rejects {text!r}: {error.diag.message_primary or error}."
         raise InvalidParameterError(parameter, problem, _hint(connection, source, error)) from None
 
 

@@ -36,13 +36,13 @@ def parse_totals(totals: Mapping[str, str], *, escapes: bool = False) -> tuple[A
     """Return the aggregates of ``totals={"largest": "max(amount)"}``, not yet checked by the server.
 
     :param escapes: ``has_escapes`` of the connection.
-    :raises InvalidParameterError: no totals, another function, DISTINCT, or more than one aggregate in a text.
+    :raises InvalidParameterError: if ``totals`` is empty, or a text is not one supported aggregate without DISTINCT.
     """
     if not totals:
-        raise InvalidParameterError("totals", "it is empty.", _ADVICE)
+        raise InvalidParameterError("totals", "must not be empty.", _ADVICE)
     reserved = next((name for name in ("row_count", *RESERVED_KEYS) if name in totals), None)
     if problem := f"the name {reserved!r}, which is reserved" if reserved else find_reserved(totals):
-        raise InvalidParameterError("totals", f"it has {problem}.", "Use another name.")
+        raise InvalidParameterError("totals", f"has {problem}.", "Use another name.")
     return tuple(_parse(name, text, escapes) for name, text in totals.items())
 
 
@@ -51,11 +51,11 @@ def check_totals(
 ) -> tuple[Aggregate, ...]:
     """Return the aggregates with the types that the server gives them. Reads no row.
 
-    :raises InvalidParameterError: the server rejects an aggregate, there are too many, or one may differ per range.
+    :raises InvalidParameterError: if the server rejects an aggregate, there are too many, or one may differ per range.
     """
     count = 1 + sum(len(aggregate.partials()) for aggregate in aggregates)
     if count > MAX_COLUMNS:
-        problem = f"they take {count:,} values per range, and PostgreSQL returns at most {MAX_COLUMNS:,}."
+        problem = f"require {count:,} values per range, and PostgreSQL returns at most {MAX_COLUMNS:,}."
         raise InvalidParameterError("totals", problem, "Split them over several tasks; avg takes two values.")
     typed = tuple(_with_types(connection, source, aggregate) for aggregate in aggregates)
     if volatile_calls(connection, _partials_query(source, *typed)):

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from burla_provider.combine.combiners import Combiner, CustomCombiner, SqlCombiner, SumByKey, Totals
+from burla_provider.combine.combiners import Combiner, CustomCombiner, SumByKey, Totals
+from burla_provider.combine.sql_combiner import SqlCombiner
 from burla_provider.database.connection_limit import find_connection_limit
 from burla_provider.database.redact import redact
 from burla_provider.database.settings import SessionSettings, is_under_row_security, session_identity
@@ -25,10 +26,10 @@ from burla_provider.task.lineage import TableLineage, set_outlet_extra
 from burla_provider.task.logs import log_plan, log_totals
 from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.results_table import ResultsTable
-from burla_provider.task.resume import JobFacts
+from burla_provider.task.resume import JobIdentity
 from burla_provider.task.run_identity import is_cleared, old_run_key, run_key, run_started, task_run
-from burla_provider.task.session import TaskSession, not_covered, render
-from burla_provider.task.sql_checks import check_source
+from burla_provider.task.session import TaskSession, not_covered
+from burla_provider.task.sql_checks import check_source, fill_in_parameters
 from burla_provider.task.sql_text import has_escapes, words
 from burla_provider.task.sql_totals import check_totals, parse_totals
 from burla_provider.task.verify import full_window, verify_row_count
@@ -103,10 +104,10 @@ class TableJob:
         results = self._results_table()
         listeners: list[OutcomeListener] = [totals, self._lineage, *([results] if results else [])]
         monitor = self._make_monitor(plan, store, listeners)
-        monitor.resume(restored.earlier)
+        monitor.resume(restored.earlier)  # adds them to totals, so that totals.missing is right below
         with monitor:
             job = self._make_job(plan, processor, totals.missing)
-            self._runner.run_job(job, monitor, trial=self.config.trial_ranges)
+            self._runner.process_items(job, monitor, trial=self.config.trial_ranges)
             self._runner.phases.enter("combining")
             self._check_leaves(plan, store)
             self._verify(plan, totals)
@@ -174,7 +175,7 @@ class TableJob:
         :raises InvalidParameterError: if the server refuses them.
         """
         config, session = self.config, self.session
-        where = render(session.connection, config.where, config.parameters) if config.where else None
+        where = fill_in_parameters(session.connection, config.where, config.parameters) if config.where else None
         # By name, because a partition may have the columns in another order than the table.
         all_columns = session.columns if config.process_rows is not None else ()
         columns = dict(config.columns) if isinstance(config.columns, Mapping) else tuple(config.columns or all_columns)
@@ -200,8 +201,10 @@ class TableJob:
 
     def _make_store(self) -> JobStore:
         config, session = self.config, self.session
-        window = (config.key, config.start_id, config.end_id, config.lower, config.upper, self.lower)
-        split = (config.split, config.rows_per_range, config.ranges)
+        given = config.given
+        lower = self.lower if config.is_increment else given["lower"]
+        window = (*(given[name] for name in ("key", "start_id", "end_id", "lower", "upper")), lower)
+        split = (config.split, given["rows_per_range"], given["ranges"])
         rows = (config.postgres_conn_id, repr(self.source), repr(window), repr(split), config.totals)
         login = [session.parameters.get(name) for name in ("user", "options")] + session_identity(session.connection)
         if self.ledger:
@@ -220,13 +223,13 @@ class TableJob:
             )
         functions = (config.process_rows, config.row_format, config.process_range)
         server = [session.parameters.get(name) for name in ("host", "port", "dbname")]
-        facts = JobFacts(
+        identity = JobIdentity(
             run_key(self.context),
             fingerprint(*rows, *functions, server, login),
             session.snapshot is not None,
             None if self._may_read_other_tables else session.state_before,
         )
-        return CheckpointStore(self._runner.open_checkpoint(), config.resume, facts, session)
+        return CheckpointStore(self._runner.open_checkpoint(), config.resume, identity, session)
 
     @property
     def _may_read_other_tables(self) -> bool:

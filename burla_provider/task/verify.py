@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def verify_row_count(connection: psycopg.Connection[Any], source: Source, window: KeyRange, row_count: int) -> None:
     """Compare the number of rows that were processed with a plain ``count(*)``.
 
-    :param connection: in the snapshot of the ranges.
+    :param connection: a connection in the snapshot of the ranges.
     :param window: the window of the plan, as one range.
     :raises RowCountMismatchError: if the numbers differ.
     """
@@ -30,7 +30,7 @@ def verify_row_count(connection: psycopg.Connection[Any], source: Source, window
     if count != row_count:
         raise RowCountMismatchError(
             f"The ranges processed {row_count:,} rows, but {source} has {count:,}. Either the function does not read"
-            " all rows of its range, or (with resume=True) an earlier try read a part of them in another snapshot. If"
+            " all rows of its range, or (with resume=True) an earlier try read some of them in another snapshot. If"
             " neither is the case, please report it."
         )
 

@@ -39,16 +39,16 @@ _NAME_KEYS = ("Alias", "Schema", "Remote SQL")
 """Keys of a plan whose values are not expressions, besides those that end in " Name"."""
 
 
-def find_volatile(queries: PlannerConnection, query: sql.Composable) -> list[str]:
+def find_volatile(connection: PlannerConnection, query: sql.Composable) -> list[str]:
     """Return the calls of the query whose value may differ per range, such as "now()".
 
-    :raises psycopg.Error: the server rejects the query.
+    :raises psycopg.Error: if the server rejects the query.
     """
     explain = sql.SQL("EXPLAIN (VERBOSE, COSTS OFF, FORMAT JSON) {}").format(query)
-    [plan] = queries.fetch_value(explain)
+    [plan] = connection.fetch_value(explain)
     if "Subplans Removed" in str(plan):  # their filters are not shown
-        with queries.local_settings(enable_partition_pruning="off"):
-            [plan] = queries.fetch_value(explain)
+        with connection.local_settings(enable_partition_pruning="off"):
+            [plan] = connection.fetch_value(explain)
     found: dict[str, None] = {}
     calls: set[tuple[str, ...]] = set()
     for text in sorted(set(_expressions(plan["Plan"]))):
@@ -60,7 +60,7 @@ def find_volatile(queries: PlannerConnection, query: sql.Composable) -> list[str
                 found[part["name"].lower()] = None
             elif part["call"]:
                 calls.add((*_split(part["name"]), str(_count_arguments(text, part.end()))))
-    return [*found, *_volatile(queries, calls)]
+    return [*found, *_volatile(connection, calls)]
 
 
 def relative_literals(connection: psycopg.Connection[Any], text: str) -> Iterator[tuple[str, str]]:
@@ -117,14 +117,14 @@ def _count_arguments(text: str, start: int) -> int:
     return 0 if is_empty else commas + 1
 
 
-def _volatile(queries: PlannerConnection, calls: set[tuple[str, ...]]) -> list[str]:
+def _volatile(connection: PlannerConnection, calls: set[tuple[str, ...]]) -> list[str]:
     if not calls:
         return []
     schemas, names, counts = (sql.Literal(list(column)) for column in zip(*sorted(calls), strict=True))
     query = sql.SQL(_VOLATILE).format(
         schemas=schemas, names=names, counts=counts, stable=sql.Literal(_TRANSACTION_FUNCTIONS)
     )
-    return [name for (name,) in queries.fetch_all(query)]
+    return [name for (name,) in connection.fetch_all(query)]
 
 
 # A plan does not show argument types, so every function with this name and number of arguments counts.

@@ -1,1 +1,1 @@
-"""What one Burla call does. Travels to the workers by value, so it may use psycopg and the standard library only."""
+"""The code that runs on workers. It is pickled by value, and needs only psycopg and tenacity there."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 NUMBERS = frozenset(["smallint", "integer", "bigint", "numeric", "real", "double precision"])
-"""Types whose values Python holds exactly. Values of other types travel as the text that PostgreSQL prints."""
+"""Types whose values Python represents exactly. Values of other types are sent as the text that PostgreSQL prints."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Aggregate:
 
     @property
     def is_number(self) -> bool:
-        """Whether Python combines the values; otherwise the server does (``combine/server.py``)."""
+        """Whether Python combines the values; otherwise the server does (``combine/sql_combiner.py``)."""
         return self.function == "count" or self.argument_type in NUMBERS or self.is_float_sum
 
     @property

@@ -28,7 +28,7 @@ def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> 
     Integers, floats, numeric, boolean, date, time, timestamp, timestamptz (in UTC) and bytea get Arrow's types. Other
     types, including arrays, become strings: the text that PostgreSQL prints.
 
-    :raises ValueError: the column's Arrow type cannot hold a value, such as an infinite timestamp.
+    :raises ValueError: if the column's Arrow type cannot hold a value, such as an infinite timestamp.
     """
     columns = describe_columns(connection, query)
     types = [_arrow_type(column) for column in columns]  # before the first row, because a type may be refused
@@ -106,7 +106,7 @@ def _parse(texts: Any, arrow_type: Any) -> Any:
 def _check_digits(texts: Any, arrow_type: Any) -> Any:
     """Return the texts if each fits the decimal type: Arrow's cast returns wrong values for some with too many digits.
 
-    :raises ArrowInvalid: a value has more digits before or after the decimal point than the type.
+    :raises ArrowInvalid: if a value has more digits before or after the decimal point than the type.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -128,7 +128,7 @@ def _check_digits(texts: Any, arrow_type: Any) -> Any:
 def _arrow_type(column: psycopg.Column) -> Any:
     """Return the column's Arrow type.
 
-    :raises ValueError: no Arrow type is wide enough.
+    :raises ValueError: if no Arrow type is wide enough.
     """
     import pyarrow as pa
 

@@ -30,7 +30,7 @@ ORPHAN_SETTINGS = {"idle_session_timeout": "10min", "client_connection_check_int
 RESET_POOLED = sql.SQL(
     "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES; "
 )
-"""Begins a user function's transaction behind a pooler, whose session may have served an earlier range. Prepared
+"""Starts a user function's transaction behind a pooler, whose session may have served an earlier range. Prepared
 statements and advisory locks are not reset, because they may belong to another client."""
 
 
@@ -41,7 +41,7 @@ class CachedConnection(threading.local):
     :ivar needs_reset: whether a user's function has used the connection.
     :ivar is_pooled: whether a pooler is in between.
     :cvar max_locked: partitions that one transaction locks: the server's lock table is limited.
-    :cvar cancel_seconds: time limit for cancelling a running query.
+    :cvar cancel_seconds: time limit for canceling a running query.
     """
 
     max_locked = 50
@@ -67,7 +67,7 @@ class CachedConnection(threading.local):
     def close(self) -> None:
         """Close this thread's connection without waiting for the server: the network may be down.
 
-        The server rolls back as soon as it notices. A running query is cancelled if libpq can limit the time for that;
+        The server rolls back as soon as it notices. A running query is canceled if libpq can limit the time for that;
         otherwise ``client_connection_check_interval`` ends it.
         """
         connection, self.connection = self.connection, None
@@ -118,8 +118,8 @@ def connect_worker(
     :param name: shown in ``pg_stat_activity`` between ranges.
     :param slots: connections of all jobs on the database together; None: no limit.
     :param settings: settings of the session. Behind a pooler each transaction must set them.
-    :raises ConnectionLimitError: other jobs used all slots for ten minutes.
-    :raises UserFunctionError: psycopg is too old.
+    :raises ConnectionLimitError: if other jobs used all slots for ten minutes.
+    :raises UserFunctionError: if psycopg is too old.
     """
     _check_psycopg()
     # Not as a decorator: before tenacity 9.2, a decorated function cannot be pickled.
@@ -145,7 +145,7 @@ def reset_session(
 
     In a transaction, a rollback already restored the rest. Behind a pooler, ``RESET_POOLED`` does it.
 
-    :raises ConnectionLimitError: another job took the slot.
+    :raises ConnectionLimitError: if another job took the slot.
     """
     pgconn = connection.pgconn
     vars(connection).clear()  # adapters, handlers, factories, the names of prepared statements
@@ -214,6 +214,6 @@ def _set_up(connection: psycopg.Connection[Any], slots: int | None, settings: Ma
 
 def _no_free_slot(slots: int | None) -> ConnectionLimitError:
     return ConnectionLimitError(
-        f"All {slots} connections that the database can spare are taken by other jobs. Let fewer tasks run at"
-        " once (an Airflow pool), or lower their max_parallelism."
+        f"All {slots} available connections of the database are in use by other jobs. Run fewer tasks at the same time"
+        " (with an Airflow pool), or lower their max_parallelism."
     )

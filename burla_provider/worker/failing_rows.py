@@ -22,7 +22,7 @@ MAX_FAILING_KEYS = 10
 
 
 def find_failing_keys(
-    whole: KeyRange,
+    key_range: KeyRange,
     transaction: Callable[[KeyRange], AbstractContextManager[psycopg.Connection[Any]]],
     processor: RangeProcessor,
     source: Source,
@@ -50,7 +50,7 @@ def find_failing_keys(
         with transaction(part) as connection:
             return describe_key(connection, source, part)
 
-    return "; ".join(describe(part) for part in find_failing_parts(whole, fails, split))
+    return "; ".join(describe(part) for part in find_failing_parts(key_range, fails, split))
 
 
 def is_caused_by_rows(error: BaseException) -> bool:
@@ -65,19 +65,19 @@ def is_caused_by_rows(error: BaseException) -> bool:
 
 
 def find_failing_parts(
-    whole: KeyRange,
+    key_range: KeyRange,
     fails: Callable[[KeyRange], bool],
-    halve: Callable[[KeyRange], tuple[KeyRange, KeyRange] | None],
+    split: Callable[[KeyRange], tuple[KeyRange, KeyRange] | None],
 ) -> list[KeyRange]:
     """Return the smallest parts of a failing range that fail, in key order, at most ``MAX_FAILING_KEYS``.
 
     :param fails: processes a part and returns whether it failed.
-    :param halve: splits a part in two; returns None if it has only one key.
+    :param split: splits a part in two; returns None if it has only one key.
     """
-    pending, found = [whole], list[KeyRange]()
+    pending, found = [key_range], list[KeyRange]()
     while pending and len(found) < MAX_FAILING_KEYS:
         part = pending.pop()
-        halves = halve(part)
+        halves = split(part)
         failing = [half for half in halves if fails(half)] if halves else []
         if failing:
             pending.extend(reversed(failing))
@@ -118,7 +118,7 @@ def _key_at(
     after: tuple[str, ...] | None = None,
 ) -> tuple[str, ...] | None:
     columns = [sql.Identifier(name) for name in part.key.names]
-    # With another alias than the column's name, or ORDER BY would sort by the text.
+    # Not named as the column: ORDER BY would sort by the text.
     texts = sql.SQL(", ").join(
         sql.SQL("{}::text AS {}").format(column, sql.Identifier(f"text {position}"))
         for position, column in enumerate(columns)

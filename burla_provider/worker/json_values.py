@@ -16,7 +16,7 @@ def to_json(value: Any, codec: str = "utf-8") -> Any:
     """Return ``value`` as JSON data.
 
     Decimal, UUID, dates and times become text, bytes hexadecimal text, tuples lists, and keys text. Integers beyond 64
-    bits, which XCom rejects, become text; so do NaN and infinities, which JSON lacks, as PostgreSQL spells them.
+    bits, which XCom rejects, become text. NaN and infinities, which JSON does not have, become PostgreSQL's text.
     Text is changed as in ``storable_text``.
 
     :param codec: Python's name of the encoding in which the text is stored.
@@ -30,7 +30,7 @@ def to_json(value: Any, codec: str = "utf-8") -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return _special(value)
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return format(Decimal(value), "f")  # str gives up at 4,300 digits
+        return format(Decimal(value), "f")  # str fails for more than 4,300 digits
     if isinstance(value, Decimal):
         return format(value, "f") if value.is_finite() else _special(float(value))
     if isinstance(value, datetime.date | datetime.time):
@@ -74,7 +74,7 @@ def _special(value: float) -> str:
 
 
 def _find_duplicate_keys(value: dict[Any, Any]) -> str | None:
-    """Return a description of two keys with the same text, of which JSON would lose one, or None."""
+    """Return a description of two keys that have the same text and would be one key in JSON, or None."""
     keys: dict[str, Any] = {}
     for key in value:
         first = keys.setdefault(str(key), key)
@@ -86,7 +86,7 @@ def _find_duplicate_keys(value: dict[Any, Any]) -> str | None:
 def storable_text(text: str, codec: str = "utf-8") -> str:
     r"""Return the text as PostgreSQL can store it in text and jsonb.
 
-    NUL becomes U+FFFD. Characters that the encoding lacks become escapes ("\udcff"). No encoding has surrogates, which
-    Python uses in file names that it cannot decode.
+    NUL becomes U+FFFD. Characters that the encoding does not have become escapes ("\udcff"). No encoding has
+    surrogates, which Python uses in file names that it cannot decode.
     """
     return text.replace("\0", "\ufffd").encode(codec, "backslashreplace").decode(codec)

@@ -50,10 +50,10 @@ def run_once(
 ) -> Outcome:
     """Return the outcome of ``process()``, or the stored outcome if the range was finished before.
 
-    Runs in the open transaction. Waits while another worker processes the same range. If the answer to a COMMIT was
+    Runs in the open transaction. Waits while another worker processes the same range. If the response to a COMMIT was
     lost, the next attempt finds the stored outcome.
 
-    :raises UserFunctionError: the ledger has other bounds for the range, or its claim is gone.
+    :raises UserFunctionError: if the ledger has other bounds for the range, or its claim is gone.
     """
     if not _claim(connection, ledger, key_range, attempt):
         return _read_stored(connection, ledger, key_range)
@@ -74,14 +74,13 @@ def _claim(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRa
 
 def _read_stored(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange) -> Outcome:
     query = sql.SQL("SELECT range, answer FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
-    [(bounds, answer)] = connection.execute(query, [ledger.run_key, key_range.index]).fetchall()
+    [(bounds, encoded)] = connection.execute(query, [ledger.run_key, key_range.index]).fetchall()
     if bounds != _bounds(key_range):
         raise UserFunctionError(
-            f"The ledger {ledger} has range {key_range.index} of this run as {bounds}, and now it is"
-            f" {_bounds(key_range)}: the plan has changed since the first try."
-            " Clear the task to start a new run."
+            f"The ledger {ledger} has other bounds for range {key_range.index} of this run: {bounds}, now"
+            f" {_bounds(key_range)}. The plan has changed since the first try. Clear the task to start a new run."
         )
-    return decode(answer)
+    return decode(encoded)
 
 
 def _finish(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, outcome: Outcome) -> None:

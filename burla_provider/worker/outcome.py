@@ -23,7 +23,7 @@ _EXACT_TYPES = (
 )
 PLAIN_TYPES = (type(None), bool, int, float, str, bytes, *_EXACT_TYPES)
 PLAIN_DATA = (
-    "plain data (None, bool, int, float, str, bytes, Decimal, UUID, dates, times, and lists, tuples and dicts of such)"
+    "plain data (None, bool, int, float, str, bytes, Decimal, UUID, dates, times, and lists, tuples and dicts of these)"
 )
 """The plain types in words, for error messages."""
 
@@ -118,26 +118,26 @@ def encode(outcome: Outcome) -> bytes:
     return buffer.getvalue()
 
 
-def decode(data: bytes) -> Outcome:
+def decode(encoded: bytes) -> Outcome:
     """Return the outcome that ``encode`` encoded. Only plain data is unpickled, whatever the bytes contain.
 
-    :raises pickle.UnpicklingError: the bytes name a class that is not plain data.
+    :raises pickle.UnpicklingError: if the bytes name a class that is not plain data.
     """
-    record = _PlainUnpickler(io.BytesIO(data)).load()
+    record = _PlainUnpickler(io.BytesIO(encoded)).load()
     failure = record.pop("failure")
     return Outcome(**record, failure=None if failure is None else Failure(**failure))
 
 
 class _PlainPickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
-        # A zoneinfo unpickles by attribute access, so the same time in UTC is sent instead.
+        # Send the same time in UTC: unpickling a zoneinfo requires an attribute access, which is refused.
         if type(value) is datetime.datetime and type(value.tzinfo) not in (type(None), datetime.timezone):
             return value.astimezone(datetime.UTC).__reduce_ex__(5)
         return NotImplemented
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    # The data comes from a machine that runs user code: it must not run code here.
+    # The data comes from a machine that runs user code, so unpickling must not call any code.
     _allowed: ClassVar = {(cls.__module__, cls.__qualname__): cls for cls in _EXACT_TYPES}
 
     def find_class(self, module: str, name: str) -> Any:

@@ -49,7 +49,7 @@ WAIT = wait_exponential(multiplier=0.25, max=7.5) + wait_random_exponential(mult
 longer than ``tcp_user_timeout``, so that a short network failure does not use up all attempts."""
 
 CTID_SETTINGS = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
-"""Otherwise the server may read the whole table for every range of pages and filter the range's rows."""
+"""Without these settings the server may read the whole table for every range of pages, and filter the rows."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class RangeTask:
     :param key: the columns that the bounds of the items belong to.
     :param processor: processes one range.
     :param settings: settings of every transaction.
-    :param snapshot: the snapshot in which all ranges are read; None: each range is read in its own.
+    :param snapshot: the snapshot in which all ranges are read; None: each range is read in its own snapshot.
     :param slots: connections of all jobs on the database together (``ConnectionLimit.slots``); None: no limit.
     :param range_retries: further attempts per range after a transient error.
     :param range_timeout: limit for one attempt, in seconds; None: no limit.
@@ -105,7 +105,7 @@ class RangeTask:
                     outcome = self._attempt(key_range, outcome)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # a user's exception class may have any base, and must not travel
+        except BaseException as error:  # a user's exception class may have any base, and must not be sent
             return replace(outcome, seconds=_elapsed(outcome), failure=self._failure(error, key_range))
         return outcome
 
@@ -125,7 +125,7 @@ class RangeTask:
         begin = self._range_transaction if self.snapshot is None else self._snapshot_transaction
         with self._cached.close_on_error():
             connection = self._get_connection()
-            # Closed inside as well: the end of psycopg's block would send a ROLLBACK and wait for the answer.
+            # Closed inside as well: the end of psycopg's block would send a ROLLBACK and wait for the response.
             with begin(connection, key_range, undo), self._cached.close_on_error():
                 yield connection
 
@@ -153,7 +153,7 @@ class RangeTask:
         if self._cached.is_pooled:
             self._cached.end_transaction()  # an open transaction would occupy a connection of the pooler
         else:
-            is_failed = connection.info.transaction_status == TransactionStatus.INERROR  # by a cancelled query
+            is_failed = connection.info.transaction_status == TransactionStatus.INERROR  # by a canceled query
             connection.execute(settings_between_ranges(self.snapshot, self.settings, undo=is_failed))
 
     def _enter_snapshot(self, connection: psycopg.Connection[Any], snapshot: Snapshot, key_range: KeyRange) -> None:

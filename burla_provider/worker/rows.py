@@ -47,7 +47,7 @@ class RowSource(ABC):
 
 
 class Rows(RowSource):
-    """Single rows. No Python code runs per row: ``count`` is the size of all chunks, less the rows left in the last."""
+    """Single rows. No Python code runs per row: ``count`` is the size of all chunks, minus the rest of the last."""
 
     _current: Iterator[Any] = iter(())
 
@@ -96,4 +96,4 @@ ROW_FORMATS: dict[str, Callable[[psycopg.Connection[Any], sql.Composed], RowSour
     "dict": read_dicts,
     "arrow": read_arrow,
 }
-"""Types of the rows that a user's function gets. A test compares them with the operator's ``Literal``."""
+"""Values of the parameter ``row_format``, as in ``RowFormat`` of ``task/config.py`` -> reader."""

@@ -18,7 +18,7 @@ class Source:
     :param table: name of the table.
     :param columns: names in the order of the row's values, or name -> SQL expression; empty: all columns.
     :param where: a condition in SQL, with its parameters filled in.
-    :param partitioned: whether ranges may be of partitions, which are read under the table's name as an alias.
+    :param partitioned: whether ranges may be in partitions, which are read with the table's name as alias.
     """
 
     schema: str

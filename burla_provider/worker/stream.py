@@ -53,7 +53,7 @@ def stream(
     generator cancels the query.
 
     :param adapt: registers the loaders of values on the cursor. Default: ``load_exactly``.
-    :raises ValueError: Python cannot represent a value; the message names the column.
+    :raises ValueError: if Python cannot represent a value; the message names the column.
     """
     empty = _query_no_rows(connection, query)
     wide = [number for number, column in enumerate(empty.description or ()) if may_be_large(column)]
@@ -166,7 +166,7 @@ class _ChunkCursor(psycopg.Cursor[Any]):
     def _stop(self) -> None:
         connection = self._conn
         connection._try_cancel()
-        # Read the rows that were already sent, then the error of the cancelled query, then its end.
+        # Read the rows that were already sent, then the error of the canceled query, then its end.
         for _ in range(2):
             with suppress(psycopg.Error):
                 while connection.wait(self._stream_fetchone_gen(first=False)):

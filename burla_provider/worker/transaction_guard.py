@@ -33,7 +33,7 @@ class GuardedCursor(psycopg.Cursor[Any]):
     def execute(self, query: Any, *args: Any, **options: Any) -> Any:
         """Execute the statement.
 
-        :raises UserFunctionError: it would begin or end a transaction.
+        :raises UserFunctionError: if it would begin or end a transaction.
         """
         if _ENDING.match(_text(query, self)):
             raise UserFunctionError(f"The function executed {_text(query, self).strip()!r}. {_ADVICE}")
@@ -47,7 +47,7 @@ def refuse_commit(connection: psycopg.Connection[Any]) -> Iterator[None]:
     At COMMIT the server runs the query of a cursor WITH HOLD, and the query of this cursor fails. A deferred constraint
     would have the same effect, but would fail on SET CONSTRAINTS ALL IMMEDIATE.
 
-    :raises UserFunctionError: the cursor was closed inside the block.
+    :raises UserFunctionError: if the cursor was closed inside the block.
     """
     connection.execute(_REFUSE_COMMIT, prepare=False)
     yield
@@ -61,7 +61,7 @@ def refuse_commit(connection: psycopg.Connection[Any]) -> Iterator[None]:
 def guard_transaction(connection: psycopg.Connection[Any]) -> Iterator[None]:
     """Check, after a user's function, that connection and transaction are still open.
 
-    :raises UserFunctionError: the function ended the transaction, broke it, or closed the connection.
+    :raises UserFunctionError: if the function ended the transaction, broke it, or closed the connection.
     """
     connection.cursor_factory = GuardedCursor
     # The server reports changes of this setting without a query, and the setting ends with the transaction.
@@ -89,8 +89,9 @@ def _check(connection: psycopg.Connection[Any], name: str | None) -> None:
     status = connection.info.transaction_status
     if status == TransactionStatus.INERROR:
         raise UserFunctionError(
-            "The function caught a database error and went on, but after an error PostgreSQL rolls back the whole"
-            " transaction. Let the error pass, or put what may fail into `with connection.transaction():`."
+            "The function caught a database error and continued, but after an error PostgreSQL rolls back the whole"
+            " transaction. Do not catch the error, or put the statements that may fail into"
+            " `with connection.transaction():`."
         )
     if status != TransactionStatus.INTRANS or connection.info.parameter_status("application_name") != name:
         raise UserFunctionError(f"The function ended the transaction, or changed application_name. {_ADVICE}")

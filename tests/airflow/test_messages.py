@@ -64,9 +64,9 @@ def test_advice_begins_a_sentence_of_its_own(airflow: Airflow, orders: Orders) -
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"columns": ["id", "amont"]}, "columns: the server says of 'id, amont'"),
-        ({"where": "amont > 5"}, "where: the server says of 'amont > 5'"),
-        ({"totals": {"n": "sum(amont)"}}, "totals: the server says of 'sum(amont)'"),
+        ({"columns": ["id", "amont"]}, "columns: the server rejects 'id, amont'"),
+        ({"where": "amont > 5"}, "where: the server rejects 'amont > 5'"),
+        ({"totals": {"n": "sum(amont)"}}, "totals: the server rejects 'sum(amont)'"),
     ],
 )
 def test_a_misspelt_column_is_answered_with_the_columns(

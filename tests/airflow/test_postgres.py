@@ -114,8 +114,8 @@ def test_a_combination_that_json_has_no_form_for_fails_without_retries(airflow: 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"totals": {"row_count": "sum(id)"}}, "totals: it has the name 'row_count', which is reserved"),
-        ({"totals": {"complete": "max(id)"}}, "totals: it has the name 'complete'"),
+        ({"totals": {"row_count": "sum(id)"}}, "totals: has the name 'row_count', which is reserved"),
+        ({"totals": {"complete": "max(id)"}}, "totals: has the name 'complete'"),
         ({"process_rows": lambda rows: {"row_count": sum(1 for _ in rows) // 2}}, "row_count=.* Use another name"),
         ({"process_rows": lambda rows: {"snapshots": sum(1 for _ in rows)}}, "has the key 'snapshots'"),
         (
@@ -278,19 +278,19 @@ def test_tolerated_failures_say_that_the_result_is_not_complete(airflow: Airflow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"table": "ordes"}, "table: there is no ordes"),
+        ({"table": "ordes"}, "table: ordes does not exist"),
         ({"key": "amoun"}, "key: "),
         ({"columns": ["id", "nope"], "process_rows": add_up}, "columns: "),
         ({"columns": "{{ 'id' }}", "process_rows": add_up}, "columns: must be a list, got 'id'"),
         ({"totals": "{{ 'sum(amount)' }}"}, "totals: must be a dict, got 'sum(amount)'"),
         ({"where": "amount >"}, "where: "),
-        ({"totals": {"x": "sum(nope)"}}, "totals: the server says of 'sum(nope)': column"),
+        ({"totals": {"x": "sum(nope)"}}, "totals: the server rejects 'sum(nope)': column"),
         ({"totals": {"x": "stddev(amount)"}}, "totals: "),
         ({"where": "status = %s", "parameters": []}, "parameters: "),
-        ({"where": "status = %(status)s", "parameters": ["paid"]}, "parameters: they do not match"),
-        ({"where": "status = %s", "parameters": {"status": "paid"}}, "parameters: they do not match"),
-        ({"where": "status = %s", "parameters": "paid"}, "parameters: they do not match"),
-        ({"where": "status = %s", "parameters": ["pa\0id"]}, "parameters: they do not match"),
+        ({"where": "status = %(status)s", "parameters": ["paid"]}, "parameters: do not match"),
+        ({"where": "status = %s", "parameters": {"status": "paid"}}, "parameters: do not match"),
+        ({"where": "status = %s", "parameters": "paid"}, "parameters: do not match"),
+        ({"where": "status = %s", "parameters": ["pa\0id"]}, "parameters: do not match"),
         ({"rows_per_range": "{{ 0 }}", "ranges": None}, "rows_per_range"),
         ({"start_id": "{{ 5 }}", "end_id": "{{ 4 }}"}, "start_id"),
         ({"start_id": "{{ 'five' }}"}, "start_id"),
@@ -388,7 +388,7 @@ def test_columns_may_be_expressions_with_templates_in_them(airflow: Airflow, ord
     result = airflow.run(operator(columns=columns, process_rows=add_up))
     assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount / 2)"))}
     refused = airflow.run(operator(columns={"total": "sum(amount)"}, process_rows=add_up), max_tries=0)
-    assert "columns: the server says of 'sum(amount)': aggregate functions" in str(refused.error)
+    assert "columns: the server rejects 'sum(amount)': aggregate functions" in str(refused.error)
 
 
 def test_permanent_errors_use_up_no_retries(airflow: Airflow, orders: Orders) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 
 from burla_provider.operators.map import BurlaMapOperator
@@ -57,6 +58,19 @@ def test_requirements_that_the_local_engine_has_are_no_problem(airflow: Airflow,
     assert airflow.run(task).value == [1]
 
 
+@pytest.mark.parametrize(
+    ("parameter", "name"), [("/no/such/python", "burla_python"), (None, "connection 'burla_default', python")]
+)
+def test_an_interpreter_that_does_not_exist_is_named_as_the_user_gave_it(
+    airflow: Airflow, parameter: str | None, name: str
+) -> None:
+    airflow.add_connection("burla_default", "burla", extra={"engine": "local", "python": "/no/such/python"})
+    task = BurlaMapOperator(task_id="t", python_callable=abs, inputs=[-1], burla_python=parameter)
+    result = airflow.run(task, max_tries=3)
+    assert result.state == "failed"
+    assert str(result.error).startswith(f"{name}: /no/such/python cannot be run")
+
+
 @pytest.mark.parametrize("wrong", [{"password": "wr0ng"}, {"schema": "no_such_database"}, {"login": "nobody"}])
 def test_a_login_that_the_server_refuses_names_the_connection_and_is_not_retried(
     airflow: Airflow, orders: Orders, wrong: dict[str, str]
@@ -65,7 +79,31 @@ def test_a_login_that_the_server_refuses_names_the_connection_and_is_not_retried
         setattr(airflow.connections["orders_db"], name, value)
     result = airflow.run(operator(totals={"n": "count(*)"}), max_tries=5)
     assert result.state == "failed"
-    assert str(result.error).startswith("postgres_conn_id: the server refused the connection 'orders_db': ")
+    assert str(result.error).startswith("postgres_conn_id: the login with the connection 'orders_db' was rejected: ")
+
+
+def test_a_login_that_is_rejected_after_the_hook_connected_with_psycopg2_names_the_connection_too(
+    airflow: Airflow, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hook's ``get_conn`` is a fake: the real one connects with psycopg2 in some environments only."""
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+
+    name = "with_old_password"
+    orders.connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'old'")
+
+    def get_conn(hook: PostgresHook) -> Any:
+        given = hook.get_connection(hook.get_conn_id())
+        connection = psycopg2.connect(host=given.host, port=given.port, dbname=given.schema, user=name, password="old")
+        orders.connection.execute(f"ALTER ROLE {name} PASSWORD 'new'")
+        return connection
+
+    monkeypatch.setattr(PostgresHook, "get_conn", get_conn)
+    try:
+        result = airflow.run(operator(totals={"n": "count(*)"}), max_tries=5)
+    finally:
+        orders.connection.execute(f"DROP ROLE {name}")
+    assert result.state == "failed"
+    assert str(result.error).startswith("postgres_conn_id: the login with the connection 'orders_db' was rejected: ")
 
 
 def test_a_server_that_is_away_is_tried_again(airflow: Airflow, orders: Orders) -> None:

@@ -180,7 +180,7 @@ def test_a_wrong_password_is_not_shown_either(secret_connections: Airflow) -> No
         "orders_db", "postgres", host=known.host, port=known.port, login=known.login, password=wrong, schema="postgres"
     )
     result = run(secret_connections, lambda rows: {})
-    assert "postgres_conn_id: the server refused the connection 'orders_db': " in str(result.error)
+    assert "postgres_conn_id: the login with the connection 'orders_db' was rejected: " in str(result.error)
     assert wrong not in everything(secret_connections, result)
 
 

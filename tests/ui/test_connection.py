@@ -76,7 +76,7 @@ def test_a_connection_is_filled_in_saved_and_tested(open_page: OpenPage, airflow
 @pytest.mark.parametrize(
     ("host", "port", "sentence"),
     [
-        ("http://127.0.0.1:9", 9, "No answer from http://127.0.0.1:9 .*Check the host of the Burla connection"),
+        ("http://127.0.0.1:9", 9, "No response from http://127.0.0.1:9 .*Check the host of the Burla connection"),
         ("http://burla.example.com", 80, "would send the token unencrypted over a public network. Use https://"),
     ],
     ids=["unreachable", "unencrypted"],

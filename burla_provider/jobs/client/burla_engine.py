@@ -41,7 +41,7 @@ class JobRun:
         self._indexes = list(job["items"])
         self._private_config: Any = None
         self._queue_deadline = time.monotonic() + job["queue_timeout"]
-        self._has_reached_cluster = job["is_retry"]  # wait for a cluster that has answered before
+        self._has_reached_cluster = job["is_retry"]  # wait for a cluster that has responded before
         self._job_id: str | None = None
         self._url = job["engine"]["url"] or ""
         self._headers: dict[str, str] = {}
@@ -114,7 +114,7 @@ class JobRun:
         scan = burla_map.scan_environment()
         if self._job["requirements"] is not None:
             scan = dataclasses.replace(scan, requirements=self._job["requirements"])
-        # Burla must not ship local modules of this process: the pickled callable holds all the code.
+        # Burla must not send local modules of this process: the pickled callable contains all the code.
         scan = dataclasses.replace(scan, local_dists={}, local_top_levels=frozenset(), dist_dir_prefixes=(os.sep,))
         burla_map.scan_environment = lambda: scan
         start_job = ClusterClient.start_job
@@ -148,7 +148,7 @@ class JobRun:
             outputs = remote_parallel_map(call, inputs, **self._job["options"], **fixed)
             for number, output in enumerate(outputs, start=1):
                 self._report(output)
-                if number == len(inputs):  # Burla now reports the end to the cluster, which may not answer
+                if number == len(inputs):  # Burla now reports the end to the cluster, which may not respond
                     threading.Timer(_COMPLETION_SECONDS, self._client.finish).start()
         except Exception as error:
             kind = self._errors.kind_of(error, self._has_started)
@@ -159,8 +159,8 @@ class JobRun:
 
     def _report(self, output: Any) -> None:
         if isinstance(output, tuple):
-            index, ok, answer = output
-            self._client.send("succeeded" if ok else "crashed", index, answer)
+            index, ok, result = output
+            self._client.send("succeeded" if ok else "crashed", index, result)
         else:  # an exception from outside the call, which never ran
             error = "".join(traceback.format_exception(output, limit=-8)).strip()
             self._client.send("crashed", self._indexes[output.burla_input_index], error)
@@ -206,7 +206,7 @@ class JobRun:
         if kind == "refused":
             parameter = self._errors.refused_parameter(message)
         if kind == "unreachable":
-            message = f"No answer from {self._url or 'the cluster'} ({type(error).__name__})."
+            message = f"No response from {self._url or 'the cluster'} ({type(error).__name__})."
         failed: Exception = self._client.JobFailedError(kind, message, index=index, parameter=parameter)
         return failed
 
@@ -223,10 +223,10 @@ class JobRun:
 
     def _get(self, path: str) -> Any:
         try:
-            status, answer = self._request_json("GET", f"{self._url}{path}", self._headers, _REQUEST_SECONDS)
+            status, body = self._request_json("GET", f"{self._url}{path}", self._headers, _REQUEST_SECONDS)
         except OSError:
             return None
-        return answer if status == 200 else None
+        return body if status == 200 else None
 
     def _cancel(self) -> None:
         deadline = time.monotonic() + _REQUEST_SECONDS
@@ -241,9 +241,8 @@ class JobRun:
         return f"{self._url}/v1/management/jobs/{quote(self._job_id or '')}/cancel"
 
     def _make_heartbeat(self) -> Callable[[list[str], str | None], None]:
-        # Burla runs this function in its heartbeat process. Burla's own function outlives a killed client and keeps the
-        # cluster busy forever, and a node that never got a ping does not miss it. This one watches the client, and
-        # cancels the job when the client has died.
+        # Burla runs this function in its heartbeat process. Burla's function would continue after the client was killed
+        # and keep the cluster busy forever. This function also watches the client, and cancels the job when it died.
         client = os.getpid()
         cancel = urllib.request.Request(self._cancel_url, headers=self._headers, method="POST")  # noqa: S310
         config = None if self._private_config is None else self._private_config.home

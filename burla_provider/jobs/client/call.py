@@ -1,4 +1,4 @@
-"""The function that worker processes of both engines call. It travels by value and uses only the standard library."""
+"""The function that worker processes of both engines call. Pickled by value; needs the standard library only."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _prefixed_output(prefix: str) -> Iterator[None]:
 
 
 class _PrefixedOutput(io.TextIOBase):
-    # Writes whole lines, one write per call: several workers may share the stream.
+    # Writes complete lines, one write per call: several workers may share the stream.
     def __init__(self, stream: Any, prefix: str) -> None:
         self._stream = stream
         self._prefix = prefix

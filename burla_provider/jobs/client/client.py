@@ -1,8 +1,8 @@
 """The client process: run one job in a child process, and end with all processes that it started.
 
 The task runs this file by its path, possibly with another interpreter, so it uses only the standard library. The
-process leads a process group and ends the whole group with itself: Burla's heartbeat process would otherwise keep the
-cluster busy forever.
+process leads a process group and kills the group at its end. Otherwise Burla's heartbeat process would keep the cluster
+busy forever.
 
 Two pipes connect it to the task. The task sends one frame, the job. Afterwards it only closes its end of the pipe (or
 dies), which means "cancel". The client sends frames, tuples of plain data:
@@ -65,7 +65,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 class FrameReader:
-    """Split the bytes of a pipe into frames."""
+    """Splits the bytes of a pipe into frames."""
 
     def __init__(self) -> None:
         self._data = bytearray()
@@ -104,7 +104,7 @@ def load_file(path: str) -> ModuleType:
 
 
 class Client:
-    """The client process, as its engine sees it."""
+    """The client process: runs one job with an engine, and sends its frames."""
 
     # Engines are loaded by path and cannot import this file, so they find these names here.
     JobFailedError = JobFailedError
@@ -129,7 +129,7 @@ class Client:
         """Read the job, run it, and end."""
         job = self._read_job()
         threading.Thread(target=self._watch_task, daemon=True).start()
-        frame = self._run_job(job)
+        frame = self._run_engine(job)
         self.send(*frame)
         self.end(cancel=frame[0] != "done")
 
@@ -157,14 +157,14 @@ class Client:
                 return dict(job)
         os._exit(1)  # the task ended before it sent the job
 
-    def _run_job(self, job: dict[str, Any]) -> Frame:
+    def _run_engine(self, job: dict[str, Any]) -> Frame:
         try:
             _check_python(job["python"])
             self._run = load_file(job["engine_file"]).JobRun(job, self)
             self._run.run()
         except JobFailedError as error:
             return ("failed", error.kind, str(error), error.index, error.parameter)
-        except BaseException:  # SystemExit and KeyboardInterrupt too: the task must learn of every end
+        except BaseException:  # SystemExit and KeyboardInterrupt too: the task must get a frame about every end
             return ("failed", "lost", traceback.format_exc(limit=-8), None, None)
         return ("done",)
 

@@ -17,8 +17,8 @@ _MIN_AGE_SECONDS = 60.0
 class PrivateConfig:
     """A config directory that only this user can read, with the login of one connection.
 
-    ``remove`` deletes it when the client process ends. If the process was killed, the next client deletes it: a lock,
-    which ends with the process that holds it, tells which directories are in use.
+    ``remove`` deletes it when the client process ends. If the process was killed, the next client deletes it. A locked
+    directory is in use; the lock ends with the process that holds it.
 
     :param engine: a dict with "email", "token", "project_id" and "url".
     """

@@ -42,7 +42,7 @@ class JobRun:
             self._start_workers()
             ready = wait(list(self._workers))
             for worker in [worker for connection, worker in self._workers.items() if connection in ready]:
-                self._handle_answer(worker)
+                self._handle_result(worker)
         deadline = time.monotonic() + _END_SECONDS
         for worker in self._stopping:
             worker.end(deadline)
@@ -60,13 +60,13 @@ class JobRun:
         index = self._waiting.popleft()
         worker.send_item(index, self._items[index])
 
-    def _handle_answer(self, worker: _Worker) -> None:
+    def _handle_result(self, worker: _Worker) -> None:
         try:
-            index, ok, answer = worker.read_answer()
-        except (EOFError, OSError):  # OSError: the worker died while it sent an answer
+            index, ok, result = worker.read_result()
+        except (EOFError, OSError):  # OSError: the worker died while it sent a result
             self._handle_crash(worker)
             return
-        self._client.send("succeeded" if ok else "crashed", index, answer)
+        self._client.send("succeeded" if ok else "crashed", index, result)
         del self._items[index]
         if self._waiting:
             self._send_item(worker)
@@ -106,9 +106,9 @@ class _Worker:
         self.index = index
         self._send(pickle.dumps((index, item), protocol=5))
 
-    def read_answer(self) -> tuple[int, bool, Any]:
-        index, ok, answer = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from call.py
-        return index, ok, answer
+    def read_result(self) -> tuple[int, bool, Any]:
+        index, ok, result = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from call.py
+        return index, ok, result
 
     def end(self, deadline: float) -> int:
         """Wait for the exit until the deadline, then kill the process. Return the exit status."""

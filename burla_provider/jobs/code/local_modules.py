@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
 from burla_provider.jobs.code.module_state import loaded_values, used_names
-from burla_provider.jobs.code.shipped_modules import Source
+from burla_provider.jobs.code.shipped_modules import ModuleSource
 
 _THIS_PACKAGE = __name__.partition(".")[0]  # always local: workers do not install it
 
@@ -25,7 +25,7 @@ class LocalSources:
     """Collects the sources of local modules, and of the local modules that they import."""
 
     def __init__(self) -> None:
-        self.sources: dict[str, Source] = {}
+        self.sources: dict[str, ModuleSource] = {}
         self.names: set[str] = set()
         """Names that the collected functions may look up."""
 
@@ -40,7 +40,7 @@ class LocalSources:
         if text is None:
             return
         is_package = spec.submodule_search_locations is not None
-        self.sources[name] = Source(text, spec.origin or f"<package {name}>", is_package)
+        self.sources[name] = ModuleSource(text, spec.origin or f"<package {name}>", is_package)
         code = compile(text, name, "exec", dont_inherit=True)
         functions = [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
         self.names.update(*map(used_names, functions))

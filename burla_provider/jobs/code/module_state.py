@@ -1,4 +1,4 @@
-"""The attributes of local modules that are sent to workers as source, where they may differ from what the source says.
+"""Find attributes of local modules whose values may differ from the module's source, which workers get.
 
 A DAG file may set a module's attribute (``helper.RATE = 3``), and a module may read a value from a file. Plain data is
 sent with the source. Attributes that were replaced by other objects are found and refused.
@@ -20,7 +20,7 @@ import zoneinfo
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from burla_provider.jobs.code.shipped_modules import Path, Source
+from burla_provider.jobs.code.shipped_modules import ModuleSource, Path
 
 _PLAIN_TYPES = {
     *(types.NoneType, bool, int, float, complex, str, bytes, bytearray, range),
@@ -81,7 +81,7 @@ def _is_plain(value: Any) -> bool:
     return type(value) in _PLAIN_TYPES
 
 
-def replaced_names(module: str, source: Source, values: Mapping[str, Any]) -> list[str]:
+def replaced_names(module: str, source: ModuleSource, values: Mapping[str, Any]) -> list[str]:
     """Return the attributes that differ from the source and cannot be sent to workers."""
     tree = ast.parse(source.text)
     nodes = (node for node in ast.walk(tree) if isinstance(node, ast.Name))

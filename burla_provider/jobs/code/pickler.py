@@ -1,28 +1,34 @@
 """Pickle user code for workers that have neither Airflow nor the DAG folder.
 
-The standard library and installed packages are pickled by name: workers import their own. Functions and classes of
+The standard library and installed packages are pickled by name: workers have them. Functions, classes and caches of
 local modules (DAG files, their helpers, this package) are pickled by value, with only what they refer to, so a helper
-file may import Airflow; caches and similar objects too (``by_value.py``). Local modules that are imported inside a
-function, or used as modules, are sent as source, and the worker imports them from there. Their attributes of plain data
-keep the values that they have in this process.
+file may import Airflow. Local modules that are imported inside a function, or used as modules, are sent as source, and
+the worker imports this source. Their attributes of plain data get the values that they have in this process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import io
+import sys
 import types
-from collections.abc import Iterator
+import typing
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import cloudpickle
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.jobs.code.by_value import reduce_by_value
-from burla_provider.jobs.code.local_modules import LocalSources, loaded_local_modules
+from burla_provider.jobs.code.local_modules import LocalSources, is_local, loaded_local_modules
 from burla_provider.jobs.code.module_state import plain_state, replaced_names
-from burla_provider.jobs.code.shipped_modules import Source, unpickle_with_sources
+from burla_provider.jobs.code.shipped_modules import ModuleSource, unpickle_with_sources
+
+_DISPATCHER = functools.singledispatch(lambda value: value).__code__  # type: ignore[attr-defined]
+_TYPE_PARAMETERS = (typing.ParamSpec, typing.TypeVarTuple)
+_rebuilt: dict[int, Any] = {}
+"""On a worker: id -> rebuilt object. A function that refers to itself is unpickled twice, but must be one object."""
 
 
 def pickle_for_workers(value: Any, parameter: str = "python_callable") -> bytes:
@@ -79,13 +85,13 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return importlib.import_module, (value.__name__,)
         if isinstance(value, types.FunctionType):
             self.local.add_function(value.__code__, value.__globals__.get("__package__") or "")
-        by_value = reduce_by_value(value)
+        by_value = _reduce_by_value(value)
         return super().reducer_override(value) if by_value is None else by_value
 
 
 class _WithSources:
     # Its pickle is a call of ``unpickle_with_sources``.
-    def __init__(self, sources: dict[str, Source], pickled: bytes) -> None:
+    def __init__(self, sources: dict[str, ModuleSource], pickled: bytes) -> None:
         self._sources = {name: tuple(source) for name, source in sources.items()}
         self._pickled = pickled
 
@@ -96,7 +102,7 @@ class _WithSources:
 @contextlib.contextmanager
 def _pickling(parameter: str) -> Iterator[None]:
     try:
-        with _by_value(loaded_local_modules()):
+        with _pickled_by_value(loaded_local_modules()):
             yield
     except InvalidParameterError:
         raise
@@ -107,7 +113,7 @@ def _pickling(parameter: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _by_value(modules: dict[str, types.ModuleType]) -> Iterator[None]:
+def _pickled_by_value(modules: dict[str, types.ModuleType]) -> Iterator[None]:
     registered = cloudpickle.list_registry_pickle_by_value()
     added = [module for name, module in modules.items() if name not in registered and module.__name__ == name]
     for module in added:
@@ -117,3 +123,58 @@ def _by_value(modules: dict[str, types.ModuleType]) -> Iterator[None]:
     finally:
         for module in added:
             cloudpickle.unregister_pickle_by_value(module)
+
+
+def _reduce_by_value(value: Any) -> Any:
+    """Return the result of ``__reduce__`` for an object that cloudpickle does not pickle by value; else None.
+
+    These are caches, single-dispatch functions and typing objects of local modules. Python pickles them by module and
+    name, or not at all.
+    """
+    if type(value) is functools.cached_property:
+        return functools.cached_property, (None,), {name: part for name, part in vars(value).items() if name != "lock"}
+    is_dispatcher = isinstance(value, types.FunctionType) and value.__code__ is _DISPATCHER
+    is_named = is_dispatcher or isinstance(value, (functools._lru_cache_wrapper, typing.NewType, *_TYPE_PARAMETERS))
+    if not is_named or _is_importable(value):
+        return None
+    if is_dispatcher:
+        attributes = {name: getattr(value, name) for name in functools.WRAPPER_ASSIGNMENTS if name != "__annotations__"}
+        state = (dict(value.registry), attributes)
+        return _rebuild_dispatcher, (id(value), value.registry[object]), state, None, None, _set_dispatcher_state
+    if isinstance(value, functools._lru_cache_wrapper):
+        rebuilt = ("__wrapped__", "cache_parameters")
+        others = {name: part for name, part in vars(value).items() if name not in rebuilt}
+        return _rebuild_cached, (id(value), value.__wrapped__, value.cache_parameters()), others
+    if isinstance(value, typing.NewType):
+        return typing.NewType, (value.__name__, value.__supertype__), vars(value)
+    return type(value), (value.__name__,)
+
+
+def _is_importable(value: Any) -> bool:
+    # Whether workers can import it by its name.
+    found: Any = sys.modules.get(value.__module__)
+    if found is None or found.__name__ == "__main__" or found.__spec__ is None or is_local(found.__spec__):
+        return False
+    for name in getattr(value, "__qualname__", value.__name__).split("."):
+        found = getattr(found, name, None)
+    return found is value
+
+
+def _rebuild_cached(identity: int, function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    if identity not in _rebuilt:
+        _rebuilt[identity] = functools.lru_cache(**parameters)(function)
+    return _rebuilt[identity]
+
+
+def _rebuild_dispatcher(identity: int, default: Callable[..., Any]) -> Any:
+    if identity not in _rebuilt:
+        _rebuilt[identity] = functools.singledispatch(default)
+    return _rebuilt[identity]
+
+
+def _set_dispatcher_state(dispatcher: Any, state: tuple[dict[type, Any], dict[str, Any]]) -> None:
+    implementations, attributes = state
+    for kind, function in implementations.items():
+        dispatcher.register(kind, function)
+    for name, value in attributes.items():
+        setattr(dispatcher, name, value)

@@ -1,4 +1,4 @@
-"""Import local modules on a worker, from the sources that ``pickler.py`` sends. This file travels by value."""
+"""Import local modules on a worker, from the sources that ``pickler.py`` sends. This module is pickled by value."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 Path = tuple[str, ...]
 
 
-class Source(NamedTuple):
+class ModuleSource(NamedTuple):
     """The source of one module.
 
     :param text: its code.
@@ -39,7 +39,7 @@ class ShippedModules:
     """A finder and loader for ``sys.meta_path``."""
 
     def __init__(self, sources: Mapping[str, tuple[Any, ...]]) -> None:
-        self.sources = {name: Source(*source) for name, source in sources.items()}
+        self.sources = {name: ModuleSource(*source) for name, source in sources.items()}
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Return the module's spec; None if it was not sent."""

@@ -55,8 +55,8 @@ function buildBars(timeline, workers, noun, hasRows) {
     hasRows ? { title: "Rows", numeric: true, render: ({ rows }) => count(rows) } : null,
     { title: "Result", render: ({ result }) => result },
   ];
-  const colour = hasRows ? " A stronger colour means more rows." : "";
-  return { marks, records, columns, legend: `Each bar is one ${noun}.${colour} Hatched bars failed.` };
+  const color = hasRows ? " A stronger color means more rows." : "";
+  return { marks, records, columns, legend: `Each bar is one ${noun}.${color} Hatched bars failed.` };
 }
 
 /** One cell and one table row per worker and time interval. */
@@ -87,7 +87,7 @@ function buildCells(timeline, workers, noun, hasRows) {
     hasRows ? { title: "Rows", numeric: true, render: ({ rows }) => count(rows) } : null,
     { title: "Failed", numeric: true, render: ({ failed }) => count(failed) },
   ];
-  const legend = `Each cell is a time interval. A stronger colour means that more ${noun}s ended in it. In hatched cells at least one failed.`;
+  const legend = `Each cell is a time interval. A stronger color means that more ${noun}s ended in it. In hatched cells at least one failed.`;
   return { marks, records, columns, legend };
 }
 

@@ -17,13 +17,13 @@ from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sizing import RangeSizing
 
 MAX_STEPS = 10_000
-"""Of a walk, unless more ranges are requested. A step costs as much as walking over a hundred rows."""
+"""Steps of a walk, unless more ranges are requested. A step costs as much as walking over a hundred rows."""
 
 _STEPS_PER_RANGE = 16
-"""If the number of ranges is requested, not their size: every cut finds a step close to its goal."""
+"""Steps if the number of ranges is requested, not their size: every cut has a step close to its goal."""
 
 _MIN_STEPS_PER_RANGE = 4
-"""With fewer, the nearest step may be far from the goal, and each step becomes a range instead."""
+"""With fewer steps per range, the nearest step may be far from the goal, so each step becomes a range instead."""
 
 _SPARE = 1.05
 """A step ends where its last key changes, so there are a few more steps than requested. If that would exceed
@@ -32,10 +32,10 @@ _SPARE = 1.05
 
 @dataclass(frozen=True)
 class _StepSize:
-    """How far a step of the walk goes.
+    """The length of a step of the walk.
 
-    :param rows: of a step.
-    :param is_range: each step becomes a range.
+    :param rows: rows per step.
+    :param is_range: whether each step becomes a range.
     """
 
     rows: int
@@ -56,17 +56,17 @@ class _StepSize:
 
 
 def measure(connection: PlannerConnection, profile: RelationProfile, sizing: RangeSizing) -> Distribution:
-    """Return the distribution as counted, with a bound every few rows."""
+    """Return the distribution of the counted rows, with a bound at every step."""
     step = _StepSize.choose(profile, sizing)
     if profile.is_indexed:
         scan = IndexScan.of_relation(profile, profile.window.lower, profile.window.upper)
-        # A table that is larger than estimated would otherwise be walked in tiny steps.
+        # If the table is larger than estimated, the steps would otherwise be too short.
         limit = None if sizing.rows_per_range is not None else 2 * max(MAX_STEPS, sizing.ranges_for(profile.rows))
         with connection.local_settings(**PREFER_INDEX):
             steps = _limited(walk(connection, scan, step.rows, double_step_after=limit), sizing)
     else:
         steps = _limited(_sort(connection, profile, step.rows, sizing), sizing)
-    # If the number of ranges was requested, a few more do no harm, unless they exceed max_ranges.
+    # If the number of ranges was requested, a few more are allowed, unless they exceed max_ranges.
     cuts_fixed = step.is_range and (sizing.rows_per_range is not None or len(steps) <= _max_ranges(profile, sizing))
     bounds = (HistogramBound(bound, bucket_rows=rows) for bound, rows in steps)
     return Distribution(tuple(bounds), cuts_fixed=cuts_fixed)
@@ -95,7 +95,7 @@ def _sort(
 ) -> Iterator[Step]:
     sort_key = profile.sort_key
     statement = sql.SQL(_SORT).format(
-        source=profile.source,
+        from_sql=profile.from_sql,
         inside=profile.window_condition,
         by=sort_key.order_by,
         values=sort_key.select_list,
@@ -117,7 +117,7 @@ _SORT: LiteralString = """
     SELECT DISTINCT ON (earlier) {texts}, earlier, total
     FROM (
         SELECT {values}, row_number() OVER keys - 1 AS place, rank() OVER keys - 1 AS earlier, count(*) OVER () AS total
-        FROM {source} AS origin WHERE {inside} AND {first} IS NOT NULL WINDOW keys AS (ORDER BY {by})
+        FROM {from_sql} AS origin WHERE {inside} AND {first} IS NOT NULL WINDOW keys AS (ORDER BY {by})
     ) AS numbered
     WHERE place % {step} = 0
     ORDER BY earlier

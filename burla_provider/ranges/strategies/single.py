@@ -1,4 +1,4 @@
-"""One range for the whole window: for tables that are too small to be worth splitting."""
+"""One range for all rows of the window. For tables that are too small to split."""
 
 from __future__ import annotations
 

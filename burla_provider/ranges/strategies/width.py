@@ -1,4 +1,4 @@
-"""Cut at equal distances along the key: right for a key without gaps, whose rows are evenly spread."""
+"""Cut at equal distances along the key. Balanced only if the keys have no gaps and the rows are evenly spread."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def _step(profile: RelationProfile, sizing: RangeSizing, length: int) -> int:
 
 
 def _window_bounds(profile: RelationProfile) -> tuple[str | None, str | None]:
-    """Return the window's bounds; None for an open one and one that cannot be encoded, such as infinity.
+    """Return the window's bounds; None for an open bound, and for a bound that cannot be encoded, such as infinity.
 
-    A lower bound at the minimum of the type is an open one: it is there if only ``end_id`` is given.
+    A lower bound at the minimum of the type counts as open: the window has it if only ``end_id`` is given.
     """
     column = profile.key.columns[0]
     lower, upper = (
@@ -101,12 +101,12 @@ def _interval(codec: OrdinalCodec, bounds: tuple[str | None, str | None], found:
 
 
 def _find_ends(connection: PlannerConnection, profile: RelationProfile) -> list[str]:
-    """Return the minimum and the maximum key in the window that can be encoded; nothing if there is no such key."""
+    """Return the minimum and the maximum key in the window that can be encoded; an empty list if there is no key."""
     key = sql.Identifier(profile.key.names[0])
     measurable = [sql.SQL(text).format(key=key) for text in _MEASURABLE.get(profile.key.columns[0].type, ())]
     condition = sql.SQL(" AND ").join([profile.window_condition, *measurable, sql.SQL("{} IS NOT NULL").format(key)])
     with connection.local_settings(**PREFER_INDEX):
-        ends = fetch_end_keys(connection, profile.sort_key, profile.source, condition, "min", "max")
+        ends = fetch_end_keys(connection, profile.sort_key, profile.from_sql, condition, "min", "max")
     return [value for (value,) in ends]
 
 

@@ -28,7 +28,7 @@ class RangeResult:
 
 
 class RangeProcessor(Protocol):
-    """Processes one range on an open connection. The caller begins and ends the transaction."""
+    """Processes one range on an open connection. The caller starts and ends the transaction."""
 
     writes: ClassVar[bool]
     """Whether its transaction is read-write if there is no snapshot."""
@@ -36,7 +36,7 @@ class RangeProcessor(Protocol):
     def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> RangeResult:
         """Return the result of the range.
 
-        :raises Exception: the range failed.
+        :raises Exception: if the range failed.
         """
         ...
 
@@ -44,7 +44,7 @@ class RangeProcessor(Protocol):
 def check_value(value: Any, key_range: KeyRange) -> dict[str, Any]:
     """Return ``value`` if it is a dict of plain data with text keys.
 
-    :raises UserFunctionError: it is not.
+    :raises UserFunctionError: if it is not.
     """
     if type(value) is not dict:
         raise UserFunctionError(

@@ -31,7 +31,7 @@ HEAD = find_state_directory() / "head.pid"
 BREAK_AFTER = 30
 """Number of started ranges (of 40) after which the job is broken. Starting again would make 70 marks."""
 MAX_MARKS = RANGES + 24
-"""Until the lost job is cancelled, two workers start two ranges per second each, and these run again."""
+"""Until the lost job is canceled, two workers start two ranges per second each, and these run again."""
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_a_cluster_that_does_not_answer_fails_the_task_for_a_retry(on_burla: Air
     )
     result = on_burla.run(slow.task(), max_tries=1)
     assert result.state == "up_for_retry"
-    assert "No answer from http://localhost:9" in str(result.error)
+    assert "No response from http://localhost:9" in str(result.error)
 
 
 def test_the_other_ranges_finish_if_a_range_kills_its_worker(on_burla: Airflow, slow: SlowOrders) -> None:

@@ -217,7 +217,7 @@ def test_a_wrong_token_raises_an_error_that_does_not_show_it(cluster):
 
 
 def test_the_error_names_a_cluster_that_does_not_answer():
-    with pytest.raises(ClusterUnreachableError, match="No answer from http://localhost:9 "):
+    with pytest.raises(ClusterUnreachableError, match="No response from http://localhost:9 "):
         run(sleep_long, [1], replace(Cluster.engine, url="http://localhost:9"))
 
 

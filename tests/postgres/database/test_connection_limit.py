@@ -87,7 +87,7 @@ def test_connections_of_the_task_are_subtracted(guest, connect):
 def test_no_free_connection_is_not_a_permanent_error(guest, connect):
     for _ in range(2):
         connect(user="guest", password="guest")
-    with pytest.raises(BurlaProviderError, match=r"no connection to spare.*role 0") as error:
+    with pytest.raises(BurlaProviderError, match=r"no available connection.*role 0") as error:
         find_connection_limit(guest)
     assert not isinstance(error.value, InvalidParameterError)
 

@@ -10,7 +10,15 @@ from typing import Any
 import psycopg
 import pytest
 
-from burla_provider.database.table_state import BUSY, DIFFERENT, HIDDEN, UNKNOWN, find_doubt, state_before, table_state
+from burla_provider.database.table_state import (
+    BUSY,
+    DIFFERENT,
+    HIDDEN,
+    UNKNOWN,
+    find_possible_change,
+    state_before,
+    table_state,
+)
 from tests.support.marks import conninfo_of
 from tests.support.waiting import wait_for
 
@@ -54,7 +62,7 @@ def test_where_nobody_counts_nothing_is_known(connection) -> None:
     connection.execute("CREATE TABLE orders (id bigint)")
     connection.execute("SET track_counts = off")
     assert state(connection) is None
-    assert find_doubt(connection, "public", "orders", None, 0) == UNKNOWN
+    assert find_possible_change(connection, "public", "orders", None, 0) == UNKNOWN
 
 
 def test_where_counting_is_off_for_anybody_nothing_is_known(connection) -> None:
@@ -77,11 +85,11 @@ def before(connection: psycopg.Connection[Any]) -> dict[str, str]:
     return found
 
 
-def doubt(connection: psycopg.Connection[Any], earlier: dict[str, str], patience: float = 0) -> str:
+def possible_change(connection: psycopg.Connection[Any], earlier: dict[str, str], patience: float = 0) -> str:
     # As a retry asks: in a session and a snapshot of its own.
     with psycopg.connect(conninfo_of(connection)) as retry:
         retry.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        return find_doubt(retry, "public", "orders", earlier, patience)
+        return find_possible_change(retry, "public", "orders", earlier, patience)
 
 
 @contextmanager
@@ -98,8 +106,8 @@ def test_a_write_that_is_not_counted_yet_is_noticed_once_the_writer_is_idle(orde
         earlier = before(orders)
         other.execute("INSERT INTO orders VALUES (101)")
         assert state_before(orders, "public", "orders")["written"] == earlier["written"], "counted at once: no proof"
-        assert doubt(orders, earlier) == BUSY
-        assert doubt(orders, earlier, 30) == DIFFERENT
+        assert possible_change(orders, earlier) == BUSY
+        assert possible_change(orders, earlier, 30) == DIFFERENT
 
 
 def test_a_write_that_is_not_counted_until_a_transaction_ends_is_doubted(orders) -> None:
@@ -108,7 +116,7 @@ def test_a_write_that_is_not_counted_until_a_transaction_ends_is_doubted(orders)
         other.execute("INSERT INTO orders VALUES (101)")
         other.execute("BEGIN")
         other.execute("SELECT 1")
-        assert doubt(orders, earlier) == BUSY
+        assert possible_change(orders, earlier) == BUSY
         other.execute("COMMIT")
 
 
@@ -138,7 +146,7 @@ def test_a_write_of_a_procedure_that_has_committed_and_goes_on_is_doubted(orders
             earlier = before(orders)
             thread.start()
         wait_for(lambda: gate.execute(count).fetchone() == (101,))
-        assert doubt(orders, earlier, 0.5) == BUSY
+        assert possible_change(orders, earlier, 0.5) == BUSY
         gate.execute("SELECT pg_advisory_unlock(2)")
         thread.join()
 
@@ -156,7 +164,7 @@ def test_sessions_that_cannot_have_written_since_are_no_reason_to_wait(orders) -
             retry.execute("SELECT pg_stat_clear_snapshot()")
             # The session that has asked for the earlier state has itself been at work since: end it.
             orders.close()
-            assert find_doubt(retry, "public", "orders", earlier, 5) == ""
+            assert find_possible_change(retry, "public", "orders", earlier, 5) == ""
 
 
 def test_a_session_of_many_short_transactions_is_waited_for(orders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,8 +179,8 @@ def test_a_session_of_many_short_transactions_is_waited_for(orders, monkeypatch:
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        assert doubt(orders, earlier) == BUSY
-        assert doubt(orders, earlier, 20) == ""
+        assert possible_change(orders, earlier) == BUSY
+        assert possible_change(orders, earlier, 20) == ""
     finally:
         done.set()
         thread.join()
@@ -184,9 +192,9 @@ def test_a_role_that_does_not_see_other_sessions_cannot_tell(orders) -> None:
     with psycopg.connect(conninfo_of(orders), autocommit=True) as retry:
         try:
             retry.execute("SET SESSION AUTHORIZATION reader")
-            assert find_doubt(retry, "public", "orders", earlier, 5) == HIDDEN
+            assert find_possible_change(retry, "public", "orders", earlier, 5) == HIDDEN
             orders.execute("GRANT pg_read_all_stats TO reader")
-            assert find_doubt(retry, "public", "orders", earlier, 0) == BUSY
+            assert find_possible_change(retry, "public", "orders", earlier, 0) == BUSY
         finally:
             retry.execute("RESET SESSION AUTHORIZATION")
             orders.execute("DROP OWNED BY reader; DROP ROLE reader")

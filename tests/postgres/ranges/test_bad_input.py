@@ -90,7 +90,7 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
         ({"split": "width", "key": ["id", "note"]}, "split: 'width' is not supported for the key id, note"),
         ({"split": "histogram", "key": "loose"}, "split: this role sees no statistics of loose. ANALYZE the table"),
         ({"split": "pages", "key": "id"}, "key: is not supported with split='pages'"),
-        ({"split": "pages", "lower": 5}, "lower: split='pages' has no key that a bound could limit. Use where"),
+        ({"split": "pages", "lower": 5}, "lower: is not supported with split='pages', which has no key. Use where"),
         ({"split": "pages", "refine": True}, "refine: is not supported with split='pages'"),
         ({"split": "single", "refine": True}, "refine: is not supported with split='single'"),
         (

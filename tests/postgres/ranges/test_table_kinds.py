@@ -121,9 +121,9 @@ def test_a_range_of_one_partition_has_no_ids(connection: psycopg.Connection) -> 
     connection.execute(f"{ROWS} FROM generate_series(1, 900) AS n")
     plan = plan_ranges(connection, table="t", key="id", ranges=9)
     one = next(one for one in plan.ranges if one.relation and not one.nulls)
-    with pytest.raises(TypeError, match=r"of one partition, .* Use key_range\.where"):
+    with pytest.raises(TypeError, match=r"in one partition, .* Use key_range\.where"):
         _ = one.start_id
-    with pytest.raises(TypeError, match=r"of one partition, .* Use key_range\.where"):
+    with pytest.raises(TypeError, match=r"in one partition, .* Use key_range\.where"):
         _ = one.end_id
 
 

@@ -175,5 +175,5 @@ def test_a_set_in_a_total_is_refused(events, text: str, problem: str) -> None:
 
 
 def test_too_many_totals_are_refused(events) -> None:
-    with pytest.raises(InvalidParameterError, match="totals: they take 1,801 values"):
+    with pytest.raises(InvalidParameterError, match="totals: require 1,801 values"):
         check_totals(events, EVENTS, parse_totals({f"a{n}": f"avg(id + {n})" for n in range(900)}))

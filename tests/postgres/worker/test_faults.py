@@ -84,7 +84,7 @@ def test_a_restart_loses_the_snapshot(worker, orders, postgres_server):
         assert not is_alive(held.connection)
         outcome = one(FIRST)
     assert outcome.failure.type.endswith("SnapshotLostError")
-    assert "Run the task again: it reads in a new snapshot" in outcome.failure.message
+    assert "Run the task again: it uses a new snapshot" in outcome.failure.message
 
 
 def test_terminated_backends_do_not_change_the_totals(side_by_side, orders):

@@ -190,7 +190,7 @@ def test_code_that_rolls_back_and_retries_writes_nothing(writer, books):
 def test_a_changed_plan_is_refused(writer):
     assert writer()(FIRST).ok
     failure = writer()(ranges(3)[0]).failure
-    assert "the plan has changed since the first try" in failure.message
+    assert "The plan has changed since the first try" in failure.message
 
 
 def test_a_function_that_changes_the_ledger_is_reported(writer, books):

@@ -114,7 +114,7 @@ def test_a_database_error_that_the_function_caught_is_reported(worker, orders):
             return {"done": 1}
 
     failure = worker(ProcessRange(careless))(FIRST).failure
-    assert "caught a database error and went on" in failure.message
+    assert "caught a database error and continued" in failure.message
     assert total_n(orders) == 0
 
 

@@ -32,7 +32,7 @@ def test_waiting_for_a_slot_does_not_count_for_range_timeout(worker, orders, dat
 def test_a_worker_without_a_slot_closes_its_connection(orders, monkeypatch):
     monkeypatch.setattr(connection, "SLOT_TIMEOUT", 0)
     assert take_slot(orders, 1)
-    with pytest.raises(ConnectionLimitError, match="All 1 connections that the database can spare"):
+    with pytest.raises(ConnectionLimitError, match="All 1 available connections of the database"):
         connection.connect_worker(connection_parameters(orders), "x", read_only=True, slots=1)
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'x'"
     while orders.execute(query).fetchone()[0]:

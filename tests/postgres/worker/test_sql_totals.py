@@ -3,7 +3,8 @@ from fractions import Fraction
 
 import pytest
 
-from burla_provider.combine.combiners import SqlCombiner, Totals
+from burla_provider.combine.combiners import Totals
+from burla_provider.combine.sql_combiner import SqlCombiner
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.task.sql_checks import check_source

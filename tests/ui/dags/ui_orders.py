@@ -74,8 +74,8 @@ def double(number: int) -> int:
 class MapWithPage(BurlaMapOperator):
     """Says, as the Burla engine does, that its job has a page."""
 
-    def run_job(self, config: Any, runner: Any) -> Any:
-        result = super().run_job(config, runner)
+    def execute_job(self, config: Any, runner: Any) -> Any:
+        result = super().execute_job(config, runner)
         BurlaJobLink.publish(runner.context, JOB_URL)
         return result
 

@@ -46,7 +46,7 @@ def test_connection_errors_are_transient(text):
         "SSL error: certificate verify failed",
     ],
 )
-def test_a_refused_connection_is_not_transient(text):
+def test_a_rejected_login_is_not_transient(text):
     assert not is_transient(psycopg.OperationalError(text))
 
 

@@ -74,13 +74,13 @@ DEFECTIVE = {
 
 @pytest.mark.parametrize("case", COMPLETE)
 def test_a_plan_that_covers_the_window_passes(case: str) -> None:
-    COMPLETE[case].check()
+    COMPLETE[case].verify_coverage()
 
 
 @pytest.mark.parametrize("case", DEFECTIVE)
 def test_a_plan_that_does_not_cover_the_window_fails(case: str) -> None:
     with pytest.raises(PlanCoverageError):
-        DEFECTIVE[case].check()
+        DEFECTIVE[case].verify_coverage()
 
 
 def test_only_the_server_knows_the_order_of_texts() -> None:

@@ -49,7 +49,7 @@ def test_what_one_try_kept_the_next_one_loads(store: Store) -> None:
     first.flush()
     saved = Checkpoint(store).load()
     assert saved is not None
-    assert saved.facts == {"fingerprint": "x"}
+    assert saved.header == {"fingerprint": "x"}
     assert saved.plan == b"the plan"
     assert saved.outcomes == kept
 
@@ -97,7 +97,7 @@ def test_a_new_job_takes_the_place_of_the_old_one(store: Store) -> None:
     second.begin({"fingerprint": "new"})
     saved = Checkpoint(store).load()
     assert saved is not None
-    assert (saved.facts, saved.plan, saved.outcomes) == ({"fingerprint": "new"}, b"", [])
+    assert (saved.header, saved.plan, saved.outcomes) == ({"fingerprint": "new"}, b"", [])
 
 
 class Interrupted(BaseException):
@@ -149,7 +149,7 @@ def test_a_job_never_takes_anothers_outcomes_for_its_own_wherever_tries_were_int
             keep(Checkpoint(store), "newer", 3)
         store.calls_left = 0
         if saved := Checkpoint(store).load():
-            assert {item.value["which"] for item in saved.outcomes} <= {saved.facts["which"]}
+            assert {item.value["which"] for item in saved.outcomes} <= {saved.header["which"]}
         keep(Checkpoint(store), "newest", 1)
         saved = Checkpoint(store).load()
         assert saved is not None

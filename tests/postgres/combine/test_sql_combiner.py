@@ -7,9 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
-from burla_provider.combine.combiners import SqlCombiner
 from burla_provider.combine.exact_sum import ExactSum, order_key
-from burla_provider.combine.server import extremum_on_server, sum_on_server
+from burla_provider.combine.sql_combiner import SqlCombiner, extremum_on_server, sum_on_server
 from burla_provider.worker.aggregates import Aggregate
 from burla_provider.worker.source import Source
 

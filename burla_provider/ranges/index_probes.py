@@ -1,4 +1,4 @@
-"""Find out whether rows are evenly spread between known keys, by a few short index scans (probes) instead of a walk."""
+"""Check whether rows are evenly spread between known keys, with a few short index scans (probes) instead of a walk."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from burla_provider.ranges.relations import RelationProfile
 from burla_provider.ranges.sort_key import cast_and_collate
 
 _PROBES = 8
-"""Per interval. Each is at a random place in its own eighth; the first and the last one are at the interval's ends.
-Where the density changes close to an end, only the probe at that end shows it."""
+"""Number of probes per interval. Each is at a random place in its eighth of the interval, except that the first and the
+last probe are at the interval's ends, because the density may change close to an end."""
 
 _MIN_PROBE_ROWS, _MAX_PROBE_ROWS = 64, 500
-"""Rows that a probe should find: enough that chance does not halve them, and few enough to be read in no time."""
+"""Rows that a probe should find. Fewer vary too much by chance; more take longer to read."""
 
 _TOLERANCE, _TOTAL_TOLERANCE = 0.5, 0.2
-"""Part of the expected rows that may be missing or superfluous: in one probe, and in all probes of an interval.
+"""Fraction by which the rows found may differ from the expected rows: in one probe, and in all probes of an interval.
 
 ANALYZE knows a bucket's rows from a sample of 300, which is accurate to 6 %.
 """
@@ -58,9 +58,9 @@ def find_uneven(
 ) -> set[int]:
     """Return the indexes of the intervals whose rows are not evenly spread.
 
-    :param codec: of the column that the intervals are of: the first one, or the one after ``shared``.
-    :param target: rows per range. Unevenness on a much smaller scale does no harm.
-    :param shared: the values of all columns before that one.
+    :param codec: the codec of the intervals' column: the first one, or the one after ``shared``.
+    :param target: rows per range. Unevenness on a much smaller scale does not matter.
+    :param shared: the values of all columns before the intervals' column.
     """
     probes = list(
         chain.from_iterable(_probes(index, interval, codec, target) for index, interval in enumerate(intervals))
@@ -78,7 +78,7 @@ def find_uneven(
 def _probes(index: int, interval: KeyInterval, codec: OrdinalCodec, target: float) -> Iterator[_Probe]:
     length = interval.end - interval.start
     if interval.rows > _MAX_PROBE_ROWS * length:
-        return  # Each key has so many rows that a probe would be long, and there are few places to cut at anyway.
+        return  # Each key has many rows, so a probe would take long, and there are few places to cut at.
     rows = min(max(target / 4, _MIN_PROBE_ROWS), _MAX_PROBE_ROWS, interval.rows / _PROBES)
     # As a fraction, because a float cannot hold every ordinal.
     numerator, denominator = (rows / interval.rows).as_integer_ratio()
@@ -107,16 +107,16 @@ def _is_even(counts: Sequence[tuple[int, float]]) -> bool:
 def _statement(profile: RelationProfile, probes: Sequence[_Probe], shared: Bound) -> sql.Composable:
     column = profile.sort_key.columns[len(shared)]
     type_, name = sql.SQL(column.type), sql.Identifier(column.name)
-    # Not a row comparison: for two of those the server reads all rows with the same first column.
+    # Not a row comparison: for two of them the server reads all rows with the same first column.
     same = [
         sql.SQL("{} AND ").format(
-            comparison([before], [sql.Identifier(before.name)], "=", [cast_and_collate(sql.Literal(value), before)])
+            comparison([other], [sql.Identifier(other.name)], "=", [cast_and_collate(sql.Literal(value), other)])
         )
-        for before, value in zip(profile.sort_key.columns, shared, strict=False)
+        for other, value in zip(profile.sort_key.columns, shared, strict=False)
     ]
     limit = max(probe.rows for probe in probes) * (1 + _TOLERANCE) + 2
     return sql.SQL(_COUNTS).format(
-        source=profile.source,
+        from_sql=profile.from_sql,
         same=sql.Composed(same),
         column=name,
         lower=cast_and_collate(sql.SQL("probe.lower"), column),
@@ -131,7 +131,7 @@ _COUNTS: LiteralString = """
     SELECT (
         SELECT count(*)
         FROM (
-            SELECT FROM {source} AS origin WHERE {same} {column} >= {lower} AND {column} < {upper} LIMIT {limit}
+            SELECT FROM {from_sql} AS origin WHERE {same} {column} >= {lower} AND {column} < {upper} LIMIT {limit}
         ) AS seen
     )
     FROM unnest({lowers}, {uppers}) WITH ORDINALITY AS probe (lower, upper, place)

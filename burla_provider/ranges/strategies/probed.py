@@ -1,6 +1,6 @@
 """Cut by the statistics where probes of the index confirm them, and by a walk where they do not.
 
-For ranges that are finer than the statistics, whose buckets say nothing of what is inside, and for stale statistics.
+For ranges that are smaller than the buckets of the statistics, and for stale statistics.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from math import ceil
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.distribution import Distribution, HistogramBound
-from burla_provider.ranges.index_sampling import KeyInterval, find_uneven
+from burla_provider.ranges.index_probes import KeyInterval, find_uneven
 from burla_provider.ranges.index_walk import IndexScan, walk
 from burla_provider.ranges.ordinals import ordinal_codec
 from burla_provider.ranges.planner_connection import PREFER_INDEX, PlannerConnection
@@ -21,17 +21,20 @@ from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.strategies import histogram, keyset
 
 _MAX_WALKED_ROWS = 100_000_000
-"""A walk over so many rows of the index takes half a minute. Further buckets stay as the statistics describe them."""
+"""A walk over this number of index entries takes half a minute. Further buckets are not checked."""
 
 _WALK_ALL_ABOVE = 0.5
-"""If more than this part of the rows must be walked over, walk over all of them: then every cut is exact."""
+"""If more than this fraction of the rows must be walked over, walk over all of them: then every cut is exact."""
 
 _MAX_FREQUENT = 0.2
-"""Part of the rows that may have frequent values. Probes do not count these: only a new ANALYZE would."""
+"""Maximum fraction of the rows with frequent values. Probes do not count these rows; only ANALYZE does."""
 
 
 def can_probe(profile: RelationProfile) -> bool:
-    """Return whether there are statistics and an index of one column whose values can be encoded and mostly differ."""
+    """Return whether probes are possible.
+
+    They require statistics and an index of one column whose values can be encoded and mostly differ.
+    """
     if profile.statistics is None or profile.statistics.distribution is None:
         return False
     if not profile.is_indexed or len(profile.key.columns) > 1:
@@ -101,7 +104,7 @@ def _affordable(distribution: Distribution, indexes: list[int]) -> Iterator[int]
 
 
 def _runs(indexes: list[int]) -> Iterator[tuple[int, int]]:
-    """Yield the first and the last index of each run of consecutive ones."""
+    """Yield the first and the last index of each run of consecutive indexes."""
     for _, run in groupby(enumerate(indexes), key=lambda pair: pair[1] - pair[0]):
         consecutive = [index for _, index in run]
         yield consecutive[0], consecutive[-1]
