@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import XComArg
 
 from burla_provider.operators.base import BurlaBaseOperator
 from burla_provider.task.ledger_table import prepare_ledger
@@ -17,11 +18,15 @@ from burla_provider.worker.ledger import Ledger
 from tests.airflow.conftest import Orders
 from tests.support.task_runner import HAS_STATE_STORES, NO_STATE_STORES, Airflow
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 BLOCK = re.compile(r"^```(python|sql|json)\n(.*?)^```$", re.M | re.S)
+RESULT = re.compile(r"^`([{\[].*[}\]])`$", re.M)
+"""README saves lines: a result is one line of code, without a fence."""
 PAGES = {page.relative_to(DOCS).as_posix(): BLOCK.findall(page.read_text()) for page in sorted(DOCS.rglob("*.md"))}
+PAGES["README.md"] = BLOCK.findall(RESULT.sub(r"```json\n\1\n```", (ROOT / "README.md").read_text()))
 ROLES = ["burla_writer", "orders_reader"]
-NEW_IN_3_3 = {"guides/incremental.md"}
+NEW_IN_3_3 = {"guides/incremental.md", "README.md"}
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def test_a_page_is_true(page: str, world: Airflow, orders: Orders) -> None:
     for language, code in PAGES[page]:
         if language == "python":
             known = set(code_of_page)
-            exec(compile(code, page, "exec"), code_of_page)
+            exec(compile(code, f"<{page}>", "exec"), code_of_page)
             new = [value for name, value in code_of_page.items() if name not in known]
             for operator in operators_in(new):
                 check_interval(operator)
@@ -76,7 +81,8 @@ def check_interval(operator: BurlaBaseOperator) -> None:
 
 
 def operators_in(new: list[Any]) -> list[BurlaBaseOperator]:
-    """What there is to run: operators by themselves, and those of the DAGs that decorated functions make."""
+    """What there is to run: operators by themselves, those of decorated functions, and those of the DAGs of such."""
     dags = [value() for value in new if inspect.isfunction(value) and hasattr(value, "__wrapped__")]
     tasks = [task for dag in dags for task in dag.tasks]
-    return [value for value in [*new, *tasks] if isinstance(value, BurlaBaseOperator)]
+    called = [value.operator for value in new if isinstance(value, XComArg)]
+    return [value for value in [*new, *called, *tasks] if isinstance(value, BurlaBaseOperator)]
