@@ -67,7 +67,7 @@ def test_a_page_is_true(page: str, world: Airflow, orders: Orders) -> None:
 
 
 def test_the_ledger_that_an_administrator_makes_is_one(world: Airflow, orders: Orders) -> None:
-    for language, code in PAGES["how-to/writes.md"]:
+    for language, code in PAGES["guides/writes.md"]:
         if language == "sql" and "burla_ledger" not in code:
             orders.connection.execute(code)
     prepare_ledger(orders.connection, Ledger("public", "the_ledger", "a run"))
