@@ -1,13 +1,10 @@
-"""Turn an exception into text that contains no secret."""
+"""Turn an exception into text that contains no secret. Workers without psycopg use it too."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
 
-import psycopg
-
-from burla_provider.database.errors import advice_for
 from burla_provider.database.redact import redact
 from burla_provider.worker.outcome import Failure
 
@@ -24,17 +21,21 @@ MODULE_NOT_INSTALLED = (
 )
 
 
-def to_failure(error: BaseException, parameters: Mapping[str, str]) -> Failure:
+def to_failure(error: BaseException, parameters: Mapping[str, str], advice: str = "") -> Failure:
     """Return the error as a failure, with advice if there is any.
 
     :param parameters: connection parameters; secrets among them are replaced in the texts.
+    :param advice: what to do about a database error.
     """
+    if isinstance(error, ModuleNotFoundError):
+        advice = MODULE_NOT_INSTALLED
+    sqlstate = getattr(error, "sqlstate", None)
     notes = [note for note in getattr(error, "__notes__", []) if isinstance(note, str)]
-    message = with_advice(_message(error), " ".join(filter(None, [_advice(error, parameters), *notes])))
+    message = with_advice(_message(error), " ".join(filter(None, [advice, *notes])))
     return Failure(
         type=_type_name(error),
         message=redact(message[: 10 * MESSAGE_LIMIT], parameters)[:MESSAGE_LIMIT],
-        sqlstate=error.sqlstate if isinstance(error, psycopg.Error) else None,
+        sqlstate=sqlstate if isinstance(sqlstate, str) else None,
         traceback=redact(_traceback(error)[-10 * TRACEBACK_LIMIT :], parameters)[-TRACEBACK_LIMIT:],
     )
 
@@ -43,12 +44,6 @@ def with_advice(text: str, advice: str) -> str:
     """Return ``text``, with a full stop if it needs one, followed by ``advice``."""
     is_complete = not text or not advice or advice.startswith("-") or text[-1] in ".!?:;"
     return f"{text}{'' if is_complete else '.'} {advice}".strip()
-
-
-def _advice(error: BaseException, parameters: Mapping[str, str]) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return MODULE_NOT_INSTALLED
-    return advice_for(error, parameters.get("host", ""))
 
 
 def _type_name(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential, wait_random_exponential
 
-from burla_provider.database.errors import is_canceled, is_transient
+from burla_provider.database.errors import advice_for, is_canceled, is_transient
 from burla_provider.database.settings import SessionSettings, set_config
 from burla_provider.database.snapshot import (
     BEGIN_RANGE,
@@ -192,7 +192,7 @@ class RangeTask:
         return connection
 
     def _failure(self, error: BaseException, key_range: KeyRange) -> Failure:
-        failure = to_failure(error, self.parameters)
+        failure = to_failure(error, self.parameters, advice_for(error, self.parameters.get("host", "")))
         if not self.isolate_failures or not is_caused_by_rows(error):
             return failure
         try:

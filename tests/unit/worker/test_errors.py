@@ -1,6 +1,7 @@
 import psycopg
 import pytest
 
+from burla_provider.database.errors import advice_for
 from burla_provider.worker.errors import MESSAGE_LIMIT, to_failure
 
 PARAMETERS = {"host": "db", "password": "s3cret/é", "sslkey": "-----BEGIN KEY"}
@@ -53,7 +54,8 @@ def test_a_long_message_is_cut():
 
 
 def test_advice_follows_the_message():
-    failure = to_failure(caught(psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE")), {})
+    error = caught(psycopg.errors.ReadOnlySqlTransaction("cannot execute UPDATE"))
+    failure = to_failure(error, {}, advice_for(error))
     assert failure.message.startswith("cannot execute UPDATE. Ranges are read in a read-only transaction")
 
 
