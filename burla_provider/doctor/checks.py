@@ -133,15 +133,16 @@ class Checks:
             raise BurlaProviderError(f"Role {role} may not {privileges} in {table}. GRANT {privileges} on it.")
         return f"the role may {', '.join(wanted)} in {table}"
 
-    def snapshot(self) -> str:
-        """Export a snapshot, and join it in a second session."""
-        table = self.options.table or "pg_catalog.pg_class"
-        with open_session(self.options.postgres_conn_id, table, "burla_provider.doctor", "snapshot"):
-            return "exported, and joined by a second session"
-
     def connection_limit(self) -> str:
         """Find out how many connections workers may use."""
         return str(find_connection_limit(self.connection))
+
+    def snapshot(self) -> str:
+        """Export a snapshot, and join it in a second session."""
+        self.connection.close()  # a task has two connections before its first range, not three
+        table = self.options.table or "pg_catalog.pg_class"
+        with open_session(self.options.postgres_conn_id, table, "burla_provider.doctor", "snapshot"):
+            return "exported, and joined by a second session"
 
     def cluster(self) -> str:
         """Ask the cluster for its version."""
@@ -250,13 +251,13 @@ LINKS = (
     Link("Database from here", Checks.database, (Checks.postgres_connection,), remedy=_CHECK_ADDRESS),
     Link("Read {table}", Checks.read, (Checks.database,), option="table"),
     Link("Write {table}", Checks.write, (Checks.read,), option="write"),
-    Link("Snapshot", Checks.snapshot, (Checks.database, Checks.read), remedy=_NO_SNAPSHOT),
     Link("Connection limit", Checks.connection_limit, (Checks.database,)),
+    Link("Snapshot", Checks.snapshot, (Checks.connection_limit, Checks.read), remedy=_NO_SNAPSHOT),
     Link("Cluster", Checks.cluster, (Checks.burla_connection,)),
     Link("Login", Checks.login, (Checks.cluster,)),
     Link("Free node", Checks.node, (Checks.login,)),
     Link("Start a job", Checks.versions, (Checks.node,)),
     Link("Packages", Checks.packages, (Checks.versions,)),
-    Link("Database from a worker", Checks.database_from_worker, (Checks.database, Checks.packages)),
+    Link("Database from a worker", Checks.database_from_worker, (Checks.connection_limit, Checks.packages)),
 )
 """All links, in the order in which they are checked."""
