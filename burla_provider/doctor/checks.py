@@ -47,7 +47,7 @@ _ADD_POSTGRES = (
     " --conn-password PASSWORD"
 )
 _ADD_BURLA = (
-    "--conn-type burla --conn-host URL --conn-login EMAIL --conn-password TOKEN, or, without a cluster,"
+    "--conn-type burla --conn-host URL --conn-port 443 --conn-login EMAIL --conn-password TOKEN, or, without a cluster,"
     ' --conn-type burla --conn-extra \'{"engine": "local"}\''
 )
 _CHECK_ADDRESS = "Check host and port of the connection, the server's listen_addresses, and the firewall."
