@@ -13,13 +13,17 @@ import sys
 import warnings
 from collections import Counter
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from burla_provider.database.errors import advice_for
 from burla_provider.database.redact import redact
-from burla_provider.doctor.checks import LINKS, PRIVILEGES, Check, Checks, Link
 from burla_provider.exceptions import BurlaProviderError
 from burla_provider.worker.errors import with_advice
 
+if TYPE_CHECKING:
+    from burla_provider.doctor.checks import Check, Checks, Link
+
+_PRIVILEGES = ("INSERT", "UPDATE", "DELETE")
 _MARKS = {"ok": "✓", "failed": "✗", "skipped": "-"}
 _PLAIN_MARKS = {"ok": "ok     ", "failed": "FAILED ", "skipped": "skipped"}
 _CONNECT_SECONDS = "10"
@@ -51,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def check_chain(options: argparse.Namespace) -> Counter[str]:
     """Check every link, print a line for each, and count the results: "ok", "failed" and "skipped"."""
+    # Airflow, which takes seconds to load, logs while it does.
+    from burla_provider.doctor.checks import LINKS, Checks
+
     links = [link for link in LINKS if link.option is None or getattr(options, link.option) is not None]
     titles = {link.check: link.title.format(**vars(options)) for link in links}
     width = max(map(len, titles.values()))
@@ -106,7 +113,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--write",
         nargs="*",
-        choices=PRIVILEGES,
+        choices=_PRIVILEGES,
         help="check that it also has these privileges on the table, or all of them if none is named",
     )
     parser.add_argument(
@@ -116,6 +123,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.write is not None and options.table is None:
         parser.error("--write needs --table")
+    if options.write == []:
+        options.write = _PRIVILEGES
     return options
 
 

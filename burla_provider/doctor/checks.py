@@ -38,7 +38,6 @@ from burla_provider.worker.map_task import MapTask
 from burla_provider.worker.outcome import Outcome, decode
 from burla_provider.worker.probe import read_python_version, read_server_version
 
-PRIVILEGES = ("INSERT", "UPDATE", "DELETE")
 QUEUE_SECONDS = 30.0
 """Seconds to wait for a node that was free a moment ago."""
 
@@ -124,7 +123,7 @@ class Checks:
 
     def write(self) -> str:
         """Check that the role can write to the table."""
-        table, wanted = self.options.table, self.options.write or PRIVILEGES
+        table, wanted = self.options.table, self.options.write
         [(role, missing, is_read_only)] = self.connection.execute(_MISSING_PRIVILEGES, [table, list(wanted)]).fetchall()
         if is_read_only:
             raise BurlaProviderError("The session is read-only. Use the primary, or default_transaction_read_only=off.")
