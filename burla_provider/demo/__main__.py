@@ -18,7 +18,7 @@ from typing import Any
 
 from burla_provider.demo.airflow_home import AirflowHome, Session
 from burla_provider.demo.cluster import WORKER_NETWORKS, find_bridge, find_login
-from burla_provider.demo.console import Step, TaskLog, compare_totals, relevant_text, show
+from burla_provider.demo.console import Step, TaskLog, compare_totals, relevant_text, show, show_next_steps
 from burla_provider.demo.orders import Totals, create_orders, query_totals
 from burla_provider.demo.postgres import EmbeddedPostgres
 from burla_provider.exceptions import ClusterNotFoundError, DemoError, EmbeddedPostgresError
@@ -178,7 +178,10 @@ def _follow_task(records: Iterator[dict[str, Any]]) -> dict[str, Any]:
 
 
 def report(dag_totals: dict[str, Any], sql_totals: Totals) -> int:
-    """Print the totals of the DAG and of SQL, then both as one line of JSON, and return the exit status."""
+    """Print the totals of the DAG and of SQL, what to do next, and the totals as one line of JSON.
+
+    :return: the exit status.
+    """
     exact = compare_totals(
         [
             ("orders", dag_totals["row_count"], sql_totals.row_count),
@@ -186,6 +189,9 @@ def report(dag_totals: dict[str, Any], sql_totals: Totals) -> int:
         ]
     )
     show("\nThe totals are equal, to the last digit.\n" if exact else "\nThe totals differ.\n")
+    if exact:
+        show_next_steps()
+        show()
     show(
         json.dumps(
             {

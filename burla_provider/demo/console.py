@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import burla_provider
 
 _OPERATORS = "airflow.task.operators."
 _RETURN_VALUE = "Done. Returned value was"  # Airflow's message
@@ -89,6 +92,26 @@ def compare_totals(totals: list[tuple[str, Any, Any]]) -> bool:
         verdict = "equal" if dag_value == sql_value else "DIFFERENT"
         show(f"  {name:<14}{dag_value:>24,}{sql_value:>24,}   {verdict}")
     return all(dag_value == sql_value for _, dag_value, sql_value in totals)
+
+
+def show_next_steps() -> None:
+    """Print what to do after the demo. The Makefile and the guides are only in a checkout."""
+    root = Path(burla_provider.__file__).parents[1]
+    if (root / "Makefile").exists():
+        steps = {
+            "make airflow": "opens this DAG, and the Ranges tab of its task, in Airflow's UI",
+            "make cluster && make demo ENGINE=burla": "runs it on a real Burla cluster on this machine",
+            "docs/get-started/local.md": "processes a table of your own",
+        }
+    else:
+        steps = {
+            "python -m burla_provider.demo --serve": "opens this DAG, and the Ranges tab of its task, in Airflow's UI",
+            "python -m burla_provider.demo --engine burla": "runs it on a Burla cluster of this machine",
+            "python -m burla_provider.doctor --help": "checks the connections to a database and a cluster of your own",
+        }
+    show("Next:")
+    for command, result in steps.items():
+        show(f"  {command:<46}{result}")
 
 
 def show(text: str = "", end: str = "\n") -> None:

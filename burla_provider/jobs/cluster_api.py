@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -21,6 +21,19 @@ from burla_provider.jobs.client.http_json import request_json
 from burla_provider.jobs.job import Engine
 
 _LOCAL_NAMES = {"localhost", "main_service", "host.docker.internal"}
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Numbers of nodes, by their state."""
+
+    ready: int
+    busy: int
+    booting: int
+
+    def __str__(self) -> str:
+        others = [f"{count} {state}" for count, state in ((self.busy, "busy"), (self.booting, "booting")) if count]
+        return ", ".join([f"{self.ready} {'node' if self.ready == 1 else 'nodes'} ready", *others])
 
 
 def check_cluster(engine: Engine, timeout: float = 5.0) -> str:
@@ -40,9 +53,24 @@ def check_cluster(engine: Engine, timeout: float = 5.0) -> str:
         )
     if engine.url is None:
         return "The connection has no host, and no login is saved: Burla will look for a cluster."
-    version = _get(engine, "/version", timeout, "version")["version"]
+    return f"Burla {read_version(engine, timeout)}, {read_nodes(engine, timeout)}"
+
+
+def read_version(engine: Engine, timeout: float = 5.0) -> str:
+    """Return the version of Burla on the cluster, which it tells without a login.
+
+    :raises JobError: as ``check_cluster``.
+    """
+    return str(_get(engine, "/version", timeout, "version")["version"])
+
+
+def read_nodes(engine: Engine, timeout: float = 5.0) -> Nodes:
+    """Return the numbers of nodes, which the cluster tells to its users.
+
+    :raises JobError: as ``check_cluster``.
+    """
     state = _get(engine, "/v1/cluster/state", timeout, "ready_nodes", "running_count", "booting_count")
-    return f"Burla {version}, {_describe_nodes(state)}"
+    return Nodes(len(state["ready_nodes"]), state["running_count"], state["booting_count"])
 
 
 def cancel_job(engine: Engine, job_id: str, timeout: float = 2.0) -> bool:
@@ -71,13 +99,6 @@ def with_saved_login(engine: Engine) -> Engine:
         email=saved.get("email"),
         token=saved.get("auth_token"),
     )
-
-
-def _describe_nodes(state: dict[str, Any]) -> str:
-    ready, busy, booting = len(state["ready_nodes"]), state["running_count"], state["booting_count"]
-    nodes = f"{ready} {'node' if ready == 1 else 'nodes'} ready"
-    others = [f"{count} {state}" for count, state in ((busy, "busy"), (booting, "booting")) if count]
-    return ", ".join([nodes, *others])
 
 
 def _get(engine: Engine, path: str, timeout: float, *fields: str) -> dict[str, Any]:

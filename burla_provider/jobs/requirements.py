@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.jobs.client_process import child_environment
+from burla_provider.jobs.job import Engine
 
 _PREINSTALLED = {"burla"}
 _WORKER_MARKERS = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}
@@ -34,6 +35,17 @@ def resolve_requirements(names: Sequence[str]) -> dict[str, str]:
         if name not in _PREINSTALLED:
             roots[name] = _resolve_root(name, requirement, dependencies)
     return {**dependencies, **roots}
+
+
+def requirements_for(engine: Engine, names: Sequence[str]) -> dict[str, str]:
+    """Return what the workers of an engine must install. On the local engine it is nothing: all must be installed.
+
+    :raises InvalidParameterError: as ``resolve_requirements`` and ``check_installed``.
+    """
+    if engine.name == "local":
+        check_installed(names, engine.python)
+        return {}
+    return resolve_requirements(names)
 
 
 def check_installed(names: Sequence[str], python: str | None) -> None:

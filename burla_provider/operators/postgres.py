@@ -220,7 +220,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     def execute_job(self, config: TableJobConfig, runner: JobRunner) -> dict[str, Any]:
         """Open a session, and process the table or what is new in it."""
         from burla_provider.task.incremental import IncrementalRun
-        from burla_provider.task.job_runner import check_picklable
+        from burla_provider.task.job_runner import check_picklable, check_reachable
         from burla_provider.task.lineage import TableLineage
         from burla_provider.task.run_identity import check_loop, session_name
         from burla_provider.task.session import open_session
@@ -234,7 +234,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         results_table = None if config.plan_only else config.results_table
         with open_session(config.postgres_conn_id, config.table, name, config.consistency, results_table) as session:
             if not config.plan_only:
-                runner.check_reachable(session.parameters["host"], config.postgres_conn_id)
+                check_reachable(runner.hook.engine, session.parameters["host"], config.postgres_conn_id)
             phases.enter("planning")
             sql = str(self.sql) if self.sql is not None else None
             self.lineage = TableLineage(session.connection.info, session.schema, session.table, sql)

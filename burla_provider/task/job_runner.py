@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from burla_provider.hooks.burla import BurlaHook
+    from burla_provider.jobs.job import Engine
     from burla_provider.task.config import JobConfig
     from burla_provider.task.metrics import Phases
 
@@ -47,22 +48,6 @@ class JobRunner:
         if self.config.max_parallelism is None and self.hook.engine.is_local:
             return os.cpu_count()
         return self.config.max_parallelism
-
-    def check_reachable(self, host: str, postgres_conn_id: str) -> None:
-        """Check that workers can reach the database of a connection.
-
-        :raises InvalidParameterError: if the host means this machine, and the workers are on others.
-        """
-        from burla_provider.database.errors import is_this_machine
-
-        if not is_this_machine(host) or self.hook.engine.is_local:
-            return
-        problem = (
-            f"the connection is to the Unix socket {host}, which only this machine has."
-            if host.startswith(("/", "@"))
-            else f"the connection {postgres_conn_id!r} is to {host}, which to a worker is the worker itself."
-        )
-        raise InvalidParameterError("postgres_conn_id", problem, "Use the host at which workers reach the database.")
 
     def open_checkpoint(self) -> Checkpoint:
         """Return the checkpoint of this task in the task state store, which older versions of Airflow do not have."""
@@ -129,15 +114,28 @@ class JobRunner:
                     return
 
     def _pin_requirements(self) -> Mapping[str, str] | None:
-        from burla_provider.jobs.requirements import check_installed, resolve_requirements
+        from burla_provider.jobs.requirements import requirements_for
 
         if self.config.requirements == "environment":
             return None
-        requirements = [*self.config.worker_requirements, *self.config.requirements]
-        if self.hook.engine.is_local:
-            check_installed(requirements, self.hook.engine.python)
-            return {}
-        return resolve_requirements(requirements)
+        return requirements_for(self.hook.engine, [*self.config.worker_requirements, *self.config.requirements])
+
+
+def check_reachable(engine: Engine, host: str, postgres_conn_id: str) -> None:
+    """Check that workers can reach the database of a connection.
+
+    :raises InvalidParameterError: if the host means this machine, and the workers are on others.
+    """
+    from burla_provider.database.errors import is_this_machine
+
+    if not is_this_machine(host) or engine.is_local:
+        return
+    problem = (
+        f"the connection is to the Unix socket {host}, which only this machine has."
+        if host.startswith(("/", "@"))
+        else f"the connection {postgres_conn_id!r} is to {host}, which to a worker is the worker itself."
+    )
+    raise InvalidParameterError("postgres_conn_id", problem, "Use the host at which workers reach the database.")
 
 
 def check_picklable(**parameters: Any) -> None:

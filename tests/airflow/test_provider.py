@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 import airflow
 import jsonschema
 import pytest
+from airflow.sdk import Connection
 
 from burla_provider import __version__
 from burla_provider.get_provider_info import get_provider_info
-from burla_provider.hooks.connection_form import CONNECTION_FIELDS
+from burla_provider.hooks.burla import read_engine
+from burla_provider.hooks.connection_form import CONNECTION_FIELDS, FIELD_BEHAVIOUR
 
-DAGS = Path(__file__).parents[2] / "dags"
+ROOT = Path(__file__).parents[2]
+DAGS = ROOT / "dags"
 
 
 def load(path: Path) -> Any:
@@ -64,6 +68,39 @@ def test_the_connection_form_has_our_fields() -> None:
     assert (standard["host"]["title"], standard["password"]["title"]) == ("Cluster URL", "Auth token")
     assert list(extra) == list(CONNECTION_FIELDS)
     assert extra["engine"]["schema"]["enum"] == ["burla", "local"]
+
+
+def connection_commands() -> list[str]:
+    """The commands on all pages that create a connection."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    lines = "\n".join(page.read_text().replace("\\\n", " ") for page in pages).splitlines()
+    commands = [line.strip().removeprefix("$ ") for line in lines]
+    return sorted({command for command in commands if command.startswith("airflow connections add ")})
+
+
+@pytest.mark.parametrize("command", connection_commands())
+def test_a_connection_that_a_page_creates_can_be_used(command: str) -> None:
+    from airflow.cli.cli_parser import get_parser
+
+    options = get_parser().parse_args(shlex.split(command)[1:])
+    # Airflow 3.3 cannot test a connection without a port.
+    assert options.conn_host is None or options.conn_port
+    names = ("host", "schema", "login", "password", "extra")
+    fields = {name: getattr(options, f"conn_{name}") for name in names}
+    port = int(options.conn_port) if options.conn_port else None
+    connection = Connection(conn_id=options.conn_id, conn_type=options.conn_type, port=port, **fields)
+    if options.conn_type == "burla":
+        engine = read_engine(connection)
+        assert engine.name == "local" or engine.url == f"{options.conn_host}:{options.conn_port}"
+    else:
+        assert options.conn_type == "postgres"
+
+
+def test_the_examples_in_the_form_can_be_used() -> None:
+    hints = {field: hint.split()[0].rstrip(",") for field, hint in FIELD_BEHAVIOUR["placeholders"].items()}
+    fields = {"host": hints["host"], "port": int(hints["port"]), "login": hints["login"], "password": "token"}
+    engine = read_engine(Connection(conn_id="c", conn_type="burla", **fields))
+    assert (engine.url, engine.email) == ("https://burla.example.com:443", "you@example.com")
 
 
 @pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)

@@ -9,10 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 import pytest
+from airflow.sdk import Connection
 from playwright.sync_api import Page, expect
 
 from burla_provider.demo.cluster import find_bridge, find_login
 from burla_provider.exceptions import ClusterNotFoundError
+from burla_provider.hooks.burla import read_engine
 from tests.support.airflow_server import AirflowServer
 from tests.ui.conftest import OpenPage, shoot
 
@@ -71,6 +73,24 @@ def test_a_connection_is_filled_in_saved_and_tested(open_page: OpenPage, airflow
     told = page.get_by_role("status", name="Test Connection Successful")
     expect(told).to_contain_text("The local engine runs worker processes on this machine")
     shoot(page, "connection-tested", full=False)
+
+
+def test_the_values_of_the_quick_start_can_be_entered(open_page: OpenPage, airflow: AirflowServer) -> None:
+    page = open_page("/connections", height=1000)
+    open_form(page)
+    form = page.get_by_role("dialog")
+    form.get_by_label("Connection ID").fill("quick_start")
+    form.get_by_placeholder("https://burla.example.com").fill("https://burla.example.com")
+    form.get_by_placeholder("you@example.com").fill("you@example.com")
+    form.get_by_placeholder("auth_token").fill("a-long-token")
+    form.get_by_placeholder("443").fill("443")
+    form.get_by_role("button", name="Save").click()
+    expect(form).to_be_hidden()
+
+    saved = airflow.call("GET", "/connections/quick_start")
+    fields = {name: saved[name] for name in ("conn_type", "host", "port", "login", "extra")}
+    engine = read_engine(Connection(conn_id="quick_start", password="a-long-token", **fields))
+    assert (engine.name, engine.url, engine.email) == ("burla", "https://burla.example.com:443", "you@example.com")
 
 
 @pytest.mark.parametrize(

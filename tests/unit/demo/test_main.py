@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from burla_provider.demo.__main__ import main, report
 from burla_provider.demo.orders import Totals
 
+ROOT = Path(__file__).parents[3]
 OURS = {"row_count": 2, "total_amount": "0.30", "ranges": 1, "seconds": 1.26}
 
 
@@ -25,6 +27,32 @@ def test_equal_totals_are_exact_and_a_success(capsys):
         "ranges": 1,
         "seconds": 1.3,
     }
+
+
+def test_three_lines_say_what_to_do_next(capsys):
+    report(OURS, Totals(2, Decimal("0.30")))
+    lines = capsys.readouterr().out.splitlines()
+    steps = lines[lines.index("Next:") + 1 : -2]
+    assert [step.split("  ")[1] for step in steps] == [
+        "make airflow",
+        "make cluster && make demo ENGINE=burla",
+        "docs/get-started/local.md",
+    ]
+
+
+def test_the_next_steps_exist():
+    targets = (ROOT / "Makefile").read_text()
+    assert "\nairflow:" in targets
+    assert "\ncluster:" in targets
+    assert (ROOT / "docs" / "get-started" / "local.md").exists()
+
+
+def test_without_a_makefile_the_next_steps_are_python_commands(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("burla_provider.__file__", str(tmp_path / "burla_provider" / "__init__.py"))
+    report(OURS, Totals(2, Decimal("0.30")))
+    output = capsys.readouterr().out
+    assert "  python -m burla_provider.demo --serve " in output
+    assert "make" not in output
 
 
 @pytest.mark.parametrize("theirs", [Totals(2, Decimal("0.31")), Totals(3, Decimal("0.30")), Totals(0, Decimal(0))])

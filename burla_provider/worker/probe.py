@@ -1,0 +1,26 @@
+"""What ``python -m burla_provider.doctor`` runs on a worker."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from contextlib import closing
+
+from burla_provider.worker.connection import connect_worker
+
+
+def read_python_version(_index: int, _item: bytes) -> bytes:
+    """Return the version of the worker's Python. Needs no packages."""
+    return platform.python_version().encode()
+
+
+def read_server_version(_input: None, parameters: Mapping[str, str], settings: Mapping[str, str]) -> str | None:
+    """Connect as a range does, and return the version of the server.
+
+    :param parameters: libpq parameters; empty: do not connect, and return None.
+    """
+    if not parameters:
+        return None
+    name = "burla_provider.doctor"
+    with closing(connect_worker(parameters, name, read_only=True, slots=None, settings=settings)) as connection:
+        return connection.info.parameter_status("server_version")
