@@ -42,7 +42,7 @@ def requirements_for(engine: Engine, names: Sequence[str]) -> dict[str, str]:
 
     :raises InvalidParameterError: as ``resolve_requirements`` and ``check_installed``.
     """
-    if engine.name == "local":
+    if engine.is_local:
         check_installed(names, engine.python)
         return {}
     return resolve_requirements(names)
