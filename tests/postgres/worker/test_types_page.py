@@ -42,9 +42,8 @@ def rows_of(heading: str) -> list[tuple[str, ...]]:
 @pytest.fixture
 def worker_session(connection: psycopg.Connection) -> psycopg.Connection:
     """A session with a worker's settings."""
-    connection.execute(
-        "CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE DOMAIN price AS numeric(12, 2); CREATE TYPE pair AS (n integer, name text)"
-    )
+    connection.execute("CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE TYPE pair AS (n integer, name text)")
+    connection.execute("CREATE DOMAIN price AS numeric(12, 2)")
     connection.autocommit = False
     connection.execute(local_settings(EXACT_TEXT | {"timezone": "UTC"}), prepare=False)
     return connection
