@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -73,3 +75,24 @@ def test_every_example_dag_is_in_the_gallery() -> None:
     listed = re.findall(r"^\| \[`\w+`\]\(#(\w+)\) \|", gallery, re.M)
     assert included == listed == [name for name in headings if name in included]
     assert set(included) == {path.stem for path in (ROOT / "dags").glob("*.py")}
+
+
+@pytest.fixture(scope="module")
+def hooks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs" / "hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["base.BurlaBaseOperator", "map.BurlaMapOperator", "postgres.BurlaPostgresOperator"])
+def test_every_parameter_of_an_operator_is_in_the_reference(hooks: ModuleType, name: str) -> None:
+    place = f"<!-- parameters: burla_provider.operators.{name} -->"
+    assert place in (ROOT / "docs" / "reference" / "operators.md").read_text()
+    page = hooks.on_page_markdown(place)
+    module, _, class_name = name.partition(".")
+    source = (ROOT / "burla_provider" / "operators" / f"{module}.py").read_text()
+    [init] = re.findall(rf"^class {class_name}\b.*?def __init__\((.*?)\) -> None", source, re.M | re.S)
+    parameters = re.findall(r"^        (\w+):", init, re.M)
+    assert parameters
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == set(parameters) - {"kwargs"}
