@@ -26,6 +26,9 @@ DEFAULTS = {
     "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",  # a paused DAG is not started by assets
 }
 
+AIRFLOW = tuple(map(int, version("apache-airflow").split(".")[:2]))
+CAN_ASK = AIRFLOW >= (3, 3)
+
 
 @dataclass(frozen=True)
 class DagOutcome:
@@ -57,7 +60,7 @@ def run_dags(
     settings: Mapping[str, str] | None = None,
     partitions: Mapping[str, Sequence[str]] | None = None,
     rollups: Mapping[str, Sequence[Any]] | None = None,
-    answers: Mapping[str, str] | None = None,
+    answers: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, DagOutcome]:
     """Run every DAG of the folders once, unless it needs a newer Airflow.
 
@@ -67,7 +70,8 @@ def run_dags(
     :param settings: environment variables.
     :param partitions: days that a DAG is run for, one run each; the outcome has the name "DAG day".
     :param rollups: of a DAG that is started by partitions: an asset's name, and partition keys that have no orders.
-    :param answers: what a person answers to a DAG that asks.
+    :param answers: of a DAG that asks a person: the task, and the answer. Before Airflow 3.3, ``dag.test`` cannot run
+        such a task, and marks it as successful.
     """
     # Airflow runs only what it finds in its own folder.
     (home / "dags").mkdir()
@@ -99,7 +103,7 @@ def run_dags(
 def needs_newer_airflow(file: Path) -> str | None:
     """Why the DAG file cannot be imported here; None: it can."""
     needed = re.search(r"^Needs Airflow (\d+)\.(\d+)\.$", file.read_text(), re.M)
-    if needed is None or tuple(map(int, version("apache-airflow").split(".")[:2])) >= tuple(map(int, needed.groups())):
+    if needed is None or tuple(map(int, needed.groups())) <= AIRFLOW:
         return None
     return f"{file.name} needs Airflow {needed[1]}.{needed[2]}"
 
@@ -131,8 +135,9 @@ def main(answer: str) -> None:
             with _created_for_rollup(dag_id, *order["rollups"][dag_id]):
                 outcomes[dag_id] = _run(dag, None)
         elif dag_id in order["answers"]:
-            with _person(order["answers"][dag_id]):
-                outcomes[dag_id] = _run(dag, None)
+            task_id, choice = order["answers"][dag_id]
+            with _person(choice):
+                outcomes[dag_id] = _run(dag, None, None if CAN_ASK else task_id)
         else:
             outcomes[dag_id] = _run(dag, order["dates"].get(dag_id))
     Path(answer).write_text(json.dumps(outcomes, default=str))
@@ -210,30 +215,28 @@ def _answer_questions(choice: str) -> None:
     from airflow._shared.timezones import timezone
     from airflow.models.hitl import HITLDetail
     from airflow.models.taskinstance import TaskInstance
+    from airflow.models.trigger import handle_event_submit
+    from airflow.triggers.base import TriggerEvent
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
     with create_session() as session:
         for detail in session.scalars(select(HITLDetail).where(HITLDetail.responded_at.is_(None))):
             ti = session.get(TaskInstance, detail.ti_id)
-            if ti.state not in ("awaiting_input", "deferred"):
+            if ti.state != "awaiting_input":
                 continue
             detail.responded_at = timezone.utcnow()
             detail.chosen_options = [choice]
             detail.responded_by = {"id": "1", "name": "a person"}
-            if ti.state == "awaiting_input":  # Airflow 3.3; before that, a trigger reads the answer.
-                from airflow.models.trigger import handle_event_submit
-                from airflow.triggers.base import TriggerEvent
-
-                event = TriggerEvent(detail.as_resume_event_payload())
-                handle_event_submit(event, task_instance=ti, session=session)
+            event = TriggerEvent(detail.as_resume_event_payload())
+            handle_event_submit(event, task_instance=ti, session=session)
 
 
-def _run(dag: Any, date: str | None) -> dict[str, Any]:
+def _run(dag: Any, date: str | None, mark_success: str | None = None) -> dict[str, Any]:
     import pendulum
     from airflow.models.renderedtifields import RenderedTaskInstanceFields
 
-    run = dag.test(logical_date=pendulum.parse(date) if date else None)
+    run = dag.test(logical_date=pendulum.parse(date) if date else None, mark_success_pattern=mark_success)
     states: dict[str, Any] = {}
     labels: dict[str, list[str]] = {}
     values: dict[str, Any] = {}
