@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 COLORS = ("#0b6e99", "#d9480f", "#2b8a3e", "#862e9c", "#5c5f66", "#c2255c")
 WIDTH, HEIGHT = 720, 400
-LEFT, RIGHT, TOP, BOTTOM = 70, 20, 44, 56
+LEFT, RIGHT, TOP, BOTTOM = 70, 40, 44, 56
 
 Points = Sequence[tuple[float, float]]
 

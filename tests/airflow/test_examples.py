@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,16 @@ import psycopg
 import pytest
 
 from burla_provider.demo.orders import create_orders
-from tests.support.dag_runs import DagOutcome, run_dags
+from tests.support.dag_runs import CAN_ASK, DagOutcome, needs_newer_airflow, run_dags
 from tests.support.postgres import PostgresServer
 
 DAGS = Path(__file__).parents[2] / "dags"
 OWN_DAGS = Path(__file__).parent / "dags"
+GALLERY = (Path(__file__).parents[2] / "docs" / "examples.md").read_text()
+DAYS = ["2024-01-01", "2024-01-02"]
+needs_partitions = pytest.mark.skipif(
+    needs_newer_airflow(DAGS / "daily_partitions.py") is not None, reason="Airflow has partitions' dates since 3.3"
+)
 
 
 @dataclass(frozen=True)
@@ -48,13 +55,68 @@ def runs(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFacto
         }
         burla = {"conn_id": "burla_default", "conn_type": "burla", "extra": '{"engine": "local"}'}
         home = tmp_path_factory.mktemp("airflow")
-        dates = {"daily_totals": "2024-01-02T00:00:00Z"}
-        yield Runs(run_dags(home, [DAGS, OWN_DAGS], dates, [orders_db, burla]), connection)
+        outcomes = run_dags(
+            home,
+            [DAGS, OWN_DAGS],
+            {"daily_totals": "2024-01-02T00:00:00Z"},
+            [orders_db, burla],
+            partitions={"daily_partitions": DAYS},
+            rollups={"monthly_rollup": ["order_totals_by_day", [f"2024-01-{day:02}" for day in range(3, 32)]]},
+            answers={"approved_totals": ["approve", "Approve"]},
+        )
+        yield Runs(outcomes, connection)
 
 
 @pytest.mark.parametrize("path", sorted([*DAGS.glob("*.py"), *OWN_DAGS.glob("*.py")]), ids=lambda path: path.stem)
 def test_a_dag_succeeds(runs: Runs, path: Path) -> None:
-    assert runs.outcomes[path.stem].state == "success", runs.outcomes[path.stem].states
+    if reason := needs_newer_airflow(path):
+        pytest.skip(reason)
+    outcomes = {name: outcome for name, outcome in runs.outcomes.items() if name.split()[0] == path.stem}
+    assert outcomes
+    assert {outcome.state for outcome in outcomes.values()} == {"success"}, outcomes
+
+
+@pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.stem)
+def test_the_gallery_has_the_graph_of_a_dag(runs: Runs, path: Path) -> None:
+    if reason := needs_newer_airflow(path):
+        pytest.skip(reason)
+    section = GALLERY.partition(f"\n## {path.stem}\n")[2].partition("\n## ")[0]
+    lines = [line.split(" → ") for line in re.findall(r"^```text\n(.*?)\n```$", section, re.M | re.S)[0].splitlines()]
+    [outcome] = [outcome for name, outcome in runs.outcomes.items() if name.split()[0] == path.stem][:1]
+    assert sorted({edge for line in lines for edge in pairwise(line)}) == [tuple(edge) for edge in outcome.edges]
+    assert {task for line in lines for task in line} == set(outcome.states)
+
+
+@needs_partitions
+def test_a_run_processes_its_partition_of_the_asset(runs: Runs) -> None:
+    for day in DAYS:
+        outcome = runs.outcomes[f"daily_partitions {day}"]
+        value = outcome.values["sum_day"]
+        begin = f"timestamptz '{day} 00:00Z'"
+        window = f"created_at >= {begin} AND created_at < {begin} + interval '1 day'"
+        count, total = runs.ask(f"SELECT count(*), sum(amount) FROM orders WHERE {window}")
+        assert (value["row_count"], Decimal(value["total_amount"])) == (count, total)
+        assert count > 0
+        assert outcome.rendered["sum_day"]["lower"] == f"{day} 00:00:00+00:00"
+
+
+@needs_partitions
+def test_a_month_is_exactly_the_sum_of_its_days(runs: Runs) -> None:
+    value = runs.outcomes["monthly_rollup"].values["add_up"]
+    assert (value["month"], value["days"]) == ("2024-01", 31)
+    count, total = runs.ask("SELECT count(*), sum(amount) FROM orders WHERE created_at < '2024-01-03 00:00Z'")
+    assert (value["orders"], Decimal(value["total_amount"])) == (count, total)
+
+
+def test_what_a_person_approved_is_processed(runs: Runs) -> None:
+    outcome = runs.outcomes["approved_totals"]
+    plan, value = outcome.values["plan"], outcome.values["sum_window"]
+    if CAN_ASK:
+        assert outcome.values["approve"]["chosen_options"] == ["Approve"]
+        assert f"About {plan['expected_rows']} rows in {plan['ranges']} ranges" in outcome.rendered["approve"]["body"]
+    day = "created_at >= '2024-01-01 00:00Z' AND created_at < '2024-01-02 00:00Z'"
+    count, total = runs.ask(f"SELECT count(*), sum(amount) FROM orders WHERE {day}")
+    assert (value["row_count"], Decimal(value["total_amount"])) == (count, total)
 
 
 def test_a_day_has_the_totals_of_its_own_orders(runs: Runs) -> None:

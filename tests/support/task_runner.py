@@ -26,6 +26,7 @@ from airflow.sdk.execution_time import comms, task_runner
 
 START = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
+HAS_PARTITIONS = "partition_key" in DagRun.model_fields
 HAS_STATE_STORES = hasattr(comms, "GetTaskStateStore")
 NO_STATE_STORES = "this Airflow has no state stores, which came with 3.3"
 
@@ -82,16 +83,18 @@ class Airflow:
         loop: Any = None,
         on_ready: Any = None,
         data_interval: tuple[datetime.datetime, datetime.datetime] | None = None,
+        partition: str | None = None,
     ) -> TaskResult:
         """Run one try of ``operator`` in this process, as an Airflow worker does.
 
         :param loop: the context's "loop". It imitates Airflow 3.4, which is not released.
         :param data_interval: data interval of the run; None: the day that starts at ``logical_date``.
+        :param partition: the day that is the run's partition of an asset; then it has neither date nor interval.
         """
         self.xcoms.clear()
         interval = data_interval or (logical_date, logical_date + DAY)
         ti = self._task_instance(
-            operator, try_number, max_tries, run_id, map_index, logical_date, run_started, interval
+            operator, try_number, max_tries, run_id, map_index, logical_date, run_started, interval, partition
         )
         self._enter((ti.dag_id, ti.task_id, ti.run_id, ti.map_index))
         with captured_log() as lines, self._supervised():
@@ -192,23 +195,26 @@ class Airflow:
         logical_date: Any,
         run_started: Any,
         interval: Any,
+        partition: str | None,
     ) -> Any:
         if not operator.has_dag():
             operator.dag = DAG("test_dag", start_date=START, schedule=None)
         dag_id = operator.dag.dag_id
+        date = datetime.datetime.fromisoformat(f"{partition}T00:00Z") if partition else None
+        partition_fields = {"partition_key": partition, "partition_date": date}  # since Airflow 3.2 and 3.3
         dag_run = DagRun(
             dag_id=dag_id,
             run_id=run_id,
-            logical_date=logical_date,
-            data_interval_start=interval[0],
-            data_interval_end=interval[1],
+            logical_date=None if partition else logical_date,
+            data_interval_start=None if partition else interval[0],
+            data_interval_end=None if partition else interval[1],
             run_after=logical_date + DAY,
             start_date=run_started,
             end_date=None,
             run_type=DagRunType.SCHEDULED,
             state=DagRunState.RUNNING,
             consumed_asset_events=[],
-            **({"partition_key": None} if "partition_key" in DagRun.model_fields else {}),
+            **{name: value for name, value in partition_fields.items() if name in DagRun.model_fields},
         )
         return task_runner.RuntimeTaskInstance.model_construct(
             id=uuid.uuid5(uuid.NAMESPACE_URL, f"{dag_id}/{operator.task_id}/{run_id}/{map_index}/{try_number}"),

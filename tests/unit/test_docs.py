@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -36,3 +38,61 @@ def test_every_page_is_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text().partition("nav:")[2]
     pages = {page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")}
     assert pages == set(re.findall(r"(\S+\.md)$", navigation, re.M))
+
+
+RESULTS = (ROOT / "benchmarks" / "RESULTS.md").read_text()
+SECTIONS = {"Totals": "Count and sum(amount) of all orders", "Python per row": "A Python function on every order"}
+
+
+def table_below(text: str, heading: str) -> list[dict[str, str]]:
+    section = text.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("| ")]
+    names, *values = [[cell.strip() for cell in row] for row in rows]
+    return [dict(zip(names, row, strict=False)) for row in values]
+
+
+@pytest.mark.parametrize(("heading", "heading_in_results"), SECTIONS.items())
+def test_a_table_of_benchmarks_is_the_measured_one(heading: str, heading_in_results: str) -> None:
+    page = (ROOT / "docs" / "reference" / "benchmarks.md").read_text()
+    measured = {row["side"]: row for row in table_below(RESULTS, heading_in_results)}
+    rows = table_below(page, heading)
+    assert len(rows) >= 10
+    for row in rows:
+        assert row == {name: measured[row["side"]].get(name, "") for name in row}
+
+
+@pytest.mark.parametrize("page", ["alternatives.md", "reference/benchmarks.md"])
+def test_seconds_in_the_text_were_measured(page: str) -> None:
+    seconds = re.findall(r"([\d.]+) s\b", (ROOT / "docs" / page).read_text())
+    assert seconds
+    assert set(seconds) <= set(re.findall(r"\d+(?:\.\d+)?", RESULTS))
+
+
+def test_every_example_dag_is_in_the_gallery() -> None:
+    gallery = (ROOT / "docs" / "examples.md").read_text()
+    headings = re.findall(r"^## (\w+)$", gallery, re.M)
+    included = re.findall(r'^    --8<-- "dags/(\w+)\.py"$', gallery, re.M)
+    listed = re.findall(r"^\| \[`\w+`\]\(#(\w+)\) \|", gallery, re.M)
+    assert included == listed == [name for name in headings if name in included]
+    assert set(included) == {path.stem for path in (ROOT / "dags").glob("*.py")}
+
+
+@pytest.fixture(scope="module")
+def hooks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_hooks", ROOT / "docs" / "hooks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["base.BurlaBaseOperator", "map.BurlaMapOperator", "postgres.BurlaPostgresOperator"])
+def test_every_parameter_of_an_operator_is_in_the_reference(hooks: ModuleType, name: str) -> None:
+    place = f"<!-- parameters: burla_provider.operators.{name} -->"
+    assert place in (ROOT / "docs" / "reference" / "operators.md").read_text()
+    page = hooks.on_page_markdown(place)
+    module, _, class_name = name.partition(".")
+    source = (ROOT / "burla_provider" / "operators" / f"{module}.py").read_text()
+    [init] = re.findall(rf"^class {class_name}\b.*?def __init__\((.*?)\) -> None", source, re.M | re.S)
+    parameters = re.findall(r"^        (\w+):", init, re.M)
+    assert parameters
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == set(parameters) - {"kwargs"}
