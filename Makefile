@@ -68,7 +68,7 @@ bench-quick: .venv/ready
 	@touch $@
 
 docs: .venv/ready
-	$(BIN)/mkdocs build --strict --quiet --site-dir build/docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs
 
 lint: .venv/ready
 	$(BIN)/ruff check --no-cache .
