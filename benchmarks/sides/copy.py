@@ -17,11 +17,11 @@ def ready(task: Task) -> Iterator[Run]:
 
         def run(task: Task) -> Result:
             with psycopg.connect(**task.login) as connection:
-                bounds = connection.execute(
-                    f"SELECT percentile_disc(%s::float8[]) WITHIN GROUP (ORDER BY {task.key}) FROM {task.table} "
-                    "TABLESAMPLE SYSTEM (1)",
-                    [[part / task.workers for part in range(1, task.workers)]],
-                ).fetchone()[0]  # type: ignore[index]
+                query = f"SELECT percentile_disc(%s::float8[]) WITHIN GROUP (ORDER BY {task.key}) FROM {task.table}"
+                parts = [[part / task.workers for part in range(1, task.workers)]]
+                [(bounds,)] = connection.execute(f"{query} TABLESAMPLE SYSTEM (1)", parts)
+                if bounds is None:  # no page of a small table was in the sample
+                    [(bounds,)] = connection.execute(query, parts)
             conditions = [
                 " AND ".join(part)
                 for part in zip(
