@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class BurlaBaseOperator(BaseOperator):
-    """Run one job and store its outcomes. However the task ends, it leaves no process and no job behind.
+    """Run one job and store the results of its items. When the task ends, no process and no running job remains.
 
     :param burla_conn_id: connection of type ``burla``: the cluster, or the local engine.
     :param max_parallelism: maximum number of calls at the same time. None: as many as the cluster allows.
@@ -39,12 +39,12 @@ class BurlaBaseOperator(BaseOperator):
         has, which is Burla's default.
     :param burla_python: interpreter that has burla. Overrides ``python`` of the connection.
     :param queue_timeout: seconds to wait for a free node.
-    :param job_retries: how often items that a lost node has not finished are run again within a try of the task.
+    :param job_retries: how often the missing items of a lost node are run again within a try of the task.
     :param max_result_bytes: maximum size of the result as JSON. A larger result fails the task before it is pushed to
-        XCom, because it would slow down other tasks and Airflow's API. None: no limit, for an XCom backend that keeps
+        XCom, because it would slow down other tasks and Airflow's API. None: no limit, for an XCom backend that stores
         large values.
-    :param resume: whether a retry of the task skips what an earlier try has done: "auto" if the result is the same as
-        without it, True always, False never. Needs Airflow 3.3.
+    :param resume: whether a retry of the task skips the items that an earlier try has finished: "auto" if that cannot
+        change the result, True always, False never. Needs Airflow 3.3.
     """
 
     template_fields: Sequence[str] = (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class BurlaPostgresOperator(BurlaBaseOperator):
     """Split a table into ranges of its key, process them in parallel on Burla, and combine the results exactly.
 
-    Exactly one of ``totals``, ``process_rows`` and ``process_range`` defines what is done with the rows. The return
+    Exactly one of ``totals``, ``process_rows`` and ``process_range`` defines how the rows are processed. The return
     value is one small dict: ``row_count`` and the totals. A Decimal, and an integer beyond 64 bits, is returned as a
     string, because JSON numbers would lose digits in XCom.
 
@@ -30,9 +30,9 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     :param table: name of the table, with its schema if that is not on the search path: "orders", "sales.orders".
     :param postgres_conn_id: Airflow connection to PostgreSQL. Workers connect with its parameters.
     :param key: column (or columns) to split by. None: the provider chooses.
-    :param columns: what ``process_rows`` gets of each row, in this order: names of columns, or a dict of
-        name -> SQL expression, ``{"id": "id", "day": "created_at::date"}``. None: all columns. ``process_range``
-        does not get them: its queries select columns themselves.
+    :param columns: columns of the rows that ``process_rows`` gets, in this order: a list of names, or a dict of
+        name -> SQL expression, ``{"id": "id", "day": "created_at::date"}``. None: all columns. Not used by
+        ``process_range``, whose queries select their own columns.
     :param where: SQL condition on the rows, with psycopg's placeholders if ``parameters`` are given. The queries of
         ``process_range`` are not filtered: repeat it there, next to ``key_range.where``. It then only affects the sizes
         of the ranges, and the rows that ``verify`` counts.
@@ -79,8 +79,8 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     :param on_range_failure: "finish": process the other ranges, then fail the task and name the failed ranges. "stop":
         end the job at once.
     :param tolerated_failures: number or percentage ("5%") of ranges that may fail without failing the task. The result
-        then has ``complete: False`` and names them. Not supported with ``incremental``.
-    :param isolate_failures: find the rows for which ``process_rows`` fails, and name their keys.
+        then has ``complete: False`` and their number in ``failed_ranges``. Not supported with ``incremental``.
+    :param isolate_failures: find the rows that make a range fail, and name their keys in the error.
     :param verify: "count": compare the number of processed rows with ``count(*)`` in the same snapshot.
 
     **Writing and incremental runs**
@@ -88,13 +88,13 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     :param ledger: table ("schema.table", created if it does not exist) with which ``process_range`` writes exactly
         once: the function's writes and the ledger's row about them are one transaction.
     :param ledger_retention: delete runs from the ledger whose last range was finished longer ago than this. It must be
-        longer than your longest run with its retries, which would write again what was deleted. None: keep them.
+        longer than your longest run with its retries: a retry of a deleted run writes again. None: delete nothing.
     :param results_table: table ("schema.table", created if it does not exist) that gets one row per range at the end.
     :param incremental: process only keys that are new since the last success. The watermark is stored in Airflow's
         asset state store, for the one asset in ``outlets`` (Airflow 3.3). A run with a window does not advance it.
     :param start: first key of the first incremental run, inclusive. None: the first key of the table.
-    :param lag: leave this to the next incremental run, because rows may become visible late: a number of ids, or a
-        timedelta.
+    :param lag: distance from the newest key to the end of an incremental run, because rows may become visible late: a
+        number of ids, or a timedelta. The next run processes the rest.
 
     See :class:`~burla_provider.operators.base.BurlaBaseOperator` for the other parameters.
 

@@ -96,3 +96,18 @@ def test_every_parameter_of_an_operator_is_in_the_reference(hooks: ModuleType, n
     parameters = re.findall(r"^        (\w+):", init, re.M)
     assert parameters
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) == set(parameters) - {"kwargs"}
+
+
+BUILT = ROOT / "build" / "docs"
+FETCHED = re.compile(
+    r"""(?:<(?:script|img|iframe|source)\b[^>]*?\bsrc=|<link\b(?![^>]*canonical)[^>]*?\bhref=|url\(|@import )["']?"""
+    r"""((?:https?:)?//[^\s"'>)]+)"""
+)
+
+
+@pytest.mark.skipif(not BUILT.exists(), reason="run `make docs` first")
+def test_the_built_pages_fetch_nothing_from_other_hosts() -> None:
+    files = [path for path in BUILT.rglob("*") if path.suffix in {".html", ".css"}]
+    assert files
+    found = {path.relative_to(BUILT).as_posix(): FETCHED.findall(path.read_text()) for path in files}
+    assert {path: addresses for path, addresses in found.items() if addresses} == {}
