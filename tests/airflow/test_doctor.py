@@ -220,7 +220,7 @@ def test_a_table_that_the_role_may_not_write(chain: Chain) -> None:
     assert chain.run("--table", "orders", "--write", "INSERT").status == 0
     result = chain.run("--table", "orders", "--write")
     assert (result.failed, result.skipped) == (["Write orders"], [])
-    assert result.text("Write orders").endswith(" may not UPDATE, DELETE in orders. GRANT UPDATE, DELETE on it.")
+    assert result.text("Write orders").endswith(" cannot UPDATE, DELETE in orders. GRANT UPDATE, DELETE on it.")
 
 
 def test_a_session_that_may_not_write(chain: Chain) -> None:
@@ -297,7 +297,7 @@ def test_a_cluster_that_does_not_answer(chain: Chain) -> None:
     chain.burla = {"conn_type": "burla", "host": "http://127.0.0.1:9", "login": "me@example.com", "password": TOKEN}
     result = chain.run("--table", "orders")
     assert (result.status, result.failed, result.skipped) == (1, ["Cluster"], OF_CLUSTER[1:])
-    assert "No answer from http://127.0.0.1:9" in result.text("Cluster")
+    assert "No response from http://127.0.0.1:9" in result.text("Cluster")
     assert "Check the host of the Burla connection and the network." in result.text("Cluster")
 
 
