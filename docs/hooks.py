@@ -13,6 +13,7 @@ from typing import Any
 
 _ROOT = Path(__file__).parents[1]
 _HOOK = "burla_provider.hooks.burla", "BurlaHook"
+_CONSTANTS = "burla_provider.jobs.job"
 _PLACE = re.compile(r"^<!-- parameters: (\S+)\.(\w+) -->$", re.M)
 
 
@@ -47,9 +48,12 @@ def describe(module: str, name: str) -> str:
 
 
 def _find(module: str, name: str) -> ast.ClassDef | ast.FunctionDef:
-    tree = ast.parse((_ROOT / (module.replace(".", "/") + ".py")).read_text())
-    definitions = (node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef))
+    definitions = (node for node in _statements(module) if isinstance(node, ast.ClassDef | ast.FunctionDef))
     return next(node for node in definitions if node.name == name)
+
+
+def _statements(module: str) -> list[ast.stmt]:
+    return ast.parse((_ROOT / (module.replace(".", "/") + ".py")).read_text()).body
 
 
 def _defaults(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str | None]:
@@ -61,10 +65,14 @@ def _defaults(node: ast.ClassDef | ast.FunctionDef) -> dict[str, str | None]:
 
 
 def _value(default: str) -> str:
-    """Return the value of an attribute of the hook, or the default as it is."""
-    if not default.startswith("BurlaHook."):
+    """Return the value of a constant or an attribute of the hook, or the default as it is."""
+    if default.startswith("DEFAULT_"):
+        statements = _statements(_CONSTANTS)
+    elif default.startswith("BurlaHook."):
+        statements = _find(*_HOOK).body
+    else:
         return default
-    assignments = (item for item in _find(*_HOOK).body if isinstance(item, ast.Assign))
+    assignments = (item for item in statements if isinstance(item, ast.Assign))
     values = {ast.unparse(item.targets[0]): ast.unparse(item.value) for item in assignments}
     return values[default.removeprefix("BurlaHook.")]
 

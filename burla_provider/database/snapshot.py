@@ -63,7 +63,7 @@ def held_snapshot(connection: psycopg.Connection[Any], schema: str, table: str) 
     Hold it no longer than the job: vacuum cannot remove rows that the snapshot still sees.
 
     :param connection: an autocommit connection that is not in a transaction. Inside, its queries see the snapshot.
-    :raises InvalidParameterError: if the server does not export snapshots, or the role may not lock the table.
+    :raises InvalidParameterError: if the server does not export snapshots, or the role cannot lock the table.
     :raises BurlaProviderError: if another session has locked the table.
     :raises psycopg.errors.UndefinedTable: if the table does not exist.
     """

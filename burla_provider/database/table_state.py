@@ -30,7 +30,7 @@ REPORT_TIMEOUT = 90.0
 UNKNOWN = "the server does not count all writes to what the job reads"
 DIFFERENT = "its write counters, files, columns or policies differ"
 HIDDEN = "this role cannot see when other sessions last wrote: grant it pg_read_all_stats"
-BUSY = "another session has been active since, and may not have reported its writes"
+BUSY = "another session has been active since, and might not have reported its writes"
 
 _STATE = """
     WITH RECURSIVE tree AS (
@@ -116,7 +116,7 @@ def find_possible_change(
 
     :param connection: a connection in the current snapshot.
     :param before: returned by ``state_before`` just before the earlier snapshot.
-    :param timeout: seconds to wait for sessions that may not have reported yet.
+    :param timeout: seconds to wait for sessions that might not have reported yet.
     """
     if before is None or SEEN_AT not in before:
         return UNKNOWN
@@ -143,7 +143,7 @@ def find_possible_change(
 
 
 def _unsettled(connection: psycopg.Connection[Any], before: str, now: str, reports: dict[int, float]) -> str:
-    """Return why a session may not have reported its writes; "" if all have.
+    """Return why a session might not have reported its writes; "" if all have.
 
     :param before: server time of the earlier state.
     :param now: server time of the current snapshot.

@@ -22,6 +22,7 @@ from burla_provider.demo.console import Step, TaskLog, compare_totals, relevant_
 from burla_provider.demo.orders import Totals, create_orders, query_totals
 from burla_provider.demo.postgres import EmbeddedPostgres
 from burla_provider.exceptions import ClusterNotFoundError, DemoError, EmbeddedPostgresError
+from burla_provider.jobs.job import ENGINES
 
 _DAG, _TASK = "order_totals", "sum_orders"
 
@@ -74,7 +75,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--rows", type=_rows, default=1_000_000, help="number of orders in the table")
-    parser.add_argument("--engine", choices=["local", "burla"], default="local", help="where the ranges are processed")
+    parser.add_argument("--engine", choices=list(ENGINES), default="local", help="where the ranges are processed")
     parser.add_argument("--serve", action="store_true", help="start airflow standalone instead, to open the UI")
     parser.add_argument(
         "--directory", type=Path, default=default_directory(), help="directory of the database and of Airflow"

@@ -38,7 +38,7 @@ def find_login() -> Login:
 
 
 def find_state_directory() -> Path:
-    """Return the directory with the files of this machine's cluster. It may not exist."""
+    """Return the directory with the files of this machine's cluster. It need not exist."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("BURLA_CLUSTER_STATE") or cache / "burla-cluster")
 

@@ -129,7 +129,7 @@ class Checks:
             raise BurlaProviderError("The session is read-only. Use the primary, or default_transaction_read_only=off.")
         if missing:
             privileges = ", ".join(missing)
-            raise BurlaProviderError(f"Role {role} may not {privileges} in {table}. GRANT {privileges} on it.")
+            raise BurlaProviderError(f"Role {role} cannot {privileges} in {table}. GRANT {privileges} on it.")
         return f"the role may {', '.join(wanted)} in {table}"
 
     def connection_limit(self) -> str:

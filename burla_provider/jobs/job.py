@@ -26,7 +26,7 @@ ENGINES: Mapping[EngineName, EngineKind] = {
 }
 """The engines. Each is a file, ``client/NAME_engine.py``."""
 
-DEFAULT_QUEUE_TIMEOUT = 600.0
+DEFAULT_QUEUE_TIMEOUT = 600
 """Seconds to wait for a free node."""
 DEFAULT_JOB_RETRIES = 2
 """How often the missing items of a lost job are run again."""

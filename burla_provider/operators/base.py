@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowFailException, BaseOperat
 
 from burla_provider.exceptions import PermanentError, TaskKilledError
 from burla_provider.hooks.burla import BurlaHook
+from burla_provider.jobs.job import DEFAULT_JOB_RETRIES, DEFAULT_QUEUE_TIMEOUT
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.config import JobConfig
 from burla_provider.task.rendered import RenderedText, preview_code
@@ -75,8 +76,8 @@ class BurlaBaseOperator(BaseOperator):
         region: str | None = None,
         requirements: Sequence[str] | Literal["environment"] = (),
         burla_python: str | None = None,
-        queue_timeout: float = 600,
-        job_retries: int = 2,
+        queue_timeout: float = DEFAULT_QUEUE_TIMEOUT,
+        job_retries: int = DEFAULT_JOB_RETRIES,
         max_result_bytes: int | None = 5_000_000,
         resume: Resume = "auto",
         **kwargs: Any,

@@ -26,7 +26,7 @@ class KeyColumn:
     :param type: its type as ``format_type(atttypid, NULL)`` prints it ("bigint", "timestamp with time zone").
     :param nullable: whether the column can be NULL.
     :param operators: the type's operators as SQL, in the order of ``COMPARISONS``, if they are not in pg_catalog. They
-        are qualified, because their schema may not be on the search path.
+        are qualified, because their schema might not be on the search path.
     """
 
     name: str

@@ -75,7 +75,7 @@ class TaskSession:
         return frozenset((leaf.schema, leaf.name) for leaf in self.facts.leaves if leaf.kind == "f")
 
     def resolve(self, parameter: str, name: str) -> tuple[str, str]:
-        """Return schema and name of a table that may not exist yet.
+        """Return schema and name of a table that need not exist yet.
 
         :param parameter: the operator parameter that names it, for the error.
         :raises InvalidParameterError: if ``name`` is not a valid table name.

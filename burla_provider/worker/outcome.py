@@ -80,7 +80,7 @@ def find_unserializable(value: Any, path: str = "the return value") -> str | Non
     """Return where ``value`` contains something other than plain data, and its type; None if all is plain data.
 
     Plain data is None, bool, int, float, str, bytes, Decimal, UUID, dates, times and intervals, and lists, tuples and
-    dicts of plain data. Subclasses are not plain: the task's interpreter may not have the class.
+    dicts of plain data. Subclasses are not plain: the task's interpreter might not have the class.
     """
     if type(value) in PLAIN_TYPES:
         return None

@@ -173,7 +173,7 @@ def test_a_result_that_is_refused_when_all_is_written_leaves_the_retries(airflow
         return {"row_count": connection.execute(update).rowcount, "n" * 3_000: 1}
 
     def update_orders(limit: int) -> BurlaPostgresOperator:
-        options = {"ledger": "public.books", "max_result_bytes": limit}
+        options = {"ledger": "public.burla_ledger", "max_result_bytes": limit}
         return BurlaPostgresOperator(
             task_id="t", table="orders", postgres_conn_id="orders_db", process_range=write, ranges=4, **options
         )

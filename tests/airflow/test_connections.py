@@ -70,7 +70,7 @@ def write(connection: Any, key_range: Any) -> dict[str, Any]:
 
 
 READS = {"totals": {"total": "sum(amount)"}}
-WRITES = {"process_range": write, "ledger": "public.books"}
+WRITES = {"process_range": write, "ledger": "public.burla_ledger"}
 INCREMENTAL = {"incremental": True, "outlets": [Asset("orders")]}
 
 

@@ -112,7 +112,7 @@ def test_text_is_text_in_a_database_of_another_encoding(airflow: Airflow) -> Non
     options = {"table": "words", "postgres_conn_id": "words_db", "where": "word <> 'wörter 99'", "verify": "count"}
     result = airflow.run(operator(**options, totals={"last": "max(word)"}))
     assert result.value == {"row_count": 99, "last": "wörter 98"}, result.log
-    options = {"table": "words", "postgres_conn_id": "words_db", "process_range": last, "ledger": "public.books"}
+    options = {"table": "words", "postgres_conn_id": "words_db", "process_range": last, "ledger": "public.burla_ledger"}
     result = airflow.run(operator(**options, combine=lambda values: {"last": max(value["last"] for value in values)}))
     assert result.value == {"last": "wörter 99"}, result.log
 

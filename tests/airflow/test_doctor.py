@@ -220,7 +220,7 @@ def test_a_table_that_the_role_may_not_write(chain: Chain) -> None:
     assert chain.run("--table", "orders", "--write", "INSERT").status == 0
     result = chain.run("--table", "orders", "--write")
     assert (result.failed, result.skipped) == (["Write orders"], [])
-    assert result.text("Write orders").endswith(" may not UPDATE, DELETE in orders. GRANT UPDATE, DELETE on it.")
+    assert result.text("Write orders").endswith(" cannot UPDATE, DELETE in orders. GRANT UPDATE, DELETE on it.")
 
 
 def test_a_session_that_may_not_write(chain: Chain) -> None:

@@ -106,7 +106,7 @@ def test_every_row_is_incremented_exactly_once(airflow: Airflow, counters: Order
             ranges=24,
             max_parallelism=4,
             process_range=increment,
-            ledger="public.books",
+            ledger="public.burla_ledger",
             range_retries=8,
             job_retries=5,
         )

@@ -72,7 +72,7 @@ class Stream:
             "process_range": write,
             "rows_per_range": 30,
             "range_retries": 0,
-            "ledger": "public.books",
+            "ledger": "public.burla_ledger",
             "incremental": True,
             "outlets": [Asset("written")],
         }
@@ -131,7 +131,7 @@ def test_clearing_a_failed_run_writes_again_and_says_so(stream: Stream) -> None:
     ("change", "options", "message"),
     [
         ("", {"where": "id > 0"}, "condition, split or .* changed since"),
-        ("DROP TABLE books", {}, "no longer has the plan"),
+        ("DROP TABLE burla_ledger", {}, "no longer has the plan"),
         ("", {"ledger": "public.others"}, "Name this ledger, or clear the task"),
         ("", {"ledger": None, "consistency": "none"}, "Name this ledger, or clear the task"),
     ],

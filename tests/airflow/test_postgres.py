@@ -45,7 +45,7 @@ def count_in_range(connection: psycopg.Connection[Any], key_range: Any) -> dict[
     return {"row_count": count, "total": total}
 
 
-LEDGER = {"process_range": count_in_range, "ledger": "public.books"}
+LEDGER = {"process_range": count_in_range, "ledger": "public.burla_ledger"}
 
 
 def test_totals_are_those_of_one_sql_query_to_the_last_digit(airflow: Airflow, orders: Orders) -> None:
@@ -339,7 +339,7 @@ def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
         ({"range_retries": -1}, "range_retries"),
         ({"trial_ranges": "all"}, "trial_ranges"),
         ({"tolerated_failures": "many"}, "tolerated_failures"),
-        ({"ledger": "public.books"}, "ledger"),
+        ({"ledger": "public.burla_ledger"}, "ledger"),
         ({**LEDGER, "ledger_retention": 30}, "ledger_retention: must be a timedelta > 0, got 30. Use timedelta"),
         ({**LEDGER, "ledger_retention": datetime.timedelta(0)}, "ledger_retention: must be a timedelta > 0, got "),
         (
@@ -494,10 +494,10 @@ def test_the_tasks_session_may_end_while_it_is_idle_and_old_runs_leave_the_ledge
         return {"row_count": 1}
 
     orders.connection.execute(END_THE_TASKS_SESSION)
-    task = {"process_range": end_the_tasks_session, "ledger": "public.books", "max_parallelism": 1}
+    task = {"process_range": end_the_tasks_session, "ledger": "public.burla_ledger", "max_parallelism": 1}
     assert airflow.run(operator(**task), run_id="r0").state == "success"
-    orders.connection.execute("UPDATE books SET finished_at = now() - interval '40 days'")
+    orders.connection.execute("UPDATE burla_ledger SET finished_at = now() - interval '40 days'")
     result = airflow.run(operator(**task, ledger_retention=datetime.timedelta(days=30)), run_id="r1")
     assert result.state == "success", result.log
-    runs = orders.connection.execute("SELECT DISTINCT split_part(run_key, '/', 4) FROM books").fetchall()
+    runs = orders.connection.execute("SELECT DISTINCT split_part(run_key, '/', 4) FROM burla_ledger").fetchall()
     assert runs == [("r1",)]

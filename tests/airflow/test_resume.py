@@ -462,7 +462,7 @@ def test_exactly_once_writes_survive_a_retry_and_are_done_again_when_the_task_is
             key="id",
             ranges=8,
             process_range=raise_amounts,
-            ledger="public.books",
+            ledger="public.burla_ledger",
         )
 
     before = orders.ask("sum(amount)")
@@ -489,7 +489,7 @@ def write_once(**options: Any) -> BurlaPostgresOperator:
     defaults = {"task_id": "t", "table": "orders", "postgres_conn_id": "orders_db", "key": "id", "ranges": 4}
     combine = {"combine": lambda values: {"keys": sorted(key for value in values for key in value["keys"])}}
     return BurlaPostgresOperator(
-        **{**defaults, "process_range": add_one, "ledger": "public.books", **combine, **options}
+        **{**defaults, "process_range": add_one, "ledger": "public.burla_ledger", **combine, **options}
     )
 
 
@@ -511,7 +511,7 @@ def test_a_run_that_began_before_an_upgrade_of_the_provider_goes_on(airflow: Air
     before = orders.ask("sum(amount)")
     airflow.run(write_once(), max_tries=1)
     # Keys had no start of the DAG run. Of the old run of a DAG run that was made again they are as before.
-    orders.connection.execute("UPDATE books SET run_key = regexp_replace(run_key, '/[^/]*$', '')")
+    orders.connection.execute("UPDATE burla_ledger SET run_key = regexp_replace(run_key, '/[^/]*$', '')")
     airflow.run(write_once(), try_number=2, max_tries=1)
     assert orders.ask("sum(amount)") == before + 20000
     made_again = datetime.now(UTC) + timedelta(minutes=1)
@@ -538,7 +538,7 @@ def test_a_run_goes_on_after_an_upgrade_whatever_its_templates_rendered_to(
     airflow: Airflow, orders: Orders, options: dict[str, Any], window: str, split: str
 ) -> None:
     airflow.run(write_once(**options))
-    [(record,)] = orders.connection.execute("SELECT result FROM books WHERE range_index = -1").fetchall()
+    [(record,)] = orders.connection.execute("SELECT result FROM burla_ledger WHERE range_index = -1").fetchall()
     # Written out, because ledgers store it: a retry with another fingerprint is refused.
     source = "Source(schema='public', table='orders', columns=(), where=None, partitioned=False)"
     assert record[0] == fingerprint("orders_db", source, window, split, None)
@@ -574,7 +574,7 @@ def test_a_checkpoint_of_another_pass_is_not_taken(
     assert max(marks.worked().values()) == 2
 
 
-@pytest.mark.parametrize("options", [{"ledger": "public.books"}, {"incremental": True, "ledger": None}])
+@pytest.mark.parametrize("options", [{"ledger": "public.burla_ledger"}, {"incremental": True, "ledger": None}])
 def test_in_a_loop_whose_pass_is_unknown_what_must_know_it_is_refused(
     airflow: Airflow, orders: Orders, options: dict[str, Any]
 ) -> None:

@@ -71,7 +71,7 @@ class DrawnJob:
     @property
     def schema(self) -> str:
         """For the ledger and the archive."""
-        return f"books{self.table.suffix}"
+        return f"burla_ledger{self.table.suffix}"
 
     @property
     def archive(self) -> str:

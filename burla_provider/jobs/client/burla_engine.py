@@ -148,7 +148,7 @@ class JobRun:
             outputs = remote_parallel_map(call, inputs, **self._job["options"], **fixed)
             for number, output in enumerate(outputs, start=1):
                 self._report(output)
-                if number == len(inputs):  # Burla now reports the end to the cluster, which may not respond
+                if number == len(inputs):  # Burla now reports the end to the cluster, which might not respond
                     threading.Timer(_COMPLETION_SECONDS, self._client.finish).start()
         except Exception as error:
             kind = self._errors.kind_of(error, self._has_started)

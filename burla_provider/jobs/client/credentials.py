@@ -53,7 +53,7 @@ def _remove_abandoned() -> None:
 def _is_abandoned(entry: os.DirEntry[str]) -> bool:
     try:
         state = entry.stat(follow_symlinks=False)
-        is_old = time.time() - state.st_mtime > _MIN_AGE_SECONDS  # a new directory may not be locked yet
+        is_old = time.time() - state.st_mtime > _MIN_AGE_SECONDS  # a new directory might not be locked yet
         return (
             is_old and state.st_uid == os.getuid() and entry.is_dir(follow_symlinks=False) and not _in_use(entry.path)
         )

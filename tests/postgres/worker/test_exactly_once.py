@@ -39,7 +39,7 @@ def kill_backend(task, connection, chance):
 
 
 def done(connection):
-    return connection.execute("SELECT count(*) FROM books WHERE range_index >= 0").fetchone()[0]
+    return connection.execute("SELECT count(*) FROM burla_ledger WHERE range_index >= 0").fetchone()[0]
 
 
 def try_once(database, connection, chance):
@@ -60,7 +60,7 @@ def try_once(database, connection, chance):
 def test_every_row_is_written_once_under_random_kills(seed, orders, database):
     orders.execute("TRUNCATE orders")
     orders.execute("INSERT INTO orders SELECT g, 0 FROM generate_series(1, %s) AS g", [ROWS])
-    prepare_ledger(orders, Ledger("public", "books", "run"))
+    prepare_ledger(orders, Ledger("public", "burla_ledger", "run"))
     chance = random.Random(seed)
     tries = 1
     while not try_once(database, orders, chance):

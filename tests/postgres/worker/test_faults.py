@@ -281,7 +281,7 @@ work(*pickle.load(open(sys.argv[2], "rb")))
 
 
 def test_a_range_of_a_killed_worker_is_processed_by_another(worker, orders, tmp_path):
-    ledger = Ledger("public", "books", "run")
+    ledger = Ledger("public", "burla_ledger", "run")
     prepare_ledger(orders, ledger)
 
     def slow(connection, key_range):

@@ -17,7 +17,7 @@ from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange
 from tests.postgres.worker.conftest import ROWS, ranges
 
-LEDGER = Ledger("public", "books", "dag/task/run-1")
+LEDGER = Ledger("public", "burla_ledger", "dag/task/run-1")
 FIRST, LAST = ranges(2)
 
 
@@ -29,50 +29,52 @@ def increment(connection, key_range):
 
 
 @pytest.fixture
-def books(orders):
+def with_ledger(orders):
     prepare_ledger(orders, LEDGER)
     return orders
 
 
 @pytest.fixture
-def writer(worker, books):
+def writer(worker, with_ledger):
     return lambda function=increment, **fields: worker(ProcessRange(function), **{"ledger": LEDGER} | fields)
 
 
-def counts(books):
-    return books.execute("SELECT min(n), max(n) FROM orders").fetchone()
+def counts(with_ledger):
+    return with_ledger.execute("SELECT min(n), max(n) FROM orders").fetchone()
 
 
-def test_a_repeated_range_writes_once_and_returns_the_same(writer, books):
+def test_a_repeated_range_writes_once_and_returns_the_same(writer, with_ledger):
     first = [writer()(key_range) for key_range in (FIRST, LAST)]
     again = [writer()(key_range) for key_range in (FIRST, LAST)]
     assert first == again
-    assert counts(books) == (1, 1)
+    assert counts(with_ledger) == (1, 1)
 
 
-def test_another_run_writes_again(writer, books):
+def test_another_run_writes_again(writer, with_ledger):
     for run in ("one", "two"):
-        assert writer(ledger=Ledger("public", "books", run))(FIRST).ok
-    assert books.execute("SELECT max(n) FROM orders").fetchone() == (2,)
+        assert writer(ledger=Ledger("public", "burla_ledger", run))(FIRST).ok
+    assert with_ledger.execute("SELECT max(n) FROM orders").fetchone() == (2,)
 
 
-def test_the_ledger_has_readable_columns(writer, books):
+def test_the_ledger_has_readable_columns(writer, with_ledger):
     writer()(FIRST)
-    row = books.execute("SELECT range, row_count, result, attempt, finished_at > started_at FROM books").fetchone()
+    row = with_ledger.execute(
+        "SELECT range, row_count, result, attempt, finished_at > started_at FROM burla_ledger"
+    ).fetchone()
     assert row == ("(None, ('501',))", 500, {"row_count": 500, "note": "a\ufffdb"}, 1, True)
 
 
-def test_a_failed_range_leaves_no_row_and_can_be_retried(writer, books):
+def test_a_failed_range_leaves_no_row_and_can_be_retried(writer, with_ledger):
     def fail(connection, key_range):
         increment(connection, key_range)
         raise ValueError("no")
 
     assert not writer(fail)(FIRST).ok
-    assert books.execute("SELECT count(*) FROM books").fetchone() == (0,)
+    assert with_ledger.execute("SELECT count(*) FROM burla_ledger").fetchone() == (0,)
     assert writer()(FIRST).ok
 
 
-def test_two_executions_at_once_write_once(writer, books):
+def test_two_executions_at_once_write_once(writer, with_ledger):
     started, finish = threading.Event(), threading.Event()
     outcomes = []
 
@@ -91,26 +93,26 @@ def test_two_executions_at_once_write_once(writer, books):
     threads.append(threading.Thread(target=lambda: outcomes.append(work(0, FIRST.to_item()))))
     threads[1].start()
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'INSERT INTO%%'"
-    while not books.execute(waiting).fetchone()[0]:
+    while not with_ledger.execute(waiting).fetchone()[0]:
         pass
     finish.set()
     for thread in threads:
         thread.join()
     assert len(set(outcomes)) == 1
-    assert books.execute("SELECT max(n) FROM orders").fetchone() == (1,)
+    assert with_ledger.execute("SELECT max(n) FROM orders").fetchone() == (1,)
 
 
-def test_a_range_of_a_dead_worker_is_processed_by_the_next(writer, books):
+def test_a_range_of_a_dead_worker_is_processed_by_the_next(writer, with_ledger):
     def die(connection, key_range):
         increment(connection, key_range)
         connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
     assert not writer(die, range_retries=0)(FIRST).ok
     assert writer()(FIRST).ok
-    assert books.execute("SELECT max(n) FROM orders").fetchone() == (1,)
+    assert with_ledger.execute("SELECT max(n) FROM orders").fetchone() == (1,)
 
 
-def test_a_lost_answer_to_commit_does_not_write_twice(writer, books):
+def test_a_lost_answer_to_commit_does_not_write_twice(writer, with_ledger):
     # The server commits; the connection breaks before the answer arrives.
     one = writer()
     original = psycopg.Transaction._commit_gen
@@ -127,11 +129,11 @@ def test_a_lost_answer_to_commit_does_not_write_twice(writer, books):
     finally:
         psycopg.Transaction._commit_gen = original
     assert outcome.ok
-    assert books.execute("SELECT max(n) FROM orders").fetchone() == (1,)
+    assert with_ledger.execute("SELECT max(n) FROM orders").fetchone() == (1,)
 
 
 @pytest.mark.parametrize("statement", ["COMMIT", "SELECT 1; COMMIT", "COMMIT AND CHAIN"])
-def test_the_server_itself_refuses_an_early_commit(writer, books, statement):
+def test_the_server_itself_refuses_an_early_commit(writer, with_ledger, statement):
     def commit(connection, key_range):
         increment(connection, key_range)
         psycopg.Cursor(connection).execute(statement)
@@ -139,11 +141,11 @@ def test_the_server_itself_refuses_an_early_commit(writer, books, statement):
 
     failure = writer(commit)(FIRST).failure
     assert "tried to COMMIT" in failure.message
-    assert counts(books) == (0, 0)
+    assert counts(with_ledger) == (0, 0)
 
 
-def test_constraints_of_the_user_can_be_checked_early(writer, books):
-    books.execute(
+def test_constraints_of_the_user_can_be_checked_early(writer, with_ledger):
+    with_ledger.execute(
         "CREATE TABLE notes (id bigint REFERENCES orders DEFERRABLE INITIALLY DEFERRED, UNIQUE (id) DEFERRABLE)"
     )
 
@@ -157,21 +159,24 @@ def test_constraints_of_the_user_can_be_checked_early(writer, books):
     assert writer(check_early)(FIRST).ok
     failure = writer(lambda connection, key_range: check_early(connection, key_range, id=-1))(LAST).failure
     assert failure.sqlstate == "23503"
-    assert books.execute("SELECT count(*), max(finished_at) IS NOT NULL FROM books").fetchone() == (1, True)
-    assert books.execute("SELECT sum(n) FROM orders").fetchone() == (500,)
+    assert with_ledger.execute("SELECT count(*), max(finished_at) IS NOT NULL FROM burla_ledger").fetchone() == (
+        1,
+        True,
+    )
+    assert with_ledger.execute("SELECT sum(n) FROM orders").fetchone() == (500,)
 
 
-def test_close_all_is_reported(writer, books):
+def test_close_all_is_reported(writer, with_ledger):
     def close_all(connection, key_range):
         increment(connection, key_range)
         connection.execute("CLOSE ALL")
         return {}
 
     assert "CLOSE ALL" in writer(close_all)(FIRST).failure.message
-    assert counts(books) == (0, 0)
+    assert counts(with_ledger) == (0, 0)
 
 
-def test_code_that_rolls_back_and_retries_writes_nothing(writer, books):
+def test_code_that_rolls_back_and_retries_writes_nothing(writer, with_ledger):
     def stubborn(connection, key_range):
         cursor = psycopg.Cursor(connection)
         try:
@@ -184,7 +189,7 @@ def test_code_that_rolls_back_and_retries_writes_nothing(writer, books):
 
     failure = writer(stubborn)(FIRST).failure
     assert "ended the transaction" in failure.message
-    assert counts(books) == (0, 0)
+    assert counts(with_ledger) == (0, 0)
 
 
 def test_a_changed_plan_is_refused(writer):
@@ -193,36 +198,36 @@ def test_a_changed_plan_is_refused(writer):
     assert "The plan has changed since the first try" in failure.message
 
 
-def test_a_function_that_changes_the_ledger_is_reported(writer, books):
+def test_a_function_that_changes_the_ledger_is_reported(writer, with_ledger):
     def meddle(connection, key_range):
-        connection.execute("DELETE FROM books")
+        connection.execute("DELETE FROM burla_ledger")
         return {}
 
     assert "is gone" in writer(meddle)(FIRST).failure.message
 
 
-def test_the_first_plan_of_a_run_stays(books):
-    assert store_plan(books, LEDGER, [[["1"], None, False, None, 5]]) == [[["1"], None, False, None, 5]]
-    assert store_plan(books, LEDGER, [["another"]]) == [[["1"], None, False, None, 5]]
+def test_the_first_plan_of_a_run_stays(with_ledger):
+    assert store_plan(with_ledger, LEDGER, [[["1"], None, False, None, 5]]) == [[["1"], None, False, None, 5]]
+    assert store_plan(with_ledger, LEDGER, [["another"]]) == [[["1"], None, False, None, 5]]
 
 
-def test_finished_ranges_can_be_read(writer, books):
-    store_plan(books, LEDGER, [])
+def test_finished_ranges_can_be_read(writer, with_ledger):
+    store_plan(with_ledger, LEDGER, [])
     outcome = writer()(LAST)
-    assert list(read_outcomes(books, LEDGER)) == [outcome]
+    assert list(read_outcomes(with_ledger, LEDGER)) == [outcome]
 
 
-def test_old_runs_are_removed_and_this_one_is_not(writer, books):
-    store_plan(books, LEDGER, [])
+def test_old_runs_are_removed_and_this_one_is_not(writer, with_ledger):
+    store_plan(with_ledger, LEDGER, [])
     for run in ("old", "new", LEDGER.run_key):
-        writer(ledger=Ledger("public", "books", run))(FIRST)
-    books.execute("UPDATE books SET finished_at = now() - interval '40 days' WHERE run_key <> 'new'")
-    assert remove_old_runs(books, LEDGER, datetime.timedelta(days=30)) == 1
-    assert {key for (key,) in books.execute("SELECT run_key FROM books")} == {"new", LEDGER.run_key}
+        writer(ledger=Ledger("public", "burla_ledger", run))(FIRST)
+    with_ledger.execute("UPDATE burla_ledger SET finished_at = now() - interval '40 days' WHERE run_key <> 'new'")
+    assert remove_old_runs(with_ledger, LEDGER, datetime.timedelta(days=30)) == 1
+    assert {key for (key,) in with_ledger.execute("SELECT run_key FROM burla_ledger")} == {"new", LEDGER.run_key}
 
 
-def test_the_ledger_is_created_once(books):
-    prepare_ledger(books, LEDGER)
+def test_the_ledger_is_created_once(with_ledger):
+    prepare_ledger(with_ledger, LEDGER)
 
 
 def test_first_runs_at_the_same_time_do_not_disturb_each_other(orders, database):
@@ -260,60 +265,60 @@ def test_a_table_of_another_shape_is_refused(orders):
 
 def test_a_temporary_ledger_is_refused(orders):
     with pytest.raises(InvalidParameterError, match="ledger: a temporary table exists in one session only"):
-        prepare_ledger(orders, Ledger("pg_temp", "books", "x"))
+        prepare_ledger(orders, Ledger("pg_temp", "burla_ledger", "x"))
 
 
 @pytest.mark.parametrize(
     ("hindrance", "name"),
     [
-        ("CREATE TRIGGER t BEFORE INSERT ON books FOR EACH ROW EXECUTE FUNCTION nothing()", "the trigger t"),
-        ("CREATE TRIGGER t BEFORE UPDATE ON books FOR EACH ROW EXECUTE FUNCTION nothing()", "the trigger t"),
-        ("CREATE RULE r AS ON INSERT TO books DO INSTEAD NOTHING", "the rule r"),
+        ("CREATE TRIGGER t BEFORE INSERT ON burla_ledger FOR EACH ROW EXECUTE FUNCTION nothing()", "the trigger t"),
+        ("CREATE TRIGGER t BEFORE UPDATE ON burla_ledger FOR EACH ROW EXECUTE FUNCTION nothing()", "the trigger t"),
+        ("CREATE RULE r AS ON INSERT TO burla_ledger DO INSTEAD NOTHING", "the rule r"),
     ],
 )
-def test_a_ledger_whose_rows_may_be_suppressed_is_refused(books, hindrance, name):
-    books.execute("CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
-    books.execute(hindrance)
+def test_a_ledger_whose_rows_may_be_suppressed_is_refused(with_ledger, hindrance, name):
+    with_ledger.execute("CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    with_ledger.execute(hindrance)
     with pytest.raises(InvalidParameterError, match=f"ledger: .* has {name}, which may change or hide its rows"):
-        prepare_ledger(books, LEDGER)
+        prepare_ledger(with_ledger, LEDGER)
 
 
-def test_a_ledger_that_is_audited_works(writer, books):
-    books.execute("CREATE TABLE audit (index int)")
+def test_a_ledger_that_is_audited_works(writer, with_ledger):
+    with_ledger.execute("CREATE TABLE audit (index int)")
     body = "BEGIN INSERT INTO audit VALUES (NEW.range_index); RETURN NEW; END"
-    books.execute(f"CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS '{body}'")
-    books.execute("CREATE TRIGGER t AFTER UPDATE ON books FOR EACH ROW EXECUTE FUNCTION note()")
-    prepare_ledger(books, LEDGER)
+    with_ledger.execute(f"CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS '{body}'")
+    with_ledger.execute("CREATE TRIGGER t AFTER UPDATE ON burla_ledger FOR EACH ROW EXECUTE FUNCTION note()")
+    prepare_ledger(with_ledger, LEDGER)
     assert writer()(FIRST).ok
-    assert books.execute("SELECT count(*) FROM audit").fetchone() == (1,)
+    assert with_ledger.execute("SELECT count(*) FROM audit").fetchone() == (1,)
 
 
-def test_a_ledger_under_row_security_is_refused(poor, books):
-    books.execute("GRANT ALL ON books TO poor; ALTER TABLE books ENABLE ROW LEVEL SECURITY")
+def test_a_ledger_under_row_security_is_refused(poor, with_ledger):
+    with_ledger.execute("GRANT ALL ON burla_ledger TO poor; ALTER TABLE burla_ledger ENABLE ROW LEVEL SECURITY")
     with pytest.raises(InvalidParameterError, match="has row security for this role"):
         prepare_ledger(poor, LEDGER)
 
 
-def test_quoted_identifiers_do_not_hide_the_shape(books):
-    books.execute("SET quote_all_identifiers = on")
-    prepare_ledger(books, LEDGER)
+def test_quoted_identifiers_do_not_hide_the_shape(with_ledger):
+    with_ledger.execute("SET quote_all_identifiers = on")
+    prepare_ledger(with_ledger, LEDGER)
 
 
 def test_a_ledger_without_its_guard_is_refused(orders):
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
-    orders.execute(f"CREATE TABLE books ({columns})")
+    orders.execute(f"CREATE TABLE burla_ledger ({columns})")
     with pytest.raises(InvalidParameterError, match="it does not have PRIMARY KEY"):
         prepare_ledger(orders, LEDGER)
 
 
 @pytest.fixture
-def poor(books, database):
+def poor(with_ledger, database):
     """A connection of a role with few privileges."""
-    books.execute("DROP ROLE IF EXISTS poor; CREATE ROLE poor")
+    with_ledger.execute("DROP ROLE IF EXISTS poor; CREATE ROLE poor")
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("SET ROLE poor")
         yield connection
-    books.execute("DROP OWNED BY poor; DROP ROLE poor")
+    with_ledger.execute("DROP OWNED BY poor; DROP ROLE poor")
 
 
 def test_a_role_that_may_not_write_the_ledger_is_told(poor):
@@ -321,18 +326,18 @@ def test_a_role_that_may_not_write_the_ledger_is_told(poor):
         prepare_ledger(poor, LEDGER)
 
 
-def test_a_role_that_may_not_create_it_is_told(poor, books):
-    books.execute("REVOKE CREATE ON SCHEMA public FROM public")
+def test_a_role_that_may_not_create_it_is_told(poor, with_ledger):
+    with_ledger.execute("REVOKE CREATE ON SCHEMA public FROM public")
     with pytest.raises(InvalidParameterError, match="cannot be created"):
         prepare_ledger(poor, Ledger("public", "other", "x"))
 
 
 def test_a_schema_that_is_not_there_is_told(orders):
     with pytest.raises(InvalidParameterError, match='schema "nowhere" does not exist'):
-        prepare_ledger(orders, Ledger("nowhere", "books", "x"))
+        prepare_ledger(orders, Ledger("nowhere", "burla_ledger", "x"))
 
 
-def test_every_row_is_written_once_whatever_happens_how_often(writer, books):
+def test_every_row_is_written_once_whatever_happens_how_often(writer, with_ledger):
     for attempt in range(3):
         for key_range in ranges(20):
             writer_of_attempt = writer() if key_range.index % 7 == attempt else None
@@ -340,5 +345,5 @@ def test_every_row_is_written_once_whatever_happens_how_often(writer, books):
                 writer_of_attempt(key_range)
     one = writer()
     assert all(one(key_range).ok for key_range in ranges(20))
-    assert counts(books) == (1, 1)
-    assert books.execute("SELECT sum(row_count) FROM books").fetchone() == (ROWS,)
+    assert counts(with_ledger) == (1, 1)
+    assert with_ledger.execute("SELECT sum(row_count) FROM burla_ledger").fetchone() == (ROWS,)

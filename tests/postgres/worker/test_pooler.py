@@ -172,7 +172,7 @@ def test_a_connection_that_the_pooler_ended_is_replaced(worker_behind, pooled):
 
 
 def test_writes_happen_once_through_a_pooler(worker_behind, orders):
-    ledger = Ledger("public", "books", "run")
+    ledger = Ledger("public", "burla_ledger", "run")
     prepare_ledger(orders, ledger)
 
     def increment(connection, key_range):

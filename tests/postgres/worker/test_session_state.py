@@ -89,7 +89,7 @@ def test_a_temporary_table_holds_the_rows_of_its_own_range(worker, orders):
         return {}
 
     orders.execute("CREATE TABLE archive (id bigint)")
-    ledger = Ledger("public", "books", "run")
+    ledger = Ledger("public", "burla_ledger", "run")
     prepare_ledger(orders, ledger)
     one = worker(ProcessRange(archive), ledger=ledger)
     assert [one(key_range).failure for key_range in ranges(5)] == [None] * 5

@@ -106,7 +106,7 @@ def test_a_standby_shares_a_snapshot(primary, standby, reader):
 
 def test_a_table_that_a_job_would_write_is_refused_on_a_standby(standby, reader):
     with pytest.raises(InvalidParameterError, match="ledger: the server is read-only"):
-        prepare_ledger(reader, Ledger("public", "books", "run"))
+        prepare_ledger(reader, Ledger("public", "burla_ledger", "run"))
     with pytest.raises(InvalidParameterError, match="results_table: the server is read-only"):
         prepare_results_table(reader, "public", "results")
 

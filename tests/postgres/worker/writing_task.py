@@ -26,7 +26,7 @@ def increment(connection, key_range):
 
 def main(conninfo: str, run_key: str) -> int:
     """Return 0 if every range is finished and the ledger's row counts add up to the table's."""
-    ledger = Ledger("public", "books", run_key)
+    ledger = Ledger("public", "burla_ledger", run_key)
     totals = Totals(SumByKey(), range(PARTS))
     with psycopg.connect(conninfo, autocommit=True) as connection:
         (rows,) = connection.execute("SELECT count(*) FROM orders").fetchone()

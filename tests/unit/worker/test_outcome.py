@@ -1,8 +1,11 @@
+import collections
 import datetime
+import enum
 import os
 import pickle
 import uuid
 from decimal import Decimal
+from fractions import Fraction
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -84,3 +87,33 @@ def test_other_data_is_reported_with_its_path(value, where):
 def test_uuids_and_decimals_are_exact():
     value = [uuid.UUID(int=2**127), Decimal("1E-30"), 10**50]
     assert decode(encode(Outcome(0, value=value))).value == value
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        (Number.ONE, "int"),
+        (Fraction(1), "float"),
+        (type("Name", (str,), {})(), "str"),
+        (bytearray(), "bytes"),
+        (collections.OrderedDict(), "dict"),
+        ({1}, "list"),
+        (iter([]), "list"),
+    ],
+)
+def test_the_message_names_the_conversion_to_plain_data(value, advice):
+    assert find_unserializable([value]).endswith(f" (use {advice}(x))")
+
+
+def test_without_a_conversion_only_the_type_is_named():
+    assert find_unserializable(object()) == "the return value is of type builtins.object"
+
+
+def test_a_numpy_value_names_its_method():
+    numpy = pytest.importorskip("numpy")
+    assert find_unserializable(numpy.int64(1)).endswith("numpy.int64 (use int(x))")
+    assert find_unserializable(numpy.array([1])).endswith("numpy.ndarray (use x.tolist())")

@@ -8,7 +8,7 @@ from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.ranges.strategies import STRATEGIES
 from burla_provider.task.config import RowFormat, Split
-from burla_provider.worker.processors.process_rows import ROW_FORMATS
+from burla_provider.worker.rows import ROW_FORMATS
 
 
 def operator(**options: Any) -> BurlaMapOperator:
