@@ -33,7 +33,10 @@ def open_hook_connection(postgres_conn_id: str) -> Iterator[psycopg.Connection[A
         if type(error).__name__ != "OperationalError" or not is_login_rejected(str(error)):
             raise
         problem = f"the login with the connection {postgres_conn_id!r} was rejected: {str(error).strip()}."
-        advice = "Check its host, database, login and password."
+        if "no pg_hba.conf entry" in str(error):
+            advice = "Allow this address in the server's pg_hba.conf, and reload the configuration."
+        else:
+            advice = "Check its host, database, login and password."
         raise InvalidParameterError("postgres_conn_id", problem, advice) from None
     with closing(connection):
         yield connection

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from burla_provider.demo.airflow_home import AirflowHome
@@ -23,6 +24,8 @@ from burla_provider.doctor.__main__ import main
 from burla_provider.hooks.burla import BurlaHook
 from tests.airflow.conftest import Orders
 from tests.support.black_network import BlackNetwork
+from tests.support.postgres import running_server
+from tests.support.waiting import wait_for
 
 PASSWORD = "correct-horse-battery"
 TOKEN = "staple-of-the-cluster"
@@ -200,6 +203,19 @@ def test_a_database_that_cannot_be_reached(chain: Chain, change: dict[str, Any],
     assert (result.status, result.failed, result.skipped) == (1, ["Database from here"], OF_DATABASE[1:])
     assert remedy in result.text("Database from here")
     assert "wrong-password" not in result.output
+
+
+def test_a_database_that_does_not_allow_this_address(chain: Chain) -> None:
+    with running_server() as server, psycopg.connect(server.dsn, autocommit=True) as connection:
+        (server.home / "pg_hba.conf").write_text("host all all 203.0.113.0/24 scram-sha-256\n")
+        connection.execute("SELECT pg_reload_conf()")
+        info = connection.info
+        chain.postgres |= {"port": info.port, "schema": info.dbname, "login": info.user, "password": info.password}
+        # The server reads the file a moment after it answered.
+        wait_for(lambda: chain.run().failed == ["Database from here"])
+        text = chain.run().text("Database from here")
+        assert f'no pg_hba.conf entry for host "{info.host}"' in text
+    assert text.endswith("Allow this address in the server's pg_hba.conf, and reload the configuration.")
 
 
 def test_a_table_that_does_not_exist(chain: Chain) -> None:
