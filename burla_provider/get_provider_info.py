@@ -13,7 +13,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-burla",
         "name": "Burla",
-        "description": "Process every row of a big PostgreSQL table with Python, in parallel on "
+        "description": "Process every row of a large PostgreSQL table with Python, in parallel on "
         "`Burla <https://docs.burla.dev>`__.",
         "versions": [__version__],
         "integrations": [

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-PORTABLE_PARAMETERS = frozenset(
+_PORTABLE_PARAMETERS = frozenset(
     """
     host port dbname user password options connect_timeout target_session_attrs client_encoding
     keepalives keepalives_idle keepalives_interval keepalives_count tcp_user_timeout
@@ -24,10 +24,10 @@ PORTABLE_PARAMETERS = frozenset(
 )
 """libpq parameters that mean the same on another machine; ``hostaddr``, ``service`` and ``passfile`` do not."""
 
-TLS_FILES = {"sslrootcert": "root.crt", "sslcert": "postgresql.crt", "sslkey": "postgresql.key", "sslcrl": "root.crl"}
+_TLS_FILES = {"sslrootcert": "root.crt", "sslcert": "postgresql.crt", "sslkey": "postgresql.key", "sslcrl": "root.crl"}
 """Parameters that name a file, with the file in ``~/.postgresql`` that libpq uses by default."""
 
-DEFAULT_PARAMETERS = {
+_DEFAULT_PARAMETERS = {
     "connect_timeout": "30",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
@@ -50,11 +50,11 @@ def connection_parameters(connection: psycopg.Connection[Any]) -> dict[str, str]
     """
     info = connection.info
     given = info.get_parameters()
-    carried = {name: value for name, value in given.items() if name in PORTABLE_PARAMETERS and name not in TLS_FILES}
+    carried = {name: value for name, value in given.items() if name in _PORTABLE_PARAMETERS and name not in _TLS_FILES}
     carried |= {"host": info.host, "port": str(info.port), "dbname": info.dbname, "user": info.user}
     if info.password:
         carried["password"] = info.password
-    return DEFAULT_PARAMETERS | carried | _tls_contents(given)
+    return _DEFAULT_PARAMETERS | carried | _tls_contents(given)
 
 
 def open_connection(parameters: Mapping[str, str], *, application_name: str, **options: Any) -> psycopg.Connection[Any]:
@@ -64,7 +64,7 @@ def open_connection(parameters: Mapping[str, str], *, application_name: str, **o
     :raises psycopg.OperationalError: if the connection failed.
     """
     with ExitStack() as files:
-        tls = {name: _private_file(files, parameters[name]) for name in TLS_FILES if _is_content(parameters, name)}
+        tls = {name: _private_file(files, parameters[name]) for name in _TLS_FILES if _is_content(parameters, name)}
         conninfo = make_conninfo(**{**parameters, **tls, "application_name": application_name})
         connection = psycopg.connect(conninfo, **options)
         # From version 17 on, libpq reads the files again to cancel a query.
@@ -100,7 +100,7 @@ def is_pooled(connection: psycopg.Connection[Any]) -> bool:
 
 def _tls_contents(given: Mapping[str, str]) -> dict[str, str]:
     contents = {}
-    for name, default in TLS_FILES.items():
+    for name, default in _TLS_FILES.items():
         value = given.get(name)
         path = Path(value) if value else Path.home() / ".postgresql" / default
         if path.is_file():

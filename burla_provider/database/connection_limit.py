@@ -16,9 +16,9 @@ from psycopg.rows import class_row
 
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
 
-HEADROOM = 0.2
+_HEADROOM = 0.2
 """Fraction of the server's connections that stays free for other clients."""
-HEADROOM_IF_GIVEN = 0.05
+_HEADROOM_IF_GIVEN = 0.05
 """The same fraction (but at least 2 connections) if the user set ``max_parallelism``."""
 
 LOCK_CLASS = 0x42_75_72_6C
@@ -149,10 +149,10 @@ def _read_usage(connection: psycopg.Connection[Any]) -> _Usage:
 
 def _count_available(usage: _Usage, task_connections: int, *, is_given: bool) -> tuple[int, tuple[str, ...]]:
     free = usage.allowed - usage.reserved - usage.in_use
-    headroom = max(2, round(usage.allowed * HEADROOM_IF_GIVEN))
+    headroom = max(2, round(usage.allowed * _HEADROOM_IF_GIVEN))
     if not is_given:
         # On a busy server the job still gets one connection.
-        headroom = max(headroom, min(math.ceil(usage.allowed * HEADROOM), free - 1))
+        headroom = max(headroom, min(math.ceil(usage.allowed * _HEADROOM), free - 1))
     available = free - headroom
     limits = [
         (

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import psycopg
 
-TRANSIENT = frozenset(
+_TRANSIENT = frozenset(
     [
         "40001",  # serialization failure; on a hot standby: conflict with recovery
         "40P01",  # deadlock
@@ -25,7 +25,7 @@ TRANSIENT = frozenset(
         "08P01",  # protocol violation: pgbouncer ends connections with it
     ]
 )
-CANCELED = "57014"
+_CANCELED = "57014"
 """Statement timeout, or canceled by a user. Retried once."""
 
 _LOGIN_REJECTED = re.compile(
@@ -39,11 +39,11 @@ transient. libpq's "Connection refused" is not a rejected login: no server liste
 def is_transient(error: BaseException) -> bool:
     """Return whether a retry on a new connection may succeed."""
     if isinstance(error, psycopg.Error) and error.sqlstate is not None:
-        return error.sqlstate in TRANSIENT
-    return is_connection_error(error) and not is_login_rejected(str(error))
+        return error.sqlstate in _TRANSIENT
+    return _is_connection_error(error) and not is_login_rejected(str(error))
 
 
-def is_connection_error(error: BaseException) -> bool:
+def _is_connection_error(error: BaseException) -> bool:
     """Return whether the connection failed or was lost, so that the error has no SQLSTATE."""
     return isinstance(error, psycopg.OperationalError) and error.sqlstate is None
 
@@ -66,7 +66,7 @@ def is_this_machine(host: str) -> bool:
 
 def is_canceled(error: BaseException) -> bool:
     """Return whether a statement was canceled, by a timeout or by a user."""
-    return isinstance(error, psycopg.Error) and error.sqlstate == CANCELED
+    return isinstance(error, psycopg.Error) and error.sqlstate == _CANCELED
 
 
 ON_STANDBY = (
@@ -82,7 +82,7 @@ def advice_for(error: BaseException, host: str = "") -> str:
     """
     if not isinstance(error, psycopg.Error):
         return ""
-    if is_connection_error(error):
+    if _is_connection_error(error):
         return _connecting_advice(str(error), host)
     if error.sqlstate == "40001" and "recovery" in str(error):
         return ON_STANDBY

@@ -6,7 +6,7 @@ import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 
-SECRET_PARAMETERS = ("password", "sslpassword", "sslkey")
+_SECRET_PARAMETERS = ("password", "sslpassword", "sslkey")
 HIDDEN = "***"
 
 _MIN_LENGTH = 3  # hiding every "a" would make the text unreadable
@@ -24,7 +24,7 @@ def redact(text: str, parameters: Mapping[str, str]) -> str:
 
     Escaped forms are replaced too: ``repr`` and ``ascii``, JSON, conninfo, SQL, URL, HTML, shell, base64, nested.
     """
-    forms = [form for name in SECRET_PARAMETERS for form in _forms(parameters.get(name, ""))]
+    forms = [form for name in _SECRET_PARAMETERS for form in _forms(parameters.get(name, ""))]
     return re.sub("|".join(forms), HIDDEN, text) if forms else text
 
 

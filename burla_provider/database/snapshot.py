@@ -14,7 +14,7 @@ from burla_provider.database.errors import ON_STANDBY
 from burla_provider.database.settings import SessionSettings, application_name, local_settings
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError, SnapshotLostError
 
-REFUSALS = (
+_REFUSALS = (
     psycopg.errors.ObjectNotInPrerequisiteState,
     psycopg.errors.InvalidParameterValue,
     psycopg.errors.FeatureNotSupported,
@@ -25,7 +25,7 @@ BEGIN = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 HOLDER_SETTINGS = {"idle_in_transaction_session_timeout": "0", "statement_timeout": "0", "lock_timeout": "60s"}
 """Settings of the holder's transaction, which is idle for as long as the job runs."""
 
-WORKER_SETTINGS = {"lock_timeout": "60s", "idle_in_transaction_session_timeout": "0"}
+_WORKER_SETTINGS = {"lock_timeout": "60s", "idle_in_transaction_session_timeout": "0"}
 """Defaults of the workers' transactions. lock_timeout ends a deadlock that the server does not detect: a range waits
 for a session, which waits for the snapshot's holder, which waits for all ranges. An idle transaction needs no timeout,
 because the holder's transaction is open for the same time."""
@@ -94,13 +94,13 @@ def check_joinable(connection: psycopg.Connection[Any], snapshot: Snapshot) -> N
     """
     try:
         connection.execute(sql.SQL("{}; {}; ROLLBACK").format(BEGIN, _set_snapshot(snapshot)))
-    except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
+    except (*_REFUSALS, psycopg.errors.UndefinedObject) as error:
         raise _not_shareable(error) from None
 
 
 def settings_in_snapshot(connection: psycopg.Connection[Any]) -> dict[str, str]:
     """Return the default settings of a transaction that joins a snapshot."""
-    return WORKER_SETTINGS | _no_timeout(connection)
+    return _WORKER_SETTINGS | _no_timeout(connection)
 
 
 BEGIN_RANGE = sql.SQL("SAVEPOINT burla_range")
@@ -132,7 +132,7 @@ def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relat
     """
     try:
         connection.execute(_set_snapshot(snapshot))
-    except (*REFUSALS, psycopg.errors.UndefinedObject) as error:
+    except (*_REFUSALS, psycopg.errors.UndefinedObject) as error:
         reason = ON_STANDBY if connection.info.parameter_status("in_hot_standby") == "on" else ""
         raise SnapshotLostError(
             f"The snapshot that all ranges share is gone ({_first_line(error)}): the session that held it ended."
@@ -220,7 +220,7 @@ def _lock(relation: sql.Identifier, lockable: bool, *, nowait: bool, only: bool 
 def _export(connection: psycopg.Connection[Any]) -> str:
     try:
         row = connection.execute("SELECT pg_export_snapshot()").fetchone()
-    except REFUSALS as error:
+    except _REFUSALS as error:
         raise _not_shareable(error) from None
     return str(row[0]) if row else ""
 

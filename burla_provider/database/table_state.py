@@ -18,11 +18,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-IDLE_REPORT = 11.0
+_IDLE_REPORT = 11.0
 """Seconds after which an idle client session has reported all of its writes."""
 BUSY_REPORT = 61.0
 """If a session ends two transactions that many seconds apart, it has reported the first one."""
-SEEN_AT = "seen_at"
+_SEEN_AT = "seen_at"
 """Key of the server time at which a state was read."""
 REPORT_TIMEOUT = 90.0
 """Seconds to wait until the other sessions have reported."""
@@ -106,7 +106,7 @@ def state_before(connection: psycopg.Connection[Any], schema: str, table: str) -
     """Return the table's state and the server's time, to be read just before a snapshot is taken."""
     seen_at = _clock(connection)
     state = table_state(connection, schema, table)
-    return state and state | {SEEN_AT: seen_at}
+    return state and state | {_SEEN_AT: seen_at}
 
 
 def find_possible_change(
@@ -118,19 +118,19 @@ def find_possible_change(
     :param before: returned by ``state_before`` just before the earlier snapshot.
     :param timeout: seconds to wait for sessions that might not have reported yet.
     """
-    if before is None or SEEN_AT not in before:
+    if before is None or _SEEN_AT not in before:
         return UNKNOWN
     now = _clock(connection)
     deadline = time.monotonic() + timeout
     pause = 0.1
     reports: dict[int, float] = {}
     while True:
-        unsettled = _unsettled(connection, before[SEEN_AT], now, reports)
+        unsettled = _unsettled(connection, before[_SEEN_AT], now, reports)
         # Read after the sessions, so that it includes what the settled ones have reported.
         state = table_state(connection, schema, table)
         if state is None:
             return UNKNOWN
-        if state | {SEEN_AT: before[SEEN_AT]} != before:
+        if state | {_SEEN_AT: before[_SEEN_AT]} != before:
             return DIFFERENT
         if not unsettled or unsettled == HIDDEN or time.monotonic() >= deadline:
             return unsettled
@@ -150,7 +150,7 @@ def _unsettled(connection: psycopg.Connection[Any], before: str, now: str, repor
     :param reports: backend's process id -> the first end of a transaction after ``now`` that was seen; updated here.
     """
     connection.execute("SELECT pg_stat_clear_snapshot()")
-    values = {"first": before, "second": now, "idle": IDLE_REPORT}
+    values = {"first": before, "second": now, "idle": _IDLE_REPORT}
     reason = ""
     for pid, is_hidden, idle_since in connection.execute(_UNSETTLED, values).fetchall():
         if is_hidden:

@@ -38,7 +38,7 @@ from burla_provider.worker.map_task import MapTask
 from burla_provider.worker.outcome import Outcome, decode
 from burla_provider.worker.probe import read_python_version, read_server_version
 
-QUEUE_SECONDS = 30.0
+_QUEUE_SECONDS = 30.0
 """Seconds to wait for a node that was free a moment ago."""
 
 _ADD_POSTGRES = (
@@ -214,7 +214,7 @@ class Checks:
             requirements=requirements,
         )
         result = b""
-        with closing(self.hook.run(job, queue_timeout=QUEUE_SECONDS)) as events:
+        with closing(self.hook.run(job, queue_timeout=_QUEUE_SECONDS)) as events:
             for event in events:
                 if isinstance(event, ItemCrashed):
                     raise BurlaProviderError(event.error.splitlines()[-1])

@@ -40,15 +40,15 @@ def resolve_requirements(names: Sequence[str]) -> dict[str, str]:
 def requirements_for(engine: Engine, names: Sequence[str]) -> dict[str, str]:
     """Return what the workers of an engine must install. On the local engine it is nothing: all must be installed.
 
-    :raises InvalidParameterError: as ``resolve_requirements`` and ``check_installed``.
+    :raises InvalidParameterError: as ``resolve_requirements`` and ``_check_installed``.
     """
     if engine.is_local:
-        check_installed(names, engine.python)
+        _check_installed(names, engine.python)
         return {}
     return resolve_requirements(names)
 
 
-def check_installed(names: Sequence[str], python: str | None) -> None:
+def _check_installed(names: Sequence[str], python: str | None) -> None:
     """Check that an interpreter has the requirements. The local engine installs nothing.
 
     :param names: requirements, as for ``resolve_requirements``.

@@ -12,7 +12,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.planner_connection import PlannerConnection
 
-RELATION_KINDS = {
+_RELATION_KINDS = {
     "r": "table",
     "p": "partitioned table",
     "m": "materialized view",
@@ -50,7 +50,7 @@ class Index:
 class Leaf:
     """A relation that stores rows of the table: the table itself, a partition or an inheriting child.
 
-    :param kind: one of ``RELATION_KINDS``.
+    :param kind: one of ``_RELATION_KINDS``.
     :param access_method: the table access method ("heap").
     :param reltuples: rows at the last VACUUM or ANALYZE, as estimated; None: never vacuumed or analyzed.
     :param relpages: pages at that time.
@@ -87,7 +87,7 @@ class Leaf:
 class TableFacts:
     """The facts about a table that are known without reading its rows.
 
-    :param kind: one of ``RELATION_KINDS``.
+    :param kind: one of ``_RELATION_KINDS``.
     :param columns: the columns, in the table's order.
     :param indexes: the indexes of the table itself, the most suitable for a key first.
     :param leaves: the relations that store its rows. For a view or a foreign table: the relation itself.
@@ -126,7 +126,7 @@ class TableFacts:
     @property
     def kind_name(self) -> str:
         """The kind of relation, in words."""
-        return RELATION_KINDS[self.kind] + (" with children" if self.is_tree and self.kind != "p" else "")
+        return _RELATION_KINDS[self.kind] + (" with children" if self.is_tree and self.kind != "p" else "")
 
     @property
     def rows(self) -> int | None:
@@ -205,7 +205,7 @@ def find_table(connection: PlannerConnection, table: str) -> FoundTable:
     if row is None:
         raise InvalidParameterError("table", f"{table} does not exist.", advice)
     found = FoundTable(*row)
-    if found.kind not in RELATION_KINDS:
+    if found.kind not in _RELATION_KINDS:
         raise InvalidParameterError("table", f"{table} is not a table.", "Name a table, a partitioned table or a view.")
     if found.persistence == "t":
         problem = f"{table} is temporary: only the session that created it can read it."

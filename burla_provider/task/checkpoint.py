@@ -18,13 +18,13 @@ from typing import Any, Protocol
 
 from burla_provider.worker.outcome import Outcome, decode, encode
 
-PREFIX = "burla_checkpoint"
+_PREFIX = "burla_checkpoint"
 CHUNK_CHARS = 30_000
 """A chunk with a longer text is full."""
 MEASURE_BYTES = 8_000
 """The chunk's text is measured each time this number of bytes was added. Even with another incompressible outcome of
-``MAX_OUTCOME_BYTES``, a chunk is below 64 KB."""
-MAX_OUTCOME_BYTES = 16_000
+``_MAX_OUTCOME_BYTES``, a chunk is below 64 KB."""
+_MAX_OUTCOME_BYTES = 16_000
 """A larger outcome is not stored: a retry processes its item again."""
 FLUSH_SECONDS = 3.0
 """If the task's machine fails, the outcomes of at most this number of seconds are lost."""
@@ -74,7 +74,7 @@ class Checkpoint:
 
     def load(self) -> SavedJob | None:
         """Return the job of an earlier try of this task, or None. Further outcomes are added to it."""
-        header = self._store.get(PREFIX) if self._store else None
+        header = self._store.get(_PREFIX) if self._store else None
         if not isinstance(header, dict):
             return None
         plan = _unpack("".join(self._chunks("plan")))
@@ -94,19 +94,19 @@ class Checkpoint:
         text = _pack(plan)
         for number, start in enumerate(range(0, len(text), CHUNK_CHARS)):
             self._store.set(_name("plan", number), text[start : start + CHUNK_CHARS])
-        self._store.set(PREFIX, header)
+        self._store.set(_PREFIX, header)
 
     def update(self, header: dict[str, Any]) -> None:
         """Replace the header, and keep the plan and the outcomes."""
         if self._store is not None:
-            self._store.set(PREFIX, header)
+            self._store.set(_PREFIX, header)
 
     def add(self, outcome: Outcome) -> None:
         """Store an outcome. A failed outcome is not stored: a retry runs its item again.
 
         An error of the store, here or in ``flush``, loses nothing: the next call writes the outcomes again.
         """
-        if self._store is None or not outcome.ok or len(encoded := encode(outcome)) > MAX_OUTCOME_BYTES:
+        if self._store is None or not outcome.ok or len(encoded := encode(outcome)) > _MAX_OUTCOME_BYTES:
             return
         self._tail.append(encoded)
         self._unsaved = True
@@ -124,7 +124,7 @@ class Checkpoint:
         """Remove the job, which has succeeded or is replaced."""
         if self._store is None:
             return
-        self._store.delete(PREFIX)
+        self._store.delete(_PREFIX)
         for part in ("plan", "outcomes"):
             # From the last one to the first, so that the rest of an interrupted clear is found by counting from 0.
             for number in reversed(range(sum(1 for _ in self._chunks(part)))):
@@ -180,7 +180,7 @@ class _Chunk:
 
 
 def _name(part: str, number: int) -> str:
-    return f"{PREFIX}_{part}_{number:05}"
+    return f"{_PREFIX}_{part}_{number:05}"
 
 
 def _pack(content: bytes) -> str:

@@ -32,7 +32,7 @@ _EARLIEST_NOW: LiteralString = """
     )::{type}::text
     FROM (SELECT now() - {lag} AS moment) AS clock
 """
-CLOCKS: dict[str, LiteralString] = {
+_CLOCKS: dict[str, LiteralString] = {
     "timestamp with time zone": "SELECT (now() - {lag})::{type}::text",
     "timestamp without time zone": _EARLIEST_NOW,
     "date": _EARLIEST_NOW,
@@ -242,10 +242,10 @@ def _find_upper(
         ids = _check_lag_type(lag or 0, int, column)
         end = sql.SQL("max({})::numeric + 1 - {}").format(sql.Identifier(column.name), sql.Literal(ids))
         query = sql.SQL("SELECT ({})::text FROM {}").format(end, source.relation)
-    elif column.type in CLOCKS:
+    elif column.type in _CLOCKS:
         period = _check_lag_type(lag or timedelta(0), timedelta, column)
         period, type_name = _with_precision(connection, source, column, period)
-        query = sql.SQL(CLOCKS[column.type]).format(lag=sql.Literal(period), type=type_name)
+        query = sql.SQL(_CLOCKS[column.type]).format(lag=sql.Literal(period), type=type_name)
     else:
         raise InvalidParameterError(
             "incremental",

@@ -73,7 +73,7 @@ _OBSTACLES = """
     SELECT 'row security for this role' WHERE row_security_active(%(table)s::regclass)
 """
 
-PLAN = -1
+_PLAN = -1
 """The range_index of the row that stores a run's plan."""
 
 _PLAN_OF_RUN: LiteralString = "SELECT result::text FROM {} WHERE run_key = %s AND range_index = %s"
@@ -104,8 +104,8 @@ def store_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Seque
     ).format(ledger.relation)
     select = sql.SQL(_PLAN_OF_RUN).format(ledger.relation)
     with connection.transaction():
-        connection.execute(insert, [ledger.run_key, PLAN, json.dumps(items, ensure_ascii=False)])
-        [(stored,)] = connection.execute(select, [ledger.run_key, PLAN]).fetchall()
+        connection.execute(insert, [ledger.run_key, _PLAN, json.dumps(items, ensure_ascii=False)])
+        [(stored,)] = connection.execute(select, [ledger.run_key, _PLAN]).fetchall()
     return list(json.loads(stored))  # as text: psycopg decodes json as UTF-8, whatever the client encoding
 
 
@@ -119,23 +119,23 @@ def update_plan(
     select = sql.SQL(_PLAN_OF_RUN + " FOR UPDATE").format(ledger.relation)
     update = sql.SQL("UPDATE {} SET result = %s::jsonb WHERE run_key = %s AND range_index = %s").format(ledger.relation)
     with connection.transaction():
-        row = connection.execute(select, [ledger.run_key, PLAN]).fetchone()
+        row = connection.execute(select, [ledger.run_key, _PLAN]).fetchone()
         items = change(list(json.loads(row[0])) if row else None)
-        connection.execute(update, [json.dumps(items, ensure_ascii=False), ledger.run_key, PLAN])
+        connection.execute(update, [json.dumps(items, ensure_ascii=False), ledger.run_key, _PLAN])
     return items
 
 
 def read_outcomes(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[Outcome]:
     """Yield the outcomes of this run's finished ranges."""
     query = sql.SQL("SELECT answer FROM {} WHERE run_key = %s AND range_index > %s").format(ledger.relation)
-    for (encoded,) in connection.execute(query, [ledger.run_key, PLAN]):
+    for (encoded,) in connection.execute(query, [ledger.run_key, _PLAN]):
         yield decode(encoded)
 
 
 def is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since: datetime.datetime) -> bool:
     """Return whether the run's plan was stored at ``since`` or later."""
     query = sql.SQL("SELECT count(*) FROM {} WHERE run_key = %s AND range_index = %s AND finished_at >= %s")
-    values = [ledger.run_key, PLAN, since]
+    values = [ledger.run_key, _PLAN, since]
     [(count,)] = connection.execute(query.format(ledger.relation), values).fetchall()
     return bool(count)
 
@@ -150,7 +150,7 @@ def count_finished(connection: psycopg.Connection[Any], ledger: Ledger, task: st
         "SELECT count(*) FROM {} WHERE starts_with(run_key, %s) AND range_index > %s"
         " AND NOT starts_with(run_key || '/', %s)"
     ).format(ledger.relation)
-    [(count,)] = connection.execute(query, [f"{task}/", PLAN, f"{run}/"]).fetchall()
+    [(count,)] = connection.execute(query, [f"{task}/", _PLAN, f"{run}/"]).fetchall()
     return int(count)
 
 

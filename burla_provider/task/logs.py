@@ -18,7 +18,7 @@ PENDING_SECONDS = 2.0
 """How long a line of output waits for other lines of its item."""
 FIRST_LINE, MAX_INTERVAL = 2.0, 60.0
 """Seconds before the first line of progress, and the maximum between two lines."""
-MAX_RESULT_CHARS = 10_000
+_MAX_RESULT_CHARS = 10_000
 """Logged characters of a result. Airflow masks secrets in all of the log, and the UI loads it."""
 
 _LABELED = re.compile(r"\[(\d+)\](?: (.*)|$)", re.DOTALL)
@@ -39,10 +39,10 @@ def log_group(log: Any, title: str, lines: Iterable[str]) -> None:
 
 
 def log_totals(log: Any, totals: dict[str, Any]) -> None:
-    """Log the result of a job, at most its first ``MAX_RESULT_CHARS`` characters."""
+    """Log the result of a job, at most its first ``_MAX_RESULT_CHARS`` characters."""
     text = without_markers(json.dumps(totals, indent=2))
-    rest = len(text) - MAX_RESULT_CHARS
-    log.info("Totals\n%s%s", text[:MAX_RESULT_CHARS], f" ... and {rest:,} more characters" if rest > 0 else "")
+    rest = len(text) - _MAX_RESULT_CHARS
+    log.info("Totals\n%s%s", text[:_MAX_RESULT_CHARS], f" ... and {rest:,} more characters" if rest > 0 else "")
 
 
 def log_plan(log: Any, plan: Plan) -> None:

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 REPORT_SECONDS = 3.0
 """Seconds between two updates of the report, the job store and Airflow's metrics."""
-REPORT_SHARE = 20
+_REPORT_SHARE = 20
 """Building the report takes at most this fraction (1/20) of the time: with a million items it takes seconds."""
-MAX_TRACEBACKS = 10
+_MAX_TRACEBACKS = 10
 """Further failed items are logged without their traceback."""
 LAST_JOB = "burla_last_job"
 """Key of the task state store: id and page of the last job, until Airflow has stored the result."""
@@ -159,7 +159,7 @@ class JobMonitor:
         self._output.flush_item(outcome.index)
         if outcome.failure is not None:
             outcome = replace(outcome, failure=self._cleaned(outcome.failure))
-        if outcome.failure is not None and len(self.failures.failed) >= MAX_TRACEBACKS:
+        if outcome.failure is not None and len(self.failures.failed) >= _MAX_TRACEBACKS:
             # All failed outcomes are in memory until the end, and there can be 100,000.
             outcome = replace(outcome, failure=replace(outcome.failure, traceback=""))
         listeners: list[OutcomeListener] = [
@@ -227,4 +227,4 @@ class JobMonitor:
         seconds = time.monotonic() - started
         with self._best_effort():
             self._state_store.set(KEY, report)
-        self._report_at = time.monotonic() + max(REPORT_SECONDS, REPORT_SHARE * seconds)
+        self._report_at = time.monotonic() + max(REPORT_SECONDS, _REPORT_SHARE * seconds)

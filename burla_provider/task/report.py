@@ -18,15 +18,15 @@ from burla_provider.worker.outcome import Outcome
 
 KEY = "burla_report"
 """Key of the report: in the task state store while the job runs, and in XCom afterwards."""
-MAX_RANGES = 300
+_MAX_RANGES = 300
 """With more ranges, the timeline shows bins."""
-MAX_WORKERS = 48
+_MAX_WORKERS = 48
 """Workers that are listed, and have a row in the timeline."""
-MAX_CELLS = 800
+_MAX_CELLS = 800
 """Bins of all workers together."""
 MAX_LISTED = 12
 """Slowest and failed ranges that are listed."""
-MAX_CHARS = 300
+_MAX_CHARS = 300
 """Maximum characters of an error, which is complete in the log, or of a range."""
 
 
@@ -122,7 +122,7 @@ class Report:
             "seconds_left": round(working / processed * left, 1) if processed and state == "running" else None,
             "plan": self._plan,
             "job": self._job,
-            "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), MAX_WORKERS)],
+            "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), _MAX_WORKERS)],
             "worker_count": len(self._workers),
             "timeline": self._timeline(),
             "slowest": [self._line(*entry) for entry in sorted(self._slowest, reverse=True)],
@@ -135,25 +135,25 @@ class Report:
             self._rows = (self._rows or 0) + outcome.row_count
 
     def _timeline(self) -> dict[str, Any]:
-        spans = [span for span in self._spans if span.worker < MAX_WORKERS and span.started]
+        spans = [span for span in self._spans if span.worker < _MAX_WORKERS and span.started]
         # The workers' clocks may differ from this one: the timeline begins at the earliest start.
         start = min((span.started for span in spans), default=0.0)
         seconds = max((span.started + span.seconds for span in spans), default=0.0) - start
         timeline = {"start": round(start, 1), "seconds": round(seconds, 3), "spread": _spread(self._spans)}
-        if len(spans) > MAX_RANGES:
+        if len(spans) > _MAX_RANGES:
             return timeline | {"kind": "bins"} | _bins(spans, start, seconds)
         return timeline | {"kind": "ranges", "spans": [span.as_list(start) for span in spans]}
 
     def _line(self, seconds: float, rows: int, index: int) -> dict[str, Any]:
-        return {"index": index, "range": self._describe(index)[:MAX_CHARS], "seconds": round(seconds, 3), "rows": rows}
+        return {"index": index, "range": self._describe(index)[:_MAX_CHARS], "seconds": round(seconds, 3), "rows": rows}
 
     def _failure(self, outcome: Outcome) -> dict[str, Any]:
         failure = outcome.failure
         error = f"{failure.type}: {failure.message}" if failure else ""
         return {
             "index": outcome.index,
-            "range": self._describe(outcome.index)[:MAX_CHARS],
-            "error": storable_text(error)[:MAX_CHARS],
+            "range": self._describe(outcome.index)[:_MAX_CHARS],
+            "error": storable_text(error)[:_MAX_CHARS],
             "sqlstate": failure.sqlstate if failure else None,
             "attempts": outcome.attempts,
         }
@@ -209,7 +209,7 @@ def _quantiles(values: list[Any]) -> list[Any]:
 
 def _bins(spans: list[_Span], start: float, seconds: float) -> dict[str, Any]:
     """Return cells of [worker, bin, ranges that ended in it, their rows, failed ranges]."""
-    count = max(MAX_CELLS // (max(span.worker for span in spans) + 1), 1)
+    count = max(_MAX_CELLS // (max(span.worker for span in spans) + 1), 1)
     width = max(seconds, 0.001) / count
     cells: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
     for span in spans:

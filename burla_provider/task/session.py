@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from burla_provider.ranges.catalog import TableFacts
     from burla_provider.task.config import Consistency
 
-RECONNECT_SECONDS = 60
+_RECONNECT_SECONDS = 60
 """Seconds to wait for a server that restarts."""
 
 
@@ -226,7 +226,7 @@ def _reconnect(parameters: Mapping[str, str], name: str) -> psycopg.Connection[A
     retrying = Retrying(
         retry=retry_if_exception(is_transient),
         wait=wait_random_exponential(multiplier=0.2, max=5),
-        stop=stop_after_delay(RECONNECT_SECONDS),
+        stop=stop_after_delay(_RECONNECT_SECONDS),
         reraise=True,
     )
     return retrying(open_connection, parameters, application_name=name, autocommit=True)

@@ -19,7 +19,7 @@ from burla_provider.task.volatility import find_volatile, is_date_error, relativ
 from burla_provider.worker.source import Source
 from burla_provider.worker.stream import describe_columns
 
-FOREIGN_SERVER_ERRORS = ("HV", "08", "55000")
+_FOREIGN_SERVER_ERRORS = ("HV", "08", "55000")
 """SQLSTATEs, or their first characters, if a foreign table cannot be planned because its server does not respond."""
 
 _USE_PARAMETERS = (
@@ -100,7 +100,7 @@ def volatile_calls(connection: psycopg.Connection[Any], query: sql.Composable) -
         with connection.transaction():
             return find_volatile(PlannerConnection(connection), query)
     except psycopg.Error as error:
-        if (error.sqlstate or "").startswith(FOREIGN_SERVER_ERRORS):
+        if (error.sqlstate or "").startswith(_FOREIGN_SERVER_ERRORS):
             return []  # The window may exclude its partitions, which only the plan knows.
         raise
 

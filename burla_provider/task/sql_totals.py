@@ -22,7 +22,7 @@ from burla_provider.worker.source import Source
 
 FUNCTIONS = ("count", "sum", "min", "max", "avg")
 
-MAX_COLUMNS = 1664
+_MAX_COLUMNS = 1664
 """Columns of one query's result: MaxTupleAttributeNumber of PostgreSQL."""
 
 _ADVICE = (
@@ -54,8 +54,8 @@ def check_totals(
     :raises InvalidParameterError: if the server rejects an aggregate, there are too many, or one may differ per range.
     """
     count = 1 + sum(len(aggregate.partials()) for aggregate in aggregates)
-    if count > MAX_COLUMNS:
-        problem = f"require {count:,} values per range, and PostgreSQL returns at most {MAX_COLUMNS:,}."
+    if count > _MAX_COLUMNS:
+        problem = f"require {count:,} values per range, and PostgreSQL returns at most {_MAX_COLUMNS:,}."
         raise InvalidParameterError("totals", problem, "Split them over several tasks; avg takes two values.")
     typed = tuple(_with_types(connection, source, aggregate) for aggregate in aggregates)
     if volatile_calls(connection, _partials_query(source, *typed)):

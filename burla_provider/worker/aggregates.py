@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-NUMBERS = frozenset(["smallint", "integer", "bigint", "numeric", "real", "double precision"])
+_NUMBERS = frozenset(["smallint", "integer", "bigint", "numeric", "real", "double precision"])
 """Types whose values Python represents exactly. Values of other types are sent as the text that PostgreSQL prints."""
 
 
@@ -36,7 +36,7 @@ class Aggregate:
     @property
     def is_number(self) -> bool:
         """Whether Python combines the values; otherwise the server does (``combine/sql_combiner.py``)."""
-        return self.function == "count" or self.argument_type in NUMBERS or self.is_float_sum
+        return self.function == "count" or self.argument_type in _NUMBERS or self.is_float_sum
 
     @property
     def is_float_sum(self) -> bool:

@@ -15,10 +15,10 @@ from burla_provider.worker.stream import as_text_advice, describe_columns, may_b
 FIRST_BATCH_ROWS, MAX_BATCH_ROWS = 1_000, 50_000
 """Approximate number of rows of the first batch, and of the largest batch."""
 
-MAX_BATCH_BYTES = 8_000_000
+_MAX_BATCH_BYTES = 8_000_000
 """Approximate maximum size of a batch with more than one row."""
 
-DEFAULT_NUMERIC = (38, 18)
+_DEFAULT_NUMERIC = (38, 18)
 """Precision and scale of a numeric without declared ones. A value that does not fit is an error; none is rounded."""
 
 
@@ -46,7 +46,7 @@ def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> 
     try:
         for chunk in chunks:
             more = _size(chunk, wide)
-            if rows and size + more > MAX_BATCH_BYTES:
+            if rows and size + more > _MAX_BATCH_BYTES:
                 batch = _batch(rows, columns, types)
                 rows, size = [], 0
                 yield batch
@@ -54,7 +54,7 @@ def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> 
             size += more
             if len(rows) >= limit:
                 batch = _batch(rows, columns, types)
-                limit = min(MAX_BATCH_ROWS, max(1, MAX_BATCH_BYTES * batch.num_rows // max(batch.nbytes, 1)))
+                limit = min(MAX_BATCH_ROWS, max(1, _MAX_BATCH_BYTES * batch.num_rows // max(batch.nbytes, 1)))
                 rows, size = [], 0
                 yield batch
         if rows:
@@ -133,7 +133,7 @@ def _arrow_type(column: psycopg.Column) -> Any:
     import pyarrow as pa
 
     if _is(column, "numeric"):
-        precision, scale = (column.precision, column.scale or 0) if column.precision else DEFAULT_NUMERIC
+        precision, scale = (column.precision, column.scale or 0) if column.precision else _DEFAULT_NUMERIC
         # PostgreSQL allows a scale below 0 and above the precision.
         precision, scale = max(precision, precision - scale, scale), max(scale, 0)
         if precision > 76:

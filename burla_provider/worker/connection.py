@@ -24,7 +24,7 @@ from burla_provider.worker.time_limit import sleep_outside_limit
 SLOT_TIMEOUT = 600
 """Seconds that a worker waits for another job to release a connection."""
 
-ORPHAN_SETTINGS = {"idle_session_timeout": "10min", "client_connection_check_interval": "10s"}
+_ORPHAN_SETTINGS = {"idle_session_timeout": "10min", "client_connection_check_interval": "10s"}
 """From PostgreSQL 14 on, the server ends the idle session or the running query of a worker that died."""
 
 RESET_POOLED = sql.SQL(
@@ -204,7 +204,7 @@ def _connect(
 def _set_up(connection: psycopg.Connection[Any], slots: int | None, settings: Mapping[str, str]) -> None:
     if slots is not None and not take_slot(connection, slots):
         raise _no_free_slot(slots)
-    orphan_settings = ORPHAN_SETTINGS if connection.info.server_version >= 140000 else {}
+    orphan_settings = _ORPHAN_SETTINGS if connection.info.server_version >= 140000 else {}
     try:
         connection.execute(set_config({**settings, **orphan_settings}, local=False))
     except psycopg.errors.InvalidParameterValue:  # the server's operating system cannot check its clients

@@ -9,10 +9,10 @@ from burla_provider.database.redact import redact
 from burla_provider.worker.outcome import Failure
 
 MESSAGE_LIMIT = 2_000
-TRACEBACK_LIMIT = 4_000
+_TRACEBACK_LIMIT = 4_000
 """Characters: a hundred failures must fit into a log and into Airflow's state store."""
 
-TRACEBACK_FRAMES = 6
+_TRACEBACK_FRAMES = 6
 """Innermost frames to keep: those of the user's function."""
 
 MODULE_NOT_INSTALLED = (
@@ -36,7 +36,7 @@ def to_failure(error: BaseException, parameters: Mapping[str, str], advice: str 
         type=_type_name(error),
         message=redact(message[: 10 * MESSAGE_LIMIT], parameters)[:MESSAGE_LIMIT],
         sqlstate=sqlstate if isinstance(sqlstate, str) else None,
-        traceback=redact(_traceback(error)[-10 * TRACEBACK_LIMIT :], parameters)[-TRACEBACK_LIMIT:],
+        traceback=redact(_traceback(error)[-10 * _TRACEBACK_LIMIT :], parameters)[-_TRACEBACK_LIMIT:],
     )
 
 
@@ -60,7 +60,7 @@ def _message(error: BaseException) -> str:
 
 def _traceback(error: BaseException) -> str:
     try:
-        lines = traceback.format_exception(error, limit=-TRACEBACK_FRAMES)
+        lines = traceback.format_exception(error, limit=-_TRACEBACK_FRAMES)
     except Exception:  # formatting calls __str__, which may be user code
-        lines = traceback.format_tb(error.__traceback__, limit=-TRACEBACK_FRAMES)
+        lines = traceback.format_tb(error.__traceback__, limit=-_TRACEBACK_FRAMES)
     return "".join(lines).strip()

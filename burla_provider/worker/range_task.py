@@ -44,11 +44,11 @@ from burla_provider.worker.processors import RangeProcessor
 from burla_provider.worker.source import Source
 from burla_provider.worker.time_limit import time_limit
 
-WAIT = wait_exponential(multiplier=0.25, max=7.5) + wait_random_exponential(multiplier=0.5, max=7.5)
+_WAIT = wait_exponential(multiplier=0.25, max=7.5) + wait_random_exponential(multiplier=0.5, max=7.5)
 """Wait between attempts. Jitter keeps workers that failed together from retrying together. All waits together last
 longer than ``tcp_user_timeout``, so that a short network failure does not use up all attempts."""
 
-CTID_SETTINGS = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
+_CTID_SETTINGS = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
 """Without these settings the server may read the whole table for every range of pages, and filter the rows."""
 
 
@@ -96,7 +96,7 @@ class RangeTask:
     def _run_with_retries(self, key_range: KeyRange) -> Outcome:
         outcome = Outcome(key_range.index, worker=f"{socket.gethostname()}:{os.getpid()}")
         retrying = Retrying(
-            retry=_is_worth_retrying, wait=WAIT, stop=stop_after_attempt(self.range_retries + 1), reraise=True
+            retry=_is_worth_retrying, wait=_WAIT, stop=stop_after_attempt(self.range_retries + 1), reraise=True
         )
         try:
             for attempt in retrying:
@@ -213,7 +213,7 @@ class RangeTask:
 
     @property
     def _key_settings(self) -> dict[str, str]:
-        return CTID_SETTINGS if self.key == CTID else {}
+        return _CTID_SETTINGS if self.key == CTID else {}
 
 
 def _suffix(key_range: KeyRange) -> str:

@@ -76,24 +76,24 @@ class Batches(RowSource):
             yield batch
 
 
-def read_tuples(connection: psycopg.Connection[Any], query: sql.Composed) -> RowSource:
+def _read_tuples(connection: psycopg.Connection[Any], query: sql.Composed) -> RowSource:
     """Return rows as tuples, in the order of the columns. Fractions in json are Decimal."""
     return Rows(stream(connection, query, tuple_row))
 
 
-def read_dicts(connection: psycopg.Connection[Any], query: sql.Composed) -> RowSource:
+def _read_dicts(connection: psycopg.Connection[Any], query: sql.Composed) -> RowSource:
     """Return rows as dicts by column name. Fractions in json are Decimal."""
     return Rows(stream(connection, query, dict_row))
 
 
-def read_arrow(connection: psycopg.Connection[Any], query: sql.Composed) -> RowSource:
+def _read_arrow(connection: psycopg.Connection[Any], query: sql.Composed) -> RowSource:
     """Return rows as ``pyarrow.RecordBatch`` objects of many rows."""
     return Batches(record_batches(connection, query))
 
 
 ROW_FORMATS: dict[str, Callable[[psycopg.Connection[Any], sql.Composed], RowSource]] = {
-    "tuple": read_tuples,
-    "dict": read_dicts,
-    "arrow": read_arrow,
+    "tuple": _read_tuples,
+    "dict": _read_dicts,
+    "arrow": _read_arrow,
 }
 """Values of the parameter ``row_format``, as in ``RowFormat`` of ``task/config.py`` -> reader."""

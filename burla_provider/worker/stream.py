@@ -52,13 +52,13 @@ def stream(
     Values are sent in PostgreSQL's text format, which psycopg parses faster than the binary format. Closing the
     generator cancels the query.
 
-    :param adapt: registers the loaders of values on the cursor. Default: ``load_exactly``.
+    :param adapt: registers the loaders of values on the cursor. Default: ``_load_exactly``.
     :raises ValueError: if Python cannot represent a value; the message names the column.
     """
     empty = _query_no_rows(connection, query)
     wide = [number for number, column in enumerate(empty.description or ()) if may_be_large(column)]
     size = CHUNK_ROWS if _are_small(empty, wide) else WIDE_CHUNK_ROWS
-    adapt = adapt or load_exactly
+    adapt = adapt or _load_exactly
     if not psycopg.capabilities.has_stream_chunked():  # libpq before 17
         if size == CHUNK_ROWS:
             return _fetch(connection, query, row_factory, adapt)
@@ -87,7 +87,7 @@ def may_be_large(column: psycopg.Column) -> bool:
     return not (is_numeric or column.internal_size is not None or 0 <= (column.display_size or -1) <= 1_000)
 
 
-def load_exactly(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any]) -> None:
+def _load_exactly(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any]) -> None:
     """Register loaders that lose no digit: Decimal for fractions in json, and no approximate intervals."""
     set_json_loads(partial(json.loads, parse_float=Decimal), cursor)
     cursor.adapters.register_loader("interval", _ExactIntervalLoader)
