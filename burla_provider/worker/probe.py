@@ -6,6 +6,9 @@ import platform
 from collections.abc import Mapping
 from contextlib import closing
 
+import psycopg
+
+from burla_provider.database.errors import advice_for
 from burla_provider.worker.connection import connect_worker
 
 
@@ -22,5 +25,10 @@ def read_server_version(_input: None, parameters: Mapping[str, str], settings: M
     if not parameters:
         return None
     name = "burla_provider.doctor"
-    with closing(connect_worker(parameters, name, read_only=True, slots=None, settings=settings)) as connection:
-        return connection.info.parameter_status("server_version")
+    try:
+        with closing(connect_worker(parameters, name, read_only=True, slots=None, settings=settings)) as connection:
+            return connection.info.parameter_status("server_version")
+    except psycopg.Error as error:
+        if advice := advice_for(error, parameters.get("host", "")):
+            error.add_note(advice)
+        raise
