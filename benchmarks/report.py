@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import io
 import json
-import tokenize
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 
 from benchmarks import model
 from benchmarks.chart import Axis, Points, line_chart
+from benchmarks.code_lines import code_lines
 from benchmarks.compare import LONG_SECONDS
 from benchmarks.meter import INTERVAL
 from benchmarks.scale import MAX_MINUTES, SKEW_RANGES
@@ -249,24 +247,6 @@ def null_key_result(run: dict[str, Any] | None) -> str:
 
 def user_lines(name: str) -> int:
     return sum(code_lines((HERE / "sides" / file).read_text()) for file in SIDES[name].files)
-
-
-def code_lines(source: str) -> int:
-    """Return the number of lines of code, without docstrings, comments, imports and blank lines."""
-    excluded = {
-        number
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Import | ast.ImportFrom) or is_docstring(node)
-        for number in range(node.lineno, (node.end_lineno or node.lineno) + 1)  # type: ignore[attr-defined]
-    }
-    layout = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
-    tokens = [token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type not in layout]
-    lines = {number for token in tokens for number in range(token.start[0], token.end[0] + 1)}
-    return len(lines - excluded)
-
-
-def is_docstring(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 def cost(sides: dict[str, Any]) -> list[str]:
