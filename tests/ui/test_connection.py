@@ -31,7 +31,7 @@ def open_form(page: Page) -> None:
 def test_the_providers_page_lists_the_provider(open_page: OpenPage) -> None:
     page = open_page("/providers")
     row = page.get_by_role("row", name="airflow-provider-burla")
-    expect(row).to_contain_text("Process every row of a big PostgreSQL table with Python")
+    expect(row).to_contain_text("Process every row of a large PostgreSQL table with Python")
     shoot(page, "providers")
 
 

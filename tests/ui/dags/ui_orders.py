@@ -94,7 +94,7 @@ def ui_orders():
     BurlaPostgresOperator(
         task_id="check_orders", table="steady", process_range=fail_some, split="width", ranges=48, **ON_THIS_MACHINE
     )
-    for task_id, function, delay in [("retry_orders", fail_some, 3600), ("resume_orders", fail_once, 1)]:
+    _, resume_orders = (
         BurlaPostgresOperator(
             task_id=task_id,
             table="steady",
@@ -105,7 +105,9 @@ def ui_orders():
             retry_delay=datetime.timedelta(seconds=delay),
             **ON_THIS_MACHINE,
         )
-    BurlaPostgresOperator(
+        for task_id, function, delay in [("retry_orders", fail_some, 3600), ("resume_orders", fail_once, 1)]
+    )
+    wait_orders = BurlaPostgresOperator(
         task_id="wait_orders",
         table="steady",
         columns=["id"],
@@ -114,6 +116,8 @@ def ui_orders():
         ranges=64,
         **ON_THIS_MACHINE,
     )
+    # The sessions at the gate do not report their statistics, without which the retry starts from the beginning.
+    resume_orders >> wait_orders
     BurlaPostgresOperator.partial(task_id="count_table", totals={"maximum": "max(id)"}, **ON_THIS_MACHINE).expand(
         table=["orders", "steady"]
     )
