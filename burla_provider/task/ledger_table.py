@@ -127,8 +127,8 @@ def update_plan(
 
 def read_outcomes(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[Outcome]:
     """Yield the outcomes of this run's finished ranges."""
-    query = sql.SQL("SELECT answer FROM {} WHERE run_key = %s AND range_index > %s").format(ledger.relation)
-    for (encoded,) in connection.execute(query, [ledger.run_key, _PLAN]):
+    query = sql.SQL("SELECT answer FROM {} WHERE run_key = %s AND range_index > %s AND finished_at IS NOT NULL")
+    for (encoded,) in connection.execute(query.format(ledger.relation), [ledger.run_key, _PLAN]):
         yield decode(encoded)
 
 
@@ -148,7 +148,7 @@ def count_finished(connection: psycopg.Connection[Any], ledger: Ledger, task: st
     """
     query = sql.SQL(
         "SELECT count(*) FROM {} WHERE starts_with(run_key, %s) AND range_index > %s"
-        " AND NOT starts_with(run_key || '/', %s)"
+        " AND finished_at IS NOT NULL AND NOT starts_with(run_key || '/', %s)"
     ).format(ledger.relation)
     [(count,)] = connection.execute(query, [f"{task}/", _PLAN, f"{run}/"]).fetchall()
     return int(count)

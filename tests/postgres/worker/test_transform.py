@@ -1,0 +1,257 @@
+"""What a function makes of rows is written to the target, each row once."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from burla_provider.database.connect import connection_parameters
+from burla_provider.database.settings import SessionSettings
+from burla_provider.ranges.key import Key, KeyColumn
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.task.ledger_table import prepare_ledger, read_outcomes
+from burla_provider.worker.ledger import Ledger
+from burla_provider.worker.processors import Transform
+from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat
+from burla_provider.worker.sinks import Insert, Target, Update, Upsert
+from burla_provider.worker.target_writer import TargetWriter
+from tests.postgres.worker.conftest import KEY, ORDERS, ROWS, ranges
+from tests.support.marks import conninfo_of
+
+TARGET = Target("public", "results", ("id", "cents"))
+FORMAT = RowFormat(("id", "amount"), ("id", "cents"))
+LEDGER = Ledger("public", "ledger", "dag/task/run")
+INSERT = Insert(TARGET)
+UPSERT = Upsert(TARGET, ("id",), ("cents",))
+UPDATE = Update(TARGET, ("id",), ("cents",))
+
+
+def cents(row):
+    return row[0], int(row[1] * 100)
+
+
+@pytest.fixture
+def results(orders: psycopg.Connection) -> psycopg.Connection:
+    orders.execute("CREATE TABLE results (id bigint PRIMARY KEY, cents integer)")
+    prepare_ledger(orders, LEDGER)
+    return orders
+
+
+@pytest.fixture
+def transform(worker, results):
+    """``transform(sink)``: a worker that writes to ``sink`` with the ledger."""
+
+    def make(sink, function=cents, ledger=LEDGER, unique_key=KEY, **fields):
+        function = MapRow(function, FORMAT, 10) if callable(function) and not isinstance(function, MapRow) else function
+        writer = TargetWriter(connection_parameters(results), SessionSettings(), sink, ledger)
+        return worker(Transform(function, writer, unique_key, chunk_rows=10), **fields)
+
+    return make
+
+
+def written(connection: psycopg.Connection, table: str = "results") -> list[tuple]:
+    return connection.execute(f"SELECT id, cents FROM {table} ORDER BY id").fetchall()
+
+
+EXPECTED = [(number, number) for number in range(1, ROWS + 1)]
+
+
+@pytest.mark.parametrize(
+    ("sink", "count"), [(INSERT, "rows_inserted"), (UPSERT, "rows_written")], ids=["insert", "upsert"]
+)
+def test_every_row_is_written_once(transform, results, sink, count):
+    outcomes = [transform(sink)(one) for one in ranges()]
+    assert [outcome.failure for outcome in outcomes] == [None] * 10
+    assert written(results) == EXPECTED
+    assert sum(outcome.row_count for outcome in outcomes) == ROWS
+    assert sum(outcome.value[count] for outcome in outcomes) == ROWS
+
+
+@pytest.mark.parametrize("sink", [INSERT, UPSERT], ids=["insert", "upsert"])
+def test_a_finished_range_is_not_written_again(transform, results, sink):
+    one = ranges(1)[0]
+    first = transform(sink)(one)
+    results.execute("UPDATE results SET cents = -1")
+    second = transform(sink)(one)
+    assert (second.value, second.row_count) == (first.value, first.row_count)
+    assert results.execute("SELECT DISTINCT cents FROM results").fetchall() == [(-1,)]
+    assert [outcome.value for outcome in read_outcomes(results, LEDGER)] == [first.value]
+
+
+def test_a_range_continues_behind_the_last_chunk_that_was_written(transform, results):
+    def fail_at_55(row):
+        if row[0] == 55:
+            raise ValueError("no")
+        return row[0], 1
+
+    one = ranges(2)[0]
+    failed = transform(INSERT, fail_at_55)(one)
+    assert "no" in failed.failure.message
+    assert written(results) == [(number, 1) for number in range(1, 51)]
+    assert not list(read_outcomes(results, LEDGER))
+    # The source has changed since. Rows that were computed are not computed again.
+    results.execute("UPDATE orders SET amount = -1 WHERE id IN (10, 60); DELETE FROM orders WHERE id IN (20, 70)")
+    outcome = transform(INSERT, lambda row: (row[0], 2 if row[1] > 0 else 3))(one)
+    expected = [(n, 1 if n <= 50 else 3 if n == 60 else 2) for n in range(1, 501) if n != 70]
+    assert written(results) == expected
+    assert outcome.row_count == len(expected) == outcome.value["rows_inserted"]
+
+
+def test_two_workers_of_a_range_write_it_once(transform, results):
+    one = ranges(1)[0]
+    second = transform(INSERT)
+
+    def overtaken(row):
+        if row[0] == 35:
+            second(one)
+        return row[0], -1
+
+    task = transform(INSERT).task
+    processor = Transform(MapRow(overtaken, FORMAT, 10), task.processor.writer, KEY, chunk_rows=10)
+    with psycopg.connect(conninfo_of(results)) as connection:  # not pickled, because of ``second``
+        result = processor(connection, ORDERS, one)
+    processor.writer.close()
+    assert written(results) == [(n, -1 if n <= 30 else n) for n in range(1, ROWS + 1)]
+    assert result.row_count == result.value["rows_inserted"] == ROWS
+
+
+def test_a_range_without_a_unique_key_is_one_chunk(transform, results):
+    def fail_at_55(row):
+        assert row[0] != 55
+        return row
+
+    assert transform(INSERT, fail_at_55, unique_key=Key())(ranges(2)[0]).failure
+    assert written(results) == []
+
+
+def test_rows_with_a_null_key_are_read_by_the_unique_key(transform, results):
+    results.execute("ALTER TABLE orders ADD day date; UPDATE orders SET day = '2026-01-01' WHERE id % 2 = 0")
+    key = Key((KeyColumn("day", "date", nullable=True),))
+    for part in (KeyRange(key, 0, ("2026-01-01",), None), KeyRange(key, 1, nulls=True)):
+        assert transform(INSERT, key=key)(part).failure is None
+    assert written(results) == EXPECTED
+
+
+def test_the_range_of_a_whole_table_includes_rows_with_a_null_key(transform, results):
+    results.execute("ALTER TABLE orders ADD day date; UPDATE orders SET day = '2026-01-01' WHERE id % 2 = 0")
+    key = Key((KeyColumn("day", "date", nullable=True),))
+    assert transform(INSERT, key=key)(KeyRange(key, 0)).failure is None
+    assert written(results) == EXPECTED
+
+
+def test_upsert_without_a_ledger_writes_only_what_differs(transform, results):
+    results.execute("INSERT INTO results SELECT g, CASE WHEN g > 100 THEN g END FROM generate_series(51, 150) AS g")
+    before = results.execute("SELECT id, xmin FROM results WHERE id > 100 ORDER BY id").fetchall()
+    outcome = transform(UPSERT, ledger=None)(ranges(1)[0])
+    assert written(results) == EXPECTED
+    assert outcome.value == {"rows_written": ROWS - 50, "rows_unchanged": 50, "rows_filtered": 0}
+    assert results.execute("SELECT id, xmin FROM results WHERE id BETWEEN 101 AND 150 ORDER BY id").fetchall() == before
+
+
+def test_values_that_only_seem_equal_are_written(transform, results):
+    results.execute("DROP TABLE results; CREATE TABLE results (id bigint PRIMARY KEY, cents json, p point)")
+    target = Target("public", "results", ("id", "cents", "p"), json_columns=("cents",))
+    form = RowFormat(("id", "amount"), target.columns)
+
+    def run(text):
+        sink = Upsert(target, ("id",), ("cents", "p"))
+        return transform(sink, MapRow(lambda row: (row[0], {"a": [text]}, "(1,2)"), form), ledger=None)(ranges(1)[0])
+
+    assert run("x").value["rows_written"] == ROWS
+    assert run("x").value["rows_written"] == 0
+    assert run("y").value["rows_written"] == ROWS
+
+
+@pytest.mark.parametrize("ascending", [True, False])
+def test_the_greater_version_wins(transform, results, ascending):
+    results.execute(
+        "ALTER TABLE results ADD v integer; INSERT INTO results VALUES (1, -1, 500), (2, -1, 5000), (3, -1, NULL)"
+    )
+    target = Target("public", "results", ("id", "cents", "v"))
+    sink = Upsert(target, ("id",), ("cents", "v"), version="v")
+    function = MapRow(
+        lambda row: (row[0] % 4, row[0], row[0] if ascending else ROWS - row[0]), RowFormat((), target.columns)
+    )
+    for one in ranges(3):
+        assert transform(sink, function, ledger=None)(one).failure is None
+    rows = results.execute("SELECT id, cents, v FROM results ORDER BY id").fetchall()
+    if ascending:
+        assert rows == [(0, 1000, 1000), (1, 997, 997), (2, -1, 5000), (3, 999, 999)]
+    else:
+        assert rows == [(0, 4, 996), (1, 1, 999), (2, -1, 5000), (3, 3, 997)]
+
+
+def test_an_upsert_that_updates_no_column_leaves_the_rows_that_are_there(transform, results):
+    results.execute("INSERT INTO results VALUES (1, -1)")
+    assert transform(Upsert(TARGET, ("id",), ()))(ranges(1)[0]).value["rows_unchanged"] == 1
+    assert written(results) == [(1, -1), *EXPECTED[1:]]
+
+
+def test_an_update_changes_only_rows_that_are_there_and_differ(transform, results):
+    results.execute("INSERT INTO results SELECT g, CASE WHEN g > 100 THEN g END FROM generate_series(51, 150) AS g")
+    outcome = transform(UPDATE)(ranges(1)[0])
+    assert written(results) == EXPECTED[50:150]
+    assert outcome.value == {"rows_updated": 50, "rows_unchanged": ROWS - 50, "rows_filtered": 0}
+
+
+def test_an_update_of_a_large_target_reads_only_its_rows(transform, results):
+    results.execute("INSERT INTO results SELECT g, 0 FROM generate_series(1, 200000) AS g; ANALYZE results")
+    results.execute("SELECT pg_stat_reset()")
+    assert transform(UPDATE)(ranges(1)[0]).value["rows_updated"] == ROWS
+    results.execute("SELECT pg_stat_force_next_flush()")
+    assert results.execute("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'results'").fetchone() == (0,)
+
+
+def test_no_transaction_is_open_on_the_target_while_the_function_runs(transform, results):
+    conninfo = conninfo_of(results)
+
+    def look(row):
+        import psycopg
+
+        if row[0] == 25:
+            with psycopg.connect(conninfo) as other:
+                query = "SELECT count(*) FROM pg_locks WHERE relation = 'results'::regclass"
+                return row[0], other.execute(query).fetchone()[0]
+        return row[0], 0
+
+    assert transform(INSERT, look)(ranges(1)[0]).failure is None
+    assert results.execute("SELECT sum(cents) FROM results").fetchone() == (0,)
+
+
+def test_rows_of_functions():
+    function = MapRow(
+        {1: (1, 2), 2: {"cents": 4, "id": 3}, 3: None, 4: [(5, 6), {"id": 7, "cents": 8}], 5: []}.get, FORMAT
+    )
+    produced = function([1, 2, 3, 4, 5])
+    assert (produced.rows, produced.filtered) == ([(1, 2), (3, 4), (5, 6), (7, 8)], 2)
+
+
+def test_generators_and_dicts():
+    form = RowFormat(("id", "amount"), ("id", "cents"), as_dicts=True)
+
+    def function(row):
+        yield row["id"], row["amount"]
+        yield row["id"] + 1, None
+
+    assert MapRow(function, form)([(1, 2)]).rows == [(1, 2), (2, None)]
+    assert MapBatch(lambda rows: [tuple(row.values()) for row in rows], form, 10)([(1, 2), (3, 4)]).rows == [
+        (1, 2),
+        (3, 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ((1,), "The function returned a row of 1 values: (1,). Return 2, in the order of target_columns: id, cents."),
+        ({"id": 1}, "The function returned a dict with the keys id. Return those of target_columns: id, cents."),
+        (
+            "text",
+            "The function returned str 'text' as a row. Return a tuple or a dict, also for a single column: (value,).",
+        ),
+        ([1], "The function returned int 1 as a row."),
+    ],
+)
+def test_what_is_not_a_row_is_refused(transform, returned, message):
+    outcome = transform(INSERT, lambda row: returned)(ranges(1)[0])
+    assert outcome.failure.message.startswith(message)
