@@ -132,6 +132,13 @@ def read_outcomes(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterat
         yield decode(encoded)
 
 
+def is_begun(connection: psycopg.Connection[Any], ledger: Ledger) -> bool:
+    """Return whether rows of this run were written."""
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE run_key = %s AND range_index > %s)").format(ledger.relation)
+    [(exists,)] = connection.execute(query, [ledger.run_key, _PLAN]).fetchall()
+    return bool(exists)
+
+
 def is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since: datetime.datetime) -> bool:
     """Return whether the run's plan was stored at ``since`` or later."""
     query = sql.SQL("SELECT count(*) FROM {} WHERE run_key = %s AND range_index = %s AND finished_at >= %s")

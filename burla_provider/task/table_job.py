@@ -1,15 +1,15 @@
-"""One try of a BurlaPostgresOperator, from the open session to the result: plan, run, combine."""
+"""One try of an operator on a table, from the open session to the result: plan, run, combine."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from burla_provider.combine.combiners import Combiner, CustomCombiner, SumByKey, Totals
 from burla_provider.combine.sql_combiner import SqlCombiner
-from burla_provider.database.connection_limit import find_connection_limit
+from burla_provider.database.connection_limit import ConnectionLimit, find_connection_limit
 from burla_provider.database.redact import redact
 from burla_provider.database.settings import SessionSettings, is_under_row_security, session_identity
 from burla_provider.exceptions import InvalidParameterError, PartitionsChangedError, PermanentError, WrittenResultError
@@ -20,7 +20,7 @@ from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.window import WindowLimits
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
-from burla_provider.task.job_store import CheckpointStore, JobStore, LedgerStore
+from burla_provider.task.job_store import CheckpointStore, JobStore, LedgerSession, LedgerStore
 from burla_provider.task.ledger_table import is_planned_since, prepare_ledger
 from burla_provider.task.lineage import TableLineage, set_outlet_extra
 from burla_provider.task.logs import log_plan, log_totals
@@ -28,7 +28,7 @@ from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.results_table import ResultsTable
 from burla_provider.task.resume import JobIdentity
 from burla_provider.task.run_identity import is_cleared, old_run_key, run_key, run_started, task_run
-from burla_provider.task.session import TaskSession, not_covered
+from burla_provider.task.session import TaskSession, not_covered, resolve
 from burla_provider.task.sql_checks import check_source, fill_in_parameters
 from burla_provider.task.sql_text import has_escapes, words
 from burla_provider.task.sql_totals import check_totals, parse_totals
@@ -40,14 +40,17 @@ from burla_provider.worker.range_task import RangeTask
 from burla_provider.worker.source import Source
 
 if TYPE_CHECKING:
+    import psycopg
+
     from burla_provider.jobs.job import Job
     from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.config import TableJobConfig
     from burla_provider.task.job_runner import JobRunner
+    from burla_provider.task.transform_config import TransformJobConfig
 
 
 class TableJob:
-    """Process a table. The session is open as long as this object is used.
+    """Process a table. The session is open as long as this object is used. ``TransformJob`` is a subclass.
 
     :param config: parameters of the job.
     :param runner: runs the job on the workers.
@@ -61,9 +64,12 @@ class TableJob:
     :ivar on_planned: called when the ledger has the plan of a new run.
     """
 
+    continues_in_key_order: ClassVar[bool] = False
+    """Whether a range continues behind the last key that was written, so that the ranges need a key."""
+
     def __init__(
         self,
-        config: TableJobConfig,
+        config: TableJobConfig | TransformJobConfig,
         runner: JobRunner,
         session: TaskSession,
         lineage: TableLineage,
@@ -93,7 +99,7 @@ class TableJob:
         return self._run()
 
     def _run(self) -> dict[str, Any]:
-        processor, combiner = self._processing
+        processor, combiner = self.processing
         store = self._make_store()
         restored = store.open(self.plan)
         plan = restored.plan
@@ -121,7 +127,7 @@ class TableJob:
 
     def empty_result(self) -> dict[str, Any]:
         """Return the result of a window without rows."""
-        _, combiner = self._processing
+        _, combiner = self.processing
         return self._combine(Totals(combiner, ()), snapshot_count=1)
 
     # Plan
@@ -145,7 +151,7 @@ class TableJob:
             sizing=RangeSizing(config.rows_per_range, config.ranges, self._runner.parallelism),
             refine=config.refine,
             # A table that grows during the run would never be finished.
-            freeze_upper=config.ledger is not None,
+            freeze_upper=config.ledger is not None or self.continues_in_key_order,
             # The queries of process_range name the table, not its partitions.
             by_partition=config.process_range is None,
         )
@@ -177,14 +183,14 @@ class TableJob:
         config, session = self.config, self.session
         where = fill_in_parameters(session.connection, config.where, config.parameters) if config.where else None
         # By name, because a partition may have the columns in another order than the table.
-        all_columns = session.columns if config.process_rows is not None else ()
+        all_columns = session.columns if config.totals is None and config.process_range is None else ()
         columns = dict(config.columns) if isinstance(config.columns, Mapping) else tuple(config.columns or all_columns)
         source = Source(session.schema, session.table, columns, where, session.partitioned)
         check_source(session.connection, source, in_snapshot=session.snapshot is not None)
         return source
 
     @cached_property
-    def _processing(self) -> tuple[RangeProcessor, Combiner]:
+    def processing(self) -> tuple[RangeProcessor, Combiner]:
         """How a range is processed, and how the values of all ranges are combined."""
         config, connection = self.config, self.session.connection
         if config.totals is not None:
@@ -205,13 +211,13 @@ class TableJob:
         lower = self.lower if config.is_increment else given["lower"]
         window = (*(given[name] for name in ("key", "start_id", "end_id", "lower", "upper")), lower)
         split = (config.split, given["rows_per_range"], given["ranges"])
-        rows = (config.postgres_conn_id, repr(self.source), repr(window), repr(split), config.totals)
+        rows = (config.postgres_conn_id, repr(self.source), repr(window), repr(split), config.totals, *self.written)
         login = [session.parameters.get(name) for name in ("user", "options")] + session_identity(session.connection)
         if self.ledger:
             # Another login may continue the run, unless row security shows it other rows.
             has_policy = is_under_row_security(session.connection, session.schema, session.table)
             return LedgerStore(
-                session,
+                self.ledger_session,
                 self.ledger,
                 fingerprint(*rows, *([login] if has_policy else [])),
                 task_run(self.context),
@@ -220,8 +226,9 @@ class TableJob:
                 config.ledger_retention,
                 find_more=self.find_more,
                 on_planned=self.on_planned,
+                has_snapshot=session.snapshot is not None,
             )
-        functions = (config.process_rows, config.row_format, config.process_range)
+        functions = (config.process_rows, config.row_format, config.process_range, *self.functions)
         server = [session.parameters.get(name) for name in ("host", "port", "dbname")]
         identity = JobIdentity(
             run_key(self.context),
@@ -239,13 +246,47 @@ class TableJob:
         texts = [self.source.where or "", *expressions, *totals.values()]
         return any(not words(text).isdisjoint({"select", "table"}) for text in texts)
 
+    @property
+    def written(self) -> tuple[Any, ...]:
+        """What identifies the table that rows are written to, for the fingerprint."""
+        return ()
+
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """The functions that only a subclass has, for the fingerprint of a checkpoint."""
+        return ()
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """Connection parameters whose secrets no text may have."""
+        return self.session.parameters
+
+    @property
+    def ledger_session(self) -> LedgerSession:
+        """The session with the database of the ledger."""
+        return self.session
+
+    @cached_property
+    def limit(self) -> ConnectionLimit:
+        """The connections that the workers may use."""
+        return self.find_limit(self.session.connection)
+
+    def find_limit(self, connection: psycopg.Connection[Any]) -> ConnectionLimit:
+        """Return how many connections the workers may open to the server of this connection."""
+        return find_connection_limit(
+            connection,
+            self._runner.parallelism,
+            task_connections=int(self.config.results_table is not None),
+            is_given=self.config.max_parallelism is not None,
+        )
+
     @cached_property
     def ledger(self) -> Ledger | None:
         """The ledger of the run, if there is one. Its table exists."""
         if self.config.ledger is None:
             return None
-        connection = self.session.connection
-        schema, table = self.session.resolve("ledger", self.config.ledger)
+        connection = self.ledger_session.connection
+        schema, table = resolve(connection, "ledger", self.config.ledger)
         ledger = Ledger(schema, table, self.ledger_key)
         prepare_ledger(connection, ledger)
         # A run that began before an upgrade of the provider continues under the key that it had then.
@@ -272,17 +313,12 @@ class TableJob:
             store,
             listeners,
             plan.as_dict(),
-            redact=partial(redact, parameters=self.session.parameters),
+            redact=partial(redact, parameters=self.secrets),
         )
 
     def _make_job(self, plan: Plan, processor: RangeProcessor, missing: Sequence[int]) -> Job:
         config, session = self.config, self.session
-        limit = find_connection_limit(
-            session.connection,
-            self._runner.parallelism,
-            task_connections=int(config.results_table is not None),
-            is_given=config.max_parallelism is not None,
-        )
+        limit = self.limit
         self.log.info("%s", limit)
         task = RangeTask(
             parameters=session.parameters,
@@ -301,7 +337,9 @@ class TableJob:
             range_retries=config.range_retries,
             range_timeout=config.range_timeout,
             isolate_failures=config.isolate_failures,
-            ledger=self.ledger,
+            # A processor that does not write here has a connection and a ledger of its own.
+            ledger=self.ledger if processor.writes else None,
+            secrets=self.secrets,
             job_key=self.ledger.run_key if self.ledger else run_key(self.context),
         )
         indexes = set(missing)
@@ -345,7 +383,7 @@ class TableJob:
             ) from error
 
     def _combine(self, totals: Totals, snapshot_count: int) -> dict[str, Any]:
-        _, combiner = self._processing
+        _, combiner = self.processing
         if self.config.combine:
             self.log.info("Calling combine with the results of %s ranges.", f"{totals.ranges:,}")
         if isinstance(combiner, SqlCombiner) and combiner.needs_server:

@@ -67,6 +67,7 @@ class RangeTask:
     :param range_timeout: limit for one attempt, in seconds; None: no limit.
     :param isolate_failures: find the rows that make a range fail.
     :param ledger: makes writes happen once; None: a repeated range writes again.
+    :param secrets: connection parameters whose secrets no error may show; none: ``parameters``.
     :param job_key: identifies the job across its retries; part of ``KeyRange.idempotency_key``.
     """
 
@@ -81,6 +82,7 @@ class RangeTask:
     range_timeout: float | None = None
     isolate_failures: bool = False
     ledger: Ledger | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     job_key: str = ""
     _cached: CachedConnection = field(default_factory=CachedConnection, repr=False, compare=False)
 
@@ -192,13 +194,14 @@ class RangeTask:
         return connection
 
     def _failure(self, error: BaseException, key_range: KeyRange) -> Failure:
-        failure = to_failure(error, self.parameters, advice_for(error, self.parameters.get("host", "")))
+        secrets = self.secrets or self.parameters
+        failure = to_failure(error, secrets, advice_for(error, self.parameters.get("host", "")))
         if not self.isolate_failures or not is_caused_by_rows(error):
             return failure
         try:
             keys = find_failing_keys(key_range, partial(self._transaction, undo=True), self.processor, self.source)
         except Exception as search_error:  # must not hide the failure itself
-            keys = f"not found, because of {to_failure(search_error, self.parameters).message}"
+            keys = f"not found, because of {to_failure(search_error, secrets).message}"
         return replace(failure, message=with_advice(failure.message, f"Rows that fail: {keys}."))
 
     @property

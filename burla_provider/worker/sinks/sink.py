@@ -8,9 +8,16 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import sql
 
+from burla_provider.worker.sinks.target import Target
+
 
 class Sink(Protocol):
     """Writes rows on an open connection. The caller starts and ends the transaction."""
+
+    @property
+    def target(self) -> Target:
+        """The table that the rows are for."""
+        ...
 
     def setup(self, *, pooled: bool) -> sql.Composable:
         """Return statements that each transaction begins with, or nothing.
