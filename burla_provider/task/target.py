@@ -107,16 +107,10 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
         check_reachable(engine, parameters["host"], config.target_conn_id)
     with closing(open_connection(parameters, application_name=session.name, autocommit=True)) as connection:
         sink = find_sink(connection, config)
-        server = [session.parameters.get(name) for name in ("host", "port")]
-        source = (*server, session.parameters["dbname"], session.schema, session.table)
-        written = (
-            parameters.get("host"),
-            parameters.get("port"),
-            parameters["dbname"],
-            sink.target.schema,
-            sink.target.table,
+        source, target = (
+            [one.get(name) for name in ("host", "port", "dbname")] for one in (session.parameters, parameters)
         )
-        if source == written:
+        if [*source, session.schema, session.table] == [*target, sink.target.schema, sink.target.table]:
             raise InvalidParameterError(
                 "target_table", f"{sink.target} is the table that is read.", "Name another table."
             )

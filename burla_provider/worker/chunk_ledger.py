@@ -16,7 +16,7 @@ from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.ledger import Ledger, check_bounds, describe_bounds
 from burla_provider.worker.outcome import Outcome, encode
 
-_CHUNKS, _POSITION = "chunks", "position"
+_CHUNKS, _POSITION, _PENDING = "chunks", "position", "pending"
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Progress:
     :param position: order key of the last row that the committed chunks have read; None: of no row.
     :param row_count: rows that they have read.
     :param counts: what became of these rows, by name.
+    :param pending: keys of rows that were changed by others while they were computed, and must be read again.
     :param is_finished: whether the whole range is written.
     """
 
@@ -34,17 +35,27 @@ class Progress:
     position: Bound | None = None
     row_count: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
+    pending: tuple[Bound, ...] = ()
     is_finished: bool = False
 
-    def plus(self, position: Bound | None, row_count: int, counts: Mapping[str, int], *, is_last: bool) -> Progress:
-        """Return the progress after another chunk."""
+    def plus(
+        self,
+        position: Bound | None,
+        row_count: int,
+        counts: Mapping[str, int],
+        pending: tuple[Bound, ...] = (),
+        *,
+        is_last: bool,
+    ) -> Progress:
+        """Return the progress after another chunk. The range is finished if it was the last and no row is pending."""
         return replace(
             self,
             chunks=self.chunks + 1,
             position=position or self.position,
             row_count=self.row_count + row_count,
             counts=dict(_add(self.counts, counts)),
-            is_finished=is_last,
+            pending=pending,
+            is_finished=is_last and not pending,
         )
 
 
@@ -81,7 +92,7 @@ def store_progress(
     if progress.is_finished:
         answer = encode(Outcome(key_range.index, dict(progress.counts), progress.row_count, worker=worker))
     else:
-        result |= {_CHUNKS: progress.chunks, _POSITION: progress.position}
+        result |= {_CHUNKS: progress.chunks, _POSITION: progress.position, _PENDING: progress.pending}
     query = sql.SQL(
         "UPDATE {} SET row_count = %s, result = %s::jsonb, answer = %s, worker = %s,"
         " finished_at = CASE WHEN %s THEN clock_timestamp() END WHERE run_key = %s AND range_index = %s"
@@ -100,8 +111,9 @@ def _select(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyR
     bounds, row_count, result, is_finished = row
     check_bounds(ledger, key_range, bounds)
     counts = json.loads(result or "{}")
-    chunks, position = counts.pop(_CHUNKS, 0), counts.pop(_POSITION, None)
-    return Progress(chunks, tuple(position) if position else None, row_count or 0, counts, is_finished)
+    chunks, position, pending = counts.pop(_CHUNKS, 0), counts.pop(_POSITION, None), counts.pop(_PENDING, ())
+    position = tuple(position) if position else None
+    return Progress(chunks, position, row_count or 0, counts, tuple(map(tuple, pending)), is_finished)
 
 
 def _add(first: Mapping[str, int], second: Mapping[str, int]) -> Counter[str]:

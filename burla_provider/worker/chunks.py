@@ -23,6 +23,7 @@ class Chunk:
         row.
     :param row_count: number of rows of the source.
     :param filtered: number of rows of the source of which the function made none.
+    :param vanished: number of pending rows that are not in the source any more.
     :param is_last: whether it is the last chunk of its range.
     """
 
@@ -30,6 +31,7 @@ class Chunk:
     position: Bound | None = None
     row_count: int = 0
     filtered: int = 0
+    vanished: int = 0
     is_last: bool = False
 
     @property
@@ -38,13 +40,16 @@ class Chunk:
         return max(self.row_count, len(self.rows))
 
 
-def compute_chunks(rows: Iterable[list[Any]], function: RowFunction, width: int, chunk_rows: int) -> Iterator[Chunk]:
+def compute_chunks(
+    rows: Iterable[list[Any]], function: RowFunction, width: int, chunk_rows: int, extra: int = 0
+) -> Iterator[Chunk]:
     """Yield the chunks of a range, at least one.
 
     If the rows have no order key, behind which a later attempt could continue, the range is one chunk.
 
     :param rows: lists of rows in the order of a unique key, whose columns are the last ones.
     :param width: number of columns of the order key.
+    :param extra: number of columns before the order key that the function gets together with it.
     :param chunk_rows: minimum size of a chunk other than the last.
     """
     chunk = Chunk()
@@ -53,7 +58,10 @@ def compute_chunks(rows: Iterable[list[Any]], function: RowFunction, width: int,
         if width and chunk.size >= chunk_rows:
             yield chunk
             chunk = Chunk()
-        produced = function([row[:-width] for row in batch] if width else batch)
+        tail = width + extra
+        produced = (
+            function([row[:-tail] for row in batch], [row[-tail:] for row in batch]) if tail else function(batch, [])
+        )
         chunk.rows += produced.rows
         chunk.row_count += len(batch)
         chunk.filtered += produced.filtered

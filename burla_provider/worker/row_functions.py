@@ -31,8 +31,11 @@ class RowFunction(Protocol):
         """Rows per call of this object."""
         ...
 
-    def __call__(self, rows: Sequence[Row]) -> Produced:
-        """Return the rows made of these rows."""
+    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
+        """Return the rows made of these rows.
+
+        :param keys: what identifies each row in the source, as text.
+        """
         ...
 
 
@@ -86,7 +89,7 @@ class MapRow:
     format: RowFormat
     batch_size: int = 250
 
-    def __call__(self, rows: Sequence[Row]) -> Produced:
+    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
         """Return the rows made of these rows."""
         produced = Produced([])
         function, given, checked = self.function, self.format.given, self.format.checked
@@ -117,7 +120,7 @@ class MapBatch:
     format: RowFormat
     batch_size: int
 
-    def __call__(self, rows: Sequence[Row]) -> Produced:
+    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
         """Return the rows made of these rows. How many were left out is known by their number only."""
         result = self.function([self.format.given(row) for row in rows] if self.format.as_dicts else list(rows))
         if result is None or isinstance(result, tuple | Mapping | str | bytes) or not isinstance(result, Iterable):

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import tuple_row
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from burla_provider.database.settings import SessionSettings, set_config
@@ -19,7 +20,8 @@ from burla_provider.worker.chunk_ledger import Progress, claim_chunk, read_progr
 from burla_provider.worker.chunks import Chunk
 from burla_provider.worker.connection import CachedConnection, connect_worker
 from burla_provider.worker.ledger import Ledger
-from burla_provider.worker.sinks import Sink
+from burla_provider.worker.sinks import Sink, Written
+from burla_provider.worker.stream import stream
 
 _WRITE_ATTEMPTS = 10
 """Attempts of one write after deadlocks and serialization failures. The user's function is not called again."""
@@ -65,6 +67,11 @@ class TargetWriter:
         with self._cached.close_on_error():
             return retrying(self._write, key_range, before, chunk)
 
+    def read(self, key_range: KeyRange, query: sql.Composed) -> list[tuple[Any, ...]]:
+        """Return the rows of a query as they are now."""
+        with self._cached.close_on_error(), self._transaction(key_range) as connection:
+            return [row for rows in stream(connection, query, tuple_row) for row in rows]
+
     def close(self) -> None:
         """Close this thread's connection."""
         self._cached.close()
@@ -77,9 +84,11 @@ class TargetWriter:
                 now = claim_chunk(connection, self.ledger, key_range, worker)
                 if now.chunks != before.chunks or now.is_finished:
                     return now
-            counts = self.sink.write(connection, chunk.rows) if chunk.rows else {}
-            counts["rows_filtered"] = chunk.filtered
-            after = before.plus(chunk.position, chunk.row_count, counts, is_last=chunk.is_last)
+            written = self.sink.write(connection, chunk.rows) if chunk.rows else Written({})
+            counts = {**written.counts, "rows_filtered": chunk.filtered}
+            if chunk.vanished:
+                counts["rows_unchanged"] = counts.get("rows_unchanged", 0) + chunk.vanished
+            after = before.plus(chunk.position, chunk.row_count, counts, written.pending, is_last=chunk.is_last)
             if self.ledger is not None:
                 store_progress(connection, self.ledger, key_range, after, worker)
         return after

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -11,16 +12,20 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from burla_provider.database.quoting import Identifier, Literal, type_name
+from burla_provider.exceptions import RowsChangedError
 from burla_provider.ranges.condition import comparison
 from burla_provider.ranges.key import Bound, Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.chunk_ledger import Progress
-from burla_provider.worker.chunks import CHUNK_ROWS, compute_chunks
+from burla_provider.worker.chunks import CHUNK_ROWS, Chunk, compute_chunks
 from burla_provider.worker.processors.processor import RangeResult
 from burla_provider.worker.row_functions import RowFunction
 from burla_provider.worker.source import Source
 from burla_provider.worker.stream import stream
 from burla_provider.worker.target_writer import TargetWriter
+
+MAX_ROUNDS = 100
+"""How often rows are computed again in a row because other sessions change them."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,14 @@ class Transform:
     :param writer: writes the rows.
     :param unique_key: NOT NULL columns that identify a row; a key without columns if the source has none.
     :param chunk_rows: minimum size of a chunk other than the last.
+    :param reads_xmin: whether the function gets the xmin of each row, because it is updated in place.
     """
 
     function: RowFunction
     writer: TargetWriter
     unique_key: Key
     chunk_rows: int = CHUNK_ROWS
+    reads_xmin: bool = False
 
     writes: ClassVar[bool] = False
 
@@ -46,21 +53,59 @@ class Transform:
         Continues behind the last chunk in the ledger, which this or another worker has committed.
         """
         progress = self.writer.read_progress(key_range)
+        rounds = 0
         while not progress.is_finished:
-            progress = self._write_rest(connection, source, key_range, progress)
+            if progress.pending:
+                rounds += 1
+                progress = self._write_pending(source, key_range, progress, rounds)
+            else:
+                rounds = 0
+                progress = self._write_rest(connection, source, key_range, progress)
         return RangeResult(dict(progress.counts), progress.row_count)
 
     def _write_rest(
         self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange, progress: Progress
     ) -> Progress:
         order = order_key(key_range, self.unique_key)
-        query = ordered_query(source, key_range, order, progress.position)
+        query = self._query(source, key_range, order)
+        if progress.position is not None:
+            query += sql.SQL(" AND ") + _is_behind(source, order, progress.position)
+        if order.columns:
+            query += sql.SQL(" ORDER BY ") + _order_by(source, order)
         with closing(stream(connection, query, tuple_row)) as rows:
-            for chunk in compute_chunks(rows, self.function, len(order.columns), self.chunk_rows):
+            for chunk in self._compute(rows, order):
                 before, progress = progress, self.writer.write(key_range, progress, chunk)
-                if progress.chunks != before.chunks + 1:  # another worker has written it
+                if progress.chunks != before.chunks + 1 or progress.pending:  # another worker, or session, was faster
                     break
         return progress
+
+    def _write_pending(self, source: Source, key_range: KeyRange, progress: Progress, rounds: int) -> Progress:
+        """Read again what other sessions have changed, compute and write it."""
+        if rounds > MAX_ROUNDS:
+            key = ", ".join(progress.pending[0])
+            raise RowsChangedError(
+                f"{len(progress.pending):,} rows of {key_range} were changed by other sessions each of the {MAX_ROUNDS}"
+                f" times that they were computed, such as {', '.join(self.unique_key.names)} = {key}. Make the function"
+                " faster, or run the task when they change less."
+            )
+        order = order_key(key_range, self.unique_key)
+        query = self._query(source, key_range, order) + sql.SQL(" AND ") + _is_one_of(source, self.unique_key, progress)
+        rows = self.writer.read(key_range, query)
+        chunk = Chunk(vanished=len(progress.pending) - len(rows))
+        for part in self._compute([rows], order):
+            chunk.rows += part.rows
+            chunk.filtered += part.filtered
+        return self.writer.write(key_range, progress, chunk)
+
+    def _query(self, source: Source, key_range: KeyRange, order: Key) -> sql.Composed:
+        """Return a query of the rows. The last columns are xmin, if it is needed, and the order key, as text."""
+        columns = [*([sql.SQL("xmin")] if self.reads_xmin else []), *_columns(source, order)]
+        texts = [sql.SQL("{}::text").format(column) for column in columns]
+        return source.select(sql.SQL(", ").join([source.column_list, *texts]), key_range)
+
+    def _compute(self, rows: Iterable[list[Any]], order: Key) -> Iterator[Chunk]:
+        extra = int(self.reads_xmin)
+        return compute_chunks(rows, self.function, len(order.columns), self.chunk_rows, extra)
 
 
 def order_key(key_range: KeyRange, unique_key: Key) -> Key:
@@ -76,25 +121,29 @@ def order_key(key_range: KeyRange, unique_key: Key) -> Key:
     return Key((*split, *(column for column in unique_key.columns if column.name not in names)))
 
 
-def ordered_query(source: Source, key_range: KeyRange, order: Key, position: Bound | None) -> sql.Composed:
-    """Return a query of the rows behind a position, in order. The last columns are the order key as text."""
+def _columns(source: Source, key: Key) -> list[sql.Composable]:
     # Qualified, because an expression of the select list may have the name of a column.
-    columns = [Identifier(source.table, name) for name in order.names]
-    texts = [sql.SQL("{}::text").format(column) for column in columns]
-    query = source.select(sql.SQL(", ").join([source.column_list, *texts]), key_range)
-    if position is not None:
-        values = [
-            sql.SQL("{}::{}").format(Literal(value), type_name(column.type))
-            for column, value in zip(order.columns, position, strict=True)
-        ]
-        query += sql.SQL(" AND ") + comparison(order.columns, columns, ">", values)
-    if columns:
-        query += sql.SQL(" ORDER BY ") + sql.SQL(", ").join(
-            sql.SQL("{}{}").format(column, _using(key_column.operators))
-            for column, key_column in zip(columns, order.columns, strict=True)
-        )
-    return query
+    return [Identifier(source.table, name) for name in key.names]
 
 
-def _using(operators: tuple[str, ...]) -> sql.Composable:
-    return sql.SQL(" USING {}").format(type_name(operators[0])) if operators else sql.SQL("")
+def _is_behind(source: Source, order: Key, position: Bound) -> sql.Composable:
+    return comparison(order.columns, _columns(source, order), ">", _values(order, position))
+
+
+def _is_one_of(source: Source, key: Key, progress: Progress) -> sql.Composed:
+    comma = sql.SQL(", ")
+    columns = comma.join(_columns(source, key))
+    rows = [sql.SQL("({})").format(comma.join(_values(key, values))) for values in progress.pending]
+    return sql.SQL("({}) IN ({})").format(columns, comma.join(rows))
+
+
+def _values(key: Key, values: Bound) -> list[sql.Composable]:
+    pairs = zip(key.columns, values, strict=True)
+    return [sql.SQL("{}::{}").format(Literal(value), type_name(column.type)) for column, value in pairs]
+
+
+def _order_by(source: Source, order: Key) -> sql.Composable:
+    return sql.SQL(", ").join(
+        sql.SQL("{} USING {}").format(name, type_name(column.operator("<")))
+        for name, column in zip(_columns(source, order), order.columns, strict=True)
+    )

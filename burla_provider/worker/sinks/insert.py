@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.worker.sinks.copy_rows import copy_rows
+from burla_provider.worker.sinks.sink import Written
 from burla_provider.worker.sinks.target import Target
 
 
@@ -23,6 +24,6 @@ class Insert:
         """Return nothing."""
         return sql.SQL("")
 
-    def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> dict[str, int]:
+    def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> Written:
         """Insert the rows."""
-        return {"rows_inserted": copy_rows(connection, self.target.relation, self.target, rows)}
+        return Written({"rows_inserted": copy_rows(connection, self.target.relation, self.target, rows)})

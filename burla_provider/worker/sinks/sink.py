@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
 
+from burla_provider.ranges.key import Bound
 from burla_provider.worker.sinks.target import Target
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of the rows of a chunk.
+
+    :param counts: how many were inserted, updated, or left unchanged, by name.
+    :param pending: keys of the rows that another session has changed since they were read.
+    """
+
+    counts: dict[str, int]
+    pending: tuple[Bound, ...] = ()
 
 
 class Sink(Protocol):
@@ -26,6 +40,6 @@ class Sink(Protocol):
         """
         ...
 
-    def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> dict[str, int]:
-        """Write the rows, and return how many rows were inserted, updated, or left unchanged, by name."""
+    def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> Written:
+        """Write the rows, and return what became of them."""
         ...

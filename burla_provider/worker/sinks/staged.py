@@ -6,21 +6,23 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
+from burla_provider.database.settings import local_settings
 from burla_provider.worker.sinks.target import Target, names
 
 STAGE = sql.Identifier("pg_temp", "burla_rows")
 
 
-def create_stage(target: Target, *, pooled: bool) -> sql.Composed:
+def create_stage(target: Target, *, pooled: bool, columns: sql.Composable | None = None) -> sql.Composed:
     """Return the statement that creates the temporary table, unless the session has it.
 
     It is created once per session, because dead rows in the catalog make each creation slower while a snapshot is held.
 
+    :param columns: select list of its columns; None: those of the target.
     :param pooled: drop it when the transaction ends, because the session may serve another client next.
     """
     query = "CREATE TEMPORARY TABLE IF NOT EXISTS burla_rows ON COMMIT {} AS SELECT {} FROM {} WITH NO DATA"
     at_end = sql.SQL("DROP" if pooled else "DELETE ROWS")
-    statement = sql.SQL(query).format(at_end, target.column_list, target.relation)
+    statement = sql.SQL(query).format(at_end, columns or target.column_list, target.relation)
     return sql.SQL("SET LOCAL client_min_messages = warning; {}").format(statement)
 
 
@@ -34,6 +36,20 @@ def sorted_rows(target: Target, key: Sequence[str], version: str | None) -> sql.
     return sql.SQL("SELECT DISTINCT ON ({}) {} FROM {} ORDER BY {}, {}ctid DESC").format(
         names(key), target.column_list, STAGE, names(key), by_version
     )
+
+
+def same_key(key: Sequence[str], *qualifiers: str) -> sql.Composed:
+    """Return the condition that two relations have the same key."""
+    return sql.SQL(" AND ").join(
+        sql.SQL("{} = {}").format(*(sql.Identifier(qualifier, name) for qualifier in qualifiers)) for name in key
+    )
+
+
+BY_INDEX = sql.SQL("; {}").format(
+    local_settings({"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off", "jit": "off"})
+)
+"""The temporary table has no statistics, and the server might read the whole target to join it. (These settings add a
+cost to plans without an alternative, above which the server would compile them.)"""
 
 
 def row_of(columns: Sequence[str], *qualifier: str) -> sql.Composed:

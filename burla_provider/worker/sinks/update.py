@@ -10,11 +10,17 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.worker.sinks.copy_rows import copy_rows
-from burla_provider.worker.sinks.staged import STAGE, assignments, create_stage, row_of, sorted_rows
+from burla_provider.worker.sinks.sink import Written
+from burla_provider.worker.sinks.staged import (
+    BY_INDEX,
+    STAGE,
+    assignments,
+    create_stage,
+    row_of,
+    same_key,
+    sorted_rows,
+)
 from burla_provider.worker.sinks.target import Target
-
-_BY_INDEX = sql.SQL("; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
-"""The temporary table has no statistics, and the server might read the whole target to join it."""
 
 
 @dataclass(frozen=True)
@@ -31,25 +37,21 @@ class Update:
 
     def setup(self, *, pooled: bool) -> sql.Composable:
         """Return the statements that create the temporary table, and make the server use the index of the key."""
-        return create_stage(self.target, pooled=pooled) + _BY_INDEX
+        return create_stage(self.target, pooled=pooled) + BY_INDEX
 
-    def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> dict[str, int]:
+    def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> Written:
         """Update the rows. Those that are equal, or not there, are counted as unchanged."""
         copy_rows(connection, STAGE, self.target, rows)
         updated = connection.execute(self._statement).rowcount
-        return {"rows_updated": updated, "rows_unchanged": len(rows) - updated}
+        return Written({"rows_updated": updated, "rows_unchanged": len(rows) - updated})
 
     @property
     def _statement(self) -> sql.Composed:
-        same_key = sql.SQL(" AND ").join(
-            sql.SQL("{} = {}").format(sql.Identifier("target", name), sql.Identifier("given", name))
-            for name in self.key
-        )
         return sql.SQL("UPDATE {} AS target SET {} FROM ({}) AS given WHERE {} AND {} *<> {}").format(
             self.target.relation,
             assignments(self.update_columns, "given"),
             sorted_rows(self.target, self.key, None),
-            same_key,
+            same_key(self.key, "target", "given"),
             row_of(self.update_columns, "target"),
             row_of(self.update_columns, "given"),
         )

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.worker.sinks.copy_rows import copy_rows
+from burla_provider.worker.sinks.sink import Written
 from burla_provider.worker.sinks.staged import STAGE, assignments, create_stage, row_of, sorted_rows
 from burla_provider.worker.sinks.target import Target, names
 
@@ -32,11 +33,11 @@ class Upsert:
         """Return the statement that creates the temporary table."""
         return create_stage(self.target, pooled=pooled)
 
-    def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> dict[str, int]:
+    def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> Written:
         """Upsert the rows. The server does not say how many of them were inserted."""
         copy_rows(connection, STAGE, self.target, rows)
         written = connection.execute(self._statement).rowcount
-        return {"rows_written": written, "rows_unchanged": len(rows) - written}
+        return Written({"rows_written": written, "rows_unchanged": len(rows) - written})
 
     @property
     def _statement(self) -> sql.Composed:

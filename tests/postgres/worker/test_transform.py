@@ -13,8 +13,9 @@ from burla_provider.task.ledger_table import prepare_ledger, read_outcomes
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import Transform
 from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat
-from burla_provider.worker.sinks import Insert, Target, Update, Upsert
+from burla_provider.worker.sinks import Insert, Target, Update, UpdateInPlace, Upsert
 from burla_provider.worker.target_writer import TargetWriter
+from burla_provider.worker.update_functions import EachRow, UpdateRows
 from tests.postgres.worker.conftest import KEY, ORDERS, ROWS, ranges
 from tests.support.marks import conninfo_of
 
@@ -255,3 +256,96 @@ def test_generators_and_dicts():
 def test_what_is_not_a_row_is_refused(transform, returned, message):
     outcome = transform(INSERT, lambda row: returned)(ranges(1)[0])
     assert outcome.failure.message.startswith(message)
+
+
+IN_PLACE = UpdateInPlace(Target("public", "orders", ("n",)), ("id",))
+
+
+@pytest.fixture
+def update(worker, results):
+    """``update(function)``: a worker that stores what the function makes of each order in its column n."""
+
+    def make(function, ledger=LEDGER, **fields):
+        writer = TargetWriter(connection_parameters(results), SessionSettings(), IN_PLACE, ledger)
+        rows = UpdateRows(EachRow(function), RowFormat(("id", "amount"), ("n",)), (0,), 10)
+        processor = Transform(rows, writer, KEY, chunk_rows=10, reads_xmin=True)
+        return worker(processor, **fields)
+
+    return make
+
+
+@pytest.mark.parametrize("ledger", [LEDGER, None], ids=["ledger", "none"])
+def test_a_column_is_filled_in_place(update, results, ledger):
+    worker = update(lambda row: (row[0] * 2,) if row[0] % 2 else None, ledger)
+    outcomes = [worker(one) for one in ranges(3)]
+    assert [outcome.failure for outcome in outcomes] == [None] * 3
+    rows = results.execute("SELECT id, n FROM orders ORDER BY id").fetchall()
+    assert rows == [(n, n * 2 if n % 2 else 0) for n in range(1, ROWS + 1)]
+    assert sum(outcome.value["rows_updated"] for outcome in outcomes) == ROWS / 2
+    assert sum(outcome.value["rows_filtered"] for outcome in outcomes) == ROWS / 2
+    assert sum(outcome.row_count for outcome in outcomes) == ROWS
+
+
+@pytest.mark.parametrize("ledger", [LEDGER, None], ids=["ledger", "none"])
+def test_rows_that_others_change_while_they_are_computed_are_computed_again(update, results, ledger):
+    conninfo = conninfo_of(results)
+
+    def disturbed(row):
+        import psycopg
+
+        if row[0] % 100 == 5 and row[1] < 100:
+            with psycopg.connect(conninfo) as other:
+                other.execute("UPDATE orders SET amount = amount + 1000 WHERE id IN (%s, %s)", [row[0], row[0] + 2])
+                other.execute("DELETE FROM orders WHERE id = %s", [row[0] + 3])
+        return (int(row[1] * 100),)
+
+    outcome = update(disturbed, ledger)(ranges(1)[0])
+    assert outcome.failure is None
+    assert results.execute("SELECT count(*) FROM orders WHERE n <> amount * 100").fetchone() == (0,)
+    assert results.execute("SELECT count(*) FROM orders WHERE amount > 1000").fetchone() == (20,)
+    assert outcome.value == {"rows_updated": ROWS - 10, "rows_unchanged": 10, "rows_filtered": 0}
+    assert outcome.row_count == ROWS
+
+
+def test_pending_rows_are_written_by_the_next_attempt(update, results):
+    conninfo = conninfo_of(results)
+    results.execute("CREATE TABLE tries (id bigint)")
+
+    def disturbed(row):
+        import psycopg
+
+        if row[0] in (5, 6):
+            with psycopg.connect(conninfo) as other:
+                if other.execute("SELECT count(*) FROM tries").fetchone()[0] == 2:
+                    raise ValueError("no")
+                other.execute("UPDATE orders SET amount = amount + 1 WHERE id = %s", [row[0]])
+                other.execute("INSERT INTO tries VALUES (1)")
+        return (1,)
+
+    one = ranges(1)[0]
+    assert "no" in update(disturbed)(one).failure.message
+    assert results.execute("SELECT id FROM orders WHERE n <> 0 ORDER BY id").fetchall() == [
+        (n,) for n in (1, 2, 3, 4, 7, 8, 9, 10)
+    ]
+    outcome = update(lambda row: (2,))(one)
+    assert results.execute("SELECT id FROM orders WHERE n = 1 ORDER BY id").fetchall() == [
+        (n,) for n in (1, 2, 3, 4, 7, 8, 9, 10)
+    ]
+    assert results.execute("SELECT count(*) FROM orders WHERE n = 2").fetchone() == (ROWS - 8,)
+    assert outcome.value["rows_updated"] == ROWS
+
+
+def test_rows_that_change_all_the_time_fail_the_range(update, results):
+    conninfo = conninfo_of(results)
+
+    def disturbed(row):
+        import psycopg
+
+        if row[0] == 5:
+            with psycopg.connect(conninfo) as other:
+                other.execute("UPDATE orders SET amount = amount + 1 WHERE id = 5")
+        return (1,)
+
+    failure = update(disturbed)(ranges(100)[0]).failure
+    assert failure.type.endswith("RowsChangedError")
+    assert "such as id = 5." in failure.message

@@ -1,0 +1,67 @@
+"""Call a user's function on rows that are updated in place: each row has one result, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from burla_provider.exceptions import UserFunctionError
+from burla_provider.worker.row_functions import Produced, Row, RowFormat
+
+
+@dataclass(frozen=True)
+class UpdateRows:
+    """Makes a row of the sink ``UpdateInPlace`` of each row: its key, its xmin, and the values to store.
+
+    :param function: gets a list of rows, and returns a result for each.
+    :param format: columns of rows and results.
+    :param key_indexes: where the columns of the unique key are in the order key.
+    :param batch_size: rows per call of the function.
+    """
+
+    function: Callable[[list[Any]], Iterable[Any]]
+    format: RowFormat
+    key_indexes: tuple[int, ...]
+    batch_size: int = 250
+
+    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
+        """Return the updates.
+
+        :param keys: xmin and order key of each row, as text.
+        """
+        results = list(self.function([self.format.given(row) for row in rows]))
+        if len(results) != len(rows):
+            raise UserFunctionError(
+                f"map_batch returned {len(results):,} rows for {len(rows):,}. Return one row, or None, for each row, in"
+                " the same order, because they update the rows that were read."
+            )
+        produced = Produced([])
+        for (xmin, *order), result in zip(keys, results, strict=True):
+            if result is None:
+                produced.filtered += 1
+            elif isinstance(result, tuple | Mapping):
+                key = [order[index] for index in self.key_indexes]
+                produced.rows.append((*key, xmin, *self.format.checked(result)))
+            else:
+                self._refuse(result)
+        return produced
+
+    def _refuse(self, result: Any) -> None:
+        if isinstance(result, Iterable) and not isinstance(result, str | bytes):
+            raise UserFunctionError(
+                f"The function returned {type(result).__name__}. An update in place stores one row: return a tuple or a"
+                " dict."
+            )
+        self.format.checked(result)
+
+
+@dataclass(frozen=True)
+class EachRow:
+    """Calls a function of one row on each row."""
+
+    function: Callable[[Any], Any]
+
+    def __call__(self, rows: list[Any]) -> list[Any]:
+        """Return the results."""
+        return list(map(self.function, rows))
