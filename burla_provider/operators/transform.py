@@ -33,7 +33,10 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
 
     **Target**
 
-    :param target_table: name of the table to write to, with its schema if that is not on the search path.
+    :param target_table: name of the table to write to, with its schema if that is not on the search path. None:
+        ``write_mode="update"`` updates the rows that are read. The function then returns the values of
+        ``update_columns``, or None to leave a row as it is. If another session changes a row while it is computed, it
+        is computed again.
     :param target_conn_id: Airflow connection to its database. None: ``postgres_conn_id``.
     :param target_columns: columns that get values, in the order of the rows that are returned. None: all columns,
         without generated ones.
@@ -44,7 +47,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         leaves the row that is there.
     :param version_column: an upsert updates a row only if its value of this column is greater. None: the last row wins.
 
-    The ledger is a table of the target's database. It is required for inserts. With a ledger, each row is written once
+    The ledger is a table of the target's database. It is required for inserts, and for updates in place of a column
+    that the function reads. With a ledger, each row is written once
     per run, and a retry continues where the last try has ended, also if the table has changed since.
 
     See :class:`~burla_provider.operators.table.BurlaTableOperator` and
@@ -71,7 +75,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         self,
         *,
         write_mode: WriteMode,
-        target_table: str,
+        target_table: str | None = None,
         target_conn_id: str | None = None,
         target_columns: Sequence[str] | None = None,
         map_row: Callable[[Any], Any] | None = None,

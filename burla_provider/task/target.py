@@ -8,14 +8,19 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
+
 from burla_provider.database.connect import connection_parameters, is_alive, open_connection
 from burla_provider.database.settings import inherited_settings
 from burla_provider.database.table_creation import check_writable
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.hooks.postgres import open_hook_connection
+from burla_provider.ranges.catalog import TableFacts
+from burla_provider.ranges.key import Key
+from burla_provider.ranges.key_choice import choose_key
 from burla_provider.task.job_runner import check_reachable
 from burla_provider.task.session import TaskSession, resolve
-from burla_provider.worker.sinks import Insert, Sink, Target, Update, Upsert
+from burla_provider.worker.sinks import Insert, Sink, Target, Update, UpdateInPlace, Upsert
 
 if TYPE_CHECKING:
     import psycopg
@@ -106,13 +111,16 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
     if not config.plan_only:
         check_reachable(engine, parameters["host"], config.target_conn_id)
     with closing(open_connection(parameters, application_name=session.name, autocommit=True)) as connection:
-        sink = find_sink(connection, config)
+        sink = find_in_place(connection, config, session) if config.is_in_place else find_sink(connection, config)
         source, target = (
             [one.get(name) for name in ("host", "port", "dbname")] for one in (session.parameters, parameters)
         )
-        if [*source, session.schema, session.table] == [*target, sink.target.schema, sink.target.table]:
+        is_source = [*source, session.schema, session.table] == [*target, sink.target.schema, sink.target.table]
+        if is_source and not config.is_in_place:
             raise InvalidParameterError(
-                "target_table", f"{sink.target} is the table that is read.", "Name another table."
+                "target_table",
+                f"{sink.target} is the table that is read.",
+                'Leave target_table out to update its rows with write_mode="update", or name another table.',
             )
         yield TargetSession(
             session.name,
@@ -125,13 +133,54 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
         )
 
 
+def find_in_place(connection: psycopg.Connection[Any], config: TransformJobConfig, session: TaskSession) -> Sink:
+    """Return the sink that updates the rows of the source.
+
+    :raises InvalidParameterError: if they cannot be identified or updated.
+    """
+    source = sql.Identifier(session.schema, session.table).as_string(connection)
+    oid, schema, table, _ = _find_relation(connection, source, "table")
+    key = find_unique_key(session.facts)
+    if not key.columns:
+        raise InvalidParameterError(
+            "table", f"{schema}.{table} has no primary key, so its rows cannot be updated.", "Add a primary key."
+        )
+    columns = {column.name: column for column in _read_columns(connection, oid)}
+    assert config.update_columns is not None  # noqa: S101 (the config has checked it)
+    for name in config.update_columns:
+        if name not in columns:
+            _raise_unknown("update_columns", name, list(columns), f"{schema}.{table}")
+        if not columns[name].accepts_values:
+            raise _set_by_server("update_columns", columns[name], f"{schema}.{table}")
+    split = [config.key] if isinstance(config.key, str) else config.key or ()
+    if keys := {*key.names, *split}.intersection(config.update_columns):
+        raise InvalidParameterError(
+            "update_columns",
+            f"{min(keys)} is a column of the key: a row with another key would be read again, or left out.",
+            "Update other columns, or split by another key.",
+        )
+    json_columns = tuple(name for name in config.update_columns if columns[name].is_json)
+    target = Target(schema, table, tuple(config.update_columns), json_columns)
+    _check_privileges(connection, target, "update")
+    return UpdateInPlace(target, key.names)
+
+
+def find_unique_key(facts: TableFacts) -> Key:
+    """Return the best unique key whose columns cannot be NULL; a key without columns if there is none."""
+    if facts.is_tree and facts.kind != "p":  # the key of a table is not unique among its children
+        return Key()
+    key = choose_key(facts, None)
+    return Key() if key.nullable else key
+
+
 def find_sink(connection: psycopg.Connection[Any], config: TransformJobConfig) -> Sink:
     """Return the sink of the config's write mode.
 
     :raises InvalidParameterError: if the target does not exist or cannot be written in this mode.
     """
-    oid, schema, table, row_security = _find_relation(connection, config.target_table)
-    all_columns = [_Column(*row) for row in connection.execute(_COLUMNS, [oid]).fetchall()]
+    assert config.target_table is not None  # noqa: S101 (the config has checked it)
+    oid, schema, table, row_security = _find_relation(connection, config.target_table, "target_table")
+    all_columns = _read_columns(connection, oid)
     columns = _choose_columns(f"{schema}.{table}", all_columns, config)
     json_columns = tuple(column.name for column in columns if column.is_json)
     target = Target(schema, table, tuple(column.name for column in columns), json_columns)
@@ -153,17 +202,21 @@ def find_sink(connection: psycopg.Connection[Any], config: TransformJobConfig) -
     return Upsert(target, key, updated, config.version_column)
 
 
-def _find_relation(connection: psycopg.Connection[Any], name: str) -> tuple[int, str, str, bool]:
-    resolve(connection, "target_table", name)
+def _read_columns(connection: psycopg.Connection[Any], oid: int) -> list[_Column]:
+    return [_Column(*row) for row in connection.execute(_COLUMNS, [oid]).fetchall()]
+
+
+def _find_relation(connection: psycopg.Connection[Any], name: str, parameter: str) -> tuple[int, str, str, bool]:
+    resolve(connection, parameter, name)
     row = connection.execute(_RELATION, [name]).fetchone()
     if row is None:
         raise InvalidParameterError(
-            "target_table", f"{name} does not exist in the database {connection.info.dbname}.", "Create it first."
+            parameter, f"{name} does not exist in the database {connection.info.dbname}.", "Create it first."
         )
     oid, schema, table, kind, persistence, row_security, _ = row
     if kind not in _WRITABLE or persistence == "t":
         what = "temporary table" if persistence == "t" else _KINDS.get(kind, "relation of another kind")
-        raise InvalidParameterError("target_table", f"{schema}.{table} is a {what}.", "Name a table.")
+        raise InvalidParameterError(parameter, f"{schema}.{table} is a {what}.", "Name a table.")
     check_writable(connection, "target_conn_id", schema)
     return oid, schema, table, row_security
 
@@ -183,10 +236,7 @@ def _choose_columns(target: str, columns: Sequence[_Column], config: TransformJo
             )
     for column in chosen:
         if not column.accepts_values:
-            what = "a generated column" if column.is_generated else "GENERATED ALWAYS AS IDENTITY"
-            raise InvalidParameterError(
-                "target_columns", f"{column.name} of {target} is {what}.", "Leave it out: the server sets its value."
-            )
+            raise _set_by_server("target_columns", column, target)
     if config.write_mode != "update":
         for column in columns:
             if column.is_not_null and not column.has_default and column not in chosen:
@@ -275,6 +325,13 @@ def _check_privileges(connection: psycopg.Connection[Any], target: Target, write
                 f"the role {connection.info.user} cannot create temporary tables in {connection.info.dbname}.",
                 f"Run: GRANT TEMPORARY ON DATABASE {connection.info.dbname} TO {connection.info.user};",
             )
+
+
+def _set_by_server(parameter: str, column: _Column, table: str) -> InvalidParameterError:
+    what = "a generated column" if column.is_generated else "GENERATED ALWAYS AS IDENTITY"
+    return InvalidParameterError(
+        parameter, f"{column.name} of {table} is {what}.", "Leave it out: the server sets its value."
+    )
 
 
 def _raise_unknown(parameter: str, name: str, known: Sequence[str], where: str) -> None:

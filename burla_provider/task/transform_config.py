@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Literal, get_args
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.config import TableConfig
 from burla_provider.task.validation import (
-    UNRENDERED,
     check_choice,
     check_function,
     check_single,
@@ -27,7 +26,7 @@ class TransformJobConfig(TableConfig):
     map_row: Callable[[Any], Any] | None
     map_batch: Callable[[list[Any]], Any] | None
     batch_size: int
-    target_table: str
+    target_table: str | None
     target_conn_id: str
     target_columns: Sequence[str] | None
     write_mode: WriteMode
@@ -44,6 +43,11 @@ class TransformJobConfig(TableConfig):
     combine: ClassVar[None] = None
     isolate_failures: ClassVar[bool] = False
     verify: ClassVar[None] = None
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the rows that are read are updated."""
+        return self.target_table is None
 
     @property
     def function(self) -> Callable[..., Any]:
@@ -64,26 +68,49 @@ class TransformJobConfig(TableConfig):
         super()._check_rows()
 
     def _check_writes(self) -> None:
+        if not is_given(self.target_table):
+            self._normalize("target_table", None)
         if self.consistency is None:
-            self._normalize("consistency", "snapshot")
+            self._normalize("consistency", "none" if self.is_in_place else "snapshot")
         super()._check_writes()
-        if not is_given(self.target_conn_id):
-            self._normalize("target_conn_id", self.postgres_conn_id)
         check_choice("write_mode", self.write_mode, get_args(WriteMode))
         for name in ("target_columns", "conflict_columns", "update_columns"):
             if getattr(self, name) is not None:
                 check_strings(name, getattr(self, name))
+        if self.is_in_place:
+            self._check_in_place()
+        if not is_given(self.target_conn_id):
+            self._normalize("target_conn_id", self.postgres_conn_id)
+        if self.write_mode == "insert" and self.ledger is None:
+            raise InvalidParameterError(
+                "ledger",
+                'is required with write_mode="insert": without it, a retry inserts rows twice.',
+                'Name a table of the target\'s database, which is created: ledger="public.burla_ledger".',
+            )
         if self.write_mode == "insert":
-            if self.ledger is None:
-                raise InvalidParameterError(
-                    "ledger",
-                    'is required with write_mode="insert": without it, a retry inserts rows twice.',
-                    'Name a table of the target\'s database, which is created: ledger="public.burla_ledger".',
-                )
-            for name in ("conflict_columns", "update_columns"):
-                if getattr(self, name) is not None:
-                    raise InvalidParameterError(name, 'is not used with write_mode="insert".', "Leave it out.")
-        if self.version_column is not None and self.write_mode != "upsert":
-            raise InvalidParameterError("version_column", 'is for write_mode="upsert".', "Leave it out.")
-        if self.write_mode == "update" and self.update_columns is not UNRENDERED and self.update_columns == []:
+            self._refuse('is not used with write_mode="insert".', "conflict_columns", "update_columns")
+        if self.write_mode != "upsert":
+            self._refuse('is for write_mode="upsert".', "version_column")
+        if self.write_mode == "update" and self.update_columns == []:
             raise InvalidParameterError("update_columns", "must not be empty, got [].", "Name the columns to update.")
+
+    def _check_in_place(self) -> None:
+        if self.write_mode != "update":
+            raise InvalidParameterError(
+                "target_table",
+                f'is required with write_mode="{self.write_mode}".',
+                'Name the table to write to. Without it, write_mode="update" updates the rows that are read.',
+            )
+        self._refuse("is for writing to a target_table.", "target_conn_id", "target_columns", "conflict_columns")
+        if self.update_columns is None:
+            raise InvalidParameterError(
+                "update_columns", "is required without a target_table.", "Name the columns that the function computes."
+            )
+        if self.consistency == "snapshot":
+            problem = 'must be "none" without a target_table: a row is updated only if it has not changed since it was'
+            raise InvalidParameterError("consistency", f"{problem} read.", "Leave it out.")
+
+    def _refuse(self, problem: str, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) is not None:
+                raise InvalidParameterError(name, problem, "Leave it out.")

@@ -11,15 +11,16 @@ from burla_provider.combine.combiners import Combiner, SumByKey
 from burla_provider.database.connection_limit import ConnectionLimit
 from burla_provider.database.redact import join_secrets
 from burla_provider.database.settings import SessionSettings
-from burla_provider.ranges.key import Key
-from burla_provider.ranges.key_choice import choose_key
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.lineage import TableLineage
 from burla_provider.task.session import TaskSession
 from burla_provider.task.table_job import TableJob
-from burla_provider.task.target import TargetSession
+from burla_provider.task.target import TargetSession, find_unique_key
 from burla_provider.worker.processors import RangeProcessor, Transform
 from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat, RowFunction
+from burla_provider.worker.sinks import UpdateInPlace
 from burla_provider.worker.target_writer import TargetWriter
+from burla_provider.worker.update_functions import EachRow, UpdateRows
 
 if TYPE_CHECKING:
     from burla_provider.task.job_runner import JobRunner
@@ -52,6 +53,7 @@ class TransformJob(TableJob):
     @cached_property
     def processing(self) -> tuple[RangeProcessor, Combiner]:
         """How a range is processed, and how the counts of all ranges are added up."""
+        self._check_repeatable()
         config, target = self.config, self._target
         settings = SessionSettings(
             name=target.name,
@@ -61,7 +63,8 @@ class TransformJob(TableJob):
             inherited=target.settings,
         )
         writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots)
-        return Transform(self._function, writer, self._unique_key), SumByKey()
+        unique_key = find_unique_key(self.session.facts)
+        return Transform(self._function, writer, unique_key, reads_xmin=config.is_in_place), SumByKey()
 
     @property
     def written(self) -> tuple[Any, ...]:
@@ -107,17 +110,28 @@ class TransformJob(TableJob):
 
     @property
     def _function(self) -> RowFunction:
-        config = self.config
+        config, sink = self.config, self._target.sink
         rows = RowFormat(tuple(self.source.columns), self._target.target.columns, config.row_format == "dict")
+        if isinstance(sink, UpdateInPlace):
+            width = 1 + len(sink.key)
+            if config.map_row is not None:
+                return UpdateRows(EachRow(config.map_row), rows, width)
+            return UpdateRows(config.function, rows, width, config.batch_size)
         if config.map_row is not None:
             return MapRow(config.map_row, rows)
         return MapBatch(config.function, rows, config.batch_size)
 
-    @property
-    def _unique_key(self) -> Key:
-        """The best unique key of the source whose columns cannot be NULL."""
-        facts = self.session.facts
-        if facts.is_tree and facts.kind != "p":  # the key of a table is not unique among its children
-            return Key()
-        key = choose_key(facts, None)
-        return Key() if key.nullable else key
+    def _check_repeatable(self) -> None:
+        """Check that a range can be updated in place twice, if there is no ledger.
+
+        :raises InvalidParameterError: if a column is both read and written.
+        """
+        columns = self.source.columns
+        texts = " ".join(columns.values() if isinstance(columns, Mapping) else ()).lower()
+        both = [name for name in self._target.target.columns if name in columns or name.lower() in texts]
+        if both and self.config.is_in_place and self.ledger is None:
+            raise InvalidParameterError(
+                "ledger",
+                f"is required, because {both[0]} is read and written: a retry would compute it from its new value.",
+                'Name a table, which is created: ledger="public.burla_ledger". Or read other columns.',
+            )

@@ -12,23 +12,23 @@ from burla_provider.worker.row_functions import Produced, Row, RowFormat
 
 @dataclass(frozen=True)
 class UpdateRows:
-    """Makes a row of the sink ``UpdateInPlace`` of each row: its key, its xmin, and the values to store.
+    """Makes a row of the sink ``UpdateInPlace`` of each row: its xmin, its key, and the values to store.
 
     :param function: gets a list of rows, and returns a result for each.
     :param format: columns of rows and results.
-    :param key_indexes: where the columns of the unique key are in the order key.
+    :param width: number of values that identify a row: its xmin, and those of the unique key.
     :param batch_size: rows per call of the function.
     """
 
     function: Callable[[list[Any]], Iterable[Any]]
     format: RowFormat
-    key_indexes: tuple[int, ...]
+    width: int
     batch_size: int = 250
 
     def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
         """Return the updates.
 
-        :param keys: xmin and order key of each row, as text.
+        :param keys: xmin, unique key and order key of each row, as text.
         """
         results = list(self.function([self.format.given(row) for row in rows]))
         if len(results) != len(rows):
@@ -37,12 +37,11 @@ class UpdateRows:
                 " the same order, because they update the rows that were read."
             )
         produced = Produced([])
-        for (xmin, *order), result in zip(keys, results, strict=True):
+        for key, result in zip(keys, results, strict=True):
             if result is None:
                 produced.filtered += 1
             elif isinstance(result, tuple | Mapping):
-                key = [order[index] for index in self.key_indexes]
-                produced.rows.append((*key, xmin, *self.format.checked(result)))
+                produced.rows.append(key[: self.width] + self.format.checked(result))
             else:
                 self._refuse(result)
         return produced

@@ -202,3 +202,66 @@ def test_a_role_that_may_not_write_is_told_what_to_grant(airflow: Airflow, label
         assert 'Run: GRANT SELECT, INSERT, UPDATE ON "public"."labels" TO reader;' in str(result.error)
     finally:
         labels.execute("DROP OWNED BY reader; DROP ROLE reader")
+
+
+def in_place(**options: Any) -> BurlaPostgresTransformOperator:
+    usual = {"columns": ["id", "status"], "map_row": label_only, "write_mode": "update", "update_columns": ["note"]}
+    return operator(**{"target_table": None, **usual, **options})
+
+
+def label_only(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (f"{row[1]} {row[0]}",)
+
+
+@pytest.mark.parametrize("ledger", [None, "ledger"])
+def test_a_column_is_filled_in_place(airflow: Airflow, orders: Orders, ledger: Any) -> None:
+    result = airflow.run(in_place(ledger=ledger, where="note IS NULL"))
+    assert result.value == {"row_count": 4_000, "rows_updated": 4_000, "rows_unchanged": 0, "rows_filtered": 0}
+    query = "SELECT count(*) FROM orders WHERE note IS DISTINCT FROM status || ' ' || id AND note NOT LIKE 'note %'"
+    assert orders.connection.execute(query).fetchone() == (0,)
+
+
+def test_a_batch_is_updated_in_place(airflow: Airflow, orders: Orders) -> None:
+    def label_batch(rows: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+        return [{"note": row["status"]} if row["id"] % 2 else None for row in rows]
+
+    options = {"map_row": None, "map_batch": label_batch, "row_format": "dict"}
+    value = airflow.run(in_place(**options)).value
+    query = "SELECT count(*) FROM orders WHERE note = status AND id % 2 = 1"
+    assert orders.connection.execute(query).fetchone() == (value["rows_updated"],)
+    assert value["rows_updated"] + value["rows_filtered"] == 20_000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"write_mode": "insert", "ledger": "l"}, 'target_table: is required with write_mode="insert".'),
+        ({"update_columns": None}, "update_columns: is required without a target_table."),
+        ({"target_columns": ["note"]}, "target_columns: is for writing to a target_table."),
+        ({"consistency": "snapshot"}, 'consistency: must be "none" without a target_table'),
+    ],
+)
+def test_what_an_update_in_place_cannot_use_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match="^" + message):
+        in_place(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": ["id", "status", "note"]}, "ledger: is required, because note is read and written"),
+        ({"columns": {"id": "id", "status": "coalesce(NOTE, '')"}}, "ledger: is required, because note is read"),
+        ({"columns": None}, "ledger: is required, because note is read and written"),
+        ({"update_columns": ["id"]}, "update_columns: id is a column of the key"),
+        ({"update_columns": ["nota"]}, "update_columns: nota is not a column of public.orders. Did you mean note?"),
+        ({"table": "a_view", "key": "id"}, "table: public.a_view is a view. Name a table."),
+        ({"table": "keyless", "key": "id"}, "table: public.keyless has no primary key"),
+    ],
+)
+def test_a_table_that_cannot_be_updated_in_place_is_refused(
+    airflow: Airflow, orders: Orders, options: dict[str, Any], message: str
+) -> None:
+    orders.connection.execute("CREATE VIEW a_view AS TABLE orders; CREATE TABLE keyless AS TABLE orders")
+    result = airflow.run(in_place(**options, retries=3), max_tries=3)
+    assert result.state == "failed"
+    assert str(result.error).startswith(message)

@@ -36,7 +36,7 @@ class Transform:
     :param writer: writes the rows.
     :param unique_key: NOT NULL columns that identify a row; a key without columns if the source has none.
     :param chunk_rows: minimum size of a chunk other than the last.
-    :param reads_xmin: whether the function gets the xmin of each row, because it is updated in place.
+    :param reads_xmin: whether the function gets the xmin and the unique key of each row, which is updated in place.
     """
 
     function: RowFunction
@@ -98,13 +98,14 @@ class Transform:
         return self.writer.write(key_range, progress, chunk)
 
     def _query(self, source: Source, key_range: KeyRange, order: Key) -> sql.Composed:
-        """Return a query of the rows. The last columns are xmin, if it is needed, and the order key, as text."""
-        columns = [*([sql.SQL("xmin")] if self.reads_xmin else []), *_columns(source, order)]
+        """Return a query of the rows. The last columns are xmin and the unique key, if needed, and the order key."""
+        version = [Identifier(source.table, "xmin"), *_columns(source, self.unique_key)] if self.reads_xmin else []
+        columns = [*version, *_columns(source, order)]
         texts = [sql.SQL("{}::text").format(column) for column in columns]
         return source.select(sql.SQL(", ").join([source.column_list, *texts]), key_range)
 
     def _compute(self, rows: Iterable[list[Any]], order: Key) -> Iterator[Chunk]:
-        extra = int(self.reads_xmin)
+        extra = 1 + len(self.unique_key.columns) if self.reads_xmin else 0
         return compute_chunks(rows, self.function, len(order.columns), self.chunk_rows, extra)
 
 

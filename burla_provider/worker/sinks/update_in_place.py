@@ -20,7 +20,7 @@ VERSION = "burla xmin"
 
 @dataclass(frozen=True)
 class UpdateInPlace:
-    """Updates rows of the source, by a unique key. A row given has the key, the xmin that was read, and the values.
+    """Updates rows of the source, by a unique key. A row given has the xmin that was read, the key, and the values.
 
     A row that another session has changed has another xmin. It is left as it is, and its key is returned. VACUUM
     FREEZE, VACUUM FULL and CLUSTER do not change xmin.
@@ -35,7 +35,7 @@ class UpdateInPlace:
     def setup(self, *, pooled: bool) -> sql.Composable:
         """Return the statements that create the temporary table, and make the server use the index of the key."""
         version = sql.SQL("xmin AS {}").format(sql.Identifier(VERSION))
-        columns = sql.SQL(", ").join([names(self.key), version, self.target.column_list])
+        columns = sql.SQL(", ").join([version, names(self.key), self.target.column_list])
         return create_stage(self.target, pooled=pooled, columns=columns) + BY_INDEX
 
     def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> Written:
@@ -43,7 +43,7 @@ class UpdateInPlace:
         given = Target(
             self.target.schema,
             self.target.table,
-            (*self.key, VERSION, *self.target.columns),
+            (VERSION, *self.key, *self.target.columns),
             self.target.json_columns,
         )
         copy_rows(connection, STAGE, given, rows)

@@ -267,7 +267,7 @@ def update(worker, results):
 
     def make(function, ledger=LEDGER, **fields):
         writer = TargetWriter(connection_parameters(results), SessionSettings(), IN_PLACE, ledger)
-        rows = UpdateRows(EachRow(function), RowFormat(("id", "amount"), ("n",)), (0,), 10)
+        rows = UpdateRows(EachRow(function), RowFormat(("id", "amount"), ("n",)), 2, 10)
         processor = Transform(rows, writer, KEY, chunk_rows=10, reads_xmin=True)
         return worker(processor, **fields)
 
