@@ -22,6 +22,8 @@ from burla_provider.worker.outcome import Failure, Outcome, decode
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from burla_provider.task.pause import JobPause
+
 REPORT_SECONDS = 3.0
 """Seconds between two updates of the report, the job store and Airflow's metrics."""
 _REPORT_SHARE = 20
@@ -62,6 +64,7 @@ class JobMonitor:
     :param plan: the report's summary of the plan.
     :param unit: "range" or "input".
     :param redact: removes secrets from what workers print.
+    :param pause: pauses the workers; None: nothing does.
     """
 
     def __init__(
@@ -77,11 +80,13 @@ class JobMonitor:
         plan: dict[str, Any] | None = None,
         unit: str = "range",
         redact: Callable[[str], str] = str,
+        pause: JobPause | None = None,
     ) -> None:
         self._context = context
         self._log = log
         self._state_store = context.get("task_state_store")
-        self._report = Report(title + pass_label(context), total, describe, plan, unit)
+        self._report = Report(title + pass_label(context), total, describe, plan, unit, pause)
+        self._pause = pause
         self._metrics = Metrics(context, unit)
         self._describe = describe
         self._output = WorkerOutput(log, total, describe)
@@ -138,7 +143,8 @@ class JobMonitor:
         self._publish_link()
         # If the task fails, an error of the report must not replace the task's.
         with self._best_effort() if error_type else nullcontext():
-            self._store_final_report("failed" if error_type else "success")
+            is_rescheduled = self._pause is not None and self._pause.is_over_limit
+            self._store_final_report("paused" if is_rescheduled else "failed" if error_type else "success")
 
     def _store_final_report(self, state: str) -> None:
         self._context["ti"].xcom_push(key=KEY, value=self._report.as_dict(state))
@@ -204,6 +210,8 @@ class JobMonitor:
 
     def _tick(self) -> None:
         now = time.monotonic()
+        if self._pause is not None:
+            self._pause.check()
         self._output.flush_expired(now)
         if self.progress.is_due(now):
             self._log.info(self.progress.line(now))

@@ -11,10 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from burla_provider.worker.json_values import storable_text
 from burla_provider.worker.outcome import Outcome
+
+if TYPE_CHECKING:
+    from burla_provider.task.pause import JobPause
 
 KEY = "burla_report"
 """Key of the report: in the task state store while the job runs, and in XCom afterwards."""
@@ -38,6 +41,7 @@ class Report:
     :param describe: returns an item's name, given its number.
     :param plan: the summary of the plan, JSON, if there is one.
     :param unit: "range" or "input".
+    :param pause: pauses the workers; None: nothing does.
     """
 
     def __init__(
@@ -47,12 +51,14 @@ class Report:
         describe: Callable[[int], str],
         plan: dict[str, Any] | None = None,
         unit: str = "range",
+        pause: JobPause | None = None,
     ) -> None:
         self._title = title
         self._total = total
         self._describe = describe
         self._plan = plan
         self._unit = unit
+        self._pause = pause
         self._started = self._working_since = time.time()
         self._done = 0
         self._rows: int | None = None
@@ -122,6 +128,7 @@ class Report:
             "seconds_left": round(working / processed * left, 1) if processed and state == "running" else None,
             "plan": self._plan,
             "job": self._job,
+            "pause": self._pause.as_dict() if self._pause else None,
             "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), _MAX_WORKERS)],
             "worker_count": len(self._workers),
             "timeline": self._timeline(),

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.config import TableJobConfig
     from burla_provider.task.job_runner import JobRunner
+    from burla_provider.task.pause import JobPause
     from burla_provider.task.transform_config import TransformJobConfig
 
 
@@ -62,6 +63,7 @@ class TableJob:
     :ivar ledger_key: identifies the run in the ledger.
     :ivar find_more: if the run continues the ledger's plan: returns what to add to that plan. See ``LedgerStore``.
     :ivar on_planned: called when the ledger has the plan of a new run.
+    :ivar pause: pauses the workers; None: nothing does.
     """
 
     continues_in_key_order: ClassVar[bool] = False
@@ -89,6 +91,7 @@ class TableJob:
         self.ledger_key = run_key(self.context)
         self.find_more: Callable[[Plan], Plan | None] | None = None
         self.on_planned: Callable[[], None] = lambda: None
+        self.pause: JobPause | None = None
 
     def run(self) -> dict[str, Any]:
         """Process every range and return the totals as JSON. With ``plan_only``, return the plan."""
@@ -262,6 +265,11 @@ class TableJob:
         return self.session.parameters
 
     @property
+    def idle_timeout(self) -> float | None:
+        """``idle_in_transaction_session_timeout`` of the transactions in which ranges are read."""
+        return self.config.idle_in_transaction_session_timeout
+
+    @property
     def ledger_session(self) -> LedgerSession:
         """The session with the database of the ledger."""
         return self.session
@@ -276,7 +284,7 @@ class TableJob:
         return find_connection_limit(
             connection,
             self._runner.parallelism,
-            task_connections=int(self.config.results_table is not None),
+            task_connections=int(self.config.results_table is not None) + int(self.pause is not None),
             is_given=self.config.max_parallelism is not None,
         )
 
@@ -314,6 +322,7 @@ class TableJob:
             listeners,
             plan.as_dict(),
             redact=partial(redact, parameters=self.secrets),
+            pause=self.pause,
         )
 
     def _make_job(self, plan: Plan, processor: RangeProcessor, missing: Sequence[int]) -> Job:
@@ -329,7 +338,7 @@ class TableJob:
                 name=session.name,
                 statement_timeout=config.statement_timeout,
                 lock_timeout=config.lock_timeout,
-                idle_in_transaction_session_timeout=config.idle_in_transaction_session_timeout,
+                idle_in_transaction_session_timeout=self.idle_timeout,
                 inherited=session.settings,
             ),
             snapshot=session.snapshot,

@@ -33,6 +33,8 @@ class TransformJobConfig(TableConfig):
     conflict_columns: Sequence[str] | None
     update_columns: Sequence[str] | None
     version_column: str | None
+    pause_while: str | None
+    pause_conn_id: str
 
     row_formats: ClassVar[tuple[str, ...]] = ("tuple", "dict")
     result_size_advice: ClassVar[str] = "Raise the limit."
@@ -81,6 +83,10 @@ class TransformJobConfig(TableConfig):
             self._check_in_place()
         if not is_given(self.target_conn_id):
             self._normalize("target_conn_id", self.postgres_conn_id)
+        if not is_given(self.pause_while):
+            self._normalize("pause_while", None)
+        if not is_given(self.pause_conn_id):
+            self._normalize("pause_conn_id", self.target_conn_id)
         if self.write_mode == "insert" and self.ledger is None:
             raise InvalidParameterError(
                 "ledger",

@@ -13,6 +13,7 @@ from burla_provider.database.redact import join_secrets
 from burla_provider.database.settings import SessionSettings
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.lineage import TableLineage
+from burla_provider.task.pause import MAX_SECONDS
 from burla_provider.task.session import TaskSession
 from burla_provider.task.table_job import TableJob
 from burla_provider.task.target import TargetSession, find_unique_key
@@ -24,6 +25,7 @@ from burla_provider.worker.update_functions import EachRow, UpdateRows
 
 if TYPE_CHECKING:
     from burla_provider.task.job_runner import JobRunner
+    from burla_provider.task.pause import JobPause
     from burla_provider.task.transform_config import TransformJobConfig
 
 
@@ -31,6 +33,7 @@ class TransformJob(TableJob):
     """Write what a function makes of the rows of a table.
 
     :param target: the session with the target's database.
+    :param pause: pauses the workers; None: nothing does.
     """
 
     config: TransformJobConfig
@@ -45,8 +48,10 @@ class TransformJob(TableJob):
         lineage: TableLineage,
         outlets: Sequence[Any],
         target: TargetSession,
+        pause: JobPause | None,
     ) -> None:
         super().__init__(config, runner, session, lineage, outlets)
+        self.pause = pause
         self._target = target
         lineage.add_output(target.target.schema, target.target.table, target.connection.info)
 
@@ -62,7 +67,8 @@ class TransformJob(TableJob):
             idle_in_transaction_session_timeout=config.idle_in_transaction_session_timeout,
             inherited=target.settings,
         )
-        writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots)
+        lock = self.pause.lock if self.pause else None
+        writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots, lock)
         unique_key = find_unique_key(self.session.facts)
         return Transform(self._function, writer, unique_key, reads_xmin=config.is_in_place), SumByKey()
 
@@ -86,6 +92,12 @@ class TransformJob(TableJob):
     def ledger_session(self) -> TargetSession:
         """The session with the target: the ledger is in its database, so that both are written in one transaction."""
         return self._target
+
+    @property
+    def idle_timeout(self) -> float | None:
+        """A worker's transaction in which it reads is idle during a pause."""
+        timeout = super().idle_timeout
+        return 2 * MAX_SECONDS if self.pause and timeout is None else timeout
 
     @cached_property
     def limit(self) -> ConnectionLimit:

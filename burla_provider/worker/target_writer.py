@@ -20,6 +20,7 @@ from burla_provider.worker.chunk_ledger import Progress, claim_chunk, read_progr
 from burla_provider.worker.chunks import Chunk
 from burla_provider.worker.connection import CachedConnection, connect_worker
 from burla_provider.worker.ledger import Ledger
+from burla_provider.worker.pause import PauseLock
 from burla_provider.worker.sinks import Sink, Written
 from burla_provider.worker.stream import stream
 
@@ -36,6 +37,7 @@ class TargetWriter:
     :param sink: writes the rows.
     :param ledger: a chunk is written once; None: a repeated range is written again.
     :param slots: connections of all jobs on the target's database together; None: no limit.
+    :param pause_lock: the task holds it while the job is paused; None: the job is never paused.
     """
 
     parameters: Mapping[str, str] = field(repr=False)
@@ -43,6 +45,7 @@ class TargetWriter:
     sink: Sink
     ledger: Ledger | None = None
     slots: int | None = None
+    pause_lock: PauseLock | None = None
     _cached: CachedConnection = field(default_factory=CachedConnection, repr=False, compare=False)
 
     def read_progress(self, key_range: KeyRange) -> Progress:
@@ -77,8 +80,16 @@ class TargetWriter:
         self._cached.close()
 
     def _write(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
+        while True:
+            try:
+                return self._write_now(key_range, before, chunk)
+            except _PausedError:
+                assert self.pause_lock is not None  # noqa: S101 (otherwise it is not raised)
+                self.pause_lock.wait()
+
+    def _write_now(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
         worker = f"{socket.gethostname()}:{os.getpid()}"
-        with self._transaction(key_range) as connection:
+        with self._transaction(key_range, self.pause_lock) as connection:
             connection.execute(sql.Composed([self.sink.setup(pooled=self._cached.is_pooled)]))
             if self.ledger is not None:
                 now = claim_chunk(connection, self.ledger, key_range, worker)
@@ -94,12 +105,17 @@ class TargetWriter:
         return after
 
     @contextmanager
-    def _transaction(self, key_range: KeyRange) -> Iterator[psycopg.Connection[Any]]:
+    def _transaction(
+        self, key_range: KeyRange, pause_lock: PauseLock | None = None
+    ) -> Iterator[psycopg.Connection[Any]]:
         connection = self._cached.get(self._connect)
         inherited = set_config(self.settings.inherited, local=True) if self._cached.is_pooled else sql.SQL("")
         settings = self.settings.transaction_sql(f" #{key_range.index}")
+        may_write = pause_lock.try_shared if pause_lock else sql.SQL("")
         with connection.transaction():
-            connection.execute(sql.SQL("{}; {}").format(settings, inherited))
+            cursor = connection.execute(sql.SQL("{}; {}; {}").format(settings, inherited, may_write))
+            if pause_lock and not _last_value(cursor):
+                raise _PausedError
             yield connection
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -112,3 +128,15 @@ class TargetWriter:
         )
         self._cached.is_pooled = connection.prepare_threshold is None
         return connection
+
+
+class _PausedError(Exception):
+    """Raised in a transaction that must not write now."""
+
+
+def _last_value(cursor: psycopg.Cursor[Any]) -> Any:
+    """Return the value that the last statement returned."""
+    while cursor.nextset():
+        pass
+    [(value,)] = cursor.fetchall()
+    return value
