@@ -19,6 +19,7 @@ class Task:
     :param workers: maximum number of worker processes.
     :param ranges: number of parts to split the table into; None uses the side's default.
     :param split: the strategy, for this provider only.
+    :param target: table to write to, for ``writing.py``, whose jobs are its own.
     :param host: address of the database; so are ``port``, ``user``, ``password`` and ``dbname``.
     """
 
@@ -33,6 +34,7 @@ class Task:
     dbname: str
     ranges: int | None = None
     split: str = "auto"
+    target: str = ""
 
     @property
     def key(self) -> str:

@@ -30,7 +30,8 @@ SESSIONS = (
 
 
 def slowly(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    time.sleep(0.0005)
+    if row[0] % 50 == 0:
+        time.sleep(0.015)
     return row[0], row[1].upper(), row[2] * 2
 
 
@@ -126,7 +127,8 @@ def test_nothing_is_written_during_a_pause_and_every_row_after_it(airflow: Airfl
 
 def test_an_update_in_place_is_paused(airflow: Airflow, control: Any, switch: Any) -> None:
     def label(row: tuple[Any, ...]) -> tuple[Any, ...]:
-        time.sleep(0.0005)
+        if row[0] % 50 == 0:
+            time.sleep(0.015)
         return (f"new {row[0]}",)
 
     # A transaction that reads is idle during a pause.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,13 @@ CONTROL, LAG, OWN_LAG, VACUUM, LOCKS, HOURS = re.findall(r"^```sql\n(SELECT.*?)^
 
 @pytest.fixture
 def ask(connection: psycopg.Connection[Any]) -> Any:
-    """``ask(query)``: what the task gets, with the right of ``connection`` or another one."""
-    opened = []
+    """``ask(query)``: what the task gets, with the rights of ``connection`` or another one."""
 
     def ask(query: str, other: psycopg.Connection[Any] | None = None) -> bool:
-        opened.append(PauseQuery(query, connection_parameters(other or connection), "test"))
-        return opened[-1].ask()
+        with closing(PauseQuery(query, connection_parameters(other or connection), "test")) as pause_query:
+            return pause_query.ask()
 
-    yield ask
-    for query in opened:
-        query.close()
+    return ask
 
 
 def test_a_control_table(connection: Any, ask: Any) -> None:
@@ -64,7 +62,7 @@ def test_a_session_that_waits_for_a_lock(connection: Any, ask: Any, database: st
     soon = LOCKS.replace("5 seconds", "0 seconds")
     assert soon != LOCKS
     connection.execute("CREATE TABLE orders (id bigint)")
-    with psycopg.connect(database) as holder, psycopg.connect(database) as waiter:
+    with closing(psycopg.connect(database)) as holder, closing(psycopg.connect(database)) as waiter:
         holder.execute("LOCK orders")
         assert ask(soon) is False
         waiter.pgconn.send_query(b"SELECT FROM orders")
@@ -87,6 +85,9 @@ def primary() -> Any:
     settings = {"wal_level": "replica"}
     with running_server(settings=settings) as server, psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute("CREATE TABLE orders (id bigint)")
+        with (server.home / "pg_hba.conf").open("a") as access:
+            access.write("host replication all samehost scram-sha-256\n")
+        connection.execute("SELECT pg_reload_conf()")
         yield server, connection
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 
 import psycopg
 import pytest
@@ -45,7 +46,7 @@ def transform(worker, results):
 @pytest.fixture
 def task(database):
     """The task's session, in its transaction."""
-    with psycopg.connect(database) as connection:
+    with closing(psycopg.connect(database)) as connection:
         yield connection
 
 
@@ -91,6 +92,7 @@ def test_no_worker_begins_a_chunk_while_the_task_waits_for_the_others(database, 
         assert first.execute(LOCK.try_shared).fetchone() == (True,)
         assert second.execute(LOCK.try_shared).fetchone() == (True,)
         second.rollback()
+        task.execute("SELECT")  # begins the transaction
         task.pgconn.send_query(LOCK.lock.as_bytes(task))
         query = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
         wait_for(lambda: results.execute(query).fetchone() == (1,))
