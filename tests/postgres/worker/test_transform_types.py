@@ -22,7 +22,7 @@ VALUES = {
     "numeric(6,2)": ["1234.50"],
     "real": ["1.1", "NaN", "-Infinity"],
     "double precision": ["0.1", "-0", "1e308", "Infinity", "5e-324"],
-    "text": ["", "a", "\\N", "tab\t and\nline\\", "Größe 🙂", "it's \"quoted\""],
+    "text": ["", "a", "\\N", "tab\t and\nline\\", "Größe 🙂", 'it\'s "quoted"'],
     "varchar(5)": ["abc"],
     "char(5)": ["abc"],
     '"char"': ["x"],
@@ -46,17 +46,17 @@ VALUES = {
     "point": ["(1,2.5)"],
     "mood": ["sad", "very happy"],
     "email": ["a@example.com"],
-    "xml": ["<a>1</a>"],
     "tsvector": ["'a':1 'b':2"],
     "bit(4)": ["1010"],
-    "money": [],
 }
 
 
 @pytest.fixture
 def values(connection: psycopg.Connection):
     """``values(type, texts)``: two tables with a column of the type, and the texts as values of the first."""
-    connection.execute("CREATE TYPE mood AS ENUM ('sad', 'very happy'); CREATE DOMAIN email AS text CHECK (VALUE ~ '@')")
+    connection.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'very happy'); CREATE DOMAIN email AS text CHECK (VALUE ~ '@')"
+    )
 
     def make(name, texts):
         for table in ("given", "taken"):
@@ -87,18 +87,20 @@ def test_a_value_passes_through_exactly(values, name, mode):
         result = Transform(function, writer, KEY, reads_xmin=mode == "in place")(reader, source, ranges(1)[0])
     writer.close()
     assert result.row_count == len(VALUES[name]) + 1
-    cast = f"{name}::text"
-    cast = "v::text"
     for one, other in (("given", "taken"), ("taken", "given")):
-        assert connection.execute(f"SELECT id, {cast} FROM {one} EXCEPT ALL SELECT id, {cast} FROM {other}").fetchall() == []
+        query = f"SELECT id, v::text FROM {one} EXCEPT ALL SELECT id, v::text FROM {other}"
+        assert connection.execute(query).fetchall() == []
 
 
 @pytest.mark.parametrize("sink", [Insert, lambda target: Upsert(target, ("id",), ("v",))], ids=["insert", "upsert"])
 def test_nul_is_refused_by_name(values, sink):
     connection = values("text", ["a"])
-    writer = TargetWriter(connection_parameters(connection), SessionSettings(), sink(Target("public", "taken", ("id", "v"))))
-    function = MapRow(lambda row: (row[0], "a\0b"), RowFormat(("id", "v"), ("id", "v")))
-    with psycopg.connect(connection.info.dsn, password=connection.info.password) as reader:
-        with pytest.raises(ValueError, match="v: a text has a NUL character, which PostgreSQL cannot store: 'a.x00b'"):
-            Transform(function, writer, KEY)(reader, Source("public", "given", ("id", "v")), ranges(1)[0])
+    target = Target("public", "taken", ("id", "v"))
+    writer = TargetWriter(connection_parameters(connection), SessionSettings(), sink(target))
+    transform = Transform(MapRow(lambda row: (row[0], "a\0b"), RowFormat(("id", "v"), ("id", "v"))), writer, KEY)
+    with (
+        psycopg.connect(connection.info.dsn, password=connection.info.password) as reader,
+        pytest.raises(ValueError, match=r"^v: a text has a NUL character, which PostgreSQL cannot store: "),
+    ):
+        transform(reader, Source("public", "given", ("id", "v")), ranges(1)[0])
     writer.close()
