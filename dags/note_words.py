@@ -23,7 +23,7 @@ def split_note(order):
     order_id, note = order
     if note is None:
         return None
-    words = unicodedata.normalize("NFKC", note).casefold().split()
+    words = unicodedata.normalize("NFKC", note).lower().split()
     return [(order_id, position, word) for position, word in enumerate(words)]
 
 
