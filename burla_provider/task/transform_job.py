@@ -90,10 +90,9 @@ class TransformJob(TableJob):
     @cached_property
     def limit(self) -> ConnectionLimit:
         """The connections to the source. Each worker has another one to the target."""
-        limit = self.find_limit(self.session.connection)
         if self._target.is_same_server:
-            parts = (*limit.parts, "two per worker")
-            return ConnectionLimit(max(1, limit.limit // 2), max(1, limit.slots // 2), parts)
+            return self.find_limit(self.session.connection, per_call=2)
+        limit = self.find_limit(self.session.connection)
         target = self._target_limit
         parts = (*limit.parts, *(f"target: {part}" for part in target.parts))
         return replace(limit, limit=min(limit.limit, target.limit), parts=parts)

@@ -78,8 +78,7 @@ class TargetWriter:
 
     def _write(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
         worker = f"{socket.gethostname()}:{os.getpid()}"
-        with self._transaction(key_range) as connection:
-            connection.execute(sql.Composed([self.sink.setup(pooled=self._cached.is_pooled)]))
+        with self._transaction(key_range, self.sink) as connection:
             if self.ledger is not None:
                 now = claim_chunk(connection, self.ledger, key_range, worker)
                 if now.chunks != before.chunks or now.is_finished:
@@ -94,12 +93,13 @@ class TargetWriter:
         return after
 
     @contextmanager
-    def _transaction(self, key_range: KeyRange) -> Iterator[psycopg.Connection[Any]]:
+    def _transaction(self, key_range: KeyRange, sink: Sink | None = None) -> Iterator[psycopg.Connection[Any]]:
         connection = self._cached.get(self._connect)
         inherited = set_config(self.settings.inherited, local=True) if self._cached.is_pooled else sql.SQL("")
         settings = self.settings.transaction_sql(f" #{key_range.index}")
         with connection.transaction():
-            connection.execute(sql.SQL("{}; {}").format(settings, inherited))
+            setup = sink.setup(pooled=self._cached.is_pooled) if sink else sql.SQL("")
+            connection.execute(sql.SQL("{}; {}; {}").format(settings, inherited, setup))
             yield connection
 
     def _connect(self) -> psycopg.Connection[Any]:

@@ -89,7 +89,7 @@ def test_a_range_continues_behind_the_last_chunk_that_was_written(transform, res
 
     one = ranges(2)[0]
     failed = transform(INSERT, fail_at_55)(one)
-    assert "no" in failed.failure.message
+    assert failed.failure.message == "no. The row has the key 55."
     assert written(results) == [(number, 1) for number in range(1, 51)]
     assert not list(read_outcomes(results, LEDGER))
     # The source has changed since. Rows that were computed are not computed again.
@@ -358,6 +358,11 @@ def test_pending_rows_are_written_by_the_next_attempt(update, results):
     ]
     assert results.execute("SELECT count(*) FROM orders WHERE n = 2").fetchone() == (ROWS - 8,)
     assert outcome.value["rows_updated"] == ROWS
+
+
+def test_the_row_that_cannot_be_updated_is_named(update, results):
+    failure = update(lambda row: (1 // (row[0] - 17),))(ranges(1)[0]).failure
+    assert failure.message.endswith("by zero. The row has the key 17.")
 
 
 def test_rows_that_change_all_the_time_fail_the_range(update, results):
