@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from burla_provider.combine.combiners import Combiner, CustomCombiner, SumByKey, Totals
 from burla_provider.combine.sql_combiner import SqlCombiner
@@ -62,9 +62,6 @@ class TableJob:
     :ivar find_more: if the run continues the ledger's plan: returns what to add to that plan. See ``LedgerStore``.
     :ivar on_planned: called when the ledger has the plan of a new run.
     """
-
-    continues_in_key_order: ClassVar[bool] = False
-    """Whether a range continues behind the last key that was written, so that the ranges need a key."""
 
     def __init__(
         self,
@@ -150,7 +147,7 @@ class TableJob:
             sizing=RangeSizing(config.rows_per_range, config.ranges, self._runner.parallelism),
             refine=config.refine,
             # A table that grows during the run would never be finished.
-            freeze_upper=config.ledger is not None or self.continues_in_key_order,
+            freeze_upper=config.requires_key,
             # The queries of process_range name the table, not its partitions.
             by_partition=config.process_range is None,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from burla_provider.combine.combiners import Combiner, SumByKey
 from burla_provider.database.connection_limit import ConnectionLimit
@@ -34,8 +34,6 @@ class TransformJob(TableJob):
     """
 
     config: TransformJobConfig
-
-    continues_in_key_order: ClassVar[bool] = True
 
     def __init__(
         self,
