@@ -169,6 +169,11 @@ class TableConfig(JobConfig):
         return any(value is not None for value in (self.start_id, self.end_id, self.lower, self.upper))
 
     @property
+    def requires_key(self) -> bool:
+        """Whether a later try continues the ranges of the first one, so that their bounds must be keys."""
+        return self.ledger is not None
+
+    @property
     def is_increment(self) -> bool:
         """Whether the run processes what is new since the last success. A run with a window processes the window."""
         return self.incremental and not self.has_window

@@ -74,14 +74,6 @@ class TaskSession:
             return frozenset()
         return frozenset((leaf.schema, leaf.name) for leaf in self.facts.leaves if leaf.kind == "f")
 
-    def resolve(self, parameter: str, name: str) -> tuple[str, str]:
-        """Return schema and name of a table that need not exist yet.
-
-        :param parameter: the operator parameter that names it, for the error.
-        :raises InvalidParameterError: if ``name`` is not a valid table name.
-        """
-        return resolve(self.connection, parameter, name)
-
     @contextmanager
     def final_connection(self) -> Iterator[psycopg.Connection[Any]]:
         """Return a connection for the last steps: this one, or a new one if the server ended it while it was idle.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from burla_provider.combine.combiners import Combiner, CustomCombiner, SumByKey, Totals
 from burla_provider.combine.sql_combiner import SqlCombiner
@@ -13,7 +13,6 @@ from burla_provider.database.connection_limit import ConnectionLimit, find_conne
 from burla_provider.database.redact import redact
 from burla_provider.database.settings import SessionSettings, is_under_row_security, session_identity
 from burla_provider.exceptions import InvalidParameterError, PartitionsChangedError, PermanentError, WrittenResultError
-from burla_provider.ranges.key import INTEGER_LIMITS
 from burla_provider.ranges.plan_request import PlanRequest
 from burla_provider.ranges.planner import plan_table
 from burla_provider.ranges.sizing import RangeSizing
@@ -32,7 +31,7 @@ from burla_provider.task.session import TaskSession, not_covered, resolve
 from burla_provider.task.sql_checks import check_source, fill_in_parameters
 from burla_provider.task.sql_text import has_escapes, words
 from burla_provider.task.sql_totals import check_totals, parse_totals
-from burla_provider.task.verify import full_window, verify_row_count
+from burla_provider.task.verify import full_window, verify_row_count, window_end
 from burla_provider.worker.json_values import to_json
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange, ProcessRows, RangeProcessor, SqlTotals
@@ -65,9 +64,6 @@ class TableJob:
     :ivar on_planned: called when the ledger has the plan of a new run.
     :ivar pause: pauses the workers; None: nothing does.
     """
-
-    continues_in_key_order: ClassVar[bool] = False
-    """Whether a range continues behind the last key that was written, so that the ranges need a key."""
 
     def __init__(
         self,
@@ -154,7 +150,7 @@ class TableJob:
             sizing=RangeSizing(config.rows_per_range, config.ranges, self._runner.parallelism),
             refine=config.refine,
             # A table that grows during the run would never be finished.
-            freeze_upper=config.ledger is not None or self.continues_in_key_order,
+            freeze_upper=config.requires_key,
             # The queries of process_range name the table, not its partitions.
             by_partition=config.process_range is None,
         )
@@ -279,13 +275,17 @@ class TableJob:
         """The connections that the workers may use."""
         return self.find_limit(self.session.connection)
 
-    def find_limit(self, connection: psycopg.Connection[Any]) -> ConnectionLimit:
-        """Return how many connections the workers may open to the server of this connection."""
+    def find_limit(self, connection: psycopg.Connection[Any], per_call: int = 1) -> ConnectionLimit:
+        """Return how many connections the workers may open to the server of this connection.
+
+        :param per_call: connections that each call opens.
+        """
         return find_connection_limit(
             connection,
             self._runner.parallelism,
             task_connections=int(self.config.results_table is not None) + int(self.pause is not None),
             is_given=self.config.max_parallelism is not None,
+            per_call=per_call,
         )
 
     @cached_property
@@ -407,12 +407,3 @@ class TableJob:
         set_outlet_extra(self.context, self.outlets, result)
         log_totals(self.log, result)
         return result
-
-
-def window_end(plan: Plan) -> str | None:
-    """Return the end of the window of a plan with a key of one column; None if it is open or there are no ranges."""
-    last = next((key_range for key_range in reversed(plan.ranges) if not key_range.nulls), None)
-    if last and last.upper is None and plan.key.is_integer:
-        # The range includes the maximum of the type, and the end after it is not a value of the type.
-        return str(INTEGER_LIMITS[plan.key.columns[0].type][1] + 1)
-    return last.upper[0] if last and last.upper else None

@@ -47,6 +47,11 @@ class TransformJobConfig(TableConfig):
     verify: ClassVar[None] = None
 
     @property
+    def requires_key(self) -> bool:
+        """True: a range is written in the order of its key."""
+        return True
+
+    @property
     def is_in_place(self) -> bool:
         """Whether the rows that are read are updated."""
         return self.target_table is None

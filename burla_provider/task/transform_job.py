@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from burla_provider.combine.combiners import Combiner, SumByKey
 from burla_provider.database.connection_limit import ConnectionLimit
@@ -37,8 +37,6 @@ class TransformJob(TableJob):
     """
 
     config: TransformJobConfig
-
-    continues_in_key_order: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -102,10 +100,9 @@ class TransformJob(TableJob):
     @cached_property
     def limit(self) -> ConnectionLimit:
         """The connections to the source. Each worker has another one to the target."""
-        limit = self.find_limit(self.session.connection)
         if self._target.is_same_server:
-            parts = (*limit.parts, "two per worker")
-            return ConnectionLimit(max(1, limit.limit // 2), max(1, limit.slots // 2), parts)
+            return self.find_limit(self.session.connection, per_call=2)
+        limit = self.find_limit(self.session.connection)
         target = self._target_limit
         parts = (*limit.parts, *(f"target: {part}" for part in target.parts))
         return replace(limit, limit=min(limit.limit, target.limit), parts=parts)

@@ -94,16 +94,21 @@ class MapRow:
         produced = Produced([])
         function, given, checked = self.function, self.format.given, self.format.checked
         add = produced.rows.append
-        for row in rows:
-            result = function(given(row))
-            if isinstance(result, tuple | Mapping):
-                add(checked(result))
-            elif result is None:
-                produced.filtered += 1
-            else:
-                several = [checked(one) for one in self._several(result)]
-                produced.rows += several
-                produced.filtered += not several
+        number = 0
+        try:
+            for number, row in enumerate(rows):  # noqa: B007 (used if the function raises)
+                result = function(given(row))
+                if isinstance(result, tuple | Mapping):
+                    add(checked(result))
+                elif result is None:
+                    produced.filtered += 1
+                else:
+                    several = [checked(one) for one in self._several(result)]
+                    produced.rows += several
+                    produced.filtered += not several
+        except Exception as error:
+            add_key(error, keys[number : number + 1])
+            raise
         return produced
 
     def _several(self, result: Any) -> Iterable[Any]:
@@ -130,6 +135,15 @@ class MapBatch:
             )
         made = [self.format.checked(row) for row in result]
         return Produced(made, max(0, len(rows) - len(made)))
+
+
+def add_key(error: Exception, keys: Sequence[Row]) -> None:
+    """Add the key of the row that caused an error to its text.
+
+    :param keys: the key of the row, if it has one.
+    """
+    for key in keys:
+        error.add_note(f"The row has the key {', '.join(map(str, key))}.")
 
 
 def _shown(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,13 +84,20 @@ class TargetWriter:
             try:
                 return self._write_now(key_range, before, chunk)
             except _PausedError:
-                assert self.pause_lock is not None  # noqa: S101 (otherwise it is not raised)
-                self.pause_lock.wait()
+                self._wait(key_range)
+
+    def _wait(self, key_range: KeyRange) -> None:
+        """Wait for the end of a pause, outside of a transaction and without the sink's setup."""
+        assert self.pause_lock is not None  # noqa: S101 (otherwise there is no pause)
+        is_paused = True
+        while is_paused:
+            self.pause_lock.wait()
+            with suppress(_PausedError), self._transaction(key_range, pause_lock=self.pause_lock):
+                is_paused = False
 
     def _write_now(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
         worker = f"{socket.gethostname()}:{os.getpid()}"
-        with self._transaction(key_range, self.pause_lock) as connection:
-            connection.execute(sql.Composed([self.sink.setup(pooled=self._cached.is_pooled)]))
+        with self._transaction(key_range, self.sink, self.pause_lock) as connection:
             if self.ledger is not None:
                 now = claim_chunk(connection, self.ledger, key_range, worker)
                 if now.chunks != before.chunks or now.is_finished:
@@ -106,14 +113,16 @@ class TargetWriter:
 
     @contextmanager
     def _transaction(
-        self, key_range: KeyRange, pause_lock: PauseLock | None = None
+        self, key_range: KeyRange, sink: Sink | None = None, pause_lock: PauseLock | None = None
     ) -> Iterator[psycopg.Connection[Any]]:
         connection = self._cached.get(self._connect)
         inherited = set_config(self.settings.inherited, local=True) if self._cached.is_pooled else sql.SQL("")
         settings = self.settings.transaction_sql(f" #{key_range.index}")
-        may_write = pause_lock.try_shared if pause_lock else sql.SQL("")
         with connection.transaction():
-            cursor = connection.execute(sql.SQL("{}; {}; {}").format(settings, inherited, may_write))
+            setup = sink.setup(pooled=self._cached.is_pooled) if sink else sql.SQL("")
+            may_write = pause_lock.try_shared if pause_lock else sql.SQL("")
+            # All in one round trip.
+            cursor = connection.execute(sql.SQL("{}; {}; {}; {}").format(settings, inherited, setup, may_write))
             if pause_lock and not _last_value(cursor):
                 raise _PausedError
             yield connection

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from burla_provider.exceptions import UserFunctionError
-from burla_provider.worker.row_functions import Produced, Row, RowFormat
+from burla_provider.worker.row_functions import Produced, Row, RowFormat, add_key
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,14 @@ class UpdateRows:
 
         :param keys: xmin, unique key and order key of each row, as text.
         """
-        results = list(self.function([self.format.given(row) for row in rows]))
+        results: list[Any] = []
+        try:
+            results.extend(self.function([self.format.given(row) for row in rows]))
+        except Exception as error:
+            if isinstance(self.function, EachRow):
+                number = len(results)
+                add_key(error, [key[1 : self.width] for key in keys[number : number + 1]])
+            raise
         if len(results) != len(rows):
             raise UserFunctionError(
                 f"map_batch returned {len(results):,} rows for {len(rows):,}. Return one row, or None, for each row, in"
@@ -61,6 +68,6 @@ class EachRow:
 
     function: Callable[[Any], Any]
 
-    def __call__(self, rows: list[Any]) -> list[Any]:
-        """Return the results."""
-        return list(map(self.function, rows))
+    def __call__(self, rows: list[Any]) -> Iterator[Any]:
+        """Yield the results."""
+        return map(self.function, rows)

@@ -29,8 +29,19 @@ def copy_rows(
     with connection.cursor() as cursor:
         with cursor.copy(query) as copy:
             for row in _with_json(rows, json_indexes) if json_indexes else rows:
-                copy.write_row(row)
+                try:
+                    copy.write_row(row)
+                except (psycopg.DataError, psycopg.ProgrammingError) as error:  # psycopg's own: it cannot send a value
+                    raise _with_column(error, target, row) from None
         return cursor.rowcount
+
+
+def _with_column(error: psycopg.Error, target: Target, row: Sequence[Any]) -> Exception:
+    for name, value in zip(target.columns, row, strict=True):
+        if isinstance(value, str) and "\0" in value:
+            problem = f"a text has a NUL character, which PostgreSQL cannot store: {value[:60]!r}. Remove it."
+            return ValueError(f"{name}: {problem}")
+    return error
 
 
 def _with_json(rows: Iterable[tuple[Any, ...]], indexes: Sequence[int]) -> Iterable[list[Any]]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
-from burla_provider.database.settings import local_settings
 from burla_provider.worker.sinks.target import Target, names
 
 STAGE = sql.Identifier("pg_temp", "burla_rows")
@@ -45,11 +44,8 @@ def same_key(key: Sequence[str], *qualifiers: str) -> sql.Composed:
     )
 
 
-BY_INDEX = sql.SQL("; {}").format(
-    local_settings({"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off", "jit": "off"})
-)
-"""The temporary table has no statistics, and the server might read the whole target to join it. (These settings add a
-cost to plans without an alternative, above which the server would compile them.)"""
+BY_INDEX = sql.SQL("; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+"""The temporary table has no statistics, and the server might read the whole target to join it."""
 
 
 def row_of(columns: Sequence[str], *qualifier: str) -> sql.Composed:

@@ -68,9 +68,10 @@ class UpdateInPlace:
 
     @property
     def _changed(self) -> sql.Composed:
+        # OFFSET keeps the subquery separate, so that the index of the key is read for each given row.
         query = (
-            "SELECT {} FROM {} AS given JOIN {} AS target ON {} WHERE target.xmin <> given.{}"
-            " AND target.xmin <> coalesce(pg_current_xact_id_if_assigned()::xid, '0'::xid) ORDER BY {}"
+            "SELECT {} FROM {} AS given, LATERAL (SELECT xmin AS now FROM {} AS target WHERE {} OFFSET 0) AS target"
+            " WHERE now <> given.{} AND now <> coalesce(pg_current_xact_id_if_assigned()::xid, '0'::xid) ORDER BY {}"
         )
         key = [sql.Identifier("given", name) for name in self.key]
         return sql.SQL(query).format(

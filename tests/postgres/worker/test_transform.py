@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import psycopg
 import pytest
 
@@ -87,7 +89,7 @@ def test_a_range_continues_behind_the_last_chunk_that_was_written(transform, res
 
     one = ranges(2)[0]
     failed = transform(INSERT, fail_at_55)(one)
-    assert "no" in failed.failure.message
+    assert failed.failure.message == "no. The row has the key 55."
     assert written(results) == [(number, 1) for number in range(1, 51)]
     assert not list(read_outcomes(results, LEDGER))
     # The source has changed since. Rows that were computed are not computed again.
@@ -197,10 +199,33 @@ def test_an_update_changes_only_rows_that_are_there_and_differ(transform, result
 
 def test_an_update_of_a_large_target_reads_only_its_rows(transform, results):
     results.execute("INSERT INTO results SELECT g, 0 FROM generate_series(1, 200000) AS g; ANALYZE results")
-    results.execute("SELECT pg_stat_reset()")
-    assert transform(UPDATE)(ranges(1)[0]).value["rows_updated"] == ROWS
-    results.execute("SELECT pg_stat_force_next_flush()")
-    assert results.execute("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'results'").fetchone() == (0,)
+    with scans_of(results, "results") as scans:
+        assert transform(UPDATE)(ranges(1)[0]).value["rows_updated"] == ROWS
+    assert scans == [0]
+
+
+def test_an_update_in_place_of_a_large_table_reads_only_its_rows(update, results):
+    results.execute("INSERT INTO orders SELECT g, 0 FROM generate_series(1001, 200000) AS g; ANALYZE orders")
+    part = KeyRange(KEY, 0, None, ("20001",))
+    with scans_of(results, "orders") as scans:
+        worker = update(lambda row: (1,), chunk_rows=10_000)
+        assert worker(part).value["rows_updated"] == 20_000
+    assert scans == [0]
+    # Each row of the target is read by its key: to find the range, to update it, and to look for changes.
+    query = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'orders'"
+    assert results.execute(query).fetchone()[0] < 200_000
+
+
+@contextmanager
+def scans_of(connection, table):
+    """Yield a list that gets the number of scans of the whole table."""
+    connection.execute("SELECT pg_stat_force_next_flush()")  # the creation of the index is a scan too
+    connection.execute("SELECT pg_stat_reset()")
+    scans = []
+    yield scans
+    connection.execute("SELECT pg_stat_force_next_flush()")
+    query = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = %s"
+    scans += connection.execute(query, [table]).fetchone()
 
 
 def test_no_transaction_is_open_on_the_target_while_the_function_runs(transform, results):
@@ -265,10 +290,10 @@ IN_PLACE = UpdateInPlace(Target("public", "orders", ("n",)), ("id",))
 def update(worker, results):
     """``update(function)``: a worker that stores what the function makes of each order in its column n."""
 
-    def make(function, ledger=LEDGER, **fields):
+    def make(function, ledger=LEDGER, chunk_rows=10, **fields):
         writer = TargetWriter(connection_parameters(results), SessionSettings(), IN_PLACE, ledger)
         rows = UpdateRows(EachRow(function), RowFormat(("id", "amount"), ("n",)), 2, 10)
-        processor = Transform(rows, writer, KEY, chunk_rows=10, reads_xmin=True)
+        processor = Transform(rows, writer, KEY, chunk_rows=chunk_rows, reads_xmin=True)
         return worker(processor, **fields)
 
     return make
@@ -333,6 +358,11 @@ def test_pending_rows_are_written_by_the_next_attempt(update, results):
     ]
     assert results.execute("SELECT count(*) FROM orders WHERE n = 2").fetchone() == (ROWS - 8,)
     assert outcome.value["rows_updated"] == ROWS
+
+
+def test_the_row_that_cannot_be_updated_is_named(update, results):
+    failure = update(lambda row: (1 // (row[0] - 17),))(ranges(1)[0]).failure
+    assert failure.message.endswith("by zero. The row has the key 17.")
 
 
 def test_rows_that_change_all_the_time_fail_the_range(update, results):
