@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 from airflow.exceptions import AirflowRescheduleException
@@ -23,16 +23,12 @@ from burla_provider.database.redact import redact
 from burla_provider.database.settings import application_name, local_settings
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError, PauseQueryError
 from burla_provider.hooks.postgres import open_hook_connection
+from burla_provider.task.transform_config import MAX_PAUSE_SECONDS, TransformJobConfig
 from burla_provider.worker.json_values import storable_text
 from burla_provider.worker.pause import PauseLock
 
-if TYPE_CHECKING:
-    from burla_provider.task.transform_config import TransformJobConfig
-
 ASK_SECONDS = 10.0
 """Seconds between two answers."""
-MAX_SECONDS = 600.0
-"""Longest pause of a running job, whose snapshot holds back vacuum, and whose workers others could use."""
 START_SECONDS = 60.0
 """Longest wait before the job starts. There is no snapshot yet, and the task needs only its slot."""
 RESCHEDULE_SECONDS = 300.0
@@ -130,8 +126,8 @@ class JobPause:
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether the job has been paused for longer than ``MAX_SECONDS``."""
-        return self._began is not None and time.monotonic() - self._began > MAX_SECONDS
+        """Whether the job has been paused for longer than ``MAX_PAUSE_SECONDS``."""
+        return self._began is not None and time.monotonic() - self._began > MAX_PAUSE_SECONDS
 
     def check(self) -> None:
         """Ask, if it is time, and begin or end a pause. Call it about every second.
@@ -140,7 +136,7 @@ class JobPause:
         :raises AirflowRescheduleException: if the pause takes too long.
         """
         if self.is_over_limit:
-            self._log.info("Paused for %.0f s: the job ends, and the task continues later.", MAX_SECONDS)
+            self._log.info("Paused for %.0f s: the job ends, and the task continues later.", MAX_PAUSE_SECONDS)
             raise reschedule()
         if time.monotonic() < self._ask_at:
             return

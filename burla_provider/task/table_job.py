@@ -126,8 +126,7 @@ class TableJob:
 
     def empty_result(self) -> dict[str, Any]:
         """Return the result of a window without rows."""
-        _, combiner = self.processing
-        return self._combine(Totals(combiner, ()), snapshot_count=1)
+        return self._combine(Totals(self.processing[1], ()), snapshot_count=1)
 
     # Plan
 
@@ -261,11 +260,6 @@ class TableJob:
         return self.session.parameters
 
     @property
-    def idle_timeout(self) -> float | None:
-        """``idle_in_transaction_session_timeout`` of the transactions in which ranges are read."""
-        return self.config.idle_in_transaction_session_timeout
-
-    @property
     def ledger_session(self) -> LedgerSession:
         """The session with the database of the ledger."""
         return self.session
@@ -303,9 +297,8 @@ class TableJob:
         return old if started and is_planned_since(connection, old, started) else ledger
 
     def _results_table(self) -> ResultsTable | None:
-        if self.session.results_table is None:
-            return None
-        return ResultsTable(self.session.parameters, *self.session.results_table, task_run(self.context))
+        table = self.session.results_table
+        return ResultsTable(self.session.parameters, *table, task_run(self.context)) if table else None
 
     def _make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
         def describe(index: int) -> str:
@@ -327,8 +320,7 @@ class TableJob:
 
     def _make_job(self, plan: Plan, processor: RangeProcessor, missing: Sequence[int]) -> Job:
         config, session = self.config, self.session
-        limit = self.limit
-        self.log.info("%s", limit)
+        self.log.info("%s", self.limit)
         task = RangeTask(
             parameters=session.parameters,
             source=self.source,
@@ -338,11 +330,11 @@ class TableJob:
                 name=session.name,
                 statement_timeout=config.statement_timeout,
                 lock_timeout=config.lock_timeout,
-                idle_in_transaction_session_timeout=self.idle_timeout,
+                idle_in_transaction_session_timeout=config.reading_idle_timeout,
                 inherited=session.settings,
             ),
             snapshot=session.snapshot,
-            slots=limit.slots,
+            slots=self.limit.slots,
             range_retries=config.range_retries,
             range_timeout=config.range_timeout,
             isolate_failures=config.isolate_failures,
@@ -352,9 +344,8 @@ class TableJob:
             job_key=self.ledger.run_key if self.ledger else run_key(self.context),
         )
         indexes = set(missing)
-        ranges = [key_range for key_range in plan.largest_first() if key_range.index in indexes]
-        items = {key_range.index: key_range.to_item() for key_range in ranges}
-        return self._runner.make_job(task, items, limit.limit)
+        items = {one.index: one.to_item() for one in plan.largest_first() if one.index in indexes}
+        return self._runner.make_job(task, items, self.limit.limit)
 
     # Combine
 

@@ -16,6 +16,9 @@ from burla_provider.task.validation import (
     is_given,
 )
 
+MAX_PAUSE_SECONDS = 600.0
+"""Longest pause of a running job, whose snapshot holds back vacuum, and whose workers others could use."""
+
 WriteMode = Literal["insert", "upsert", "update"]
 
 
@@ -50,6 +53,12 @@ class TransformJobConfig(TableConfig):
     def requires_key(self) -> bool:
         """True: a range is written in the order of its key."""
         return True
+
+    @property
+    def reading_idle_timeout(self) -> float | None:
+        """During a pause, the transactions in which ranges are read are idle."""
+        timeout = super().reading_idle_timeout
+        return 2 * MAX_PAUSE_SECONDS if self.pause_while and timeout is None else timeout
 
     @property
     def is_in_place(self) -> bool:

@@ -13,7 +13,6 @@ from burla_provider.database.redact import join_secrets
 from burla_provider.database.settings import SessionSettings
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.lineage import TableLineage
-from burla_provider.task.pause import MAX_SECONDS
 from burla_provider.task.session import TaskSession
 from burla_provider.task.table_job import TableJob
 from burla_provider.task.target import TargetSession, find_unique_key
@@ -90,12 +89,6 @@ class TransformJob(TableJob):
     def ledger_session(self) -> TargetSession:
         """The session with the target: the ledger is in its database, so that both are written in one transaction."""
         return self._target
-
-    @property
-    def idle_timeout(self) -> float | None:
-        """A worker's transaction in which it reads is idle during a pause."""
-        timeout = super().idle_timeout
-        return 2 * MAX_SECONDS if self.pause and timeout is None else timeout
 
     @cached_property
     def limit(self) -> ConnectionLimit:

@@ -170,7 +170,7 @@ def test_after_a_long_pause_the_task_reschedules_itself(
     switch: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pause, "MAX_SECONDS", 0.5)
+    monkeypatch.setattr(pause, "MAX_PAUSE_SECONDS", 0.5)
     switch("SELECT count(*) FROM labels", "pause")
     result = airflow.run(pausing(), max_tries=0)
     assert result.state == "up_for_reschedule", result.error
