@@ -14,7 +14,7 @@ WRITERS = {
     "ours_burla": Side("**this provider, real Burla**", "provider", "two workers", (), ALL, cluster=True),
     "execute_values": Side("psycopg2 execute_values", "provider", "one process, 1,000 rows per statement", (), ALL),
     "executemany": Side("psycopg executemany", "provider", "one process, pipelined, 10,000 rows per call", (), ALL),
-    "pandas": Side("pandas to_sql", "tools", "one process, 10,000 rows per chunk", (), INSERT),
+    "pandas": Side("pandas to_sql", "tools", "one process, 10,000 rows per chunk; reads numeric as float", (), INSERT),
     "spark": Side("Spark JDBC append", "tools", "a Python UDF, two tasks; each commits on its own", (), INSERT),
     "ray": Side("Ray write_sql", "tools", "two tasks; each commits on its own", (), INSERT),
     "duckdb": Side("DuckDB INSERT", "tools", "SQL expressions instead of Python, two threads", (), INSERT),
