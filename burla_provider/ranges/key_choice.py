@@ -69,6 +69,15 @@ def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
     return _to_key(columns)
 
 
+def choose_row_key(facts: TableFacts) -> Key:
+    """Return the key that identifies each row: the primary key, or else another unique key that is NOT NULL.
+
+    If there is none, return a key without columns.
+    """
+    key = _best_unique_key(facts)
+    return Key() if key.nullable else key
+
+
 def _best_unique_key(facts: TableFacts) -> Key:
     """Return the primary key, else the best unique key: preferably NOT NULL, one column, of a type with ordinals."""
     unique = [index for index in facts.indexes if index.is_unique]

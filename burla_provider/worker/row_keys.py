@@ -1,0 +1,82 @@
+"""Name the rows of a range of physical pages by the table's key, because a person cannot use a ctid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from burla_provider.database.settings import local_settings
+from burla_provider.ranges.key import Bound, Key
+from burla_provider.ranges.key_range import KeyRange, bound_text
+from burla_provider.worker.source import Source
+
+MAX_VALUE_LENGTH = 80
+"""Characters of the values of one key."""
+
+_TIMEOUT = "5s"
+"""Limit for reading the keys of a failed range. Its pages were just read, so they are probably in memory."""
+
+
+def find_keys(
+    key_range: KeyRange,
+    transaction: Callable[[KeyRange], AbstractContextManager[psycopg.Connection[Any]]],
+    source: Source,
+    row_key: Key,
+) -> str:
+    """Return a condition on the key that all rows of a failed range meet: "id between 3 and 9".
+
+    Return "" if the range has no rows, or if their keys cannot be read in a few seconds.
+
+    :param transaction: opens a transaction for the range, and rolls it back at the end.
+    """
+    # Without the condition of the job: evaluating it may be what failed.
+    every_row = replace(source, where=None)
+    try:
+        # Roll back the timeout too: a transaction in a snapshot continues with other ranges.
+        with transaction(key_range) as connection, connection.transaction(force_rollback=True):
+            connection.execute(local_settings({"statement_timeout": _TIMEOUT}))
+            ends = read_first_and_last(connection, every_row, key_range, row_key)
+    except Exception:  # the range's own error must be reported, whatever happens here
+        return ""
+    return describe_keys(row_key, *ends) if ends else ""
+
+
+def read_first_and_last(
+    connection: psycopg.Connection[Any], source: Source, part: KeyRange, row_key: Key
+) -> tuple[Bound, Bound] | None:
+    """Return the first and the last key of the rows of a part; None if it has no rows."""
+    names = [sql.Identifier(f"key {position}") for position in range(len(row_key.columns))]
+    columns = (
+        sql.SQL("{} AS {}").format(sql.Identifier(column), name)
+        for column, name in zip(row_key.names, names, strict=True)
+    )
+    ends = (
+        sql.SQL("(SELECT ARRAY[{}] FROM part ORDER BY {} LIMIT 1)").format(
+            sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in names),
+            sql.SQL(", ").join(sql.SQL("{} {}").format(name, sql.SQL(direction)) for name in names),
+        )
+        for direction in ("ASC", "DESC")
+    )
+    # Materialized: otherwise the server may search the key's whole index for the first row that is in these pages.
+    query = sql.SQL("WITH part AS MATERIALIZED ({}) SELECT {}").format(
+        source.select(sql.SQL(", ").join(columns), part), sql.SQL(", ").join(ends)
+    )
+    [(first, last)] = connection.execute(query).fetchall()
+    return None if first is None else (tuple(first), tuple(last))
+
+
+def describe_keys(row_key: Key, first: Bound, last: Bound) -> str:
+    """Return the condition on the key: "id = 17", "id between 3 and 9" or "(a, b) between (1, 2) and (4, 7)"."""
+    if first == last:
+        return " and ".join(f"{name} = {_text((value,))}" for name, value in zip(row_key.names, first, strict=True))
+    template = "{} between {} and {}" if len(row_key.columns) == 1 else "({}) between ({}) and ({})"
+    return template.format(row_key, _text(first), _text(last))
+
+
+def _text(values: Bound) -> str:
+    return bound_text(values, MAX_VALUE_LENGTH)
