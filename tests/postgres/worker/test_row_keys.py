@@ -132,7 +132,8 @@ def test_without_a_key_the_place_of_a_row_is_named(pages_worker):
 
 @pytest.mark.parametrize("relation", [None, ("public", "visits_1")], ids=["whole table", "partition"])
 def test_rows_of_a_partitioned_table_are_named_by_all_columns_of_the_key(worker, orders, relation):
-    orders.execute("CREATE TABLE visits (day int, name text, bad bool, PRIMARY KEY (day, name)) PARTITION BY LIST (day)")
+    columns = "day int, name text, bad bool, PRIMARY KEY (day, name)"
+    orders.execute(f"CREATE TABLE visits ({columns}) PARTITION BY LIST (day)")
     orders.execute("CREATE TABLE visits_1 (name text NOT NULL, bad bool, day int NOT NULL)")
     orders.execute("ALTER TABLE visits ATTACH PARTITION visits_1 FOR VALUES IN (1)")
     orders.execute("INSERT INTO visits SELECT 1, 'n' || g, g = 5 FROM generate_series(1, 9) AS g")
