@@ -42,7 +42,7 @@ from burla_provider.worker.failing_rows import find_failing_keys, is_caused_by_r
 from burla_provider.worker.ledger import Ledger, run_once
 from burla_provider.worker.outcome import Failure, Outcome, encode
 from burla_provider.worker.processors import RangeProcessor
-from burla_provider.worker.row_keys import find_keys
+from burla_provider.worker.row_keys import KeyFinder
 from burla_provider.worker.source import Source
 from burla_provider.worker.time_limit import time_limit
 
@@ -87,6 +87,7 @@ class RangeTask:
     ledger: Ledger | None = None
     job_key: str = ""
     _cached: CachedConnection = field(default_factory=CachedConnection, repr=False, compare=False)
+    _key_finder: KeyFinder = field(default_factory=KeyFinder, repr=False, compare=False)
 
     def __call__(self, index: int, item: list[Any]) -> bytes:
         """Process item ``index``. Raises only KeyboardInterrupt; every other error is in the outcome."""
@@ -199,7 +200,7 @@ class RangeTask:
         failure = to_failure(error, self.parameters, advice_for(error, self.parameters.get("host", "")))
         transaction = partial(self._transaction, undo=True)
         if self.row_key.columns and is_specific_to_range(error):
-            keys = find_keys(key_range, transaction, self.source, self.row_key)
+            keys = self._key_finder.find(key_range, transaction, self.source, self.row_key)
             failure = replace(failure, keys=redact(keys, self.parameters))
         if not self.isolate_failures or not is_caused_by_rows(error):
             return failure

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -18,32 +19,46 @@ from burla_provider.worker.source import Source
 MAX_VALUE_LENGTH = 80
 """Characters of the values of one key."""
 
-_TIMEOUT = "5s"
-"""Limit for reading the keys of a failed range. Its pages were just read, so they are probably in memory."""
 
+@dataclass
+class KeyFinder:
+    """Finds the keys of failed ranges of pages.
 
-def find_keys(
-    key_range: KeyRange,
-    transaction: Callable[[KeyRange], AbstractContextManager[psycopg.Connection[Any]]],
-    source: Source,
-    row_key: Key,
-) -> str:
-    """Return a condition on the key that all rows of a failed range meet: "id between 3 and 9".
-
-    Return "" if the range has no rows, or if their keys cannot be read in a few seconds.
-
-    :param transaction: opens a transaction for the range, and rolls it back at the end.
+    :param seconds: time for all ranges of a worker process together. If every range failed at its first row, the keys
+        of all ranges would be a scan of the whole table.
     """
-    # Without the condition of the job: evaluating it may be what failed.
-    every_row = replace(source, where=None)
-    try:
-        # Roll back the timeout too: a transaction in a snapshot continues with other ranges.
-        with transaction(key_range) as connection, connection.transaction(force_rollback=True):
-            connection.execute(local_settings({"statement_timeout": _TIMEOUT}))
-            ends = read_first_and_last(connection, every_row, key_range, row_key)
-    except Exception:  # the range's own error must be reported, whatever happens here
-        return ""
-    return describe_keys(row_key, *ends) if ends else ""
+
+    seconds: float = 5.0
+
+    def find(
+        self,
+        key_range: KeyRange,
+        transaction: Callable[[KeyRange], AbstractContextManager[psycopg.Connection[Any]]],
+        source: Source,
+        row_key: Key,
+    ) -> str:
+        """Return a condition on the key that all rows of the range meet: "id between 3 and 9".
+
+        Return "" if the range has no rows, or if their keys cannot be read in the time that is left.
+
+        :param transaction: opens a transaction for the range, and rolls it back at the end.
+        """
+        milliseconds = round(self.seconds * 1000)
+        if milliseconds <= 0:
+            return ""
+        # Without the condition of the job: evaluating it may be what failed.
+        every_row = replace(source, where=None)
+        started = time.monotonic()
+        try:
+            # Roll back the timeout too: a transaction in a snapshot continues with other ranges.
+            with transaction(key_range) as connection, connection.transaction(force_rollback=True):
+                connection.execute(local_settings({"statement_timeout": str(milliseconds)}))
+                ends = read_first_and_last(connection, every_row, key_range, row_key)
+        except Exception:  # the range's own error must be reported, whatever happens here
+            return ""
+        finally:
+            self.seconds -= time.monotonic() - started
+        return describe_keys(row_key, *ends) if ends else ""
 
 
 def read_first_and_last(

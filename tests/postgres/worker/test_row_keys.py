@@ -11,7 +11,7 @@ from burla_provider.database.connect import connection_parameters
 from burla_provider.ranges.key import CTID, Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.processors import ProcessRange, ProcessRows
-from burla_provider.worker.row_keys import MAX_VALUE_LENGTH, describe_keys, read_first_and_last
+from burla_provider.worker.row_keys import MAX_VALUE_LENGTH, KeyFinder, describe_keys, read_first_and_last
 from burla_provider.worker.source import Source
 from tests.postgres.worker.conftest import KEY, ORDERS
 
@@ -79,6 +79,21 @@ def test_keys_that_cannot_be_read_do_not_hide_the_error(pages_worker):
     missing = Key((KeyColumn("nope", "bigint"),))
     failure = pages_worker(ProcessRows(fail), row_key=missing)(PAGES).failure
     assert (failure.type, failure.message, failure.keys) == ("ValueError", "no", "")
+
+
+def test_the_time_for_keys_is_limited_for_all_ranges_together(worker, orders):
+    orders.execute("CREATE VIEW slow AS SELECT id FROM orders WHERE pg_sleep(0.1) IS NOT NULL")
+    one = worker(
+        ProcessRange(lambda connection, key_range: 1 / 0),
+        source=Source("public", "slow"),
+        key=CTID,
+        row_key=KEY,
+        _key_finder=KeyFinder(0.2),
+    )
+    failure = one(ALL_PAGES).failure
+    assert (failure.type, failure.keys) == ("ZeroDivisionError", "")
+    one.task = replace(one.task, source=ORDERS)
+    assert one(ALL_PAGES).failure.keys == ""
 
 
 def test_no_keys_are_read_after_a_connection_was_lost(pages_worker):
