@@ -11,10 +11,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.settings import local_settings
+from burla_provider.exceptions import RangeTimeoutError
 from burla_provider.ranges.key import Bound, Key
 from burla_provider.ranges.key_range import KeyRange, bound_text
 from burla_provider.worker.source import Source
+from burla_provider.worker.time_limit import time_limit
 
 MAX_VALUE_LENGTH = 80
 """Characters of the values of one key."""
@@ -43,18 +44,15 @@ class KeyFinder:
 
         :param transaction: opens a transaction for the range, and rolls it back at the end.
         """
-        milliseconds = round(self.seconds * 1000)
-        if milliseconds <= 0:
+        if self.seconds <= 0:
             return ""
         # Without the condition of the job: evaluating it may be what failed.
         every_row = replace(source, where=None)
         started = time.monotonic()
         try:
-            # Roll back the timeout too: a transaction in a snapshot continues with other ranges.
-            with transaction(key_range) as connection, connection.transaction(force_rollback=True):
-                connection.execute(local_settings({"statement_timeout": str(milliseconds)}))
+            with time_limit(self.seconds), transaction(key_range) as connection:
                 ends = read_first_and_last(connection, every_row, key_range, row_key)
-        except Exception:  # the range's own error must be reported, whatever happens here
+        except (Exception, RangeTimeoutError):  # the range's own error must be reported, whatever happens here
             return ""
         finally:
             self.seconds -= time.monotonic() - started

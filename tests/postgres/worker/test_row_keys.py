@@ -105,19 +105,6 @@ def test_no_keys_are_read_after_a_connection_was_lost(pages_worker):
     assert failure.keys == ""
 
 
-def test_the_next_range_of_the_transaction_has_its_own_timeout(pages_worker):
-    def fail_or_show(rows):
-        (id_, timeout), *_ = rows
-        if id_ > 1:
-            raise ValueError("no")
-        return {"timeout": timeout}
-
-    columns = {"id": "id", "timeout": "current_setting('statement_timeout')"}
-    one = pages_worker(ProcessRows(fail_or_show), source=replace(ORDERS, columns=columns))
-    assert one(PAGES).failure.keys
-    assert one(ALL_PAGES).value == {"timeout": "0"}
-
-
 def test_rows_that_fail_are_named_by_their_key_and_not_by_their_place(pages_worker):
     def strict(rows):
         return {"n": sum(1 / (row[0] not in (17, 400)) for row in rows)}
