@@ -68,8 +68,9 @@ def read_first_and_last(
         sql.SQL("{} AS {}").format(sql.Identifier(column), name)
         for column, name in zip(row_key.names, names, strict=True)
     )
+    # Only two keys are converted to text, after the sort.
     ends = (
-        sql.SQL("(SELECT ARRAY[{}] FROM part ORDER BY {} LIMIT 1)").format(
+        sql.SQL("(SELECT ARRAY[{}] FROM (SELECT * FROM part ORDER BY {} LIMIT 1) AS found)").format(
             sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in names),
             sql.SQL(", ").join(sql.SQL("{} {}").format(name, sql.SQL(direction)) for name in names),
         )
