@@ -69,13 +69,14 @@ def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
     return _to_key(columns)
 
 
-def choose_row_key(facts: TableFacts) -> Key:
-    """Return the key that identifies each row: the primary key, or else another unique key that is NOT NULL.
+def choose_row_key(facts: TableFacts, split_key: Key) -> Key:
+    """Return the key that identifies the rows of ranges of pages in messages.
 
-    If there is none, return a key without columns.
+    It is the primary key, or else another unique key that is NOT NULL. It has no columns if there is none, or if the
+    ranges are not ranges of pages, so that their bounds are keys.
     """
     key = _best_unique_key(facts)
-    return Key() if key.nullable else key
+    return key if split_key == CTID and not key.nullable else Key()
 
 
 def _best_unique_key(facts: TableFacts) -> Key:
