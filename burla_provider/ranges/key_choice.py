@@ -69,6 +69,16 @@ def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
     return _to_key(columns)
 
 
+def choose_row_key(facts: TableFacts, split_key: Key) -> Key:
+    """Return the key that identifies the rows of ranges of pages in messages.
+
+    It is the primary key, or else another unique key that is NOT NULL. It has no columns if there is none, or if the
+    ranges are not ranges of pages, so that their bounds are keys.
+    """
+    key = _best_unique_key(facts)
+    return key if split_key == CTID and not key.nullable else Key()
+
+
 def _best_unique_key(facts: TableFacts) -> Key:
     """Return the primary key, else the best unique key: preferably NOT NULL, one column, of a type with ordinals."""
     unique = [index for index in facts.indexes if index.is_unique]

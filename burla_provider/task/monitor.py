@@ -178,7 +178,8 @@ class JobMonitor:
 
     def _cleaned(self, failure: Failure) -> Failure:
         failure = with_local_module_hint(failure)
-        return replace(failure, message=without_markers(failure.message), traceback=without_markers(failure.traceback))
+        texts = {name: without_markers(getattr(failure, name)) for name in ("message", "traceback", "keys")}
+        return replace(failure, **texts)
 
     def _start(self, job_id: str, url: str | None) -> None:
         self._log.info("Job %s%s", job_id, f": {url}" if url else "")

@@ -150,9 +150,10 @@ class Report:
     def _failure(self, outcome: Outcome) -> dict[str, Any]:
         failure = outcome.failure
         error = f"{failure.type}: {failure.message}" if failure else ""
+        item = self._describe(outcome.index)
         return {
             "index": outcome.index,
-            "range": self._describe(outcome.index)[:_MAX_CHARS],
+            "range": storable_text(failure.locate(item) if failure else item)[:_MAX_CHARS],
             "error": storable_text(error)[:_MAX_CHARS],
             "sqlstate": failure.sqlstate if failure else None,
             "attempts": outcome.attempts,

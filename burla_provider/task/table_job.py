@@ -14,6 +14,7 @@ from burla_provider.database.redact import redact
 from burla_provider.database.settings import SessionSettings, is_under_row_security, session_identity
 from burla_provider.exceptions import InvalidParameterError, PartitionsChangedError, PermanentError, WrittenResultError
 from burla_provider.ranges.key import INTEGER_LIMITS
+from burla_provider.ranges.key_choice import choose_row_key
 from burla_provider.ranges.plan_request import PlanRequest
 from burla_provider.ranges.planner import plan_table
 from burla_provider.ranges.sizing import RangeSizing
@@ -301,6 +302,7 @@ class TableJob:
             range_retries=config.range_retries,
             range_timeout=config.range_timeout,
             isolate_failures=config.isolate_failures,
+            row_key=choose_row_key(session.facts, plan.key),
             ledger=self.ledger,
             job_key=self.ledger.run_key if self.ledger else run_key(self.context),
         )

@@ -17,6 +17,7 @@ from psycopg.pq import TransactionStatus
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential, wait_random_exponential
 
 from burla_provider.database.errors import advice_for, is_canceled, is_transient
+from burla_provider.database.redact import redact
 from burla_provider.database.settings import SessionSettings, set_config
 from burla_provider.database.snapshot import (
     BEGIN_RANGE,
@@ -37,10 +38,11 @@ from burla_provider.worker.connection import (
     set_transaction_mode,
 )
 from burla_provider.worker.errors import to_failure, with_advice
-from burla_provider.worker.failing_rows import find_failing_keys, is_caused_by_rows
+from burla_provider.worker.failing_rows import find_failing_keys, is_caused_by_rows, is_specific_to_range
 from burla_provider.worker.ledger import Ledger, run_once
 from burla_provider.worker.outcome import Failure, Outcome, encode
 from burla_provider.worker.processors import RangeProcessor
+from burla_provider.worker.row_keys import KeyFinder
 from burla_provider.worker.source import Source
 from burla_provider.worker.time_limit import time_limit
 
@@ -66,6 +68,7 @@ class RangeTask:
     :param range_retries: further attempts per range after a transient error.
     :param range_timeout: limit for one attempt, in seconds; None: no limit.
     :param isolate_failures: find the rows that make a range fail.
+    :param row_key: the columns that identify a row in the error of a range of pages; no columns: unknown.
     :param ledger: makes writes happen once; None: a repeated range writes again.
     :param job_key: identifies the job across its retries; part of ``KeyRange.idempotency_key``.
     """
@@ -80,9 +83,11 @@ class RangeTask:
     range_retries: int = 0
     range_timeout: float | None = None
     isolate_failures: bool = False
+    row_key: Key = field(default_factory=Key)
     ledger: Ledger | None = None
     job_key: str = ""
     _cached: CachedConnection = field(default_factory=CachedConnection, repr=False, compare=False)
+    _key_finder: KeyFinder = field(default_factory=KeyFinder, repr=False, compare=False)
 
     def __call__(self, index: int, item: list[Any]) -> bytes:
         """Process item ``index``. Raises only KeyboardInterrupt; every other error is in the outcome."""
@@ -193,10 +198,14 @@ class RangeTask:
 
     def _failure(self, error: BaseException, key_range: KeyRange) -> Failure:
         failure = to_failure(error, self.parameters, advice_for(error, self.parameters.get("host", "")))
+        transaction = partial(self._transaction, undo=True)
+        if self.row_key.columns and is_specific_to_range(error):
+            keys = self._key_finder.find(key_range, transaction, self.source, self.row_key)
+            failure = replace(failure, keys=redact(keys, self.parameters))
         if not self.isolate_failures or not is_caused_by_rows(error):
             return failure
         try:
-            keys = find_failing_keys(key_range, partial(self._transaction, undo=True), self.processor, self.source)
+            keys = find_failing_keys(key_range, transaction, self.processor, self.source, self.row_key)
         except Exception as search_error:  # must not hide the failure itself
             keys = f"not found, because of {to_failure(search_error, self.parameters).message}"
         return replace(failure, message=with_advice(failure.message, f"Rows that fail: {keys}."))
