@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import model
+from benchmarks import model, pages_report
 from benchmarks.chart import Axis, Points, line_chart
 from benchmarks.code_lines import code_lines
 from benchmarks.compare import LONG_SECONDS
@@ -41,6 +41,8 @@ def write(results: Path) -> None:
         *measuring_times(sides),
         *[line for key in JOBS for line in ["", *comparison(sides, key)]],
         "",
+        *pages(results / "pages.json"),
+        "",
         *faster_tools(sides),
         "",
         *null_keys(sides),
@@ -51,6 +53,10 @@ def write(results: Path) -> None:
     ]
     (HERE / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
     print("Wrote benchmarks/RESULTS.md.")
+
+
+def pages(path: Path) -> list[str]:
+    return pages_report.text(json.loads(path.read_text())) if path.exists() else pages_report.not_measured()
 
 
 def introduction(sides: dict[str, Any]) -> list[str]:
@@ -361,7 +367,7 @@ def plots(scale: dict[str, Any]) -> dict[str, str]:
         f"{title}, {workers} workers": coordinates(
             (point for point in scale["skew"] if point["split"] == split), "percent", value
         )
-        for split, title in (("width", "fixed width"), ("auto", "planned"))
+        for split, title in (("width", "fixed width"), ("key", "planned"))
         for workers, value in (("2", "seconds"), ("16", "makespan_16"))
     }
     seconds, linear = Axis("seconds"), Axis("seconds", logarithmic=False)

@@ -76,7 +76,7 @@ def measure_rows(data: Data, running: RunningSide, name: str) -> list[Point]:
 
 
 def measure_ranges(data: Data, running: RunningSide, name: str, deadline: float) -> list[Point]:
-    """Run totals over few rows, so that only the number of ranges matters."""
+    """Run totals over few rows, so that only the number of ranges matters. The key: there are fewer pages."""
     table = data.orders(min(1_000_000, data.rows))
     points: list[Point] = []
     for count in RANGES:
@@ -87,7 +87,7 @@ def measure_ranges(data: Data, running: RunningSide, name: str, deadline: float)
             return [*points, point | {"missing": f"skipped: it could take {needed:.0f} s"}]
         running.timeout = max(running.timeout, needed * 2)
         try:
-            run = run_task(running, data, "totals", table, ranges=count)
+            run = run_task(running, data, "totals", table, ranges=count, split="key")
         except SideFailed as error:
             return [*points, point | {"missing": str(error)}]
         points.append(point | {"ranges": run["details"]["ranges"], **costs(run)})
@@ -110,7 +110,7 @@ def measure_skew(data: Data, running: RunningSide, _: str) -> list[Point]:
     points = []
     for percent in SKEWS:
         table = data.skewed(percent)
-        for split in ("width", "auto"):
+        for split in ("width", "key"):
             run = min(
                 (run_task(running, data, "checksum", table, ranges=SKEW_RANGES, split=split) for _ in range(2)),
                 key=seconds,

@@ -72,6 +72,13 @@ SIDES = {
         ("guide.py", "guide_burla.py"),
         cluster=True,
     ),
+    "duckdb": Side(
+        "DuckDB",
+        "tools",
+        "its PostgreSQL extension with two threads: ranges of pages in one snapshot, aggregates in DuckDB; the "
+        "function runs on Arrow batches in two processes",
+        ("duckdb.py",),
+    ),
     "connectorx": Side(
         "ConnectorX", "tools", "two partitions, into Arrow; its Python loop is one process", ("connectorx.py",)
     ),
