@@ -3,7 +3,7 @@
 python -m benchmarks                        run everything and write RESULTS.md
 python -m benchmarks sides --only ray,dask  run some sides again; the other results stay
 python -m benchmarks pages report           measure whole tables by key, by pages, and in one query
-python -m benchmarks report                 write RESULTS.md from the stored results
+python -m benchmarks report                 write RESULTS.md, and the figures that README and docs/ quote
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report
+from benchmarks import quotes, report
 from benchmarks.compare import JOBS, compare
 from benchmarks.data import HOME, Data, running
 from benchmarks.environments import exists
@@ -62,6 +62,7 @@ def main() -> None:
         print(f"Measured in {(time.monotonic() - started) / 60:.1f} minutes.")
     if "report" in options.parts:
         report.write(RESULTS)
+        quotes.write(RESULTS)
 
 
 def run_quick() -> None:

@@ -12,6 +12,9 @@ from benchmarks.sides import SIDES
 from benchmarks.verdict import verdict
 
 HEADING = "## By key, by pages, and in one query"
+START, END = (f"<!-- --8<-- [{mark}:pages] -->" for mark in ("start", "end"))
+"""The documentation includes the lines in between."""
+
 ENGINES = {"ours_local": "local", "ours_burla": "Burla"}
 PEERS = ("sql", "duckdb")
 LIMIT = 1.5
@@ -25,6 +28,7 @@ def text(results: dict[str, Any]) -> list[str]:
     return [
         HEADING,
         "",
+        START,
         f"Seconds, all tables in memory, {WORKERS} workers, the fastest of {TIMES} runs, of one if it takes longer "
         f"than {LONG_SECONDS} s. By key: `key='id'`. By pages: `split='pages'`. DuckDB counts and sums outside of the "
         "database.",
@@ -46,11 +50,12 @@ def text(results: dict[str, Any]) -> list[str]:
         "### Where the time goes",
         "",
         *breakdown(results),
+        END,
     ]
 
 
 def not_measured() -> list[str]:
-    return [HEADING, "", "Not measured."]
+    return [HEADING, "", START, "Not measured.", END]
 
 
 def in_memory(points: list[Run]) -> Iterator[str]:
