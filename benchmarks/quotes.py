@@ -56,6 +56,9 @@ TABLES = {
 }
 """File -> its headings -> the headings in RESULTS.md whose tables it shows, with fewer columns."""
 
+ROWS = 10_000_000
+"""The rows that the sentences name."""
+
 _PLACE = re.compile(r"\{([^:}]+):([^}]+)\}")
 _NUMBER = r"(\d[\d,]*(?:\.\d+)?)"
 _JOBS = {"totals": "totals orders", "checksum": "checksum orders", "wide": "checksum wide"}
@@ -63,6 +66,10 @@ _JOBS = {"totals": "totals orders", "checksum": "checksum orders", "wide": "chec
 
 def write(results: Path) -> None:
     """Write the figures into all files that quote them."""
+    rows = json.loads((results / "sides.json").read_text())["rows"]
+    if rows != ROWS:
+        print(f"README and docs/ quote {ROWS:,} rows, so they do not get the figures of {rows:,} rows.")
+        return
     figures, report = read_figures(results), (ROOT / "benchmarks" / "RESULTS.md").read_text()
     for name in SENTENCES:
         path = ROOT / name

@@ -20,6 +20,9 @@ SKEW_RANGES = 64
 MAX_MINUTES = 19
 """Steps that would end later than this after the start of the benchmarks are skipped. The results say so."""
 
+QUICK_RANGES = 1_000
+"""Up to this number of ranges, steps are never skipped: the forecasts need them."""
+
 Point = dict[str, Any]
 
 
@@ -83,7 +86,7 @@ def measure_ranges(data: Data, running: RunningSide, name: str, deadline: float)
         point = {"side": name, "wanted": count}
         # Ten times the previous step is an upper limit, because a part of it is fixed.
         needed = points[-1]["seconds"] * 10 if points else 0
-        if time.monotonic() + needed > deadline:
+        if count > QUICK_RANGES and time.monotonic() + needed > deadline:
             return [*points, point | {"missing": f"skipped: it could take {needed:.0f} s"}]
         running.timeout = max(running.timeout, needed * 2)
         try:

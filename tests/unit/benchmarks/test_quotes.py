@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.quotes import ROOT, SENTENCES, read_figures, update, update_sentence, update_table
+from benchmarks.quotes import ROOT, SENTENCES, read_figures, update, update_sentence, update_table, write
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 REPORT = """
@@ -27,6 +27,14 @@ def test_quoted_figures_were_measured(name: str) -> None:
     text = (ROOT / name).read_text()
     figures, report = read_figures(BENCHMARKS / "results"), (BENCHMARKS / "RESULTS.md").read_text()
     assert update(name, text, figures, report) == text, "run `python -m benchmarks report`"
+
+
+def test_figures_of_a_smaller_table_are_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sides.json").write_text('{"rows": 5}')
+    before = [(ROOT / name).read_text() for name in SENTENCES]
+    write(tmp_path)
+    assert [(ROOT / name).read_text() for name in SENTENCES] == before
+    assert "do not get the figures of 5 rows" in capsys.readouterr().out
 
 
 def test_figures_of_a_sentence_are_replaced_and_line_breaks_stay() -> None:
