@@ -28,8 +28,8 @@ from benchmarks.sides import SIDES
 from benchmarks.verdict import find_faults
 
 RESULTS = Path(__file__).with_name("results")
-QUICK = ("sql", "copy", "ours_local", "ours_rows", "guide_pool", "duckdb", "connectorx", "polars")
-EXACT = ("sql", "copy", "ours_local", "ours_rows", "duckdb")
+QUICK = ("sql", "copy", "ours_local", "ours_rows", "ours_arrow", "guide_pool", "duckdb", "connectorx", "polars")
+EXACT = ("sql", "copy", "ours_local", "ours_rows", "ours_arrow", "duckdb")
 """Sides of ``QUICK`` whose results must be exact."""
 
 PARTS = ("sides", "pages", "scale", "report")

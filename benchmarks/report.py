@@ -13,13 +13,13 @@ from benchmarks.chart import Axis, Points, line_chart
 from benchmarks.code_lines import code_lines
 from benchmarks.compare import LONG_SECONDS
 from benchmarks.meter import INTERVAL
-from benchmarks.scale import MAX_MINUTES, SKEW_RANGES
+from benchmarks.scale import MAX_MINUTES, QUICK_RANGES, SKEW_RANGES
 from benchmarks.sides import SIDES
 from benchmarks.verdict import verdict
 
 HERE = Path(__file__).parent
 WHEN = "%Y-%m-%d %H:%M"
-OURS = ("ours_local", "ours_burla", "ours_rows")
+OURS = ("ours_local", "ours_burla", "ours_rows", "ours_arrow")
 NAMES = {"ours_local": "local engine", "ours_burla": "Burla", "sql": "one SQL query"}
 JOBS = {
     "totals orders": "Count and sum(amount) of all orders",
@@ -298,8 +298,9 @@ def growth(scale: dict[str, Any]) -> list[str]:
         "",
         "![seconds by ranges](plots/ranges.svg)",
         "",
-        "Totals of 1,000,000 rows, so that only the number of ranges matters. `make bench` skips steps that would end "
-        f"later than {MAX_MINUTES} minutes after its start; `python -m benchmarks scale` has more time for them.",
+        "Totals of 1,000,000 rows by key, so that only the number of ranges matters. `make bench` skips steps of more "
+        f"than {QUICK_RANGES:,} ranges that would end later than {MAX_MINUTES} minutes after its start; "
+        "`python -m benchmarks scale` has more time for them.",
         "",
     ]
     lines += ["| side | ranges | seconds | ms per range | memory, MB |", "|---|---:|---:|---:|---:|"]

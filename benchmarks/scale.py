@@ -18,7 +18,8 @@ from benchmarks.sides import SIDES
 RANGES = (10, 100, 1_000, 10_000, 100_000)
 SKEW_RANGES = 64
 MAX_MINUTES = 19
-"""Steps that would end later than this after the start of the benchmarks are skipped. The results say so."""
+"""Steps of many ranges that would end later than this after the start of the benchmarks are skipped. The results say
+so."""
 
 QUICK_RANGES = 1_000
 """Up to this number of ranges, steps are never skipped: the forecasts need them."""

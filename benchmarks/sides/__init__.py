@@ -59,6 +59,12 @@ SIDES = {
         ("ours.py",),
         ("totals",),
     ),
+    "ours_arrow": Side(
+        "**this provider, local engine, Arrow**",
+        "provider",
+        "functions on Arrow batches; all rows are read into Python, as by the tools below",
+        ("arrow.py",),
+    ),
     "guide_pool": Side(
         "the guide, in a process pool",
         "provider",

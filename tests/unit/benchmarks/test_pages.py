@@ -29,6 +29,14 @@ def test_a_task_names_the_key_if_its_split_needs_it(data: Data, split: str, key:
     assert (operator.key, operator.split) == (key, strategy)
 
 
+def test_functions_on_arrow_batches_are_exact(data: Data, wire: Wire) -> None:
+    tasks = [data.task(job, table) for table in (data.orders(), data.wide()) for job in ("totals", "checksum")]
+    with running_side("ours_arrow", data, tasks[0], wire) as running:
+        for task in tasks:
+            run = running.run(task)
+            assert (run["rows"], run["value"]) == data.expected(task.job, task.table)
+
+
 def test_the_measured_points_of_a_side_are_correct(data: Data, wire: Wire) -> None:
     points = list(pages.run_side(data, "sql", pages.tables(data), wire))
     assert [(point["table"], point["rows"], len(point["all_seconds"])) for point in points] == [
