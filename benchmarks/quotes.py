@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ SENTENCES: dict[str, tuple[str, ...]] = {
         "Totals of 10,000,000 rows took {totals.ours_burla:.1f} s on Burla, with two cores. Spark took "
         "{totals.spark/totals.ours_burla:.1f} times as long, Airflow's dynamic task mapping "
         "{totals.mapping/totals.ours_burla:.1f} times",
+        "totals of 5,000,000 rows took {uuids.ours_local.pages:.1f} s by pages on the local engine, and "
+        "{uuids.ours_local.key:.1f} s by key",
         "A job on 10,000,000 rows needed {memory.ours_local:.0f} MB",
         "A Python function on each of 10,000,000 rows took {checksum.ours_local:.0f} s on two cores. Polars took "
         "{checksum.polars/checksum.ours_local:.1f} times as long, Spark {checksum.spark/checksum.ours_local:.1f} "
@@ -136,10 +139,13 @@ def cells(line: str) -> list[str]:
 
 def read_figures(results: Path) -> dict[str, float]:
     """Return the figures by name, such as "totals.spark": seconds, unless the name says something else."""
-    return dict(_figures(*(json.loads((results / f"{name}.json").read_text()) for name in ("sides", "scale"))))
+    sources = {"sides": _side_figures, "scale": _scale_figures, "pages": _page_figures}
+    paths = {name: results / f"{name}.json" for name in sources}
+    parts = (sources[name](json.loads(path.read_text())) for name, path in paths.items() if path.exists())
+    return dict(chain.from_iterable(parts))
 
 
-def _figures(sides: dict[str, Any], scale: dict[str, Any]) -> Iterator[tuple[str, float]]:
+def _side_figures(sides: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for name, side in sides["sides"].items():
         if "start_up" in side:
             yield f"start.{name}", side["start_up"]
@@ -149,9 +155,19 @@ def _figures(sides: dict[str, Any], scale: dict[str, Any]) -> Iterator[tuple[str
                 yield f"{job}.{name}", run["seconds"]
         if "seconds" in (run := side["jobs"].get("checksum orders", {})):
             yield f"memory.{name}", run["memory_task"] + run["memory_workers"]
+
+
+def _scale_figures(scale: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for point in scale["rows"]:
         if (point["job"], point["rows"]) == ("totals", 100_000):
             yield f"small.{point['side']}", point["seconds"]
     for point in scale["skew"]:
         if point["percent"] == 99:
             yield f"skew.{point['split']}", point["largest_to_average"]
+
+
+def _page_figures(pages: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    is_complete = pages["tables"]["orders"] == f"orders_{ROWS}"
+    for point in pages["memory"] if is_complete else ():
+        if point.get("job") == "totals":
+            yield f"{point['table']}.{point['side']}.{point['way']}", point["seconds"]

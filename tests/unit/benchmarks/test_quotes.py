@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.quotes import ROOT, SENTENCES, read_figures, update, update_sentence, update_table, write
+from benchmarks.quotes import ROOT, ROWS, SENTENCES, read_figures, update, update_sentence, update_table, write
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 REPORT = """
@@ -35,6 +36,14 @@ def test_figures_of_a_smaller_table_are_not_written(tmp_path: Path, capsys: pyte
     write(tmp_path)
     assert [(ROOT / name).read_text() for name in SENTENCES] == before
     assert "do not get the figures of 5 rows" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("rows", "expected"), [(ROWS, {"uuids.sql.auto": 1.5}), (5, {})])
+def test_pages_are_quoted_if_the_tables_have_all_rows(rows: int, expected: dict[str, float], tmp_path: Path) -> None:
+    point = {"side": "sql", "way": "auto", "job": "totals", "table": "uuids", "seconds": 1.5}
+    memory = [point, {"side": "ours_burla", "missing": "there is no cluster"}]
+    (tmp_path / "pages.json").write_text(json.dumps({"tables": {"orders": f"orders_{rows}"}, "memory": memory}))
+    assert read_figures(tmp_path) == expected
 
 
 def test_figures_of_a_sentence_are_replaced_and_line_breaks_stay() -> None:
