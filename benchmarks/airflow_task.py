@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -12,14 +13,15 @@ from benchmarks.task import Result, Run, Task
 
 
 @contextmanager
-def ready(task: Task, burla: dict[str, Any]) -> Iterator[Run]:
+def ready(task: Task, burla: dict[str, Any], module: str = "benchmarks.sides.ours") -> Iterator[Run]:
     """Prepare Airflow and yield a function that runs a task.
 
     :param burla: fields of the Airflow connection ``burla_default``.
+    :param module: the module whose ``make_operator`` creates the operator of a task.
     """
     with tempfile.TemporaryDirectory(prefix="burla-bench-airflow-") as home:
         os.environ |= {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-        from benchmarks.sides.ours import make_operator  # needs Airflow's home
+        make_operator = importlib.import_module(module).make_operator  # needs Airflow's home
         from burla_provider.task.report import KEY
         from tests.support.task_runner import Airflow
 
