@@ -8,13 +8,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.worker.arrow_columns import ArrowColumn, Packed, arrow_column
+from burla_provider.worker.arrow_columns import ArrowColumn, Buffers, arrow_column
 from burla_provider.worker.stream import CHUNK_ROWS, get_shape, stream_binary
 
 FIRST_BATCH_ROWS, MAX_BATCH_ROWS = 1_000, 50_000
 """Approximate number of rows of the first batch, and of the largest batch."""
 
-_MAX_BATCH_BYTES = 8_000_000
+_MAX_BATCH_BYTES = 2_000_000
 """Approximate maximum size of a batch with more than one row."""
 
 _MAX_JOINED_BYTES = 1_000_000
@@ -35,28 +35,34 @@ def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> 
     # Before the first row, because a type may be refused.
     columns = [arrow_column(column, connection.info.encoding) for column in shape.columns]
     chunks = stream_binary(connection, _select(query, columns), shape)
-    packed: list[list[Packed]] = []
+    buffers = [Buffers() for _ in columns]
     count, size, limit = 0, 0, FIRST_BATCH_ROWS
+
+    def batch() -> Any:
+        nonlocal buffers, count, size
+        full, buffers = buffers, [Buffers() for _ in columns]
+        count, size = 0, 0
+        return _batch(columns, full)
+
     try:
         for rows in _join_small(chunks, shape.wide):
             # Each chunk is packed at once, while its values are in the processor's cache.
-            parts = [column.pack(values) for column, values in zip(columns, zip(*rows, strict=True), strict=True)]
-            more = sum(len(part.data) for part in parts)
-            if packed and size + more > _MAX_BATCH_BYTES:
-                batch = _batch(columns, packed)
-                packed, count, size = [], 0, 0
-                yield batch
-            packed.append(parts)
-            count += len(rows)
+            packed = [column.pack(values) for column, values in zip(columns, zip(*rows, strict=True), strict=True)]
+            number = len(rows)
+            del rows
+            more = sum(len(part.data) for part in packed)
+            if count and size + more > _MAX_BATCH_BYTES:
+                yield batch()
+            for buffer, part in zip(buffers, packed, strict=True):
+                buffer.add(part)
+            del packed, part
+            count += number
             size += more
-            del rows, parts  # free their memory before the next chunk is read
             if count >= limit:
-                batch = _batch(columns, packed)
                 limit = min(MAX_BATCH_ROWS, max(1, _MAX_BATCH_BYTES * count // max(size, 1)))
-                packed, count, size = [], 0, 0
-                yield batch
-        if packed:
-            yield _batch(columns, packed)
+                yield batch()
+        if count:
+            yield batch()
     finally:
         chunks.close()
 
@@ -78,6 +84,7 @@ def _join_small(chunks: Iterable[Rows], wide: Sequence[int]) -> Generator[Rows, 
     for chunk in chunks:
         if not rows and len(chunk) >= CHUNK_ROWS:
             yield chunk
+            del chunk  # the next chunk reuses its memory
             continue
         rows += chunk
         size += sum(len(row[number] or b"") for number in wide for row in chunk)
@@ -90,8 +97,8 @@ def _join_small(chunks: Iterable[Rows], wide: Sequence[int]) -> Generator[Rows, 
         yield rows
 
 
-def _batch(columns: Sequence[ArrowColumn], packed: Sequence[Sequence[Packed]]) -> Any:
+def _batch(columns: Sequence[ArrowColumn], buffers: Sequence[Buffers]) -> Any:
     import pyarrow as pa
 
-    arrays = [column.to_array(parts) for column, parts in zip(columns, zip(*packed, strict=True), strict=True)]
+    arrays = [column.to_array(values) for column, values in zip(columns, buffers, strict=True)]
     return pa.record_batch(arrays, names=[column.name for column in columns])

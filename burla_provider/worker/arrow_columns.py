@@ -34,12 +34,27 @@ class Packed(NamedTuple):
 
     :ivar data: the values, one after the other.
     :ivar valid: a byte per value: 0 for NULL.
-    :ivar lengths: a C int per value; empty if all have the same length or a separator.
+    :ivar lengths: a C int per value; empty if all have the same length, or end with a separator.
     """
 
     data: bytes
     valid: bytes
     lengths: bytes = b""
+
+
+class Buffers:
+    """The values of a column that become one array."""
+
+    def __init__(self) -> None:
+        self.data, self.valid, self.lengths = bytearray(), bytearray(), bytearray()
+        self.is_ascii = True
+
+    def add(self, packed: Packed) -> None:
+        """Append values."""
+        self.data += packed.data
+        self.valid += packed.valid
+        self.lengths += packed.lengths
+        self.is_ascii = self.is_ascii and packed.data.isascii()
 
 
 @dataclass(frozen=True)
@@ -60,22 +75,22 @@ class ArrowColumn(ABC):
     def pack(self, values: Sequence[bytes | None]) -> Packed:
         """Return values, as bytes in PostgreSQL's binary format, in less memory."""
 
-    def to_array(self, parts: Sequence[Packed]) -> Any:
-        """Return the array of all values.
+    def to_array(self, buffers: Buffers) -> Any:
+        """Return the array of the values.
 
         :raises ValueError: if the type cannot hold a value.
         """
         import pyarrow as pa
 
         try:
-            return self._convert(parts, _validity(b"".join(part.valid for part in parts)))
+            return self._convert(buffers, _validity(buffers.valid))
         except pa.ArrowInvalid as error:
             raise ValueError(
                 f"Arrow's {self.arrow_type} cannot hold a value of {self.name}: {error}. {as_text_advice(self.name)}"
             ) from None
 
     @abstractmethod
-    def _convert(self, parts: Sequence[Packed], validity: Any) -> Any: ...
+    def _convert(self, buffers: Buffers, validity: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -92,14 +107,15 @@ class FixedWidthColumn(ArrowColumn):
     offset: int = 0
 
     def pack(self, values: Sequence[bytes | None]) -> Packed:
+        """Return the values without their lengths."""
         data, valid, _ = _join(b"", values, bytes(array(self.typecode).itemsize))
         return Packed(data, valid)
 
-    def _convert(self, parts: Sequence[Packed], validity: Any) -> Any:
+    def _convert(self, buffers: Buffers, validity: Any) -> Any:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        numbers = array(self.typecode, b"".join(part.data for part in parts))
+        numbers = array(self.typecode, buffers.data)
         if sys.byteorder == "little":
             numbers.byteswap()
         storage = {"b": pa.int8(), "h": pa.int16(), "i": pa.int32(), "q": pa.int64(), "f": pa.float32()}
@@ -125,23 +141,23 @@ class BytesColumn(ArrowColumn):
     encoding: str = "utf-8"
 
     def pack(self, values: Sequence[bytes | None]) -> Packed:
+        """Return the values, in UTF-8 if they are text, and their lengths."""
         if self.encoding not in ("utf-8", "ascii"):  # PostgreSQL's SQL_ASCII stores any bytes
             values = [value and value.decode(self.encoding).encode() for value in values]
         data, valid, values = _join(b"", values, b"")
         return Packed(data, valid, struct.pack(f"{len(values)}i", *map(len, values)))
 
-    def _convert(self, parts: Sequence[Packed], validity: Any) -> Any:
+    def _convert(self, buffers: Buffers, validity: Any) -> Any:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        lengths = array("i", [0])
-        for part in parts:
-            lengths.frombytes(part.lengths)
-        # The first offset is 0.
-        offsets = pc.cumulative_sum(pa.Array.from_buffers(pa.int32(), len(lengths), [None, pa.py_buffer(lengths)]))
-        data = pa.py_buffer(b"".join(part.data for part in parts))
-        values = pa.Array.from_buffers(self.arrow_type, len(lengths) - 1, [validity, offsets.buffers()[1], data])
-        values.validate(full=True)  # that text is UTF-8
+        count = len(buffers.valid)
+        lengths = pa.py_buffer(bytes(4) + buffers.lengths)  # the first offset is 0
+        offsets = pc.cumulative_sum(pa.Array.from_buffers(pa.int32(), count + 1, [None, lengths]))
+        data = pa.py_buffer(buffers.data)
+        values = pa.Array.from_buffers(self.arrow_type, count, [validity, offsets.buffers()[1], data])
+        if not buffers.is_ascii:
+            values.validate(full=True)  # that text is UTF-8
         return values
 
 
@@ -159,14 +175,15 @@ class NumericColumn(ArrowColumn):
     expression: ClassVar[str] = "{}::pg_catalog.text"
 
     def pack(self, values: Sequence[bytes | None]) -> Packed:
+        """Return one line per value, empty for NULL."""
         data, valid, _ = _join(b"\n", values, b"")
-        return Packed(data, valid)
+        return Packed(data + b"\n", valid)
 
-    def _convert(self, parts: Sequence[Packed], validity: Any) -> Any:
+    def _convert(self, buffers: Buffers, validity: Any) -> Any:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        lines = pa.array([b"\n".join(part.data for part in parts)], pa.string())
+        lines = pa.array([bytes(buffers.data[:-1])], pa.string())
         texts = pc.split_pattern(lines, "\n").values
         if validity is not None:
             texts = pa.Array.from_buffers(pa.string(), len(texts), [validity, *texts.buffers()[1:]])
@@ -207,9 +224,7 @@ def arrow_column(column: psycopg.Column, encoding: str) -> ArrowColumn:
     return TextColumn(name, pa.string(), encoding)
 
 
-def _join(
-    separator: bytes, values: Sequence[bytes | None], null: bytes
-) -> tuple[bytes, bytes, Sequence[bytes]]:
+def _join(separator: bytes, values: Sequence[bytes | None], null: bytes) -> tuple[bytes, bytes, Sequence[bytes]]:
     """Return the values joined, a byte per value that is 0 for NULL, and the values with ``null`` for NULL."""
     try:
         return separator.join(values), b"\1" * len(values), values  # type: ignore[arg-type,return-value]
@@ -219,7 +234,7 @@ def _join(
         return separator.join(filled), valid, filled
 
 
-def _validity(valid: bytes) -> Any:
+def _validity(valid: bytearray) -> Any:
     """Return Arrow's bitmap of the values that are not NULL; None if there are no NULLs."""
     import pyarrow as pa
 
