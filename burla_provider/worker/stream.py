@@ -64,7 +64,7 @@ def get_shape(connection: psycopg.Connection[Any], query: sql.Composable) -> Sha
     """Return the shape of a query. Reads no row."""
     empty = _query_no_rows(connection, query)
     columns = empty.description or []
-    wide = [number for number, column in enumerate(columns) if may_be_large(column)]
+    wide = [number for number, column in enumerate(columns) if _may_be_large(column)]
     return Shape(columns, wide, CHUNK_ROWS if _are_small(empty, wide) else WIDE_CHUNK_ROWS)
 
 
@@ -125,7 +125,7 @@ def _are_small(empty: psycopg.Cursor[Any], wide: Sequence[int]) -> bool:
     return bool(row and row[0])
 
 
-def may_be_large(column: psycopg.Column) -> bool:
+def _may_be_large(column: psycopg.Column) -> bool:
     """Return whether the column's type allows large values."""
     is_numeric = column.type_code == psycopg.adapters.types["numeric"].oid
     return not (is_numeric or column.internal_size is not None or 0 <= (column.display_size or -1) <= 1_000)
