@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.worker.arrow_columns import ArrowColumn, Buffers, arrow_column
+from burla_provider.worker.arrow_columns import ArrowColumn, Buffers, Packed, arrow_column
 from burla_provider.worker.stream import CHUNK_ROWS, get_shape, stream_binary
 
 FIRST_BATCH_ROWS, MAX_BATCH_ROWS = 1_000, 50_000
@@ -20,7 +20,7 @@ _MAX_BATCH_BYTES = 2_000_000
 _MAX_JOINED_BYTES = 1_000_000
 """Chunks of few rows are joined up to this size, because each chunk takes time per column."""
 
-Rows = list[tuple[bytes | None, ...]]
+_Rows = list[tuple[bytes | None, ...]]
 
 
 def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> Generator[Any, None, None]:
@@ -35,36 +35,56 @@ def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> 
     # Before the first row, because a type may be refused.
     columns = [arrow_column(column, connection.info.encoding) for column in shape.columns]
     chunks = stream_binary(connection, _select(query, columns), shape)
-    buffers = [Buffers() for _ in columns]
-    count, size, limit = 0, 0, FIRST_BATCH_ROWS
-
-    def batch() -> Any:
-        nonlocal buffers, count, size
-        full, buffers = buffers, [Buffers() for _ in columns]
-        count, size = 0, 0
-        return _batch(columns, full)
-
+    batch, limit = _Batch(columns), FIRST_BATCH_ROWS
     try:
         for rows in _join_small(chunks, shape.wide):
             # Each chunk is packed at once, while its values are in the processor's cache.
             packed = [column.pack(values) for column, values in zip(columns, zip(*rows, strict=True), strict=True)]
-            number = len(rows)
+            count = len(rows)
             del rows
-            more = sum(len(part.data) for part in packed)
-            if count and size + more > _MAX_BATCH_BYTES:
-                yield batch()
-            for buffer, part in zip(buffers, packed, strict=True):
-                buffer.add(part)
-            del packed, part
-            count += number
-            size += more
-            if count >= limit:
-                limit = min(MAX_BATCH_ROWS, max(1, _MAX_BATCH_BYTES * count // max(size, 1)))
-                yield batch()
-        if count:
-            yield batch()
+            if batch.rows and batch.size + _size(packed) > _MAX_BATCH_BYTES:
+                yield batch.convert()
+                batch = _Batch(columns)
+            batch.add(packed, count)
+            del packed
+            if batch.rows >= limit:
+                limit = min(MAX_BATCH_ROWS, max(1, _MAX_BATCH_BYTES * batch.rows // max(batch.size, 1)))
+                yield batch.convert()
+                batch = _Batch(columns)
+        if batch.rows:
+            yield batch.convert()
     finally:
         chunks.close()
+
+
+class _Batch:
+    """Rows that become one record batch."""
+
+    def __init__(self, columns: Sequence[ArrowColumn]) -> None:
+        self.rows = self.size = 0
+        self._columns = columns
+        self._buffers = [Buffers() for _ in columns]
+
+    def add(self, packed: Sequence[Packed], rows: int) -> None:
+        """Append rows."""
+        for buffers, values in zip(self._buffers, packed, strict=True):
+            buffers.add(values)
+        self.rows += rows
+        self.size += _size(packed)
+
+    def convert(self) -> Any:
+        """Return the record batch.
+
+        :raises ValueError: if a column's Arrow type cannot hold a value.
+        """
+        import pyarrow as pa
+
+        arrays = [column.to_array(values) for column, values in zip(self._columns, self._buffers, strict=True)]
+        return pa.record_batch(arrays, names=[column.name for column in self._columns])
+
+
+def _size(packed: Iterable[Packed]) -> int:
+    return sum(len(values.data) for values in packed)
 
 
 def _select(query: sql.Composed, columns: Sequence[ArrowColumn]) -> sql.Composed:
@@ -78,8 +98,8 @@ def _select(query: sql.Composed, columns: Sequence[ArrowColumn]) -> sql.Composed
     return sql.SQL("SELECT {} FROM ({} OFFSET 0) AS rows ({})").format(comma.join(selected), query, comma.join(names))
 
 
-def _join_small(chunks: Iterable[Rows], wide: Sequence[int]) -> Generator[Rows, None, None]:
-    rows: Rows = []
+def _join_small(chunks: Iterable[_Rows], wide: Sequence[int]) -> Generator[_Rows, None, None]:
+    rows: _Rows = []
     size = 0
     for chunk in chunks:
         if not rows and len(chunk) >= CHUNK_ROWS:
@@ -95,10 +115,3 @@ def _join_small(chunks: Iterable[Rows], wide: Sequence[int]) -> Generator[Rows, 
             del joined
     if rows:
         yield rows
-
-
-def _batch(columns: Sequence[ArrowColumn], buffers: Sequence[Buffers]) -> Any:
-    import pyarrow as pa
-
-    arrays = [column.to_array(values) for column, values in zip(columns, buffers, strict=True)]
-    return pa.record_batch(arrays, names=[column.name for column in columns])

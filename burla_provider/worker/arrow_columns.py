@@ -1,4 +1,4 @@
-"""Convert the values of a column from PostgreSQL's binary format to an Arrow array, without a loop in Python."""
+"""Convert the values of a column from PostgreSQL's binary format to an Arrow array, without Python code per value."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ArrowColumn(ABC):
 
     @abstractmethod
     def pack(self, values: Sequence[bytes | None]) -> Packed:
-        """Return values, as bytes in PostgreSQL's binary format, in less memory."""
+        """Join values in PostgreSQL's binary format."""
 
     def to_array(self, buffers: Buffers) -> Any:
         """Return the array of the values.
@@ -262,7 +262,7 @@ def _check_digits(texts: Any, arrow_type: Any) -> Any:
 
     whole_digits, scale = arrow_type.precision - arrow_type.scale, arrow_type.scale
     safe_length = (38 if arrow_type.bit_width == 128 else 76) - scale
-    if (pc.max(pc.utf8_length(texts)).as_py() or 0) <= safe_length:  # Arrow detects every overflow
+    if (pc.max(pc.binary_length(texts)).as_py() or 0) <= safe_length:  # Arrow detects every overflow
         return texts
     texts = pc.replace_substring_regex(texts, rf"(\.\d{{{scale}}})0+$", r"\1")
     fraction = rf"(\.\d{{1,{scale}}})?" if scale else ""
