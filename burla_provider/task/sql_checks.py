@@ -167,6 +167,8 @@ def _errors_blame(connection: psycopg.Connection[Any], source: Source, parameter
 def _hint(connection: psycopg.Connection[Any], source: Source, error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.UndefinedTable) and "FROM" in (error.diag.message_primary or ""):
         return "Qualify a column by the table's name, without a schema: a partition is read under that name."
+    if isinstance(error, psycopg.errors.InsufficientPrivilege) and "row-level security" in str(error):
+        return "Set row_security to on for this role, to process the rows that it sees, or use a role with BYPASSRLS."
     hint = error.diag.message_hint or "Correct it; the SQL is used as it stands."
     if not isinstance(error, psycopg.errors.UndefinedColumn):
         return hint
