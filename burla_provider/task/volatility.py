@@ -27,6 +27,8 @@ _PART = re.compile(
 _CAST_AT_RUNTIME = re.compile(r"(?:::[a-z ]+(?:\(\d+\))?(?:\[\])?\)+)+::(?:date|time)")
 """Follows a string that is cast to text first, so that it becomes a date only when the query runs."""
 
+RANDOM_SAMPLE = "TABLESAMPLE without REPEATABLE"
+
 _CLOCKS = ("CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP")
 """Keywords for the current time, as plans print them."""
 
@@ -51,7 +53,7 @@ def find_volatile(connection: PlannerConnection, query: sql.Composable) -> list[
     if "Subplans Removed" in str(plan):  # their filters are not shown
         with connection.local_settings(enable_partition_pruning="off"):
             [plan] = connection.fetch_value(explain)
-    found: dict[str, None] = {"TABLESAMPLE without REPEATABLE": None} if _has_random_sample(plan["Plan"]) else {}
+    found: dict[str, None] = {RANDOM_SAMPLE: None} if _has_random_sample(plan["Plan"]) else {}
     calls: set[tuple[str, ...]] = set()
     operators: set[str] = set()
     cast_types: set[str] = set()

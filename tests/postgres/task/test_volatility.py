@@ -67,7 +67,7 @@ REFUSED = [
     ("span && '[yesterday,)'", "yesterday"),
     ("id OPERATOR(other.~~>) 5", "other.guess()"),
     ('(id::other."Score").n > 5', "other.draw()"),
-    ("id IN (SELECT e.id FROM events e TABLESAMPLE system (50))", "TABLESAMPLE without REPEATABLE"),
+    ("id IN (SELECT e.id FROM events e TABLESAMPLE system (50))", "Add REPEATABLE (1)"),
 ]
 ACCEPTED = [
     None,
