@@ -296,7 +296,7 @@ def iterate_inputs(inputs: Any) -> Iterator[Any]:
         advice = 'Give a list of its rows: to_dict("records") of pandas, to_dicts() of Polars, to_pylist() of Arrow.'
     elif isinstance(inputs, Set) and not isinstance(inputs, KeysView | ItemsView):
         advice = "A set has no order for the results: give sorted(...) of it."
-    elif not isinstance(inputs, str | bytes | Mapping):
+    elif not isinstance(inputs, str | bytes | bytearray | memoryview | Mapping):
         with suppress(TypeError):  # an array of no dimension has __iter__, which raises
             return iter(inputs)
     raise InvalidParameterError("inputs", f"must be a list, got {type(inputs).__name__}.", advice)
