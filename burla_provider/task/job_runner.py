@@ -161,7 +161,8 @@ def check_picklable(**parameters: Any) -> None:
     from burla_provider.jobs.code.pickler import pickle_for_workers
 
     for name, value in parameters.items():
-        pickle_for_workers(value, name)
+        if value is not None:
+            pickle_for_workers(value, name)
 
 
 def forget_job(context: Context) -> None:
