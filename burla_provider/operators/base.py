@@ -114,12 +114,9 @@ class BurlaBaseOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Check the rendered parameters and run the job."""
-        from burla_provider.task.job_runner import forget_job
         from burla_provider.task.metrics import Phases
 
         self._executing = True
-        # Airflow stores the result after this method. If it cannot, a retry needs everything that was stored.
-        self.on_success_callback = [forget_job, *self.on_success_callback]
         phases = Phases(context)
         try:
             result = self._execute(self.make_config(), context, phases)
@@ -135,10 +132,12 @@ class BurlaBaseOperator(BaseOperator):
         return result
 
     def _execute(self, config: JobConfig, context: Context, phases: Phases) -> Any:
-        # The client process imports what it needs while this process connects to the database and plans.
+        # The client process imports what it needs while this process does so, connects to the database and plans.
         with self.hook.open_client(config.worker_modules) if config.starts_job else nullcontext() as client:
-            from burla_provider.task.job_runner import JobRunner
+            from burla_provider.task.job_runner import JobRunner, forget_job
 
+            # Airflow stores the result after execute. If it cannot, a retry needs everything that was stored.
+            self.on_success_callback = [forget_job, *self.on_success_callback]
             return self.execute_job(config, JobRunner(config, context, self.hook, self.log, phases, client))
 
     @abstractmethod
