@@ -1,6 +1,6 @@
 """Measure a job of one row, where only the fixed costs count: ``python -m benchmarks.start [local|burla]``.
 
-Airflow runs each try of a task in a new process, so each measurement is a new process, which has imported Airflow and the
+Airflow runs each try of a task in a new process, so each measurement is a new process that has imported Airflow and the
 operator. The first job of a process imports what it needs; the second one shows the time without these imports.
 """
 

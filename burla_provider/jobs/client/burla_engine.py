@@ -117,8 +117,10 @@ class Setup:
                 asyncio.run(_read_cluster_state())
                 return
             except Exception as error:
-                is_refused = getattr(error, "status", None) in (401, 403)
-                kind = "unauthorized" if is_refused else self.errors.kind_of(error, False)
+                status = getattr(error, "status", None)
+                if status not in (None, 401, 403):  # another response: the job will tell whether that matters
+                    return
+                kind = self.errors.kind_of(error, False) if status is None else "unauthorized"
                 failed = self.make_error(kind, error)
             if kind in ("unauthorized", "refused"):
                 raise failed

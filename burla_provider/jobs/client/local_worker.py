@@ -44,6 +44,7 @@ def main(engine: socket.socket, call_file: str, modules: list[str]) -> None:
             answer = _wait(pid, seconds)
         elif (answer := os.fork()) == 0:
             engine.close()
+            os.set_inheritable(descriptors[0], False)  # a program of the user's function must not keep it open
             _work(Connection(descriptors[0]), call)
             return
         else:
