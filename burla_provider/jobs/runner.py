@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import pickle
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,10 +40,42 @@ _CLIENT = Path(__file__).parent / "client"
 _MAX_CRASHED_ITEMS = 5  # if more items crash their workers, the items are not the cause
 
 
+def start_client(engine: Engine, modules: Sequence[str] = ()) -> ClientProcess:
+    """Start a client process, which prepares itself for a job. End it, whether it gets a job or not.
+
+    It imports what it needs and checks the connection; it starts no job.
+
+    :param modules: modules that every worker process imports. The local engine imports them once.
+    :raises InvalidParameterError: if the interpreter cannot be run.
+    """
+    client = ClientProcess(engine.python, engine.python_parameter)
+    # Plain data only: another interpreter, which does not have this package, may read it.
+    client.prepare(
+        {
+            "engine_file": str(_CLIENT / f"{engine.name}_engine.py"),
+            "python": sys.version_info[:2],
+            "engine": asdict(engine),
+            "modules": tuple(modules),
+        }
+    )
+    return client
+
+
+def check_client(client: ClientProcess) -> None:
+    """Check that a client has reported no failure so far. Does not wait.
+
+    :raises BurlaProviderError: as ``run_job``.
+    """
+    failure = client.failure()
+    if failure is not None and failure[1] != "lost":  # run_job starts another client if one is lost
+        raise _make_error(_ClientEnd(*failure[1:]))
+
+
 def run_job(
     job: Job,
     engine: Engine,
     *,
+    client: ClientProcess | None = None,
     queue_timeout: float = DEFAULT_QUEUE_TIMEOUT,
     job_retries: int = DEFAULT_JOB_RETRIES,
     tick_seconds: float = 1.0,
@@ -54,6 +86,7 @@ def run_job(
     a signal handler), the job is canceled and all its processes are ended within 5 seconds. If the task is killed, the
     client process notices and does the same.
 
+    :param client: a client of this engine. If it has no job yet, it gets this one.
     :param queue_timeout: seconds to wait for a free node.
     :param job_retries: how often missing items are run again after the cluster or the client lost the job. Each time
         is another Burla job and yields ``JobStarted`` again.
@@ -69,8 +102,10 @@ def run_job(
     missing = _MissingItems(job.items, job_retries)
     is_retry = False
     while batch := missing.next_batch():
-        frame = _job_frame(job, engine, batch, queue_timeout, is_retry=is_retry)
-        end = yield from _run_client(frame, engine, missing, tick_seconds)
+        frame = _job_frame(job, batch, queue_timeout, is_retry=is_retry)
+        if client is None or client.has_job:
+            client = start_client(engine)
+        end = yield from _run_client(frame, client, missing, tick_seconds)
         # Results count even if the client failed after it sent them.
         if not missing.next_batch() or (end.kind == "done" and missing.has_none_of(batch)):
             continue
@@ -138,9 +173,8 @@ class _MissingItems:
 
 
 def _run_client(
-    frame: Mapping[str, Any], engine: Engine, missing: _MissingItems, tick_seconds: float
+    frame: Mapping[str, Any], process: ClientProcess, missing: _MissingItems, tick_seconds: float
 ) -> Generator[JobEvent, None, _ClientEnd]:
-    process = ClientProcess(engine.python, engine.python_parameter)
     end = None
     try:
         process.start(frame)
@@ -167,19 +201,13 @@ def _run_client(
     return end or _ClientEnd("lost", f"The client process died (exit status {status}).")
 
 
-def _job_frame(
-    job: Job, engine: Engine, batch: dict[int, bytes], queue_timeout: float, *, is_retry: bool
-) -> dict[str, Any]:
-    # Plain data only: another interpreter, which does not have this package, may read it.
+def _job_frame(job: Job, batch: dict[int, bytes], queue_timeout: float, *, is_retry: bool) -> dict[str, Any]:
     return {
-        "engine_file": str(_CLIENT / f"{engine.name}_engine.py"),
-        "python": sys.version_info[:2],
         "name": job.name,
         "pickled_callable": job.pickled_callable,
         "items": batch,
         "options": asdict(job.options),
         "requirements": None if job.requirements is None else dict(job.requirements),
-        "engine": asdict(engine),
         "queue_timeout": queue_timeout,
         "is_retry": is_retry,
     }

@@ -235,6 +235,7 @@ class BurlaPostgresOperator(BurlaBaseOperator):
         with open_session(config.postgres_conn_id, config.table, name, config.consistency, results_table) as session:
             if not config.plan_only:
                 check_reachable(runner.hook.engine, session.parameters["host"], config.postgres_conn_id)
+            runner.check_client()
             phases.enter("planning")
             sql = str(self.sql) if self.sql is not None else None
             self.lineage = TableLineage(session.connection.info, session.schema, session.table, sql)

@@ -68,6 +68,8 @@ class JobConfig:
 
     worker_requirements: ClassVar[tuple[str, ...]] = ()
     """Packages that the provider's own code needs on the workers."""
+    worker_modules: ClassVar[tuple[str, ...]] = ()
+    """The modules of these packages that it imports."""
     result_size_advice: ClassVar[str] = ""
     """What to do about a result that exceeds ``max_result_bytes``."""
 
@@ -84,6 +86,11 @@ class JobConfig:
         if self.max_result_bytes is not None:
             self._check_integers("max_result_bytes", minimum=1)
         check_choice("resume", self.resume, ("auto", True, False))
+
+    @property
+    def starts_job(self) -> bool:
+        """Whether the task runs a job, if there is anything to process."""
+        return True
 
     def check_result_size(self, size: int) -> None:
         """Check that a result of so many bytes of JSON may be pushed to XCom.
@@ -149,6 +156,7 @@ class TableJobConfig(JobConfig):
     """The window and the size of ranges as given, before they are normalized. Fingerprints in ledgers have them so."""
 
     worker_requirements: ClassVar[tuple[str, ...]] = ("psycopg[binary]", "tenacity")
+    worker_modules: ClassVar[tuple[str, ...]] = ("psycopg", "tenacity")
     result_size_advice: ClassVar[str] = (
         "Return less: results_table keeps the result of each range, so that combine can return a summary. Or let the"
         " function write to a table or an object store, and return the location. Raise the limit only if your XCom"
@@ -171,6 +179,11 @@ class TableJobConfig(JobConfig):
         self._check_limits()
         self._check_writes()
         self._check_increments()
+
+    @property
+    def starts_job(self) -> bool:
+        """Whether the task runs a job, if there is anything to process."""
+        return not self.plan_only
 
     @property
     def has_window(self) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from burla_provider.hooks.burla import BurlaHook
+    from burla_provider.jobs.client_process import ClientProcess
     from burla_provider.jobs.job import Engine
     from burla_provider.task.config import JobConfig
     from burla_provider.task.metrics import Phases
@@ -34,6 +35,7 @@ class JobRunner:
     :param hook: runs the job.
     :param log: the task's logger.
     :param phases: measures how long each phase takes.
+    :param client: prepares itself for the first job; None: there will be no job.
     """
 
     config: JobConfig
@@ -41,6 +43,7 @@ class JobRunner:
     hook: BurlaHook
     log: Any
     phases: Phases
+    client: ClientProcess | None = None
 
     @property
     def parallelism(self) -> int | None:
@@ -48,6 +51,16 @@ class JobRunner:
         if self.config.max_parallelism is None and self.hook.engine.is_local:
             return os.cpu_count()
         return self.config.max_parallelism
+
+    def check_client(self) -> None:
+        """Check that the client has not found an error of the Burla connection so far. Does not wait.
+
+        :raises JobError: if it has.
+        """
+        from burla_provider.jobs.runner import check_client
+
+        if self.client is not None:
+            check_client(self.client)
 
     def open_checkpoint(self) -> Checkpoint:
         """Return the checkpoint of this task in the task state store, which older versions of Airflow do not have."""
@@ -104,7 +117,9 @@ class JobRunner:
             return
         config = self.config
         self.phases.enter("starting the client")
-        events = self.hook.run(job, queue_timeout=config.queue_timeout, job_retries=config.job_retries)
+        events = self.hook.run(
+            job, client=self.client, queue_timeout=config.queue_timeout, job_retries=config.job_retries
+        )
         with closing(events):  # ends the job, whatever happens here
             for event in events:
                 if isinstance(event, JobStarted):
@@ -146,7 +161,8 @@ def check_picklable(**parameters: Any) -> None:
     from burla_provider.jobs.code.pickler import pickle_for_workers
 
     for name, value in parameters.items():
-        pickle_for_workers(value, name)
+        if value is not None:
+            pickle_for_workers(value, name)
 
 
 def forget_job(context: Context) -> None:

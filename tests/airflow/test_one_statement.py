@@ -44,6 +44,7 @@ def test_a_job_gives_what_one_statement_gives(
     shared: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, job: DrawnJob
 ) -> None:
     engine = InProcessEngine(**job.engine)
+    monkeypatch.setattr(BurlaHook, "open_client", engine.open_client)
     monkeypatch.setattr(BurlaHook, "run", engine.run)
     compare(shared, job, tries=2 if engine.crashes else 1)
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 import pickle
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -21,10 +22,57 @@ _END_SECONDS = 5.0  # a worker that exits waits for the threads of the user's fu
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
+class Setup:
+    """The process that forks the workers. It imports the modules that all workers need while the task plans.
+
+    :param setup: the frame that ``runner.py`` sends first.
+    """
+
+    def __init__(self, setup: dict[str, Any], client: Any) -> None:
+        self._modules: tuple[str, ...] = setup["modules"]
+        self._client = client
+        self._process: subprocess.Popen[bytes] | None = None
+        self._server: socket.socket | None = None
+
+    def prepare(self) -> None:
+        """Start the process."""
+        self._server, theirs = socket.socketpair()
+        with theirs:
+            descriptor = theirs.fileno()
+            files = [f"{_HERE}/local_worker.py", str(descriptor), f"{_HERE}/call.py"]
+            command = [sys.executable, "-u", "-P", *files, *self._modules]
+            self._process = subprocess.Popen(command, pass_fds=[descriptor], stdin=subprocess.DEVNULL)
+
+    def end(self) -> None:
+        """End the process. Workers that still run end with the client's process group."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def start_worker(self) -> tuple[int, Connection]:
+        """Return the id of a new worker process, and the connection to it."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            pid = self._request(0, 0.0, theirs.fileno())
+        return pid, Connection(ours.detach())
+
+    def wait_for_worker(self, pid: int, seconds: float) -> int:
+        """Wait for the exit of a worker, then kill it. Return the exit status."""
+        return self._request(pid, max(0.0, seconds))
+
+    def _request(self, pid: int, seconds: float, *descriptors: int) -> int:
+        assert self._server is not None  # noqa: S101 (``prepare`` was called)
+        with contextlib.suppress(ConnectionError):
+            socket.send_fds(self._server, [struct.pack("!id", pid, seconds)], descriptors)
+            if answer := self._server.recv(4):
+                return int.from_bytes(answer, "big", signed=True)
+        raise self._client.JobFailedError("lost", "The process that starts the workers died.")
+
+
 class JobRun:
     """The run of one job."""
 
-    def __init__(self, job: dict[str, Any], client: Any) -> None:
+    def __init__(self, job: dict[str, Any], client: Any, setup: Setup) -> None:
         self._pickled_callable: bytes = job["pickled_callable"]
         self._items: dict[int, bytes] = job["items"]
         self._waiting = collections.deque(self._items)
@@ -34,6 +82,7 @@ class JobRun:
         parallelism = job["options"]["max_parallelism"] or os.cpu_count() or 1
         self._parallelism = min(parallelism, len(self._items))
         self._client = client
+        self._setup = setup
 
     def run(self) -> None:
         """Run every item, and wait for the workers to exit."""
@@ -52,7 +101,7 @@ class JobRun:
 
     def _start_workers(self) -> None:
         while self._waiting and len(self._workers) < self._parallelism:
-            worker = _Worker(self._pickled_callable)
+            worker = _Worker(self._setup, self._pickled_callable)
             self._workers[worker.connection] = worker
             self._send_item(worker)
 
@@ -92,13 +141,9 @@ class JobRun:
 
 
 class _Worker:
-    def __init__(self, pickled_callable: bytes) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            descriptor = theirs.fileno()
-            command = [sys.executable, "-u", "-P", f"{_HERE}/local_worker.py", str(descriptor), f"{_HERE}/call.py"]
-            self.process = subprocess.Popen(command, pass_fds=[descriptor], stdin=subprocess.DEVNULL)
-        self.connection = Connection(ours.detach())
+    def __init__(self, setup: Setup, pickled_callable: bytes) -> None:
+        self._setup = setup
+        self._pid, self.connection = setup.start_worker()
         self.index = -1
         self._send(pickled_callable)
 
@@ -112,10 +157,7 @@ class _Worker:
 
     def end(self, deadline: float) -> int:
         """Wait for the exit until the deadline, then kill the process. Return the exit status."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.process.wait(max(0, deadline - time.monotonic()))
-        self.process.kill()
-        return self.process.wait()
+        return self._setup.wait_for_worker(self._pid, deadline - time.monotonic())
 
     def _send(self, message: bytes) -> None:
         with contextlib.suppress(ConnectionError):  # the worker died, which the next read reports
