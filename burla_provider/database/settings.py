@@ -110,6 +110,10 @@ class SessionSettings:
         name = {"application_name": application_name(self.name, suffix)}
         return local_settings(name | EXACT_TEXT | dict(defaults) | self._milliseconds())
 
+    def name_sql(self, suffix: str) -> sql.Composed:
+        """Return the statement that sets only the name for another range."""
+        return local_settings({"application_name": application_name(self.name, suffix)})
+
     def range_sql(self, suffix: str, defaults: Mapping[str, str]) -> sql.Composed:
         """Return the statements of these settings for another range in the same transaction."""
         timeout = "idle_in_transaction_session_timeout"

@@ -16,7 +16,7 @@ from burla_provider.exceptions import InvalidParameterError, PartitionsChangedEr
 from burla_provider.ranges.key import INTEGER_LIMITS
 from burla_provider.ranges.plan_request import PlanRequest
 from burla_provider.ranges.planner import plan_table
-from burla_provider.ranges.sizing import RangeSizing
+from burla_provider.ranges.sizing import DEFAULT_PARALLELISM, RangeSizing
 from burla_provider.ranges.window import WindowLimits
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
@@ -307,7 +307,8 @@ class TableJob:
         indexes = set(missing)
         ranges = [key_range for key_range in plan.largest_first() if key_range.index in indexes]
         items = {key_range.index: key_range.to_item() for key_range in ranges}
-        return self._runner.make_job(task, items, limit.limit)
+        workers = min(self._runner.parallelism or DEFAULT_PARALLELISM, limit.limit)
+        return self._runner.make_job(task, items, limit.limit, batched_for=workers)
 
     # Combine
 

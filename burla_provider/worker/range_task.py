@@ -20,6 +20,8 @@ from burla_provider.database.errors import advice_for, is_canceled, is_transient
 from burla_provider.database.settings import SessionSettings, set_config
 from burla_provider.database.snapshot import (
     BEGIN_RANGE,
+    END_RANGE,
+    UNDO_RANGE,
     Snapshot,
     join_snapshot,
     lock_relation,
@@ -85,9 +87,30 @@ class RangeTask:
     _cached: CachedConnection = field(default_factory=CachedConnection, repr=False, compare=False)
 
     def __call__(self, index: int, item: list[Any]) -> bytes:
-        """Process item ``index``. Raises only KeyboardInterrupt; every other error is in the outcome."""
+        """Process item ``index`` and pause."""
+        try:
+            return self.process(index, item)
+        finally:
+            self.pause()
+
+    def process(self, index: int, item: list[Any]) -> bytes:
+        """Process item ``index``. Raises only KeyboardInterrupt; every other error is in the outcome.
+
+        Another item, or ``pause``, must follow at once.
+        """
         key_range = KeyRange.from_item(self.key, index, item, self.job_key)
         return encode(self._run_with_retries(key_range))
+
+    def pause(self) -> None:
+        """Limit how long the transaction in the snapshot may wait for the next item."""
+        cached = self._cached
+        if self.snapshot is None or cached.connection is None or not cached.has_savepoint:
+            return
+        try:
+            cached.connection.execute(settings_between_ranges(self.snapshot, self.settings))
+            cached.has_savepoint = False
+        except psycopg.Error:  # the outcome is complete; the next item needs another connection
+            cached.close()
 
     def close(self) -> None:
         """Close this thread's connection. A worker process that just exits need not call it."""
@@ -152,9 +175,8 @@ class RangeTask:
             yield
         if self._cached.is_pooled:
             self._cached.end_transaction()  # an open transaction would occupy a connection of the pooler
-        else:
-            is_failed = connection.info.transaction_status == TransactionStatus.INERROR  # by a canceled query
-            connection.execute(settings_between_ranges(self.snapshot, self.settings, undo=is_failed))
+        elif connection.info.transaction_status == TransactionStatus.INERROR:  # by a canceled query
+            connection.execute(UNDO_RANGE)
 
     def _enter_snapshot(self, connection: psycopg.Connection[Any], snapshot: Snapshot, key_range: KeyRange) -> None:
         cached, relation = self._cached, key_range.relation
@@ -167,12 +189,15 @@ class RangeTask:
             join_snapshot(connection, snapshot, self.source.relation)
             cached.locked = set()
             settings = self._inherited_settings
+        elif cached.has_savepoint:  # of the last range, whose other settings still apply
+            settings = sql.SQL("{}; {}").format(END_RANGE, self.settings.name_sql(_suffix(key_range)))
         else:
             settings = self.settings.range_sql(_suffix(key_range), defaults)
         if relation and not snapshot.locks_partitions and relation not in cached.locked:
             lock_relation(connection, sql.Identifier(*relation))
             cached.locked.add(relation)
         connection.execute(sql.SQL("{}; {}").format(settings, BEGIN_RANGE))
+        cached.has_savepoint = True
 
     def _get_connection(self) -> psycopg.Connection[Any]:
         cached = self._cached

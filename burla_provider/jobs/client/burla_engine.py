@@ -38,7 +38,9 @@ class JobRun:
         self._client = client
         self._request_json = client.load_file(f"{_HERE}/http_json.py").request_json
         self._errors = client.load_file(f"{_HERE}/burla_errors.py")
-        self._indexes = list(job["items"])
+        self._make_batches = client.load_file(f"{_HERE}/batches.py").make_batches
+        self._missing: dict[int, bytes] = dict(job["items"])
+        self._batches: list[list[int]] = []
         self._private_config: Any = None
         self._queue_deadline = time.monotonic() + job["queue_timeout"]
         self._has_reached_cluster = job["is_retry"]  # wait for a cluster that has responded before
@@ -56,8 +58,15 @@ class JobRun:
         self._check_version()
         self._set_environment()
         self._patch_burla()
-        while (reason := self._map_items()) is not None:
-            self._wait_for_node(reason)
+        workers = self._job["batched_for"]
+        while self._missing:
+            indexes = list(self._missing)
+            self._batches = self._make_batches(indexes, workers) if workers else [[index] for index in indexes]
+            while (reason := self._map_items()) is not None:
+                self._wait_for_node(reason)
+            if self._missing:
+                self._prepare_next_job()
+                workers = None
 
     def end(self, cancel: bool) -> None:
         """Delete the credentials and, if ``cancel``, cancel the job on the cluster, within about 2 seconds."""
@@ -139,16 +148,15 @@ class JobRun:
         # None: done. Otherwise the reason why the job has not started, if waiting may help.
         from burla import remote_parallel_map
 
-        call = self._client.load_file(f"{_HERE}/call.py").make_call(self._job["pickled_callable"])
+        call = self._client.load_file(f"{_HERE}/call.py").make_list_call(self._job["pickled_callable"])
         call.__name__ = self._job["name"]
-        # Burla unpacks these tuples into the arguments of the call.
-        inputs = list(self._job["items"].items())
+        inputs = [[(index, self._missing[index]) for index in batch] for batch in self._batches]
         fixed = {"generator": True, "raise_errors": False, "spinner": False, "detach": False}
         try:
             outputs = remote_parallel_map(call, inputs, **self._job["options"], **fixed)
             for number, output in enumerate(outputs, start=1):
                 self._report(output)
-                if number == len(inputs):  # Burla now reports the end to the cluster, which might not respond
+                if number == len(inputs) and not self._missing:  # Burla now reports the end to the cluster, which might not respond
                     threading.Timer(_COMPLETION_SECONDS, self._client.finish).start()
         except Exception as error:
             kind = self._errors.kind_of(error, self._has_started)
@@ -158,12 +166,25 @@ class JobRun:
         return None
 
     def _report(self, output: Any) -> None:
-        if isinstance(output, tuple):
-            index, ok, result = output
-            self._client.send("succeeded" if ok else "crashed", index, result)
+        if isinstance(output, list):
+            for index, ok, result in output:
+                self._report_result(index, ok, result)
         else:  # an exception from outside the call, which never ran
             error = "".join(traceback.format_exception(output, limit=-8)).strip()
-            self._client.send("crashed", self._indexes[output.burla_input_index], error)
+            for index in self._batches[output.burla_input_index]:
+                self._report_result(index, False, error)
+
+    def _report_result(self, index: int, ok: bool, result: Any) -> None:
+        if self._missing.pop(index, None) is not None:
+            self._client.send("succeeded" if ok else "crashed", index, result)
+
+    def _prepare_next_job(self) -> None:
+        # The calls of the last job did not start these items within their time, so that they may take long.
+        text = f"Calls left {len(self._missing):,} items of their batches; running each in a call of its own."
+        self._client.send("line", text, None)
+        self._has_started = False
+        self._has_reached_cluster = True
+        self._queue_deadline = time.monotonic() + self._job["queue_timeout"]
 
     # -- waiting for a node
 
@@ -193,10 +214,11 @@ class JobRun:
 
     def _make_error(self, kind: str, error: Exception) -> Exception:
         message = self._errors.describe(error)
-        index = parameter = None
+        parameter = None
+        indexes: tuple[int, ...] = ()
         if kind == "lost" and self._has_started:
             position = self._errors.crashed_input(message)
-            index = None if position is None else self._indexes[position]
+            indexes = () if position is None else tuple(self._batches[position])
             if install_error := self._find_install_error(str(error)):
                 kind, message = "refused", install_error
             else:
@@ -207,7 +229,7 @@ class JobRun:
             parameter = self._errors.refused_parameter(message)
         if kind == "unreachable":
             message = f"No response from {self._url or 'the cluster'} ({type(error).__name__})."
-        failed: Exception = self._client.JobFailedError(kind, message, index=index, parameter=parameter)
+        failed: Exception = self._client.JobFailedError(kind, message, indexes=indexes, parameter=parameter)
         return failed
 
     def _find_install_error(self, message: str) -> str | None:

@@ -1,6 +1,6 @@
 """A worker process of the local engine: ``python local_worker.py FILE_DESCRIPTOR PATH_OF_CALL``.
 
-It reads the pickled callable from the connection, then items until the connection ends.
+It reads the pickled callable from the connection, then batches of items until the connection ends.
 """
 
 from __future__ import annotations
@@ -17,15 +17,20 @@ from types import ModuleType
 
 
 def main(descriptor: int, call_file: str) -> None:
-    """Send ``pickle.dumps(call(index, item))`` for each item."""
+    """Send the pickled result of each item as soon as it is processed, and None if the rest of a batch was left."""
     threading.Thread(target=_end_with_engine, args=[os.getppid()], daemon=True).start()
     module = ModuleType("call")
     SourceFileLoader("call", call_file).exec_module(module)
     connection = Connection(descriptor)
     call = module.make_call(connection.recv_bytes())
     while True:
-        index, item = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the engine
-        connection.send_bytes(pickle.dumps(call(index, item), protocol=5))
+        batch = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the engine
+        left = len(batch)
+        for result in call(batch):
+            connection.send_bytes(pickle.dumps(result, protocol=5))
+            left -= 1
+        if left:
+            connection.send_bytes(pickle.dumps(None))
 
 
 def _end_with_engine(engine: int) -> None:
