@@ -156,7 +156,9 @@ class JobRun:
             outputs = remote_parallel_map(call, inputs, **self._job["options"], **fixed)
             for number, output in enumerate(outputs, start=1):
                 self._report(output)
-                if number == len(inputs) and not self._missing:  # Burla now reports the end to the cluster, which might not respond
+                if (
+                    number == len(inputs) and not self._missing
+                ):  # Burla now reports the end to the cluster, which might not respond
                     threading.Timer(_COMPLETION_SECONDS, self._client.finish).start()
         except Exception as error:
             kind = self._errors.kind_of(error, self._has_started)
