@@ -9,7 +9,7 @@ import numbers
 import pickle
 import uuid
 from collections.abc import Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 _EXACT_TYPES = (
@@ -110,9 +110,9 @@ def _hint(value: Any) -> str:
 
 def encode(outcome: Outcome) -> bytes:
     """Return the outcome as bytes, to send it from the worker to the task."""
-    record = dict(vars(outcome))
+    record = {field.name: getattr(outcome, field.name) for field in fields(outcome)}
     if outcome.failure is not None:
-        record["failure"] = dict(vars(outcome.failure))
+        record["failure"] = {field.name: getattr(outcome.failure, field.name) for field in fields(outcome.failure)}
     buffer = io.BytesIO()
     _PlainPickler(buffer, protocol=5).dump(record)
     return buffer.getvalue()
