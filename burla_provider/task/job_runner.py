@@ -69,9 +69,16 @@ class JobRunner:
             self.log.info(NO_STORE)
         return Checkpoint(store)
 
-    def make_job(self, work: Callable[..., bytes], items: Mapping[int, Any], max_parallelism: int | None) -> Job:
+    def make_job(
+        self,
+        work: Callable[..., bytes],
+        items: Mapping[int, Any],
+        max_parallelism: int | None,
+        batched_for: int | None = None,
+    ) -> Job:
         """Return the job that calls ``work`` on every item.
 
+        :param batched_for: see ``Job``.
         :raises InvalidParameterError: if the work cannot be pickled, or a requirement cannot be met.
         """
         from burla_provider.jobs.code.pickler import pickle_for_workers
@@ -90,6 +97,7 @@ class JobRunner:
                 region=config.region,
             ),
             requirements=self._pin_requirements(),
+            batched_for=batched_for,
         )
 
     def process_items(self, job: Job, monitor: JobMonitor, *, trial: int = 0) -> None:

@@ -17,7 +17,7 @@ from burla_provider.ranges.key import INTEGER_LIMITS
 from burla_provider.ranges.key_choice import choose_row_key
 from burla_provider.ranges.plan_request import PlanRequest
 from burla_provider.ranges.planner import plan_table
-from burla_provider.ranges.sizing import RangeSizing
+from burla_provider.ranges.sizing import DEFAULT_PARALLELISM, RangeSizing
 from burla_provider.ranges.window import WindowLimits
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
@@ -309,7 +309,8 @@ class TableJob:
         indexes = set(missing)
         ranges = [key_range for key_range in plan.largest_first() if key_range.index in indexes]
         items = {key_range.index: key_range.to_item() for key_range in ranges}
-        return self._runner.make_job(task, items, limit.limit)
+        workers = min(self._runner.parallelism or DEFAULT_PARALLELISM, limit.limit)
+        return self._runner.make_job(task, items, limit.limit, batched_for=workers)
 
     # Combine
 

@@ -128,7 +128,7 @@ class Setup:
         if kind == "unreachable":
             raise failed
 
-    def make_error(self, kind: str, error: Exception, message: str = "", index: int | None = None) -> Exception:
+    def make_error(self, kind: str, error: Exception, message: str = "", indexes: tuple[int, ...] = ()) -> Exception:
         """Return the error for an exception of Burla."""
         message = message or self.errors.describe(error)
         parameter = None
@@ -138,7 +138,7 @@ class Setup:
             parameter = self.errors.refused_parameter(message)
         if kind == "unreachable":
             message = f"No response from {self.url or 'the cluster'} ({type(error).__name__})."
-        failed: Exception = self._client.JobFailedError(kind, message, index=index, parameter=parameter)
+        failed: Exception = self._client.JobFailedError(kind, message, indexes=indexes, parameter=parameter)
         return failed
 
 
@@ -163,7 +163,9 @@ class JobRun:
         self._client = client
         self._request_json = setup.request_json
         self._errors = setup.errors
-        self._indexes = list(job["items"])
+        self._make_batches = client.load_file(f"{_HERE}/batches.py").make_batches
+        self._missing: dict[int, bytes] = dict(job["items"])
+        self._batches: list[list[int]] = []
         self._queue_deadline = time.monotonic() + job["queue_timeout"]
         self._has_reached_cluster = job["is_retry"]  # wait for a cluster that has responded before
         self._job_id: str | None = None
@@ -178,8 +180,15 @@ class JobRun:
         :raises client.JobFailedError: if the job fails.
         """
         self._patch_burla()
-        while (reason := self._map_items()) is not None:
-            self._wait_for_node(reason)
+        workers = self._job["batched_for"]
+        while self._missing:
+            indexes = list(self._missing)
+            self._batches = self._make_batches(indexes, workers) if workers else [[index] for index in indexes]
+            while (reason := self._map_items()) is not None:
+                self._wait_for_node(reason)
+            if self._missing:
+                self._prepare_next_job()
+                workers = None
 
     def end(self, cancel: bool) -> None:
         """If ``cancel``, cancel the job on the cluster, within about 2 seconds."""
@@ -220,16 +229,17 @@ class JobRun:
         # None: done. Otherwise the reason why the job has not started, if waiting may help.
         from burla import remote_parallel_map
 
-        call = self._client.load_file(f"{_HERE}/call.py").make_call(self._job["pickled_callable"])
+        call = self._client.load_file(f"{_HERE}/call.py").make_list_call(self._job["pickled_callable"])
         call.__name__ = self._job["name"]
-        # Burla unpacks these tuples into the arguments of the call.
-        inputs = list(self._job["items"].items())
+        inputs = [[(index, self._missing[index]) for index in batch] for batch in self._batches]
         fixed = {"generator": True, "raise_errors": False, "spinner": False, "detach": False}
         try:
             outputs = remote_parallel_map(call, inputs, **self._job["options"], **fixed)
             for number, output in enumerate(outputs, start=1):
                 self._report(output)
-                if number == len(inputs):  # Burla now reports the end to the cluster, which might not respond
+                if (
+                    number == len(inputs) and not self._missing
+                ):  # Burla now reports the end to the cluster, which might not respond
                     threading.Timer(_COMPLETION_SECONDS, self._client.finish).start()
         except Exception as error:
             kind = self._errors.kind_of(error, self._has_started)
@@ -239,12 +249,25 @@ class JobRun:
         return None
 
     def _report(self, output: Any) -> None:
-        if isinstance(output, tuple):
-            index, ok, result = output
-            self._client.send("succeeded" if ok else "crashed", index, result)
+        if isinstance(output, list):
+            for index, ok, result in output:
+                self._report_result(index, ok, result)
         else:  # an exception from outside the call, which never ran
             error = "".join(traceback.format_exception(output, limit=-8)).strip()
-            self._client.send("crashed", self._indexes[output.burla_input_index], error)
+            for index in self._batches[output.burla_input_index]:
+                self._report_result(index, False, error)
+
+    def _report_result(self, index: int, ok: bool, result: Any) -> None:
+        if self._missing.pop(index, None) is not None:
+            self._client.send("succeeded" if ok else "crashed", index, result)
+
+    def _prepare_next_job(self) -> None:
+        # The calls of the last job did not start these items within their time, so that they may take long.
+        text = f"Calls left {len(self._missing):,} items of their batches; running each in a call of its own."
+        self._client.send("line", text, None)
+        self._has_started = False
+        self._has_reached_cluster = True
+        self._queue_deadline = time.monotonic() + self._job["queue_timeout"]
 
     # -- waiting for a node
 
@@ -274,15 +297,15 @@ class JobRun:
 
     def _make_error(self, kind: str, error: Exception) -> Exception:
         message = self._errors.describe(error)
-        index = None
+        indexes: tuple[int, ...] = ()
         if kind == "lost" and self._has_started:
             position = self._errors.crashed_input(message)
-            index = None if position is None else self._indexes[position]
+            indexes = () if position is None else tuple(self._batches[position])
             if install_error := self._find_install_error(str(error)):
                 kind, message = "refused", install_error
             else:
                 message = " ".join([message, *self._recorded_errors()])
-        return self._setup.make_error(kind, error, message, index)
+        return self._setup.make_error(kind, error, message, indexes)
 
     def _find_install_error(self, message: str) -> str | None:
         for node in self._errors.stalled_nodes(message):

@@ -13,7 +13,7 @@ this means "cancel". The client sends frames, tuples of plain data:
     ("crashed", index, error)                       the call raised, or killed its worker several times
     ("line", text, index)                           a message for the log; index is the item it is about, or None
     ("done",)                                       every item has succeeded or crashed
-    ("failed", kind, message, index, parameter)     see JobFailedError
+    ("failed", kind, message, indexes, parameter)   see JobFailedError
     ("ended",)                                      the client kills its group now
 """
 
@@ -47,16 +47,16 @@ class JobFailedError(Exception):
 
     :param kind: the reason.
     :param message: the error text for people.
-    :param index: the item that killed its worker, for "lost"; None: unknown.
+    :param indexes: the items of the call that killed its worker, for "lost"; empty: unknown.
     :param parameter: the parameter that the cluster refuses, for "refused".
     """
 
     def __init__(
-        self, kind: FailureKind, message: str, *, index: int | None = None, parameter: str | None = None
+        self, kind: FailureKind, message: str, *, indexes: tuple[int, ...] = (), parameter: str | None = None
     ) -> None:
         super().__init__(message)
         self.kind = kind
-        self.index = index
+        self.indexes = indexes
         self.parameter = parameter
 
 
@@ -171,9 +171,9 @@ class Client:
             self._run = engine.JobRun(self._received.get(), self, self._setup)
             self._run.run()
         except JobFailedError as error:
-            return ("failed", error.kind, str(error), error.index, error.parameter)
+            return ("failed", error.kind, str(error), error.indexes, error.parameter)
         except BaseException:  # SystemExit and KeyboardInterrupt too: the task must get a frame about every end
-            return ("failed", "lost", traceback.format_exc(limit=-8), None, None)
+            return ("failed", "lost", traceback.format_exc(limit=-8), (), None)
         return ("done",)
 
     def _watch_task(self) -> None:

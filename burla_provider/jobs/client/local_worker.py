@@ -2,7 +2,7 @@
 
 The first process imports the modules, and forks a worker for each connection that the engine sends: only one process
 pays for the imports. It has one thread, so that it can be forked safely. A worker reads the pickled callable from its
-connection, then items until the connection ends.
+connection, then batches of items until the connection ends.
 """
 
 from __future__ import annotations
@@ -53,12 +53,17 @@ def main(engine: socket.socket, call_file: str, modules: list[str]) -> None:
 
 
 def _work(connection: Connection, call_module: Any) -> None:
-    """Send ``pickle.dumps(call(index, item))`` for each item."""
+    """Send the pickled result of each item as soon as it is processed, and None if the rest of a batch was left."""
     threading.Thread(target=_end_with_parent, args=[os.getppid()], daemon=True).start()
     call = call_module.make_call(connection.recv_bytes())
     while True:
-        index, item = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the engine
-        connection.send_bytes(pickle.dumps(call(index, item), protocol=5))
+        batch = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the engine
+        left = len(batch)
+        for result in call(batch):
+            connection.send_bytes(pickle.dumps(result, protocol=5))
+            left -= 1
+        if left:
+            connection.send_bytes(pickle.dumps(None))
 
 
 def _wait(pid: int, seconds: float) -> int:

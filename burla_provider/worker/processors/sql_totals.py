@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import psycopg
 from psycopg import sql
 
+from burla_provider.database.quoting import as_text
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.aggregates import Aggregate
 from burla_provider.worker.processors.processor import RangeResult
@@ -19,18 +20,22 @@ class SqlTotals:
     """Returns, for each aggregate, the list of its partial values over the range."""
 
     aggregates: tuple[Aggregate, ...]
+    _prepared: list[tuple[sql.SQL, dict[str, int]]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     writes: ClassVar[bool] = False
 
     def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> RangeResult:
         """Return the partial values, and how many rows the range has."""
-        partials = [aggregate.partials() for aggregate in self.aggregates]
-        columns = [sql.SQL("count(*)"), *(part for parts in partials for part in parts)]
-        query = source.select(sql.SQL(", ").join(columns), key_range)
-        [(row_count, *values)] = connection.execute(query).fetchall()
+        if not self._prepared:
+            self._prepared.append(self._prepare())
+        select_list, counts = self._prepared[0]
+        [(row_count, *values)] = connection.execute(source.select(select_list, key_range)).fetchall()
         remaining = iter(values)
-        value = {
-            aggregate.name: [next(remaining) for _ in parts]
-            for aggregate, parts in zip(self.aggregates, partials, strict=True)
-        }
+        value = {name: [next(remaining) for _ in range(count)] for name, count in counts.items()}
         return RangeResult(value, row_count)
+
+    def _prepare(self) -> tuple[sql.SQL, dict[str, int]]:
+        """Return the select list, and how many partial values each aggregate has. They are the same for all ranges."""
+        partials = {aggregate.name: aggregate.partials() for aggregate in self.aggregates}
+        columns = [sql.SQL("count(*)"), *(part for parts in partials.values() for part in parts)]
+        return as_text(sql.SQL(", ").join(columns)), {name: len(parts) for name, parts in partials.items()}
