@@ -24,13 +24,13 @@ class SqlTotals:
 
     def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> RangeResult:
         """Return the partial values, and how many rows the range has."""
-        partials = [aggregate.partials() for aggregate in self.aggregates]
-        columns = [sql.SQL("count(*)"), *(part for parts in partials for part in parts)]
-        query = source.select(sql.SQL(", ").join(columns), key_range)
+        query = source.select(sql.SQL(", ").join(self.columns), key_range)
         [(row_count, *values)] = connection.execute(query).fetchall()
         remaining = iter(values)
-        value = {
-            aggregate.name: [next(remaining) for _ in parts]
-            for aggregate, parts in zip(self.aggregates, partials, strict=True)
-        }
+        value = {aggregate.name: [next(remaining) for _ in aggregate.partials()] for aggregate in self.aggregates}
         return RangeResult(value, row_count)
+
+    @property
+    def columns(self) -> list[sql.Composable]:
+        """The columns to select: the number of rows, and the partial values."""
+        return [sql.SQL("count(*)"), *(part for aggregate in self.aggregates for part in aggregate.partials())]
