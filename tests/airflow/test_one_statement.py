@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, event, given, note, reject, settings
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.hooks.burla import BurlaHook
 from burla_provider.operators.postgres import BurlaPostgresOperator
+from burla_provider.ranges import pages_choice
 from tests.airflow.conftest import add_database
 from tests.support.drawn_jobs import DrawnJob, jobs, shown, sorted_rows
 from tests.support.drawn_keys import prepare
@@ -36,6 +37,12 @@ def shared(postgres_server: PostgresServer) -> Iterator[psycopg.Connection[Any]]
     with postgres_server.database() as conninfo, psycopg.connect(conninfo, autocommit=True) as connection:
         prepare(connection)
         yield connection
+
+
+@pytest.fixture(autouse=True)
+def _small_ranges_of_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let "auto" split also these small tables by their pages."""
+    monkeypatch.setattr(pages_choice, "_MIN_PAGES_PER_RANGE", 1)
 
 
 @settings(DRAWN, max_examples=EXAMPLES)
@@ -67,6 +74,7 @@ def compare(connection: psycopg.Connection[Any], job: DrawnJob, tries: int = 1) 
         result = run(connection, job, tries)
         if result is None:
             return
+        event("by pages" if job.options["split"] == "auto" and "read only once" in result.log else "by key")
         assert result.value["row_count"] == len(ids), result.log
         if job.has_results_table:
             counted = f"SELECT coalesce(sum(row_count), 0) FROM {job.results_table}"
