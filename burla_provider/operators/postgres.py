@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class BurlaPostgresOperator(BurlaBaseOperator):
-    """Split a table into ranges of its pages or its key, process them in parallel on Burla, and combine the results exactly.
+    """Split a table into ranges, process them in parallel on Burla, and combine the results exactly.
 
     Exactly one of ``totals``, ``process_rows`` and ``process_range`` defines how the rows are processed. The return
     value is one small dict: ``row_count`` and the totals. A Decimal, and an integer beyond 64 bits, is returned as a
