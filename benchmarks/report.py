@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import model
+from benchmarks import model, pages
 from benchmarks.chart import Axis, Points, line_chart
 from benchmarks.code_lines import code_lines
 from benchmarks.compare import LONG_SECONDS
@@ -47,6 +47,7 @@ def write(results: Path) -> None:
         "",
         *cost(sides),
         "",
+        *pages_section(results / "pages.json"),
         *scale_and_forecasts(sides, results / "scale.json"),
     ]
     (HERE / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
@@ -161,6 +162,10 @@ def seconds(run: dict[str, Any]) -> float:
 def cpu(run: dict[str, Any]) -> float:
     """Return the CPU seconds of all processes."""
     return float(run["cpu_database"] + run["cpu_workers"] + run["cpu_task"])
+
+
+def pages_section(path: Path) -> list[str]:
+    return [*pages.text(json.loads(path.read_text())), ""] if path.exists() else []
 
 
 def scale_and_forecasts(sides: dict[str, Any], path: Path) -> list[str]:

@@ -219,6 +219,17 @@ def test_pages_of_each_partition_are_cut_into_ranges_of_equal_size(connection) -
     assert rows_in(connection, made) == rows_of(connection, "p")
 
 
+def test_a_condition_that_excludes_most_partitions_needs_the_key(connection) -> None:
+    create_partitions(connection, 4, 39_999)
+    connection.execute("ANALYZE p")
+    made = plan_job(connection, "p", where="row_id >= 30000", ranges=20)
+    assert made.key.names == ("row_id",)
+    assert made.reason.endswith(
+        "The condition excludes 3 of 4 partitions, and the key contains the columns that they are partitioned by."
+    )
+    assert plan_job(connection, "p", where="row_id >= 10000", ranges=20).strategy == "pages"
+
+
 def test_many_small_partitions_are_one_range_each_as_by_key(connection) -> None:
     create_partitions(connection, 60, 590_000)
     connection.execute("ANALYZE p")
