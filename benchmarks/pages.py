@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ CREATE = """
 EVEN = "repeat('x', 60)"
 TABLES = {
     "all rows alike": (EVEN, "TRUE", ""),
-    "`where` is true for a tenth, in one part": (EVEN, "id > {rows} * 0.9", ""),
+    "`where` is true for a tenth, in one part": (EVEN, "amount > {rows} * 0.9 / 7", ""),
     "a tenth of the rows has 1,500 bytes, in one part": (
         "repeat('x', CASE WHEN n > {rows} * 0.9 THEN 1500 ELSE 60 END)",
         "TRUE",
@@ -62,10 +63,10 @@ TABLES = {
 
 
 _CONCLUSION = (
-    "With two workers, the differences do not matter: a job has many more ranges than workers, and each worker takes"
-    " the next range. They matter if few of many workers have the slow ranges. The largest difference comes from large"
-    " values in TOAST that are next to each other: neither pages nor rows count them. Request more ranges (`ranges`)"
-    " for such tables."
+    "A job has many more ranges than workers, and each worker takes the next range. So with few workers, the"
+    " differences do not matter. Where rows are wide, ranges of pages take more equal time than ranges of a key. The"
+    " largest difference comes from large values in TOAST that are next to each other, because neither pages nor rows"
+    " count them: with many workers, request more ranges (`ranges`) for such tables."
 )
 
 
@@ -84,9 +85,9 @@ def main() -> None:
     with server() as connection:
         balance = list(measure_balance(connection, options.rows, options.times))
         keys = list(measure_keys(connection, options.rows, options.times))
-    print("\n".join(text({"rows": options.rows, "keys": keys, "balance": balance})))
     if options.rows >= 1_000_000:
-        results = {"rows": options.rows, "machine": describe(), "keys": keys, "balance": balance}
+        load = round(os.getloadavg()[2], 1)  # of the last 15 minutes
+        results = {"rows": options.rows, "machine": describe(), "load": load, "keys": keys, "balance": balance}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 
@@ -141,8 +142,8 @@ def measure_keys(connection: psycopg.Connection[Any], rows: int, times: int) -> 
     for key in ("id", "token"):
         plan = plan_ranges(connection, table="keys", key=key, ranges=RANGES)
         for job, processor in JOBS.items():
-            runs = [[sum(measure(connection, source, p, processor, 1)) for p in (plan, pages)] for _ in range(times)]
-            by_key, by_pages = (min(seconds) for seconds in zip(*runs, strict=True))
+            runs = [[measure(connection, source, each, processor, 1) for each in (plan, pages)] for _ in range(times)]
+            by_key, by_pages = (sum(fastest(list(seconds))) for seconds in zip(*runs, strict=True))
             yield {"key": key, "job": job, "by_key": by_key, "by_pages": by_pages}
 
 
@@ -156,6 +157,11 @@ def measure(
         runs = [[decode(task(one.index, one.to_item())).seconds for one in plan.largest_first()] for _ in range(times)]
     finally:
         task.close()
+    return fastest(runs)
+
+
+def fastest(runs: list[list[float]]) -> list[float]:
+    """Return the fastest run of each range."""
     return [min(seconds) for seconds in zip(*runs, strict=True)]
 
 
@@ -165,7 +171,8 @@ def text(results: dict[str, Any]) -> list[str]:
         "## Ranges of pages",
         "",
         f"Without `key`, `totals` and `process_rows` read a table by its physical pages. {results['rows']:,} rows of"
-        f" about 130 bytes in memory, {RANGES} ranges, one worker, seconds of all ranges without the start:",
+        f" about 130 bytes in memory, {RANGES} ranges, one worker, seconds of all ranges without the start. The load"
+        f" average was {results['load']:g}.",
         "",
         "| key | job | by the key | by pages | key/pages |",
         "|---|---|---:|---:|---:|",
