@@ -120,6 +120,8 @@ def _make_plan(connection: PlannerConnection, facts: TableFacts, request: PlanRe
     if request.freeze_upper:
         window = freeze_window(connection, facts.from_sql, key, sort_key, window)
     table = profile_table(connection, facts, key, sort_key, window, request.where, _max_partitions(request, key))
+    if key == CTID:
+        table = table.with_even_pages()
     row_bytes = _row_bytes(facts, table, window)
     sizing = replace(request.sizing, rows=table.rows, row_bytes=row_bytes, selectivity=table.selectivity)
     choices = [choose_strategy(connection, profile, sizing, request) for profile in table.relations]

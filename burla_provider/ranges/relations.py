@@ -94,6 +94,14 @@ class TableProfile:
         """Estimated rows in the window."""
         return sum(profile.rows for profile in self.relations)
 
+    def with_even_pages(self) -> TableProfile:
+        """Return the profiles as if all pages had the same number of rows: then all ranges have the same pages."""
+        pages = sum(profile.pages for profile in self.relations)
+        if not pages:
+            return self
+        relations = (replace(profile, rows=self.rows * profile.pages / pages) for profile in self.relations)
+        return replace(self, relations=tuple(relations))
+
 
 def profile_table(
     connection: PlannerConnection,

@@ -219,6 +219,14 @@ def test_pages_of_each_partition_are_cut_into_ranges_of_equal_size(connection) -
     assert rows_in(connection, made) == rows_of(connection, "p")
 
 
+def test_ranges_have_equal_pages_in_partitions_with_deleted_rows_too(connection) -> None:
+    create_partitions(connection, 2, 19_999)
+    connection.execute("DELETE FROM p WHERE row_id < 9000; ANALYZE p")
+    made = plan_job(connection, "p", ranges=20)
+    assert [sum(one.relation[1] == name for one in made.ranges) for name in ("p_000", "p_001")] == [10, 10]
+    assert rows_in(connection, made) == rows_of(connection, "p")
+
+
 def test_a_condition_that_excludes_most_partitions_needs_the_key(connection) -> None:
     create_partitions(connection, 4, 39_999)
     connection.execute("ANALYZE p")
