@@ -39,12 +39,6 @@ def shared(postgres_server: PostgresServer) -> Iterator[psycopg.Connection[Any]]
         yield connection
 
 
-@pytest.fixture(autouse=True)
-def _small_ranges_of_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let "auto" split also these small tables by their pages."""
-    monkeypatch.setattr(pages_choice, "_MIN_PAGES_PER_RANGE", 1)
-
-
 @settings(DRAWN, max_examples=EXAMPLES)
 @given(job=jobs())
 def test_a_job_gives_what_one_statement_gives(
@@ -53,6 +47,16 @@ def test_a_job_gives_what_one_statement_gives(
     engine = InProcessEngine(**job.engine)
     monkeypatch.setattr(BurlaHook, "run", engine.run)
     compare(shared, job, tries=2 if engine.crashes else 1)
+
+
+@settings(DRAWN, max_examples=EXAMPLES)
+@given(job=jobs(leaves_out=True))
+def test_a_job_that_needs_no_key_gives_what_one_statement_gives(
+    shared: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, job: DrawnJob
+) -> None:
+    monkeypatch.setattr(BurlaHook, "run", InProcessEngine(**job.engine).run)
+    monkeypatch.setattr(pages_choice, "_MIN_PAGES_PER_RANGE", 0)  # the tables have few pages
+    compare(shared, job, tries=2 if job.engine["crashes"] else 1)
 
 
 @settings(DRAWN, max_examples=max(4, EXAMPLES // 20))
