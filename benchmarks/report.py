@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import model, pages_report
+from benchmarks import balance, model, pages_report
 from benchmarks.chart import Axis, Points, line_chart
 from benchmarks.code_lines import code_lines
 from benchmarks.compare import LONG_SECONDS
@@ -48,6 +48,8 @@ def write(results: Path) -> None:
         *null_keys(sides),
         "",
         *cost(sides),
+        "",
+        *balance.text(json.loads((results / "balance.json").read_text())),
         "",
         *scale_and_forecasts(sides, results / "scale.json"),
     ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class BurlaPostgresOperator(BurlaBaseOperator):
-    """Split a table into ranges of its key, process them in parallel on Burla, and combine the results exactly.
+    """Split a table into ranges, process them in parallel on Burla, and combine the results exactly.
 
     Exactly one of ``totals``, ``process_rows`` and ``process_range`` defines how the rows are processed. The return
     value is one small dict: ``row_count`` and the totals. A Decimal, and an integer beyond 64 bits, is returned as a
@@ -29,7 +29,8 @@ class BurlaPostgresOperator(BurlaBaseOperator):
 
     :param table: name of the table, with its schema if that is not on the search path: "orders", "sales.orders".
     :param postgres_conn_id: Airflow connection to PostgreSQL. Workers connect with its parameters.
-    :param key: column (or columns) to split by. None: the provider chooses.
+    :param key: column (or columns) to split by. None: the provider chooses: the physical pages of the table, or its
+        primary key for ``process_range``, a window, ``refine``, ``resume=True`` or ``consistency="none"``.
     :param columns: columns of the rows that ``process_rows`` gets, in this order: a list of names, or a dict of
         name -> SQL expression, ``{"id": "id", "day": "created_at::date"}``. None: all columns. Not used by
         ``process_range``, whose queries select their own columns.
@@ -49,8 +50,8 @@ class BurlaPostgresOperator(BurlaBaseOperator):
     :param process_rows: ``f(rows) -> dict``. ``rows`` is an iterator over the rows of a range in bounded memory.
     :param row_format: format of these rows: "tuple", "dict", or "arrow" (record batches).
     :param process_range: ``f(connection, key_range) -> dict``, with an open psycopg connection and the range.
-    :param combine: ``f(list of the dicts of all ranges) -> dict``. Default: add up the numbers by key. It is not called
-        if there are no ranges.
+    :param combine: ``f(list of the dicts of all ranges) -> dict``, in the order of the ranges: that of the pages, or of
+        ``key`` if you give it. Default: add up the numbers by key. It is not called if there are no ranges.
 
     **Splitting**
 

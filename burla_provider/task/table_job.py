@@ -7,14 +7,17 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
+
 from burla_provider.combine.combiners import Combiner, CustomCombiner, SumByKey, Totals
 from burla_provider.combine.sql_combiner import SqlCombiner
 from burla_provider.database.connection_limit import find_connection_limit
 from burla_provider.database.redact import redact
 from burla_provider.database.settings import SessionSettings, is_under_row_security, session_identity
 from burla_provider.exceptions import InvalidParameterError, PartitionsChangedError, PermanentError, WrittenResultError
-from burla_provider.ranges.key import INTEGER_LIMITS
+from burla_provider.ranges.key import INTEGER_LIMITS, Key
 from burla_provider.ranges.key_choice import choose_row_key
+from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.plan_request import PlanRequest
 from burla_provider.ranges.planner import plan_table
 from burla_provider.ranges.sizing import DEFAULT_PARALLELISM, RangeSizing
@@ -149,6 +152,7 @@ class TableJob:
             freeze_upper=config.ledger is not None,
             # The queries of process_range name the table, not its partitions.
             by_partition=config.process_range is None,
+            whole_query=self._whole_query if self._needs_no_key else None,
         )
         plan = plan_table(self.session.connection, self.session.facts, request)
         if plan.needs_snapshot and self.session.snapshot is None:
@@ -183,6 +187,24 @@ class TableJob:
         source = Source(session.schema, session.table, columns, where, session.partitioned)
         check_source(session.connection, source, in_snapshot=session.snapshot is not None)
         return source
+
+    @property
+    def _needs_no_key(self) -> bool:
+        """Whether the ranges may be ranges of pages although the table has a key."""
+        # Functions use the ids and the condition of a range, also to write. With resume=True, a retry continues in
+        # another snapshot, in which rows may be in other pages.
+        config = self.config
+        return self.session.snapshot is not None and config.process_range is None and config.resume is not True
+
+    def _whole_query(self, key: Key) -> sql.Composable:
+        """Return the whole job as one query that also reads the columns of the key."""
+        processor, _ = self._processing
+        names = [sql.Identifier(name) for name in key.names]
+        if isinstance(processor, SqlTotals):
+            columns = [*processor.columns, *(sql.SQL("count({})").format(name) for name in names)]
+        else:
+            columns = [self.source.column_list, *names]
+        return self.source.select(sql.SQL(", ").join(columns), KeyRange(Key(), 0))
 
     @cached_property
     def _processing(self) -> tuple[RangeProcessor, Combiner]:

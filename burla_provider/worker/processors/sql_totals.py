@@ -27,15 +27,15 @@ class SqlTotals:
     def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> RangeResult:
         """Return the partial values, and how many rows the range has."""
         if not self._prepared:
-            self._prepared.append(self._prepare())
+            counts = {aggregate.name: len(aggregate.partials()) for aggregate in self.aggregates}
+            self._prepared.append((as_text(sql.SQL(", ").join(self.columns)), counts))
         select_list, counts = self._prepared[0]
         [(row_count, *values)] = connection.execute(source.select(select_list, key_range)).fetchall()
         remaining = iter(values)
         value = {name: [next(remaining) for _ in range(count)] for name, count in counts.items()}
         return RangeResult(value, row_count)
 
-    def _prepare(self) -> tuple[sql.SQL, dict[str, int]]:
-        """Return the select list, and how many partial values each aggregate has. They are the same for all ranges."""
-        partials = {aggregate.name: aggregate.partials() for aggregate in self.aggregates}
-        columns = [sql.SQL("count(*)"), *(part for parts in partials.values() for part in parts)]
-        return as_text(sql.SQL(", ").join(columns)), {name: len(parts) for name, parts in partials.items()}
+    @property
+    def columns(self) -> list[sql.Composable]:
+        """The columns to select: the number of rows, and the partial values."""
+        return [sql.SQL("count(*)"), *(part for aggregate in self.aggregates for part in aggregate.partials())]
