@@ -94,6 +94,10 @@ class RowCountMismatchError(PermanentError):
     """Raised when the ranges together processed more or fewer rows than the table has."""
 
 
+class RowsChangedError(BurlaProviderError):
+    """Raised when other sessions change rows faster than they can be computed and updated in place."""
+
+
 class ConcurrentRunError(BurlaProviderError):
     """Raised when another run of an incremental task processed the same rows at the same time."""
 

@@ -23,7 +23,11 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": "Burla",
-                "python-modules": ["burla_provider.operators.map", "burla_provider.operators.postgres"],
+                "python-modules": [
+                    "burla_provider.operators.map",
+                    "burla_provider.operators.postgres",
+                    "burla_provider.operators.transform",
+                ],
             }
         ],
         "task-decorators": [{"name": "burla", "class-name": "burla_provider.decorators.burla.burla_task"}],

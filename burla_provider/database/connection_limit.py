@@ -75,13 +75,15 @@ def find_connection_limit(
     task_connections: int = 0,
     *,
     is_given: bool = True,
+    per_call: int = 1,
 ) -> ConnectionLimit:
-    """Return how many connections the server, the role and the database allow now, at most ``max_parallelism``.
+    """Return how many calls the connections that server, role and database allow now suffice for.
 
-    :param max_parallelism: maximum number of connections; None: no limit.
+    :param max_parallelism: maximum number of calls; None: no limit.
     :param task_connections: connections that the task will open besides this one while workers hold theirs. On the
         server they are part of the connections that stay free.
     :param is_given: whether the user set ``max_parallelism``. Otherwise a fifth of the server's connections stays free.
+    :param per_call: connections that each call opens, of which one takes a slot.
     :raises InvalidParameterError: if ``max_parallelism`` is not positive.
     :raises BurlaProviderError: if no connection is free now. A retry may find one.
     """
@@ -92,8 +94,9 @@ def find_connection_limit(
     for wait in _WAITS:
         time.sleep(wait)
         usage = _read_usage(connection)
-        available, parts = _count_available(usage, task_connections, is_given=is_given and max_parallelism is not None)
-        if available >= 1:
+        given = is_given and max_parallelism is not None
+        available, parts = _count_available(usage, task_connections, per_call, is_given=given)
+        if available >= per_call:
             break
     else:
         raise BurlaProviderError(
@@ -101,8 +104,12 @@ def find_connection_limit(
             " in use, or raise the limit."
         )
     taken = count_taken_slots(connection)
-    given = () if max_parallelism is None else (f"max_parallelism {max_parallelism}",)
-    return ConnectionLimit(min(available, max_parallelism or available), available + taken, (*given, *parts))
+    limit = available // per_call
+    if per_call > 1:
+        parts = (*parts, f"{per_call} connections per call")
+    if max_parallelism is not None:
+        parts = (f"max_parallelism {max_parallelism}", *parts)
+    return ConnectionLimit(min(limit, max_parallelism or limit), limit + taken, parts)
 
 
 def take_slot(connection: psycopg.Connection[Any], slots: int) -> bool:
@@ -147,12 +154,14 @@ def _read_usage(connection: psycopg.Connection[Any]) -> _Usage:
     return usage
 
 
-def _count_available(usage: _Usage, task_connections: int, *, is_given: bool) -> tuple[int, tuple[str, ...]]:
+def _count_available(
+    usage: _Usage, task_connections: int, per_call: int, *, is_given: bool
+) -> tuple[int, tuple[str, ...]]:
     free = usage.allowed - usage.reserved - usage.in_use
     headroom = max(2, round(usage.allowed * _HEADROOM_IF_GIVEN))
     if not is_given:
-        # On a busy server the job still gets one connection.
-        headroom = max(headroom, min(math.ceil(usage.allowed * _HEADROOM), free - 1))
+        # On a busy server the job still gets the connections of one call.
+        headroom = max(headroom, min(math.ceil(usage.allowed * _HEADROOM), free - per_call))
     available = free - headroom
     limits = [
         (

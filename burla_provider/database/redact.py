@@ -28,6 +28,12 @@ def redact(text: str, parameters: Mapping[str, str]) -> str:
     return re.sub("|".join(forms), HIDDEN, text) if forms else text
 
 
+def join_secrets(*parameters: Mapping[str, str]) -> dict[str, str]:
+    """Return parameters for ``redact`` with the secrets of several connections."""
+    # Each line of a secret is replaced.
+    return {name: "\n".join(one.get(name, "") for one in parameters) for name in _SECRET_PARAMETERS}
+
+
 def _forms(secret: str) -> Iterator[str]:
     """Yield regular expressions for the secret, and for each of its lines, which may be printed separately."""
     for part in dict.fromkeys([secret, *secret.splitlines()]):

@@ -26,6 +26,7 @@ from burla_provider.task.validation import (
     check_integer,
     check_lag,
     check_seconds,
+    check_single,
     check_single_output,
     check_strings,
     is_given,
@@ -111,8 +112,8 @@ class JobConfig:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class TableJobConfig(JobConfig):
-    """The parameters of a ``BurlaPostgresOperator``, which documents them."""
+class TableConfig(JobConfig):
+    """The parameters that all operators on a table share. ``BurlaTableOperator`` documents them."""
 
     table: str
     postgres_conn_id: str
@@ -124,11 +125,7 @@ class TableJobConfig(JobConfig):
     end_id: int | None
     lower: Any
     upper: Any
-    totals: Mapping[str, str] | None
-    process_rows: Callable[[Iterable[Any]], dict[str, Any]] | None
     row_format: RowFormat
-    process_range: Callable[..., dict[str, Any]] | None
-    combine: Callable[[list[dict[str, Any]]], dict[str, Any]] | None
     split: Split
     rows_per_range: int | None
     ranges: int | None
@@ -143,8 +140,6 @@ class TableJobConfig(JobConfig):
     range_timeout: float | None
     on_range_failure: OnFailure
     tolerated_failures: int | str
-    isolate_failures: bool
-    verify: Literal["count"] | None
     ledger: str | None
     ledger_retention: timedelta | None
     results_table: str | None
@@ -157,11 +152,7 @@ class TableJobConfig(JobConfig):
 
     worker_requirements: ClassVar[tuple[str, ...]] = ("psycopg[binary]", "tenacity")
     worker_modules: ClassVar[tuple[str, ...]] = ("psycopg", "tenacity")
-    result_size_advice: ClassVar[str] = (
-        "Return less: results_table keeps the result of each range, so that combine can return a summary. Or let the"
-        " function write to a table or an object store, and return the location. Raise the limit only if your XCom"
-        " backend keeps large values."
-    )
+    row_formats: ClassVar[tuple[str, ...]] = get_args(RowFormat)
 
     def __post_init__(self) -> None:
         names = ("key", "start_id", "end_id", "lower", "upper", "rows_per_range", "ranges")
@@ -191,28 +182,20 @@ class TableJobConfig(JobConfig):
         return any(value is not None for value in (self.start_id, self.end_id, self.lower, self.upper))
 
     @property
+    def requires_key(self) -> bool:
+        """Whether a later try continues the ranges of the first one, so that their bounds must be keys."""
+        return self.ledger is not None
+
+    @property
     def is_increment(self) -> bool:
         """Whether the run processes what is new since the last success. A run with a window processes the window."""
         return self.incremental and not self.has_window
 
     def _check_rows(self) -> None:
-        given = [name for name in PROCESSORS if getattr(self, name) is not None]
-        if len(given) != 1:
-            problem = f"exactly one must be given, got {' and '.join(given) or 'none'}."
-            raise InvalidParameterError(", ".join(PROCESSORS), problem, "Choose what to do with the rows.")
         if self.columns is not None:
             check_columns("columns", self.columns)
-        if self.totals is not None:
-            check_dict_of_strings("totals", self.totals)
-        for name in ("process_rows", "process_range", "combine"):
-            if getattr(self, name) is not None:
-                check_function(name, getattr(self, name))
-        if self.combine is not None and self.totals is not None:
-            raise InvalidParameterError(
-                "combine", "cannot be used with totals, which have their own.", "Leave it out, or use process_rows."
-            )
         check_choice("split", self.split, get_args(Split))
-        check_choice("row_format", self.row_format, get_args(RowFormat))
+        check_choice("row_format", self.row_format, self.row_formats)
         is_known = isinstance(self.start_id, int) and isinstance(self.end_id, int)
         if is_known and self.start_id > self.end_id:  # type: ignore[operator]
             problem = f"{self.start_id} is greater than end_id, {self.end_id}."
@@ -228,24 +211,11 @@ class TableJobConfig(JobConfig):
         allowance(self.tolerated_failures, 1)
 
     def _check_writes(self) -> None:
-        if self.consistency is None:
-            self._normalize("consistency", "snapshot" if self.ledger is None else "none")
         check_choice("consistency", self.consistency, get_args(Consistency))
-        if self.ledger is not None and self.process_range is None:
-            raise InvalidParameterError("ledger", "is for functions that write.", "Use it with process_range.")
-        if self.ledger is not None and self.consistency == "snapshot":
-            raise InvalidParameterError(
-                "consistency", 'must be "none" with a ledger: a snapshot is read-only.', "Leave it out."
-            )
         if self.ledger_retention is not None:
             check_age("ledger_retention", self.ledger_retention)
             if self.ledger is None:
                 raise InvalidParameterError("ledger_retention", "there is no ledger.", "Leave it out.")
-        check_choice("verify", self.verify, ("count", None))
-        if self.verify is not None and self.consistency != "snapshot":
-            raise InvalidParameterError(
-                "verify", "rows can be compared in a snapshot only.", 'Use consistency="snapshot".'
-            )
 
     def _check_increments(self) -> None:
         if not self.incremental:
@@ -262,6 +232,53 @@ class TableJobConfig(JobConfig):
         if allowance(self.tolerated_failures, 1):
             problem = "must be 0 with incremental=True: no later run would process the rows of a failed range."
             raise InvalidParameterError("tolerated_failures", problem, "Leave it out.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TableJobConfig(TableConfig):
+    """The parameters of a ``BurlaPostgresOperator``, which documents them."""
+
+    totals: Mapping[str, str] | None
+    process_rows: Callable[[Iterable[Any]], dict[str, Any]] | None
+    process_range: Callable[..., dict[str, Any]] | None
+    combine: Callable[[list[dict[str, Any]]], dict[str, Any]] | None
+    isolate_failures: bool
+    verify: Literal["count"] | None
+
+    result_size_advice: ClassVar[str] = (
+        "Return less: results_table keeps the result of each range, so that combine can return a summary. Or let the"
+        " function write to a table or an object store, and return the location. Raise the limit only if your XCom"
+        " backend keeps large values."
+    )
+
+    def _check_rows(self) -> None:
+        check_single("Choose what to do with the rows.", **{name: getattr(self, name) for name in PROCESSORS})
+        if self.totals is not None:
+            check_dict_of_strings("totals", self.totals)
+        for name in ("process_rows", "process_range", "combine"):
+            if getattr(self, name) is not None:
+                check_function(name, getattr(self, name))
+        if self.combine is not None and self.totals is not None:
+            raise InvalidParameterError(
+                "combine", "cannot be used with totals, which have their own.", "Leave it out, or use process_rows."
+            )
+        super()._check_rows()
+
+    def _check_writes(self) -> None:
+        if self.consistency is None:
+            self._normalize("consistency", "snapshot" if self.ledger is None else "none")
+        super()._check_writes()
+        if self.ledger is not None and self.process_range is None:
+            raise InvalidParameterError("ledger", "is for functions that write.", "Use it with process_range.")
+        if self.ledger is not None and self.consistency == "snapshot":
+            raise InvalidParameterError(
+                "consistency", 'must be "none" with a ledger: a snapshot is read-only.', "Leave it out."
+            )
+        check_choice("verify", self.verify, ("count", None))
+        if self.verify is not None and self.consistency != "snapshot":
+            raise InvalidParameterError(
+                "verify", "rows can be compared in a snapshot only.", 'Use consistency="snapshot".'
+            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)

@@ -15,7 +15,8 @@ from burla_provider.ranges.key import INTEGER_LIMITS, KeyColumn
 from burla_provider.ranges.key_choice import choose_key
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.task.run_identity import is_cleared, run_key
-from burla_provider.task.table_job import TableJob, window_end
+from burla_provider.task.table_job import TableJob
+from burla_provider.task.verify import window_end
 from burla_provider.task.watermark import AssetWatermark
 from burla_provider.worker.source import Source
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +16,8 @@ from burla_provider.task.resume import JobIdentity, Resume, TableState, find_ear
 from burla_provider.worker.outcome import Outcome
 
 if TYPE_CHECKING:
+    import psycopg
+
     from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.session import TaskSession
     from burla_provider.worker.ledger import Ledger
@@ -99,10 +102,21 @@ class CheckpointStore:
         return self._possible_change
 
 
+class LedgerSession(Protocol):
+    """The task's session with the database of the ledger."""
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """The connection."""
+
+    def final_connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
+        """Return a connection for the last steps."""
+
+
 class LedgerStore:
     """Stores a job that writes in the ledger. The workers' transactions store the outcomes.
 
-    :param session: the task's session, without a snapshot.
+    :param session: the session with the ledger's database.
     :param fingerprint: fingerprint of the job's parameters without the function's code, so that a run can continue
         with a corrected function.
     :param task: prefix of the keys of all runs of this task, including earlier DAG runs with the same id.
@@ -112,11 +126,12 @@ class LedgerStore:
     :param find_more: for a run that continues with the ledger's plan: returns the plan of the ranges to append, or None
         if there are none. None: the run is new, or a retry.
     :param on_planned: called when the ledger has the plan of a new run, before any range is processed.
+    :param has_snapshot: whether this try reads all ranges in one snapshot.
     """
 
     def __init__(
         self,
-        session: TaskSession,
+        session: LedgerSession,
         ledger: Ledger,
         fingerprint: str,
         task: str,
@@ -126,6 +141,7 @@ class LedgerStore:
         *,
         find_more: Callable[[Plan], Plan | None] | None = None,
         on_planned: Callable[[], None] = lambda: None,
+        has_snapshot: bool = False,
     ) -> None:
         self._session = session
         self._ledger = ledger
@@ -136,6 +152,7 @@ class LedgerStore:
         self._retention = retention
         self._find_more = find_more
         self._on_planned = on_planned
+        self._has_snapshot = has_snapshot
 
     def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob:
         """Store the plan of a new run, or restore the plan and the outcomes of an earlier try.
@@ -143,7 +160,7 @@ class LedgerStore:
         :raises PermanentError: if the parameters have changed since the first try, or its plan is missing.
         """
         from burla_provider.ranges.plan import from_record, to_record
-        from burla_provider.task.ledger_table import read_outcomes, store_plan
+        from burla_provider.task.ledger_table import is_begun, read_outcomes, store_plan
 
         connection = self._session.connection
         # All tries use the plan of the first try, because its bounds decide what the finished ranges have written.
@@ -154,7 +171,8 @@ class LedgerStore:
         else:
             stored = self._extend_plan(self._find_more)
         earlier = list(read_outcomes(connection, self._ledger))
-        return RestoredJob(from_record(stored[1]), earlier, note=self._note(len(earlier)))
+        snapshot_count = 2 if self._has_snapshot and is_begun(connection, self._ledger) else 1
+        return RestoredJob(from_record(stored[1]), earlier, snapshot_count, self._note(len(earlier)))
 
     def add(self, outcome: Outcome) -> None:
         """Do nothing: the range's own transaction has stored it."""

@@ -5,15 +5,20 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 from psycopg import sql
 
 from burla_provider.database.table_creation import check_writable, lock_table_creation
 from burla_provider.exceptions import InvalidParameterError
+from burla_provider.task.run_identity import old_run_key, run_started
+from burla_provider.task.session import resolve
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.outcome import Outcome, decode
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 COLUMNS = {
     "run_key": "text",
@@ -79,6 +84,22 @@ _PLAN = -1
 _PLAN_OF_RUN: LiteralString = "SELECT result::text FROM {} WHERE run_key = %s AND range_index = %s"
 
 
+def open_ledger(connection: psycopg.Connection[Any], name: str, key: str, context: Context) -> Ledger:
+    """Return the ledger of a run. Its table exists.
+
+    :param name: the table's name in SQL.
+    :param key: of the run.
+    :raises InvalidParameterError: if the table cannot be used.
+    """
+    schema, table = resolve(connection, "ledger", name)
+    ledger = Ledger(schema, table, key)
+    prepare_ledger(connection, ledger)
+    # A run that began before an upgrade of the provider continues under the key that it had then.
+    old = Ledger(schema, table, old_run_key(context))
+    started = run_started(context)
+    return old if started and is_planned_since(connection, old, started) else ledger
+
+
 def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     """Create the ledger's table if it does not exist, and check that it can store ranges.
 
@@ -127,9 +148,16 @@ def update_plan(
 
 def read_outcomes(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[Outcome]:
     """Yield the outcomes of this run's finished ranges."""
-    query = sql.SQL("SELECT answer FROM {} WHERE run_key = %s AND range_index > %s").format(ledger.relation)
-    for (encoded,) in connection.execute(query, [ledger.run_key, _PLAN]):
+    query = sql.SQL("SELECT answer FROM {} WHERE run_key = %s AND range_index > %s AND finished_at IS NOT NULL")
+    for (encoded,) in connection.execute(query.format(ledger.relation), [ledger.run_key, _PLAN]):
         yield decode(encoded)
+
+
+def is_begun(connection: psycopg.Connection[Any], ledger: Ledger) -> bool:
+    """Return whether rows of this run were written."""
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE run_key = %s AND range_index > %s)").format(ledger.relation)
+    [(exists,)] = connection.execute(query, [ledger.run_key, _PLAN]).fetchall()
+    return bool(exists)
 
 
 def is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since: datetime.datetime) -> bool:
@@ -148,7 +176,7 @@ def count_finished(connection: psycopg.Connection[Any], ledger: Ledger, task: st
     """
     query = sql.SQL(
         "SELECT count(*) FROM {} WHERE starts_with(run_key, %s) AND range_index > %s"
-        " AND NOT starts_with(run_key || '/', %s)"
+        " AND finished_at IS NOT NULL AND NOT starts_with(run_key || '/', %s)"
     ).format(ledger.relation)
     [(count,)] = connection.execute(query, [f"{task}/", _PLAN, f"{run}/"]).fetchall()
     return int(count)

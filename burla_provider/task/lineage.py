@@ -24,12 +24,10 @@ class TableLineage:
     """
 
     def __init__(self, server: ConnectionInfo, schema: str, table: str, sql: str | None) -> None:
-        # The directory of a Unix socket is not a host name.
-        host = "localhost" if server.host.startswith("/") else server.host
-        self._namespace = f"postgres://{f'[{host}]' if ':' in host else host}:{server.port}"
+        self._namespace = _namespace(server)
         self._database = server.dbname
         self._table = (schema, table)
-        self._written: list[tuple[str, str]] = []
+        self._written: list[tuple[str, str]] = []  # namespace and name
         self._sql = sql
         self.row_count = 0
 
@@ -37,9 +35,13 @@ class TableLineage:
         """Count the rows of a range."""
         self.row_count += outcome.row_count or 0
 
-    def add_output(self, schema: str, table: str) -> None:
-        """Add a table that the run has written."""
-        self._written.append((schema, table))
+    def add_output(self, schema: str, table: str, server: ConnectionInfo | None = None) -> None:
+        """Add a table that the run has written.
+
+        :param server: ``info`` of a connection to its server; None: the server of the table that is read.
+        """
+        namespace, database = (_namespace(server), server.dbname) if server else (self._namespace, self._database)
+        self._written.append((namespace, f"{database}.{schema}.{table}"))
 
     def with_table_asset(self, inlets: Iterable[Any]) -> list[Any]:
         """Return the inlets, followed by the table as an asset if they do not have it yet."""
@@ -62,7 +64,7 @@ class TableLineage:
 
         statistics = input_statistics_input_dataset.InputStatisticsInputDatasetFacet(rowCount=self.row_count)
         table = InputDataset(self._namespace, self._name(*self._table), inputFacets={"inputStatistics": statistics})
-        written = [OutputDataset(self._namespace, self._name(*name)) for name in self._written]
+        written = [OutputDataset(namespace, name) for namespace, name in self._written]
         inputs = filter(None, map(ExtractorManager.convert_to_ol_dataset, inlets))
         outputs = filter(None, map(ExtractorManager.convert_to_ol_dataset, outlets))
         return OperatorLineage(
@@ -79,6 +81,12 @@ class TableLineage:
 
         path = "/".join(quote(part, safe="") for part in (self._database, *self._table))
         return Asset(f"{self._namespace}/{path}")
+
+
+def _namespace(server: ConnectionInfo) -> str:
+    # The directory of a Unix socket is not a host name.
+    host = "localhost" if server.host.startswith("/") else server.host
+    return f"postgres://{f'[{host}]' if ':' in host else host}:{server.port}"
 
 
 def set_outlet_extra(context: Context, outlets: Iterable[Any], totals: Mapping[str, Any]) -> None:

@@ -74,14 +74,6 @@ class TaskSession:
             return frozenset()
         return frozenset((leaf.schema, leaf.name) for leaf in self.facts.leaves if leaf.kind == "f")
 
-    def resolve(self, parameter: str, name: str) -> tuple[str, str]:
-        """Return schema and name of a table that need not exist yet.
-
-        :param parameter: the operator parameter that names it, for the error.
-        :raises InvalidParameterError: if ``name`` is not a valid table name.
-        """
-        return _resolve(self.connection, parameter, name)
-
     @contextmanager
     def final_connection(self) -> Iterator[psycopg.Connection[Any]]:
         """Return a connection for the last steps: this one, or a new one if the server ended it while it was idle.
@@ -172,7 +164,7 @@ def _prepare_results_table(connection: psycopg.Connection[Any], name: str | None
 
     if name is None:
         return None
-    schema, table = _resolve(connection, "results_table", name)
+    schema, table = resolve(connection, "results_table", name)
     prepare_results_table(connection, schema, table)
     return schema, table
 
@@ -193,7 +185,11 @@ def _check_joinable(
         check_joinable(probe, snapshot)
 
 
-def _resolve(connection: psycopg.Connection[Any], parameter: str, name: str) -> tuple[str, str]:
+def resolve(connection: psycopg.Connection[Any], parameter: str, name: str) -> tuple[str, str]:
+    """Return schema and name of a table that need not exist yet.
+
+    :raises InvalidParameterError: if ``name`` is not a valid table name.
+    """
     import psycopg
 
     try:

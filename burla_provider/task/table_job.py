@@ -1,4 +1,4 @@
-"""One try of a BurlaPostgresOperator, from the open session to the result: plan, run, combine."""
+"""One try of an operator on a table, from the open session to the result: plan, run, combine."""
 
 from __future__ import annotations
 
@@ -7,36 +7,33 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from psycopg import sql
-
 from burla_provider.combine.combiners import Combiner, CustomCombiner, SumByKey, Totals
 from burla_provider.combine.sql_combiner import SqlCombiner
-from burla_provider.database.connection_limit import find_connection_limit
+from burla_provider.database.connection_limit import ConnectionLimit, find_connection_limit
 from burla_provider.database.redact import redact
 from burla_provider.database.settings import SessionSettings, is_under_row_security, session_identity
 from burla_provider.exceptions import InvalidParameterError, PartitionsChangedError, PermanentError, WrittenResultError
-from burla_provider.ranges.key import INTEGER_LIMITS, Key
 from burla_provider.ranges.key_choice import choose_row_key
-from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.plan_request import PlanRequest
 from burla_provider.ranges.planner import plan_table
 from burla_provider.ranges.sizing import DEFAULT_PARALLELISM, RangeSizing
 from burla_provider.ranges.window import WindowLimits
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
-from burla_provider.task.job_store import CheckpointStore, JobStore, LedgerStore
-from burla_provider.task.ledger_table import is_planned_since, prepare_ledger
+from burla_provider.task.job_store import CheckpointStore, JobStore, LedgerSession, LedgerStore
+from burla_provider.task.ledger_table import open_ledger
 from burla_provider.task.lineage import TableLineage, set_outlet_extra
 from burla_provider.task.logs import log_plan, log_totals
 from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.results_table import ResultsTable
 from burla_provider.task.resume import JobIdentity
-from burla_provider.task.run_identity import is_cleared, old_run_key, run_key, run_started, task_run
+from burla_provider.task.run_identity import is_cleared, run_key, task_run
 from burla_provider.task.session import TaskSession, not_covered
 from burla_provider.task.sql_checks import check_source, fill_in_parameters
-from burla_provider.task.sql_text import has_escapes, words
+from burla_provider.task.sql_text import has_escapes
 from burla_provider.task.sql_totals import check_totals, parse_totals
-from burla_provider.task.verify import full_window, verify_row_count
+from burla_provider.task.verify import full_window, verify_row_count, window_end
+from burla_provider.task.whole_query import may_read_other_tables, whole_query
 from burla_provider.worker.json_values import to_json
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange, ProcessRows, RangeProcessor, SqlTotals
@@ -44,14 +41,19 @@ from burla_provider.worker.range_task import RangeTask
 from burla_provider.worker.source import Source
 
 if TYPE_CHECKING:
+    import psycopg
+    from psycopg import sql
+
     from burla_provider.jobs.job import Job
+    from burla_provider.ranges.key import Key
     from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.config import TableJobConfig
     from burla_provider.task.job_runner import JobRunner
+    from burla_provider.task.transform_config import TransformJobConfig
 
 
 class TableJob:
-    """Process a table. The session is open as long as this object is used.
+    """Process a table. The session is open as long as this object is used. ``TransformJob`` is a subclass.
 
     :param config: parameters of the job.
     :param runner: runs the job on the workers.
@@ -67,7 +69,7 @@ class TableJob:
 
     def __init__(
         self,
-        config: TableJobConfig,
+        config: TableJobConfig | TransformJobConfig,
         runner: JobRunner,
         session: TaskSession,
         lineage: TableLineage,
@@ -97,7 +99,7 @@ class TableJob:
         return self._run()
 
     def _run(self) -> dict[str, Any]:
-        processor, combiner = self._processing
+        processor, combiner = self.processing
         store = self._make_store()
         restored = store.open(self.plan)
         plan = restored.plan
@@ -125,8 +127,7 @@ class TableJob:
 
     def empty_result(self) -> dict[str, Any]:
         """Return the result of a window without rows."""
-        _, combiner = self._processing
-        return self._combine(Totals(combiner, ()), snapshot_count=1)
+        return self._combine(Totals(self.processing[1], ()), snapshot_count=1)
 
     # Plan
 
@@ -149,7 +150,7 @@ class TableJob:
             sizing=RangeSizing(config.rows_per_range, config.ranges, self._runner.parallelism),
             refine=config.refine,
             # A table that grows during the run would never be finished.
-            freeze_upper=config.ledger is not None,
+            freeze_upper=config.requires_key,
             # The queries of process_range name the table, not its partitions.
             by_partition=config.process_range is None,
             whole_query=self._whole_query if self._needs_no_key else None,
@@ -182,7 +183,7 @@ class TableJob:
         config, session = self.config, self.session
         where = fill_in_parameters(session.connection, config.where, config.parameters) if config.where else None
         # By name, because a partition may have the columns in another order than the table.
-        all_columns = session.columns if config.process_rows is not None else ()
+        all_columns = session.columns if config.totals is None and config.process_range is None else ()
         columns = dict(config.columns) if isinstance(config.columns, Mapping) else tuple(config.columns or all_columns)
         source = Source(session.schema, session.table, columns, where, session.partitioned)
         check_source(session.connection, source, in_snapshot=session.snapshot is not None)
@@ -194,20 +195,14 @@ class TableJob:
         # Functions use the ids and the condition of a range, also to write. With resume=True, a retry continues in
         # another snapshot, in which rows may be in other pages.
         config = self.config
-        return self.session.snapshot is not None and config.process_range is None and config.resume is not True
+        writes = config.process_range is not None or config.requires_key
+        return self.session.snapshot is not None and not writes and config.resume is not True
 
     def _whole_query(self, key: Key) -> sql.Composable:
-        """Return the whole job as one query that also reads the columns of the key."""
-        processor, _ = self._processing
-        names = [sql.Identifier(name) for name in key.names]
-        if isinstance(processor, SqlTotals):
-            columns = [*processor.columns, *(sql.SQL("count({})").format(name) for name in names)]
-        else:
-            columns = [self.source.column_list, *names]
-        return self.source.select(sql.SQL(", ").join(columns), KeyRange(Key(), 0))
+        return whole_query(self.source, self.processing[0], key)
 
     @cached_property
-    def _processing(self) -> tuple[RangeProcessor, Combiner]:
+    def processing(self) -> tuple[RangeProcessor, Combiner]:
         """How a range is processed, and how the values of all ranges are combined."""
         config, connection = self.config, self.session.connection
         if config.totals is not None:
@@ -223,18 +218,17 @@ class TableJob:
     # Run
 
     def _make_store(self) -> JobStore:
-        config, session = self.config, self.session
-        given = config.given
+        config, session, given = self.config, self.session, self.config.given
         lower = self.lower if config.is_increment else given["lower"]
         window = (*(given[name] for name in ("key", "start_id", "end_id", "lower", "upper")), lower)
         split = (config.split, given["rows_per_range"], given["ranges"])
-        rows = (config.postgres_conn_id, repr(self.source), repr(window), repr(split), config.totals)
+        rows = (config.postgres_conn_id, repr(self.source), repr(window), repr(split), config.totals, *self.written)
         login = [session.parameters.get(name) for name in ("user", "options")] + session_identity(session.connection)
         if self.ledger:
             # Another login may continue the run, unless row security shows it other rows.
             has_policy = is_under_row_security(session.connection, session.schema, session.table)
             return LedgerStore(
-                session,
+                self.ledger_session,
                 self.ledger,
                 fingerprint(*rows, *([login] if has_policy else [])),
                 task_run(self.context),
@@ -243,43 +237,67 @@ class TableJob:
                 config.ledger_retention,
                 find_more=self.find_more,
                 on_planned=self.on_planned,
+                has_snapshot=session.snapshot is not None,
             )
-        functions = (config.process_rows, config.row_format, config.process_range)
+        functions = (config.process_rows, config.row_format, config.process_range, *self.functions)
         server = [session.parameters.get(name) for name in ("host", "port", "dbname")]
         identity = JobIdentity(
             run_key(self.context),
             fingerprint(*rows, *functions, server, login),
             session.snapshot is not None,
-            None if self._may_read_other_tables else session.state_before,
+            # It is the state of one table only.
+            None if may_read_other_tables(self.source, config.totals) else session.state_before,
         )
         return CheckpointStore(self._runner.open_checkpoint(), config.resume, identity, session)
 
     @property
-    def _may_read_other_tables(self) -> bool:
-        """Whether the user's SQL may contain a subquery. ``state_before`` is the state of one table only."""
-        columns, totals = self.source.columns, self.config.totals or {}
-        expressions = columns.values() if isinstance(columns, Mapping) else ()
-        texts = [self.source.where or "", *expressions, *totals.values()]
-        return any(not words(text).isdisjoint({"select", "table"}) for text in texts)
+    def written(self) -> tuple[Any, ...]:
+        """What identifies the table that rows are written to, for the fingerprint."""
+        return ()
+
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """The functions that only a subclass has, for the fingerprint of a checkpoint."""
+        return ()
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """Connection parameters whose secrets no text may have."""
+        return self.session.parameters
+
+    @property
+    def ledger_session(self) -> LedgerSession:
+        """The session with the database of the ledger."""
+        return self.session
+
+    @cached_property
+    def limit(self) -> ConnectionLimit:
+        """The connections that the workers may use."""
+        return self.find_limit(self.session.connection)
+
+    def find_limit(self, connection: psycopg.Connection[Any], per_call: int = 1) -> ConnectionLimit:
+        """Return how many connections the workers may open to the server of this connection.
+
+        :param per_call: connections that each call opens.
+        """
+        return find_connection_limit(
+            connection,
+            self._runner.parallelism,
+            task_connections=int(self.config.results_table is not None),
+            is_given=self.config.max_parallelism is not None,
+            per_call=per_call,
+        )
 
     @cached_property
     def ledger(self) -> Ledger | None:
         """The ledger of the run, if there is one. Its table exists."""
         if self.config.ledger is None:
             return None
-        connection = self.session.connection
-        schema, table = self.session.resolve("ledger", self.config.ledger)
-        ledger = Ledger(schema, table, self.ledger_key)
-        prepare_ledger(connection, ledger)
-        # A run that began before an upgrade of the provider continues under the key that it had then.
-        old = Ledger(schema, table, old_run_key(self.context))
-        started = run_started(self.context)
-        return old if started and is_planned_since(connection, old, started) else ledger
+        return open_ledger(self.ledger_session.connection, self.config.ledger, self.ledger_key, self.context)
 
     def _results_table(self) -> ResultsTable | None:
-        if self.session.results_table is None:
-            return None
-        return ResultsTable(self.session.parameters, *self.session.results_table, task_run(self.context))
+        names = self.session.results_table
+        return ResultsTable(self.session.parameters, *names, task_run(self.context)) if names else None
 
     def _make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
         def describe(index: int) -> str:
@@ -295,18 +313,12 @@ class TableJob:
             store,
             listeners,
             plan.as_dict(),
-            redact=partial(redact, parameters=self.session.parameters),
+            redact=partial(redact, parameters=self.secrets),
         )
 
     def _make_job(self, plan: Plan, processor: RangeProcessor, missing: Sequence[int]) -> Job:
         config, session = self.config, self.session
-        limit = find_connection_limit(
-            session.connection,
-            self._runner.parallelism,
-            task_connections=int(config.results_table is not None),
-            is_given=config.max_parallelism is not None,
-        )
-        self.log.info("%s", limit)
+        self.log.info("%s", self.limit)
         task = RangeTask(
             parameters=session.parameters,
             source=self.source,
@@ -320,19 +332,20 @@ class TableJob:
                 inherited=session.settings,
             ),
             snapshot=session.snapshot,
-            slots=limit.slots,
+            slots=self.limit.slots,
             range_retries=config.range_retries,
             range_timeout=config.range_timeout,
             isolate_failures=config.isolate_failures,
             row_key=choose_row_key(session.facts, plan.key),
-            ledger=self.ledger,
+            # A processor that does not write here has a connection and a ledger of its own.
+            ledger=self.ledger if processor.writes else None,
+            secrets=self.secrets,
             job_key=self.ledger.run_key if self.ledger else run_key(self.context),
         )
         indexes = set(missing)
-        ranges = [key_range for key_range in plan.largest_first() if key_range.index in indexes]
-        items = {key_range.index: key_range.to_item() for key_range in ranges}
-        workers = min(self._runner.parallelism or DEFAULT_PARALLELISM, limit.limit)
-        return self._runner.make_job(task, items, limit.limit, batched_for=workers)
+        items = {one.index: one.to_item() for one in plan.largest_first() if one.index in indexes}
+        workers = min(self._runner.parallelism or DEFAULT_PARALLELISM, self.limit.limit)
+        return self._runner.make_job(task, items, self.limit.limit, batched_for=workers)
 
     # Combine
 
@@ -370,7 +383,7 @@ class TableJob:
             ) from error
 
     def _combine(self, totals: Totals, snapshot_count: int) -> dict[str, Any]:
-        _, combiner = self._processing
+        combiner = self.processing[1]
         if self.config.combine:
             self.log.info("Calling combine with the results of %s ranges.", f"{totals.ranges:,}")
         if isinstance(combiner, SqlCombiner) and combiner.needs_server:
@@ -385,12 +398,3 @@ class TableJob:
         set_outlet_extra(self.context, self.outlets, result)
         log_totals(self.log, result)
         return result
-
-
-def window_end(plan: Plan) -> str | None:
-    """Return the end of the window of a plan with a key of one column; None if it is open or there are no ranges."""
-    last = next((key_range for key_range in reversed(plan.ranges) if not key_range.nulls), None)
-    if last and last.upper is None and plan.key.is_integer:
-        # The range includes the maximum of the type, and the end after it is not a value of the type.
-        return str(INTEGER_LIMITS[plan.key.columns[0].type][1] + 1)
-    return last.upper[0] if last and last.upper else None

@@ -66,6 +66,17 @@ def check_function(name: str, value: Any) -> None:
         raise InvalidParameterError(name, f"must be a function, got {value!r}.", "Use a callable.")
 
 
+def check_single(advice: str, **parameters: Any) -> None:
+    """Check that exactly one of these parameters is given.
+
+    :raises InvalidParameterError: if none or several are.
+    """
+    given = [name for name, value in parameters.items() if value is not None]
+    if len(given) != 1:
+        problem = f"exactly one must be given, got {' and '.join(given) or 'none'}."
+        raise InvalidParameterError(", ".join(parameters), problem, advice)
+
+
 def check_integer(name: str, value: Any, minimum: int) -> None:
     """Check that the value is an integer, not text, and not less than ``minimum``.
 

@@ -1,4 +1,4 @@
-"""Compare the number of rows that the ranges processed with ``count(*)``."""
+"""The window of a plan: compare the number of rows that its ranges processed with ``count(*)``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from psycopg import sql
 
 from burla_provider.database.settings import EXACT_TEXT
 from burla_provider.exceptions import RowCountMismatchError
+from burla_provider.ranges.key import INTEGER_LIMITS
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.worker.source import Source
@@ -40,3 +41,12 @@ def full_window(plan: Plan) -> KeyRange:
     ranges = [key_range for key_range in plan.ranges if not key_range.nulls]
     lower, upper = (ranges[0].lower, ranges[-1].upper) if ranges else (None, None)
     return KeyRange(plan.key, 0, lower, upper)
+
+
+def window_end(plan: Plan) -> str | None:
+    """Return the end of the window of a plan with a key of one column; None if it is open or there are no ranges."""
+    last = next((key_range for key_range in reversed(plan.ranges) if not key_range.nulls), None)
+    if last and last.upper is None and plan.key.is_integer:
+        # The range includes the maximum of the type, and the end after it is not a value of the type.
+        return str(INTEGER_LIMITS[plan.key.columns[0].type][1] + 1)
+    return last.upper[0] if last and last.upper else None

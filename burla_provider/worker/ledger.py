@@ -68,18 +68,14 @@ def _claim(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRa
         "INSERT INTO {} (run_key, range_index, range, attempt, worker) VALUES (%s, %s, %s, %s, %s)"
         " ON CONFLICT (run_key, range_index) DO NOTHING"
     ).format(ledger.relation)
-    row = [ledger.run_key, key_range.index, _bounds(key_range), attempt.attempts, attempt.worker]
+    row = [ledger.run_key, key_range.index, describe_bounds(key_range), attempt.attempts, attempt.worker]
     return connection.execute(query, row).rowcount == 1
 
 
 def _read_stored(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange) -> Outcome:
     query = sql.SQL("SELECT range, answer FROM {} WHERE run_key = %s AND range_index = %s").format(ledger.relation)
     [(bounds, encoded)] = connection.execute(query, [ledger.run_key, key_range.index]).fetchall()
-    if bounds != _bounds(key_range):
-        raise UserFunctionError(
-            f"The ledger {ledger} has other bounds for range {key_range.index} of this run: {bounds}, now"
-            f" {_bounds(key_range)}. The plan has changed since the first try. Clear the task to start a new run."
-        )
+    check_bounds(ledger, key_range, bounds)
     return decode(encoded)
 
 
@@ -102,7 +98,21 @@ def _finish(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyR
         )
 
 
-def _bounds(key_range: KeyRange) -> str:
+def check_bounds(ledger: Ledger, key_range: KeyRange, stored: str) -> None:
+    """Check that the ledger's bounds of the range are those of the range.
+
+    :raises UserFunctionError: if they are not.
+    """
+    if stored != describe_bounds(key_range):
+        raise UserFunctionError(
+            f"The ledger {ledger} has other bounds for range {key_range.index} of this run: {stored}, now"
+            f" {describe_bounds(key_range)}. The plan has changed since the first try. Clear the task to start a new"
+            " run."
+        )
+
+
+def describe_bounds(key_range: KeyRange) -> str:
+    """Return the bounds of the range as the ledger has them."""
     lower, upper, nulls, relation, _ = key_range.to_item()
     if nulls:
         return f"{key_range.key} IS NULL"

@@ -70,6 +70,7 @@ class RangeTask:
     :param isolate_failures: find the rows that make a range fail.
     :param row_key: the columns that identify a row in the error of a range of pages; no columns: unknown.
     :param ledger: makes writes happen once; None: a repeated range writes again.
+    :param secrets: connection parameters whose secrets no error may show; none: ``parameters``.
     :param job_key: identifies the job across its retries; part of ``KeyRange.idempotency_key``.
     """
 
@@ -85,6 +86,7 @@ class RangeTask:
     isolate_failures: bool = False
     row_key: Key = field(default_factory=Key)
     ledger: Ledger | None = None
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     job_key: str = ""
     _cached: CachedConnection = field(default_factory=CachedConnection, repr=False, compare=False)
     _key_finder: KeyFinder = field(default_factory=KeyFinder, repr=False, compare=False)
@@ -218,17 +220,18 @@ class RangeTask:
         return connection
 
     def _failure(self, error: BaseException, key_range: KeyRange) -> Failure:
-        failure = to_failure(error, self.parameters, advice_for(error, self.parameters.get("host", "")))
+        secrets = self.secrets or self.parameters
+        failure = to_failure(error, secrets, advice_for(error, self.parameters.get("host", "")))
         transaction = partial(self._transaction, undo=True)
         if self.row_key.columns and is_specific_to_range(error):
             keys = self._key_finder.find(key_range, transaction, self.source, self.row_key)
-            failure = replace(failure, keys=redact(keys, self.parameters))
+            failure = replace(failure, keys=redact(keys, secrets))
         if not self.isolate_failures or not is_caused_by_rows(error):
             return failure
         try:
             keys = find_failing_keys(key_range, transaction, self.processor, self.source, self.row_key)
         except Exception as search_error:  # must not hide the failure itself
-            keys = f"not found, because of {to_failure(search_error, self.parameters).message}"
+            keys = f"not found, because of {to_failure(search_error, secrets).message}"
         return replace(failure, message=with_advice(failure.message, f"Rows that fail: {keys}."))
 
     @property

@@ -139,6 +139,20 @@ def test_every_paid_order_earned_its_points_once(runs: Runs) -> None:
     assert runs.ask("SELECT count(*) FROM burla_ledger") > 0
 
 
+def test_every_word_of_a_note_is_written_once(runs: Runs) -> None:
+    words = "SELECT id, n - 1, lower(word) FROM orders, string_to_table(note, ' ') WITH ORDINALITY AS w (word, n)"
+    assert runs.ask(f"SELECT count(*) FROM ({words} EXCEPT ALL TABLE note_words) AS missing") == 0
+    assert runs.ask(f"SELECT count(*) FROM (TABLE note_words EXCEPT ALL {words}) AS surplus") == 0
+    value = runs.outcomes["note_words"].values["write_words"]
+    assert (value["row_count"], value["rows_inserted"]) == (20_000, runs.ask("SELECT count(*) FROM note_words"))
+
+
+def test_every_customer_has_a_segment(runs: Runs) -> None:
+    value = runs.outcomes["customer_segments"].values["fill_segments"]
+    assert value["rows_updated"] == runs.ask("SELECT count(*) FROM customers") > 0
+    assert runs.ask("SELECT count(*) FROM customers WHERE segment IS NULL") == 0
+
+
 def test_every_customer_has_a_forecast(runs: Runs) -> None:
     forecasts = runs.outcomes["customer_forecasts"].values["forecast"]
     best = runs.connection.execute("""

@@ -113,6 +113,7 @@ def openlineage(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPa
             CREATE TABLE orders AS
             SELECT id, id::numeric AS amount, 'paid' AS status FROM generate_series(1, 1000) AS id;
             ALTER TABLE orders ADD PRIMARY KEY (id);
+            CREATE TABLE copies (LIKE orders, PRIMARY KEY (id));
             UPDATE orders SET status = 'open' WHERE id % 4 = 0;
             ANALYZE orders
         """)
@@ -164,6 +165,13 @@ def test_openlineage_hears_of_the_users_datasets_and_of_the_table_of_results(ope
     read, written = ((here, f"{openlineage.database}.public.{table}") for table in ("orders", "range_results"))
     assert datasets(complete["inputs"]) == {read, *named((elsewhere, "db.public.rates"))}
     assert datasets(complete["outputs"]) == {written, *named((elsewhere, "db.public.reports"))}
+
+
+@needs_openlineage
+def test_openlineage_hears_of_the_target_of_a_transform(openlineage: Emitted) -> None:
+    complete = openlineage.events["transform"][-1]
+    assert complete["eventType"] == "COMPLETE"
+    assert datasets(complete["outputs"]) == {(openlineage.namespace, f"{openlineage.database}.public.copies")}
 
 
 @needs_openlineage

@@ -61,18 +61,24 @@ def nowhere() -> dict[str, Any]:
     return {"totals": {"total": "sum(amount)"}, "postgres_conn_id": "no_such_connection"}
 
 
-TASKS = {"totals": totals, "failing": failing, "nowhere": nowhere}
+def transform() -> dict[str, Any]:
+    return {"map_row": lambda row: row, "target_table": "copies", "write_mode": "upsert"}
+
+
+TASKS = {"totals": totals, "failing": failing, "nowhere": nowhere, "transform": transform}
 
 
 def main() -> None:
     from burla_provider.operators.postgres import BurlaPostgresOperator
+    from burla_provider.operators.transform import BurlaPostgresTransformOperator
 
     airflow = Airflow()
     airflow.add_connection("burla_default", "burla", extra={"engine": "local"})
     airflow.add_connection("orders_db", "postgres", **json.load(sys.stdin))
     options = {"table": "orders", "postgres_conn_id": "orders_db", "key": "id", "ranges": 7}
     for name, make in TASKS.items():
-        print(airflow.run(BurlaPostgresOperator(**{**options, "task_id": name, **make()})).log)
+        operator = BurlaPostgresTransformOperator if make is transform else BurlaPostgresOperator
+        print(airflow.run(operator(**{**options, "task_id": name, **make()})).log)
 
 
 if __name__ == "__main__":

@@ -85,7 +85,16 @@ def hooks() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["base.BurlaBaseOperator", "map.BurlaMapOperator", "postgres.BurlaPostgresOperator"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "base.BurlaBaseOperator",
+        "map.BurlaMapOperator",
+        "postgres.BurlaPostgresOperator",
+        "table.BurlaTableOperator",
+        "transform.BurlaPostgresTransformOperator",
+    ],
+)
 def test_every_parameter_of_an_operator_is_in_the_reference(hooks: ModuleType, name: str) -> None:
     place = f"<!-- parameters: burla_provider.operators.{name} -->"
     assert place in (ROOT / "docs" / "reference" / "operators.md").read_text()

@@ -40,6 +40,21 @@ def test_a_fifth_stays_free_unless_the_user_gives_a_number(connection):
         assert budget.limit == budget.slots
 
 
+def test_calls_that_open_two_connections_are_half_as_many(connection):
+    one, two = (find_connection_limit(connection, 1_000, per_call=number) for number in (1, 2))
+    assert (two.limit, two.slots) == (one.limit // 2, one.slots // 2)
+    assert str(two).endswith("; 2 connections per call")
+    assert find_connection_limit(connection, 4, per_call=2).limit == 4
+
+
+def test_a_busy_server_gives_the_connections_of_one_call(connection, connect):
+    while find_connection_limit(connection, per_call=2).limit > 1:
+        connect()
+    for _ in range(3):
+        connect()
+    assert find_connection_limit(connection, per_call=2).limit == 1
+
+
 def test_a_busy_server_gives_one_connection(connection, connect):
     while find_connection_limit(connection).limit > 1:
         connect()

@@ -1,0 +1,113 @@
+"""BurlaPostgresTransformOperator: write what a Python function makes of each row, exactly once per run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+from burla_provider.operators.table import BurlaTableOperator
+from burla_provider.task.transform_config import TransformJobConfig, WriteMode
+
+if TYPE_CHECKING:
+    from burla_provider.task.job_runner import JobRunner
+    from burla_provider.task.lineage import TableLineage
+    from burla_provider.task.session import TaskSession
+    from burla_provider.task.table_job import TableJob
+
+
+class BurlaPostgresTransformOperator(BurlaTableOperator):
+    """Call a function on every row of a table, in parallel on Burla, and write the rows that it returns to a table.
+
+    Exactly one of ``map_row`` and ``map_batch`` is given. The function runs before the transaction that writes its
+    rows, so it may take long. The return value is one small dict of numbers: ``row_count`` (rows read),
+    ``rows_inserted`` or ``rows_written`` (inserted or updated) or ``rows_updated``, ``rows_unchanged``, and
+    ``rows_filtered``. They count all tries of a run.
+
+    **Function**
+
+    :param map_row: ``f(row)`` returns a row (a tuple or a dict), several (a list or a generator), or None.
+    :param map_batch: ``f(rows)`` gets a list of rows and returns rows.
+    :param batch_size: rows per call of ``map_batch``.
+    :param row_format: format of the rows that the function gets: "tuple" or "dict".
+
+    **Target**
+
+    :param target_table: name of the table to write to, with its schema if that is not on the search path. None:
+        ``write_mode="update"`` updates the rows that are read. The function then returns the values of
+        ``update_columns``, or None to leave a row as it is. If another session changes a row while it is computed, it
+        is computed again.
+    :param target_conn_id: Airflow connection to its database. None: ``postgres_conn_id``.
+    :param target_columns: columns that get values, in the order of the rows that are returned. None: all columns,
+        without generated ones.
+    :param write_mode: "insert"; "upsert": insert, or update the row with the same ``conflict_columns``; "update": only
+        update. Upsert and update leave a row as it is if no value differs.
+    :param conflict_columns: columns of a unique index of the target. None: its primary key.
+    :param update_columns: columns to update. None: all of ``target_columns`` except ``conflict_columns``. []: an upsert
+        leaves the row that is there.
+    :param version_column: an upsert updates a row only if its value of this column is greater. None: the last row wins.
+
+    The ledger is a table of the target's database. It is required for inserts, and for updates in place of a column
+    that the function reads. With a ledger, each row is written once
+    per run, and a retry continues where the last try has ended, also if the table has changed since.
+
+    See :class:`~burla_provider.operators.table.BurlaTableOperator` and
+    :class:`~burla_provider.operators.base.BurlaBaseOperator` for the other parameters.
+
+    :raises InvalidParameterError: when the DAG file is parsed, if a value cannot be used.
+    """
+
+    template_fields: Sequence[str] = (
+        *BurlaTableOperator.template_fields,
+        "target_table",
+        "target_conn_id",
+        "target_columns",
+        "conflict_columns",
+        "update_columns",
+        "version_column",
+    )
+    function_fields = ("map_row", "map_batch")
+    worker_functions = function_fields
+    shallow_copy_attrs: Sequence[str] = function_fields
+    config_class = TransformJobConfig
+
+    def __init__(
+        self,
+        *,
+        write_mode: WriteMode,
+        target_table: str | None = None,
+        target_conn_id: str | None = None,
+        target_columns: Sequence[str] | None = None,
+        map_row: Callable[[Any], Any] | None = None,
+        map_batch: Callable[[list[Any]], Any] | None = None,
+        batch_size: int = 1_000,
+        row_format: Literal["tuple", "dict"] = "tuple",
+        conflict_columns: Sequence[str] | None = None,
+        update_columns: Sequence[str] | None = None,
+        version_column: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.write_mode = write_mode
+        self.target_table = target_table
+        self.target_conn_id = target_conn_id
+        self.target_columns = target_columns
+        self.map_row = map_row
+        self.map_batch = map_batch
+        self.batch_size = batch_size
+        self.row_format = row_format
+        self.conflict_columns = conflict_columns
+        self.update_columns = update_columns
+        self.version_column = version_column
+        self._check_at_parse()
+
+    @contextmanager
+    def open_job(
+        self, config: TransformJobConfig, runner: JobRunner, session: TaskSession, lineage: TableLineage
+    ) -> Iterator[TableJob]:
+        """Connect to the target's database, check the target, and return the job."""
+        from burla_provider.task.target import open_target
+        from burla_provider.task.transform_job import TransformJob
+
+        with open_target(config, session, runner.hook.engine) as target:
+            yield TransformJob(config, runner, session, lineage, self.outlets, target)

@@ -1,0 +1,340 @@
+"""The task's session with the target's database, and the checks of the target against its catalog."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from psycopg import sql
+
+from burla_provider.database.connect import connection_parameters, is_alive, open_connection
+from burla_provider.database.settings import inherited_settings
+from burla_provider.database.table_creation import check_writable
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.hooks.postgres import open_hook_connection
+from burla_provider.ranges.catalog import TableFacts
+from burla_provider.ranges.key import Key
+from burla_provider.ranges.key_choice import choose_key
+from burla_provider.task.job_runner import check_reachable
+from burla_provider.task.session import TaskSession, resolve
+from burla_provider.worker.sinks import Insert, Sink, Target, Update, UpdateInPlace, Upsert
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from burla_provider.jobs.job import Engine
+    from burla_provider.task.transform_config import TransformJobConfig
+
+_RELATION = """
+    SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+           row_security_active(c.oid), c.relispartition
+    FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)
+"""
+
+_COLUMNS = """
+    SELECT a.attname::text, t.typname IN ('json', 'jsonb') AND n.nspname = 'pg_catalog', a.attgenerated <> '',
+           a.attidentity = 'a', a.attnotnull, a.atthasdef OR a.attidentity <> ''
+    FROM pg_attribute AS a JOIN pg_type AS d ON d.oid = a.atttypid
+        JOIN pg_type AS t ON t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
+        JOIN pg_namespace AS n ON n.oid = t.typnamespace
+    WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+"""
+
+_UNIQUE = """
+    SELECT array_agg(a.attname::text), i.indisprimary
+    FROM pg_index AS i JOIN pg_attribute AS a
+        ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0 : i.indnkeyatts - 1])
+    WHERE i.indrelid = %s AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL
+        AND i.indexprs IS NULL
+    GROUP BY i.indexrelid, i.indisprimary
+"""
+
+_KINDS = {"r": "table", "p": "partitioned table", "f": "foreign table", "v": "view", "m": "materialized view"}
+_WRITABLE = ("r", "p")
+_PRIVILEGES = {"insert": ["INSERT"], "upsert": ["SELECT", "INSERT", "UPDATE"], "update": ["SELECT", "UPDATE"]}
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    is_json: bool
+    is_generated: bool
+    is_always_identity: bool
+    is_not_null: bool
+    has_default: bool
+
+    @property
+    def accepts_values(self) -> bool:
+        return not (self.is_generated or self.is_always_identity)
+
+
+@dataclass(frozen=True)
+class TargetSession:
+    """The task's session with the target's database.
+
+    :param name: the session's application_name.
+    :param parameters: libpq parameters for the workers' connections, with secrets.
+    :param settings: settings of this session that the workers' sessions need too.
+    :param sink: writes the rows of a chunk.
+    :param is_same_server: whether the source is on the same server, so that each worker has two connections to it.
+    """
+
+    name: str
+    parameters: Mapping[str, str] = field(repr=False)
+    connection: psycopg.Connection[Any]
+    settings: Mapping[str, str]
+    sink: Sink
+    target: Target
+    is_same_server: bool
+
+    @contextmanager
+    def final_connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """Return a connection for the last steps: this one, or a new one if the server ended it while it was idle."""
+        if is_alive(self.connection):
+            yield self.connection
+            return
+        with closing(open_connection(self.parameters, application_name=self.name, autocommit=True)) as connection:
+            yield connection
+
+
+@contextmanager
+def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine) -> Iterator[TargetSession]:
+    """Connect to the target's database, check the target, and close the connection at the end.
+
+    :raises InvalidParameterError: if the target cannot be written as the config says.
+    """
+    with open_hook_connection(config.target_conn_id) as hook_connection:
+        parameters = connection_parameters(hook_connection)
+    if not config.plan_only:
+        check_reachable(engine, parameters["host"], config.target_conn_id)
+    with closing(open_connection(parameters, application_name=session.name, autocommit=True)) as connection:
+        sink = find_in_place(connection, config, session) if config.is_in_place else find_sink(connection, config)
+        source, target = (
+            [one.get(name) for name in ("host", "port", "dbname")] for one in (session.parameters, parameters)
+        )
+        is_source = [*source, session.schema, session.table] == [*target, sink.target.schema, sink.target.table]
+        if is_source and not config.is_in_place:
+            raise InvalidParameterError(
+                "target_table",
+                f"{sink.target} is the table that is read.",
+                'Leave target_table out to update its rows with write_mode="update", or name another table.',
+            )
+        yield TargetSession(
+            session.name,
+            parameters,
+            connection,
+            inherited_settings(connection),
+            sink,
+            sink.target,
+            source[:2] == target[:2],
+        )
+
+
+def find_in_place(connection: psycopg.Connection[Any], config: TransformJobConfig, session: TaskSession) -> Sink:
+    """Return the sink that updates the rows of the source.
+
+    :raises InvalidParameterError: if they cannot be identified or updated.
+    """
+    source = sql.Identifier(session.schema, session.table).as_string(connection)
+    oid, schema, table, _ = _find_relation(connection, source, "table")
+    key = find_unique_key(session.facts)
+    if not key.columns:
+        raise InvalidParameterError(
+            "table", f"{schema}.{table} has no primary key, so its rows cannot be updated.", "Add a primary key."
+        )
+    columns = {column.name: column for column in _read_columns(connection, oid)}
+    assert config.update_columns is not None  # noqa: S101 (the config has checked it)
+    for name in config.update_columns:
+        if name not in columns:
+            _raise_unknown("update_columns", name, list(columns), f"{schema}.{table}")
+        if not columns[name].accepts_values:
+            raise _set_by_server("update_columns", columns[name], f"{schema}.{table}")
+    split = [config.key] if isinstance(config.key, str) else config.key or ()
+    if keys := {*key.names, *split}.intersection(config.update_columns):
+        raise InvalidParameterError(
+            "update_columns",
+            f"{min(keys)} is a column of the key: a row with another key would be read again, or left out.",
+            "Update other columns, or split by another key.",
+        )
+    json_columns = tuple(name for name in config.update_columns if columns[name].is_json)
+    target = Target(schema, table, tuple(config.update_columns), json_columns)
+    _check_privileges(connection, target, "update")
+    return UpdateInPlace(target, key.names)
+
+
+def find_unique_key(facts: TableFacts) -> Key:
+    """Return the best unique key whose columns cannot be NULL; a key without columns if there is none."""
+    if facts.is_tree and facts.kind != "p":  # the key of a table is not unique among its children
+        return Key()
+    key = choose_key(facts, None)
+    return Key() if key.nullable else key
+
+
+def find_sink(connection: psycopg.Connection[Any], config: TransformJobConfig) -> Sink:
+    """Return the sink of the config's write mode.
+
+    :raises InvalidParameterError: if the target does not exist or cannot be written in this mode.
+    """
+    assert config.target_table is not None  # noqa: S101 (the config has checked it)
+    oid, schema, table, row_security = _find_relation(connection, config.target_table, "target_table")
+    all_columns = _read_columns(connection, oid)
+    columns = _choose_columns(f"{schema}.{table}", all_columns, config)
+    json_columns = tuple(column.name for column in columns if column.is_json)
+    target = Target(schema, table, tuple(column.name for column in columns), json_columns)
+    _check_privileges(connection, target, config.write_mode)
+    if config.write_mode == "insert":
+        if row_security:
+            raise InvalidParameterError(
+                "target_table",
+                f"{target} has row security for this role, and COPY does not support it.",
+                'Connect as a role that has BYPASSRLS, or use write_mode="upsert".',
+            )
+        return Insert(target)
+    key = _choose_key(connection, oid, target, all_columns, config)
+    updated = _choose_updated(target, key, config)
+    if config.write_mode == "update":
+        return Update(target, key, updated)
+    if config.version_column is not None and config.version_column not in target.columns:
+        _raise_unknown("version_column", config.version_column, target.columns, f"the columns written to {target}")
+    return Upsert(target, key, updated, config.version_column)
+
+
+def _read_columns(connection: psycopg.Connection[Any], oid: int) -> list[_Column]:
+    return [_Column(*row) for row in connection.execute(_COLUMNS, [oid]).fetchall()]
+
+
+def _find_relation(connection: psycopg.Connection[Any], name: str, parameter: str) -> tuple[int, str, str, bool]:
+    resolve(connection, parameter, name)
+    row = connection.execute(_RELATION, [name]).fetchone()
+    if row is None:
+        raise InvalidParameterError(
+            parameter, f"{name} does not exist in the database {connection.info.dbname}.", "Create it first."
+        )
+    oid, schema, table, kind, persistence, row_security, _ = row
+    if kind not in _WRITABLE or persistence == "t":
+        what = "temporary table" if persistence == "t" else _KINDS.get(kind, "relation of another kind")
+        raise InvalidParameterError(parameter, f"{schema}.{table} is a {what}.", "Name a table.")
+    check_writable(connection, "target_conn_id", schema)
+    return oid, schema, table, row_security
+
+
+def _choose_columns(target: str, columns: Sequence[_Column], config: TransformJobConfig) -> list[_Column]:
+    by_name = {column.name: column for column in columns}
+    if config.target_columns is None:
+        chosen = [column for column in columns if column.accepts_values]
+    else:
+        for name in config.target_columns:
+            if name not in by_name:
+                _raise_unknown("target_columns", name, list(by_name), target)
+        chosen = [by_name[name] for name in config.target_columns]
+        if len(set(config.target_columns)) < len(chosen):
+            raise InvalidParameterError(
+                "target_columns", f"has a column twice: {', '.join(config.target_columns)}.", "Name each column once."
+            )
+    for column in chosen:
+        if not column.accepts_values:
+            raise _set_by_server("target_columns", column, target)
+    if config.write_mode != "update":
+        for column in columns:
+            if column.is_not_null and not column.has_default and column not in chosen:
+                raise InvalidParameterError(
+                    "target_columns",
+                    f"{column.name} of {target} is NOT NULL and has no default.",
+                    "Add it, and return a value for it.",
+                )
+    return chosen
+
+
+def _choose_key(
+    connection: psycopg.Connection[Any],
+    oid: int,
+    target: Target,
+    columns: Sequence[_Column],
+    config: TransformJobConfig,
+) -> tuple[str, ...]:
+    unique = [(tuple(names), is_primary) for names, is_primary in connection.execute(_UNIQUE, [oid]).fetchall()]
+    if config.conflict_columns is None:
+        key = next((names for names, is_primary in unique if is_primary), None)
+        if key is None:
+            raise InvalidParameterError(
+                "conflict_columns", f"{target} has no primary key.", "Name the columns of a unique index."
+            )
+    else:
+        key = tuple(config.conflict_columns)
+        if not any(set(names) == set(key) for names, _ in unique):
+            known = "; ".join(", ".join(names) for names, _ in unique) or "none"
+            given = ", ".join(key) or "no column"
+            raise InvalidParameterError(
+                "conflict_columns",
+                f"{target} has no unique index on {given} without a condition. It has: {known}.",
+                "Name the columns of such an index, or create one.",
+            )
+        nullable = [column.name for column in columns if column.name in key and not column.is_not_null]
+        if nullable:
+            raise InvalidParameterError(
+                "conflict_columns",
+                f"{', '.join(nullable)} of {target} can be NULL, and a row with NULL would be inserted by each try.",
+                "Make it NOT NULL.",
+            )
+    missing = [name for name in key if name not in target.columns]
+    if missing:
+        raise InvalidParameterError(
+            "target_columns", f"the key column {missing[0]} of {target} is not among them.", "Add it."
+        )
+    return key
+
+
+def _choose_updated(target: Target, key: Sequence[str], config: TransformJobConfig) -> tuple[str, ...]:
+    if config.update_columns is None:
+        updated = tuple(name for name in target.columns if name not in key)
+    else:
+        updated = tuple(config.update_columns)
+        for name in updated:
+            if name not in target.columns:
+                _raise_unknown("update_columns", name, target.columns, f"the columns written to {target}")
+    if not updated and config.write_mode == "update":
+        raise InvalidParameterError("update_columns", f"{target} has only key columns.", "Name a column to update.")
+    return updated
+
+
+def _check_privileges(connection: psycopg.Connection[Any], target: Target, write_mode: str) -> None:
+    needed = {"insert": ["INSERT"], "upsert": ["SELECT", "INSERT", "UPDATE"], "update": ["SELECT", "UPDATE"]}[
+        write_mode
+    ]
+    table = target.relation.as_regclass(connection)
+    query = (
+        "SELECT p FROM unnest(%s::text[]) AS p WHERE NOT (SELECT bool_and(has_column_privilege(%s, c, p))"
+        " FROM unnest(%s::text[]) AS c)"
+    )
+    missing = [name for (name,) in connection.execute(query, [needed, table, list(target.columns)]).fetchall()]
+    if missing:
+        raise InvalidParameterError(
+            "target_table",
+            f"the role {connection.info.user} cannot {' and '.join(missing)} in {target}.",
+            f"Run: GRANT {', '.join(needed)} ON {target.relation.as_string(connection)} TO {connection.info.user};",
+        )
+    if write_mode != "insert":
+        query = "SELECT has_database_privilege(current_database(), 'TEMPORARY')"
+        [(allowed,)] = connection.execute(query).fetchall()
+        if not allowed:
+            raise InvalidParameterError(
+                "target_conn_id",
+                f"the role {connection.info.user} cannot create temporary tables in {connection.info.dbname}.",
+                f"Run: GRANT TEMPORARY ON DATABASE {connection.info.dbname} TO {connection.info.user};",
+            )
+
+
+def _set_by_server(parameter: str, column: _Column, table: str) -> InvalidParameterError:
+    what = "a generated column" if column.is_generated else "GENERATED ALWAYS AS IDENTITY"
+    return InvalidParameterError(
+        parameter, f"{column.name} of {table} is {what}.", "Leave it out: the server sets its value."
+    )
+
+
+def _raise_unknown(parameter: str, name: str, known: Sequence[str], where: str) -> None:
+    similar = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
+    advice = f"Did you mean {similar[0]}?" if similar else f"There are {', '.join(known[:20])}."
+    raise InvalidParameterError(parameter, f"{name} is not a column of {where}.", advice)

@@ -1,0 +1,121 @@
+"""The parameters of one transform job: frozen, checked, and normalized, as in ``task/config.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.task.config import TableConfig
+from burla_provider.task.validation import (
+    check_choice,
+    check_function,
+    check_single,
+    check_strings,
+    is_given,
+)
+
+WriteMode = Literal["insert", "upsert", "update"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TransformJobConfig(TableConfig):
+    """The parameters of a ``BurlaPostgresTransformOperator``, which documents them."""
+
+    map_row: Callable[[Any], Any] | None
+    map_batch: Callable[[list[Any]], Any] | None
+    batch_size: int
+    target_table: str | None
+    target_conn_id: str
+    target_columns: Sequence[str] | None
+    write_mode: WriteMode
+    conflict_columns: Sequence[str] | None
+    update_columns: Sequence[str] | None
+    version_column: str | None
+
+    row_formats: ClassVar[tuple[str, ...]] = ("tuple", "dict")
+    result_size_advice: ClassVar[str] = "Raise the limit."
+    # What BurlaPostgresOperator does with rows.
+    totals: ClassVar[None] = None
+    process_rows: ClassVar[None] = None
+    process_range: ClassVar[None] = None
+    combine: ClassVar[None] = None
+    isolate_failures: ClassVar[bool] = False
+    verify: ClassVar[None] = None
+
+    @property
+    def requires_key(self) -> bool:
+        """True: a range is written in the order of its key."""
+        return True
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the rows that are read are updated."""
+        return self.target_table is None
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The user's function."""
+        function = self.map_row or self.map_batch
+        assert function is not None  # noqa: S101 (the config has checked it)
+        return function
+
+    def _check_rows(self) -> None:
+        check_single("Give a function of a row, or of a list of rows.", map_row=self.map_row, map_batch=self.map_batch)
+        for name in ("map_row", "map_batch"):
+            if getattr(self, name) is not None:
+                check_function(name, getattr(self, name))
+        self._check_integers("batch_size", minimum=1)
+        if self.split == "pages":
+            problem = "'pages' cannot be used by a job that writes: a retry continues in the order of a key."
+            raise InvalidParameterError("split", problem, "Split by a key.")
+        super()._check_rows()
+
+    def _check_writes(self) -> None:
+        if not is_given(self.target_table):
+            self._normalize("target_table", None)
+        if self.consistency is None:
+            self._normalize("consistency", "none" if self.is_in_place else "snapshot")
+        super()._check_writes()
+        check_choice("write_mode", self.write_mode, get_args(WriteMode))
+        for name in ("target_columns", "conflict_columns", "update_columns"):
+            if getattr(self, name) is not None:
+                check_strings(name, getattr(self, name))
+        if self.is_in_place:
+            self._check_in_place()
+        if not is_given(self.target_conn_id):
+            self._normalize("target_conn_id", self.postgres_conn_id)
+        if self.write_mode == "insert" and self.ledger is None:
+            raise InvalidParameterError(
+                "ledger",
+                'is required with write_mode="insert": without it, a retry inserts rows twice.',
+                'Name a table of the target\'s database, which is created: ledger="public.burla_ledger".',
+            )
+        if self.write_mode == "insert":
+            self._refuse('is not used with write_mode="insert".', "conflict_columns", "update_columns")
+        if self.write_mode != "upsert":
+            self._refuse('is for write_mode="upsert".', "version_column")
+        if self.write_mode == "update" and self.update_columns == []:
+            raise InvalidParameterError("update_columns", "must not be empty, got [].", "Name the columns to update.")
+
+    def _check_in_place(self) -> None:
+        if self.write_mode != "update":
+            raise InvalidParameterError(
+                "target_table",
+                f'is required with write_mode="{self.write_mode}".',
+                'Name the table to write to. Without it, write_mode="update" updates the rows that are read.',
+            )
+        self._refuse("is for writing to a target_table.", "target_conn_id", "target_columns", "conflict_columns")
+        if self.update_columns is None:
+            raise InvalidParameterError(
+                "update_columns", "is required without a target_table.", "Name the columns that the function computes."
+            )
+        if self.consistency == "snapshot":
+            problem = 'must be "none" without a target_table: a row is updated only if it has not changed since it was'
+            raise InvalidParameterError("consistency", f"{problem} read.", "Leave it out.")
+
+    def _refuse(self, problem: str, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) is not None:
+                raise InvalidParameterError(name, problem, "Leave it out.")

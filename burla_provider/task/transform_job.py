@@ -1,0 +1,134 @@
+"""One try of a BurlaPostgresTransformOperator: a table job whose ranges write to a target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from burla_provider.combine.combiners import Combiner, SumByKey
+from burla_provider.database.connection_limit import ConnectionLimit
+from burla_provider.database.redact import join_secrets
+from burla_provider.database.settings import SessionSettings
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.task.lineage import TableLineage
+from burla_provider.task.session import TaskSession
+from burla_provider.task.table_job import TableJob
+from burla_provider.task.target import TargetSession, find_unique_key
+from burla_provider.worker.processors import RangeProcessor, Transform
+from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat, RowFunction
+from burla_provider.worker.sinks import UpdateInPlace
+from burla_provider.worker.target_writer import TargetWriter
+from burla_provider.worker.update_functions import EachRow, UpdateRows
+
+if TYPE_CHECKING:
+    from burla_provider.task.job_runner import JobRunner
+    from burla_provider.task.transform_config import TransformJobConfig
+
+
+class TransformJob(TableJob):
+    """Write what a function makes of the rows of a table.
+
+    :param target: the session with the target's database.
+    """
+
+    config: TransformJobConfig
+
+    def __init__(
+        self,
+        config: TransformJobConfig,
+        runner: JobRunner,
+        session: TaskSession,
+        lineage: TableLineage,
+        outlets: Sequence[Any],
+        target: TargetSession,
+    ) -> None:
+        super().__init__(config, runner, session, lineage, outlets)
+        self._target = target
+        lineage.add_output(target.target.schema, target.target.table, target.connection.info)
+
+    @cached_property
+    def processing(self) -> tuple[RangeProcessor, Combiner]:
+        """How a range is processed, and how the counts of all ranges are added up."""
+        self._check_repeatable()
+        config, target = self.config, self._target
+        settings = SessionSettings(
+            name=target.name,
+            statement_timeout=config.statement_timeout,
+            lock_timeout=config.lock_timeout,
+            idle_in_transaction_session_timeout=config.idle_in_transaction_session_timeout,
+            inherited=target.settings,
+        )
+        writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots)
+        unique_key = find_unique_key(self.session.facts)
+        return Transform(self._function, writer, unique_key, reads_xmin=config.is_in_place), SumByKey()
+
+    @property
+    def written(self) -> tuple[Any, ...]:
+        """What identifies the target."""
+        server = [self._target.parameters.get(name) for name in ("host", "port", "dbname")]
+        return (server, repr(self._target.sink))
+
+    @property
+    def functions(self) -> tuple[Any, ...]:
+        """The user's function."""
+        return (self.config.map_row, self.config.map_batch)
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        """The secrets of both connections."""
+        return join_secrets(self.session.parameters, self._target.parameters)
+
+    @property
+    def ledger_session(self) -> TargetSession:
+        """The session with the target: the ledger is in its database, so that both are written in one transaction."""
+        return self._target
+
+    @cached_property
+    def limit(self) -> ConnectionLimit:
+        """The connections to the source. Each worker has another one to the target."""
+        if self._target.is_same_server:
+            return self.find_limit(self.session.connection, per_call=2)
+        limit = self.find_limit(self.session.connection)
+        target = self._target_limit
+        parts = (*limit.parts, *(f"target: {part}" for part in target.parts))
+        return replace(limit, limit=min(limit.limit, target.limit), parts=parts)
+
+    @cached_property
+    def _target_limit(self) -> ConnectionLimit:
+        return self.find_limit(self._target.connection)
+
+    @property
+    def _target_slots(self) -> int | None:
+        # On the same server, the slot of the worker's other connection stands for both: two workers that each wait for
+        # a second slot would wait for each other.
+        return None if self._target.is_same_server else self._target_limit.slots
+
+    @property
+    def _function(self) -> RowFunction:
+        config, sink = self.config, self._target.sink
+        rows = RowFormat(tuple(self.source.columns), self._target.target.columns, config.row_format == "dict")
+        if isinstance(sink, UpdateInPlace):
+            width = 1 + len(sink.key)
+            if config.map_row is not None:
+                return UpdateRows(EachRow(config.map_row), rows, width)
+            return UpdateRows(config.function, rows, width, config.batch_size)
+        if config.map_row is not None:
+            return MapRow(config.map_row, rows)
+        return MapBatch(config.function, rows, config.batch_size)
+
+    def _check_repeatable(self) -> None:
+        """Check that a range can be updated in place twice, if there is no ledger.
+
+        :raises InvalidParameterError: if a column is both read and written.
+        """
+        columns = self.source.columns
+        texts = " ".join(columns.values() if isinstance(columns, Mapping) else ()).lower()
+        both = [name for name in self._target.target.columns if name in columns or name.lower() in texts]
+        if both and self.config.is_in_place and self.ledger is None:
+            raise InvalidParameterError(
+                "ledger",
+                f"is required, because {both[0]} is read and written: a retry would compute it from its new value.",
+                'Name a table, which is created: ledger="public.burla_ledger". Or read other columns.',
+            )

@@ -1,0 +1,150 @@
+"""Write what a user's function makes of the rows of a range to another table, or to the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+from burla_provider.database.quoting import Identifier, Literal, type_name
+from burla_provider.exceptions import RowsChangedError
+from burla_provider.ranges.condition import comparison
+from burla_provider.ranges.key import Bound, Key
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.worker.chunk_ledger import Progress
+from burla_provider.worker.chunks import CHUNK_ROWS, Chunk, compute_chunks
+from burla_provider.worker.processors.processor import RangeResult
+from burla_provider.worker.row_functions import RowFunction
+from burla_provider.worker.source import Source
+from burla_provider.worker.stream import stream
+from burla_provider.worker.target_writer import TargetWriter
+
+MAX_ROUNDS = 100
+"""How often rows are computed again in a row because other sessions change them."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Computes first, then writes: no transaction is open on the target while the function runs.
+
+    :param function: the user's function.
+    :param writer: writes the rows.
+    :param unique_key: NOT NULL columns that identify a row; a key without columns if the source has none.
+    :param chunk_rows: minimum size of a chunk other than the last.
+    :param reads_xmin: whether the function gets the xmin and the unique key of each row, which is updated in place.
+    """
+
+    function: RowFunction
+    writer: TargetWriter
+    unique_key: Key
+    chunk_rows: int = CHUNK_ROWS
+    reads_xmin: bool = False
+
+    writes: ClassVar[bool] = False
+
+    def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> RangeResult:
+        """Return how many rows were written.
+
+        Continues behind the last chunk in the ledger, which this or another worker has committed.
+        """
+        progress = self.writer.read_progress(key_range)
+        rounds = 0
+        while not progress.is_finished:
+            if progress.pending:
+                rounds += 1
+                progress = self._write_pending(source, key_range, progress, rounds)
+            else:
+                rounds = 0
+                progress = self._write_rest(connection, source, key_range, progress)
+        return RangeResult(dict(progress.counts), progress.row_count)
+
+    def _write_rest(
+        self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange, progress: Progress
+    ) -> Progress:
+        order = order_key(key_range, self.unique_key)
+        query = self._query(source, key_range, order)
+        if progress.position is not None:
+            query += sql.SQL(" AND ") + _is_behind(source, order, progress.position)
+        if order.columns:
+            query += sql.SQL(" ORDER BY ") + _order_by(source, order)
+        with closing(stream(connection, query, tuple_row)) as rows:
+            for chunk in self._compute(rows, order):
+                before, progress = progress, self.writer.write(key_range, progress, chunk)
+                if progress.chunks != before.chunks + 1 or progress.pending:  # another worker, or session, was faster
+                    break
+        return progress
+
+    def _write_pending(self, source: Source, key_range: KeyRange, progress: Progress, rounds: int) -> Progress:
+        """Read again what other sessions have changed, compute and write it."""
+        if rounds > MAX_ROUNDS:
+            key = ", ".join(progress.pending[0])
+            raise RowsChangedError(
+                f"{len(progress.pending):,} rows of {key_range} were changed by other sessions each of the {MAX_ROUNDS}"
+                f" times that they were computed, such as {', '.join(self.unique_key.names)} = {key}. Make the function"
+                " faster, or run the task when they change less."
+            )
+        order = order_key(key_range, self.unique_key)
+        query = self._query(source, key_range, order) + sql.SQL(" AND ") + _is_one_of(source, self.unique_key, progress)
+        rows = self.writer.read(key_range, query)
+        chunk = Chunk(vanished=len(progress.pending) - len(rows))
+        for part in self._compute([rows], order):
+            chunk.rows += part.rows
+            chunk.filtered += part.filtered
+        return self.writer.write(key_range, progress, chunk)
+
+    def _query(self, source: Source, key_range: KeyRange, order: Key) -> sql.Composed:
+        """Return a query of the rows. The last columns are xmin and the unique key, if needed, and the order key."""
+        version = [Identifier(source.table, "xmin"), *_columns(source, self.unique_key)] if self.reads_xmin else []
+        columns = [*version, *_columns(source, order)]
+        texts = [sql.SQL("{}::text").format(column) for column in columns]
+        return source.select(sql.SQL(", ").join([source.column_list, *texts]), key_range)
+
+    def _compute(self, rows: Iterable[list[Any]], order: Key) -> Iterator[Chunk]:
+        extra = 1 + len(self.unique_key.columns) if self.reads_xmin else 0
+        return compute_chunks(rows, self.function, len(order.columns), self.chunk_rows, extra)
+
+
+def order_key(key_range: KeyRange, unique_key: Key) -> Key:
+    """Return the columns by which the rows of the range are read, which identify a row.
+
+    They begin with the split key, whose index has this order. It is left out if it can be NULL in the range.
+    """
+    may_be_null = key_range.nulls or (key_range.key.nullable and key_range.lower is None and key_range.upper is None)
+    if may_be_null or not unique_key.columns:
+        return unique_key
+    split = key_range.key.columns
+    names = key_range.key.names
+    return Key((*split, *(column for column in unique_key.columns if column.name not in names)))
+
+
+def _columns(source: Source, key: Key) -> list[sql.Composable]:
+    # Qualified, because an expression of the select list may have the name of a column.
+    return [Identifier(source.table, name) for name in key.names]
+
+
+def _is_behind(source: Source, order: Key, position: Bound) -> sql.Composable:
+    return comparison(order.columns, _columns(source, order), ">", _values(order, position))
+
+
+def _is_one_of(source: Source, key: Key, progress: Progress) -> sql.Composed:
+    comma = sql.SQL(", ")
+    columns = comma.join(_columns(source, key))
+    rows = [sql.SQL("({})").format(comma.join(_values(key, values))) for values in progress.pending]
+    return sql.SQL("({}) IN ({})").format(columns, comma.join(rows))
+
+
+def _values(key: Key, values: Bound) -> list[sql.Composable]:
+    pairs = zip(key.columns, values, strict=True)
+    return [sql.SQL("{}::{}").format(Literal(value), type_name(column.type)) for column, value in pairs]
+
+
+def _order_by(source: Source, order: Key) -> sql.Composable:
+    return sql.SQL(", ").join(
+        sql.SQL("{} USING {}").format(name, type_name(column.operator("<")))
+        for name, column in zip(_columns(source, order), order.columns, strict=True)
+    )

@@ -1,0 +1,151 @@
+"""Call a user's function on rows, and check the rows that it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from burla_provider.exceptions import UserFunctionError
+
+Row = tuple[Any, ...]
+
+
+@dataclass
+class Produced:
+    """The rows that a function has made of a batch.
+
+    :param rows: with the columns of the target.
+    :param filtered: number of rows of the batch of which it made none.
+    """
+
+    rows: list[Row]
+    filtered: int = 0
+
+
+class RowFunction(Protocol):
+    """Makes rows of the target of rows of the source."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows per call of this object."""
+        ...
+
+    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
+        """Return the rows made of these rows.
+
+        :param keys: what identifies each row in the source, as text.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """The columns of rows, on both sides of a function.
+
+    :param read: names of the columns that the function gets.
+    :param written: names of the columns of the target.
+    :param as_dicts: whether the function gets dicts.
+    """
+
+    read: tuple[str, ...]
+    written: tuple[str, ...]
+    as_dicts: bool = False
+
+    def given(self, row: Row) -> Any:
+        """Return a row as the function gets it."""
+        return dict(zip(self.read, row, strict=True)) if self.as_dicts else row
+
+    def checked(self, row: Any) -> Row:
+        """Return a row that the function has returned as a tuple in the order of the target's columns.
+
+        :raises UserFunctionError: if it does not have these columns.
+        """
+        if isinstance(row, tuple):
+            if len(row) != len(self.written):
+                raise UserFunctionError(
+                    f"The function returned a row of {len(row)} values: {_shown(row)}. Return"
+                    f" {len(self.written)}, in the order of target_columns: {', '.join(self.written)}."
+                )
+            return row
+        if isinstance(row, Mapping):
+            if row.keys() != set(self.written):
+                raise UserFunctionError(
+                    f"The function returned a dict with the keys {', '.join(map(str, row))}. Return those of"
+                    f" target_columns: {', '.join(self.written)}."
+                )
+            return tuple(row[name] for name in self.written)
+        raise UserFunctionError(
+            f"The function returned {type(row).__name__} {_shown(row)} as a row. Return a tuple or a dict, also for a"
+            " single column: (value,)."
+        )
+
+
+@dataclass(frozen=True)
+class MapRow:
+    """``function(row)`` returns a row, several as a list or generator, or None."""
+
+    function: Callable[[Any], Any]
+    format: RowFormat
+    batch_size: int = 250
+
+    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
+        """Return the rows made of these rows."""
+        produced = Produced([])
+        function, given, checked = self.function, self.format.given, self.format.checked
+        add = produced.rows.append
+        number = 0
+        try:
+            for number, row in enumerate(rows):  # noqa: B007 (used if the function raises)
+                result = function(given(row))
+                if isinstance(result, tuple | Mapping):
+                    add(checked(result))
+                elif result is None:
+                    produced.filtered += 1
+                else:
+                    several = [checked(one) for one in self._several(result)]
+                    produced.rows += several
+                    produced.filtered += not several
+        except Exception as error:
+            add_key(error, keys[number : number + 1])
+            raise
+        return produced
+
+    def _several(self, result: Any) -> Iterable[Any]:
+        if isinstance(result, list | Iterator):
+            return result
+        return (self.format.checked(result),)  # raises
+
+
+@dataclass(frozen=True)
+class MapBatch:
+    """``function(rows)`` gets a list of rows, and returns rows."""
+
+    function: Callable[[list[Any]], Iterable[Any]]
+    format: RowFormat
+    batch_size: int
+
+    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
+        """Return the rows made of these rows. How many were left out is known by their number only."""
+        result = self.function([self.format.given(row) for row in rows] if self.format.as_dicts else list(rows))
+        if result is None or isinstance(result, tuple | Mapping | str | bytes) or not isinstance(result, Iterable):
+            raise UserFunctionError(
+                f"map_batch returned {type(result).__name__} {_shown(result)}. Return a list of rows: one tuple or dict"
+                " per row."
+            )
+        made = [self.format.checked(row) for row in result]
+        return Produced(made, max(0, len(rows) - len(made)))
+
+
+def add_key(error: Exception, keys: Sequence[Row]) -> None:
+    """Add the key of the row that caused an error to its text.
+
+    :param keys: the key of the row, if it has one.
+    """
+    for key in keys:
+        error.add_note(f"The row has the key {', '.join(map(str, key))}.")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."

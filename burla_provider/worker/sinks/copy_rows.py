@@ -1,0 +1,68 @@
+"""COPY rows into a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Json
+
+from burla_provider.worker.sinks.target import Target
+
+
+def copy_rows(
+    connection: psycopg.Connection[Any],
+    relation: sql.Composable,
+    target: Target,
+    rows: Sequence[tuple[Any, ...]],
+) -> int:
+    """Copy rows with the columns of ``target`` into ``relation``, and return how many were inserted.
+
+    Values are sent in PostgreSQL's text format, so that the server reads each as the type of its column.
+    """
+    query = sql.SQL("COPY {} ({}) FROM STDIN").format(relation, target.column_list)
+    json_indexes = [number for number, name in enumerate(target.columns) if name in target.json_columns]
+    with connection.cursor() as cursor:
+        with cursor.copy(query) as copy:
+            for row in _with_json(rows, json_indexes) if json_indexes else rows:
+                try:
+                    copy.write_row(row)
+                except (psycopg.DataError, psycopg.ProgrammingError) as error:  # psycopg's own: it cannot send a value
+                    raise _with_column(error, target, row) from None
+        return cursor.rowcount
+
+
+def _with_column(error: psycopg.Error, target: Target, row: Sequence[Any]) -> Exception:
+    for name, value in zip(target.columns, row, strict=True):
+        if isinstance(value, str) and "\0" in value:
+            problem = f"a text has a NUL character, which PostgreSQL cannot store: {value[:60]!r}. Remove it."
+            return ValueError(f"{name}: {problem}")
+    return error
+
+
+def _with_json(rows: Iterable[tuple[Any, ...]], indexes: Sequence[int]) -> Iterable[list[Any]]:
+    for row in rows:
+        values = list(row)
+        for index in indexes:
+            if values[index] is not None:
+                values[index] = Json(values[index], dumps=dump_exactly)
+        yield values
+
+
+def dump_exactly(value: Any) -> str:
+    """Return a value as JSON. Unlike ``json.dumps``, it accepts a Decimal, and keeps its digits."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except TypeError:
+        if isinstance(value, Decimal) and value.is_finite():
+            return format(value, "f")
+        if isinstance(value, dict):
+            pairs = (f"{json.dumps(name, ensure_ascii=False)}: {dump_exactly(item)}" for name, item in value.items())
+            return f"{{{', '.join(pairs)}}}"
+        if isinstance(value, list | tuple):
+            return f"[{', '.join(map(dump_exactly, value))}]"
+        raise

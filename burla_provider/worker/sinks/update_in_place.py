@@ -1,0 +1,84 @@
+"""Update the rows that were read, unless another session has changed them since."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from burla_provider.worker.sinks.copy_rows import copy_rows
+from burla_provider.worker.sinks.sink import Written
+from burla_provider.worker.sinks.staged import BY_INDEX, STAGE, assignments, create_stage, row_of, same_key
+from burla_provider.worker.sinks.target import Target, names
+
+VERSION = "burla xmin"
+"""Column of the temporary table for the xmin of the row that was read."""
+
+
+@dataclass(frozen=True)
+class UpdateInPlace:
+    """Updates rows of the source, by a unique key. A row given has the xmin that was read, the key, and the values.
+
+    A row that another session has changed has another xmin. It is left as it is, and its key is returned. VACUUM
+    FREEZE, VACUUM FULL and CLUSTER do not change xmin.
+
+    :param target: the table, with the columns to update.
+    :param key: columns of a unique key of the table.
+    """
+
+    target: Target
+    key: tuple[str, ...]
+
+    def setup(self, *, pooled: bool) -> sql.Composable:
+        """Return the statements that create the temporary table, and make the server use the index of the key."""
+        version = sql.SQL("xmin AS {}").format(sql.Identifier(VERSION))
+        columns = sql.SQL(", ").join([version, names(self.key), self.target.column_list])
+        return create_stage(self.target, pooled=pooled, columns=columns) + BY_INDEX
+
+    def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> Written:
+        """Update the rows that have not changed since they were read."""
+        given = Target(
+            self.target.schema,
+            self.target.table,
+            (VERSION, *self.key, *self.target.columns),
+            self.target.json_columns,
+        )
+        copy_rows(connection, STAGE, given, rows)
+        updated = connection.execute(self._update).rowcount
+        # A new statement sees what was committed until the update has ended. The rows it has updated have its own xmin.
+        pending = tuple(connection.execute(self._changed).fetchall())
+        return Written({"rows_updated": updated, "rows_unchanged": len(rows) - updated - len(pending)}, pending)
+
+    @property
+    def _update(self) -> sql.Composed:
+        update = "UPDATE {} AS target SET {} FROM ({}) AS given WHERE {} AND target.xmin = given.{} AND {} *<> {}"
+        given = sql.SQL("SELECT * FROM {} ORDER BY {}").format(STAGE, names(self.key))
+        return sql.SQL(update).format(
+            self.target.relation,
+            assignments(self.target.columns, "given"),
+            given,
+            same_key(self.key, "target", "given"),
+            sql.Identifier(VERSION),
+            row_of(self.target.columns, "target"),
+            row_of(self.target.columns, "given"),
+        )
+
+    @property
+    def _changed(self) -> sql.Composed:
+        # OFFSET keeps the subquery separate, so that the index of the key is read for each given row.
+        query = (
+            "SELECT {} FROM {} AS given, LATERAL (SELECT xmin AS now FROM {} AS target WHERE {} OFFSET 0) AS target"
+            " WHERE now <> given.{} AND now <> coalesce(pg_current_xact_id_if_assigned()::xid, '0'::xid) ORDER BY {}"
+        )
+        key = [sql.Identifier("given", name) for name in self.key]
+        return sql.SQL(query).format(
+            sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in key),
+            STAGE,
+            self.target.relation,
+            same_key(self.key, "target", "given"),
+            sql.Identifier(VERSION),
+            sql.SQL(", ").join(key),
+        )

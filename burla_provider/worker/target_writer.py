@@ -1,0 +1,114 @@
+"""Write the chunks of a range to the target, each in a short transaction of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import tuple_row
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from burla_provider.database.settings import SessionSettings, set_config
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.worker.chunk_ledger import Progress, claim_chunk, read_progress, store_progress
+from burla_provider.worker.chunks import Chunk
+from burla_provider.worker.connection import CachedConnection, connect_worker
+from burla_provider.worker.ledger import Ledger
+from burla_provider.worker.sinks import Sink, Written
+from burla_provider.worker.stream import stream
+
+_WRITE_ATTEMPTS = 10
+"""Attempts of one write after deadlocks and serialization failures. The user's function is not called again."""
+
+
+@dataclass(frozen=True)
+class TargetWriter:
+    """Writes chunks on a connection of its own to the target's database.
+
+    :param parameters: ``connection_parameters`` of the target. Never printed.
+    :param settings: settings of every transaction.
+    :param sink: writes the rows.
+    :param ledger: a chunk is written once; None: a repeated range is written again.
+    :param slots: connections of all jobs on the target's database together; None: no limit.
+    """
+
+    parameters: Mapping[str, str] = field(repr=False)
+    settings: SessionSettings
+    sink: Sink
+    ledger: Ledger | None = None
+    slots: int | None = None
+    _cached: CachedConnection = field(default_factory=CachedConnection, repr=False, compare=False)
+
+    def read_progress(self, key_range: KeyRange) -> Progress:
+        """Return how far earlier attempts and tries have written the range."""
+        if self.ledger is None:
+            return Progress()
+        with self._cached.close_on_error(), self._transaction(key_range) as connection:
+            return read_progress(connection, self.ledger, key_range)
+
+    def write(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
+        """Write a chunk, and return the progress after it.
+
+        :param before: the progress behind which the chunk was read. If another worker has written more, nothing is
+            written, and its progress is returned.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception_type((psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)),
+            wait=wait_random_exponential(multiplier=0.05, max=2),
+            stop=stop_after_attempt(_WRITE_ATTEMPTS),
+            reraise=True,
+        )
+        with self._cached.close_on_error():
+            return retrying(self._write, key_range, before, chunk)
+
+    def read(self, key_range: KeyRange, query: sql.Composed) -> list[tuple[Any, ...]]:
+        """Return the rows of a query as they are now."""
+        with self._cached.close_on_error(), self._transaction(key_range) as connection:
+            return [row for rows in stream(connection, query, tuple_row) for row in rows]
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        self._cached.close()
+
+    def _write(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        with self._transaction(key_range, self.sink) as connection:
+            if self.ledger is not None:
+                now = claim_chunk(connection, self.ledger, key_range, worker)
+                if now.chunks != before.chunks or now.is_finished:
+                    return now
+            written = self.sink.write(connection, chunk.rows) if chunk.rows else Written({})
+            counts = {**written.counts, "rows_filtered": chunk.filtered}
+            if chunk.vanished:
+                counts["rows_unchanged"] = counts.get("rows_unchanged", 0) + chunk.vanished
+            after = before.plus(chunk.position, chunk.row_count, counts, written.pending, is_last=chunk.is_last)
+            if self.ledger is not None:
+                store_progress(connection, self.ledger, key_range, after, worker)
+        return after
+
+    @contextmanager
+    def _transaction(self, key_range: KeyRange, sink: Sink | None = None) -> Iterator[psycopg.Connection[Any]]:
+        connection = self._cached.get(self._connect)
+        inherited = set_config(self.settings.inherited, local=True) if self._cached.is_pooled else sql.SQL("")
+        settings = self.settings.transaction_sql(f" #{key_range.index}")
+        with connection.transaction():
+            setup = sink.setup(pooled=self._cached.is_pooled) if sink else sql.SQL("")
+            connection.execute(sql.SQL("{}; {}; {}").format(settings, inherited, setup))
+            yield connection
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        connection = connect_worker(
+            self.parameters,
+            self.settings.name,
+            read_only=False,
+            slots=self.slots,
+            settings=self.settings.inherited,
+        )
+        self._cached.is_pooled = connection.prepare_threshold is None
+        return connection

@@ -1,0 +1,267 @@
+"""BurlaPostgresTransformOperator: from the parameters to the rows of the target and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from burla_provider.operators.transform import BurlaPostgresTransformOperator
+from tests.airflow.conftest import Orders, add_database
+from tests.support.task_runner import Airflow
+
+WANTED = "SELECT id, upper(status) AS label, amount * 2 AS doubled FROM orders"
+
+
+def label(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return row[0], row[1].upper(), row[2] * 2
+
+
+def label_dict(row: dict[str, Any]) -> dict[str, Any]:
+    return {"id": row["id"], "label": row["status"].upper(), "doubled": row["amount"] * 2}
+
+
+def label_all(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [label(row) for row in rows]
+
+
+@pytest.fixture
+def labels(orders: Orders) -> psycopg.Connection[Any]:
+    """The table that rows are written to."""
+    orders.connection.execute("CREATE TABLE labels (id bigint PRIMARY KEY, label text, doubled numeric NOT NULL)")
+    return orders.connection
+
+
+def operator(**options: Any) -> BurlaPostgresTransformOperator:
+    usual = {
+        "postgres_conn_id": "orders_db",
+        "table": "orders",
+        "columns": ["id", "status", "amount"],
+        "target_table": "labels",
+        "write_mode": "upsert",
+        "max_parallelism": 2,
+        "ranges": 6,
+    }
+    if "map_batch" not in options:
+        usual["map_row"] = label
+    return BurlaPostgresTransformOperator(task_id="t", **usual | options)
+
+
+def assert_written(connection: psycopg.Connection[Any], wanted: str = WANTED) -> None:
+    for one, other in ((wanted, "TABLE labels"), ("TABLE labels", wanted)):
+        assert connection.execute(f"({one}) EXCEPT ALL ({other})").fetchall() == []
+
+
+@pytest.mark.parametrize("ledger", [None, "ledger"])
+@pytest.mark.parametrize(
+    ("write_mode", "counts"),
+    [("insert", {"rows_inserted": 20_000}), ("upsert", {"rows_written": 20_000, "rows_unchanged": 0})],
+)
+def test_every_row_is_written(airflow: Airflow, labels: Any, write_mode: str, ledger: Any, counts: Any) -> None:
+    result = airflow.run(operator(write_mode=write_mode, ledger=ledger or "runs"))
+    assert result.state == "success", result.error
+    assert result.value == {"row_count": 20_000, **counts, "rows_filtered": 0}
+    assert_written(labels)
+
+
+@pytest.mark.parametrize(
+    "function", [{"map_row": label_dict, "row_format": "dict"}, {"map_batch": label_all, "batch_size": 300}]
+)
+def test_functions_get_rows_as_they_ask(airflow: Airflow, labels: Any, function: Any) -> None:
+    assert airflow.run(operator(**function)).state == "success"
+    assert_written(labels)
+
+
+def test_an_update_changes_what_is_there(airflow: Airflow, labels: Any) -> None:
+    labels.execute("INSERT INTO labels SELECT id, 'old', -1 FROM orders WHERE id < 30000")
+    [(there,)] = labels.execute("SELECT count(*) FROM labels").fetchall()
+    result = airflow.run(operator(write_mode="update", update_columns=["label"]))
+    assert result.value["rows_updated"] == there
+    assert_written(labels, "SELECT id, upper(status), -1 FROM orders WHERE id < 30000")
+
+
+def test_another_run_of_an_upsert_writes_nothing(airflow: Airflow, labels: Any) -> None:
+    airflow.run(operator())
+    result = airflow.run(operator(), run_id="another")
+    assert result.value == {"row_count": 20_000, "rows_written": 0, "rows_unchanged": 20_000, "rows_filtered": 0}
+
+
+def test_a_retry_continues_although_the_source_has_changed(airflow: Airflow, labels: Any) -> None:
+    def fail(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        if row[0] > 40_000:
+            raise ValueError("no more")
+        return label(row)
+
+    first = airflow.run(operator(write_mode="insert", ledger="runs", map_row=fail, retries=1), max_tries=1)
+    assert first.state == "up_for_retry"
+    [(written,)] = labels.execute("SELECT count(*) FROM labels").fetchall()
+    assert 0 < written < 20_000
+    labels.execute("UPDATE orders SET status = 'new'")
+    second = airflow.run(operator(write_mode="insert", ledger="runs", retries=1), try_number=2, max_tries=1)
+    assert second.value == {"row_count": 20_000, "rows_inserted": 20_000, "rows_filtered": 0, "snapshots": 2}
+    assert labels.execute("SELECT count(*), count(*) FILTER (WHERE label = 'NEW') FROM labels").fetchone() == (
+        20_000,
+        20_000 - written,
+    )
+
+
+def test_the_target_may_be_in_another_database(airflow: Airflow, orders: Orders, postgres_server: Any) -> None:
+    with postgres_server.database() as conninfo, psycopg.connect(conninfo, autocommit=True) as target:
+        add_database(airflow, "dwh", target.info)
+        target.execute("CREATE SCHEMA s; CREATE TABLE s.labels (id bigint PRIMARY KEY, label text, doubled numeric)")
+        options = {"target_conn_id": "dwh", "target_table": "s.labels", "ledger": "s.runs", "write_mode": "insert"}
+        assert airflow.run(operator(**options)).state == "success"
+        wanted = orders.connection.execute(WANTED + " ORDER BY id").fetchall()
+        assert target.execute("SELECT * FROM s.labels ORDER BY id").fetchall() == wanted
+        assert target.execute("SELECT count(*) FROM s.runs WHERE range_index >= 0").fetchone() == (6,)
+
+
+def test_a_row_may_become_several_or_none(airflow: Airflow, labels: Any) -> None:
+    def several(row: tuple[Any, ...]) -> Iterator[tuple[Any, ...]] | None:
+        return None if row[1] == "open" else ((row[0] + shift, row[1], 0) for shift in (0, 1))
+
+    value = airflow.run(operator(map_row=several)).value
+    [(open_rows,)] = labels.execute("SELECT count(*) FROM orders WHERE status = 'open'").fetchall()
+    assert value["rows_filtered"] == open_rows
+    assert value["rows_written"] == 2 * (20_000 - open_rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"write_mode": "insert"}, 'ledger: is required with write_mode="insert"'),
+        ({"write_mode": "append"}, "write_mode: 'append' is unknown."),
+        ({"map_batch": label_all, "map_row": label}, "map_row, map_batch: exactly one must be given"),
+        ({"split": "pages"}, "split: 'pages' cannot be used by a job that writes"),
+        ({"write_mode": "update", "version_column": "v"}, 'version_column: is for write_mode="upsert".'),
+        ({"row_format": "arrow"}, "row_format: 'arrow' is unknown."),
+    ],
+)
+def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match="^" + message.replace("(", r"\(")):
+        operator(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"target_table": "nothing"}, "target_table: nothing does not exist in the database"),
+        ({"target_table": "a_view"}, "target_table: public.a_view is a view. Name a table."),
+        (
+            {"target_columns": ["id", "lable"]},
+            "target_columns: lable is not a column of public.labels. Did",
+        ),
+        (
+            {"target_columns": ["id", "label"]},
+            "target_columns: doubled of public.labels is NOT NULL and has no",
+        ),
+        ({"target_columns": ["label", "doubled"]}, "target_columns: id of public.labels is NOT NULL and has no"),
+        (
+            {"target_columns": ["label"], "write_mode": "update"},
+            "target_columns: the key column id of public.labels is not among them.",
+        ),
+        ({"conflict_columns": ["label"]}, "conflict_columns: public.labels has no unique index on label"),
+        (
+            {"update_columns": ["lable"]},
+            "update_columns: lable is not a column of the columns written",
+        ),
+        ({"version_column": "v"}, "version_column: v is not a column of the columns written"),
+        ({"target_table": "keyless"}, "conflict_columns: public.keyless has no primary key."),
+        ({"target_table": "computed", "target_columns": ["id", "g"]}, "target_columns: g of public.computed is a gen"),
+        (
+            {"target_table": "computed", "target_columns": ["id", "i"]},
+            "target_columns: i of public.computed is GENER",
+        ),
+        ({"target_table": "nullable", "conflict_columns": ["a"]}, "conflict_columns: a of public.nullable can be NULL"),
+        ({"target_table": "orders"}, "target_table: public.orders is the table that is read."),
+    ],
+)
+def test_a_target_that_cannot_be_written_is_refused_before_a_worker_starts(
+    airflow: Airflow, labels: Any, options: dict[str, Any], message: str
+) -> None:
+    labels.execute("""
+        CREATE VIEW a_view AS TABLE labels;
+        CREATE TABLE keyless (id bigint);
+        CREATE TABLE nullable (a bigint UNIQUE);
+        CREATE TABLE computed (
+            id bigint PRIMARY KEY, g bigint GENERATED ALWAYS AS (id) STORED, i bigint GENERATED ALWAYS AS IDENTITY);
+    """)
+    result = airflow.run(operator(**options, retries=3), max_tries=3)
+    assert result.state == "failed"
+    assert str(result.error).startswith(message)
+
+
+def test_a_role_that_may_not_write_is_told_what_to_grant(airflow: Airflow, labels: Any, orders: Orders) -> None:
+    labels.execute("CREATE ROLE reader LOGIN PASSWORD 'pw'; GRANT SELECT ON orders TO reader")
+    try:
+        add_database(airflow, "dwh", labels.info)
+        airflow.connections["dwh"].login, airflow.connections["dwh"].password = "reader", "pw"
+        result = airflow.run(operator(target_conn_id="dwh"))
+        assert 'Run: GRANT SELECT, INSERT, UPDATE ON "public"."labels" TO reader;' in str(result.error)
+    finally:
+        labels.execute("DROP OWNED BY reader; DROP ROLE reader")
+
+
+def in_place(**options: Any) -> BurlaPostgresTransformOperator:
+    usual = {"columns": ["id", "status"], "map_row": label_only, "write_mode": "update", "update_columns": ["note"]}
+    return operator(**{"target_table": None, **usual, **options})
+
+
+def label_only(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (f"{row[1]} {row[0]}",)
+
+
+@pytest.mark.parametrize("ledger", [None, "ledger"])
+def test_a_column_is_filled_in_place(airflow: Airflow, orders: Orders, ledger: Any) -> None:
+    result = airflow.run(in_place(ledger=ledger, where="note IS NULL"))
+    assert result.value == {"row_count": 4_000, "rows_updated": 4_000, "rows_unchanged": 0, "rows_filtered": 0}
+    query = "SELECT count(*) FROM orders WHERE note IS DISTINCT FROM status || ' ' || id AND note NOT LIKE 'note %'"
+    assert orders.connection.execute(query).fetchone() == (0,)
+
+
+def test_a_batch_is_updated_in_place(airflow: Airflow, orders: Orders) -> None:
+    def label_batch(rows: list[dict[str, Any]]) -> list[dict[str, Any] | None]:
+        return [{"note": row["status"]} if row["id"] % 2 else None for row in rows]
+
+    options = {"map_row": None, "map_batch": label_batch, "row_format": "dict"}
+    value = airflow.run(in_place(**options)).value
+    query = "SELECT count(*) FROM orders WHERE note = status AND id % 2 = 1"
+    assert orders.connection.execute(query).fetchone() == (value["rows_updated"],)
+    assert value["rows_updated"] + value["rows_filtered"] == 20_000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"write_mode": "insert", "ledger": "l"}, 'target_table: is required with write_mode="insert".'),
+        ({"update_columns": None}, "update_columns: is required without a target_table."),
+        ({"target_columns": ["note"]}, "target_columns: is for writing to a target_table."),
+        ({"consistency": "snapshot"}, 'consistency: must be "none" without a target_table'),
+    ],
+)
+def test_what_an_update_in_place_cannot_use_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match="^" + message):
+        in_place(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"columns": ["id", "status", "note"]}, "ledger: is required, because note is read and written"),
+        ({"columns": {"id": "id", "status": "coalesce(NOTE, '')"}}, "ledger: is required, because note is read"),
+        ({"columns": None}, "ledger: is required, because note is read and written"),
+        ({"update_columns": ["id"]}, "update_columns: id is a column of the key"),
+        ({"update_columns": ["nota"]}, "update_columns: nota is not a column of public.orders. Did you mean note?"),
+        ({"table": "a_view", "key": "id"}, "table: public.a_view is a view. Name a table."),
+        ({"table": "keyless", "key": "id"}, "table: public.keyless has no primary key"),
+    ],
+)
+def test_a_table_that_cannot_be_updated_in_place_is_refused(
+    airflow: Airflow, orders: Orders, options: dict[str, Any], message: str
+) -> None:
+    orders.connection.execute("CREATE VIEW a_view AS TABLE orders; CREATE TABLE keyless AS TABLE orders")
+    result = airflow.run(in_place(**options, retries=3), max_tries=3)
+    assert result.state == "failed"
+    assert str(result.error).startswith(message)

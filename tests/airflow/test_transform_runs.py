@@ -1,0 +1,133 @@
+"""Transforms together with what other operators on tables do: increments, partitions, secrets, lineage, sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import pytest
+from airflow.sdk import Asset
+
+from burla_provider.operators.transform import BurlaPostgresTransformOperator
+from tests.airflow.conftest import Orders, add_database, needs_state_stores
+from tests.support.task_runner import Airflow
+
+
+def operator(**options: Any) -> BurlaPostgresTransformOperator:
+    usual = {
+        "postgres_conn_id": "orders_db",
+        "table": "orders",
+        "columns": ["id", "status"],
+        "map_row": lambda row: row,
+        "target_table": "copies",
+        "write_mode": "insert",
+        "ledger": "runs",
+        "max_parallelism": 2,
+        "ranges": 4,
+    }
+    return BurlaPostgresTransformOperator(task_id="t", **usual | options)
+
+
+@pytest.fixture
+def copies(orders: Orders) -> psycopg.Connection[Any]:
+    """The table that rows are written to. It has no key, so that a row that came twice would be there twice."""
+    orders.connection.execute("CREATE TABLE copies (id bigint, status text)")
+    return orders.connection
+
+
+def assert_copied(connection: psycopg.Connection[Any], source: str = "SELECT id, status FROM orders") -> None:
+    for one, other in ((source, "TABLE copies"), ("TABLE copies", source)):
+        assert connection.execute(f"({one}) EXCEPT ALL ({other})").fetchall() == []
+
+
+@needs_state_stores
+def test_an_increment_continues_what_a_failed_run_has_written(airflow: Airflow, copies: Any) -> None:
+    def fail(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        if row[0] > 60_000:
+            raise ValueError("not yet")
+        return row
+
+    options: dict[str, Any] = {"key": "id", "incremental": True, "outlets": [Asset("copies")]}
+    assert airflow.run(operator(**options, map_row=fail), run_id="first").state == "failed"
+    [(written,)] = copies.execute("SELECT count(*) FROM copies").fetchall()
+    assert 0 < written < 20_000
+    copies.execute("INSERT INTO orders SELECT id + 1000000, 1, 'new' FROM orders")
+    second = airflow.run(operator(**options), run_id="second")
+    assert second.value["row_count"] == second.value["rows_inserted"] == 40_000
+    assert_copied(copies)
+    assert airflow.run(operator(**options), run_id="third").value["row_count"] == 0
+
+
+@pytest.mark.parametrize("write_mode", ["insert", "upsert", "update"])
+def test_source_and_target_may_be_partitioned(airflow: Airflow, copies: Any, write_mode: str) -> None:
+    copies.execute("""
+        DROP TABLE copies;
+        CREATE TABLE copies (id bigint PRIMARY KEY, status text) PARTITION BY RANGE (id);
+        CREATE TABLE copies_1 PARTITION OF copies FOR VALUES FROM (0) TO (50000);
+        CREATE TABLE copies_2 PARTITION OF copies DEFAULT;
+        CREATE TABLE parts (status text, id bigint PRIMARY KEY) PARTITION BY HASH (id);
+        CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE parts_1 (id bigint PRIMARY KEY, status text);
+        ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        INSERT INTO parts SELECT status, id FROM orders;
+        ANALYZE parts;
+    """)
+    if write_mode == "update":
+        copies.execute("INSERT INTO copies SELECT id FROM orders")
+    result = airflow.run(operator(table="parts", write_mode=write_mode))
+    assert result.state == "success", result.log
+    assert_copied(copies)
+
+
+def test_a_partitioned_table_is_updated_in_place(airflow: Airflow, copies: Any) -> None:
+    copies.execute("""
+        CREATE TABLE parts (id bigint PRIMARY KEY, status text, label text) PARTITION BY RANGE (id);
+        CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (50000);
+        CREATE TABLE parts_2 PARTITION OF parts DEFAULT;
+        INSERT INTO parts SELECT id, status FROM orders;
+    """)
+    options = {"target_table": None, "write_mode": "update", "update_columns": ["label"]}
+    result = airflow.run(operator(table="parts", map_row=lambda row: (row[1].upper(),), **options))
+    assert result.value["rows_updated"] == 20_000
+    assert copies.execute("SELECT count(*) FROM parts WHERE label = upper(status)").fetchone() == (20_000,)
+
+
+def test_the_password_of_the_target_is_in_no_text(airflow: Airflow, copies: Any, capfd: Any) -> None:
+    password = "s3cret'pass%word"
+    copies.execute("CREATE ROLE writer LOGIN SUPERUSER PASSWORD 's3cret''pass%word'")
+    try:
+        add_database(airflow, "dwh", copies.info)
+        airflow.connections["dwh"].login, airflow.connections["dwh"].password = "writer", password
+        copies.execute(f"""
+            CREATE FUNCTION show() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION 'the password is %', '{password.replace("'", "''")}'; END $$;
+            CREATE TRIGGER show BEFORE INSERT ON copies FOR EACH ROW EXECUTE FUNCTION show();
+        """)
+        result = airflow.run(operator(target_conn_id="dwh"))
+        assert "the password is ***" in str(result.error)
+        texts = [str(result.error), result.log, str(result.xcoms), str(result.rendered), *capfd.readouterr()]
+        assert not [text for text in texts if "s3cret" in text]
+    finally:
+        copies.execute("DROP OWNED BY writer; DROP ROLE writer")
+
+
+def test_no_session_is_left(airflow: Airflow, copies: Any) -> None:
+    assert airflow.run(operator()).state == "success"
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'test_dag%'"
+    assert copies.execute(query).fetchone() == (0,)
+
+
+def test_failed_ranges_may_be_tolerated(airflow: Airflow, copies: Any) -> None:
+    def fail(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        if row[0] == 3:
+            raise ValueError("no")
+        return row
+
+    value = airflow.run(operator(map_row=fail, tolerated_failures=1)).value
+    assert (value["complete"], value["failed_ranges"]) == (False, 1)
+    assert copies.execute("SELECT count(*) FROM copies").fetchone() == (value["rows_inserted"],)
+
+
+def test_a_plan_writes_nothing(airflow: Airflow, copies: Any) -> None:
+    assert airflow.run(operator(plan_only=True)).value["ranges"] == 4
+    assert copies.execute("SELECT to_regclass('runs')").fetchone() == (None,)
