@@ -60,6 +60,7 @@ bench: .venv/ready .venv-bench/ready .venv-bench-guide/ready
 bench-quick: .venv/ready
 	@$(BIN)/python -m benchmarks --quick
 	@$(BIN)/python -m benchmarks.import_time
+	@$(BIN)/python -m benchmarks.start
 
 # The other tools, and the packages that the guide requires.
 .venv-bench/ready .venv-bench-guide/ready: benchmarks/requirements.txt benchmarks/requirements-guide.txt | .venv/ready

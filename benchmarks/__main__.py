@@ -2,7 +2,8 @@
 
 python -m benchmarks                        run everything and write RESULTS.md
 python -m benchmarks sides --only ray,dask  run some sides again; the other results stay
-python -m benchmarks report                 write RESULTS.md from the stored results
+python -m benchmarks pages report           measure whole tables by key, by pages, and in one query
+python -m benchmarks report                 write RESULTS.md, and the figures that README and docs/ quote
 """
 
 from __future__ import annotations
@@ -15,22 +16,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report
-from benchmarks.compare import compare
+from benchmarks import quotes, report
+from benchmarks.compare import JOBS, compare
 from benchmarks.data import HOME, Data, running
 from benchmarks.environments import exists
 from benchmarks.machine import describe
+from benchmarks.pages import measure_pages
 from benchmarks.runs import find_nodes
 from benchmarks.scale import scale
 from benchmarks.sides import SIDES
 from benchmarks.verdict import find_faults
 
 RESULTS = Path(__file__).with_name("results")
-QUICK = ("sql", "copy", "ours_local", "ours_rows", "guide_pool", "connectorx", "polars")
-EXACT = ("sql", "copy", "ours_local", "ours_rows")
+QUICK = ("sql", "copy", "ours_local", "ours_rows", "ours_arrow", "guide_pool", "duckdb", "connectorx", "polars")
+EXACT = ("sql", "copy", "ours_local", "ours_rows", "ours_arrow", "duckdb")
 """Sides of ``QUICK`` whose results must be exact."""
 
-PARTS = ("sides", "scale", "report")
+PARTS = ("sides", "pages", "scale", "report")
 
 
 def main() -> None:
@@ -49,15 +51,18 @@ def main() -> None:
         return
     RESULTS.mkdir(exist_ok=True)
     started = time.monotonic()
-    if "sides" in options.parts or "scale" in options.parts:
+    if set(options.parts) & {"sides", "pages", "scale"}:
         with running(options.home, options.rows) as data:
             if "sides" in options.parts:
                 run_sides(data, options.only.split(","), options.times)
+            if "pages" in options.parts:
+                run_pages(data)
             if "scale" in options.parts:
                 run_scale(data, [int(count) for count in options.workers.split(",")], started)
         print(f"Measured in {(time.monotonic() - started) / 60:.1f} minutes.")
     if "report" in options.parts:
         report.write(RESULTS)
+        quotes.write(RESULTS)
 
 
 def run_quick() -> None:
@@ -80,12 +85,17 @@ def run_sides(data: Data, names: list[str], times: int) -> None:
     created = tables(data)
     if results.get("tables") != created:
         results = {"sides": {}}  # results of other tables cannot be compared
-    for table in created.values():
-        data.expected(table)
+    for job, role in JOBS:
+        data.expected(job, created[role])
     for name, figures in compare(data, names, created, times, 2):
         results |= {"rows": data.rows, "machine": describe(), "tables": created}
         results["sides"][name] = figures | {"when": now()}
         save(path, results)
+
+
+def run_pages(data: Data) -> None:
+    print("Pages", flush=True)
+    save(RESULTS / "pages.json", {"when": now()} | measure_pages(data))
 
 
 def run_scale(data: Data, workers: list[int], started: float) -> None:

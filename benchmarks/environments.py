@@ -17,7 +17,7 @@ INTERPRETERS = {
 
 REPORTED_PACKAGES = {
     "provider": ("apache-airflow", "burla", "psycopg"),
-    "tools": ("connectorx", "polars", "dask", "pandas", "ray", "pyspark"),
+    "tools": ("duckdb", "connectorx", "polars", "dask", "pandas", "ray", "pyspark"),
     "guide": ("burla", "psycopg2-binary"),
 }
 """Packages whose versions are in the results."""

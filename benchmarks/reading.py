@@ -3,8 +3,9 @@
     python benchmarks/reading.py                       all parts that this machine can run
     python benchmarks/reading.py --rows 1000000 ways   one part, on a smaller table
 
-Parts: ``ways`` (ways to read in one process, narrow and wide rows), ``memory`` (one worker, one range of all rows),
-``outcomes`` (the cost of 100,000 outcomes in the task), ``cluster`` (a real Burla cluster, with concurrent writes).
+Parts: ``ways`` (ways to read in one process, narrow and wide rows; ADBC and DuckDB need the packages of
+``requirements.txt``), ``memory`` (one worker, one range of all rows), ``outcomes`` (the cost of 100,000 outcomes in the
+task), ``cluster`` (a real Burla cluster, with concurrent writes).
 The commands of a part run alternately, each in a new process; the fastest of ``--times`` runs counts.
 ``benchmarks/compare.py`` compares this provider with other tools.
 """
@@ -54,6 +55,16 @@ WIDE = """
            jsonb_build_object('customer', customer_id, 'status', status) AS document
     FROM orders LIMIT %s
 """
+TEXTS = """
+    CREATE TABLE texts AS
+    SELECT id, amount, created_at, rpad(md5(id::text), 400, md5(id::text || 'x')) AS label FROM orders LIMIT %s
+"""
+TABLES = {
+    "orders": ("id", "amount"),
+    "wide": ("id", "amount", "created_at", "label", "document"),
+    "texts": ("id", "amount", "created_at", "label"),
+}
+"""Tables that the part ``ways`` reads, with their columns."""
 
 
 def main() -> None:
@@ -80,15 +91,16 @@ def orders(home: Path, rows: int) -> Iterator[str]:
     with EmbeddedPostgres(home / "server", listen=listen, networks=networks, settings=settings) as server:
         create_orders(server.conninfo(), rows, lambda done: print(f"  {done:,} orders created", flush=True))
         with psycopg.connect(server.conninfo(), autocommit=True) as connection:
-            connection.execute("DROP TABLE IF EXISTS wide")
+            connection.execute("DROP TABLE IF EXISTS wide, texts")
             connection.execute(WIDE, [rows // 10])
-            connection.execute("VACUUM ANALYZE orders, wide")
+            connection.execute(TEXTS, [rows // 10])
+            connection.execute("VACUUM ANALYZE orders, wide, texts")
         yield server.conninfo()
 
 
 def ways(conninfo: str, rows: int, times: int) -> None:
     """Compare ways to read rows into Python, in one process."""
-    for table, columns in (("orders", ("id", "amount")), ("wide", ("id", "amount", "created_at", "label", "document"))):
+    for table, columns in TABLES.items():
         heading(f"ways to read {table} ({', '.join(columns)}), one process")
         best = run_in_turn(
             {name: [*way_command("way"), name, conninfo, table, ",".join(columns)] for name in WAYS}, times

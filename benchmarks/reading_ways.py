@@ -10,7 +10,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from decimal import Decimal
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +112,22 @@ def adbc(conninfo: str, table: str, columns: str) -> Counted:
     return count, total
 
 
+def duckdb(conninfo: str, table: str, columns: str) -> Counted:
+    import duckdb as driver
+    import pyarrow.compute as pc
+
+    extension = Path(next(iter(find_spec("duckdb_extension_postgres_scanner").submodule_search_locations)))
+    database = driver.connect(config={"threads": 1})
+    database.execute(f"LOAD '{extension}/extensions/v{driver.__version__}/postgres_scanner.duckdb_extension'")
+    database.execute(f"ATTACH '{as_uri(conninfo)}' AS source (TYPE postgres, READ_ONLY)")
+    query = f"SELECT * FROM postgres_query('source', 'SELECT {columns} FROM {table}')"
+    count, total = 0, 0
+    for batch in database.execute(query).to_arrow_reader(50_000):
+        count += batch.num_rows
+        total += pc.sum(batch.column("amount")).as_py()
+    return count, total
+
+
 def ours(row_format: str) -> Callable[..., Counted]:
     def way(conninfo: str, table: str, columns: str) -> Counted:
         function = add_batches if row_format == "arrow" else add_rows
@@ -148,6 +167,7 @@ WAYS: dict[str, Callable[..., Counted]] = {
     "COPY BINARY": copy_binary,
     "COPY BINARY, discarded": copy_discarded,
     "ADBC, Arrow": adbc,
+    "DuckDB, Arrow": duckdb,
     "stream(1000), binary": stream(True, 1_000),
     "stream(1000), text": stream(False, 1_000),
     "stream(250), text": stream(False, 250),
@@ -234,4 +254,7 @@ COMMANDS: dict[str, Callable[..., Counted]] = {
 
 if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
+    for module in ("pyarrow.compute", "adbc_driver_postgresql.dbapi", "duckdb"):  # their import is not measured
+        with suppress(ImportError):
+            import_module(module)
     print(json.dumps(measured(lambda: COMMANDS[command](*arguments))))

@@ -8,18 +8,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import model
+from benchmarks import balance, model, pages_report
 from benchmarks.chart import Axis, Points, line_chart
 from benchmarks.code_lines import code_lines
 from benchmarks.compare import LONG_SECONDS
 from benchmarks.meter import INTERVAL
-from benchmarks.scale import MAX_MINUTES, SKEW_RANGES
+from benchmarks.scale import MAX_MINUTES, QUICK_RANGES, SKEW_RANGES
 from benchmarks.sides import SIDES
 from benchmarks.verdict import verdict
 
 HERE = Path(__file__).parent
 WHEN = "%Y-%m-%d %H:%M"
-OURS = ("ours_local", "ours_burla", "ours_rows")
+OURS = ("ours_local", "ours_burla", "ours_rows", "ours_arrow")
 NAMES = {"ours_local": "local engine", "ours_burla": "Burla", "sql": "one SQL query"}
 JOBS = {
     "totals orders": "Count and sum(amount) of all orders",
@@ -41,16 +41,24 @@ def write(results: Path) -> None:
         *measuring_times(sides),
         *[line for key in JOBS for line in ["", *comparison(sides, key)]],
         "",
+        *pages(results / "pages.json"),
+        "",
         *faster_tools(sides),
         "",
         *null_keys(sides),
         "",
         *cost(sides),
         "",
+        *balance.text(json.loads((results / "balance.json").read_text())),
+        "",
         *scale_and_forecasts(sides, results / "scale.json"),
     ]
     (HERE / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
     print("Wrote benchmarks/RESULTS.md.")
+
+
+def pages(path: Path) -> list[str]:
+    return pages_report.text(json.loads(path.read_text())) if path.exists() else pages_report.not_measured()
 
 
 def introduction(sides: dict[str, Any]) -> list[str]:
@@ -292,8 +300,9 @@ def growth(scale: dict[str, Any]) -> list[str]:
         "",
         "![seconds by ranges](plots/ranges.svg)",
         "",
-        "Totals of 1,000,000 rows, so that only the number of ranges matters. `make bench` skips steps that would end "
-        f"later than {MAX_MINUTES} minutes after its start; `python -m benchmarks scale` has more time for them.",
+        "Totals of 1,000,000 rows by key, so that only the number of ranges matters. `make bench` skips steps of more "
+        f"than {QUICK_RANGES:,} ranges that would end later than {MAX_MINUTES} minutes after its start; "
+        "`python -m benchmarks scale` has more time for them.",
         "",
     ]
     lines += ["| side | ranges | seconds | ms per range | memory, MB |", "|---|---:|---:|---:|---:|"]
@@ -361,7 +370,7 @@ def plots(scale: dict[str, Any]) -> dict[str, str]:
         f"{title}, {workers} workers": coordinates(
             (point for point in scale["skew"] if point["split"] == split), "percent", value
         )
-        for split, title in (("width", "fixed width"), ("auto", "planned"))
+        for split, title in (("width", "fixed width"), ("key", "planned"))
         for workers, value in (("2", "seconds"), ("16", "makespan_16"))
     }
     seconds, linear = Axis("seconds"), Axis("seconds", logarithmic=False)

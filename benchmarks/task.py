@@ -18,7 +18,8 @@ class Task:
     :param columns: columns to read, the key first.
     :param workers: maximum number of worker processes.
     :param ranges: number of parts to split the table into; None uses the side's default.
-    :param split: the strategy, for this provider only.
+    :param split: for this provider only: "auto" leaves key and strategy to the provider, "key" names the key, others
+        are strategies.
     :param target: table to write to, for ``writing.py``, whose jobs are its own.
     :param host: address of the database; so are ``port``, ``user``, ``password`` and ``dbname``.
     """

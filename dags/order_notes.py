@@ -47,7 +47,6 @@ def order_notes():
         postgres_conn_id="orders_db",
         burla_conn_id="burla_default",
         table="orders",
-        key="id",
         columns=["id", "amount", "note"],
         process_rows=count_words,
     )

@@ -29,7 +29,6 @@ def order_report():
         postgres_conn_id="orders_db",
         burla_conn_id="burla_default",
         table="orders",
-        key="id",
         where="status <> %(excluded)s",
         parameters={"excluded": "refunded"},
         totals={"total_amount": "sum(amount)"},

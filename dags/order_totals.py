@@ -31,7 +31,6 @@ def order_totals():
         postgres_conn_id="orders_db",
         burla_conn_id="burla_default",
         table="orders",
-        key="id",
         totals={
             "total_amount": "sum(amount)",
             "smallest": "min(amount)",

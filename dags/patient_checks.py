@@ -60,7 +60,6 @@ def patient_checks():
         postgres_conn_id="orders_db",
         burla_conn_id="burla_default",
         table="orders",
-        key="id",
         columns=["id", "amount"],
         process_rows=check_amounts,
         # A policy decides how to use the retries. It cannot add to them: 20 retries are up to 5 hours of waiting.

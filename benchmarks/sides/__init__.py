@@ -59,6 +59,12 @@ SIDES = {
         ("ours.py",),
         ("totals",),
     ),
+    "ours_arrow": Side(
+        "**this provider, local engine, Arrow**",
+        "provider",
+        "functions on Arrow batches; all rows are read into Python, as by the tools below",
+        ("arrow.py",),
+    ),
     "guide_pool": Side(
         "the guide, in a process pool",
         "provider",
@@ -71,6 +77,13 @@ SIDES = {
         "the same function on the cluster",
         ("guide.py", "guide_burla.py"),
         cluster=True,
+    ),
+    "duckdb": Side(
+        "DuckDB",
+        "tools",
+        "its PostgreSQL extension with two threads: ranges of pages in one snapshot, aggregates in DuckDB; the "
+        "function runs on Arrow batches in two processes",
+        ("duckdb.py",),
     ),
     "connectorx": Side(
         "ConnectorX", "tools", "two partitions, into Arrow; its Python loop is one process", ("connectorx.py",)

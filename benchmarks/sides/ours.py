@@ -26,9 +26,9 @@ def make_operator(task: Task) -> BurlaPostgresOperator:
         postgres_conn_id="orders_db",
         burla_conn_id="burla_default",
         table=task.table,
-        key=task.key,
+        key=task.key if task.split in ("key", "width") else None,
         max_parallelism=task.workers,
         ranges=task.ranges,
-        split=task.split,
+        split="auto" if task.split == "key" else task.split,
         **work[task.job],
     )

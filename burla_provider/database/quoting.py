@@ -39,6 +39,11 @@ class Literal(sql.Literal):
         return prefix + quoted.replace(b"%", rb"\045")
 
 
+def as_text(composable: sql.Composable) -> sql.SQL:
+    """Return the same SQL, which psycopg need not put together each time."""
+    return sql.SQL(composable.as_string())
+
+
 def type_name(name: str) -> sql.SQL:
     """Return a type name that ``format_type`` printed, without a percent sign."""
     return sql.SQL(_QUOTED_NAME.sub(_without_percent, name) if "%" in name else name)

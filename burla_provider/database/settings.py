@@ -47,6 +47,8 @@ _IDENTITY_QUERY = """
                AND split_part(setting, '=', 1) LIKE '%%.%%')
 """
 
+_SET_NAME = sql.SQL("SET LOCAL application_name = ")
+
 
 def inherited_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
     """Return the settings of this new session that the workers' sessions need.
@@ -109,6 +111,10 @@ class SessionSettings:
         """
         name = {"application_name": application_name(self.name, suffix)}
         return local_settings(name | EXACT_TEXT | dict(defaults) | self._milliseconds())
+
+    def name_sql(self, suffix: str) -> sql.Composed:
+        """Return the statement that sets only the name for another range."""
+        return sql.Composed([_SET_NAME, sql.Literal(application_name(self.name, suffix))])
 
     def range_sql(self, suffix: str, defaults: Mapping[str, str]) -> sql.Composed:
         """Return the statements of these settings for another range in the same transaction."""

@@ -106,20 +106,20 @@ def settings_in_snapshot(connection: psycopg.Connection[Any]) -> dict[str, str]:
 BEGIN_RANGE = sql.SQL("SAVEPOINT burla_range")
 """Starts a range in a worker's transaction, which stays usable after a canceled query."""
 
+END_RANGE = sql.SQL("RELEASE SAVEPOINT burla_range")
+"""Ends the range. Its locks are kept."""
 
-def settings_between_ranges(snapshot: Snapshot, session: SessionSettings, *, undo: bool = False) -> sql.Composed:
-    """Return the statements for a worker's transaction that waits for the next range.
+UNDO_RANGE = sql.SQL("ROLLBACK TO SAVEPOINT burla_range")
+"""Makes the transaction usable again if the range's last query failed."""
 
-    :param undo: roll back to the range's start, because its last query failed. Otherwise the range's locks are kept.
-    """
-    end = "ROLLBACK TO SAVEPOINT burla_range; RELEASE" if undo else "RELEASE"
+
+def settings_between_ranges(snapshot: Snapshot, session: SessionSettings) -> sql.Composed:
+    """Return the statements that end a range in a worker's transaction, which then waits for the next range."""
     settings = {
         "application_name": application_name(session.name),
         "idle_in_transaction_session_timeout": snapshot.idle_timeout,
     }
-    return sql.SQL("{} {} SAVEPOINT burla_range; {}").format(
-        sql.SQL(snapshot.query_comment), sql.SQL(end), local_settings(settings)
-    )
+    return sql.SQL("{} {}; {}").format(sql.SQL(snapshot.query_comment), END_RANGE, local_settings(settings))
 
 
 def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relation: sql.Identifier) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ from burla_provider.jobs.job import (
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
+
+    from burla_provider.jobs.client_process import ClientProcess
 
 
 class BurlaHook(BaseHook):
@@ -62,18 +65,40 @@ class BurlaHook(BaseHook):
         """Return the engine of the connection."""
         return self.engine
 
+    @contextmanager
+    def open_client(self, modules: Sequence[str] = ()) -> Iterator[ClientProcess]:
+        """Start a client process, which prepares itself for ``run`` while the caller does other things.
+
+        At the end, the process and all that it started are ended.
+
+        :param modules: modules that every worker process imports. The local engine imports them once.
+        """
+        from burla_provider.jobs.runner import start_client
+
+        client = start_client(self.engine, modules)
+        try:
+            yield client
+        finally:
+            client.end()
+
     def run(
-        self, job: Job, *, queue_timeout: float = DEFAULT_QUEUE_TIMEOUT, job_retries: int = DEFAULT_JOB_RETRIES
+        self,
+        job: Job,
+        *,
+        client: ClientProcess | None = None,
+        queue_timeout: float = DEFAULT_QUEUE_TIMEOUT,
+        job_retries: int = DEFAULT_JOB_RETRIES,
     ) -> Generator[JobEvent]:
         """Run a job and yield its events, results as they arrive. Closing the generator cancels the job.
 
+        :param client: a client that was opened before. It runs one job.
         :param queue_timeout: seconds to wait for a free node.
         :param job_retries: how often the missing items of a lost job are run again.
         :raises JobError: see ``exceptions``.
         """
         from burla_provider.jobs.runner import run_job
 
-        return run_job(job, self.engine, queue_timeout=queue_timeout, job_retries=job_retries)
+        return run_job(job, self.engine, client=client, queue_timeout=queue_timeout, job_retries=job_retries)
 
     def test_connection(self) -> tuple[bool, str]:
         """Return whether the cluster can be used, and its state or the error as a text."""

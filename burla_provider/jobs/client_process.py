@@ -43,6 +43,7 @@ class ClientProcess:
 
     :param python: its interpreter; None: this one.
     :param python_parameter: parameter or connection field that names the interpreter, for the error.
+    :ivar has_job: whether the job was sent.
     :raises InvalidParameterError: if the interpreter cannot be run.
     """
 
@@ -56,7 +57,9 @@ class ClientProcess:
         with control, frames, output:
             self._process = self._spawn(control.fileno(), frames.fileno(), output.fileno())
         self._reader = FrameReader()
+        self._unread: list[Frame] = []
         self._ends_its_group = False
+        self.has_job = False
         os.set_blocking(self._output.fileno(), False)
         os.set_blocking(self._frames.fileno(), False)
 
@@ -65,14 +68,25 @@ class ClientProcess:
         """The id of the process and of its group."""
         return self._process.pid
 
+    def prepare(self, setup: Mapping[str, Any]) -> None:
+        """Send what the client can prepare before there is a job."""
+        self._send(setup)
+
     def start(self, job: Mapping[str, Any]) -> None:
         """Send the job. If the client has already died, ``events`` ends at once."""
-        with contextlib.suppress(BrokenPipeError):
-            write_frame(self._control.fileno(), (dict(job),))
+        self.has_job = True
+        self._send(job)
+
+    def failure(self) -> Frame | None:
+        """Return the frame about the failure that the client has reported so far, if it has. Does not wait."""
+        while data := _read(self._frames.fileno()):
+            self._unread += self._read_frames(data)
+        return next((frame for frame in self._unread if frame[0] == "failed"), None)
 
     def events(self, tick_seconds: float) -> Iterator[Frame | OutputLine | Tick]:
         """Yield frames and output until the client has ended, and a tick every ``tick_seconds``."""
         lines = LineReader()
+        yield from self._unread
         with selectors.DefaultSelector() as selector:
             selector.register(self._frames, selectors.EVENT_READ)
             selector.register(self._output, selectors.EVENT_READ)
@@ -102,9 +116,11 @@ class ClientProcess:
 
         :returns: the client's exit status, negative for a signal.
         """
+        if self._process.returncode is not None:  # its id may be another process's by now
+            return self._process.returncode
         try:
             self._control.close()
-            if self._wait_for_client() and not self._ends_its_group:
+            if not self._frames.closed and self._wait_for_client() and not self._ends_its_group:
                 # The client was killed. Its child processes notice and cancel the job: see burla_engine.py.
                 self._process.wait()
                 self._wait_for_group(_ORPHANS_SECONDS)
@@ -115,6 +131,10 @@ class ClientProcess:
         status = self._process.wait()
         self._wait_for_group(_REAP_SECONDS)
         return status
+
+    def _send(self, frame: Mapping[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            write_frame(self._control.fileno(), (dict(frame),))
 
     def _spawn(self, control: int, frames: int, output: int) -> subprocess.Popen[bytes]:
         command = [self._python, client.__file__, str(control), str(frames)]

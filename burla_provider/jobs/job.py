@@ -58,11 +58,14 @@ class Job:
 
     :param name: name in Burla's dashboard: letters, digits, "-" and "_".
     :param pickled_callable: pickle of ``function(index, item) -> bytes``. Only a worker unpickles it. The function
-        returns exceptions as data; it never raises on purpose.
+        returns exceptions as data; it never raises on purpose. If it has methods ``process(index, item)`` and
+        ``pause()``, workers call ``process`` instead, and ``pause`` before they send the last result of a call.
     :param items: index -> item. Items are plain data.
     :param options: the job's resources.
     :param requirements: packages to install on the workers, canonical name -> "name==version"; None: all packages of
         the client's interpreter, which is Burla's default.
+    :param batched_for: the expected number of workers. If there are many more items, a call processes several of them,
+        one after another. None: a call per item.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Job:
     items: Mapping[int, Any]
     options: JobOptions = field(default_factory=JobOptions)
     requirements: Mapping[str, str] | None = field(default_factory=dict)
+    batched_for: int | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import pickle
 import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,10 +40,42 @@ _CLIENT = Path(__file__).parent / "client"
 _MAX_CRASHED_ITEMS = 5  # if more items crash their workers, the items are not the cause
 
 
+def start_client(engine: Engine, modules: Sequence[str] = ()) -> ClientProcess:
+    """Start a client process, which prepares itself for a job. End it, whether it gets a job or not.
+
+    It imports what it needs and checks the connection; it starts no job.
+
+    :param modules: modules that every worker process imports. The local engine imports them once.
+    :raises InvalidParameterError: if the interpreter cannot be run.
+    """
+    client = ClientProcess(engine.python, engine.python_parameter)
+    # Plain data only: another interpreter, which does not have this package, may read it.
+    client.prepare(
+        {
+            "engine_file": str(_CLIENT / f"{engine.name}_engine.py"),
+            "python": sys.version_info[:2],
+            "engine": asdict(engine),
+            "modules": tuple(modules),
+        }
+    )
+    return client
+
+
+def check_client(client: ClientProcess) -> None:
+    """Check that a client has reported no failure so far. Does not wait.
+
+    :raises BurlaProviderError: as ``run_job``.
+    """
+    failure = client.failure()
+    if failure is not None and failure[1] != "lost":  # run_job starts another client if one is lost
+        raise _make_error(_ClientEnd(*failure[1:]))
+
+
 def run_job(
     job: Job,
     engine: Engine,
     *,
+    client: ClientProcess | None = None,
     queue_timeout: float = DEFAULT_QUEUE_TIMEOUT,
     job_retries: int = DEFAULT_JOB_RETRIES,
     tick_seconds: float = 1.0,
@@ -54,6 +86,7 @@ def run_job(
     a signal handler), the job is canceled and all its processes are ended within 5 seconds. If the task is killed, the
     client process notices and does the same.
 
+    :param client: a client of this engine. If it has no job yet, it gets this one.
     :param queue_timeout: seconds to wait for a free node.
     :param job_retries: how often missing items are run again after the cluster or the client lost the job. Each time
         is another Burla job and yields ``JobStarted`` again.
@@ -68,11 +101,15 @@ def run_job(
     """
     missing = _MissingItems(job.items, job_retries)
     is_retry = False
-    while batch := missing.next_batch():
-        frame = _job_frame(job, engine, batch, queue_timeout, is_retry=is_retry)
-        end = yield from _run_client(frame, engine, missing, tick_seconds)
+    while items := missing.next_items():
+        frame = _job_frame(job, items, queue_timeout, is_retry=is_retry)
+        if missing.has_suspects(items):
+            frame["batched_for"] = None  # so that the item that kills its worker is known
+        if client is None or client.has_job:
+            client = start_client(engine)
+        end = yield from _run_client(frame, client, missing, tick_seconds)
         # Results count even if the client failed after it sent them.
-        if not missing.next_batch() or (end.kind == "done" and missing.has_none_of(batch)):
+        if not missing.next_items() or (end.kind == "done" and missing.has_none_of(items)):
             continue
         is_retry = True
         yield from missing.handle_loss(end)
@@ -80,10 +117,10 @@ def run_job(
 
 @dataclass(frozen=True)
 class _ClientEnd:
-    # index: the item that crashed its worker, if known. parameter: the one that the cluster refused.
+    # indexes: the items of the call that crashed its worker, if known. parameter: the one that the cluster refused.
     kind: FailureKind | Literal["done"]
     message: str = ""
-    index: int | None = None
+    indexes: tuple[int, ...] = ()
     parameter: str | None = None
 
 
@@ -96,14 +133,23 @@ class _MissingItems:
         self._retries = retries
         self._losses = 0
         self._crashes: collections.Counter[int] = collections.Counter()
+        self._suspects: set[int] = set()
+        self._crashed_batches = 0
 
-    def next_batch(self) -> dict[int, bytes]:
-        """Return the items to run next. Items that crashed a worker are run after all others are done."""
-        not_crashed = {index: item for index, item in self._items.items() if index not in self._crashes}
-        return not_crashed or dict(self._items)
+    def next_items(self) -> dict[int, bytes]:
+        """Return the items to run next: suspects after all others, then the items that crashed a worker."""
+        stage = min(map(self._stage, self._items), default=0)
+        return {index: item for index, item in self._items.items() if self._stage(index) == stage}
 
-    def has_none_of(self, batch: Mapping[int, bytes]) -> bool:
-        return self._items.keys().isdisjoint(batch)
+    def _stage(self, index: int) -> int:
+        return 1 + self._crashes[index] if index in self._crashes else int(index in self._suspects)
+
+    def has_suspects(self, items: Mapping[int, bytes]) -> bool:
+        """Return whether an item may have crashed a worker."""
+        return any(self._stage(index) for index in items)
+
+    def has_none_of(self, items: Mapping[int, bytes]) -> bool:
+        return self._items.keys().isdisjoint(items)
 
     def remove(self, index: int) -> bool:
         """Return False if the item was already removed: a call may run twice."""
@@ -117,9 +163,18 @@ class _MissingItems:
         if end.kind not in ("lost", "done"):
             raise _make_error(end)
         message = end.message or "The client ended before every item had a result."
-        if end.index in self._items and len(self._crashes.keys() | {end.index}) <= _MAX_CRASHED_ITEMS:
-            yield from self._handle_crash(end.index, message)
-            return
+        if end.indexes and (suspects := self._items.keys() & end.indexes):
+            if len(end.indexes) > 1 and self._crashed_batches < _MAX_CRASHED_ITEMS:
+                self._crashed_batches += 1
+                self._suspects |= suspects
+                yield OutputLine(
+                    f"The worker died while it processed {len(end.indexes)} items in one call; running each of them in"
+                    f" a call of its own after all others. {message}"
+                )
+                return
+            if len(end.indexes) == 1 and len(self._crashes.keys() | suspects) <= _MAX_CRASHED_ITEMS:
+                yield from self._handle_crash(end.indexes[0], message)
+                return
         self._losses += 1
         if self._losses > self._retries:
             raise JobLostError(
@@ -138,9 +193,8 @@ class _MissingItems:
 
 
 def _run_client(
-    frame: Mapping[str, Any], engine: Engine, missing: _MissingItems, tick_seconds: float
+    frame: Mapping[str, Any], process: ClientProcess, missing: _MissingItems, tick_seconds: float
 ) -> Generator[JobEvent, None, _ClientEnd]:
-    process = ClientProcess(engine.python, engine.python_parameter)
     end = None
     try:
         process.start(frame)
@@ -160,26 +214,21 @@ def _run_client(
                     yield OutputLine(text, index)
                 case ("done",):
                     end = _ClientEnd("done")
-                case ("failed", kind, message, index, parameter):
-                    end = _ClientEnd(kind, message, index, parameter)
+                case ("failed", kind, message, indexes, parameter):
+                    end = _ClientEnd(kind, message, indexes, parameter)
     finally:
         status = process.end()
     return end or _ClientEnd("lost", f"The client process died (exit status {status}).")
 
 
-def _job_frame(
-    job: Job, engine: Engine, batch: dict[int, bytes], queue_timeout: float, *, is_retry: bool
-) -> dict[str, Any]:
-    # Plain data only: another interpreter, which does not have this package, may read it.
+def _job_frame(job: Job, items: dict[int, bytes], queue_timeout: float, *, is_retry: bool) -> dict[str, Any]:
     return {
-        "engine_file": str(_CLIENT / f"{engine.name}_engine.py"),
-        "python": sys.version_info[:2],
         "name": job.name,
         "pickled_callable": job.pickled_callable,
-        "items": batch,
+        "items": items,
+        "batched_for": job.batched_for,
         "options": asdict(job.options),
         "requirements": None if job.requirements is None else dict(job.requirements),
-        "engine": asdict(engine),
         "queue_timeout": queue_timeout,
         "is_retry": is_retry,
     }

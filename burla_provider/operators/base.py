@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from burla_provider.task.job_runner import JobRunner
+    from burla_provider.task.metrics import Phases
 
 
 class BurlaBaseOperator(BaseOperator):
@@ -112,16 +114,12 @@ class BurlaBaseOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Check the rendered parameters and run the job."""
-        from burla_provider.task.job_runner import JobRunner, forget_job
         from burla_provider.task.metrics import Phases
 
         self._executing = True
-        # Airflow stores the result after this method. If it cannot, a retry needs everything that was stored.
-        self.on_success_callback = [forget_job, *self.on_success_callback]
         phases = Phases(context)
         try:
-            config = self.make_config()
-            result = self.execute_job(config, JobRunner(config, context, self.hook, self.log, phases))
+            result = self._execute(self.make_config(), context, phases)
         except PermanentError as error:
             raise AirflowFailException(str(error)) from error
         finally:
@@ -132,6 +130,15 @@ class BurlaBaseOperator(BaseOperator):
         if self._killed:
             raise TaskKilledError("The task was killed.")
         return result
+
+    def _execute(self, config: JobConfig, context: Context, phases: Phases) -> Any:
+        # The client process imports what it needs while this process does so, connects to the database and plans.
+        with self.hook.open_client(config.worker_modules) if config.starts_job else nullcontext() as client:
+            from burla_provider.task.job_runner import JobRunner, forget_job
+
+            # Airflow stores the result after execute. If it cannot, a retry needs everything that was stored.
+            self.on_success_callback = [forget_job, *self.on_success_callback]
+            return self.execute_job(config, JobRunner(config, context, self.hook, self.log, phases, client))
 
     @abstractmethod
     def execute_job(self, config: Any, runner: JobRunner) -> Any:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class BurlaPostgresOperator(BurlaTableOperator):
-    """Split a table into ranges of its key, process them in parallel on Burla, and combine the results exactly.
+    """Split a table into ranges, process them in parallel on Burla, and combine the results exactly.
 
     Exactly one of ``totals``, ``process_rows`` and ``process_range`` defines how the rows are processed. The return
     value is one small dict: ``row_count`` and the totals. A Decimal, and an integer beyond 64 bits, is returned as a
@@ -29,8 +29,8 @@ class BurlaPostgresOperator(BurlaTableOperator):
     :param process_rows: ``f(rows) -> dict``. ``rows`` is an iterator over the rows of a range in bounded memory.
     :param row_format: format of these rows: "tuple", "dict", or "arrow" (record batches).
     :param process_range: ``f(connection, key_range) -> dict``, with an open psycopg connection and the range.
-    :param combine: ``f(list of the dicts of all ranges) -> dict``. Default: add up the numbers by key. It is not called
-        if there are no ranges.
+    :param combine: ``f(list of the dicts of all ranges) -> dict``, in the order of the ranges: that of the pages, or of
+        ``key`` if you give it. Default: add up the numbers by key. It is not called if there are no ranges.
     :param isolate_failures: find the rows that make a range fail, and name their keys in the error.
     :param verify: "count": compare the number of processed rows with ``count(*)`` in the same snapshot.
 

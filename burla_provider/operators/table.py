@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 
 
 class BurlaTableOperator(BurlaBaseOperator):
-    """Split a table into ranges of its key, and process them in parallel on Burla.
+    """Split a table into ranges, and process them in parallel on Burla.
 
     **Rows**
 
     :param table: name of the table, with its schema if that is not on the search path: "orders", "sales.orders".
     :param postgres_conn_id: Airflow connection to PostgreSQL. Workers connect with its parameters.
-    :param key: column (or columns) to split by. None: the provider chooses.
+    :param key: column (or columns) to split by. None: the provider chooses: the physical pages of the table, or its
+        primary key for functions that write, a window, ``refine``, ``resume=True`` or ``consistency="none"``.
     :param columns: columns of the rows that a function gets, in this order: a list of names, or a dict of
         name -> SQL expression, ``{"id": "id", "day": "created_at::date"}``. None: all columns. Not used by
         ``process_range``, whose queries select their own columns.
@@ -205,6 +206,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         with open_session(config.postgres_conn_id, config.table, name, config.consistency, results_table) as session:
             if not config.plan_only:
                 check_reachable(runner.hook.engine, session.parameters["host"], config.postgres_conn_id)
+            runner.check_client()
             phases.enter("planning")
             sql = str(self.sql) if self.sql is not None else None
             self.lineage = TableLineage(session.connection.info, session.schema, session.table, sql)

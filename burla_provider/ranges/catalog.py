@@ -179,7 +179,7 @@ def read_facts(connection: PlannerConnection, table: str) -> TableFacts:
     :raises InvalidParameterError: if the table does not exist, has no rows to read, or the role cannot read it.
     """
     found = find_table(connection, table)
-    tree = _tree_query(found.oid, found.server_version)
+    tree = tree_query(found.oid, found.server_version)
     return TableFacts(
         oid=found.oid,
         schema=found.schema,
@@ -227,7 +227,8 @@ def _suggest(connection: PlannerConnection, table: str) -> str:
     return f"The database is {database}. Without a schema, only the search path is searched."
 
 
-def _tree_query(oid: int, server_version: int) -> sql.Composable:
+def tree_query(oid: int, server_version: int) -> sql.Composable:
+    """Return a recursive query ``tree (oid)`` of the table, its partitions and its children, for WITH."""
     # Queries on the parent do not read a partition while its DETACH CONCURRENTLY is pending.
     attached = sql.SQL("AND NOT inhdetachpending" if server_version >= 140000 else "")
     return sql.SQL(_TREE).format(oid=sql.Literal(oid), attached=attached)

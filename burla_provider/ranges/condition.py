@@ -20,6 +20,8 @@ from burla_provider.database.quoting import Identifier, Literal, type_name
 from burla_provider.ranges.key import Bound, Key, KeyColumn
 from burla_provider.ranges.ordinals import min_value
 
+_SPACE, _CAST = sql.SQL(" "), sql.SQL("::")
+
 
 def range_condition(key: Key, lower: Bound | None = None, upper: Bound | None = None) -> sql.Composable:
     """Return ``lower <= key < upper``. A bound that is None is open."""
@@ -62,10 +64,12 @@ def comparison(
     """
     if len(columns) > 1 and any(column.operators for column in columns):
         return _compare_by_column(columns, left, operator, right)
-    # A row comparison of one column would hide the index from some planners.
-    pattern = "{} {} {}" if len(columns) == 1 else "({}) {} ({})"
+    name = type_name(columns[0].operator(operator))
+    if len(columns) == 1:  # A row comparison of one column would hide the index from some planners.
+        # Not with format, which takes a noticeable part of the time of a small range.
+        return sql.Composed([left[0], _SPACE, name, _SPACE, right[0]])
     comma = sql.SQL(", ")
-    return sql.SQL(pattern).format(comma.join(left), type_name(columns[0].operator(operator)), comma.join(right))
+    return sql.SQL("({}) {} ({})").format(comma.join(left), name, comma.join(right))
 
 
 def _trim(columns: Sequence[KeyColumn], bound: Bound | None, shared: int = 0) -> Bound | None:
@@ -86,7 +90,7 @@ def _compare(columns: Sequence[KeyColumn], operator: str, bound: Bound, start: i
     """Compare the columns from number ``start`` on with the bound, as many as the bound has values for."""
     parts = list(zip(columns, bound, strict=False))[start:]
     names = [Identifier(column.name) for column, _ in parts]
-    values = [sql.SQL("{}::{}").format(Literal(value), type_name(column.type)) for column, value in parts]
+    values = [sql.Composed([Literal(value), _CAST, type_name(column.type)]) for column, value in parts]
     return comparison([column for column, _ in parts], names, operator, values)
 
 

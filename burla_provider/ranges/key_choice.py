@@ -4,42 +4,51 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.catalog import STORED_KINDS, Column, TableFacts
 from burla_provider.ranges.key import CTID, Key, KeyColumn
 from burla_provider.ranges.ordinals import ordinal_codec
+from burla_provider.ranges.pages_choice import pages_problem, prefers_pages, why_key_is_better
 from burla_provider.ranges.plan_request import AUTO, PlanRequest
-from burla_provider.ranges.relations import can_read_leaves
+from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.ranges.sizing import MIN_BYTES, RangeSizing
 
 _WITHOUT_NOT_NULL = ("v", "m")
 """``pg_class.relkind`` of relations whose columns cannot be declared NOT NULL."""
 
-_TID_RANGE_SCAN_SINCE = 140000
-"""The first server version that reads a range of pages without a scan of the whole table."""
+
+class KeyChoice(NamedTuple):
+    """The key to split by, and why it is not the physical pages: a sentence, or "" if that needs no explanation."""
+
+    key: Key
+    reason: str = ""
 
 
-def choose_split_key(facts: TableFacts, request: PlanRequest) -> Key:
+def choose_split_key(connection: PlannerConnection, facts: TableFacts, request: PlanRequest) -> KeyChoice:
     """Return the key to split by: columns, physical pages, or no columns for a table that becomes one range.
 
     :raises InvalidParameterError: if the table has no key that the request can use.
     """
     if request.split == "pages":
-        if problem := _pages_problem(facts):
+        if problem := pages_problem(facts):
             raise InvalidParameterError("split", problem, "Split by a key.")
-        return CTID
+        return KeyChoice(CTID)
     key = choose_key(facts, request.key)
+    if key.columns and request.whole_query and prefers_pages(facts, request):
+        reason = why_key_is_better(connection, facts, key, request.whole_query(key), request.sizing)
+        return KeyChoice(CTID) if reason is None else KeyChoice(key, reason)
     requires_key = bool(request.limits.given_names) or request.freeze_upper
     if key.columns or (request.split == "single" and not requires_key):
-        return key
+        return KeyChoice(key)
     if request.split != AUTO or requires_key:
         raise _no_key_error(facts)
     if _is_small_table(facts, request.sizing):
-        return Key()
-    if problem := _pages_problem(facts):
+        return KeyChoice(Key())
+    if problem := pages_problem(facts):
         raise _no_key_error(facts, f" {problem}")
-    return CTID
+    return KeyChoice(CTID)
 
 
 def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
@@ -67,6 +76,16 @@ def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
         advice = "Leave that column out, or make it NOT NULL." if can_be_not_null else "Split by one column."
         raise InvalidParameterError("key", problem, advice)
     return _to_key(columns)
+
+
+def choose_row_key(facts: TableFacts, split_key: Key) -> Key:
+    """Return the key that identifies the rows of ranges of pages in messages.
+
+    It is the primary key, or else another unique key that is NOT NULL. It has no columns if there is none, or if the
+    ranges are not ranges of pages, so that their bounds are keys.
+    """
+    key = _best_unique_key(facts)
+    return key if split_key == CTID and not key.nullable else Key()
 
 
 def _best_unique_key(facts: TableFacts) -> Key:
@@ -99,17 +118,6 @@ def _to_key(columns: Sequence[Column]) -> Key:
 def _is_small_table(facts: TableFacts, sizing: RangeSizing) -> bool:
     is_size_requested = sizing.ranges or sizing.rows_per_range
     return not is_size_requested and facts.kind in STORED_KINDS and facts.bytes <= MIN_BYTES
-
-
-def _pages_problem(facts: TableFacts) -> str | None:
-    """Return why the table cannot be split by pages; None if it can."""
-    if facts.kind not in STORED_KINDS or (facts.is_tree and not can_read_leaves(facts)):
-        return f"{facts} is a {facts.kind_name}, whose pages cannot be read separately."
-    if any(leaf.access_method != "heap" for leaf in facts.leaves):
-        return f"{facts} is not stored as a heap."
-    if facts.server_version < _TID_RANGE_SCAN_SINCE:
-        return f"PostgreSQL {facts.server_version // 10000} cannot read a range of pages."
-    return None
 
 
 def _no_key_error(facts: TableFacts, problem: str = "") -> InvalidParameterError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,10 @@ from psycopg import sql
 
 from burla_provider.database.quoting import Identifier, Literal
 from burla_provider.ranges.condition import range_condition
-from burla_provider.ranges.key import INTEGER_LIMITS, Bound, Key
+from burla_provider.ranges.key import CTID, INTEGER_LIMITS, Bound, Key
+
+_PAGE_START = re.compile(r"\((\d+),0\)")
+"""The ctid before the first row of a page."""
 
 
 @dataclass(frozen=True)
@@ -105,15 +109,31 @@ class KeyRange:
         )
 
     def describe(self, max_bound_length: int | None = None) -> str:
-        """Return the bounds as a text: ``1 <= id < 5``. Longer bounds are cut off."""
+        """Return the bounds as a text: ``1 <= id < 5`` or ``pages 0 to 255``. Longer bounds are cut off."""
         if self.nulls:
             return f"{self.key} IS NULL"
+        if not self.key.columns:
+            return "all rows"
+        if self.key == CTID and (pages := self._describe_pages()):
+            return pages
         lower, upper = (bound_text(bound, max_bound_length) for bound in (self.lower, self.upper))
         return f"{lower} <= {self.key} < {upper}"
 
     def __str__(self) -> str:
         partition = f" of {'.'.join(self.relation)}" if self.relation else ""
         return f"range {self.index} ({self.describe()}){partition}"
+
+    def _describe_pages(self) -> str | None:
+        """Return the numbers of the range's pages as a text; None if it begins or ends inside of a page."""
+        if self.lower is None and self.upper is None:
+            return "all pages"
+        first = _page_that_starts_at(self.lower) if self.lower else 0
+        end = _page_that_starts_at(self.upper) if self.upper else None
+        if first is None or (self.upper and end is None):
+            return None
+        if end is None:
+            return f"pages {first:,} to the last"
+        return f"page {first:,}" if end == first + 1 else f"pages {first:,} to {end - 1:,}"
 
     def _check_integer(self) -> None:
         if self.nulls or not self.key.is_integer:
@@ -126,6 +146,12 @@ class KeyRange:
     @property
     def _integer_limits(self) -> tuple[int, int]:
         return INTEGER_LIMITS[self.key.columns[0].type]
+
+
+def _page_that_starts_at(bound: Bound) -> int | None:
+    """Return the number of the page that starts at this ctid; None if the ctid is inside of a page."""
+    found = _PAGE_START.fullmatch(bound[0])
+    return int(found[1]) if found else None
 
 
 def bound_text(bound: Bound | None, max_length: int | None = None) -> str:

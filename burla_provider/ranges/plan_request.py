@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from psycopg import sql
+
 from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.key import Key
 from burla_provider.ranges.sizing import RangeSizing
 from burla_provider.ranges.strategies import STRATEGIES
 from burla_provider.ranges.window import WindowLimits
@@ -15,7 +18,12 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """The parameters of ``plan_ranges``, checked as far as that is possible without a server."""
+    """The parameters of ``plan_ranges``, checked as far as that is possible without a server.
+
+    :param whole_query: if the job reads all ranges in one snapshot, and they need no key: returns the job as one query
+        that also reads the columns of the key. "auto" then prefers physical pages to a key that was not given. None: it
+        prefers a key.
+    """
 
     key: str | Sequence[str] | None
     limits: WindowLimits
@@ -25,6 +33,7 @@ class PlanRequest:
     refine: bool
     freeze_upper: bool
     by_partition: bool = True
+    whole_query: Callable[[Key], sql.Composable] | None = None
 
     def __post_init__(self) -> None:
         if self.split != AUTO and self.split not in STRATEGIES:

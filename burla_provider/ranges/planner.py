@@ -19,6 +19,7 @@ from burla_provider.ranges.cutting import MeasuredRelation, Span, cut_relations,
 from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.key_choice import choose_split_key
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.ranges.pages_choice import allows_pages
 from burla_provider.ranges.plan import RangePlan
 from burla_provider.ranges.plan_request import PlanRequest
 from burla_provider.ranges.planner_connection import PlannerConnection
@@ -113,12 +114,14 @@ def _plan(connection: psycopg.Connection[Any], table: TableFacts | str, request:
 
 
 def _make_plan(connection: PlannerConnection, facts: TableFacts, request: PlanRequest) -> RangePlan:
-    key = choose_split_key(facts, request)
+    key, key_reason = choose_split_key(connection, facts, request)
     sort_key = SortKey(facts.columns_of(key))
     window = read_window(connection, key, sort_key, request.limits)
     if request.freeze_upper:
         window = freeze_window(connection, facts.from_sql, key, sort_key, window)
     table = profile_table(connection, facts, key, sort_key, window, request.where, _max_partitions(request, key))
+    if key == CTID:
+        table = table.with_even_pages()
     row_bytes = _row_bytes(facts, table, window)
     sizing = replace(request.sizing, rows=table.rows, row_bytes=row_bytes, selectivity=table.selectivity)
     choices = [choose_strategy(connection, profile, sizing, request) for profile in table.relations]
@@ -136,8 +139,13 @@ def _make_plan(connection: PlannerConnection, facts: TableFacts, request: PlanRe
         relations=tuple(profile.relation for profile in table.relations),
         ranges=tuple(_key_ranges(key, table, spans)),
         strategy=", ".join(dict.fromkeys(choice.strategy for choice in choices)) or "single",
-        reason=explain_choices(choices),
-        hints=collect_hints(table.relations, sizing, row_security=facts.row_security),
+        reason=f"{explain_choices(choices)} {key_reason}".strip(),
+        hints=collect_hints(
+            table.relations,
+            sizing,
+            row_security=facts.row_security,
+            allows_pages=allows_pages(facts, request),
+        ),
         facts=facts,
     )
     for bounds in plan.verify_coverage():

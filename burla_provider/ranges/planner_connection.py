@@ -34,12 +34,16 @@ class QueryPlan:
         not included.
     :param has_sort: whether rows are sorted, instead of read in order from an index.
     :param seeks: whether every index scan starts at the ``UNKNOWN`` key, not at the beginning of the index.
+    :param cost: estimated cost of the whole query.
+    :param indexes: names of the indexes that are read, without schema.
     """
 
     rows: int
     rows_by_relation: dict[tuple[str, str], int]
     has_sort: bool
     seeks: bool
+    cost: float
+    indexes: tuple[str, ...]
 
 
 class PlannerConnection:
@@ -82,6 +86,8 @@ class PlannerConnection:
             },
             has_sort=any(node["Node Type"].endswith("Sort") for node in nodes),
             seeks=_seeks(list(_iterate_nodes(plan["Plan"], subplans=False)), nodes),
+            cost=plan["Plan"]["Total Cost"],
+            indexes=tuple(dict.fromkeys(node["Index Name"] for node in nodes if "Index Name" in node)),
         )
 
     @contextmanager

@@ -94,6 +94,14 @@ class TableProfile:
         """Estimated rows in the window."""
         return sum(profile.rows for profile in self.relations)
 
+    def with_even_pages(self) -> TableProfile:
+        """Return the profiles as if all pages had the same number of rows: then all ranges have the same pages."""
+        pages = sum(profile.pages for profile in self.relations)
+        if not pages:
+            return self
+        relations = (replace(profile, rows=self.rows * profile.pages / pages) for profile in self.relations)
+        return replace(self, relations=tuple(relations))
+
 
 def profile_table(
     connection: PlannerConnection,
@@ -137,7 +145,7 @@ def profile_table(
     return TableProfile(tuple(profiles), selectivity)
 
 
-def _can_split_by_leaf(facts: TableFacts) -> bool:
+def can_split_by_leaf(facts: TableFacts) -> bool:
     """Return whether every partition can be read by its own name with the same results.
 
     In a partition with another column order, the whole row, such as ``orders::text``, has another value.
@@ -205,7 +213,7 @@ def _estimate_selectivity(
 def _split_by_partition(
     table: RelationProfile, facts: TableFacts, rows_by_relation: _RowsByRelation, max_partitions: int | None
 ) -> list[RelationProfile]:
-    if not _can_split_by_leaf(facts):
+    if not can_split_by_leaf(facts):
         return [table]
     leaves = [
         leaf for leaf in facts.leaves if not table.window.is_bounded or (leaf.schema, leaf.name) in rows_by_relation

@@ -10,7 +10,8 @@ from burla_provider.exceptions import InvalidParameterError
 _RANGES_PER_WORKER = 12
 """With more, starting the ranges takes a noticeable time. With fewer, the job waits longer for the last range."""
 
-_DEFAULT_PARALLELISM = 8
+DEFAULT_PARALLELISM = 8
+"""Assumed number of workers if it is unknown."""
 
 MIN_ROWS, MIN_BYTES = 10_000, 16 * 2**20
 MAX_ROWS, MAX_BYTES = 5_000_000, 2**30
@@ -70,7 +71,7 @@ class RangeSizing:
             return self.ranges
         if self.rows_per_range is not None:
             return max(ceil(rows / self.target), 1)
-        wanted = (self.parallelism or _DEFAULT_PARALLELISM) * _RANGES_PER_WORKER
+        wanted = (self.parallelism or DEFAULT_PARALLELISM) * _RANGES_PER_WORKER
         minimum = rows / _limit(MAX_ROWS, MAX_BYTES, self.row_bytes)
         maximum = rows / self.min_rows
         return max(min(round(max(min(wanted, maximum), minimum)), self.max_ranges), 1)

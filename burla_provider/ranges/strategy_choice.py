@@ -31,8 +31,11 @@ _LONG_WALK = 100_000_000
 _LOW_CORRELATION = 0.1
 """Below this correlation, rows with neighboring keys are anywhere on disk."""
 
-_LARGE_TABLE = 4 * 2**30
-"""Bytes. A larger table is probably not in memory."""
+_LARGE_TABLE = 2**30
+"""Bytes. In a smaller table, the order of the rows costs a few seconds at most."""
+
+_MANY_READS = 2
+"""Ranges that read the same page."""
 
 _MANY_LOCKS = 500
 """Partitions that a range may lock without a hint. By default, a server has room for about 64 locks for each of 100
@@ -54,12 +57,11 @@ def choose_strategy(
 ) -> StrategyChoice:
     """Return the requested strategy, or else the cheapest one that gives balanced ranges."""
     if profile.window.is_empty or not profile.rows:
-        return StrategyChoice("single", "the window contains no keys")
+        return StrategyChoice("single", "there are no rows" if profile.key == CTID else "the window contains no keys")
     if request.split != AUTO:
         return StrategyChoice(request.split, "it was requested")
     if profile.key == CTID:
-        reason = "the table has no unique key, so it is split by physical pages, which requires a shared snapshot"
-        return StrategyChoice("pages", reason)
+        return _choose_for_pages(profile, sizing, request)
     if not profile.key.columns:
         return StrategyChoice("single", "the table is small and has no unique key")
     return _choose_for_key(connection, profile, sizing, refine=request.refine)
@@ -83,14 +85,29 @@ def explain_choices(choices: Sequence[StrategyChoice]) -> str:
 
 
 def collect_hints(
-    profiles: Sequence[RelationProfile], sizing: RangeSizing, *, row_security: bool = False
+    profiles: Sequence[RelationProfile],
+    sizing: RangeSizing,
+    *,
+    row_security: bool = False,
+    allows_pages: bool = True,
 ) -> tuple[str, ...]:
     """Return at most five sentences about what makes the job slow, and what to do about it.
 
     :param row_security: whether policies decide which rows the role sees.
+    :param allows_pages: whether the pages of the table could be read instead of its key, in one snapshot.
     """
     hints = (hint for profile in profiles for hint in _hints(profile, sizing, row_security=row_security))
-    return tuple(islice(dict.fromkeys(hints), _MAX_HINTS))
+    pages_hints = _pages_hints(profiles, sizing) if allows_pages else ()
+    return tuple(islice(dict.fromkeys([*pages_hints, *hints]), _MAX_HINTS))
+
+
+def _choose_for_pages(profile: RelationProfile, sizing: RangeSizing, request: PlanRequest) -> StrategyChoice:
+    if sizing.ranges_for(profile.rows) == 1:
+        return StrategyChoice("single", f"about {profile.rows:,.0f} rows fit into one range")
+    if request.whole_query is None:
+        reason = "the table has no unique key, so it is split by physical pages, which requires a shared snapshot"
+        return StrategyChoice("pages", reason)
+    return StrategyChoice("pages", "the job needs no key, and in one snapshot each physical page is read only once")
 
 
 def _choose_for_key(
@@ -178,16 +195,29 @@ def _hints(profile: RelationProfile, sizing: RangeSizing, *, row_security: bool)
         )
     if profile.statistics is None:
         return
-    size, correlation = sum(leaf.bytes for leaf in profile.leaves), profile.statistics.correlation
-    if size > _LARGE_TABLE and abs(correlation) < _LOW_CORRELATION:
-        yield (
-            f"Rows are not stored in the order of {profile.key}. With one snapshot, split='pages' reads each page only"
-            " once."
-        )
     distribution, rows = profile.statistics.distribution, _most_common_rows(profile)
     if distribution is not None and len(profile.key.columns) == 1 and rows > 2 * sizing.target:
         value = distribution.most_common.bound[0]
         yield f"About {rows:,.0f} rows have the same key ({value[:80]}). They stay in one range."
+
+
+def _pages_hints(profiles: Sequence[RelationProfile], sizing: RangeSizing) -> Iterator[str]:
+    """Yield how often ranges of the key read each page of a large table, if its rows are in another order."""
+    scattered = [
+        profile for profile in profiles if profile.statistics and abs(profile.statistics.correlation) < _LOW_CORRELATION
+    ]
+    pages = sum(profile.pages for profile in scattered)
+    if not pages or sum(leaf.bytes for profile in scattered for leaf in profile.leaves) <= _LARGE_TABLE:
+        return
+    rows = sum(profile.rows for profile in scattered)
+    ranges = max(rows / len(scattered) / sizing.target, 1)
+    # A range has each row of a page with the probability 1 / ranges.
+    reads = ranges * (1 - (1 - 1 / ranges) ** (rows / pages))
+    if reads >= _MANY_READS:
+        yield (
+            f"Rows are not stored in the order of {scattered[0].key}: about {reads:,.0f} ranges read each page."
+            " Without key and with split='pages', in one snapshot, each page is read once."
+        )
 
 
 def _sentence(clause: str) -> str:

@@ -69,6 +69,8 @@ class JobConfig:
 
     worker_requirements: ClassVar[tuple[str, ...]] = ()
     """Packages that the provider's own code needs on the workers."""
+    worker_modules: ClassVar[tuple[str, ...]] = ()
+    """The modules of these packages that it imports."""
     result_size_advice: ClassVar[str] = ""
     """What to do about a result that exceeds ``max_result_bytes``."""
 
@@ -85,6 +87,11 @@ class JobConfig:
         if self.max_result_bytes is not None:
             self._check_integers("max_result_bytes", minimum=1)
         check_choice("resume", self.resume, ("auto", True, False))
+
+    @property
+    def starts_job(self) -> bool:
+        """Whether the task runs a job, if there is anything to process."""
+        return True
 
     def check_result_size(self, size: int) -> None:
         """Check that a result of so many bytes of JSON may be pushed to XCom.
@@ -144,6 +151,7 @@ class TableConfig(JobConfig):
     """The window and the size of ranges as given, before they are normalized. Fingerprints in ledgers have them so."""
 
     worker_requirements: ClassVar[tuple[str, ...]] = ("psycopg[binary]", "tenacity")
+    worker_modules: ClassVar[tuple[str, ...]] = ("psycopg", "tenacity")
     row_formats: ClassVar[tuple[str, ...]] = get_args(RowFormat)
 
     def __post_init__(self) -> None:
@@ -164,6 +172,11 @@ class TableConfig(JobConfig):
         self._check_increments()
 
     @property
+    def starts_job(self) -> bool:
+        """Whether the task runs a job, if there is anything to process."""
+        return not self.plan_only
+
+    @property
     def has_window(self) -> bool:
         """Whether the user has limited the keys."""
         return any(value is not None for value in (self.start_id, self.end_id, self.lower, self.upper))
@@ -172,6 +185,11 @@ class TableConfig(JobConfig):
     def requires_key(self) -> bool:
         """Whether a later try continues the ranges of the first one, so that their bounds must be keys."""
         return self.ledger is not None
+
+    @property
+    def task_connections(self) -> int:
+        """The connections that the task may open while workers hold theirs."""
+        return int(self.results_table is not None)
 
     @property
     def reading_idle_timeout(self) -> float | None:
@@ -318,7 +336,7 @@ def iterate_inputs(inputs: Any) -> Iterator[Any]:
         advice = 'Give a list of its rows: to_dict("records") of pandas, to_dicts() of Polars, to_pylist() of Arrow.'
     elif isinstance(inputs, Set) and not isinstance(inputs, KeysView | ItemsView):
         advice = "A set has no order for the results: give sorted(...) of it."
-    elif not isinstance(inputs, str | bytes | Mapping):
+    elif not isinstance(inputs, str | bytes | bytearray | memoryview | Mapping):
         with suppress(TypeError):  # an array of no dimension has __iter__, which raises
             return iter(inputs)
     raise InvalidParameterError("inputs", f"must be a list, got {type(inputs).__name__}.", advice)

@@ -94,7 +94,8 @@ class FailurePolicy:
             return f"{self._describe(outcome.index)}: ok"
         state = f" [{failure.sqlstate}]" if failure.sqlstate else ""
         attempts = f" (after {outcome.attempts} attempts)" if outcome.attempts > 1 else ""
-        return f"{self._describe(outcome.index)}: {failure.type}{state}: {failure.message}{attempts}"
+        item = failure.locate(self._describe(outcome.index))
+        return f"{item}: {failure.type}{state}: {failure.message}{attempts}"
 
     def _allowance(self, item_count: int) -> float:
         return allowance(self._tolerated, item_count)

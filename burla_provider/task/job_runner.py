@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from burla_provider.hooks.burla import BurlaHook
+    from burla_provider.jobs.client_process import ClientProcess
     from burla_provider.jobs.job import Engine
     from burla_provider.task.config import JobConfig
     from burla_provider.task.metrics import Phases
@@ -34,6 +35,7 @@ class JobRunner:
     :param hook: runs the job.
     :param log: the task's logger.
     :param phases: measures how long each phase takes.
+    :param client: prepares itself for the first job; None: there will be no job.
     """
 
     config: JobConfig
@@ -41,6 +43,7 @@ class JobRunner:
     hook: BurlaHook
     log: Any
     phases: Phases
+    client: ClientProcess | None = None
 
     @property
     def parallelism(self) -> int | None:
@@ -49,6 +52,16 @@ class JobRunner:
             return os.cpu_count()
         return self.config.max_parallelism
 
+    def check_client(self) -> None:
+        """Check that the client has not found an error of the Burla connection so far. Does not wait.
+
+        :raises JobError: if it has.
+        """
+        from burla_provider.jobs.runner import check_client
+
+        if self.client is not None:
+            check_client(self.client)
+
     def open_checkpoint(self) -> Checkpoint:
         """Return the checkpoint of this task in the task state store, which older versions of Airflow do not have."""
         store = self.context.get("task_state_store")
@@ -56,9 +69,16 @@ class JobRunner:
             self.log.info(NO_STORE)
         return Checkpoint(store)
 
-    def make_job(self, work: Callable[..., bytes], items: Mapping[int, Any], max_parallelism: int | None) -> Job:
+    def make_job(
+        self,
+        work: Callable[..., bytes],
+        items: Mapping[int, Any],
+        max_parallelism: int | None,
+        batched_for: int | None = None,
+    ) -> Job:
         """Return the job that calls ``work`` on every item.
 
+        :param batched_for: see ``Job``.
         :raises InvalidParameterError: if the work cannot be pickled, or a requirement cannot be met.
         """
         from burla_provider.jobs.code.pickler import pickle_for_workers
@@ -77,6 +97,7 @@ class JobRunner:
                 region=config.region,
             ),
             requirements=self._pin_requirements(),
+            batched_for=batched_for,
         )
 
     def process_items(self, job: Job, monitor: JobMonitor, *, trial: int = 0) -> None:
@@ -104,7 +125,9 @@ class JobRunner:
             return
         config = self.config
         self.phases.enter("starting the client")
-        events = self.hook.run(job, queue_timeout=config.queue_timeout, job_retries=config.job_retries)
+        events = self.hook.run(
+            job, client=self.client, queue_timeout=config.queue_timeout, job_retries=config.job_retries
+        )
         with closing(events):  # ends the job, whatever happens here
             for event in events:
                 if isinstance(event, JobStarted):
@@ -146,7 +169,8 @@ def check_picklable(**parameters: Any) -> None:
     from burla_provider.jobs.code.pickler import pickle_for_workers
 
     for name, value in parameters.items():
-        pickle_for_workers(value, name)
+        if value is not None:
+            pickle_for_workers(value, name)
 
 
 def forget_job(context: Context) -> None:

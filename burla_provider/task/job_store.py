@@ -23,6 +23,12 @@ if TYPE_CHECKING:
     from burla_provider.worker.ledger import Ledger
 
 
+_NOT_RESUMABLE = (
+    "The ranges are ranges of physical pages: a retry starts from the beginning if the table was written since, also"
+    " with resume=True. Give key=... to continue in another snapshot."
+)
+
+
 @dataclass(frozen=True)
 class RestoredJob:
     """The plan to run, and the outcomes of earlier tries.
@@ -79,7 +85,8 @@ class CheckpointStore:
             plan = make_plan()
             header = self._identity.as_header(pages=plan.needs_snapshot)
             self._checkpoint.begin(header, json.dumps(to_record(plan)).encode())
-            return RestoredJob(plan, [], note=note)
+            pages_note = _NOT_RESUMABLE if plan.needs_snapshot and self._resume is True else ""
+            return RestoredJob(plan, [], note=f"{note} {pages_note}".strip())
         snapshot_count = saved.header["moments"] + bool(self._possible_change)
         self._checkpoint.update(self._identity.as_header(snapshot_count, pages=saved.header["pages"]))
         return RestoredJob(from_record(json.loads(saved.plan)), saved.outcomes, snapshot_count, note)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, LiteralString
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 from psycopg import sql
 
 from burla_provider.database.table_creation import check_writable, lock_table_creation
 from burla_provider.exceptions import InvalidParameterError
+from burla_provider.task.run_identity import old_run_key, run_started
+from burla_provider.task.session import resolve
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.outcome import Outcome, decode
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
 
 COLUMNS = {
     "run_key": "text",
@@ -77,6 +82,22 @@ _PLAN = -1
 """The range_index of the row that stores a run's plan."""
 
 _PLAN_OF_RUN: LiteralString = "SELECT result::text FROM {} WHERE run_key = %s AND range_index = %s"
+
+
+def open_ledger(connection: psycopg.Connection[Any], name: str, key: str, context: Context) -> Ledger:
+    """Return the ledger of a run. Its table exists.
+
+    :param name: the table's name in SQL.
+    :param key: of the run.
+    :raises InvalidParameterError: if the table cannot be used.
+    """
+    schema, table = resolve(connection, "ledger", name)
+    ledger = Ledger(schema, table, key)
+    prepare_ledger(connection, ledger)
+    # A run that began before an upgrade of the provider continues under the key that it had then.
+    old = Ledger(schema, table, old_run_key(context))
+    started = run_started(context)
+    return old if started and is_planned_since(connection, old, started) else ledger
 
 
 def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:

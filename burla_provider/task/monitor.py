@@ -64,7 +64,7 @@ class JobMonitor:
     :param plan: the report's summary of the plan.
     :param unit: "range" or "input".
     :param redact: removes secrets from what workers print.
-    :param pause: pauses the workers; None: nothing does.
+    :ivar pause: pauses the workers; None: nothing does.
     """
 
     def __init__(
@@ -80,13 +80,12 @@ class JobMonitor:
         plan: dict[str, Any] | None = None,
         unit: str = "range",
         redact: Callable[[str], str] = str,
-        pause: JobPause | None = None,
     ) -> None:
         self._context = context
         self._log = log
         self._state_store = context.get("task_state_store")
-        self._report = Report(title + pass_label(context), total, describe, plan, unit, pause)
-        self._pause = pause
+        self._report = Report(title + pass_label(context), total, describe, plan, unit)
+        self.pause: JobPause | None = None
         self._metrics = Metrics(context, unit)
         self._describe = describe
         self._output = WorkerOutput(log, total, describe)
@@ -143,11 +142,11 @@ class JobMonitor:
         self._publish_link()
         # If the task fails, an error of the report must not replace the task's.
         with self._best_effort() if error_type else nullcontext():
-            is_rescheduled = self._pause is not None and self._pause.is_over_limit
+            is_rescheduled = self.pause is not None and self.pause.is_over_limit
             self._store_final_report("paused" if is_rescheduled else "failed" if error_type else "success")
 
     def _store_final_report(self, state: str) -> None:
-        self._context["ti"].xcom_push(key=KEY, value=self._report.as_dict(state))
+        self._context["ti"].xcom_push(key=KEY, value=self._report_as(state))
         if self._state_store is not None:
             self._state_store.delete(KEY)
 
@@ -184,7 +183,8 @@ class JobMonitor:
 
     def _cleaned(self, failure: Failure) -> Failure:
         failure = with_local_module_hint(failure)
-        return replace(failure, message=without_markers(failure.message), traceback=without_markers(failure.traceback))
+        texts = {name: without_markers(getattr(failure, name)) for name in ("message", "traceback", "keys")}
+        return replace(failure, **texts)
 
     def _start(self, job_id: str, url: str | None) -> None:
         self._log.info("Job %s%s", job_id, f": {url}" if url else "")
@@ -210,8 +210,8 @@ class JobMonitor:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        if self._pause is not None:
-            self._pause.check()
+        if self.pause is not None:
+            self.pause.check()
         self._output.flush_expired(now)
         if self.progress.is_due(now):
             self._log.info(self.progress.line(now))
@@ -227,11 +227,15 @@ class JobMonitor:
             self._store.flush()
         self._flush_at = time.monotonic() + REPORT_SECONDS
 
+    def _report_as(self, state: str) -> dict[str, Any]:
+        pause = {"pause": self.pause.as_dict()} if self.pause is not None else {}
+        return self._report.as_dict(state) | pause
+
     def _store_report(self) -> None:
         if self._state_store is None:
             return
         started = time.monotonic()
-        report = self._report.as_dict("running")
+        report = self._report_as("running")
         seconds = time.monotonic() - started
         with self._best_effort():
             self._state_store.set(KEY, report)

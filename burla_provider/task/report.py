@@ -11,13 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from burla_provider.worker.json_values import storable_text
 from burla_provider.worker.outcome import Outcome
-
-if TYPE_CHECKING:
-    from burla_provider.task.pause import JobPause
 
 KEY = "burla_report"
 """Key of the report: in the task state store while the job runs, and in XCom afterwards."""
@@ -41,7 +38,6 @@ class Report:
     :param describe: returns an item's name, given its number.
     :param plan: the summary of the plan, JSON, if there is one.
     :param unit: "range" or "input".
-    :param pause: pauses the workers; None: nothing does.
     """
 
     def __init__(
@@ -51,14 +47,12 @@ class Report:
         describe: Callable[[int], str],
         plan: dict[str, Any] | None = None,
         unit: str = "range",
-        pause: JobPause | None = None,
     ) -> None:
         self._title = title
         self._total = total
         self._describe = describe
         self._plan = plan
         self._unit = unit
-        self._pause = pause
         self._started = self._working_since = time.time()
         self._done = 0
         self._rows: int | None = None
@@ -104,7 +98,7 @@ class Report:
     def as_dict(self, state: str, now: float | None = None) -> dict[str, Any]:
         """Return the report as JSON.
 
-        :param state: "running", "success" or "failed".
+        :param state: "running", "success", "failed", or "paused": the task ended, and continues later.
         :param now: seconds since the epoch; for tests.
         """
         elapsed, working = (max((now or time.time()) - since, 0.001) for since in (self._started, self._working_since))
@@ -128,7 +122,6 @@ class Report:
             "seconds_left": round(working / processed * left, 1) if processed and state == "running" else None,
             "plan": self._plan,
             "job": self._job,
-            "pause": self._pause.as_dict() if self._pause else None,
             "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), _MAX_WORKERS)],
             "worker_count": len(self._workers),
             "timeline": self._timeline(),
@@ -157,9 +150,10 @@ class Report:
     def _failure(self, outcome: Outcome) -> dict[str, Any]:
         failure = outcome.failure
         error = f"{failure.type}: {failure.message}" if failure else ""
+        item = self._describe(outcome.index)
         return {
             "index": outcome.index,
-            "range": self._describe(outcome.index)[:_MAX_CHARS],
+            "range": storable_text(failure.locate(item) if failure else item)[:_MAX_CHARS],
             "error": storable_text(error)[:_MAX_CHARS],
             "sqlstate": failure.sqlstate if failure else None,
             "attempts": outcome.attempts,

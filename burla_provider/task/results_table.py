@@ -16,7 +16,7 @@ from burla_provider.database.table_creation import check_writable, lock_table_cr
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.json_values import storable_text, to_json
-from burla_provider.worker.outcome import Outcome
+from burla_provider.worker.outcome import Failure, Outcome
 
 COLUMNS = {
     "run": "text",
@@ -110,12 +110,17 @@ def _row(run: str, key_range: KeyRange, outcome: Outcome | None, codec: str) -> 
         upper,
         outcome.row_count,
         None if outcome.value is None else json.dumps(_readable(outcome.value, codec), ensure_ascii=False),
-        storable_text(f"{failure.type}: {failure.message}", codec) if failure else None,
+        None if failure is None else storable_text(_error(failure), codec),
         outcome.attempts,
         outcome.worker,
         _timestamp(outcome.started),
         outcome.seconds,
     ]
+
+
+def _error(failure: Failure) -> str:
+    text = f"{failure.type}: {failure.message}"
+    return f"{failure.locate('Rows')}: {text}" if failure.keys else text
 
 
 def _readable(value: Any, codec: str) -> Any:

@@ -15,7 +15,7 @@ from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.task.sql_text import closing_bracket, has_escapes, words
-from burla_provider.task.volatility import find_volatile, is_date_error, relative_literals
+from burla_provider.task.volatility import RANDOM_SAMPLE, find_volatile, is_date_error, relative_literals
 from burla_provider.worker.source import Source
 from burla_provider.worker.stream import describe_columns
 
@@ -113,6 +113,8 @@ def refuse_volatile(parameter: str, text: str, found: list[str], advice: str) ->
     if not found:
         return
     problem = f"{text} has {', '.join(found)}, whose value may differ from range to range."
+    if found == [RANDOM_SAMPLE]:
+        advice = "Add REPEATABLE (1), which samples the same rows each time."
     user_functions = [name for name in found if name.endswith("()") and "." in name]
     if user_functions:
         advice = f"Declare {user_functions[0]} STABLE or IMMUTABLE if it returns the same for the same arguments."
@@ -167,6 +169,8 @@ def _errors_blame(connection: psycopg.Connection[Any], source: Source, parameter
 def _hint(connection: psycopg.Connection[Any], source: Source, error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.UndefinedTable) and "FROM" in (error.diag.message_primary or ""):
         return "Qualify a column by the table's name, without a schema: a partition is read under that name."
+    if isinstance(error, psycopg.errors.InsufficientPrivilege) and "row-level security" in str(error):
+        return "Set row_security to on for this role, to process the rows that it sees, or use a role with BYPASSRLS."
     hint = error.diag.message_hint or "Correct it; the SQL is used as it stands."
     if not isinstance(error, psycopg.errors.UndefinedColumn):
         return hint

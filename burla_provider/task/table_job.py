@@ -13,25 +13,27 @@ from burla_provider.database.connection_limit import ConnectionLimit, find_conne
 from burla_provider.database.redact import redact
 from burla_provider.database.settings import SessionSettings, is_under_row_security, session_identity
 from burla_provider.exceptions import InvalidParameterError, PartitionsChangedError, PermanentError, WrittenResultError
+from burla_provider.ranges.key_choice import choose_row_key
 from burla_provider.ranges.plan_request import PlanRequest
 from burla_provider.ranges.planner import plan_table
-from burla_provider.ranges.sizing import RangeSizing
+from burla_provider.ranges.sizing import DEFAULT_PARALLELISM, RangeSizing
 from burla_provider.ranges.window import WindowLimits
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
 from burla_provider.task.job_store import CheckpointStore, JobStore, LedgerSession, LedgerStore
-from burla_provider.task.ledger_table import is_planned_since, prepare_ledger
+from burla_provider.task.ledger_table import open_ledger
 from burla_provider.task.lineage import TableLineage, set_outlet_extra
 from burla_provider.task.logs import log_plan, log_totals
 from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.results_table import ResultsTable
 from burla_provider.task.resume import JobIdentity
-from burla_provider.task.run_identity import is_cleared, old_run_key, run_key, run_started, task_run
-from burla_provider.task.session import TaskSession, not_covered, resolve
+from burla_provider.task.run_identity import is_cleared, run_key, task_run
+from burla_provider.task.session import TaskSession, not_covered
 from burla_provider.task.sql_checks import check_source, fill_in_parameters
-from burla_provider.task.sql_text import has_escapes, words
+from burla_provider.task.sql_text import has_escapes
 from burla_provider.task.sql_totals import check_totals, parse_totals
 from burla_provider.task.verify import full_window, verify_row_count, window_end
+from burla_provider.task.whole_query import may_read_other_tables, whole_query
 from burla_provider.worker.json_values import to_json
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange, ProcessRows, RangeProcessor, SqlTotals
@@ -40,12 +42,13 @@ from burla_provider.worker.source import Source
 
 if TYPE_CHECKING:
     import psycopg
+    from psycopg import sql
 
     from burla_provider.jobs.job import Job
+    from burla_provider.ranges.key import Key
     from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.config import TableJobConfig
     from burla_provider.task.job_runner import JobRunner
-    from burla_provider.task.pause import JobPause
     from burla_provider.task.transform_config import TransformJobConfig
 
 
@@ -62,7 +65,6 @@ class TableJob:
     :ivar ledger_key: identifies the run in the ledger.
     :ivar find_more: if the run continues the ledger's plan: returns what to add to that plan. See ``LedgerStore``.
     :ivar on_planned: called when the ledger has the plan of a new run.
-    :ivar pause: pauses the workers; None: nothing does.
     """
 
     def __init__(
@@ -87,7 +89,6 @@ class TableJob:
         self.ledger_key = run_key(self.context)
         self.find_more: Callable[[Plan], Plan | None] | None = None
         self.on_planned: Callable[[], None] = lambda: None
-        self.pause: JobPause | None = None
 
     def run(self) -> dict[str, Any]:
         """Process every range and return the totals as JSON. With ``plan_only``, return the plan."""
@@ -108,7 +109,7 @@ class TableJob:
         totals = Totals(combiner, range(len(plan.ranges)))
         results = self._results_table()
         listeners: list[OutcomeListener] = [totals, self._lineage, *([results] if results else [])]
-        monitor = self._make_monitor(plan, store, listeners)
+        monitor = self.make_monitor(plan, store, listeners)
         monitor.resume(restored.earlier)  # adds them to totals, so that totals.missing is right below
         with monitor:
             job = self._make_job(plan, processor, totals.missing)
@@ -152,6 +153,7 @@ class TableJob:
             freeze_upper=config.requires_key,
             # The queries of process_range name the table, not its partitions.
             by_partition=config.process_range is None,
+            whole_query=self._whole_query if self._needs_no_key else None,
         )
         plan = plan_table(self.session.connection, self.session.facts, request)
         if plan.needs_snapshot and self.session.snapshot is None:
@@ -187,6 +189,18 @@ class TableJob:
         check_source(session.connection, source, in_snapshot=session.snapshot is not None)
         return source
 
+    @property
+    def _needs_no_key(self) -> bool:
+        """Whether the ranges may be ranges of pages although the table has a key."""
+        # Functions use the ids and the condition of a range, also to write. With resume=True, a retry continues in
+        # another snapshot, in which rows may be in other pages.
+        config = self.config
+        writes = config.process_range is not None or config.requires_key
+        return self.session.snapshot is not None and not writes and config.resume is not True
+
+    def _whole_query(self, key: Key) -> sql.Composable:
+        return whole_query(self.source, self.processing[0], key)
+
     @cached_property
     def processing(self) -> tuple[RangeProcessor, Combiner]:
         """How a range is processed, and how the values of all ranges are combined."""
@@ -204,8 +218,7 @@ class TableJob:
     # Run
 
     def _make_store(self) -> JobStore:
-        config, session = self.config, self.session
-        given = config.given
+        config, session, given = self.config, self.session, self.config.given
         lower = self.lower if config.is_increment else given["lower"]
         window = (*(given[name] for name in ("key", "start_id", "end_id", "lower", "upper")), lower)
         split = (config.split, given["rows_per_range"], given["ranges"])
@@ -232,17 +245,10 @@ class TableJob:
             run_key(self.context),
             fingerprint(*rows, *functions, server, login),
             session.snapshot is not None,
-            None if self._may_read_other_tables else session.state_before,
+            # It is the state of one table only.
+            None if may_read_other_tables(self.source, config.totals) else session.state_before,
         )
         return CheckpointStore(self._runner.open_checkpoint(), config.resume, identity, session)
-
-    @property
-    def _may_read_other_tables(self) -> bool:
-        """Whether the user's SQL may contain a subquery. ``state_before`` is the state of one table only."""
-        columns, totals = self.source.columns, self.config.totals or {}
-        expressions = columns.values() if isinstance(columns, Mapping) else ()
-        texts = [self.source.where or "", *expressions, *totals.values()]
-        return any(not words(text).isdisjoint({"select", "table"}) for text in texts)
 
     @property
     def written(self) -> tuple[Any, ...]:
@@ -277,7 +283,7 @@ class TableJob:
         return find_connection_limit(
             connection,
             self._runner.parallelism,
-            task_connections=int(self.config.results_table is not None) + int(self.pause is not None),
+            task_connections=self.config.task_connections,
             is_given=self.config.max_parallelism is not None,
             per_call=per_call,
         )
@@ -287,20 +293,13 @@ class TableJob:
         """The ledger of the run, if there is one. Its table exists."""
         if self.config.ledger is None:
             return None
-        connection = self.ledger_session.connection
-        schema, table = resolve(connection, "ledger", self.config.ledger)
-        ledger = Ledger(schema, table, self.ledger_key)
-        prepare_ledger(connection, ledger)
-        # A run that began before an upgrade of the provider continues under the key that it had then.
-        old = Ledger(schema, table, old_run_key(self.context))
-        started = run_started(self.context)
-        return old if started and is_planned_since(connection, old, started) else ledger
+        return open_ledger(self.ledger_session.connection, self.config.ledger, self.ledger_key, self.context)
 
     def _results_table(self) -> ResultsTable | None:
-        table = self.session.results_table
-        return ResultsTable(self.session.parameters, *table, task_run(self.context)) if table else None
+        names = self.session.results_table
+        return ResultsTable(self.session.parameters, *names, task_run(self.context)) if names else None
 
-    def _make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
+    def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
         def describe(index: int) -> str:
             return str(plan.ranges[index])
 
@@ -315,7 +314,6 @@ class TableJob:
             listeners,
             plan.as_dict(),
             redact=partial(redact, parameters=self.secrets),
-            pause=self.pause,
         )
 
     def _make_job(self, plan: Plan, processor: RangeProcessor, missing: Sequence[int]) -> Job:
@@ -338,6 +336,7 @@ class TableJob:
             range_retries=config.range_retries,
             range_timeout=config.range_timeout,
             isolate_failures=config.isolate_failures,
+            row_key=choose_row_key(session.facts, plan.key),
             # A processor that does not write here has a connection and a ledger of its own.
             ledger=self.ledger if processor.writes else None,
             secrets=self.secrets,
@@ -345,7 +344,8 @@ class TableJob:
         )
         indexes = set(missing)
         items = {one.index: one.to_item() for one in plan.largest_first() if one.index in indexes}
-        return self._runner.make_job(task, items, self.limit.limit)
+        workers = min(self._runner.parallelism or DEFAULT_PARALLELISM, self.limit.limit)
+        return self._runner.make_job(task, items, self.limit.limit, batched_for=workers)
 
     # Combine
 
@@ -383,7 +383,7 @@ class TableJob:
             ) from error
 
     def _combine(self, totals: Totals, snapshot_count: int) -> dict[str, Any]:
-        _, combiner = self.processing
+        combiner = self.processing[1]
         if self.config.combine:
             self.log.info("Calling combine with the results of %s ranges.", f"{totals.ranges:,}")
         if isinstance(combiner, SqlCombiner) and combiner.needs_server:

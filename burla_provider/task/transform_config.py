@@ -55,6 +55,11 @@ class TransformJobConfig(TableConfig):
         return True
 
     @property
+    def task_connections(self) -> int:
+        """During a pause, the task holds a lock on a connection of its own."""
+        return super().task_connections + int(self.pause_while is not None)
+
+    @property
     def reading_idle_timeout(self) -> float | None:
         """During a pause, the transactions in which ranges are read are idle."""
         timeout = super().reading_idle_timeout

@@ -2,7 +2,7 @@
 
 The server plans the query without running it. The plan shows every expression after views, policies and SQL functions
 are expanded, and ``pg_proc`` has the volatility of each function. Literals such as ``'today'`` are constants in the
-plan, so they are searched in the text.
+plan, so they are searched in the text. Operators and casts are known by the functions that implement them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ from burla_provider.task.sql_text import has_escapes, tokens
 
 _NAME = r'(?:"(?:[^"]|"")*"|[A-Za-z_\u0080-\U0010ffff][A-Za-z0-9_$\u0080-\U0010ffff]*)'
 _PART = re.compile(
-    rf"(?P<string>E'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*')|(?P<name>{_NAME}(?:\.{_NAME})*)(?P<call>\()?", re.DOTALL
+    rf"(?P<string>E'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*')|(?P<cast>::)?(?P<name>{_NAME}(?:\.{_NAME})*)(?P<call>\()?"
+    r"|(?P<operator>[-+*/<>=~!@#%^&|`?]+)",
+    re.DOTALL,
 )
 _CAST_AT_RUNTIME = re.compile(r"(?:::[a-z ]+(?:\(\d+\))?(?:\[\])?\)+)+::(?:date|time)")
 """Follows a string that is cast to text first, so that it becomes a date only when the query runs."""
+
+RANDOM_SAMPLE = "TABLESAMPLE without REPEATABLE"
 
 _CLOCKS = ("CURRENT_DATE", "CURRENT_TIME", "CURRENT_TIMESTAMP", "LOCALTIME", "LOCALTIMESTAMP")
 """Keywords for the current time, as plans print them."""
@@ -49,18 +53,24 @@ def find_volatile(connection: PlannerConnection, query: sql.Composable) -> list[
     if "Subplans Removed" in str(plan):  # their filters are not shown
         with connection.local_settings(enable_partition_pruning="off"):
             [plan] = connection.fetch_value(explain)
-    found: dict[str, None] = {}
+    found: dict[str, None] = {RANDOM_SAMPLE: None} if _has_random_sample(plan["Plan"]) else {}
     calls: set[tuple[str, ...]] = set()
+    operators: set[str] = set()
+    cast_types: set[str] = set()
     for text in sorted(set(_expressions(plan["Plan"]))):
         for part in _PART.finditer(text):
             if part["string"]:
                 if RELATIVE_DATETIME.search(part["string"]) and _CAST_AT_RUNTIME.match(text, part.end()):
                     found[part["string"]] = None
+            elif part["operator"]:
+                operators.add(part["operator"])
+            elif part["cast"]:
+                cast_types.add(part["name"])
             elif part["name"] in _CLOCKS:
                 found[part["name"].lower()] = None
             elif part["call"]:
                 calls.add((*_split(part["name"]), str(_count_arguments(text, part.end()))))
-    return [*found, *_volatile(connection, calls)]
+    return [*found, *_volatile(connection, calls, operators, cast_types)]
 
 
 def relative_literals(connection: psycopg.Connection[Any], text: str) -> Iterator[tuple[str, str]]:
@@ -98,6 +108,11 @@ def _expressions(node: Any, key: str = "") -> Iterator[str]:
         yield node
 
 
+def _has_random_sample(node: dict[str, Any]) -> bool:
+    is_random = node["Node Type"] == "Sample Scan" and "Repeatable Seed" not in node
+    return is_random or any(map(_has_random_sample, node.get("Plans", ())))
+
+
 def _split(name: str) -> tuple[str, str]:
     """Return schema ("" if there is none) and name of a function, unquoted."""
     parts = [part[1:-1].replace('""', '"') if part[0] == '"' else part for part in re.findall(_NAME, name)]
@@ -117,26 +132,44 @@ def _count_arguments(text: str, start: int) -> int:
     return 0 if is_empty else commas + 1
 
 
-def _volatile(connection: PlannerConnection, calls: set[tuple[str, ...]]) -> list[str]:
-    if not calls:
+def _volatile(
+    connection: PlannerConnection, calls: set[tuple[str, ...]], operators: set[str], cast_types: set[str]
+) -> list[str]:
+    if not (calls or operators or cast_types):
         return []
-    schemas, names, counts = (sql.Literal(list(column)) for column in zip(*sorted(calls), strict=True))
+    schemas, names, counts = (sql.Literal([call[place] for call in sorted(calls)]) for place in range(3))
     query = sql.SQL(_VOLATILE).format(
-        schemas=schemas, names=names, counts=counts, stable=sql.Literal(_TRANSACTION_FUNCTIONS)
+        schemas=schemas,
+        names=names,
+        counts=counts,
+        stable=sql.Literal(_TRANSACTION_FUNCTIONS),
+        operators=sql.Literal(sorted(operators)),
+        cast_types=sql.Literal(sorted(cast_types)),
     )
     return [name for (name,) in connection.fetch_all(query)]
 
 
-# A plan does not show argument types, so every function with this name and number of arguments counts.
+# A plan does not show argument types, so every function with this name and number of arguments counts. Most operators
+# have many functions, of which an extension may have declared one carelessly: an operator counts if all are volatile.
 _VOLATILE: LiteralString = """
-    SELECT DISTINCT CASE WHEN n.nspname = 'pg_catalog' THEN '' ELSE n.nspname || '.' END || p.proname || '()'
-    FROM unnest({schemas}::text[], {names}::text[], {counts}::text[]) AS call (schema, name, arguments)
-    JOIN pg_catalog.pg_proc AS p ON p.proname = call.name
-    JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
-    WHERE CASE WHEN call.schema = '' THEN pg_catalog.pg_function_is_visible(p.oid) ELSE n.nspname = call.schema END
-        AND (p.provariadic <> 0
-            OR call.arguments::int BETWEEN p.pronargs - p.pronargdefaults AND p.pronargs)
-        AND (p.provolatile = 'v' OR n.nspname = 'pg_catalog' AND (
-            p.proname = ANY({stable}) OR p.proname = 'age' AND p.pronargs = 1))
-    ORDER BY 1
+    SELECT CASE WHEN n.nspname = 'pg_catalog' THEN '' ELSE n.nspname || '.' END || p.proname || '()'
+    FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE p.oid IN (
+        SELECT p.oid FROM unnest({schemas}::text[], {names}::text[], {counts}::text[]) AS call (schema, name, arguments)
+        JOIN pg_catalog.pg_proc AS p ON p.proname = call.name
+        JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+        WHERE CASE WHEN call.schema = '' THEN pg_catalog.pg_function_is_visible(p.oid) ELSE n.nspname = call.schema END
+            AND (p.provariadic <> 0
+                OR call.arguments::int BETWEEN p.pronargs - p.pronargdefaults AND p.pronargs)
+            AND (p.provolatile = 'v' OR n.nspname = 'pg_catalog' AND (
+                p.proname = ANY({stable}) OR p.proname = 'age' AND p.pronargs = 1))
+        UNION ALL
+        SELECT unnest(array_agg(p.oid))
+        FROM pg_catalog.pg_operator AS o JOIN pg_catalog.pg_proc AS p ON p.oid = o.oprcode
+        WHERE o.oprname = ANY({operators}::text[]) GROUP BY o.oprname HAVING bool_and(p.provolatile = 'v')
+        UNION ALL
+        SELECT p.oid FROM pg_catalog.pg_cast AS c JOIN pg_catalog.pg_proc AS p ON p.oid = c.castfunc
+        WHERE pg_catalog.format_type(c.casttarget, NULL) = ANY({cast_types}::text[]) AND p.provolatile = 'v'
+    )
+    GROUP BY n.nspname, p.proname ORDER BY 1
 """

@@ -38,6 +38,7 @@ class CachedConnection(threading.local):
     """At most one open connection per thread. A pickled copy has none.
 
     :ivar locked: partitions that the open transaction has locked individually; None: no transaction is open.
+    :ivar has_savepoint: whether the open transaction has the savepoint of the last range.
     :ivar needs_reset: whether a user's function has used the connection.
     :ivar is_pooled: whether a pooler is in between.
     :cvar max_locked: partitions that one transaction locks: the server's lock table is limited.
@@ -49,6 +50,7 @@ class CachedConnection(threading.local):
 
     connection: psycopg.Connection[Any] | None = None
     locked: set[tuple[str, str]] | None = None
+    has_savepoint = False
     needs_reset = False
     is_pooled = False
 
@@ -71,7 +73,7 @@ class CachedConnection(threading.local):
         otherwise ``client_connection_check_interval`` ends it.
         """
         connection, self.connection = self.connection, None
-        self.locked, self.needs_reset = None, False
+        self.locked, self.has_savepoint, self.needs_reset = None, False, False
         if connection is None:
             return
         # An unreachable server is ignored: the caller has its own error to report.
@@ -84,7 +86,7 @@ class CachedConnection(threading.local):
         """Roll back the transaction that spans ranges, which releases its locks."""
         if self.connection is not None:
             self.connection.rollback()
-        self.locked = None
+        self.locked, self.has_savepoint = None, False
 
     @contextmanager
     def close_on_error(self) -> Iterator[None]:

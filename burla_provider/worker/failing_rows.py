@@ -11,10 +11,12 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.errors import is_canceled, is_transient
-from burla_provider.exceptions import ConnectionLimitError, SnapshotLostError, UserFunctionError
+from burla_provider.exceptions import ConnectionLimitError, RangeTimeoutError, SnapshotLostError, UserFunctionError
 from burla_provider.ranges.condition import prefix_condition
+from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.processors import RangeProcessor
+from burla_provider.worker.row_keys import describe_keys, read_first_and_last
 from burla_provider.worker.source import Source
 
 MAX_FAILING_KEYS = 10
@@ -26,10 +28,12 @@ def find_failing_keys(
     transaction: Callable[[KeyRange], AbstractContextManager[psycopg.Connection[Any]]],
     processor: RangeProcessor,
     source: Source,
+    row_key: Key,
 ) -> str:
     """Return the keys of the failing rows: "id = 17; id = 23".
 
     :param transaction: opens a transaction for a part of the range, and rolls it back at the end.
+    :param row_key: the columns that identify a row, if the range's own key does not; no columns: unknown.
     """
 
     def fails(part: KeyRange) -> bool:
@@ -48,19 +52,23 @@ def find_failing_keys(
 
     def describe(part: KeyRange) -> str:
         with transaction(part) as connection:
-            return describe_key(connection, source, part)
+            return describe_rows(connection, source, part, row_key)
 
     return "; ".join(describe(part) for part in find_failing_parts(key_range, fails, split))
 
 
 def is_caused_by_rows(error: BaseException) -> bool:
     """Return whether the contents of rows may have caused the error."""
+    return is_specific_to_range(error) and not is_canceled(error) and not isinstance(error, RangeTimeoutError)
+
+
+def is_specific_to_range(error: BaseException) -> bool:
+    """Return whether the range's rows, or their number, may have caused the error."""
     other_causes = UserFunctionError | SnapshotLostError | ConnectionLimitError
     return (
-        isinstance(error, Exception)
+        isinstance(error, Exception | RangeTimeoutError)
         and not isinstance(error, other_causes)
         and not is_transient(error)
-        and not is_canceled(error)
     )
 
 
@@ -100,14 +108,17 @@ def halve(connection: psycopg.Connection[Any], source: Source, part: KeyRange) -
     return replace(part, upper=middle), replace(part, lower=middle)
 
 
-def describe_key(connection: psycopg.Connection[Any], source: Source, part: KeyRange) -> str:
+def describe_rows(connection: psycopg.Connection[Any], source: Source, part: KeyRange, row_key: Key) -> str:
     """Return the condition that selects the part's rows: "id = 17"."""
     if part.nulls or not part.key.columns:
         return str(part)
+    if row_key.columns and (ends := read_first_and_last(connection, source, part, row_key)):
+        keys = describe_keys(row_key, *ends)
+        return keys if ends[0] == ends[1] else f"{part} with {keys}"
     first = _key_at(connection, source, part, 0)
     if first is None or halve(connection, source, part) is not None:
         return str(part)
-    return " and ".join(f"{name} = {value}" for name, value in zip(part.key.names, first, strict=True))
+    return describe_keys(part.key, first, first)
 
 
 def _key_at(

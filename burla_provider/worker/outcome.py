@@ -39,12 +39,18 @@ class Failure:
     :param message: text of the exception.
     :param sqlstate: SQLSTATE, if the error came from the server.
     :param traceback: innermost part of the traceback.
+    :param keys: a condition on the table's key that the range's rows meet, if the range's bounds are not keys.
     """
 
     type: str
     message: str
     sqlstate: str | None = None
     traceback: str = ""
+    keys: str = ""
+
+    def locate(self, item: str) -> str:
+        """Return the name of the item that failed, with its keys if they are known."""
+        return f"{item} with {self.keys}" if self.keys else item
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import time
 from collections.abc import Iterator, Mapping
@@ -14,12 +15,14 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
-from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential, wait_random_exponential
 
 from burla_provider.database.errors import advice_for, is_canceled, is_transient
+from burla_provider.database.redact import redact
 from burla_provider.database.settings import SessionSettings, set_config
 from burla_provider.database.snapshot import (
     BEGIN_RANGE,
+    END_RANGE,
+    UNDO_RANGE,
     Snapshot,
     join_snapshot,
     lock_relation,
@@ -37,16 +40,15 @@ from burla_provider.worker.connection import (
     set_transaction_mode,
 )
 from burla_provider.worker.errors import to_failure, with_advice
-from burla_provider.worker.failing_rows import find_failing_keys, is_caused_by_rows
+from burla_provider.worker.failing_rows import find_failing_keys, is_caused_by_rows, is_specific_to_range
 from burla_provider.worker.ledger import Ledger, run_once
 from burla_provider.worker.outcome import Failure, Outcome, encode
 from burla_provider.worker.processors import RangeProcessor
+from burla_provider.worker.row_keys import KeyFinder
 from burla_provider.worker.source import Source
 from burla_provider.worker.time_limit import time_limit
 
-_WAIT = wait_exponential(multiplier=0.25, max=7.5) + wait_random_exponential(multiplier=0.5, max=7.5)
-"""Wait between attempts. Jitter keeps workers that failed together from retrying together. All waits together last
-longer than ``tcp_user_timeout``, so that a short network failure does not use up all attempts."""
+_THEN = sql.SQL("; ")
 
 _CTID_SETTINGS = {"enable_seqscan": "off", "max_parallel_workers_per_gather": "0"}
 """Without these settings the server may read the whole table for every range of pages, and filter the rows."""
@@ -66,6 +68,7 @@ class RangeTask:
     :param range_retries: further attempts per range after a transient error.
     :param range_timeout: limit for one attempt, in seconds; None: no limit.
     :param isolate_failures: find the rows that make a range fail.
+    :param row_key: the columns that identify a row in the error of a range of pages; no columns: unknown.
     :param ledger: makes writes happen once; None: a repeated range writes again.
     :param secrets: connection parameters whose secrets no error may show; none: ``parameters``.
     :param job_key: identifies the job across its retries; part of ``KeyRange.idempotency_key``.
@@ -81,35 +84,56 @@ class RangeTask:
     range_retries: int = 0
     range_timeout: float | None = None
     isolate_failures: bool = False
+    row_key: Key = field(default_factory=Key)
     ledger: Ledger | None = None
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     job_key: str = ""
     _cached: CachedConnection = field(default_factory=CachedConnection, repr=False, compare=False)
+    _key_finder: KeyFinder = field(default_factory=KeyFinder, repr=False, compare=False)
 
     def __call__(self, index: int, item: list[Any]) -> bytes:
-        """Process item ``index``. Raises only KeyboardInterrupt; every other error is in the outcome."""
+        """Process item ``index`` and pause."""
+        try:
+            return self.process(index, item)
+        finally:
+            self.pause()
+
+    def process(self, index: int, item: list[Any]) -> bytes:
+        """Process item ``index``. Raises only KeyboardInterrupt; every other error is in the outcome.
+
+        Another item, or ``pause``, must follow at once.
+        """
         key_range = KeyRange.from_item(self.key, index, item, self.job_key)
         return encode(self._run_with_retries(key_range))
+
+    def pause(self) -> None:
+        """Limit how long the transaction in the snapshot may wait for the next item."""
+        cached = self._cached
+        if self.snapshot is None or cached.connection is None or not cached.has_savepoint:
+            return
+        try:
+            cached.connection.execute(settings_between_ranges(self.snapshot, self.settings))
+            cached.has_savepoint = False
+        except psycopg.Error:  # the outcome is complete; the next item needs another connection
+            cached.close()
 
     def close(self) -> None:
         """Close this thread's connection. A worker process that just exits need not call it."""
         self._cached.close()
 
     def _run_with_retries(self, key_range: KeyRange) -> Outcome:
-        outcome = Outcome(key_range.index, worker=f"{socket.gethostname()}:{os.getpid()}")
-        retrying = Retrying(
-            retry=_is_worth_retrying, wait=_WAIT, stop=stop_after_attempt(self.range_retries + 1), reraise=True
-        )
-        try:
-            for attempt in retrying:
-                outcome = replace(outcome, attempts=attempt.retry_state.attempt_number, started=time.time())
-                with attempt:
-                    outcome = self._attempt(key_range, outcome)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a user's exception class may have any base, and must not be sent
-            return replace(outcome, seconds=_elapsed(outcome), failure=self._failure(error, key_range))
-        return outcome
+        number = 0
+        while True:
+            number += 1
+            attempt = Outcome(key_range.index, started=time.time(), worker=_worker_name(), attempts=number)
+            try:
+                return self._attempt(key_range, attempt)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a user's exception class may have any base, and must not be sent
+                if number > self.range_retries or not _is_worth_retrying(error, number):
+                    return replace(attempt, seconds=_elapsed(attempt), failure=self._failure(error, key_range))
+            time.sleep(_wait_seconds(number))
 
     def _attempt(self, key_range: KeyRange, attempt: Outcome) -> Outcome:
         with time_limit(self.range_timeout), self._transaction(key_range) as connection:
@@ -154,9 +178,8 @@ class RangeTask:
             yield
         if self._cached.is_pooled:
             self._cached.end_transaction()  # an open transaction would occupy a connection of the pooler
-        else:
-            is_failed = connection.info.transaction_status == TransactionStatus.INERROR  # by a canceled query
-            connection.execute(settings_between_ranges(self.snapshot, self.settings, undo=is_failed))
+        elif connection.info.transaction_status == TransactionStatus.INERROR:  # by a canceled query
+            connection.execute(UNDO_RANGE)
 
     def _enter_snapshot(self, connection: psycopg.Connection[Any], snapshot: Snapshot, key_range: KeyRange) -> None:
         cached, relation = self._cached, key_range.relation
@@ -169,12 +192,15 @@ class RangeTask:
             join_snapshot(connection, snapshot, self.source.relation)
             cached.locked = set()
             settings = self._inherited_settings
+        elif cached.has_savepoint:  # of the last range, whose other settings still apply
+            settings = sql.Composed([END_RANGE, _THEN, self.settings.name_sql(_suffix(key_range))])
         else:
             settings = self.settings.range_sql(_suffix(key_range), defaults)
         if relation and not snapshot.locks_partitions and relation not in cached.locked:
             lock_relation(connection, sql.Identifier(*relation))
             cached.locked.add(relation)
-        connection.execute(sql.SQL("{}; {}").format(settings, BEGIN_RANGE))
+        connection.execute(sql.Composed([settings, _THEN, BEGIN_RANGE]))
+        cached.has_savepoint = True
 
     def _get_connection(self) -> psycopg.Connection[Any]:
         cached = self._cached
@@ -196,10 +222,14 @@ class RangeTask:
     def _failure(self, error: BaseException, key_range: KeyRange) -> Failure:
         secrets = self.secrets or self.parameters
         failure = to_failure(error, secrets, advice_for(error, self.parameters.get("host", "")))
+        transaction = partial(self._transaction, undo=True)
+        if self.row_key.columns and is_specific_to_range(error):
+            keys = self._key_finder.find(key_range, transaction, self.source, self.row_key)
+            failure = replace(failure, keys=redact(keys, secrets))
         if not self.isolate_failures or not is_caused_by_rows(error):
             return failure
         try:
-            keys = find_failing_keys(key_range, partial(self._transaction, undo=True), self.processor, self.source)
+            keys = find_failing_keys(key_range, transaction, self.processor, self.source, self.row_key)
         except Exception as search_error:  # must not hide the failure itself
             keys = f"not found, because of {to_failure(search_error, secrets).message}"
         return replace(failure, message=with_advice(failure.message, f"Rows that fail: {keys}."))
@@ -227,8 +257,18 @@ def _elapsed(attempt: Outcome) -> float:
     return max(0.0, time.time() - attempt.started)
 
 
-def _is_worth_retrying(state: RetryCallState) -> bool:
-    error = state.outcome.exception() if state.outcome else None
-    if error is None:
-        return False
-    return is_transient(error) or (is_canceled(error) and state.attempt_number == 1)
+def _worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _is_worth_retrying(error: BaseException, attempt: int) -> bool:
+    return is_transient(error) or (is_canceled(error) and attempt == 1)
+
+
+def _wait_seconds(attempt: int) -> float:
+    """Return how long to wait before the next attempt.
+
+    A random part keeps workers that failed together from retrying together. All waits together last longer than
+    ``tcp_user_timeout``, so that a short network failure does not use up all attempts.
+    """
+    return min(0.25 * 2.0 ** (attempt - 1), 7.5) + random.uniform(0, min(0.5 * 2.0 ** (attempt - 1), 7.5))  # noqa: S311

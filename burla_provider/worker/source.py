@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from psycopg import sql
 
+from burla_provider.database.quoting import as_text
 from burla_provider.ranges.key_range import KeyRange
+
+_SELECT, _FROM, _WHERE, _AND = map(sql.SQL, ("SELECT ", " FROM ", " WHERE (", ") AND "))
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Source:
     columns: tuple[str, ...] | Mapping[str, str] = ()
     where: str | None = None
     partitioned: bool = False
+    _texts: dict[str, sql.SQL] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def relation(self) -> sql.Identifier:
@@ -47,8 +51,12 @@ class Source:
 
     def select(self, select_list: sql.Composable, key_range: KeyRange) -> sql.Composed:
         """Return a query of the rows of one range."""
-        return sql.SQL("SELECT {} FROM {} WHERE ({}) AND {}").format(
-            select_list, self._from_clause(key_range), key_range.key_condition, self.condition
+        # What is the same for all ranges of the whole table is put together once.
+        if not self._texts:
+            self._texts.update(table=as_text(self._from_clause()), condition=as_text(self.condition))
+        table = self._from_clause(key_range) if key_range.relation else self._texts["table"]
+        return sql.Composed(
+            [_SELECT, select_list, _FROM, table, _WHERE, key_range.key_condition, _AND, self._texts["condition"]]
         )
 
     def select_none(self, select_list: sql.Composable) -> sql.Composed:

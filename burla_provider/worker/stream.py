@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
@@ -14,9 +15,10 @@ from typing import Any
 import psycopg
 from psycopg import pq, sql
 from psycopg.abc import Buffer
-from psycopg.rows import RowFactory
+from psycopg.rows import RowFactory, tuple_row
 from psycopg.types.datetime import IntervalLoader
 from psycopg.types.json import set_json_loads
+from psycopg.types.string import ByteaBinaryLoader
 
 CHUNK_ROWS = 250
 """Rows per chunk if no value is large; more are not faster."""
@@ -44,28 +46,70 @@ def describe_columns(connection: psycopg.Connection[Any], query: sql.Composable)
     return _query_no_rows(connection, query).description or []
 
 
+@dataclass(frozen=True)
+class Shape:
+    """The columns of a query, and how many of its rows are read at once.
+
+    :param columns: names and types.
+    :param wide: indexes of the columns with values that may be large.
+    :param chunk_rows: rows per chunk.
+    """
+
+    columns: Sequence[psycopg.Column]
+    wide: Sequence[int]
+    chunk_rows: int
+
+
+def get_shape(connection: psycopg.Connection[Any], query: sql.Composable) -> Shape:
+    """Return the shape of a query. Reads no row."""
+    empty = _query_no_rows(connection, query)
+    columns = empty.description or []
+    wide = [number for number, column in enumerate(columns) if _may_be_large(column)]
+    return Shape(columns, wide, CHUNK_ROWS if _are_small(empty, wide) else WIDE_CHUNK_ROWS)
+
+
 def stream(
-    connection: psycopg.Connection[Any], query: sql.Composed, row_factory: RowFactory[Any], adapt: Adapt | None = None
+    connection: psycopg.Connection[Any], query: sql.Composed, row_factory: RowFactory[Any]
 ) -> Generator[list[Any], None, None]:
     """Yield the rows of a query in chunks, as they arrive.
 
     Values are sent in PostgreSQL's text format, which psycopg parses faster than the binary format. Closing the
     generator cancels the query.
 
-    :param adapt: registers the loaders of values on the cursor. Default: ``_load_exactly``.
     :raises ValueError: if Python cannot represent a value; the message names the column.
     """
-    empty = _query_no_rows(connection, query)
-    wide = [number for number, column in enumerate(empty.description or ()) if may_be_large(column)]
-    size = CHUNK_ROWS if _are_small(empty, wide) else WIDE_CHUNK_ROWS
-    adapt = adapt or _load_exactly
+    return _stream(connection, query, get_shape(connection, query), row_factory, _load_exactly)
+
+
+def stream_binary(
+    connection: psycopg.Connection[Any], query: sql.Composed, shape: Shape
+) -> Generator[list[tuple[bytes | None, ...]], None, None]:
+    """Yield the rows of a query in chunks, with each value as the bytes of PostgreSQL's binary format.
+
+    Closing the generator cancels the query.
+
+    :param shape: shape of the query. The query may have text in place of another type.
+    """
+
+    def load_bytes(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any]) -> None:
+        cursor.format = pq.Format.BINARY
+        for oid in {psycopg.adapters.types["text"].oid, *(column.type_code for column in shape.columns)}:
+            cursor.adapters.register_loader(oid, ByteaBinaryLoader)
+
+    return _stream(connection, query, shape, tuple_row, load_bytes)
+
+
+def _stream(
+    connection: psycopg.Connection[Any], query: sql.Composed, shape: Shape, row_factory: RowFactory[Any], adapt: Adapt
+) -> Generator[list[Any], None, None]:
+    size = shape.chunk_rows
     if not psycopg.capabilities.has_stream_chunked():  # libpq before 17
         if size == CHUNK_ROWS:
             return _fetch(connection, query, row_factory, adapt)
         size = 1
     cursor = _ChunkCursor(connection, row_factory=row_factory)
     adapt(cursor)
-    return cursor.chunks(query, size, wide)
+    return cursor.chunks(query, size, shape.wide)
 
 
 def _query_no_rows(connection: psycopg.Connection[Any], query: sql.Composable) -> psycopg.Cursor[Any]:
@@ -81,7 +125,7 @@ def _are_small(empty: psycopg.Cursor[Any], wide: Sequence[int]) -> bool:
     return bool(row and row[0])
 
 
-def may_be_large(column: psycopg.Column) -> bool:
+def _may_be_large(column: psycopg.Column) -> bool:
     """Return whether the column's type allows large values."""
     is_numeric = column.type_code == psycopg.adapters.types["numeric"].oid
     return not (is_numeric or column.internal_size is not None or 0 <= (column.display_size or -1) <= 1_000)

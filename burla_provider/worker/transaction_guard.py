@@ -19,10 +19,11 @@ _REFUSE_COMMIT = f"""
     SELECT CAST('{_UNFINISHED}' || left(clock_timestamp()::text, 0) AS integer)
 """
 
+_BLANKS = re.compile(r"(?:\s|--[^\n]*)*+")
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
 _ENDING = re.compile(
-    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
     r"(?:commit|end|abort|begin|start\s+transaction|prepare\s+transaction|rollback(?!\s+(?:work\s+|transaction\s+)?to))\b",
-    re.IGNORECASE | re.DOTALL,
+    re.IGNORECASE,
 )
 _ADVICE = "The provider ends the range's transaction: return from the function to commit, raise to roll back."
 
@@ -35,8 +36,9 @@ class GuardedCursor(psycopg.Cursor[Any]):
 
         :raises UserFunctionError: if it would begin or end a transaction.
         """
-        if _ENDING.match(_text(query, self)):
-            raise UserFunctionError(f"The function executed {_text(query, self).strip()!r}. {_ADVICE}")
+        text = _text(query, self)
+        if _ENDING.match(text, _skip_comments(text)):
+            raise UserFunctionError(f"The function executed {text.strip()!r}. {_ADVICE}")
         return super().execute(query, *args, **options)
 
 
@@ -101,3 +103,23 @@ def _text(query: Any, cursor: psycopg.Cursor[Any]) -> str:
     if isinstance(query, sql.Composable):
         return query.as_string(cursor)
     return query.decode(errors="replace") if isinstance(query, bytes) else str(query)
+
+
+def _skip_comments(text: str) -> int:
+    """Return the position of the first statement, after spaces and comments. Comments nest."""
+    start = _skip_blanks(text, 0)
+    while text.startswith("/*", start):
+        depth = 0
+        for edge in _COMMENT_EDGE.finditer(text, start):
+            depth += 1 if edge[0] == "/*" else -1
+            if depth == 0:
+                break
+        if depth:
+            return len(text)
+        start = _skip_blanks(text, edge.end())
+    return start
+
+
+def _skip_blanks(text: str, start: int) -> int:
+    blanks = _BLANKS.match(text, start)
+    return blanks.end() if blanks else start

@@ -105,6 +105,9 @@ class NoDimension:
         (NoDimension(), "must be a list, got NoDimension. Give a list, or a function that returns one."),
         ({1, 2}, "must be a list, got set. A set has no order for the results: give sorted(...) of it."),
         ({"a": 1}, "must be a list, got dict"),
+        (b"abc", "must be a list, got bytes"),
+        (bytearray(b"abc"), "must be a list, got bytearray"),
+        (memoryview(b"abc"), "must be a list, got memoryview"),
         (5, "must be a list, got int"),
     ],
 )

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, Phase, event, given, note, reject, settings
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.hooks.burla import BurlaHook
 from burla_provider.operators.postgres import BurlaPostgresOperator
+from burla_provider.ranges import pages_choice
 from tests.airflow.conftest import add_database
 from tests.support.drawn_jobs import DrawnJob, jobs, shown, sorted_rows
 from tests.support.drawn_keys import prepare
@@ -44,8 +45,19 @@ def test_a_job_gives_what_one_statement_gives(
     shared: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, job: DrawnJob
 ) -> None:
     engine = InProcessEngine(**job.engine)
+    monkeypatch.setattr(BurlaHook, "open_client", engine.open_client)
     monkeypatch.setattr(BurlaHook, "run", engine.run)
     compare(shared, job, tries=2 if engine.crashes else 1)
+
+
+@settings(DRAWN, max_examples=EXAMPLES)
+@given(job=jobs(leaves_out=True))
+def test_a_job_that_needs_no_key_gives_what_one_statement_gives(
+    shared: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, job: DrawnJob
+) -> None:
+    monkeypatch.setattr(BurlaHook, "run", InProcessEngine(**job.engine).run)
+    monkeypatch.setattr(pages_choice, "_MIN_PAGES_PER_RANGE", 0)  # the tables have few pages
+    compare(shared, job, tries=2 if job.engine["crashes"] else 1)
 
 
 @settings(DRAWN, max_examples=max(4, EXAMPLES // 20))
@@ -67,6 +79,7 @@ def compare(connection: psycopg.Connection[Any], job: DrawnJob, tries: int = 1) 
         result = run(connection, job, tries)
         if result is None:
             return
+        event("by pages" if job.options["split"] == "auto" and "read only once" in result.log else "by key")
         assert result.value["row_count"] == len(ids), result.log
         if job.has_results_table:
             counted = f"SELECT coalesce(sum(row_count), 0) FROM {job.results_table}"

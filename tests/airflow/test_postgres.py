@@ -256,7 +256,7 @@ def test_failed_ranges_are_named_with_their_bounds_and_errors(airflow: Airflow, 
             raise ValueError("too late")
         return {}
 
-    result = airflow.run(operator(process_rows=fail_late, columns=["id", "amount"]), max_tries=1)
+    result = airflow.run(operator(process_rows=fail_late, columns=["id", "amount"], key="id"), max_tries=1)
     assert result.state == "up_for_retry"
     assert "of 7 failed" in str(result.error)
     assert "ValueError: too late" in str(result.error)

@@ -22,6 +22,7 @@ from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.task import checkpoint, monitor
 from burla_provider.task.fingerprint import fingerprint
+from burla_provider.task.table_job import TableJob
 from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.marks import Marks, conninfo_of
 from tests.support.postgres import PostgresServer
@@ -248,6 +249,66 @@ def test_resume_true_goes_on_at_a_second_moment_and_says_so(
         other.execute("INSERT INTO orders VALUES (999999, 0.01)")
     result = airflow.run(operator(function, resume=True), try_number=2, max_tries=1)
     assert result.value["snapshots"] == 2
+    assert set(marks.worked().values()) == {1}
+
+
+@needs_state_stores
+@pytest.mark.parametrize(
+    ("change", "is_resumed"),
+    [
+        ("ANALYZE orders", True),
+        ("VACUUM FULL orders", False),
+        ("CLUSTER orders USING orders_pkey", False),
+        ("UPDATE orders SET note = 'changed' WHERE id = 3", False),
+    ],
+)
+def test_ranges_of_pages_go_on_only_if_no_row_has_moved(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, change: str, is_resumed: bool
+) -> None:
+    def apply() -> None:
+        orders.connection.execute(change)
+        orders.connection.execute("SELECT pg_stat_force_next_flush()")
+
+    result = fail_then_retry(airflow, marks, tmp_path, before_retry=apply, key=None)
+    assert result.state == "success", result.log
+    assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
+    assert "read only once" in result.log
+    assert ("processing only what is missing" in result.log) == is_resumed
+    assert ("its ranges are ranges of physical pages, and the table may have changed" in result.log) != is_resumed
+    assert (set(marks.worked().values()) == {1}) == is_resumed
+
+
+@needs_state_stores
+@pytest.mark.parametrize("has_key", [True, False])
+def test_resume_true_splits_by_the_key_if_there_is_one(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, has_key: bool
+) -> None:
+    if not has_key:
+        orders.connection.execute("ALTER TABLE orders DROP CONSTRAINT orders_pkey")
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    function = reader(marks, stop_file)
+    first = airflow.run(operator(function, key=None, resume=True), max_tries=1)
+    note = "a retry starts from the beginning if the table was written since, also with resume=True"
+    assert (note in first.log) != has_key
+    stop_file.unlink()
+    with psycopg.connect(marks.conninfo) as other:
+        other.execute("INSERT INTO orders VALUES (999999, 0.01)")
+    result = airflow.run(operator(function, key=None, resume=True), try_number=2, max_tries=1)
+    assert (result.value.get("snapshots") == 2) == has_key
+    assert has_key or result.value["row_count"] == 20001
+    assert (set(marks.worked().values()) == {1}) == has_key
+
+
+@needs_state_stores
+def test_a_plan_by_key_of_an_earlier_version_goes_on(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(TableJob, "_needs_no_key", False)
+        result = fail_then_retry(airflow, marks, tmp_path, before_retry=earlier.undo, key=None)
+    assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
+    assert "key            id" in result.log
     assert set(marks.worked().values()) == {1}
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.support.drawn_functions import chain, collector, reader, writer
 from tests.support.drawn_keys import INTEGERS
-from tests.support.drawn_tables import DrawnTable, literal, quoted, tables
+from tests.support.drawn_tables import PARTITIONED, DrawnTable, literal, quoted, tables
 
 EXACT = Context(prec=500)
 WORK = ("totals", "tuple", "dict", "arrow", "read", "update", "insert", "move")
@@ -301,31 +301,36 @@ def splits(table: DrawnTable, *, is_write: bool) -> list[str]:
 
 
 @st.composite
-def jobs(draw: st.DrawFn) -> DrawnJob:
-    table = draw(tables())
-    work = draw(st.sampled_from(WORK))
+def jobs(draw: st.DrawFn, *, leaves_out: bool = False) -> DrawnJob:
+    """A job.
+
+    :param leaves_out: whether it leaves out all for which "auto" needs the key, so that it can choose pages.
+    """
+    keyed = tables(kinds=("plain", *PARTITIONED, "materialized"), indexes=("primary", "unique"))
+    table = draw(keyed if leaves_out else tables())
+    work = draw(st.sampled_from(WORK[:4] if leaves_out else WORK))
     if work in ("update", "move") and not table.is_writable:
         work = "insert"
     is_write = work in ("update", "insert", "move")
-    split = draw(st.sampled_from(splits(table, is_write=is_write)))
-    window = {} if split == "pages" else draw(windows(table))
+    split = "auto" if leaves_out else draw(st.sampled_from(splits(table, is_write=is_write)))
+    window = {} if split == "pages" or leaves_out else draw(windows(table))
     options: dict[str, Any] = {
         "split": split,
         "consistency": "none"
         if is_write
         else "snapshot"
-        if split == "pages"
+        if split == "pages" or leaves_out
         else draw(st.sampled_from(["snapshot", "none"])),
         **draw(
             st.one_of(
-                st.just({}),
+                st.integers(2, 4).map(lambda n: {"ranges": n}) if leaves_out else st.just({}),
                 st.integers(1, 9).map(lambda n: {"ranges": n}),
                 # Of "width" these are ids, and a window of all bigints has too many.
                 st.just({}) if split == "width" else st.integers(3, 40).map(lambda n: {"rows_per_range": n}),
             )
         ),
     }
-    if split not in ("single", "pages") and table.has_index and draw(st.booleans()):
+    if split not in ("single", "pages") and not leaves_out and table.has_index and draw(st.booleans()):
         options["refine"] = True
     if options["consistency"] == "snapshot" and draw(st.booleans()):
         options["verify"] = "count"
@@ -338,7 +343,7 @@ def jobs(draw: st.DrawFn) -> DrawnJob:
             columns = tuple(draw(st.permutations(portable)))
     counts_ids = len(table.types) == 1 and table.types[0].sql in INTEGERS
     may_choose = table.has_index and table.index != "plain" and (not window or table.kind in ("plain", "inherited"))
-    key_given = split != "pages" and not (may_choose and draw(st.booleans()))
+    key_given = split != "pages" and not leaves_out and not (may_choose and draw(st.booleans()))
     # A range that moves its rows changes what an EXISTS on the same table finds for the ranges after it.
     wheres = [where for where in WHERES if work != "move" or where != "exists"]
     return DrawnJob(

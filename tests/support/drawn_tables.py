@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -17,6 +17,7 @@ SUFFIXES = ("", " %", "%s", "%%", "%(a)s", '"', "'", " Ö", "\\", ".x")
 
 PARTITIONED = ("hash", "list", "range", "deep")
 KINDS = ("plain", *PARTITIONED, "inherited", "view", "join", "materialized")
+INDEXES = ("primary", "plain", "unique", "none")
 KEPT = (("amount", "numeric(12,2)"), ("note", "text"), ("n", "integer NOT NULL DEFAULT 0"))
 NOTES = (None, "a", "B%", "it's", "x\\y", "")
 
@@ -243,14 +244,14 @@ def literal(value: Any) -> str:
 
 
 @st.composite
-def tables(draw: st.DrawFn) -> DrawnTable:
-    kind = draw(st.sampled_from(KINDS))
+def tables(draw: st.DrawFn, *, kinds: Sequence[str] = KINDS, indexes: Sequence[str] = INDEXES) -> DrawnTable:
+    kind = draw(st.sampled_from(kinds))
     # The catalog does not know of a view's column that it is NOT NULL, and then a key has one column.
     columns = 1 if kind in ("view", "join", "materialized") else draw(st.sampled_from([1, 1, 1, 2, 3]))
     # Integers have more ways to be split and bounded than others.
     all_types = st.sampled_from([KEY_TYPES["integer"], KEY_TYPES["bigint"], *KEY_TYPES.values()])
     types = tuple(draw(all_types) for _ in range(columns))
-    index = draw(st.sampled_from(["primary", "plain", "unique", "none"]))
+    index = draw(st.sampled_from(indexes))
     may_be_null = columns == 1 and index != "primary"
     values = [st.one_of(one.values, st.none()) if may_be_null else one.values for one in types]
     heap = st.tuples(st.tuples(*values), st.sampled_from([1, 1, 1, 2, 25]))

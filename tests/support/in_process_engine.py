@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,9 @@ class TooManyCallsError(Exception):
 
 @dataclass
 class InProcessEngine:
-    """Replaces ``BurlaHook.run``, without a client process. The callable is pickled and unpickled, as on a worker.
+    """Replaces ``open_client`` and ``run`` of ``BurlaHook``, without a client process.
+
+    The callable is pickled and unpickled, as on a worker.
 
     :param workers: number of copies of the callable, each with its own connection.
     :param twice: run every call twice, as a cluster may.
@@ -29,6 +32,9 @@ class InProcessEngine:
     workers: int = 1
     twice: bool = False
     crashes: int = 0
+
+    def open_client(self, *_: Any) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def run(self, job: Job, **__: Any) -> Iterator[JobEvent]:
         if len(job.items) > MAX_CALLS:

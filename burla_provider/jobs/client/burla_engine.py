@@ -6,6 +6,7 @@ that are not documented; the check of Burla's version and the tests on a real cl
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 import re
@@ -23,52 +24,50 @@ from urllib.parse import quote
 _MIN_VERSION, _BELOW_VERSION = (1, 8, 4), (1, 9)
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _REQUEST_SECONDS = 2.0
+_CHECKS, _CHECK_INTERVAL = 3, 1.0
 _COMPLETION_SECONDS = 60.0
 
 
-class JobRun:
-    """The run of one job.
+class Setup:
+    """What a job needs in this process, and what can be checked before the task has planned it.
 
-    :param job: the frame that ``runner.py`` sends.
+    :param setup: the frame that ``runner.py`` sends first.
     :param client: the ``Client`` of this process.
+    :ivar url: the cluster's URL, if the connection has one.
     """
 
-    def __init__(self, job: dict[str, Any], client: Any) -> None:
-        self._job = job
+    def __init__(self, setup: dict[str, Any], client: Any) -> None:
+        self._engine = setup["engine"]
         self._client = client
-        self._request_json = client.load_file(f"{_HERE}/http_json.py").request_json
-        self._errors = client.load_file(f"{_HERE}/burla_errors.py")
-        self._indexes = list(job["items"])
         self._private_config: Any = None
-        self._queue_deadline = time.monotonic() + job["queue_timeout"]
-        self._has_reached_cluster = job["is_retry"]  # wait for a cluster that has responded before
-        self._job_id: str | None = None
-        self._url = job["engine"]["url"] or ""
-        self._headers: dict[str, str] = {}
-        self._is_starting = False
-        self._has_started = False
+        self._config_lock = threading.Lock()
+        self.url: str = self._engine["url"] or ""
+        self.request_json = client.load_file(f"{_HERE}/http_json.py").request_json
+        self.errors = client.load_file(f"{_HERE}/burla_errors.py")
 
-    def run(self) -> None:
-        """Run every item.
+    @property
+    def config(self) -> str | None:
+        """The directory of the credentials; None: there is none."""
+        return None if self._private_config is None else str(self._private_config.home)
 
-        :raises client.JobFailedError: if the job fails.
+    def prepare(self) -> None:
+        """Set the environment and import burla. Check the login as long as the task has not sent the job.
+
+        :raises client.JobFailedError: if the interpreter or the connection cannot be used.
         """
         self._check_version()
         self._set_environment()
-        self._patch_burla()
-        while (reason := self._map_items()) is not None:
-            self._wait_for_node(reason)
+        import burla._remote_parallel_map as burla_map
 
-    def end(self, cancel: bool) -> None:
-        """Delete the credentials and, if ``cancel``, cancel the job on the cluster, within about 2 seconds."""
-        try:
-            if self._private_config is not None:
-                self._private_config.remove()
-        finally:
-            if cancel and self._job_id is not None:
-                self._cancel()
+        burla_map.scan_environment()  # Burla caches the result
+        self._check_cluster()
 
-    # -- setup
+    def end(self) -> None:
+        """Delete the credentials."""
+        # Never released: the main thread must not create the directory any more.
+        self._config_lock.acquire(timeout=_REQUEST_SECONDS)
+        if self._private_config is not None:
+            self._private_config.remove()
 
     def _check_version(self) -> None:
         try:
@@ -85,7 +84,7 @@ class JobRun:
         return error
 
     def _set_environment(self) -> None:
-        engine = self._job["engine"]
+        engine = self._engine
         os.environ.pop("DISABLE_BURLA_TELEMETRY", None)
         if not engine["telemetry"]:
             os.environ["DISABLE_BURLA_TELEMETRY"] = "True"
@@ -93,7 +92,8 @@ class JobRun:
             os.environ["BURLA_CLUSTER_DASHBOARD_URL"] = engine["url"]
         if engine["token"]:
             credentials = self._client.load_file(f"{_HERE}/credentials.py")
-            self._private_config = credentials.PrivateConfig(engine)
+            with self._config_lock:
+                self._private_config = credentials.PrivateConfig(engine)
             os.environ["XDG_CONFIG_HOME"] = self._private_config.home
             os.environ.pop("BURLA_PRIVATE", None)  # it would make Burla ignore the credentials file
         elif engine["url"] and self._is_open(engine["url"]):
@@ -101,10 +101,99 @@ class JobRun:
 
     def _is_open(self, url: str) -> bool:
         try:
-            status, _ = self._request_json("GET", f"{url}/v1/cluster/open_token", {}, 10)
+            status, _ = self.request_json("GET", f"{url}/v1/cluster/open_token", {}, 10)
         except OSError:
             return False
         return status == 200 and url.startswith("http:")
+
+    def _check_cluster(self) -> None:
+        # Without a host or a login, Burla searches for a cluster, and may start one: not before there is a job.
+        if not self.url or not self._engine["token"]:
+            return
+        for _ in range(_CHECKS):
+            if self._client.has_job():  # Burla checks the same when it starts the job
+                return
+            try:
+                asyncio.run(_read_cluster_state())
+                return
+            except Exception as error:
+                status = getattr(error, "status", None)
+                if status not in (None, 401, 403):  # another response: the job will tell whether that matters
+                    return
+                kind = self.errors.kind_of(error, False) if status is None else "unauthorized"
+                failed = self.make_error(kind, error)
+            if kind in ("unauthorized", "refused"):
+                raise failed
+            time.sleep(_CHECK_INTERVAL)
+        if kind == "unreachable":
+            raise failed
+
+    def make_error(self, kind: str, error: Exception, message: str = "", indexes: tuple[int, ...] = ()) -> Exception:
+        """Return the error for an exception of Burla."""
+        message = message or self.errors.describe(error)
+        parameter = None
+        if "LocalHeadError" in message and not os.environ.get("BURLA_CLUSTER_DASHBOARD_URL"):
+            kind = "refused"  # no cluster is configured, and Burla has found none
+        if kind == "refused":
+            parameter = self.errors.refused_parameter(message)
+        if kind == "unreachable":
+            message = f"No response from {self.url or 'the cluster'} ({type(error).__name__})."
+        failed: Exception = self._client.JobFailedError(kind, message, indexes=indexes, parameter=parameter)
+        return failed
+
+
+async def _read_cluster_state() -> None:
+    from burla import _cluster_client
+
+    async with asyncio.timeout(_REQUEST_SECONDS), _cluster_client.aiohttp.ClientSession(trust_env=True) as session:
+        await _cluster_client.ClusterClient(session).get_cluster_state()
+
+
+class JobRun:
+    """The run of one job.
+
+    :param job: the frame that ``runner.py`` sends.
+    :param client: the ``Client`` of this process.
+    :param setup: the setup, after ``prepare``.
+    """
+
+    def __init__(self, job: dict[str, Any], client: Any, setup: Setup) -> None:
+        self._job = job
+        self._setup = setup
+        self._client = client
+        self._request_json = setup.request_json
+        self._errors = setup.errors
+        self._make_batches = client.load_file(f"{_HERE}/batches.py").make_batches
+        self._missing: dict[int, bytes] = dict(job["items"])
+        self._batches: list[list[int]] = []
+        self._queue_deadline = time.monotonic() + job["queue_timeout"]
+        self._has_reached_cluster = job["is_retry"]  # wait for a cluster that has responded before
+        self._job_id: str | None = None
+        self._url = setup.url
+        self._headers: dict[str, str] = {}
+        self._is_starting = False
+        self._has_started = False
+
+    def run(self) -> None:
+        """Run every item.
+
+        :raises client.JobFailedError: if the job fails.
+        """
+        self._patch_burla()
+        workers = self._job["batched_for"]
+        while self._missing:
+            indexes = list(self._missing)
+            self._batches = self._make_batches(indexes, workers) if workers else [[index] for index in indexes]
+            while (reason := self._map_items()) is not None:
+                self._wait_for_node(reason)
+            if self._missing:
+                self._prepare_next_job()
+                workers = None
+
+    def end(self, cancel: bool) -> None:
+        """If ``cancel``, cancel the job on the cluster, within about 2 seconds."""
+        if cancel and self._job_id is not None:
+            self._cancel()
 
     def _patch_burla(self) -> None:
         import burla._remote_parallel_map as burla_map
@@ -121,6 +210,7 @@ class JobRun:
 
         async def start_and_report_job(cluster: Any, job_id: str, config: dict[str, Any]) -> Any:
             self._job_id, self._url, self._headers = job_id, cluster._url, get_auth_headers()
+            self._setup.url = self._url
             self._is_starting = True
             try:
                 response = await start_job(cluster, job_id, config)
@@ -139,16 +229,17 @@ class JobRun:
         # None: done. Otherwise the reason why the job has not started, if waiting may help.
         from burla import remote_parallel_map
 
-        call = self._client.load_file(f"{_HERE}/call.py").make_call(self._job["pickled_callable"])
+        call = self._client.load_file(f"{_HERE}/call.py").make_list_call(self._job["pickled_callable"])
         call.__name__ = self._job["name"]
-        # Burla unpacks these tuples into the arguments of the call.
-        inputs = list(self._job["items"].items())
+        inputs = [[(index, self._missing[index]) for index in batch] for batch in self._batches]
         fixed = {"generator": True, "raise_errors": False, "spinner": False, "detach": False}
         try:
             outputs = remote_parallel_map(call, inputs, **self._job["options"], **fixed)
             for number, output in enumerate(outputs, start=1):
                 self._report(output)
-                if number == len(inputs):  # Burla now reports the end to the cluster, which might not respond
+                if (
+                    number == len(inputs) and not self._missing
+                ):  # Burla now reports the end to the cluster, which might not respond
                     threading.Timer(_COMPLETION_SECONDS, self._client.finish).start()
         except Exception as error:
             kind = self._errors.kind_of(error, self._has_started)
@@ -158,12 +249,25 @@ class JobRun:
         return None
 
     def _report(self, output: Any) -> None:
-        if isinstance(output, tuple):
-            index, ok, result = output
-            self._client.send("succeeded" if ok else "crashed", index, result)
+        if isinstance(output, list):
+            for index, ok, result in output:
+                self._report_result(index, ok, result)
         else:  # an exception from outside the call, which never ran
             error = "".join(traceback.format_exception(output, limit=-8)).strip()
-            self._client.send("crashed", self._indexes[output.burla_input_index], error)
+            for index in self._batches[output.burla_input_index]:
+                self._report_result(index, False, error)
+
+    def _report_result(self, index: int, ok: bool, result: Any) -> None:
+        if self._missing.pop(index, None) is not None:
+            self._client.send("succeeded" if ok else "crashed", index, result)
+
+    def _prepare_next_job(self) -> None:
+        # The calls of the last job did not start these items within their time, so that they may take long.
+        text = f"Calls left {len(self._missing):,} items of their batches; running each in a call of its own."
+        self._client.send("line", text, None)
+        self._has_started = False
+        self._has_reached_cluster = True
+        self._queue_deadline = time.monotonic() + self._job["queue_timeout"]
 
     # -- waiting for a node
 
@@ -193,22 +297,15 @@ class JobRun:
 
     def _make_error(self, kind: str, error: Exception) -> Exception:
         message = self._errors.describe(error)
-        index = parameter = None
+        indexes: tuple[int, ...] = ()
         if kind == "lost" and self._has_started:
             position = self._errors.crashed_input(message)
-            index = None if position is None else self._indexes[position]
+            indexes = () if position is None else tuple(self._batches[position])
             if install_error := self._find_install_error(str(error)):
                 kind, message = "refused", install_error
             else:
                 message = " ".join([message, *self._recorded_errors()])
-        if "LocalHeadError" in message and not os.environ.get("BURLA_CLUSTER_DASHBOARD_URL"):
-            kind = "refused"  # no cluster is configured, and Burla has found none
-        if kind == "refused":
-            parameter = self._errors.refused_parameter(message)
-        if kind == "unreachable":
-            message = f"No response from {self._url or 'the cluster'} ({type(error).__name__})."
-        failed: Exception = self._client.JobFailedError(kind, message, index=index, parameter=parameter)
-        return failed
+        return self._setup.make_error(kind, error, message, indexes)
 
     def _find_install_error(self, message: str) -> str | None:
         for node in self._errors.stalled_nodes(message):
@@ -245,7 +342,7 @@ class JobRun:
         # and keep the cluster busy forever. This function also watches the client, and cancels the job when it died.
         client = os.getpid()
         cancel = urllib.request.Request(self._cancel_url, headers=self._headers, method="POST")  # noqa: S310
-        config = None if self._private_config is None else self._private_config.home
+        config = self._setup.config
 
         def watch_client() -> None:
             while os.getppid() == client:

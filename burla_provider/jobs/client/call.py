@@ -6,36 +6,67 @@ import contextlib
 import io
 import pickle
 import sys
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-Call = Callable[[int, bytes], tuple[int, bool, Any]]
+Batch = Sequence[tuple[int, bytes]]
+Result = tuple[int, bool, Any]
+
+BATCH_SECONDS = 1.0
+BATCH_BYTES = 1_000_000
+"""A call starts no other item of its batch when it has taken this time, or has results of this size."""
 
 
-def make_call(pickled_callable: bytes) -> Call:
-    """Return the function that a worker calls on each item.
+def make_call(pickled_callable: bytes) -> Callable[[Batch], Iterator[Result]]:
+    """Return the function that a worker calls on each batch of items.
 
-    :param pickled_callable: pickle of ``function(index, item) -> bytes``; unpickled once per worker process.
-    :returns: ``call(index, pickled_item)``, which returns ``(index, True, result)`` or, if anything was raised,
-        ``(index, False, error)``. The error is text: if the class of an exception is defined by the user, an exception
-        object kills Burla's worker.
+    :param pickled_callable: see ``Job``; unpickled once per worker process.
+    :returns: ``call(batch)``, where a batch is a list of ``(index, pickled_item)``. It yields ``(index, True, result)``
+        or, if anything was raised, ``(index, False, error)``. The error is text: if the class of an exception is
+        defined by the user, an exception object kills Burla's worker. It yields nothing for the items at the end of the
+        batch that it did not start.
     """
-    loaded: list[Callable[[int, Any], bytes]] = []
+    loaded: list[Any] = []
 
-    def call(index: int, item: bytes) -> tuple[int, bool, Any]:
+    def process(index: int, item: bytes) -> Result:
         with _prefixed_output(f"[{index}] "):
             try:
                 if not loaded:
                     loaded.append(pickle.loads(pickled_callable))  # noqa: S301 - pickled by the task
-                result = loaded[0](index, pickle.loads(item))  # noqa: S301
+                result = getattr(loaded[0], "process", loaded[0])(index, pickle.loads(item))  # noqa: S301
                 if not isinstance(result, bytes):
                     raise TypeError(f"The callable must return bytes, got {type(result).__qualname__}.")
             except BaseException as error:  # SystemExit too
                 return index, False, _describe(error)
             return index, True, result
 
+    def call(batch: Batch) -> Iterator[Result]:
+        deadline = time.monotonic() + BATCH_SECONDS
+        size = 0
+        for number, (index, item) in enumerate(batch, start=1):
+            result = process(index, item)
+            size += len(result[2])
+            is_last = number == len(batch) or size >= BATCH_BYTES or time.monotonic() >= deadline
+            # Before the last result is sent: the job may end when it arrives.
+            if is_last and loaded and hasattr(loaded[0], "pause"):
+                loaded[0].pause()
+            yield result
+            if is_last:
+                return
+
     return call
+
+
+def make_list_call(pickled_callable: bytes) -> Callable[[Batch], list[Result]]:
+    """Return the same function for an engine whose calls return one value: the list of the results."""
+    call = make_call(pickled_callable)
+
+    def list_call(batch: Batch) -> list[Result]:
+        return list(call(batch))
+
+    return list_call
 
 
 def _describe(error: BaseException) -> str:
@@ -44,7 +75,7 @@ def _describe(error: BaseException) -> str:
             f"{error} - the workers do not have it. Name its package in requirements=[...]; on the local engine,"
             " install it where Airflow runs."
         )
-    frames = error.__traceback__.tb_next if error.__traceback__ else None  # without the frame of ``call``
+    frames = error.__traceback__.tb_next if error.__traceback__ else None  # without the frame of ``process``
     return "".join(traceback.format_exception(type(error), error, frames, limit=-8)).strip()
 
 

@@ -4,15 +4,16 @@ The task runs this file by its path, possibly with another interpreter, so it us
 process leads a process group and kills the group at its end. Otherwise Burla's heartbeat process would keep the cluster
 busy forever.
 
-Two pipes connect it to the task. The task sends one frame, the job. Afterwards it only closes its end of the pipe (or
-dies), which means "cancel". The client sends frames, tuples of plain data:
+Two pipes connect it to the task. The task sends two frames: the setup, which contains what is known before the task has
+planned, and later the job. The client prepares itself in between. When the task closes its end of the pipe (or dies),
+this means "cancel". The client sends frames, tuples of plain data:
 
     ("started", job_id, url)                        the job exists; url is its page, or None
     ("succeeded", index, result)                    the call returned result, bytes
     ("crashed", index, error)                       the call raised, or killed its worker several times
     ("line", text, index)                           a message for the log; index is the item it is about, or None
     ("done",)                                       every item has succeeded or crashed
-    ("failed", kind, message, index, parameter)     see JobFailedError
+    ("failed", kind, message, indexes, parameter)   see JobFailedError
     ("ended",)                                      the client kills its group now
 """
 
@@ -21,6 +22,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import queue
 import select
 import signal
 import struct
@@ -45,16 +47,16 @@ class JobFailedError(Exception):
 
     :param kind: the reason.
     :param message: the error text for people.
-    :param index: the item that killed its worker, for "lost"; None: unknown.
+    :param indexes: the items of the call that killed its worker, for "lost"; empty: unknown.
     :param parameter: the parameter that the cluster refuses, for "refused".
     """
 
     def __init__(
-        self, kind: FailureKind, message: str, *, index: int | None = None, parameter: str | None = None
+        self, kind: FailureKind, message: str, *, indexes: tuple[int, ...] = (), parameter: str | None = None
     ) -> None:
         super().__init__(message)
         self.kind = kind
-        self.index = index
+        self.indexes = indexes
         self.parameter = parameter
 
 
@@ -118,6 +120,8 @@ class Client:
         self._parent = os.getppid()
         self._write_lock = threading.Lock()
         self._end_lock = threading.Lock()
+        self._received: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._setup: Any = None
         self._run: Any = None
 
     def send(self, *frame: Any) -> None:
@@ -126,12 +130,15 @@ class Client:
             write_frame(self._frames, frame)
 
     def main(self) -> None:
-        """Read the job, run it, and end."""
-        job = self._read_job()
+        """Prepare for the job, run it, and end."""
         threading.Thread(target=self._watch_task, daemon=True).start()
-        frame = self._run_engine(job)
+        frame = self._run_engine()
         self.send(*frame)
         self.end(cancel=frame[0] != "done")
+
+    def has_job(self) -> bool:
+        """Return whether the task has sent the job."""
+        return not self._received.empty()
 
     def finish(self) -> None:
         """Report the job as done and end, although the engine has not returned."""
@@ -144,35 +151,42 @@ class Client:
             threading.Event().wait()  # another thread ends the process, and this thread with it
         threading.Timer(_CANCEL_SECONDS, _kill_group).start()
         try:
-            if self._run is not None:
-                self._run.end(cancel)
+            try:
+                if self._setup is not None:
+                    self._setup.end()
+            finally:
+                if self._run is not None:
+                    self._run.end(cancel)
             self.send("ended")
         finally:
             _kill_group()
 
-    def _read_job(self) -> dict[str, Any]:
-        reader = FrameReader()
-        while data := os.read(self._control, 1 << 20):
-            for (job,) in reader.feed(data):
-                return dict(job)
-        os._exit(1)  # the task ended before it sent the job
-
-    def _run_engine(self, job: dict[str, Any]) -> Frame:
+    def _run_engine(self) -> Frame:
         try:
-            _check_python(job["python"])
-            self._run = load_file(job["engine_file"]).JobRun(job, self)
+            setup = self._received.get()
+            _check_python(setup["python"])
+            engine = load_file(setup["engine_file"])
+            self._setup = engine.Setup(setup, self)
+            self._setup.prepare()
+            self._run = engine.JobRun(self._received.get(), self, self._setup)
             self._run.run()
         except JobFailedError as error:
-            return ("failed", error.kind, str(error), error.index, error.parameter)
+            return ("failed", error.kind, str(error), error.indexes, error.parameter)
         except BaseException:  # SystemExit and KeyboardInterrupt too: the task must get a frame about every end
-            return ("failed", "lost", traceback.format_exc(limit=-8), None, None)
+            return ("failed", "lost", traceback.format_exc(limit=-8), (), None)
         return ("done",)
 
     def _watch_task(self) -> None:
+        reader = FrameReader()
         # Check the parent's id too: a fork of the task may keep the pipe open after the task has ended.
         while os.getppid() == self._parent:
-            if select.select([self._control], [], [], 0.5)[0]:
+            if not select.select([self._control], [], [], 0.5)[0]:
+                continue
+            data = os.read(self._control, 1 << 20)
+            if not data:
                 break
+            for (frame,) in reader.feed(data):
+                self._received.put(frame)
         self.end(cancel=True)
 
 

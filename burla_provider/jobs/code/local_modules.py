@@ -18,6 +18,8 @@ from burla_provider.jobs.code.shipped_modules import ModuleSource
 
 _THIS_PACKAGE = __name__.partition(".")[0]  # always local: workers do not install it
 
+_IMPORT_NAME = dis.opmap["IMPORT_NAME"]
+
 _DAG_FILE_PREFIX = "unusual_prefix_"  # of the names of modules that Airflow makes of DAG files
 
 
@@ -86,7 +88,9 @@ def is_local_name(name: str) -> bool:
 
 
 def _imported_names(code: types.CodeType, package: str) -> Iterator[str]:
-    instructions = [step for step in dis.get_instructions(code) if step.opname not in ("CACHE", "EXTENDED_ARG")]
+    has_imports = _IMPORT_NAME in code.co_code[::2]  # disassembling takes long, and few functions import modules
+    steps = dis.get_instructions(code) if has_imports else ()
+    instructions = [step for step in steps if step.opname not in ("CACHE", "EXTENDED_ARG")]
     for level, names, step in zip(instructions, instructions[1:], instructions[2:], strict=False):
         if step.opname == "IMPORT_NAME":  # the two instructions before it load the level and the imported names
             module = _absolute_name(step.argval, level.argval, package)

@@ -20,7 +20,7 @@ from burla_provider.exceptions import (
 )
 from burla_provider.jobs.cluster_api import cancel_job
 from burla_provider.jobs.job import ItemSucceeded, JobOptions, JobStarted, OutputLine
-from burla_provider.jobs.runner import run_job
+from burla_provider.jobs.runner import check_client, run_job, start_client
 from tests.cluster.jobs.conftest import Cluster
 from tests.unit.jobs.running import client_of, make_job, process_group, results, run, start_task
 
@@ -256,3 +256,23 @@ def test_no_secret_is_in_any_command_line_or_environment(cluster):
     assert len(members) == 2
     assert [text for text in seen if b"secret" in text or cluster.engine.token.encode() in text] == []
     assert mode == 0o600
+
+
+# A client that is started before its job is known
+
+
+def test_a_client_without_a_job_starts_none_on_the_cluster(cluster):
+    jobs = cluster.get("/v1/management/jobs")
+    client = start_client(cluster.engine)
+    time.sleep(2)
+    check_client(client)
+    client.end()
+    assert process_group(client.pid) == []
+    assert cluster.get("/v1/management/jobs") == jobs
+
+
+def test_a_job_runs_in_the_client_that_was_started_before(cluster):
+    client = start_client(cluster.engine)
+    events = list(run_job(make_job(lambda index, item: b"done", [1]), cluster.engine, client=client))
+    assert results(events) == {0: b"done"}
+    assert process_group(client.pid) == []

@@ -58,6 +58,25 @@ def test_policies_and_partitions_are_changes_too(connection) -> None:
     assert len({str(one) for one in states}) == 7
 
 
+@pytest.mark.parametrize("rewrite", ["VACUUM FULL {}", "CLUSTER {0} USING {0}_id_idx"])
+@pytest.mark.parametrize("leaf", ["first", "second"])
+def test_rows_that_moved_in_a_partition_are_a_change(connection, rewrite: str, leaf: str) -> None:
+    connection.execute("""
+        CREATE TABLE orders (id bigint) PARTITION BY RANGE (id);
+        CREATE INDEX ON orders (id);
+        CREATE TABLE first PARTITION OF orders FOR VALUES FROM (0) TO (500);
+        CREATE TABLE second PARTITION OF orders FOR VALUES FROM (500) TO (1000);
+        INSERT INTO orders SELECT n FROM generate_series(0, 999) AS n ORDER BY hashint4(n);
+    """)
+    connection.execute("VACUUM")
+    before = state(connection)
+    size = connection.execute("SELECT pg_relation_size(%s)", [leaf]).fetchone()
+    connection.execute(rewrite.format(leaf))
+    assert connection.execute("SELECT pg_relation_size(%s)", [leaf]).fetchone() == size
+    after = state(connection)
+    assert {name for name in before if before[name] != after[name]} == {"written"}
+
+
 def test_where_nobody_counts_nothing_is_known(connection) -> None:
     connection.execute("CREATE TABLE orders (id bigint)")
     connection.execute("SET track_counts = off")

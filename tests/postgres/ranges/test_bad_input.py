@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges import key_choice, plan_ranges
+from burla_provider.ranges import pages_choice, plan_ranges
 from tests.postgres.ranges.conftest import Planner
 from tests.support.postgres import PostgresServer
 
@@ -132,7 +132,7 @@ def test_a_table_that_the_role_cannot_read_is_refused(connection, plan: Planner)
 
 def test_pages_require_a_server_with_tid_range_scans(connection, plan: Planner, monkeypatch) -> None:
     connection.execute(SCHEMA)
-    monkeypatch.setattr(key_choice, "_TID_RANGE_SCAN_SINCE", connection.info.server_version + 1)
+    monkeypatch.setattr(pages_choice, "_TID_RANGE_SCAN_SINCE", connection.info.server_version + 1)
     with pytest.raises(InvalidParameterError, match=r"split: PostgreSQL \d+ cannot read a range of pages"):
         plan("orders", split="pages")
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import pytest
 
 from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.catalog import read_facts
+from burla_provider.ranges.key import CTID
+from burla_provider.ranges.key_choice import choose_key, choose_row_key
+from burla_provider.ranges.planner_connection import PlannerConnection
 from tests.postgres.ranges.conftest import Planner
 
 
@@ -24,6 +28,23 @@ from tests.postgres.ranges.conftest import Planner
 def test_the_best_unique_key_is_chosen(connection, plan: Planner, columns: str, key: list[str]) -> None:
     connection.execute(f"CREATE TABLE keyed ({columns})")
     assert list(plan("keyed").key.names) == key
+
+
+@pytest.mark.parametrize(
+    ("columns", "key"),
+    [
+        ("id bigint UNIQUE NOT NULL, code uuid PRIMARY KEY", ("code",)),
+        ("a int, b text, PRIMARY KEY (a, b)", ("a", "b")),
+        ("id bigint UNIQUE, code uuid UNIQUE NOT NULL", ("code",)),
+        ("id bigint UNIQUE", ()),
+        ("id bigint", ()),
+    ],
+)
+def test_rows_are_named_by_a_unique_key_that_is_not_null(connection, columns: str, key: tuple[str, ...]) -> None:
+    connection.execute(f"CREATE TABLE named ({columns})")
+    facts = read_facts(PlannerConnection(connection), "named")
+    assert choose_row_key(facts, CTID).names == key
+    assert choose_row_key(facts, choose_key(facts, None)).names == ()
 
 
 @pytest.mark.parametrize("columns", ["a int, b int, UNIQUE (a, b)", "a int", "a int, EXCLUDE (a WITH =)"])

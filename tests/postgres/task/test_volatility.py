@@ -27,6 +27,12 @@ SETUP = """
     CREATE FUNCTION other.now() RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 1; END';
     CREATE FUNCTION mixed(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN $1; END';
     CREATE FUNCTION mixed(int, int) RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+    CREATE FUNCTION other.guess(int, int) RETURNS bool LANGUAGE plpgsql AS 'BEGIN RETURN random() < 0.5; END';
+    CREATE OPERATOR other.~~> (LEFTARG = int, RIGHTARG = int, FUNCTION = other.guess);
+    CREATE OPERATOR other.<-> (LEFTARG = int, RIGHTARG = int, FUNCTION = other.guess);
+    CREATE TYPE other."Score" AS (n int);
+    CREATE FUNCTION other.draw(int) RETURNS other."Score" LANGUAGE plpgsql AS 'BEGIN RETURN ROW(1); END';
+    CREATE CAST (int AS other."Score") WITH FUNCTION other.draw(int);
     CREATE VIEW recent AS SELECT * FROM events WHERE at > now() - interval '1 day';
     CREATE VIEW every AS SELECT * FROM events;
 """
@@ -59,6 +65,9 @@ REFUSED = [
     ("day = ('to' || 'day')::date", "'today'"),
     ("day = ANY ('{2024-01-01,tomorrow}')", "tomorrow"),
     ("span && '[yesterday,)'", "yesterday"),
+    ("id OPERATOR(other.~~>) 5", "other.guess()"),
+    ('(id::other."Score").n > 5', "other.draw()"),
+    ("id IN (SELECT e.id FROM events e TABLESAMPLE system (50))", "Add REPEATABLE (1)"),
 ]
 ACCEPTED = [
     None,
@@ -71,6 +80,7 @@ ACCEPTED = [
     "plain(id) > 5 AND mixed(id) > 5 AND other.now() = 1",
     "(id, now) IN (SELECT id, now FROM events) AND coalesce(current_user, session_user) <> 'now'",
     "at < make_timestamptz(2024, 1, 1, 0, 0, 0) AND current_setting('TimeZone') <> 'now'",
+    "point(id, 1) <-> point(2, 2) > 1 AND id IN (SELECT e.id FROM events e TABLESAMPLE system (50) REPEATABLE (1))",
     "to_tsvector(now) @@ 'now & today'::tsquery AND now LIKE 'now%' AND now ~ '^today$'",
 ]
 
@@ -158,6 +168,7 @@ def test_a_policy_that_calls_now_is_refused(events, database: str) -> None:
             error = refusal(connection, Source("public", "events", where=where))
             assert error.parameter == "table"
             assert "row-level security" in str(error)
+            assert "Set row_security to on for this role" in str(error)
     events.execute("DROP OWNED BY reader; DROP ROLE reader")
 
 

@@ -78,11 +78,30 @@ def test_savepoints_are_allowed(worker, orders):
     assert total_n(orders) == 500
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "/* a */ SELECT CASE WHEN n >= 0 THEN n /* b */ END FROM orders",
+        "/* /* a */ begin */ SELECT 1",
+        "-- commit\n SELECT 1 -- end",
+        "/* x */ SELECT '/* y */ commit'",
+    ],
+)
+def test_comments_with_words_of_transactions_are_allowed(worker, query: str):
+    def work(connection, key_range):
+        connection.execute(query)
+        return {}
+
+    outcome = worker(ProcessRange(work))(FIRST)
+    assert outcome.ok, outcome.failure
+
+
 MISUSES = {
     "commit()": lambda connection: connection.commit(),
     "rollback()": lambda connection: connection.rollback(),
     "COMMIT": lambda connection: connection.execute("COMMIT"),
     "comment, rollback": lambda connection: connection.cursor().execute("-- x\n /* y */ rollback"),
+    "nested comment": lambda connection: connection.execute("/* a /* b */ c */ COMMIT"),
     "bytes": lambda connection: connection.execute(b"BEGIN"),
     "two statements": lambda connection: connection.execute("SELECT 1; ROLLBACK"),
     "context": lambda connection: connection.__exit__(None, None, None),

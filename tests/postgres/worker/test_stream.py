@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, tuple_row
 
+from burla_provider.worker.arrow import record_batches
 from burla_provider.worker.rows import ROW_FORMATS, Rows
 from burla_provider.worker.stream import CHUNK_ROWS, LARGE_BYTES, WIDE_CHUNK_ROWS, stream
 
@@ -69,6 +70,63 @@ def test_an_error_of_the_query_is_raised(connection, way: str) -> None:
         list(stream(connection, query, tuple_row))
     connection.rollback()
     assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_reading_arrow_can_end_early(connection, way: str) -> None:
+    connection.autocommit = False
+    batches = record_batches(connection, sql.Composed([sql.SQL(QUERY.format(10**12))]))
+    assert next(batches)["n"][0].as_py() == 1
+    batches.close()
+    assert connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+    connection.rollback()
+    assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_an_error_while_arrow_is_read_is_raised(connection, way: str) -> None:
+    connection.autocommit = False
+    query = sql.Composed([sql.SQL("SELECT 1000 / (6000 - n) AS n, 'a' AS t FROM generate_series(1, 10000) AS n")])
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        list(record_batches(connection, query))
+    connection.rollback()
+    assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("nulls", ["g % 3 = 0", "g % 900 < 300", "TRUE", "FALSE"])
+def test_arrow_has_the_rows_and_nulls_of_tuples(connection, way: str, nulls: str) -> None:
+    connection.execute(f"""
+        CREATE TABLE mixed AS SELECT CASE WHEN {nulls} THEN NULL ELSE g END::bigint AS id,
+            (CASE WHEN {nulls} THEN NULL ELSE g / 100.0 END)::numeric(12, 2) AS amount,
+            CASE WHEN NOT {nulls} THEN g % 2 = 0 END AS even, g::float4 / 3 AS rate,
+            CASE WHEN NOT {nulls} THEN repeat(E'ä\n', g % 5) END AS label,
+            CASE WHEN NOT {nulls} THEN date '2000-01-01' - g END AS day,
+            CASE WHEN NOT {nulls} THEN '1969-12-31 23:59:59.999999Z'::timestamptz + g * interval '1 hour' END AS at,
+            CASE WHEN NOT {nulls} THEN point(g, g) END AS place, g AS number
+        FROM generate_series(1, {7 * CHUNK_ROWS + 3}) AS g""")
+    connection.autocommit = False
+    connection.execute("SET LOCAL timezone = 'UTC'")
+    query = sql.Composed([sql.SQL("SELECT * FROM mixed ORDER BY number")])
+    found = [tuple(row.values()) for batch in record_batches(connection, query) for row in batch.to_pylist()]
+    assert found == list(chain.from_iterable(stream(connection, query, tuple_row)))
+
+
+@pytest.mark.parametrize("value", ["repeat('x', 30000)", "repeat('x', g % 100000)", "convert_to('x', 'UTF8')"])
+def test_a_batch_is_bounded_in_bytes_and_rows(connection, way: str, value: str) -> None:
+    connection.autocommit = False
+    query = sql.SQL(f"SELECT {value} AS v FROM generate_series(1, {{}}) AS g").format(10_000)
+    batches = [(batch.num_rows, batch.nbytes) for batch in record_batches(connection, query)]
+    assert sum(rows for rows, _ in batches) == 10_000
+    assert max(size for _, size in batches) < 4_000_000
+
+
+def test_arrow_computes_an_expression_once(connection) -> None:
+    connection.execute("""
+        CREATE SEQUENCE calls;
+        CREATE FUNCTION pair_of(n bigint) RETURNS jsonb STABLE LANGUAGE sql AS
+            $$ SELECT jsonb_build_object('call', nextval('calls'), 'n', n) $$""")
+    connection.autocommit = False
+    query = sql.Composed([sql.SQL("SELECT pair_of(n) AS pair FROM generate_series(1, 100) AS n")])
+    list(record_batches(connection, query))
+    assert connection.execute("SELECT last_value FROM calls").fetchone() == (100,)
 
 
 def test_an_error_that_the_function_caught_is_raised_again(connection, way: str) -> None:

@@ -151,6 +151,65 @@ def test_a_value_of_any_type_is_the_servers_or_an_error_that_names_the_column(ex
     assert tried > 1_500
 
 
+def test_nulls_of_any_type_are_nulls_in_arrow(exact) -> None:
+    for (type_name,) in exact.execute(TYPES).fetchall():
+        text = next(iter(values_of(exact, type_name)), None)
+        if text is None:
+            continue
+        asked = sql.SQL("SELECT v FROM (VALUES (NULL::{0}), ({1}::{0}), (NULL)) AS u(v)").format(
+            sql.SQL(type_name), sql.Literal(text)
+        )
+        with suppress(ValueError):  # a value that Arrow cannot hold; above
+            first, value, last = arrow_values(exact)(asked)
+            assert (first, value is None, last) == (None, False, None), type_name
+
+
+def test_values_that_look_like_null_are_not_null_in_arrow(exact) -> None:
+    for text, type_name in [("(,)", "pair"), ("{NULL}", "integer[]"), ("NULL", "text"), ("", "text"), ("", "tsvector")]:
+        assert arrow_values(exact)(query(type_name, [text])) == [text]
+
+
+@pytest.mark.parametrize(
+    ("type_name", "text", "problem"),
+    [
+        ("date", "infinity", "got infinity"),
+        ("date", "-infinity", "got -infinity"),
+        ("date", "10000-01-01", "got a year before 1 or after 9999"),
+        ("timestamptz", "infinity", "got infinity"),
+        ("timestamp", "0001-12-31 BC", "got a year before 1 or after 9999"),
+        ("time", "24:00:00", "got 24:00:00"),
+        ("numeric(12,2)", "NaN", "got NaN|NaN"),
+        ("numeric", "1e30", "cannot hold"),
+    ],
+)
+def test_a_value_that_arrow_cannot_hold_is_named_with_its_column(
+    exact, type_name: str, text: str, problem: str
+) -> None:
+    asked = sql.SQL("SELECT 1 AS id, '{}'::{} AS \"valid To\"").format(sql.SQL(text), sql.SQL(type_name))
+    with pytest.raises(ValueError, match=problem) as error:
+        list(record_batches(exact, asked))
+    assert re.search("Arrow's .* cannot hold a value of valid To: ", str(error.value))
+    assert str(error.value).endswith("""Read it as text: columns={'valid To': '"valid To"::text', ...}.""")
+
+
+@pytest.mark.parametrize("client", ["UTF8", "LATIN1", "EUC_JP"])
+def test_text_is_utf_8_in_arrow_whatever_the_client_encoding_is(exact, client: str) -> None:
+    exact.execute(sql.SQL("SET client_encoding = {}").format(sql.Literal(client)))
+    text = {"UTF8": "ä€𝄞", "LATIN1": "äö", "EUC_JP": "日本"}[client]
+    for type_name in ("text", "json", "text[]", "mood"):
+        value = {"json": f'"{text}"', "text[]": f"{{{text}}}", "mood": "sad"}.get(type_name, text)
+        assert arrow_values(exact)(query(type_name, [value])) == [value]
+
+
+def test_bytes_that_are_not_utf_8_are_an_error_in_arrow(postgres_server) -> None:
+    with postgres_server.database(encoding="SQL_ASCII") as conninfo:
+        for encoding in ("SQL_ASCII", "UTF8"):
+            with psycopg.connect(conninfo, client_encoding=encoding) as connection:
+                asked = sql.Composed([sql.SQL(r"SELECT E'a\xff' AS v")])
+                with pytest.raises((ValueError, psycopg.Error), match="UTF"):
+                    list(record_batches(connection, asked))
+
+
 digits = st.text("0123456789", max_size=45)
 numerics = st.builds("{}0{}.{}".format, st.sampled_from(["", "-"]), digits, digits)
 

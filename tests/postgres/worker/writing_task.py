@@ -1,4 +1,7 @@
-"""One try of a task that adds 1 to every order, for ``test_exactly_once.py``: ``python -m ... CONNINFO RUN_KEY``."""
+"""One try of a task that adds 1 to every order, for ``test_exactly_once.py``.
+
+``python -m ... CONNINFO RUN_KEY RANGES``
+"""
 
 import sys
 
@@ -16,7 +19,7 @@ from burla_provider.worker.processors import ProcessRange
 from burla_provider.worker.range_task import RangeTask
 from tests.postgres.worker.conftest import KEY, ORDERS, ranges
 
-PARTS = 40
+WORKERS = 2
 
 
 def increment(connection, key_range):
@@ -24,19 +27,20 @@ def increment(connection, key_range):
     return {"row_count": connection.execute(query, [key_range.start_id, key_range.end_id]).rowcount}
 
 
-def main(conninfo: str, run_key: str) -> int:
+def main(conninfo: str, run_key: str, count: str) -> int:
     """Return 0 if every range is finished and the ledger's row counts add up to the table's."""
     ledger = Ledger("public", "burla_ledger", run_key)
-    totals = Totals(SumByKey(), range(PARTS))
+    totals = Totals(SumByKey(), range(int(count)))
     with psycopg.connect(conninfo, autocommit=True) as connection:
         (rows,) = connection.execute("SELECT count(*) FROM orders").fetchone()
         prepare_ledger(connection, ledger)
-        items = store_plan(connection, ledger, [one.to_item() for one in ranges(PARTS, rows)])
+        items = store_plan(connection, ledger, [one.to_item() for one in ranges(totals.ranges, rows)])
         for outcome in read_outcomes(connection, ledger):
             totals.add(outcome)
         parameters = connection_parameters(connection)
         task = RangeTask(parameters, ORDERS, KEY, ProcessRange(increment), range_retries=8, ledger=ledger)
-    job = Job("writing", pickle_for_workers(task), {index: items[index] for index in totals.missing}, JobOptions(2))
+    missing = {index: items[index] for index in totals.missing}
+    job = Job("writing", pickle_for_workers(task), missing, JobOptions(WORKERS), batched_for=WORKERS)
     for event in run_job(job, Engine("local")):
         if isinstance(event, ItemSucceeded):
             totals.add(decode(event.result))

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import runs
+from benchmarks import compare, runs, scale
 from benchmarks.compare import run_side
 from benchmarks.data import Data
 from benchmarks.meter import Wire
@@ -55,11 +55,32 @@ def test_a_side_that_times_out_keeps_its_start_up_and_its_finished_jobs(
     tables = benchmarks.tables(data)
     with psycopg.connect(data.server.conninfo()) as connection:
         connection.execute(f"LOCK TABLE {tables['orders']}")
-        data.expected(tables["null_keys"])
+        data.expected("totals", tables["null_keys"])
         found = run_side(data, "sql", tables, 1, 2, wire)
     assert found["missing"] == "not done after 5 s"
     assert found["start_up"] > 0
     assert found["jobs"]["totals null_keys"]["rows"] == 100
+
+
+def test_after_a_long_job_over_all_orders_the_next_jobs_are_skipped(
+    data: Data, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "MAX_JOB_SECONDS", 0)
+    jobs = run_side(data, "ours_local", benchmarks.tables(data), 1, 2, wire)["jobs"]
+    assert list(jobs) == ["totals null_keys", "totals orders", "checksum orders", "checksum wide"]
+    assert ["error" in run for run in jobs.values()] == [False, False, True, True]
+
+
+def test_without_time_only_steps_with_many_ranges_are_skipped(
+    data: Data, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scale, "QUICK_RANGES", 2)
+    monkeypatch.setattr(scale, "RANGES", (1, 2, 4))
+    with running_side("ours_local", data, data.task("totals", data.orders()), wire) as running:
+        *done, skipped = scale.measure_ranges(data, running, "ours_local", deadline=0)
+    assert [point["ranges"] for point in done] == [1, 2]
+    assert skipped["wanted"] == 4
+    assert "missing" in skipped
 
 
 def test_results_of_other_tables_are_not_kept(data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,7 +165,9 @@ def test_an_item_whose_worker_was_killed_while_it_sent_the_result_is_run_again(t
         if index == 2 and not (tmp_path / "died").exists():
             (tmp_path / "died").touch()
             large_answer = len(b"x" * 10_000_000).to_bytes(4, "big") + b"x" * 100
-            os.write(int(sys.argv[1]), large_answer)  # the part that was sent before the signal
+            files = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+            (connection,) = [path.name for path in files if os.readlink(path).startswith("socket:")]
+            os.write(int(connection), large_answer)  # the part that was sent before the signal
             os.kill(os.getpid(), signal.SIGKILL)
         return b"done"
 
@@ -245,7 +247,7 @@ def test_after_a_killed_client_only_missing_items_run_again(tmp_path):
 def test_the_error_of_a_lost_job_counts_the_missing_items():
     def kill_the_client(index, item):
         if index == 0:
-            os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpgid(0), signal.SIGKILL)
             time.sleep(600)
         return b"done"
 
@@ -257,7 +259,7 @@ def test_a_client_that_dies_after_the_last_result_loses_nothing():
     def kill_the_client_at_the_end(index, item):
         import atexit
 
-        atexit.register(os.kill, os.getppid(), signal.SIGKILL)
+        atexit.register(os.kill, os.getpgid(0), signal.SIGKILL)
         return b"done"
 
     events = run(kill_the_client_at_the_end, [1], job_retries=0)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from burla_provider.ranges import Key, KeyRange
-from burla_provider.ranges.key import KeyColumn
+from burla_provider.ranges.key import CTID, KeyColumn
 
 ID = Key((KeyColumn("id", "integer"),))
 PAIR = Key((KeyColumn("a b", "bigint"), KeyColumn("at", "timestamp with time zone")))
@@ -95,6 +95,23 @@ def test_a_range_survives_json_and_describes_itself(key_range: KeyRange, shown: 
     assert copy == key_range
     assert copy.idempotency_key == key_range.idempotency_key
     assert str(copy) == shown
+
+
+@pytest.mark.parametrize(
+    ("key_range", "shown"),
+    [
+        (KeyRange(CTID, 0, None, ("(256,0)",)), "range 0 (pages 0 to 255)"),
+        (KeyRange(CTID, 1, ("(4352,0)",), ("(4608,0)",)), "range 1 (pages 4,352 to 4,607)"),
+        (KeyRange(CTID, 2, ("(7,0)",), ("(8,0)",)), "range 2 (page 7)"),
+        (KeyRange(CTID, 3, ("(4608,0)",), None), "range 3 (pages 4,608 to the last)"),
+        (KeyRange(CTID, 4, relation=("s", "t")), "range 4 (all pages) of s.t"),
+        (KeyRange(CTID, 5, ("(7,0)",), ("(7,12)",)), "range 5 ((7,0) <= ctid < (7,12))"),
+        (KeyRange(CTID, 6, ("(7,3)",), None), "range 6 ((7,3) <= ctid < ...)"),
+        (KeyRange(Key(), 0), "range 0 (all rows)"),
+    ],
+)
+def test_a_range_of_pages_has_page_numbers(key_range: KeyRange, shown: str) -> None:
+    assert str(key_range) == shown
 
 
 def test_an_idempotency_key_depends_on_the_rows_and_not_on_the_index() -> None:

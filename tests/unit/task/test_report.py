@@ -35,6 +35,15 @@ def test_it_counts_what_is_done_what_failed_and_what_was_tried_again() -> None:
     assert seen["failures"][0]["error"] == "ZeroDivisionError: division by zero"
 
 
+def test_a_failed_range_is_named_with_its_keys_and_others_are_not() -> None:
+    report = Report("public.orders", 2, describe)
+    report.add(outcome(0))
+    report.add(outcome(1, failure=Failure("ValueError", "no", keys="id between 3 and 9")))
+    seen = report.as_dict("failed")
+    assert [line["range"] for line in seen["slowest"]] == ["range 0"]
+    assert [line["range"] for line in seen["failures"]] == ["range 1 with id between 3 and 9"]
+
+
 def test_the_estimate_follows_the_pace_so_far() -> None:
     report = Report("t", 10, describe)
     for index in range(4):

@@ -45,7 +45,7 @@ def test_plain_data_is_recognised(value):
 
 
 def test_a_failure_survives_the_encoding():
-    outcome = Outcome(3, attempts=2, failure=Failure("ValueError", "no", "22012", "in f"))
+    outcome = Outcome(3, attempts=2, failure=Failure("ValueError", "no", "22012", "in f", "id = 3"))
     assert decode(encode(outcome)) == outcome
     assert not outcome.ok
 

@@ -44,6 +44,14 @@ def test_start_job_can_be_replaced():
     assert parameters(get_auth_headers) == []
 
 
+def test_the_state_of_the_cluster_can_be_read():
+    from burla import _cluster_client
+
+    assert parameters(_cluster_client.ClusterClient.get_cluster_state) == ["self"]
+    assert parameters(_cluster_client.ClusterClient) == ["session"]
+    assert "trust_env" in parameters(_cluster_client.aiohttp.ClientSession)
+
+
 def test_every_job_option_is_a_parameter_of_burla():
     from burla_provider.jobs.job import JobOptions
 
