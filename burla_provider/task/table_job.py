@@ -55,14 +55,12 @@ if TYPE_CHECKING:
 class TableJob:
     """Process a table. The session is open as long as this object is used. ``TransformJob`` is a subclass.
 
-    :param config: parameters of the job.
     :param runner: runs the job on the workers.
     :param session: the task's session with the database.
     :param lineage: counts the rows, and learns which tables are written.
     :param outlets: of the task.
     :ivar lower: the first key. An incremental run replaces it, and ``upper`` or ``end_id``.
     :ivar end: end of the window that was processed, after ``run``; None: the window was open.
-    :ivar ledger_key: identifies the run in the ledger.
     :ivar find_more: if the run continues the ledger's plan: returns what to add to that plan. See ``LedgerStore``.
     :ivar on_planned: called when the ledger has the plan of a new run.
     """
@@ -300,6 +298,8 @@ class TableJob:
         return ResultsTable(self.session.parameters, *names, task_run(self.context)) if names else None
 
     def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
+        """Return what receives the events of the job."""
+
         def describe(index: int) -> str:
             return str(plan.ranges[index])
 

@@ -117,7 +117,7 @@ def test_a_pause_is_shown_with_its_query(open_tab: OpenPage) -> None:
     show(page, report_of(6, 10).as_dict("running") | {"pause": pause}, state="running")
     expect(figure(page, "Paused")).to_contain_text("while SELECT paused FROM job_control")
     show(page, report_of(10, 10).as_dict("success") | {"pause": pause | {"since": None, "seconds": 75}})
-    expect(figure(page, "Paused")).to_contain_text("75 s, while SELECT paused FROM job_control")
+    expect(figure(page, "Paused")).to_contain_text("1 min 15 s, while SELECT paused FROM job_control")
 
 
 def test_after_a_long_pause_the_message_says_that_the_task_continues(open_tab: OpenPage) -> None:
