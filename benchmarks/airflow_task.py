@@ -35,6 +35,6 @@ def ready(task: Task, burla: dict[str, Any], module: str = "benchmarks.sides.our
                 raise RuntimeError(str(result.error))
             report = result.xcoms[KEY]
             details = {"ranges": report["total"], "timeline": report["timeline"], "plan": report["plan"]}
-            return Result(result.value["row_count"], result.value["total"], details)
+            return Result(result.value["row_count"], result.value.get("total"), details)
 
         yield run

@@ -17,7 +17,8 @@ from typing import Any
 from benchmarks.data import Data
 from benchmarks.environments import INTERPRETERS, ROOT
 from benchmarks.meter import Meter, Wire
-from benchmarks.sides import SIDES
+from benchmarks.sides import SIDES, Side
+from benchmarks.sides.writing import WRITERS
 from benchmarks.task import Task
 from burla_provider.demo.children import end_with_parent
 
@@ -85,7 +86,7 @@ class RunningSide:
 @contextmanager
 def running_side(name: str, data: Data, task: Task, wire: Wire) -> Iterator[RunningSide]:
     """Start a side and prepare it. At the end, stop it and all its children."""
-    side = SIDES[name]
+    side = find_side(name)
     log = data.server.home.parent / f"side-{name}.log"
     started = time.perf_counter()
     with log.open("w") as output:
@@ -109,6 +110,12 @@ def running_side(name: str, data: Data, task: Task, wire: Wire) -> Iterator[Runn
     finally:
         meter.close()
         end(process)
+
+
+def find_side(name: str) -> Side:
+    """Return the side of a module in ``benchmarks.sides``."""
+    group, _, module = name.rpartition(".")
+    return WRITERS[module] if group == "writing" else SIDES[name]
 
 
 def end(process: subprocess.Popen[str]) -> None:

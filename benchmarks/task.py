@@ -20,6 +20,7 @@ class Task:
     :param ranges: number of parts to split the table into; None uses the side's default.
     :param split: for this provider only: "auto" leaves key and strategy to the provider, "key" names the key, others
         are strategies.
+    :param target: table to write to, for ``writing.py``, whose jobs are its own.
     :param host: address of the database; so are ``port``, ``user``, ``password`` and ``dbname``.
     """
 
@@ -34,6 +35,7 @@ class Task:
     dbname: str
     ranges: int | None = None
     split: str = "auto"
+    target: str = ""
 
     @property
     def key(self) -> str:

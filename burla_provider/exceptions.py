@@ -98,6 +98,10 @@ class RowsChangedError(BurlaProviderError):
     """Raised when other sessions change rows faster than they can be computed and updated in place."""
 
 
+class PauseQueryError(BurlaProviderError):
+    """Raised when the query of ``pause_while`` fails while the job runs, or does not return true or false."""
+
+
 class ConcurrentRunError(BurlaProviderError):
     """Raised when another run of an incremental task processed the same rows at the same time."""
 

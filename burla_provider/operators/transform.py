@@ -47,6 +47,13 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         leaves the row that is there.
     :param version_column: an upsert updates a row only if its value of this column is greater. None: the last row wins.
 
+    **Pausing**
+
+    :param pause_while: SQL that returns true while the workers must not write, such as
+        ``"SELECT EXISTS (SELECT FROM job_control WHERE paused)"``. The task asks every ten seconds. After a pause of
+        ten minutes it ends the job, and Airflow starts the task again later without using up a retry.
+    :param pause_conn_id: Airflow connection on which the task asks. None: ``target_conn_id``.
+
     The ledger is a table of the target's database. It is required for inserts, and for updates in place of a column
     that the function reads. With a ledger, each row is written once
     per run, and a retry continues where the last try has ended, also if the table has changed since.
@@ -65,7 +72,13 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         "conflict_columns",
         "update_columns",
         "version_column",
+        "pause_while",
+        "pause_conn_id",
     )
+    template_fields_renderers = {  # noqa: RUF012 (as Airflow declares it)
+        **BurlaTableOperator.template_fields_renderers,
+        "pause_while": "postgresql",
+    }
     function_fields = ("map_row", "map_batch")
     worker_functions = function_fields
     shallow_copy_attrs: Sequence[str] = function_fields
@@ -85,6 +98,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         conflict_columns: Sequence[str] | None = None,
         update_columns: Sequence[str] | None = None,
         version_column: str | None = None,
+        pause_while: str | None = None,
+        pause_conn_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -99,15 +114,30 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         self.conflict_columns = conflict_columns
         self.update_columns = update_columns
         self.version_column = version_column
+        self.pause_while = pause_while
+        self.pause_conn_id = pause_conn_id
         self._check_at_parse()
+
+    def execute_job(self, config: TransformJobConfig, runner: JobRunner) -> dict[str, Any]:
+        """Wait while the job must not start, then process the table."""
+        from burla_provider.task.pause import wait_to_start
+        from burla_provider.task.run_identity import session_name
+
+        runner.phases.enter("connecting")
+        wait_to_start(config, session_name(runner.context), self.log)
+        return super().execute_job(config, runner)
 
     @contextmanager
     def open_job(
         self, config: TransformJobConfig, runner: JobRunner, session: TaskSession, lineage: TableLineage
     ) -> Iterator[TableJob]:
         """Connect to the target's database, check the target, and return the job."""
+        from burla_provider.task.pause import open_pause
         from burla_provider.task.target import open_target
         from burla_provider.task.transform_job import TransformJob
 
-        with open_target(config, session, runner.hook.engine) as target:
-            yield TransformJob(config, runner, session, lineage, self.outlets, target)
+        with (
+            open_target(config, session, runner.hook.engine) as target,
+            open_pause(config, target.parameters, session.name, self.log) as pause,
+        ):
+            yield TransformJob(config, runner, session, lineage, self.outlets, target, pause)

@@ -187,6 +187,16 @@ class TableConfig(JobConfig):
         return self.ledger is not None
 
     @property
+    def task_connections(self) -> int:
+        """The connections that the task may open while workers hold theirs."""
+        return int(self.results_table is not None)
+
+    @property
+    def reading_idle_timeout(self) -> float | None:
+        """``idle_in_transaction_session_timeout`` of the transactions in which ranges are read."""
+        return self.idle_in_transaction_session_timeout
+
+    @property
     def is_increment(self) -> bool:
         """Whether the run processes what is new since the last success. A run with a window processes the window."""
         return self.incremental and not self.has_window

@@ -22,6 +22,8 @@ from burla_provider.worker.outcome import Failure, Outcome, decode
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
+    from burla_provider.task.pause import JobPause
+
 REPORT_SECONDS = 3.0
 """Seconds between two updates of the report, the job store and Airflow's metrics."""
 _REPORT_SHARE = 20
@@ -62,6 +64,7 @@ class JobMonitor:
     :param plan: the report's summary of the plan.
     :param unit: "range" or "input".
     :param redact: removes secrets from what workers print.
+    :ivar pause: pauses the workers; None: nothing does.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class JobMonitor:
         self._log = log
         self._state_store = context.get("task_state_store")
         self._report = Report(title + pass_label(context), total, describe, plan, unit)
+        self.pause: JobPause | None = None
         self._metrics = Metrics(context, unit)
         self._describe = describe
         self._output = WorkerOutput(log, total, describe)
@@ -138,10 +142,11 @@ class JobMonitor:
         self._publish_link()
         # If the task fails, an error of the report must not replace the task's.
         with self._best_effort() if error_type else nullcontext():
-            self._store_final_report("failed" if error_type else "success")
+            is_rescheduled = self.pause is not None and self.pause.is_over_limit
+            self._store_final_report("paused" if is_rescheduled else "failed" if error_type else "success")
 
     def _store_final_report(self, state: str) -> None:
-        self._context["ti"].xcom_push(key=KEY, value=self._report.as_dict(state))
+        self._context["ti"].xcom_push(key=KEY, value=self._report_as(state))
         if self._state_store is not None:
             self._state_store.delete(KEY)
 
@@ -205,6 +210,8 @@ class JobMonitor:
 
     def _tick(self) -> None:
         now = time.monotonic()
+        if self.pause is not None:
+            self.pause.check()
         self._output.flush_expired(now)
         if self.progress.is_due(now):
             self._log.info(self.progress.line(now))
@@ -220,11 +227,15 @@ class JobMonitor:
             self._store.flush()
         self._flush_at = time.monotonic() + REPORT_SECONDS
 
+    def _report_as(self, state: str) -> dict[str, Any]:
+        pause = {"pause": self.pause.as_dict()} if self.pause is not None else {}
+        return self._report.as_dict(state) | pause
+
     def _store_report(self) -> None:
         if self._state_store is None:
             return
         started = time.monotonic()
-        report = self._report.as_dict("running")
+        report = self._report_as("running")
         seconds = time.monotonic() - started
         with self._best_effort():
             self._state_store.set(KEY, report)

@@ -98,7 +98,7 @@ class Report:
     def as_dict(self, state: str, now: float | None = None) -> dict[str, Any]:
         """Return the report as JSON.
 
-        :param state: "running", "success" or "failed".
+        :param state: "running", "success", "failed", or "paused": the task ended, and continues later.
         :param now: seconds since the epoch; for tests.
         """
         elapsed, working = (max((now or time.time()) - since, 0.001) for since in (self._started, self._working_since))

@@ -55,14 +55,12 @@ if TYPE_CHECKING:
 class TableJob:
     """Process a table. The session is open as long as this object is used. ``TransformJob`` is a subclass.
 
-    :param config: parameters of the job.
     :param runner: runs the job on the workers.
     :param session: the task's session with the database.
     :param lineage: counts the rows, and learns which tables are written.
     :param outlets: of the task.
     :ivar lower: the first key. An incremental run replaces it, and ``upper`` or ``end_id``.
     :ivar end: end of the window that was processed, after ``run``; None: the window was open.
-    :ivar ledger_key: identifies the run in the ledger.
     :ivar find_more: if the run continues the ledger's plan: returns what to add to that plan. See ``LedgerStore``.
     :ivar on_planned: called when the ledger has the plan of a new run.
     """
@@ -109,7 +107,7 @@ class TableJob:
         totals = Totals(combiner, range(len(plan.ranges)))
         results = self._results_table()
         listeners: list[OutcomeListener] = [totals, self._lineage, *([results] if results else [])]
-        monitor = self._make_monitor(plan, store, listeners)
+        monitor = self.make_monitor(plan, store, listeners)
         monitor.resume(restored.earlier)  # adds them to totals, so that totals.missing is right below
         with monitor:
             job = self._make_job(plan, processor, totals.missing)
@@ -283,7 +281,7 @@ class TableJob:
         return find_connection_limit(
             connection,
             self._runner.parallelism,
-            task_connections=int(self.config.results_table is not None),
+            task_connections=self.config.task_connections,
             is_given=self.config.max_parallelism is not None,
             per_call=per_call,
         )
@@ -299,7 +297,9 @@ class TableJob:
         names = self.session.results_table
         return ResultsTable(self.session.parameters, *names, task_run(self.context)) if names else None
 
-    def _make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
+    def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
+        """Return what receives the events of the job."""
+
         def describe(index: int) -> str:
             return str(plan.ranges[index])
 
@@ -328,7 +328,7 @@ class TableJob:
                 name=session.name,
                 statement_timeout=config.statement_timeout,
                 lock_timeout=config.lock_timeout,
-                idle_in_transaction_session_timeout=config.idle_in_transaction_session_timeout,
+                idle_in_transaction_session_timeout=config.reading_idle_timeout,
                 inherited=session.settings,
             ),
             snapshot=session.snapshot,

@@ -16,6 +16,9 @@ from burla_provider.task.validation import (
     is_given,
 )
 
+MAX_PAUSE_SECONDS = 600.0
+"""Longest pause of a running job, whose snapshot holds back vacuum, and whose workers others could use."""
+
 WriteMode = Literal["insert", "upsert", "update"]
 
 
@@ -33,6 +36,8 @@ class TransformJobConfig(TableConfig):
     conflict_columns: Sequence[str] | None
     update_columns: Sequence[str] | None
     version_column: str | None
+    pause_while: str | None
+    pause_conn_id: str
 
     row_formats: ClassVar[tuple[str, ...]] = ("tuple", "dict")
     result_size_advice: ClassVar[str] = "Raise the limit."
@@ -48,6 +53,17 @@ class TransformJobConfig(TableConfig):
     def requires_key(self) -> bool:
         """True: a range is written in the order of its key."""
         return True
+
+    @property
+    def task_connections(self) -> int:
+        """During a pause, the task holds a lock on a connection of its own."""
+        return super().task_connections + int(self.pause_while is not None)
+
+    @property
+    def reading_idle_timeout(self) -> float | None:
+        """During a pause, the transactions in which ranges are read are idle."""
+        timeout = super().reading_idle_timeout
+        return 2 * MAX_PAUSE_SECONDS if self.pause_while and timeout is None else timeout
 
     @property
     def is_in_place(self) -> bool:
@@ -86,6 +102,10 @@ class TransformJobConfig(TableConfig):
             self._check_in_place()
         if not is_given(self.target_conn_id):
             self._normalize("target_conn_id", self.postgres_conn_id)
+        if not is_given(self.pause_while):
+            self._normalize("pause_while", None)
+        if not is_given(self.pause_conn_id):
+            self._normalize("pause_conn_id", self.target_conn_id)
         if self.write_mode == "insert" and self.ledger is None:
             raise InvalidParameterError(
                 "ledger",

@@ -23,7 +23,11 @@ from burla_provider.worker.target_writer import TargetWriter
 from burla_provider.worker.update_functions import EachRow, UpdateRows
 
 if TYPE_CHECKING:
+    from burla_provider.ranges.plan import Plan
     from burla_provider.task.job_runner import JobRunner
+    from burla_provider.task.job_store import JobStore
+    from burla_provider.task.monitor import JobMonitor, OutcomeListener
+    from burla_provider.task.pause import JobPause
     from burla_provider.task.transform_config import TransformJobConfig
 
 
@@ -31,6 +35,7 @@ class TransformJob(TableJob):
     """Write what a function makes of the rows of a table.
 
     :param target: the session with the target's database.
+    :param pause: pauses the workers; None: nothing does.
     """
 
     config: TransformJobConfig
@@ -43,8 +48,10 @@ class TransformJob(TableJob):
         lineage: TableLineage,
         outlets: Sequence[Any],
         target: TargetSession,
+        pause: JobPause | None,
     ) -> None:
         super().__init__(config, runner, session, lineage, outlets)
+        self._pause = pause
         self._target = target
         lineage.add_output(target.target.schema, target.target.table, target.connection.info)
 
@@ -60,9 +67,16 @@ class TransformJob(TableJob):
             idle_in_transaction_session_timeout=config.idle_in_transaction_session_timeout,
             inherited=target.settings,
         )
-        writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots)
+        lock = self._pause.lock if self._pause else None
+        writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots, lock)
         unique_key = find_unique_key(self.session.facts)
         return Transform(self._function, writer, unique_key, reads_xmin=config.is_in_place), SumByKey()
+
+    def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
+        """Return a monitor that also pauses the workers."""
+        monitor = super().make_monitor(plan, store, listeners)
+        monitor.pause = self._pause
+        return monitor
 
     @property
     def written(self) -> tuple[Any, ...]:

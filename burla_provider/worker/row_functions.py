@@ -92,13 +92,17 @@ class MapRow:
     def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
         """Return the rows made of these rows."""
         produced = Produced([])
-        function, given, checked = self.function, self.format.given, self.format.checked
+        function, checked, width = self.function, self.format.checked, len(self.format.written)
         add = produced.rows.append
         number = 0
+        given = map(self.format.given, rows) if self.format.as_dicts else rows
         try:
-            for number, row in enumerate(rows):  # noqa: B007 (used if the function raises)
-                result = function(given(row))
-                if isinstance(result, tuple | Mapping):
+            for number, row in enumerate(given):  # noqa: B007 (used if the function raises)
+                result = function(row)
+                # The usual case is checked here, because a call takes as long as the rest of the loop.
+                if type(result) is tuple and len(result) == width:
+                    add(result)
+                elif isinstance(result, tuple | Mapping):
                     add(checked(result))
                 elif result is None:
                     produced.filtered += 1

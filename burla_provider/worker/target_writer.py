@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from burla_provider.worker.chunk_ledger import Progress, claim_chunk, read_progr
 from burla_provider.worker.chunks import Chunk
 from burla_provider.worker.connection import CachedConnection, connect_worker
 from burla_provider.worker.ledger import Ledger
+from burla_provider.worker.pause import PauseLock
 from burla_provider.worker.sinks import Sink, Written
 from burla_provider.worker.stream import stream
 
@@ -36,6 +37,7 @@ class TargetWriter:
     :param sink: writes the rows.
     :param ledger: a chunk is written once; None: a repeated range is written again.
     :param slots: connections of all jobs on the target's database together; None: no limit.
+    :param pause_lock: the task holds it while the job is paused; None: the job is never paused.
     """
 
     parameters: Mapping[str, str] = field(repr=False)
@@ -43,6 +45,7 @@ class TargetWriter:
     sink: Sink
     ledger: Ledger | None = None
     slots: int | None = None
+    pause_lock: PauseLock | None = None
     _cached: CachedConnection = field(default_factory=CachedConnection, repr=False, compare=False)
 
     def read_progress(self, key_range: KeyRange) -> Progress:
@@ -77,8 +80,24 @@ class TargetWriter:
         self._cached.close()
 
     def _write(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
+        while True:
+            try:
+                return self._write_now(key_range, before, chunk)
+            except _PausedError:
+                self._wait(key_range)
+
+    def _wait(self, key_range: KeyRange) -> None:
+        """Wait for the end of a pause, outside of a transaction and without the sink's setup."""
+        assert self.pause_lock is not None  # noqa: S101 (otherwise there is no pause)
+        is_paused = True
+        while is_paused:
+            self.pause_lock.wait()
+            with suppress(_PausedError), self._transaction(key_range, pause_lock=self.pause_lock):
+                is_paused = False
+
+    def _write_now(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
         worker = f"{socket.gethostname()}:{os.getpid()}"
-        with self._transaction(key_range, self.sink) as connection:
+        with self._transaction(key_range, self.sink, self.pause_lock) as connection:
             if self.ledger is not None:
                 now = claim_chunk(connection, self.ledger, key_range, worker)
                 if now.chunks != before.chunks or now.is_finished:
@@ -93,13 +112,19 @@ class TargetWriter:
         return after
 
     @contextmanager
-    def _transaction(self, key_range: KeyRange, sink: Sink | None = None) -> Iterator[psycopg.Connection[Any]]:
+    def _transaction(
+        self, key_range: KeyRange, sink: Sink | None = None, pause_lock: PauseLock | None = None
+    ) -> Iterator[psycopg.Connection[Any]]:
         connection = self._cached.get(self._connect)
         inherited = set_config(self.settings.inherited, local=True) if self._cached.is_pooled else sql.SQL("")
         settings = self.settings.transaction_sql(f" #{key_range.index}")
         with connection.transaction():
             setup = sink.setup(pooled=self._cached.is_pooled) if sink else sql.SQL("")
-            connection.execute(sql.SQL("{}; {}; {}").format(settings, inherited, setup))
+            may_write = pause_lock.try_shared if pause_lock else sql.SQL("")
+            # All in one round trip.
+            cursor = connection.execute(sql.SQL("{}; {}; {}; {}").format(settings, inherited, setup, may_write))
+            if pause_lock and not _last_value(cursor):
+                raise _PausedError
             yield connection
 
     def _connect(self) -> psycopg.Connection[Any]:
@@ -112,3 +137,15 @@ class TargetWriter:
         )
         self._cached.is_pooled = connection.prepare_threshold is None
         return connection
+
+
+class _PausedError(Exception):
+    """Raised in a transaction that must not write now."""
+
+
+def _last_value(cursor: psycopg.Cursor[Any]) -> Any:
+    """Return the value that the last statement returned."""
+    while cursor.nextset():
+        pass
+    [(value,)] = cursor.fetchall()
+    return value

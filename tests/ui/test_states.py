@@ -111,6 +111,23 @@ def test_the_report_of_an_earlier_try_has_a_message(open_tab: OpenPage) -> None:
     expect(message(page)).to_contain_text("This report is from an earlier try of the task")
 
 
+def test_a_pause_is_shown_with_its_query(open_tab: OpenPage) -> None:
+    page = open_tab("not_on_burla")
+    pause = {"since": time.time(), "query": "SELECT paused FROM job_control", "seconds": 0}
+    show(page, report_of(6, 10).as_dict("running") | {"pause": pause}, state="running")
+    expect(figure(page, "Paused")).to_contain_text("while SELECT paused FROM job_control")
+    show(page, report_of(10, 10).as_dict("success") | {"pause": pause | {"since": None, "seconds": 75}})
+    expect(figure(page, "Paused")).to_contain_text("1 min 15 s, while SELECT paused FROM job_control")
+
+
+def test_after_a_long_pause_the_message_says_that_the_task_continues(open_tab: OpenPage) -> None:
+    page = open_tab("not_on_burla")
+    pause = {"since": time.time() - 600, "query": "SELECT true", "seconds": 0}
+    show(page, report_of(6, 10).as_dict("paused") | {"pause": pause}, state="up_for_reschedule")
+    expect(message(page)).to_contain_text("Airflow starts the task again later, and it continues.")
+    expect(page.locator("#state")).to_have_text("Paused")
+
+
 def test_a_report_of_a_newer_provider_is_shown_with_a_warning(open_tab: OpenPage) -> None:
     page = open_tab("not_on_burla")
     show(page, report_of(10, 10).as_dict("success") | {"version": 2})

@@ -42,6 +42,9 @@ export function reportWarning(report, instance) {
       ? `The task ended (${instance.state}) without a final report. This was its progress at ${clock(report.updated)}.`
       : "";
   }
+  if (report.state === "paused" && instance.state === "up_for_reschedule") {
+    return "The pause took too long, so the job has ended. Airflow starts the task again later, and it continues.";
+  }
   if (instance.state !== "running" || report.updated < Date.parse(instance.start_date) / 1000) {
     return "This report is from an earlier try of the task. The next try has not reported yet.";
   }

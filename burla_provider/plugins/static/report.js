@@ -6,7 +6,7 @@ import { clock, count, duration, factor, plural, roundedDuration } from "./forma
 import { showPlan } from "./plan.js";
 import { showTimeline } from "./timeline.js";
 
-const STATES = { running: "Running", success: "Finished", failed: "Failed" };
+const STATES = { running: "Running", success: "Finished", failed: "Failed", paused: "Paused" };
 
 /** Show the report. If `ended`, the task no longer runs, whatever state the report has. */
 export function showReport(report, ended) {
@@ -68,8 +68,18 @@ function figures(report, ended) {
     ["Rows", hasRows ? count(report.rows) : null],
     ["Rows per second", hasRows ? count(report.rows_per_second) : null],
     ["Expected end", running && report.seconds_left !== null ? estimate(report) : null],
+    ...pauseFigures(report, running),
     ["Retried", report.retried ? count(report.retried) : null],
     ["From an earlier try", report.resumed ? count(report.resumed) : null],
+  ];
+}
+
+/** Since when the workers wait and for what, or how long they have waited. Earlier versions stored no pause. */
+function pauseFigures({ pause, state }, running) {
+  if (!pause) return [];
+  const paused = pause.since !== null && (running || state === "paused");
+  return [
+    ["Paused", paused ? `since ${clock(pause.since)}, while ${pause.query}` : pause.seconds ? `${duration(pause.seconds)}, while ${pause.query}` : null],
   ];
 }
 

@@ -1,5 +1,6 @@
 """Behind pgbouncer in transaction mode, where each transaction may use another server process."""
 
+import logging
 import os
 import pwd
 import shutil
@@ -7,6 +8,8 @@ import signal
 import socket
 import subprocess
 import threading
+from contextlib import closing
+from dataclasses import replace
 from decimal import Decimal
 
 import psycopg
@@ -16,10 +19,15 @@ from psycopg.conninfo import conninfo_to_dict
 from burla_provider.database.connect import connection_parameters, is_pooled
 from burla_provider.database.settings import SessionSettings
 from burla_provider.task.ledger_table import prepare_ledger
+from burla_provider.task.pause import JobPause, PauseQuery
 from burla_provider.worker.ledger import Ledger
-from burla_provider.worker.processors import ProcessRange, ProcessRows
-from tests.postgres.worker.conftest import ROWS, ranges
+from burla_provider.worker.processors import ProcessRange, ProcessRows, Transform
+from burla_provider.worker.row_functions import MapRow, RowFormat
+from burla_provider.worker.sinks import Target, Upsert
+from burla_provider.worker.target_writer import TargetWriter
+from tests.postgres.worker.conftest import KEY, ROWS, ranges
 from tests.support.snapshots import open_snapshot
+from tests.support.waiting import wait_for as wait_until
 
 
 @pytest.fixture
@@ -183,3 +191,34 @@ def test_writes_happen_once_through_a_pooler(worker_behind, orders):
     for _ in range(2):
         assert worker_behind(ProcessRange(increment), ledger=ledger)(ranges(1)[0]).ok
     assert orders.execute("SELECT min(n), max(n) FROM orders").fetchone() == (10, 10)
+
+
+def test_a_task_pauses_workers_through_a_pooler(worker_behind, pooled, orders, monkeypatch):
+    orders.execute("CREATE TABLE results (id bigint PRIMARY KEY, amount numeric); CREATE TABLE control (paused bool)")
+    orders.execute("INSERT INTO control VALUES (true)")
+    with psycopg.connect(pooled) as connection:
+        parameters = connection_parameters(connection)
+    query = PauseQuery("SELECT paused FROM control", parameters, "task")
+    with closing(JobPause(query, parameters, "task", logging.getLogger())) as pause:
+        monkeypatch.setattr("burla_provider.task.pause.ASK_SECONDS", 0)
+        pause.check()
+        lock = replace(pause.lock, seconds=0.1)
+        # Other clients use the server's sessions in turn.
+        for _ in range(10):
+            with psycopg.connect(pooled) as connection:
+                assert connection.execute(lock.try_shared).fetchone() == (False,)
+        sink = Upsert(Target("public", "results", ("id", "amount")), ("id",), ("amount",))
+        function = MapRow(lambda row: row, RowFormat(("id", "amount"), ("id", "amount")), 100)
+        writer = TargetWriter(parameters, SessionSettings("writer"), sink, pause_lock=lock)
+        outcomes = []
+        one = worker_behind(Transform(function, writer, KEY, chunk_rows=100))
+        thread = threading.Thread(target=lambda: outcomes.append(one(ranges(1)[0])))
+        thread.start()
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE query = 'ROLLBACK' AND state = 'idle'"
+        wait_until(lambda: orders.execute(waiting).fetchone()[0])
+        assert orders.execute("SELECT count(*) FROM results").fetchone() == (0,)
+        orders.execute("UPDATE control SET paused = false")
+        pause.check()
+        thread.join()
+    assert outcomes[0].failure is None
+    assert orders.execute("SELECT count(*) FROM results").fetchone() == (ROWS,)

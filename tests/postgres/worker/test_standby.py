@@ -17,8 +17,9 @@ from burla_provider.worker.outcome import decode
 from burla_provider.worker.processors import ProcessRows
 from burla_provider.worker.range_task import RangeTask
 from tests.postgres.worker.conftest import KEY, ORDERS, ROWS, ranges
-from tests.support.postgres import PostgresServer, running_server
+from tests.support.postgres import running_server
 from tests.support.snapshots import open_snapshot
+from tests.support.standby import running_standby
 
 (WHOLE,) = ranges(1)
 
@@ -44,30 +45,13 @@ def primary(archive):
 def standby(primary, archive):
     """A standby that replays the primary's archive without waiting for queries."""
     connection, server = primary
-    home = Path(tempfile.mkdtemp(prefix="burla-test-standby-"))
-    home.chmod(0o755)
-    connection.execute("SELECT pg_backup_start('standby', true)")
-    shutil.copytree(server.data, home / "data", ignore=shutil.ignore_patterns("postmaster.*", "pg_replslot"))
-    owner = server.data.stat()
-    (label,) = connection.execute("SELECT labelfile FROM pg_backup_stop()").fetchone()
-    (home / "data" / "backup_label").write_text(label)
-    (home / "data" / "pg_replslot").mkdir()
-    (home / "data" / "standby.signal").touch()
-    for path in (home / "data", *(home / "data").rglob("*")):
-        shutil.chown(path, owner.st_uid, owner.st_gid)
-    (home / "data").chmod(0o700)
-    shutil.copy(server.home / "password", home / "password")
     settings = {
         "restore_command": f"cp {archive}/%f %p",
         "wal_retrieve_retry_interval": "100ms",
         "max_standby_archive_delay": "0",
-        "max_connections": "60",
     }
-    try:
-        with PostgresServer(home, version=server.version, settings=settings) as replica:
-            yield replica
-    finally:
-        shutil.rmtree(home)
+    with running_standby(server, connection, settings) as replica:
+        yield replica
 
 
 @pytest.fixture

@@ -1,0 +1,21 @@
+"""The sides of ``benchmarks/writing.py``: ways to write what Python makes of each row of a table to another table."""
+
+from __future__ import annotations
+
+from benchmarks.sides import Side
+
+INSERT = ("insert",)
+ALL = ("insert", "upsert", "repeat", "update")
+
+WRITERS = {
+    "sql": Side("one SQL statement (limit)", "provider", "without Python, within the server", (), ALL),
+    "copy": Side("COPY alone (limit)", "provider", "one session; the rows are ready in memory", (), INSERT),
+    "ours_local": Side("**this provider, local engine**", "provider", "two workers", (), ALL),
+    "ours_burla": Side("**this provider, real Burla**", "provider", "two workers", (), ALL, cluster=True),
+    "execute_values": Side("psycopg2 execute_values", "provider", "one process, 1,000 rows per statement", (), ALL),
+    "executemany": Side("psycopg executemany", "provider", "one process, pipelined, 10,000 rows per call", (), ALL),
+    "pandas": Side("pandas to_sql", "tools", "one process, 10,000 rows per chunk; reads numeric as float", (), INSERT),
+    "spark": Side("Spark JDBC append", "tools", "a Python UDF, two tasks; each commits on its own", (), INSERT),
+    "ray": Side("Ray write_sql", "tools", "two tasks; each commits on its own", (), INSERT),
+    "duckdb": Side("DuckDB INSERT", "tools", "SQL expressions instead of Python, two threads", (), INSERT),
+}

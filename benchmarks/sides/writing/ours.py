@@ -1,0 +1,23 @@
+"""The provider's operator, as in a DAG."""
+
+from __future__ import annotations
+
+from benchmarks.sides.writing.rows import COLUMNS, make_row
+from benchmarks.task import Task
+from burla_provider.operators.transform import BurlaPostgresTransformOperator
+
+
+def make_operator(task: Task) -> BurlaPostgresTransformOperator:
+    return BurlaPostgresTransformOperator(
+        task_id="order_cents",
+        postgres_conn_id="orders_db",
+        burla_conn_id="burla_default",
+        table=task.table,
+        columns=task.columns,
+        map_row=make_row,
+        target_table=task.target,
+        target_columns=COLUMNS,
+        write_mode="upsert" if task.job == "repeat" else task.job,
+        ledger="burla_ledger",
+        max_parallelism=task.workers,
+    )

@@ -1,0 +1,42 @@
+"""A standby of a running server."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from tests.support.postgres import PostgresServer
+
+
+@contextmanager
+def running_standby(
+    primary: PostgresServer, connection: psycopg.Connection[Any], settings: dict[str, Any]
+) -> Iterator[PostgresServer]:
+    """A copy of the primary's data that replays its WAL.
+
+    :param settings: say where the WAL comes from.
+    """
+    home = Path(tempfile.mkdtemp(prefix="burla-test-standby-"))
+    home.chmod(0o755)
+    try:
+        connection.execute("SELECT pg_backup_start('standby', true)")
+        shutil.copytree(primary.data, home / "data", ignore=shutil.ignore_patterns("postmaster.*", "pg_replslot"))
+        owner = primary.data.stat()
+        [(label,)] = connection.execute("SELECT labelfile FROM pg_backup_stop(false)").fetchall()
+        (home / "data" / "backup_label").write_text(label)
+        (home / "data" / "pg_replslot").mkdir()
+        (home / "data" / "standby.signal").touch()
+        for path in (home / "data", *(home / "data").rglob("*")):
+            shutil.chown(path, owner.st_uid, owner.st_gid)
+        (home / "data").chmod(0o700)
+        shutil.copy(primary.home / "password", home / "password")
+        with PostgresServer(home, version=primary.version, settings={"max_connections": "60", **settings}) as replica:
+            yield replica
+    finally:
+        shutil.rmtree(home)
