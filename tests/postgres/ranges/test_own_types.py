@@ -9,8 +9,9 @@ import pytest
 from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.key import Key
 from burla_provider.ranges.plan import from_record, to_record
-from burla_provider.worker.failing_rows import describe_key
+from burla_provider.worker.failing_rows import describe_rows
 from burla_provider.worker.source import Source
 from tests.postgres.ranges.conftest import Planner
 from tests.postgres.ranges.covering import rows_in, rows_of
@@ -97,7 +98,7 @@ def test_rows_of_such_a_type_are_found(connection, plan: Planner) -> None:
     connection.execute("""INSERT INTO letters VALUES (1, 'a'), (2, 'b')""")
     [whole] = plan("letters", split="single").ranges
     part = type(whole)(whole.key, 0, ("b",))
-    assert describe_key(connection, Source("public", "letters"), part) == "k = b"
+    assert describe_rows(connection, Source("public", "letters"), part, Key()) == "k = b"
 
 
 def test_citext_outside_the_search_path_is_supported(connection, plan: Planner) -> None:
