@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _RELATION = """
     SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-           row_security_active(c.oid), c.relispartition
+           row_security_active(c.oid)
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)
 """
 
@@ -166,7 +166,7 @@ def find_in_place(connection: psycopg.Connection[Any], config: TransformJobConfi
 
 
 def find_unique_key(facts: TableFacts) -> Key:
-    """Return the best unique key whose columns cannot be NULL; a key without columns if there is none."""
+    """Return the best unique key whose columns cannot be NULL. If the table has no such key, it has no columns."""
     if facts.is_tree and facts.kind != "p":  # the key of a table is not unique among its children
         return Key()
     key = choose_key(facts, None)
@@ -213,7 +213,7 @@ def _find_relation(connection: psycopg.Connection[Any], name: str, parameter: st
         raise InvalidParameterError(
             parameter, f"{name} does not exist in the database {connection.info.dbname}.", "Create it first."
         )
-    oid, schema, table, kind, persistence, row_security, _ = row
+    oid, schema, table, kind, persistence, row_security = row
     if kind not in _WRITABLE or persistence == "t":
         what = "temporary table" if persistence == "t" else _KINDS.get(kind, "relation of another kind")
         raise InvalidParameterError(parameter, f"{schema}.{table} is a {what}.", "Name a table.")
@@ -301,9 +301,7 @@ def _choose_updated(target: Target, key: Sequence[str], config: TransformJobConf
 
 
 def _check_privileges(connection: psycopg.Connection[Any], target: Target, write_mode: str) -> None:
-    needed = {"insert": ["INSERT"], "upsert": ["SELECT", "INSERT", "UPDATE"], "update": ["SELECT", "UPDATE"]}[
-        write_mode
-    ]
+    needed = _PRIVILEGES[write_mode]
     table = target.relation.as_regclass(connection)
     query = (
         "SELECT p FROM unnest(%s::text[]) AS p WHERE NOT (SELECT bool_and(has_column_privilege(%s, c, p))"
