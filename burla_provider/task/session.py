@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     import psycopg
 
     from burla_provider.database.leaves import Leaves
+    from burla_provider.database.settings import SessionSettings
     from burla_provider.database.snapshot import Snapshot
     from burla_provider.ranges.catalog import TableFacts
-    from burla_provider.task.config import Consistency
+    from burla_provider.task.config import Consistency, TableConfig
 
 _RECONNECT_SECONDS = 60
 """Seconds to wait for a server that restarts."""
@@ -183,6 +184,23 @@ def _check_joinable(
     probe_name = application_name(name, " snapshot probe")
     with closing(open_connection(parameters, application_name=probe_name, autocommit=True)) as probe:
         check_joinable(probe, snapshot)
+
+
+def worker_settings(config: TableConfig, name: str, inherited: Mapping[str, str]) -> SessionSettings:
+    """Return the settings of the workers' sessions.
+
+    :param name: application_name of the task's session with the same database.
+    :param inherited: settings of that session that the workers' sessions need too.
+    """
+    from burla_provider.database.settings import SessionSettings
+
+    return SessionSettings(
+        name=name,
+        statement_timeout=config.statement_timeout,
+        lock_timeout=config.lock_timeout,
+        idle_in_transaction_session_timeout=config.idle_in_transaction_session_timeout,
+        inherited=inherited,
+    )
 
 
 def resolve(connection: psycopg.Connection[Any], parameter: str, name: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from burla_provider.combine.combiners import Combiner, CustomCombiner, SumByKey,
 from burla_provider.combine.sql_combiner import SqlCombiner
 from burla_provider.database.connection_limit import ConnectionLimit, find_connection_limit
 from burla_provider.database.redact import redact
-from burla_provider.database.settings import SessionSettings, is_under_row_security, session_identity
+from burla_provider.database.settings import is_under_row_security, session_identity
 from burla_provider.exceptions import InvalidParameterError, PartitionsChangedError, PermanentError, WrittenResultError
 from burla_provider.ranges.key_choice import choose_row_key
 from burla_provider.ranges.plan_request import PlanRequest
@@ -28,7 +28,7 @@ from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.results_table import ResultsTable
 from burla_provider.task.resume import JobIdentity
 from burla_provider.task.run_identity import is_cleared, run_key, task_run
-from burla_provider.task.session import TaskSession, not_covered
+from burla_provider.task.session import TaskSession, not_covered, worker_settings
 from burla_provider.task.sql_checks import check_source, fill_in_parameters
 from burla_provider.task.sql_text import has_escapes
 from burla_provider.task.sql_totals import check_totals, parse_totals
@@ -324,13 +324,7 @@ class TableJob:
             source=self.source,
             key=plan.key,
             processor=processor,
-            settings=SessionSettings(
-                name=session.name,
-                statement_timeout=config.statement_timeout,
-                lock_timeout=config.lock_timeout,
-                idle_in_transaction_session_timeout=config.idle_in_transaction_session_timeout,
-                inherited=session.settings,
-            ),
+            settings=worker_settings(config, session.name, session.settings),
             snapshot=session.snapshot,
             slots=self.limit.slots,
             range_retries=config.range_retries,
