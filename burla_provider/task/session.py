@@ -86,7 +86,7 @@ class TaskSession:
         if self.snapshot is not None or is_alive(self.connection):
             yield self.connection
             return
-        with _reconnect(self.parameters, self.name) as connection:
+        with reconnect(self.parameters, self.name) as connection:
             yield connection
 
     def check_leaves(self) -> None:
@@ -96,7 +96,7 @@ class TaskSession:
         """
         from burla_provider.database.leaves import check_leaves, read_leaves
 
-        with _reconnect(self.parameters, self.name) as connection:
+        with reconnect(self.parameters, self.name) as connection:
             now = read_leaves(connection, self.schema, self.table)
         check_leaves(self.connection, self.leaves, now)
 
@@ -231,7 +231,8 @@ def not_covered(foreign: Collection[tuple[str, str]]) -> InvalidParameterError:
     )
 
 
-def _reconnect(parameters: Mapping[str, str], name: str) -> psycopg.Connection[Any]:
+def reconnect(parameters: Mapping[str, str], name: str) -> psycopg.Connection[Any]:
+    """Return a new connection. Wait for a server that is starting."""
     from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
     from burla_provider.database.connect import open_connection

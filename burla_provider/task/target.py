@@ -19,7 +19,7 @@ from burla_provider.ranges.catalog import TableFacts
 from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_choice import choose_key
 from burla_provider.task.job_runner import check_reachable
-from burla_provider.task.session import TaskSession, resolve
+from burla_provider.task.session import TaskSession, reconnect, resolve
 from burla_provider.worker.sinks import Insert, Sink, Target, Update, UpdateInPlace, Upsert
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class TargetSession:
         if is_alive(self.connection):
             yield self.connection
             return
-        with closing(open_connection(self.parameters, application_name=self.name, autocommit=True)) as connection:
+        with reconnect(self.parameters, self.name) as connection:
             yield connection
 
 
