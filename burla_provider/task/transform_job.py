@@ -45,7 +45,8 @@ class TransformJob(TableJob):
     ) -> None:
         super().__init__(config, runner, session, lineage, outlets)
         self._target = target
-        lineage.add_output(target.target.schema, target.target.table, target.connection.info)
+        if not config.plan_only:
+            lineage.add_output(target.target.schema, target.target.table, target.connection.info)
 
     @cached_property
     def processing(self) -> tuple[RangeProcessor, Combiner]:
