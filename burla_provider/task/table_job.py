@@ -195,8 +195,8 @@ class TableJob:
         # Functions use the ids and the condition of a range, also to write. With resume=True, a retry continues in
         # another snapshot, in which rows may be in other pages.
         config = self.config
-        writes = config.process_range is not None or config.requires_key
-        return self.session.snapshot is not None and not writes and config.resume is not True
+        uses_key = config.process_range is not None or config.requires_key
+        return self.session.snapshot is not None and not uses_key and config.resume is not True
 
     def _whole_query(self, key: Key) -> sql.Composable:
         return whole_query(self.source, self.processing[0], key)
