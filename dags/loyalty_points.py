@@ -55,7 +55,6 @@ def loyalty_points():
         postgres_conn_id="orders_db",
         burla_conn_id="burla_default",
         table="orders",
-        key="id",
         process_range=give_points,
         ledger="burla_ledger",
         ledger_retention=datetime.timedelta(days=90),

@@ -56,17 +56,22 @@ class _Usage:
 class ConnectionLimit:
     """The connections that a job may use.
 
-    :param limit: connections of this job, at least 1.
+    :param limit: calls of this job at the same time, at least 1.
     :param slots: connections of all jobs of this provider on this database together (``take_slot``).
     :param parts: how the limit was computed, for the log.
+    :param per_call: connections that each call opens.
     """
 
     limit: int
     slots: int
     parts: tuple[str, ...]
+    per_call: int = 1
 
     def __str__(self) -> str:
-        return f"{self.limit} connections: the minimum of {'; '.join(self.parts)}"
+        parts = "; ".join(self.parts)
+        if self.per_call > 1:
+            return f"{self.limit} calls with {self.per_call} connections each, within {parts}"
+        return f"{self.limit} connections: the minimum of {parts}"
 
 
 def find_connection_limit(
@@ -77,7 +82,7 @@ def find_connection_limit(
     is_given: bool = True,
     per_call: int = 1,
 ) -> ConnectionLimit:
-    """Return how many calls the connections that server, role and database allow now suffice for.
+    """Return how many calls can run with the connections that the server, the role and the database allow now.
 
     :param max_parallelism: maximum number of calls; None: no limit.
     :param task_connections: connections that the task will open besides this one while workers hold theirs. On the
@@ -85,7 +90,7 @@ def find_connection_limit(
     :param is_given: whether the user set ``max_parallelism``. Otherwise a fifth of the server's connections stays free.
     :param per_call: connections that each call opens, of which one takes a slot.
     :raises InvalidParameterError: if ``max_parallelism`` is not positive.
-    :raises BurlaProviderError: if no connection is free now. A retry may find one.
+    :raises BurlaProviderError: if no call can connect now. A retry may find free connections.
     """
     if max_parallelism is not None and max_parallelism < 1:
         raise InvalidParameterError(
@@ -99,17 +104,17 @@ def find_connection_limit(
         if available >= per_call:
             break
     else:
+        problem = "The database has no available connection"
+        if per_call > 1:
+            problem = f"The database has too few available connections for a call, which opens {per_call}"
         raise BurlaProviderError(
-            f"The database has no available connection: {'; '.join(parts)}. Retry the task when fewer connections are"
-            " in use, or raise the limit."
+            f"{problem}: {'; '.join(parts)}. Retry the task when fewer connections are in use, or raise the limit."
         )
     taken = count_taken_slots(connection)
     limit = available // per_call
-    if per_call > 1:
-        parts = (*parts, f"{per_call} connections per call")
     if max_parallelism is not None:
         parts = (f"max_parallelism {max_parallelism}", *parts)
-    return ConnectionLimit(min(limit, max_parallelism or limit), limit + taken, parts)
+    return ConnectionLimit(min(limit, max_parallelism or limit), limit + taken, parts, per_call)
 
 
 def take_slot(connection: psycopg.Connection[Any], slots: int) -> bool:

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_hook_connection(postgres_conn_id: str) -> Iterator[psycopg.Connection[Any]]:
+def open_hook_connection(
+    postgres_conn_id: str, parameter: str = "postgres_conn_id"
+) -> Iterator[psycopg.Connection[Any]]:
     """Connect as Airflow's Postgres hook does, and close the connection at the end.
 
     The hook sets TLS, options, timeouts and IAM or Azure tokens, which its ``get_uri()`` does not contain. If the hook
     uses psycopg2, its connection is closed and opened again with psycopg.
 
+    :param parameter: the operator parameter that names the connection, for the error.
     :returns: an autocommit connection.
     :raises AirflowNotFoundException: if there is no such Airflow connection.
     :raises InvalidParameterError: if the login is rejected.
@@ -37,7 +40,7 @@ def open_hook_connection(postgres_conn_id: str) -> Iterator[psycopg.Connection[A
             advice = "Allow this address in the server's pg_hba.conf, and reload the configuration."
         else:
             advice = "Check its host, database, login and password."
-        raise InvalidParameterError("postgres_conn_id", problem, advice) from None
+        raise InvalidParameterError(parameter, problem, advice) from None
     with closing(connection):
         yield connection
 

@@ -30,7 +30,8 @@ class BurlaPostgresOperator(BurlaTableOperator):
     :param row_format: format of these rows: "tuple", "dict", or "arrow" (record batches).
     :param process_range: ``f(connection, key_range) -> dict``, with an open psycopg connection and the range.
     :param combine: ``f(list of the dicts of all ranges) -> dict``, in the order of the ranges: that of the pages, or of
-        ``key`` if you give it. Default: add up the numbers by key. It is not called if there are no ranges.
+        the key if the table is split by its key. Default: add up the numbers by name. It is not called if there are no
+        ranges.
     :param isolate_failures: find the rows that make a range fail, and name their keys in the error.
     :param verify: "count": compare the number of processed rows with ``count(*)`` in the same snapshot.
 

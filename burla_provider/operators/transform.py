@@ -1,4 +1,4 @@
-"""BurlaPostgresTransformOperator: write what a Python function makes of each row, exactly once per run."""
+"""BurlaPostgresTransformOperator: write the rows that a Python function returns to a table."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     :param pause_conn_id: Airflow connection on which the task asks. None: ``target_conn_id``.
 
     The ledger is a table of the target's database. It is required for inserts, and for updates in place of a column
-    that the function reads. With a ledger, each row is written once
-    per run, and a retry continues where the last try has ended, also if the table has changed since.
+    that the function reads. With a ledger, each row is written once per run, and a retry continues where the last try
+    ended, even if the table has changed since.
 
     See :class:`~burla_provider.operators.table.BurlaTableOperator` and
     :class:`~burla_provider.operators.base.BurlaBaseOperator` for the other parameters.

@@ -81,8 +81,8 @@ def choose_key(facts: TableFacts, key: str | Sequence[str] | None) -> Key:
 def choose_row_key(facts: TableFacts, split_key: Key) -> Key:
     """Return the key that identifies the rows of ranges of pages in messages.
 
-    It is the primary key, or else another unique key that is NOT NULL. It has no columns if there is none, or if the
-    ranges are not ranges of pages, so that their bounds are keys.
+    It is the primary key, or else another unique key that is NOT NULL. It has no columns if the table has no such key,
+    or if the bounds of the ranges are keys.
     """
     key = _best_unique_key(facts)
     return key if split_key == CTID and not key.nullable else Key()

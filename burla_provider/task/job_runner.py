@@ -144,9 +144,10 @@ class JobRunner:
         return requirements_for(self.hook.engine, [*self.config.worker_requirements, *self.config.requirements])
 
 
-def check_reachable(engine: Engine, host: str, postgres_conn_id: str) -> None:
+def check_reachable(engine: Engine, host: str, postgres_conn_id: str, parameter: str = "postgres_conn_id") -> None:
     """Check that workers can reach the database of a connection.
 
+    :param parameter: the operator parameter that names the connection, for the error.
     :raises InvalidParameterError: if the host means this machine, and the workers are on others.
     """
     from burla_provider.database.errors import is_this_machine
@@ -158,7 +159,7 @@ def check_reachable(engine: Engine, host: str, postgres_conn_id: str) -> None:
         if host.startswith(("/", "@"))
         else f"the connection {postgres_conn_id!r} is to {host}, which to a worker is the worker itself."
     )
-    raise InvalidParameterError("postgres_conn_id", problem, "Use the host at which workers reach the database.")
+    raise InvalidParameterError(parameter, problem, "Use the host at which workers reach the database.")
 
 
 def check_picklable(**parameters: Any) -> None:

@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     import psycopg
 
     from burla_provider.database.leaves import Leaves
+    from burla_provider.database.settings import SessionSettings
     from burla_provider.database.snapshot import Snapshot
     from burla_provider.ranges.catalog import TableFacts
-    from burla_provider.task.config import Consistency
+    from burla_provider.task.config import Consistency, TableConfig
 
 _RECONNECT_SECONDS = 60
 """Seconds to wait for a server that restarts."""
@@ -85,7 +86,7 @@ class TaskSession:
         if self.snapshot is not None or is_alive(self.connection):
             yield self.connection
             return
-        with _reconnect(self.parameters, self.name) as connection:
+        with reconnect(self.parameters, self.name) as connection:
             yield connection
 
     def check_leaves(self) -> None:
@@ -95,7 +96,7 @@ class TaskSession:
         """
         from burla_provider.database.leaves import check_leaves, read_leaves
 
-        with _reconnect(self.parameters, self.name) as connection:
+        with reconnect(self.parameters, self.name) as connection:
             now = read_leaves(connection, self.schema, self.table)
         check_leaves(self.connection, self.leaves, now)
 
@@ -185,6 +186,23 @@ def _check_joinable(
         check_joinable(probe, snapshot)
 
 
+def worker_settings(config: TableConfig, name: str, inherited: Mapping[str, str]) -> SessionSettings:
+    """Return the settings of the workers' sessions.
+
+    :param name: application_name of the task's session with the same database.
+    :param inherited: settings of that session that the workers' sessions need too.
+    """
+    from burla_provider.database.settings import SessionSettings
+
+    return SessionSettings(
+        name=name,
+        statement_timeout=config.statement_timeout,
+        lock_timeout=config.lock_timeout,
+        idle_in_transaction_session_timeout=config.idle_in_transaction_session_timeout,
+        inherited=inherited,
+    )
+
+
 def resolve(connection: psycopg.Connection[Any], parameter: str, name: str) -> tuple[str, str]:
     """Return schema and name of a table that need not exist yet.
 
@@ -213,7 +231,8 @@ def not_covered(foreign: Collection[tuple[str, str]]) -> InvalidParameterError:
     )
 
 
-def _reconnect(parameters: Mapping[str, str], name: str) -> psycopg.Connection[Any]:
+def reconnect(parameters: Mapping[str, str], name: str) -> psycopg.Connection[Any]:
+    """Return a new connection. Wait for a server that is starting."""
     from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
     from burla_provider.database.connect import open_connection

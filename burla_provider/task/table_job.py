@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from burla_provider.combine.combiners import Combiner, CustomCombiner, SumByKey,
 from burla_provider.combine.sql_combiner import SqlCombiner
 from burla_provider.database.connection_limit import ConnectionLimit, find_connection_limit
 from burla_provider.database.redact import redact
-from burla_provider.database.settings import SessionSettings, is_under_row_security, session_identity
+from burla_provider.database.settings import is_under_row_security, session_identity
 from burla_provider.exceptions import InvalidParameterError, PartitionsChangedError, PermanentError, WrittenResultError
 from burla_provider.ranges.key_choice import choose_row_key
 from burla_provider.ranges.plan_request import PlanRequest
@@ -28,7 +29,7 @@ from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.results_table import ResultsTable
 from burla_provider.task.resume import JobIdentity
 from burla_provider.task.run_identity import is_cleared, run_key, task_run
-from burla_provider.task.session import TaskSession, not_covered
+from burla_provider.task.session import TaskSession, not_covered, worker_settings
 from burla_provider.task.sql_checks import check_source, fill_in_parameters
 from burla_provider.task.sql_text import has_escapes
 from burla_provider.task.sql_totals import check_totals, parse_totals
@@ -193,8 +194,8 @@ class TableJob:
         # Functions use the ids and the condition of a range, also to write. With resume=True, a retry continues in
         # another snapshot, in which rows may be in other pages.
         config = self.config
-        writes = config.process_range is not None or config.requires_key
-        return self.session.snapshot is not None and not writes and config.resume is not True
+        uses_key = config.process_range is not None or config.requires_key
+        return self.session.snapshot is not None and not uses_key and config.resume is not True
 
     def _whole_query(self, key: Key) -> sql.Composable:
         return whole_query(self.source, self.processing[0], key)
@@ -324,12 +325,9 @@ class TableJob:
             source=self.source,
             key=plan.key,
             processor=processor,
-            settings=SessionSettings(
-                name=session.name,
-                statement_timeout=config.statement_timeout,
-                lock_timeout=config.lock_timeout,
+            settings=replace(
+                worker_settings(config, session.name, session.settings),
                 idle_in_transaction_session_timeout=config.reading_idle_timeout,
-                inherited=session.settings,
             ),
             snapshot=session.snapshot,
             slots=self.limit.slots,

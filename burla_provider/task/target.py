@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from psycopg import sql
 
@@ -19,7 +19,7 @@ from burla_provider.ranges.catalog import TableFacts
 from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_choice import choose_key
 from burla_provider.task.job_runner import check_reachable
-from burla_provider.task.session import TaskSession, resolve
+from burla_provider.task.session import TaskSession, reconnect, resolve
 from burla_provider.worker.sinks import Insert, Sink, Target, Update, UpdateInPlace, Upsert
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _RELATION = """
     SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-           row_security_active(c.oid), c.relispartition
+           row_security_active(c.oid)
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)
 """
 
@@ -55,6 +55,17 @@ _UNIQUE = """
 _KINDS = {"r": "table", "p": "partitioned table", "f": "foreign table", "v": "view", "m": "materialized view"}
 _WRITABLE = ("r", "p")
 _PRIVILEGES = {"insert": ["INSERT"], "upsert": ["SELECT", "INSERT", "UPDATE"], "update": ["SELECT", "UPDATE"]}
+
+
+class _Parameters(NamedTuple):
+    """The operator parameters that name the target and its connection, for errors."""
+
+    table: str
+    connection: str
+
+
+_TARGET = _Parameters("target_table", "target_conn_id")
+_IN_PLACE = _Parameters("table", "postgres_conn_id")
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,7 @@ class TargetSession:
         if is_alive(self.connection):
             yield self.connection
             return
-        with closing(open_connection(self.parameters, application_name=self.name, autocommit=True)) as connection:
+        with reconnect(self.parameters, self.name) as connection:
             yield connection
 
 
@@ -106,10 +117,11 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
 
     :raises InvalidParameterError: if the target cannot be written as the config says.
     """
-    with open_hook_connection(config.target_conn_id) as hook_connection:
+    parameter = (_IN_PLACE if config.is_in_place else _TARGET).connection
+    with open_hook_connection(config.target_conn_id, parameter) as hook_connection:
         parameters = connection_parameters(hook_connection)
     if not config.plan_only:
-        check_reachable(engine, parameters["host"], config.target_conn_id)
+        check_reachable(engine, parameters["host"], config.target_conn_id, parameter)
     with closing(open_connection(parameters, application_name=session.name, autocommit=True)) as connection:
         sink = find_in_place(connection, config, session) if config.is_in_place else find_sink(connection, config)
         source, target = (
@@ -139,7 +151,7 @@ def find_in_place(connection: psycopg.Connection[Any], config: TransformJobConfi
     :raises InvalidParameterError: if they cannot be identified or updated.
     """
     source = sql.Identifier(session.schema, session.table).as_string(connection)
-    oid, schema, table, _ = _find_relation(connection, source, "table")
+    oid, schema, table, _ = _find_relation(connection, source, _IN_PLACE)
     key = find_unique_key(session.facts)
     if not key.columns:
         raise InvalidParameterError(
@@ -161,12 +173,12 @@ def find_in_place(connection: psycopg.Connection[Any], config: TransformJobConfi
         )
     json_columns = tuple(name for name in config.update_columns if columns[name].is_json)
     target = Target(schema, table, tuple(config.update_columns), json_columns)
-    _check_privileges(connection, target, "update")
+    _check_privileges(connection, target, "update", _IN_PLACE)
     return UpdateInPlace(target, key.names)
 
 
 def find_unique_key(facts: TableFacts) -> Key:
-    """Return the best unique key whose columns cannot be NULL; a key without columns if there is none."""
+    """Return the best unique key whose columns cannot be NULL. If the table has no such key, it has no columns."""
     if facts.is_tree and facts.kind != "p":  # the key of a table is not unique among its children
         return Key()
     key = choose_key(facts, None)
@@ -179,12 +191,12 @@ def find_sink(connection: psycopg.Connection[Any], config: TransformJobConfig) -
     :raises InvalidParameterError: if the target does not exist or cannot be written in this mode.
     """
     assert config.target_table is not None  # noqa: S101 (the config has checked it)
-    oid, schema, table, row_security = _find_relation(connection, config.target_table, "target_table")
+    oid, schema, table, row_security = _find_relation(connection, config.target_table, _TARGET)
     all_columns = _read_columns(connection, oid)
     columns = _choose_columns(f"{schema}.{table}", all_columns, config)
     json_columns = tuple(column.name for column in columns if column.is_json)
     target = Target(schema, table, tuple(column.name for column in columns), json_columns)
-    _check_privileges(connection, target, config.write_mode)
+    _check_privileges(connection, target, config.write_mode, _TARGET)
     if config.write_mode == "insert":
         if row_security:
             raise InvalidParameterError(
@@ -206,18 +218,20 @@ def _read_columns(connection: psycopg.Connection[Any], oid: int) -> list[_Column
     return [_Column(*row) for row in connection.execute(_COLUMNS, [oid]).fetchall()]
 
 
-def _find_relation(connection: psycopg.Connection[Any], name: str, parameter: str) -> tuple[int, str, str, bool]:
-    resolve(connection, parameter, name)
+def _find_relation(
+    connection: psycopg.Connection[Any], name: str, parameters: _Parameters
+) -> tuple[int, str, str, bool]:
+    resolve(connection, parameters.table, name)
     row = connection.execute(_RELATION, [name]).fetchone()
     if row is None:
         raise InvalidParameterError(
-            parameter, f"{name} does not exist in the database {connection.info.dbname}.", "Create it first."
+            parameters.table, f"{name} does not exist in the database {connection.info.dbname}.", "Create it first."
         )
-    oid, schema, table, kind, persistence, row_security, _ = row
+    oid, schema, table, kind, persistence, row_security = row
     if kind not in _WRITABLE or persistence == "t":
         what = "temporary table" if persistence == "t" else _KINDS.get(kind, "relation of another kind")
-        raise InvalidParameterError(parameter, f"{schema}.{table} is a {what}.", "Name a table.")
-    check_writable(connection, "target_conn_id", schema)
+        raise InvalidParameterError(parameters.table, f"{schema}.{table} is a {what}.", "Name a table.")
+    check_writable(connection, parameters.connection, schema)
     return oid, schema, table, row_security
 
 
@@ -300,10 +314,10 @@ def _choose_updated(target: Target, key: Sequence[str], config: TransformJobConf
     return updated
 
 
-def _check_privileges(connection: psycopg.Connection[Any], target: Target, write_mode: str) -> None:
-    needed = {"insert": ["INSERT"], "upsert": ["SELECT", "INSERT", "UPDATE"], "update": ["SELECT", "UPDATE"]}[
-        write_mode
-    ]
+def _check_privileges(
+    connection: psycopg.Connection[Any], target: Target, write_mode: str, parameters: _Parameters
+) -> None:
+    needed = _PRIVILEGES[write_mode]
     table = target.relation.as_regclass(connection)
     query = (
         "SELECT p FROM unnest(%s::text[]) AS p WHERE NOT (SELECT bool_and(has_column_privilege(%s, c, p))"
@@ -312,7 +326,7 @@ def _check_privileges(connection: psycopg.Connection[Any], target: Target, write
     missing = [name for (name,) in connection.execute(query, [needed, table, list(target.columns)]).fetchall()]
     if missing:
         raise InvalidParameterError(
-            "target_table",
+            parameters.table,
             f"the role {connection.info.user} cannot {' and '.join(missing)} in {target}.",
             f"Run: GRANT {', '.join(needed)} ON {target.relation.as_string(connection)} TO {connection.info.user};",
         )
@@ -321,7 +335,7 @@ def _check_privileges(connection: psycopg.Connection[Any], target: Target, write
         [(allowed,)] = connection.execute(query).fetchall()
         if not allowed:
             raise InvalidParameterError(
-                "target_conn_id",
+                parameters.connection,
                 f"the role {connection.info.user} cannot create temporary tables in {connection.info.dbname}.",
                 f"Run: GRANT TEMPORARY ON DATABASE {connection.info.dbname} TO {connection.info.user};",
             )

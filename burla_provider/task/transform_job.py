@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from burla_provider.combine.combiners import Combiner, SumByKey
 from burla_provider.database.connection_limit import ConnectionLimit
 from burla_provider.database.redact import join_secrets
-from burla_provider.database.settings import SessionSettings
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.lineage import TableLineage
-from burla_provider.task.session import TaskSession
+from burla_provider.task.session import TaskSession, worker_settings
 from burla_provider.task.table_job import TableJob
 from burla_provider.task.target import TargetSession, find_unique_key
 from burla_provider.worker.processors import RangeProcessor, Transform
@@ -53,20 +52,15 @@ class TransformJob(TableJob):
         super().__init__(config, runner, session, lineage, outlets)
         self._pause = pause
         self._target = target
-        lineage.add_output(target.target.schema, target.target.table, target.connection.info)
+        if not config.plan_only:
+            lineage.add_output(target.target.schema, target.target.table, target.connection.info)
 
     @cached_property
     def processing(self) -> tuple[RangeProcessor, Combiner]:
         """How a range is processed, and how the counts of all ranges are added up."""
         self._check_repeatable()
         config, target = self.config, self._target
-        settings = SessionSettings(
-            name=target.name,
-            statement_timeout=config.statement_timeout,
-            lock_timeout=config.lock_timeout,
-            idle_in_transaction_session_timeout=config.idle_in_transaction_session_timeout,
-            inherited=target.settings,
-        )
+        settings = worker_settings(config, target.name, target.settings)
         lock = self._pause.lock if self._pause else None
         writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots, lock)
         unique_key = find_unique_key(self.session.facts)

@@ -1,4 +1,4 @@
-"""Divide the rows of a range into chunks, and compute what is to be written."""
+"""Divide the rows of a range into chunks, and compute the rows to write."""
 
 from __future__ import annotations
 

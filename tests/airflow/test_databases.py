@@ -18,6 +18,8 @@ from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.ranges.catalog import read_facts
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.task.session import TaskSession
+from burla_provider.task.target import TargetSession
+from burla_provider.worker.sinks import Insert, Target
 from tests.airflow.conftest import Orders, add_database
 from tests.support.postgres import PostgresServer, running_server
 from tests.support.task_runner import Airflow
@@ -198,7 +200,8 @@ def test_a_role_that_may_read_some_columns_only_reads_them_at_moments_of_their_o
         orders.connection.execute("DROP OWNED BY clerk; DROP ROLE clerk")
 
 
-def test_the_last_steps_wait_for_a_server_that_is_starting_again() -> None:
+@pytest.mark.parametrize("has_target", [False, True], ids=["source", "target"])
+def test_the_last_steps_wait_for_a_server_that_is_starting_again(has_target: bool) -> None:
     def ask() -> Any:
         with session.final_connection() as another:
             return another.execute("SELECT current_setting('application_name')").fetchone()
@@ -209,7 +212,10 @@ def test_the_last_steps_wait_for_a_server_that_is_starting_again() -> None:
         ThreadPoolExecutor() as pool,
     ):
         facts = read_facts(PlannerConnection(connection), "pg_class")
-        session = TaskSession("again", connection_parameters(connection), connection, facts)
+        session: Any = TaskSession("again", connection_parameters(connection), connection, facts)
+        if has_target:
+            target = Target("public", "labels", ("id",))
+            session = TargetSession("again", session.parameters, connection, {}, Insert(target), target, False)
         server.stop()
         answer = pool.submit(ask)
         server.start()

@@ -172,6 +172,7 @@ def test_openlineage_hears_of_the_target_of_a_transform(openlineage: Emitted) ->
     complete = openlineage.events["transform"][-1]
     assert complete["eventType"] == "COMPLETE"
     assert datasets(complete["outputs"]) == {(openlineage.namespace, f"{openlineage.database}.public.copies")}
+    assert datasets(openlineage.events["plan"][-1]["outputs"]) == set()  # a plan writes nothing
 
 
 @needs_openlineage

@@ -198,10 +198,33 @@ def test_a_role_that_may_not_write_is_told_what_to_grant(airflow: Airflow, label
     try:
         add_database(airflow, "dwh", labels.info)
         airflow.connections["dwh"].login, airflow.connections["dwh"].password = "reader", "pw"
-        result = airflow.run(operator(target_conn_id="dwh"))
-        assert 'Run: GRANT SELECT, INSERT, UPDATE ON "public"."labels" TO reader;' in str(result.error)
+        error = str(airflow.run(operator(target_conn_id="dwh")).error)
+        assert error.startswith("target_table: the role reader cannot ")
+        assert 'Run: GRANT SELECT, INSERT, UPDATE ON "public"."labels" TO reader;' in error
+        error = str(airflow.run(in_place(postgres_conn_id="dwh")).error)
+        assert error.startswith("table: the role reader cannot UPDATE in public.orders.")
     finally:
         labels.execute("DROP OWNED BY reader; DROP ROLE reader")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"password": "wrong"}, "target_conn_id: the login with the connection 'dwh' was rejected: "),
+        ({"extra": '{"options": "-c default_transaction_read_only=on"}'}, "target_conn_id: the server is read-only"),
+    ],
+)
+def test_a_target_connection_that_cannot_be_used_is_refused_by_name(
+    airflow: Airflow, labels: Any, options: dict[str, str], message: str
+) -> None:
+    labels.execute("CREATE ROLE writer LOGIN PASSWORD 'pw'; GRANT ALL ON labels TO writer")
+    try:
+        add_database(airflow, "dwh", labels.info)
+        for name, value in ({"login": "writer", "password": "pw"} | options).items():
+            setattr(airflow.connections["dwh"], name, value)
+        assert str(airflow.run(operator(target_conn_id="dwh")).error).startswith(message)
+    finally:
+        labels.execute("DROP OWNED BY writer; DROP ROLE writer")
 
 
 def in_place(**options: Any) -> BurlaPostgresTransformOperator:

@@ -26,7 +26,7 @@ class Chaos:
             before = len(self.killed)
             kinds = [self.kill_worker, self.kill_backend, self.kill_client, self.kill_task]
             for kill in self.random.sample(kinds, len(kinds)):
-                kill()  # before the job has begun there may be nobody of that kind
+                kill()  # before the job has started, there may be no such process
                 if len(self.killed) > before:
                     break
         return False

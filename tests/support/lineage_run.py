@@ -65,7 +65,11 @@ def transform() -> dict[str, Any]:
     return {"map_row": lambda row: row, "target_table": "copies", "write_mode": "upsert"}
 
 
-TASKS = {"totals": totals, "failing": failing, "nowhere": nowhere, "transform": transform}
+def plan() -> dict[str, Any]:
+    return {**transform(), "plan_only": True}
+
+
+TASKS = {"totals": totals, "failing": failing, "nowhere": nowhere, "transform": transform, "plan": plan}
 
 
 def main() -> None:
@@ -77,7 +81,7 @@ def main() -> None:
     airflow.add_connection("orders_db", "postgres", **json.load(sys.stdin))
     options = {"table": "orders", "postgres_conn_id": "orders_db", "key": "id", "ranges": 7}
     for name, make in TASKS.items():
-        operator = BurlaPostgresTransformOperator if make is transform else BurlaPostgresOperator
+        operator = BurlaPostgresTransformOperator if make in (transform, plan) else BurlaPostgresOperator
         print(airflow.run(operator(**{**options, "task_id": name, **make()})).log)
 
 

@@ -47,7 +47,7 @@ class Setup:
 
     @property
     def config(self) -> str | None:
-        """The directory of the credentials; None: there is none."""
+        """The directory of the credentials; None if the connection has no token."""
         return None if self._private_config is None else str(self._private_config.home)
 
     def prepare(self) -> None:
@@ -237,9 +237,8 @@ class JobRun:
             outputs = remote_parallel_map(call, inputs, **self._job["options"], **fixed)
             for number, output in enumerate(outputs, start=1):
                 self._report(output)
-                if (
-                    number == len(inputs) and not self._missing
-                ):  # Burla now reports the end to the cluster, which might not respond
+                if number == len(inputs) and not self._missing:
+                    # Burla now reports the end to the cluster, which might not respond.
                     threading.Timer(_COMPLETION_SECONDS, self._client.finish).start()
         except Exception as error:
             kind = self._errors.kind_of(error, self._has_started)

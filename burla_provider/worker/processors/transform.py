@@ -1,4 +1,4 @@
-"""Write what a user's function makes of the rows of a range to another table, or to the same one."""
+"""Write the rows that a user's function makes of a range to another table, or to the same one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from burla_provider.worker.stream import stream
 from burla_provider.worker.target_writer import TargetWriter
 
 MAX_ROUNDS = 100
-"""How often rows are computed again in a row because other sessions change them."""
+"""How often the same rows are computed again because other sessions change them."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Transform:
 
     :param function: the user's function.
     :param writer: writes the rows.
-    :param unique_key: NOT NULL columns that identify a row; a key without columns if the source has none.
+    :param unique_key: NOT NULL columns that identify a row; no columns if the source has no such key.
     :param chunk_rows: minimum size of a chunk other than the last.
     :param reads_xmin: whether the function gets the xmin and the unique key of each row, which is updated in place.
     """

@@ -28,7 +28,7 @@ def create_stage(target: Target, *, pooled: bool, columns: sql.Composable | None
 def sorted_rows(target: Target, key: Sequence[str], version: str | None) -> sql.Composed:
     """Return a query of the rows by key, so that sessions lock rows of the target in the same order.
 
-    Of several rows with a key it returns the one with the greatest version, or the last one.
+    Of several rows with a key it returns the one with the maximum version, or the last one.
     """
     by_version = sql.SQL("{} DESC NULLS LAST, ").format(sql.Identifier(version)) if version else sql.SQL("")
     # The physical order of the rows is the order in which they were copied.

@@ -43,7 +43,7 @@ def test_a_fifth_stays_free_unless_the_user_gives_a_number(connection):
 def test_calls_that_open_two_connections_are_half_as_many(connection):
     one, two = (find_connection_limit(connection, 1_000, per_call=number) for number in (1, 2))
     assert (two.limit, two.slots) == (one.limit // 2, one.slots // 2)
-    assert str(two).endswith("; 2 connections per call")
+    assert str(two).startswith(f"{two.limit} calls with 2 connections each, within max_parallelism 1000; server ")
     assert find_connection_limit(connection, 4, per_call=2).limit == 4
 
 
@@ -105,6 +105,13 @@ def test_no_free_connection_is_not_a_permanent_error(guest, connect):
     with pytest.raises(BurlaProviderError, match=r"no available connection.*role 0") as error:
         find_connection_limit(guest)
     assert not isinstance(error.value, InvalidParameterError)
+
+
+def test_one_free_connection_does_not_suffice_for_a_call_that_opens_two(guest, connect):
+    connect(user="guest", password="guest")
+    assert find_connection_limit(guest).limit == 1
+    with pytest.raises(BurlaProviderError, match=r"too few available connections for a call, which opens 2: .*role 1"):
+        find_connection_limit(guest, per_call=2)
 
 
 def test_a_number_of_workers_is_positive(connection):

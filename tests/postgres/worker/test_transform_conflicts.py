@@ -62,7 +62,7 @@ def test_jobs_that_write_overlapping_rows_do_not_deadlock(results, monkeypatch, 
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_greatest_version_of_all_jobs_wins(results, seed):
+def test_the_maximum_version_of_all_jobs_wins(results, seed):
     versions = [[Random(seed * 1_000 + number + job).randrange(10_000) for number in range(ROWS)] for job in range(3)]
 
     def job(number):
