@@ -137,6 +137,8 @@ def test_a_row_may_become_several_or_none(airflow: Airflow, labels: Any) -> None
         ({"split": "pages"}, "split: 'pages' cannot be used by a job that writes"),
         ({"write_mode": "update", "version_column": "v"}, 'version_column: is for write_mode="upsert".'),
         ({"row_format": "arrow"}, "row_format: 'arrow' is unknown."),
+        ({"target_columns": ["id", "id"]}, "target_columns: has a column twice: id, id."),
+        ({"update_columns": ["label", "label"]}, "update_columns: has a column twice: label, label."),
     ],
 )
 def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
@@ -168,11 +170,22 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
             "update_columns: lable is not a column of the columns written",
         ),
         ({"version_column": "v"}, "version_column: v is not a column of the columns written"),
+        ({"version_column": "doubled", "update_columns": ["label"]}, "version_column: doubled is not one of update_"),
+        ({"version_column": "doubled", "update_columns": []}, "version_column: doubled is not one of update_columns"),
+        ({"version_column": "id"}, "version_column: id is one of conflict_columns"),
         ({"target_table": "keyless"}, "conflict_columns: public.keyless has no primary key."),
         ({"target_table": "computed", "target_columns": ["id", "g"]}, "target_columns: g of public.computed is a gen"),
         (
             {"target_table": "computed", "target_columns": ["id", "i"]},
             "target_columns: i of public.computed is GENER",
+        ),
+        (
+            {"target_table": "computed", "conflict_columns": ["i"]},
+            "conflict_columns: i of public.computed is GENERATED",
+        ),
+        (
+            {"target_table": "computed", "write_mode": "update", "conflict_columns": ["i"], "update_columns": ["i"]},
+            "update_columns: i of public.computed is GENERATED",
         ),
         ({"target_table": "nullable", "conflict_columns": ["a"]}, "conflict_columns: a of public.nullable can be NULL"),
         ({"target_table": "orders"}, "target_table: public.orders is the table that is read."),
@@ -186,11 +199,49 @@ def test_a_target_that_cannot_be_written_is_refused_before_a_worker_starts(
         CREATE TABLE keyless (id bigint);
         CREATE TABLE nullable (a bigint UNIQUE);
         CREATE TABLE computed (
-            id bigint PRIMARY KEY, g bigint GENERATED ALWAYS AS (id) STORED, i bigint GENERATED ALWAYS AS IDENTITY);
+            id bigint PRIMARY KEY, g bigint GENERATED ALWAYS AS (id) STORED,
+            i bigint GENERATED ALWAYS AS IDENTITY UNIQUE);
     """)
     result = airflow.run(operator(**options, retries=3), max_tries=3)
     assert result.state == "failed"
     assert str(result.error).startswith(message)
+
+
+def test_an_update_finds_rows_by_a_key_that_the_server_sets(airflow: Airflow, labels: Any) -> None:
+    labels.execute("""
+        DROP TABLE labels;
+        CREATE TABLE labels (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, label text, doubled numeric,
+            g bigint GENERATED ALWAYS AS (1) STORED);
+        INSERT INTO labels OVERRIDING SYSTEM VALUE SELECT id FROM orders;
+    """)
+    assert airflow.run(operator(write_mode="update")).value["rows_updated"] == 20_000
+    assert_written(labels, WANTED.replace(" FROM", ", 1::bigint FROM"))
+
+
+def test_a_trigger_or_a_domain_may_set_a_column(airflow: Airflow, labels: Any) -> None:
+    labels.execute("""
+        CREATE DOMAIN zero AS integer DEFAULT 0;
+        CREATE TABLE stamped (id bigint PRIMARY KEY, label text, doubled numeric, zero zero NOT NULL);
+        CREATE TABLE triggered (id bigint PRIMARY KEY, label text, doubled numeric, zero integer NOT NULL);
+        CREATE FUNCTION zero() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.zero = 0; RETURN new; END $$;
+        CREATE TRIGGER zero BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION zero();
+    """)
+    for table in ("stamped", "triggered"):
+        result = airflow.run(operator(target_table=table, target_columns=["id", "label", "doubled"]))
+        assert result.state == "success", result.error
+        assert labels.execute(f"SELECT sum(zero), count(*) FROM {table}").fetchone() == (0, 20_000)
+
+
+def test_the_target_is_the_source_also_by_another_host_name(airflow: Airflow, labels: Any) -> None:
+    add_database(airflow, "same", labels.info)
+    same = airflow.connections["same"]
+    same.host = "localhost" if same.host == "127.0.0.1" else "127.0.0.1"
+    result = airflow.run(operator(target_conn_id="same", target_table="orders", target_columns=["id", "status"]))
+    assert str(result.error).startswith("target_table: public.orders is the table that is read.")
+    limits = operator(target_conn_id="same", max_parallelism=None)
+    assert airflow.run(limits).state == "success"
+    assert_written(labels)
 
 
 def test_a_role_that_may_not_write_is_told_what_to_grant(airflow: Airflow, labels: Any, orders: Orders) -> None:

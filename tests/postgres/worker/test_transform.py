@@ -379,3 +379,23 @@ def test_rows_that_change_all_the_time_fail_the_range(update, results):
     failure = update(disturbed)(ranges(100)[0]).failure
     assert failure.type.endswith("RowsChangedError")
     assert "such as id = 5." in failure.message
+
+
+def test_a_row_that_a_trigger_writes_again_is_computed_once(worker, results):
+    # A block with EXCEPTION is a subtransaction, whose id is the xmin of what it writes.
+    results.execute("""
+        CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN UPDATE orders SET n = n + 1 WHERE id = new.id; RETURN new;
+        EXCEPTION WHEN division_by_zero THEN RETURN new; END $$;
+        CREATE TRIGGER see AFTER UPDATE OF amount ON orders FOR EACH ROW EXECUTE FUNCTION see();
+        UPDATE orders SET amount = 0;
+        UPDATE orders SET n = 0;
+    """)
+    sink = UpdateInPlace(Target("public", "orders", ("amount",)), ("id",))
+    rows = UpdateRows(EachRow(lambda row: (row[1] + 1,)), RowFormat(("id", "amount"), ("amount",)), 2, 10)
+    writer = TargetWriter(connection_parameters(results), SessionSettings(), sink, LEDGER)
+    outcome = worker(Transform(rows, writer, KEY, chunk_rows=10, reads_xmin=True))(ranges(1)[0])
+    assert outcome.failure is None
+    query = "SELECT min(amount), max(amount), min(n), max(n), count(*) FROM orders"
+    assert results.execute(query).fetchone() == (1, 1, 1, 1, ROWS)
+    assert outcome.value == {"rows_updated": ROWS, "rows_unchanged": 0, "rows_filtered": 0}
