@@ -12,6 +12,7 @@ from burla_provider.database.connection_limit import ConnectionLimit
 from burla_provider.database.redact import join_secrets
 from burla_provider.database.settings import SessionSettings
 from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.key import Key
 from burla_provider.task.lineage import TableLineage
 from burla_provider.task.session import TaskSession
 from burla_provider.task.table_job import TableJob
@@ -61,14 +62,19 @@ class TransformJob(TableJob):
             inherited=target.settings,
         )
         writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots)
-        unique_key = find_unique_key(self.session.facts)
-        return Transform(self._function, writer, unique_key, reads_xmin=config.is_in_place), SumByKey()
+        counts = SumByKey()
+        counts.add(-1, dict.fromkeys((*target.sink.counts, "rows_filtered"), 0))  # also if no row is written
+        return Transform(self._function, writer, self._unique_key, reads_xmin=config.is_in_place), counts
 
     @property
     def written(self) -> tuple[Any, ...]:
-        """What identifies the target."""
+        """What identifies the target, and the order in which rows are read, because a retry continues in it."""
         server = [self._target.parameters.get(name) for name in ("host", "port", "dbname")]
-        return (server, repr(self._target.sink))
+        return (server, repr(self._target.sink), self._unique_key.names)
+
+    @property
+    def _unique_key(self) -> Key:
+        return find_unique_key(self.session.facts)
 
     @property
     def functions(self) -> tuple[Any, ...]:

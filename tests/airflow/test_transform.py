@@ -107,6 +107,27 @@ def test_a_retry_continues_although_the_source_has_changed(airflow: Airflow, lab
     )
 
 
+def test_a_retry_does_not_continue_in_another_order(airflow: Airflow, labels: Any) -> None:
+    def fail(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        if fail.calls == 15_000:  # type: ignore[attr-defined]
+            raise ValueError("no")
+        fail.calls += 1  # type: ignore[attr-defined]
+        return label(row)
+
+    fail.calls = 0  # type: ignore[attr-defined]
+    options = {"key": "status", "ranges": 1, "write_mode": "insert", "ledger": "ledger"}
+    assert airflow.run(operator(**options, map_row=fail)).state == "failed"
+    [(written,)] = labels.execute("SELECT count(*) FROM labels").fetchall()
+    assert 0 < written < 20_000
+    labels.execute("""
+        ALTER TABLE orders DROP CONSTRAINT orders_pkey, ADD k bigint;
+        UPDATE orders SET k = -id; ALTER TABLE orders ADD PRIMARY KEY (k);
+    """)
+    result = airflow.run(operator(**options), try_number=2)
+    assert "changed since this run's first try" in str(result.error)
+    assert labels.execute("SELECT count(*) FROM labels").fetchone() == (written,)
+
+
 def test_the_target_may_be_in_another_database(airflow: Airflow, orders: Orders, postgres_server: Any) -> None:
     with postgres_server.database() as conninfo, psycopg.connect(conninfo, autocommit=True) as target:
         add_database(airflow, "dwh", target.info)
@@ -126,6 +147,18 @@ def test_a_row_may_become_several_or_none(airflow: Airflow, labels: Any) -> None
     [(open_rows,)] = labels.execute("SELECT count(*) FROM orders WHERE status = 'open'").fetchall()
     assert value["rows_filtered"] == open_rows
     assert value["rows_written"] == 2 * (20_000 - open_rows)
+
+
+@pytest.mark.parametrize("options", [{"where": "FALSE"}, {"map_row": lambda row: None}, {"lower": 10**9, "key": "id"}])
+@pytest.mark.parametrize("mode", ["insert", "upsert", "update"])
+def test_counts_are_there_if_nothing_is_written(
+    airflow: Airflow, labels: Any, options: dict[str, Any], mode: str
+) -> None:
+    counts = {"insert": {"rows_inserted"}, "upsert": {"rows_written", "rows_unchanged"}}
+    names = counts.get(mode, {"rows_updated", "rows_unchanged"})
+    value = airflow.run(operator(**options, write_mode=mode, ledger="runs")).value
+    assert value.keys() == {"row_count", "rows_filtered"} | names
+    assert [value[name] for name in names] == [0] * len(names)
 
 
 @pytest.mark.parametrize(
