@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.combine.combiners import Combiner, SumByKey
+from burla_provider.database.connect import is_pooled
 from burla_provider.database.connection_limit import ConnectionLimit
 from burla_provider.database.redact import join_secrets
 from burla_provider.database.settings import SessionSettings
@@ -107,9 +109,11 @@ class TransformJob(TableJob):
 
     @property
     def _target_slots(self) -> int | None:
-        # On the same server, the slot of the worker's other connection stands for both: two workers that each wait for
-        # a second slot would wait for each other.
-        return None if self._target.is_same_server else self._target_limit.slots
+        if not self._target.is_same_server:
+            return self._target_limit.slots
+        # The slot of the worker's other connection stands for both: two workers that each wait for a second slot would
+        # wait for each other. A connection of a pooler has no slot.
+        return self.limit.slots if is_pooled(self.session.connection) else None
 
     @property
     def _function(self) -> RowFunction:
@@ -131,7 +135,10 @@ class TransformJob(TableJob):
         """
         columns = self.source.columns
         texts = " ".join(columns.values() if isinstance(columns, Mapping) else ()).lower()
-        both = [name for name in self._target.target.columns if name in columns or name.lower() in texts]
+        # The name of the table, other than before a column, stands for all columns.
+        reads_all = re.search(rf'\b{re.escape(self.source.table.lower())}\b(?!"?\s*\.\s*["\w])', texts)
+        written = self._target.target.columns
+        both = [name for name in written if reads_all or name in columns or name.lower() in texts]
         if both and self.config.is_in_place and self.ledger is None:
             raise InvalidParameterError(
                 "ledger",

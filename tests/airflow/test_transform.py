@@ -316,6 +316,18 @@ def test_a_batch_is_updated_in_place(airflow: Airflow, orders: Orders) -> None:
     assert value["rows_updated"] + value["rows_filtered"] == 20_000
 
 
+def test_a_qualified_column_is_no_whole_row(airflow: Airflow, orders: Orders) -> None:
+    columns = {"id": 'orders.id + "orders" . id', "status": "orders.status"}
+    assert airflow.run(in_place(columns=columns, where="id < 100")).state == "success"
+
+
+@pytest.mark.parametrize("returned", [None, {"note": 1}, "text", 5])
+def test_what_an_update_in_place_needs_of_map_batch(airflow: Airflow, orders: Orders, returned: Any) -> None:
+    result = airflow.run(in_place(map_row=None, map_batch=lambda rows: returned, ranges=1))
+    assert f"map_batch returned {type(returned).__name__}" in str(result.error)
+    assert "Return a list" in str(result.error)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -336,6 +348,8 @@ def test_what_an_update_in_place_cannot_use_is_refused_at_parse(options: dict[st
         ({"columns": ["id", "status", "note"]}, "ledger: is required, because note is read and written"),
         ({"columns": {"id": "id", "status": "coalesce(NOTE, '')"}}, "ledger: is required, because note is read"),
         ({"columns": None}, "ledger: is required, because note is read and written"),
+        ({"columns": {"id": "id", "status": "to_jsonb(Orders)"}}, "ledger: is required, because note is read"),
+        ({"columns": {"id": "id", "status": 'row("orders".*)'}}, "ledger: is required, because note is read"),
         ({"update_columns": ["id"]}, "update_columns: id is a column of the key"),
         ({"update_columns": ["nota"]}, "update_columns: nota is not a column of public.orders. Did you mean note?"),
         ({"table": "a_view", "key": "id"}, "table: public.a_view is a view. Name a table."),

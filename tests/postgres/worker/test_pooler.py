@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
 import psycopg
@@ -17,8 +18,12 @@ from burla_provider.database.connect import connection_parameters, is_pooled
 from burla_provider.database.settings import SessionSettings
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.worker.ledger import Ledger
-from burla_provider.worker.processors import ProcessRange, ProcessRows
-from tests.postgres.worker.conftest import ROWS, ranges
+from burla_provider.worker.processors import ProcessRange, ProcessRows, Transform
+from burla_provider.worker.row_functions import MapRow, RowFormat
+from burla_provider.worker.sinks import Target, Update, UpdateInPlace, Upsert
+from burla_provider.worker.target_writer import TargetWriter
+from burla_provider.worker.update_functions import EachRow, UpdateRows
+from tests.postgres.worker.conftest import KEY, ROWS, ranges
 from tests.support.snapshots import open_snapshot
 
 
@@ -183,3 +188,33 @@ def test_writes_happen_once_through_a_pooler(worker_behind, orders):
     for _ in range(2):
         assert worker_behind(ProcessRange(increment), ledger=ledger)(ranges(1)[0]).ok
     assert orders.execute("SELECT min(n), max(n) FROM orders").fetchone() == (10, 10)
+
+
+@pytest.mark.parametrize("mode", ["upsert", "update", "update_in_place"])
+def test_rows_are_written_through_a_pooler(worker_behind, pooled, orders, mode):
+    """The temporary table must not stay in a session that serves another worker next."""
+    orders.execute("CREATE TABLE results (id bigint PRIMARY KEY, n integer)")
+    orders.execute("INSERT INTO results SELECT id FROM orders" if mode == "update" else "SELECT")
+    table = "orders" if mode == "update_in_place" else "results"
+    columns = ("n",) if mode == "update_in_place" else ("id", "n")
+    target = Target("public", table, columns)
+    with psycopg.connect(pooled) as connection:
+        parameters = connection_parameters(connection)
+
+    def run(part):
+        form = RowFormat(("id",), columns)
+        if mode == "update_in_place":
+            sink, function = UpdateInPlace(target, ("id",)), UpdateRows(EachRow(lambda row: (row[0] * 2,)), form, 2, 10)
+        else:
+            sink = Upsert(target, ("id",), ("n",)) if mode == "upsert" else Update(target, ("id",), ("n",))
+            function = MapRow(lambda row: (row[0], row[0] * 2), form, 10)
+        writer = TargetWriter(parameters, SessionSettings(), sink)
+        in_place = mode == "update_in_place"
+        return worker_behind(Transform(function, writer, KEY, chunk_rows=20, reads_xmin=in_place))(part)
+
+    with ThreadPoolExecutor(3) as threads:
+        outcomes = list(threads.map(run, ranges(9)))
+    assert [outcome.failure for outcome in outcomes] == [None] * 9
+    assert orders.execute(f"SELECT count(*) FROM {table} WHERE n = id * 2").fetchone() == (ROWS,)
+    query = "SELECT count(*) FROM pg_class WHERE relname = 'burla_rows'"
+    assert orders.execute(query).fetchone() == (0,)
