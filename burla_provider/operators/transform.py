@@ -45,7 +45,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     :param conflict_columns: columns of a unique index of the target. None: its primary key.
     :param update_columns: columns to update. None: all of ``target_columns`` except ``conflict_columns``. []: an upsert
         leaves the row that is there.
-    :param version_column: an upsert updates a row only if its value of this column is greater. None: the last row wins.
+    :param version_column: an upsert updates a row only if its value of this column, which must be one of
+        ``update_columns``, is greater. None: the last row wins.
 
     The ledger is a table of the target's database. It is required for inserts, and for updates in place of a column
     that the function reads. With a ledger, each row is written once

@@ -20,6 +20,7 @@ from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_choice import choose_key
 from burla_provider.task.job_runner import check_reachable
 from burla_provider.task.session import TaskSession, resolve
+from burla_provider.task.target_probe import check_write
 from burla_provider.worker.sinks import Insert, Sink, Target, Update, UpdateInPlace, Upsert
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
 
 _RELATION = """
     SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-           row_security_active(c.oid), c.relispartition
+           row_security_active(c.oid),
+           (SELECT min(rulename)::text FROM pg_rewrite WHERE ev_class = c.oid AND ev_type IN ('2', '3'))
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)
 """
 
@@ -129,6 +131,8 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
                 f"{sink.target} is the table that is read.",
                 'Leave target_table out to update its rows with write_mode="update", or name another table.',
             )
+        if not config.plan_only:
+            check_write(connection, sink, config.version_column)
         yield TargetSession(
             session.name,
             parameters,
@@ -224,10 +228,13 @@ def _find_relation(connection: psycopg.Connection[Any], name: str, parameter: st
         raise InvalidParameterError(
             parameter, f"{name} does not exist in the database {connection.info.dbname}.", "Create it first."
         )
-    oid, schema, table, kind, persistence, row_security, _ = row
+    oid, schema, table, kind, persistence, row_security, rule = row
     if kind not in _WRITABLE or persistence == "t":
         what = "temporary table" if persistence == "t" else _KINDS.get(kind, "relation of another kind")
         raise InvalidParameterError(parameter, f"{schema}.{table} is a {what}.", "Name a table.")
+    if rule is not None:
+        problem = f"{schema}.{table} has the rule {rule}, which COPY ignores."
+        raise InvalidParameterError(parameter, problem, "Replace it by a trigger, or name another table.")
     check_writable(connection, "target_conn_id", schema)
     return oid, schema, table, row_security
 

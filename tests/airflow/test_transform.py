@@ -206,6 +206,11 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
         ({"version_column": "doubled", "update_columns": ["label"]}, "version_column: doubled is not one of update_"),
         ({"version_column": "doubled", "update_columns": []}, "version_column: doubled is not one of update_columns"),
         ({"version_column": "id"}, "version_column: id is one of conflict_columns"),
+        (
+            {"target_table": "documents", "version_column": "doc"},
+            "version_column: doc of public.documents has no greater value: could not identify an ordering operator",
+        ),
+        ({"target_table": "ruled"}, "target_table: public.ruled has the rule other, which COPY ignores."),
         ({"target_table": "keyless"}, "conflict_columns: public.keyless has no primary key."),
         ({"target_table": "computed", "target_columns": ["id", "g"]}, "target_columns: g of public.computed is a gen"),
         (
@@ -230,6 +235,9 @@ def test_a_target_that_cannot_be_written_is_refused_before_a_worker_starts(
     labels.execute("""
         CREATE VIEW a_view AS TABLE labels;
         CREATE TABLE keyless (id bigint);
+        CREATE TABLE documents (id bigint PRIMARY KEY, doc json);
+        CREATE TABLE ruled (id bigint PRIMARY KEY, label text);
+        CREATE RULE other AS ON INSERT TO ruled DO INSTEAD NOTHING;
         CREATE TABLE nullable (a bigint UNIQUE);
         CREATE TABLE computed (
             id bigint PRIMARY KEY, g bigint GENERATED ALWAYS AS (id) STORED,
