@@ -221,6 +221,16 @@ def _read_columns(connection: psycopg.Connection[Any], oid: int) -> list[_Column
     return [_Column(*row) for row in connection.execute(_COLUMNS, [oid]).fetchall()]
 
 
+def read_generated(connection: psycopg.Connection[Any], target: Target) -> dict[str, str]:
+    """Return the generated columns of the table with their expressions."""
+    query = """
+        SELECT a.attname::text, pg_get_expr(d.adbin, d.adrelid)
+        FROM pg_attribute AS a JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = %s::regclass AND a.attgenerated <> ''
+    """
+    return dict(connection.execute(query, [target.relation.as_regclass(connection)]).fetchall())
+
+
 def _find_relation(connection: psycopg.Connection[Any], name: str, parameter: str) -> tuple[int, str, str, bool]:
     resolve(connection, parameter, name)
     row = connection.execute(_RELATION, [name]).fetchone()

@@ -18,7 +18,7 @@ from burla_provider.ranges.key import Key
 from burla_provider.task.lineage import TableLineage
 from burla_provider.task.session import TaskSession
 from burla_provider.task.table_job import TableJob
-from burla_provider.task.target import TargetSession, find_unique_key
+from burla_provider.task.target import TargetSession, find_unique_key, read_generated
 from burla_provider.worker.processors import RangeProcessor, Transform
 from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat, RowFunction
 from burla_provider.worker.sinks import UpdateInPlace
@@ -133,15 +133,24 @@ class TransformJob(TableJob):
 
         :raises InvalidParameterError: if a column is both read and written.
         """
+        if not self.config.is_in_place or self.ledger is not None:
+            return
         columns = self.source.columns
-        texts = " ".join(columns.values() if isinstance(columns, Mapping) else ()).lower()
+        expressions = " ".join(columns.values()).lower() if isinstance(columns, Mapping) else ""
         # The name of the table, other than before a column, stands for all columns.
-        reads_all = re.search(rf'\b{re.escape(self.source.table.lower())}\b(?!"?\s*\.\s*["\w])', texts)
-        written = self._target.target.columns
-        both = [name for name in written if reads_all or name in columns or name.lower() in texts]
-        if both and self.config.is_in_place and self.ledger is None:
+        reads_all = re.search(rf'{_word(self.source.table)}(?!"?\s*\.\s*["\w])', expressions)
+        read = expressions or " ".join(columns).lower()
+        generated = read_generated(self._target.connection, self._target.target)
+        read += " " + " ".join(text for name, text in generated.items() if re.search(_word(name), read)).lower()
+        both = [name for name in self._target.target.columns if reads_all or re.search(_word(name), read)]
+        if both:
             raise InvalidParameterError(
                 "ledger",
                 f"is required, because {both[0]} is read and written: a retry would compute it from its new value.",
                 'Name a table, which is created: ledger="public.burla_ledger". Or read other columns.',
             )
+
+
+def _word(name: str) -> str:
+    """Return a pattern that finds a name in SQL in lower case, but not in a longer name."""
+    return rf"(?<!\w){re.escape(name.lower())}(?!\w)"

@@ -324,6 +324,11 @@ def test_a_batch_is_updated_in_place(airflow: Airflow, orders: Orders) -> None:
     assert value["rows_updated"] + value["rows_filtered"] == 20_000
 
 
+def test_a_longer_name_is_another_column(airflow: Airflow, orders: Orders) -> None:
+    orders.connection.execute("ALTER TABLE orders ADD note_id bigint, ADD orders integer")
+    assert airflow.run(in_place(columns=["note_id", "orders"], where="id < 100")).state == "success"
+
+
 def test_a_qualified_column_is_no_whole_row(airflow: Airflow, orders: Orders) -> None:
     columns = {"id": 'orders.id + "orders" . id', "status": "orders.status"}
     assert airflow.run(in_place(columns=columns, where="id < 100")).state == "success"
@@ -356,6 +361,7 @@ def test_what_an_update_in_place_cannot_use_is_refused_at_parse(options: dict[st
         ({"columns": ["id", "status", "note"]}, "ledger: is required, because note is read and written"),
         ({"columns": {"id": "id", "status": "coalesce(NOTE, '')"}}, "ledger: is required, because note is read"),
         ({"columns": None}, "ledger: is required, because note is read and written"),
+        ({"columns": ["id", "with_note"]}, "ledger: is required, because note is read and written"),
         ({"columns": {"id": "id", "status": "to_jsonb(Orders)"}}, "ledger: is required, because note is read"),
         ({"columns": {"id": "id", "status": 'row("orders".*)'}}, "ledger: is required, because note is read"),
         ({"update_columns": ["id"]}, "update_columns: id is a column of the key"),
@@ -367,7 +373,10 @@ def test_what_an_update_in_place_cannot_use_is_refused_at_parse(options: dict[st
 def test_a_table_that_cannot_be_updated_in_place_is_refused(
     airflow: Airflow, orders: Orders, options: dict[str, Any], message: str
 ) -> None:
-    orders.connection.execute("CREATE VIEW a_view AS TABLE orders; CREATE TABLE keyless AS TABLE orders")
+    orders.connection.execute("""
+        CREATE VIEW a_view AS TABLE orders; CREATE TABLE keyless AS TABLE orders;
+        ALTER TABLE orders ADD with_note text GENERATED ALWAYS AS (note) STORED;
+    """)
     result = airflow.run(in_place(**options, retries=3), max_tries=3)
     assert result.state == "failed"
     assert str(result.error).startswith(message)
