@@ -45,7 +45,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     :param conflict_columns: columns of a unique index of the target. None: its primary key.
     :param update_columns: columns to update. None: all of ``target_columns`` except ``conflict_columns``. []: an upsert
         leaves the row that is there.
-    :param version_column: an upsert updates a row only if its value of this column is greater. None: the last row wins.
+    :param version_column: an upsert updates a row only if its value of this column, which must be one of
+        ``update_columns``, is greater. None: the last row wins.
 
     **Pausing**
 

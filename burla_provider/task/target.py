@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
@@ -20,6 +20,7 @@ from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_choice import choose_key
 from burla_provider.task.job_runner import check_reachable
 from burla_provider.task.session import TaskSession, reconnect, resolve
+from burla_provider.task.target_probe import TargetParameters, check_privileges, check_write
 from burla_provider.worker.sinks import Insert, Sink, Target, Update, UpdateInPlace, Upsert
 
 if TYPE_CHECKING:
@@ -30,13 +31,18 @@ if TYPE_CHECKING:
 
 _RELATION = """
     SELECT c.oid::bigint, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-           row_security_active(c.oid)
+           row_security_active(c.oid),
+           (SELECT min(rulename)::text FROM pg_rewrite WHERE ev_class = c.oid AND ev_type IN ('2', '3'))
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)
 """
 
 _COLUMNS = """
     SELECT a.attname::text, t.typname IN ('json', 'jsonb') AND n.nspname = 'pg_catalog', a.attgenerated <> '',
-           a.attidentity = 'a', a.attnotnull, a.atthasdef OR a.attidentity <> ''
+           a.attidentity = 'a', a.attnotnull, a.atthasdef OR a.attidentity <> '' OR d.typdefault IS NOT NULL
+           OR EXISTS (  -- a BEFORE INSERT trigger of each row may set it
+               SELECT FROM pg_trigger AS g
+               WHERE g.tgrelid = a.attrelid AND g.tgtype & 7 = 7 AND g.tgenabled IN ('O', 'A')
+           )
     FROM pg_attribute AS a JOIN pg_type AS d ON d.oid = a.atttypid
         JOIN pg_type AS t ON t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
         JOIN pg_namespace AS n ON n.oid = t.typnamespace
@@ -54,18 +60,16 @@ _UNIQUE = """
 
 _KINDS = {"r": "table", "p": "partitioned table", "f": "foreign table", "v": "view", "m": "materialized view"}
 _WRITABLE = ("r", "p")
-_PRIVILEGES = {"insert": ["INSERT"], "upsert": ["SELECT", "INSERT", "UPDATE"], "update": ["SELECT", "UPDATE"]}
+
+_SERVER = """
+    SELECT to_char(pg_postmaster_start_time() AT TIME ZONE 'UTC', 'YYYYMMDDHH24MISSUS'), current_setting('port'),
+           current_database()::text
+"""
+"""What tells servers apart, and then databases, also if they are reached by other host names or by a pooler."""
 
 
-class _Parameters(NamedTuple):
-    """The operator parameters that name the target and its connection, for errors."""
-
-    table: str
-    connection: str
-
-
-_TARGET = _Parameters("target_table", "target_conn_id")
-_IN_PLACE = _Parameters("table", "postgres_conn_id")
+_TARGET = TargetParameters("target_table", "target_conn_id")
+_IN_PLACE = TargetParameters("table", "postgres_conn_id")
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class _Column:
     is_generated: bool
     is_always_identity: bool
     is_not_null: bool
-    has_default: bool
+    may_have_default: bool
 
     @property
     def accepts_values(self) -> bool:
@@ -124,9 +128,7 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
         check_reachable(engine, parameters["host"], config.target_conn_id, parameter)
     with closing(open_connection(parameters, application_name=session.name, autocommit=True)) as connection:
         sink = find_in_place(connection, config, session) if config.is_in_place else find_sink(connection, config)
-        source, target = (
-            [one.get(name) for name in ("host", "port", "dbname")] for one in (session.parameters, parameters)
-        )
+        [source], [target] = (one.execute(_SERVER).fetchall() for one in (session.connection, connection))
         is_source = [*source, session.schema, session.table] == [*target, sink.target.schema, sink.target.table]
         if is_source and not config.is_in_place:
             raise InvalidParameterError(
@@ -134,6 +136,8 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
                 f"{sink.target} is the table that is read.",
                 'Leave target_table out to update its rows with write_mode="update", or name another table.',
             )
+        if not config.plan_only:
+            check_write(connection, sink, config.version_column)
         yield TargetSession(
             session.name,
             parameters,
@@ -173,7 +177,7 @@ def find_in_place(connection: psycopg.Connection[Any], config: TransformJobConfi
         )
     json_columns = tuple(name for name in config.update_columns if columns[name].is_json)
     target = Target(schema, table, tuple(config.update_columns), json_columns)
-    _check_privileges(connection, target, "update", _IN_PLACE)
+    check_privileges(connection, target, {"SELECT": target.columns, "UPDATE": target.columns}, _IN_PLACE)
     return UpdateInPlace(target, key.names)
 
 
@@ -193,11 +197,13 @@ def find_sink(connection: psycopg.Connection[Any], config: TransformJobConfig) -
     assert config.target_table is not None  # noqa: S101 (the config has checked it)
     oid, schema, table, row_security = _find_relation(connection, config.target_table, _TARGET)
     all_columns = _read_columns(connection, oid)
-    columns = _choose_columns(f"{schema}.{table}", all_columns, config)
+    name = f"{schema}.{table}"
+    key = () if config.write_mode == "insert" else _choose_key(connection, oid, name, all_columns, config)
+    columns = _choose_columns(name, all_columns, key, config)
     json_columns = tuple(column.name for column in columns if column.is_json)
     target = Target(schema, table, tuple(column.name for column in columns), json_columns)
-    _check_privileges(connection, target, config.write_mode, _TARGET)
     if config.write_mode == "insert":
+        check_privileges(connection, target, {"INSERT": target.columns}, _TARGET)
         if row_security:
             raise InvalidParameterError(
                 "target_table",
@@ -205,12 +211,14 @@ def find_sink(connection: psycopg.Connection[Any], config: TransformJobConfig) -
                 'Connect as a role that has BYPASSRLS, or use write_mode="upsert".',
             )
         return Insert(target)
-    key = _choose_key(connection, oid, target, all_columns, config)
-    updated = _choose_updated(target, key, config)
+    updated = _choose_updated(target, key, columns, config)
+    needed = {"SELECT": target.columns, "INSERT": target.columns, "UPDATE": updated}
+    if config.write_mode == "update":
+        del needed["INSERT"]
+    check_privileges(connection, target, {name: columns for name, columns in needed.items() if columns}, _TARGET)
     if config.write_mode == "update":
         return Update(target, key, updated)
-    if config.version_column is not None and config.version_column not in target.columns:
-        _raise_unknown("version_column", config.version_column, target.columns, f"the columns written to {target}")
+    _check_version(config.version_column, target, key, updated)
     return Upsert(target, key, updated, config.version_column)
 
 
@@ -218,8 +226,18 @@ def _read_columns(connection: psycopg.Connection[Any], oid: int) -> list[_Column
     return [_Column(*row) for row in connection.execute(_COLUMNS, [oid]).fetchall()]
 
 
+def read_generated(connection: psycopg.Connection[Any], target: Target) -> dict[str, str]:
+    """Return the generated columns of the table with their expressions."""
+    query = """
+        SELECT a.attname::text, pg_get_expr(d.adbin, d.adrelid)
+        FROM pg_attribute AS a JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE a.attrelid = %s::regclass AND a.attgenerated <> ''
+    """
+    return dict(connection.execute(query, [target.relation.as_regclass(connection)]).fetchall())
+
+
 def _find_relation(
-    connection: psycopg.Connection[Any], name: str, parameters: _Parameters
+    connection: psycopg.Connection[Any], name: str, parameters: TargetParameters
 ) -> tuple[int, str, str, bool]:
     resolve(connection, parameters.table, name)
     row = connection.execute(_RELATION, [name]).fetchone()
@@ -227,45 +245,54 @@ def _find_relation(
         raise InvalidParameterError(
             parameters.table, f"{name} does not exist in the database {connection.info.dbname}.", "Create it first."
         )
-    oid, schema, table, kind, persistence, row_security = row
+    oid, schema, table, kind, persistence, row_security, rule = row
     if kind not in _WRITABLE or persistence == "t":
         what = "temporary table" if persistence == "t" else _KINDS.get(kind, "relation of another kind")
         raise InvalidParameterError(parameters.table, f"{schema}.{table} is a {what}.", "Name a table.")
+    if rule is not None:
+        problem = f"{schema}.{table} has the rule {rule}, which COPY ignores."
+        raise InvalidParameterError(parameters.table, problem, "Replace it by a trigger, or name another table.")
     check_writable(connection, parameters.connection, schema)
     return oid, schema, table, row_security
 
 
-def _choose_columns(target: str, columns: Sequence[_Column], config: TransformJobConfig) -> list[_Column]:
+def _choose_columns(
+    target: str, columns: Sequence[_Column], key: Sequence[str], config: TransformJobConfig
+) -> list[_Column]:
     by_name = {column.name: column for column in columns}
+    compared = key if config.write_mode == "update" else ()  # an update does not set its key
     if config.target_columns is None:
-        chosen = [column for column in columns if column.accepts_values]
+        chosen = [column for column in columns if column.accepts_values or column.name in compared]
     else:
         for name in config.target_columns:
             if name not in by_name:
                 _raise_unknown("target_columns", name, list(by_name), target)
         chosen = [by_name[name] for name in config.target_columns]
-        if len(set(config.target_columns)) < len(chosen):
-            raise InvalidParameterError(
-                "target_columns", f"has a column twice: {', '.join(config.target_columns)}.", "Name each column once."
-            )
     for column in chosen:
-        if not column.accepts_values:
+        if not column.accepts_values and column.name not in compared:
             raise _set_by_server("target_columns", column, target)
     if config.write_mode != "update":
         for column in columns:
-            if column.is_not_null and not column.has_default and column not in chosen:
+            if column.is_not_null and not column.may_have_default and column not in chosen:
                 raise InvalidParameterError(
                     "target_columns",
                     f"{column.name} of {target} is NOT NULL and has no default.",
                     "Add it, and return a value for it.",
                 )
+    for name in key:
+        if by_name[name] not in chosen:
+            if not (by_name[name].accepts_values or compared):
+                raise _set_by_server("conflict_columns", by_name[name], target)
+            raise InvalidParameterError(
+                "target_columns", f"the key column {name} of {target} is not among them.", "Add it."
+            )
     return chosen
 
 
 def _choose_key(
     connection: psycopg.Connection[Any],
     oid: int,
-    target: Target,
+    target: str,
     columns: Sequence[_Column],
     config: TransformJobConfig,
 ) -> tuple[str, ...]:
@@ -293,15 +320,12 @@ def _choose_key(
                 f"{', '.join(nullable)} of {target} can be NULL, and a row with NULL would be inserted by each try.",
                 "Make it NOT NULL.",
             )
-    missing = [name for name in key if name not in target.columns]
-    if missing:
-        raise InvalidParameterError(
-            "target_columns", f"the key column {missing[0]} of {target} is not among them.", "Add it."
-        )
     return key
 
 
-def _choose_updated(target: Target, key: Sequence[str], config: TransformJobConfig) -> tuple[str, ...]:
+def _choose_updated(
+    target: Target, key: Sequence[str], columns: Sequence[_Column], config: TransformJobConfig
+) -> tuple[str, ...]:
     if config.update_columns is None:
         updated = tuple(name for name in target.columns if name not in key)
     else:
@@ -309,36 +333,31 @@ def _choose_updated(target: Target, key: Sequence[str], config: TransformJobConf
         for name in updated:
             if name not in target.columns:
                 _raise_unknown("update_columns", name, target.columns, f"the columns written to {target}")
+        for column in columns:
+            if column.name in updated and not column.accepts_values:
+                raise _set_by_server("update_columns", column, str(target))
     if not updated and config.write_mode == "update":
         raise InvalidParameterError("update_columns", f"{target} has only key columns.", "Name a column to update.")
     return updated
 
 
-def _check_privileges(
-    connection: psycopg.Connection[Any], target: Target, write_mode: str, parameters: _Parameters
-) -> None:
-    needed = _PRIVILEGES[write_mode]
-    table = target.relation.as_regclass(connection)
-    query = (
-        "SELECT p FROM unnest(%s::text[]) AS p WHERE NOT (SELECT bool_and(has_column_privilege(%s, c, p))"
-        " FROM unnest(%s::text[]) AS c)"
-    )
-    missing = [name for (name,) in connection.execute(query, [needed, table, list(target.columns)]).fetchall()]
-    if missing:
+def _check_version(version: str | None, target: Target, key: Sequence[str], updated: Sequence[str]) -> None:
+    if version is None:
+        return
+    if version not in target.columns:
+        _raise_unknown("version_column", version, target.columns, f"the columns written to {target}")
+    if version in key:
         raise InvalidParameterError(
-            parameters.table,
-            f"the role {connection.info.user} cannot {' and '.join(missing)} in {target}.",
-            f"Run: GRANT {', '.join(needed)} ON {target.relation.as_string(connection)} TO {connection.info.user};",
+            "version_column",
+            f"{version} is one of conflict_columns: rows that conflict have the same.",
+            "Leave it out.",
         )
-    if write_mode != "insert":
-        query = "SELECT has_database_privilege(current_database(), 'TEMPORARY')"
-        [(allowed,)] = connection.execute(query).fetchall()
-        if not allowed:
-            raise InvalidParameterError(
-                parameters.connection,
-                f"the role {connection.info.user} cannot create temporary tables in {connection.info.dbname}.",
-                f"Run: GRANT TEMPORARY ON DATABASE {connection.info.dbname} TO {connection.info.user};",
-            )
+    if version not in updated:
+        raise InvalidParameterError(
+            "version_column",
+            f"{version} is not one of update_columns: a row would keep its old version, and then take an older row.",
+            "Add it to update_columns, or leave it out.",
+        )
 
 
 def _set_by_server(parameter: str, column: _Column, table: str) -> InvalidParameterError:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.config import TableConfig
 from burla_provider.task.validation import (
+    UNRENDERED,
     check_choice,
     check_function,
     check_single,
@@ -98,6 +99,7 @@ class TransformJobConfig(TableConfig):
         for name in ("target_columns", "conflict_columns", "update_columns"):
             if getattr(self, name) is not None:
                 check_strings(name, getattr(self, name))
+                self._check_once(name)
         if self.is_in_place:
             self._check_in_place()
         if not is_given(self.target_conn_id):
@@ -134,6 +136,12 @@ class TransformJobConfig(TableConfig):
         if self.consistency == "snapshot":
             problem = 'must be "none" without a target_table: a row is updated only if it has not changed since it was'
             raise InvalidParameterError("consistency", f"{problem} read.", "Leave it out.")
+
+    def _check_once(self, name: str) -> None:
+        columns = getattr(self, name)
+        if columns is not UNRENDERED and len(set(columns)) < len(columns):
+            problem = f"has a column twice: {', '.join(columns)}."
+            raise InvalidParameterError(name, problem, "Name each column once.")
 
     def _refuse(self, problem: str, *names: str) -> None:
         for name in names:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.combine.combiners import Combiner, SumByKey
+from burla_provider.database.connect import is_pooled
 from burla_provider.database.connection_limit import ConnectionLimit
 from burla_provider.database.redact import join_secrets
 from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.key import Key
 from burla_provider.task.lineage import TableLineage
 from burla_provider.task.session import TaskSession, worker_settings
 from burla_provider.task.table_job import TableJob
-from burla_provider.task.target import TargetSession, find_unique_key
+from burla_provider.task.target import TargetSession, find_unique_key, read_generated
 from burla_provider.worker.processors import RangeProcessor, Transform
 from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat, RowFunction
 from burla_provider.worker.sinks import UpdateInPlace
@@ -63,8 +66,9 @@ class TransformJob(TableJob):
         settings = worker_settings(config, target.name, target.settings)
         lock = self._pause.lock if self._pause else None
         writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots, lock)
-        unique_key = find_unique_key(self.session.facts)
-        return Transform(self._function, writer, unique_key, reads_xmin=config.is_in_place), SumByKey()
+        counts = SumByKey()
+        counts.add(-1, dict.fromkeys((*target.sink.counts, "rows_filtered"), 0))  # also if no row is written
+        return Transform(self._function, writer, self._unique_key, reads_xmin=config.is_in_place), counts
 
     def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
         """Return a monitor that also pauses the workers."""
@@ -74,9 +78,13 @@ class TransformJob(TableJob):
 
     @property
     def written(self) -> tuple[Any, ...]:
-        """What identifies the target."""
+        """What identifies the target, and the order in which rows are read, because a retry continues in it."""
         server = [self._target.parameters.get(name) for name in ("host", "port", "dbname")]
-        return (server, repr(self._target.sink))
+        return (server, repr(self._target.sink), self._unique_key.names)
+
+    @property
+    def _unique_key(self) -> Key:
+        return find_unique_key(self.session.facts)
 
     @property
     def functions(self) -> tuple[Any, ...]:
@@ -109,9 +117,11 @@ class TransformJob(TableJob):
 
     @property
     def _target_slots(self) -> int | None:
-        # On the same server, the slot of the worker's other connection stands for both: two workers that each wait for
-        # a second slot would wait for each other.
-        return None if self._target.is_same_server else self._target_limit.slots
+        if not self._target.is_same_server:
+            return self._target_limit.slots
+        # The slot of the worker's other connection stands for both: two workers that each wait for a second slot would
+        # wait for each other. A connection of a pooler has no slot.
+        return self.limit.slots if is_pooled(self.session.connection) else None
 
     @property
     def _function(self) -> RowFunction:
@@ -131,12 +141,24 @@ class TransformJob(TableJob):
 
         :raises InvalidParameterError: if a column is both read and written.
         """
+        if not self.config.is_in_place or self.ledger is not None:
+            return
         columns = self.source.columns
-        texts = " ".join(columns.values() if isinstance(columns, Mapping) else ()).lower()
-        both = [name for name in self._target.target.columns if name in columns or name.lower() in texts]
-        if both and self.config.is_in_place and self.ledger is None:
+        expressions = " ".join(columns.values()).lower() if isinstance(columns, Mapping) else ""
+        # The name of the table, other than before a column, stands for all columns.
+        reads_all = re.search(rf'{_word(self.source.table)}(?!"?\s*\.\s*["\w])', expressions)
+        read = expressions or " ".join(columns).lower()
+        generated = read_generated(self._target.connection, self._target.target)
+        read += " " + " ".join(text for name, text in generated.items() if re.search(_word(name), read)).lower()
+        both = [name for name in self._target.target.columns if reads_all or re.search(_word(name), read)]
+        if both:
             raise InvalidParameterError(
                 "ledger",
                 f"is required, because {both[0]} is read and written: a retry would compute it from its new value.",
                 'Name a table, which is created: ledger="public.burla_ledger". Or read other columns.',
             )
+
+
+def _word(name: str) -> str:
+    """Return a pattern that finds a name in SQL in lower case, but not in a longer name."""
+    return rf"(?<!\w){re.escape(name.lower())}(?!\w)"

@@ -132,13 +132,21 @@ class MapBatch:
     def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
         """Return the rows made of these rows. How many were left out is known by their number only."""
         result = self.function([self.format.given(row) for row in rows] if self.format.as_dicts else list(rows))
-        if result is None or isinstance(result, tuple | Mapping | str | bytes) or not isinstance(result, Iterable):
-            raise UserFunctionError(
-                f"map_batch returned {type(result).__name__} {_shown(result)}. Return a list of rows: one tuple or dict"
-                " per row."
-            )
-        made = [self.format.checked(row) for row in result]
+        made = [self.format.checked(row) for row in check_batch(result)]
         return Produced(made, max(0, len(rows) - len(made)))
+
+
+def check_batch(result: Any) -> Iterable[Any]:
+    """Return what ``map_batch`` has returned, if it may be a list of rows.
+
+    :raises UserFunctionError: if it is something else.
+    """
+    if isinstance(result, tuple | Mapping | str | bytes) or not isinstance(result, Iterable):
+        raise UserFunctionError(
+            f"map_batch returned {type(result).__name__} {_shown(result)}. Return a list of rows: one tuple or dict per"
+            " row."
+        )
+    return result
 
 
 def add_key(error: Exception, keys: Sequence[Row]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from burla_provider.exceptions import UserFunctionError
-from burla_provider.worker.row_functions import Produced, Row, RowFormat, add_key
+from burla_provider.worker.row_functions import Produced, Row, RowFormat, add_key, check_batch
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class UpdateRows:
         """
         results: list[Any] = []
         try:
-            results.extend(self.function([self.format.given(row) for row in rows]))
+            results.extend(check_batch(self.function([self.format.given(row) for row in rows])))
         except Exception as error:
             if isinstance(self.function, EachRow):
                 number = len(results)

@@ -107,6 +107,27 @@ def test_a_retry_continues_although_the_source_has_changed(airflow: Airflow, lab
     )
 
 
+def test_a_retry_does_not_continue_in_another_order(airflow: Airflow, labels: Any) -> None:
+    def fail(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        if fail.calls == 15_000:  # type: ignore[attr-defined]
+            raise ValueError("no")
+        fail.calls += 1  # type: ignore[attr-defined]
+        return label(row)
+
+    fail.calls = 0  # type: ignore[attr-defined]
+    options = {"key": "status", "ranges": 1, "write_mode": "insert", "ledger": "ledger"}
+    assert airflow.run(operator(**options, map_row=fail)).state == "failed"
+    [(written,)] = labels.execute("SELECT count(*) FROM labels").fetchall()
+    assert 0 < written < 20_000
+    labels.execute("""
+        ALTER TABLE orders DROP CONSTRAINT orders_pkey, ADD k bigint;
+        UPDATE orders SET k = -id; ALTER TABLE orders ADD PRIMARY KEY (k);
+    """)
+    result = airflow.run(operator(**options), try_number=2)
+    assert "changed since this run's first try" in str(result.error)
+    assert labels.execute("SELECT count(*) FROM labels").fetchone() == (written,)
+
+
 def test_the_target_may_be_in_another_database(airflow: Airflow, orders: Orders, postgres_server: Any) -> None:
     with postgres_server.database() as conninfo, psycopg.connect(conninfo, autocommit=True) as target:
         add_database(airflow, "dwh", target.info)
@@ -128,6 +149,18 @@ def test_a_row_may_become_several_or_none(airflow: Airflow, labels: Any) -> None
     assert value["rows_written"] == 2 * (20_000 - open_rows)
 
 
+@pytest.mark.parametrize("options", [{"where": "FALSE"}, {"map_row": lambda row: None}, {"lower": 10**9, "key": "id"}])
+@pytest.mark.parametrize("mode", ["insert", "upsert", "update"])
+def test_counts_are_there_if_nothing_is_written(
+    airflow: Airflow, labels: Any, options: dict[str, Any], mode: str
+) -> None:
+    counts = {"insert": {"rows_inserted"}, "upsert": {"rows_written", "rows_unchanged"}}
+    names = counts.get(mode, {"rows_updated", "rows_unchanged"})
+    value = airflow.run(operator(**options, write_mode=mode, ledger="runs")).value
+    assert value.keys() == {"row_count", "rows_filtered"} | names
+    assert [value[name] for name in names] == [0] * len(names)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -137,6 +170,8 @@ def test_a_row_may_become_several_or_none(airflow: Airflow, labels: Any) -> None
         ({"split": "pages"}, "split: 'pages' cannot be used by a job that writes"),
         ({"write_mode": "update", "version_column": "v"}, 'version_column: is for write_mode="upsert".'),
         ({"row_format": "arrow"}, "row_format: 'arrow' is unknown."),
+        ({"target_columns": ["id", "id"]}, "target_columns: has a column twice: id, id."),
+        ({"update_columns": ["label", "label"]}, "update_columns: has a column twice: label, label."),
     ],
 )
 def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
@@ -168,11 +203,27 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
             "update_columns: lable is not a column of the columns written",
         ),
         ({"version_column": "v"}, "version_column: v is not a column of the columns written"),
+        ({"version_column": "doubled", "update_columns": ["label"]}, "version_column: doubled is not one of update_"),
+        ({"version_column": "doubled", "update_columns": []}, "version_column: doubled is not one of update_columns"),
+        ({"version_column": "id"}, "version_column: id is one of conflict_columns"),
+        (
+            {"target_table": "documents", "version_column": "doc"},
+            "version_column: doc of public.documents has no greater value: could not identify an ordering operator",
+        ),
+        ({"target_table": "ruled"}, "target_table: public.ruled has the rule other, which COPY ignores."),
         ({"target_table": "keyless"}, "conflict_columns: public.keyless has no primary key."),
         ({"target_table": "computed", "target_columns": ["id", "g"]}, "target_columns: g of public.computed is a gen"),
         (
             {"target_table": "computed", "target_columns": ["id", "i"]},
             "target_columns: i of public.computed is GENER",
+        ),
+        (
+            {"target_table": "computed", "conflict_columns": ["i"]},
+            "conflict_columns: i of public.computed is GENERATED",
+        ),
+        (
+            {"target_table": "computed", "write_mode": "update", "conflict_columns": ["i"], "update_columns": ["i"]},
+            "update_columns: i of public.computed is GENERATED",
         ),
         ({"target_table": "nullable", "conflict_columns": ["a"]}, "conflict_columns: a of public.nullable can be NULL"),
         ({"target_table": "orders"}, "target_table: public.orders is the table that is read."),
@@ -184,13 +235,54 @@ def test_a_target_that_cannot_be_written_is_refused_before_a_worker_starts(
     labels.execute("""
         CREATE VIEW a_view AS TABLE labels;
         CREATE TABLE keyless (id bigint);
+        CREATE TABLE documents (id bigint PRIMARY KEY, doc json);
+        CREATE TABLE ruled (id bigint PRIMARY KEY, label text);
+        CREATE RULE other AS ON INSERT TO ruled DO INSTEAD NOTHING;
         CREATE TABLE nullable (a bigint UNIQUE);
         CREATE TABLE computed (
-            id bigint PRIMARY KEY, g bigint GENERATED ALWAYS AS (id) STORED, i bigint GENERATED ALWAYS AS IDENTITY);
+            id bigint PRIMARY KEY, g bigint GENERATED ALWAYS AS (id) STORED,
+            i bigint GENERATED ALWAYS AS IDENTITY UNIQUE);
     """)
     result = airflow.run(operator(**options, retries=3), max_tries=3)
     assert result.state == "failed"
     assert str(result.error).startswith(message)
+
+
+def test_an_update_finds_rows_by_a_key_that_the_server_sets(airflow: Airflow, labels: Any) -> None:
+    labels.execute("""
+        DROP TABLE labels;
+        CREATE TABLE labels (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, label text, doubled numeric,
+            g bigint GENERATED ALWAYS AS (1) STORED);
+        INSERT INTO labels OVERRIDING SYSTEM VALUE SELECT id FROM orders;
+    """)
+    assert airflow.run(operator(write_mode="update")).value["rows_updated"] == 20_000
+    assert_written(labels, WANTED.replace(" FROM", ", 1::bigint FROM"))
+
+
+def test_a_trigger_or_a_domain_may_set_a_column(airflow: Airflow, labels: Any) -> None:
+    labels.execute("""
+        CREATE DOMAIN zero AS integer DEFAULT 0;
+        CREATE TABLE stamped (id bigint PRIMARY KEY, label text, doubled numeric, zero zero NOT NULL);
+        CREATE TABLE triggered (id bigint PRIMARY KEY, label text, doubled numeric, zero integer NOT NULL);
+        CREATE FUNCTION zero() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN new.zero = 0; RETURN new; END $$;
+        CREATE TRIGGER zero BEFORE INSERT ON triggered FOR EACH ROW EXECUTE FUNCTION zero();
+    """)
+    for table in ("stamped", "triggered"):
+        result = airflow.run(operator(target_table=table, target_columns=["id", "label", "doubled"]))
+        assert result.state == "success", result.error
+        assert labels.execute(f"SELECT sum(zero), count(*) FROM {table}").fetchone() == (0, 20_000)
+
+
+def test_the_target_is_the_source_also_by_another_host_name(airflow: Airflow, labels: Any) -> None:
+    add_database(airflow, "same", labels.info)
+    same = airflow.connections["same"]
+    same.host = "localhost" if same.host == "127.0.0.1" else "127.0.0.1"
+    result = airflow.run(operator(target_conn_id="same", target_table="orders", target_columns=["id", "status"]))
+    assert str(result.error).startswith("target_table: public.orders is the table that is read.")
+    limits = operator(target_conn_id="same", max_parallelism=None)
+    assert airflow.run(limits).state == "success"
+    assert_written(labels)
 
 
 def test_a_role_that_may_not_write_is_told_what_to_grant(airflow: Airflow, labels: Any, orders: Orders) -> None:
@@ -255,6 +347,23 @@ def test_a_batch_is_updated_in_place(airflow: Airflow, orders: Orders) -> None:
     assert value["rows_updated"] + value["rows_filtered"] == 20_000
 
 
+def test_a_longer_name_is_another_column(airflow: Airflow, orders: Orders) -> None:
+    orders.connection.execute("ALTER TABLE orders ADD note_id bigint, ADD orders integer")
+    assert airflow.run(in_place(columns=["note_id", "orders"], where="id < 100")).state == "success"
+
+
+def test_a_qualified_column_is_no_whole_row(airflow: Airflow, orders: Orders) -> None:
+    columns = {"id": 'orders.id + "orders" . id', "status": "orders.status"}
+    assert airflow.run(in_place(columns=columns, where="id < 100")).state == "success"
+
+
+@pytest.mark.parametrize("returned", [None, {"note": 1}, "text", 5])
+def test_what_an_update_in_place_needs_of_map_batch(airflow: Airflow, orders: Orders, returned: Any) -> None:
+    result = airflow.run(in_place(map_row=None, map_batch=lambda rows: returned, ranges=1))
+    assert f"map_batch returned {type(returned).__name__}" in str(result.error)
+    assert "Return a list" in str(result.error)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -275,6 +384,9 @@ def test_what_an_update_in_place_cannot_use_is_refused_at_parse(options: dict[st
         ({"columns": ["id", "status", "note"]}, "ledger: is required, because note is read and written"),
         ({"columns": {"id": "id", "status": "coalesce(NOTE, '')"}}, "ledger: is required, because note is read"),
         ({"columns": None}, "ledger: is required, because note is read and written"),
+        ({"columns": ["id", "with_note"]}, "ledger: is required, because note is read and written"),
+        ({"columns": {"id": "id", "status": "to_jsonb(Orders)"}}, "ledger: is required, because note is read"),
+        ({"columns": {"id": "id", "status": 'row("orders".*)'}}, "ledger: is required, because note is read"),
         ({"update_columns": ["id"]}, "update_columns: id is a column of the key"),
         ({"update_columns": ["nota"]}, "update_columns: nota is not a column of public.orders. Did you mean note?"),
         ({"table": "a_view", "key": "id"}, "table: public.a_view is a view. Name a table."),
@@ -284,7 +396,10 @@ def test_what_an_update_in_place_cannot_use_is_refused_at_parse(options: dict[st
 def test_a_table_that_cannot_be_updated_in_place_is_refused(
     airflow: Airflow, orders: Orders, options: dict[str, Any], message: str
 ) -> None:
-    orders.connection.execute("CREATE VIEW a_view AS TABLE orders; CREATE TABLE keyless AS TABLE orders")
+    orders.connection.execute("""
+        CREATE VIEW a_view AS TABLE orders; CREATE TABLE keyless AS TABLE orders;
+        ALTER TABLE orders ADD with_note text GENERATED ALWAYS AS (note) STORED;
+    """)
     result = airflow.run(in_place(**options, retries=3), max_tries=3)
     assert result.state == "failed"
     assert str(result.error).startswith(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg import sql
@@ -19,6 +19,8 @@ class Insert:
     """Copies rows straight into the target."""
 
     target: Target
+
+    counts: ClassVar[tuple[str, ...]] = ("rows_inserted",)
 
     def setup(self, *, pooled: bool) -> sql.Composable:
         """Return nothing."""

@@ -29,6 +29,11 @@ class Sink(Protocol):
     """Writes rows on an open connection. The caller starts and ends the transaction."""
 
     @property
+    def counts(self) -> tuple[str, ...]:
+        """The names of what it counts."""
+        ...
+
+    @property
     def target(self) -> Target:
         """The table that the rows are for."""
         ...

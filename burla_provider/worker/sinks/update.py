@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg import sql
@@ -34,6 +34,8 @@ class Update:
     target: Target
     key: tuple[str, ...]
     update_columns: tuple[str, ...]
+
+    counts: ClassVar[tuple[str, ...]] = ("rows_updated", "rows_unchanged")
 
     def setup(self, *, pooled: bool) -> sql.Composable:
         """Return the statements that create the temporary table, and make the server use the index of the key."""

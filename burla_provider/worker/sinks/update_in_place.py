@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg import sql
@@ -16,6 +16,9 @@ from burla_provider.worker.sinks.target import Target, names
 
 VERSION = "burla xmin"
 """Column of the temporary table for the xmin of the row that was read."""
+
+PLACE = "burla ctid"
+"""Name of the place of a row in the temporary table."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class UpdateInPlace:
 
     target: Target
     key: tuple[str, ...]
+
+    counts: ClassVar[tuple[str, ...]] = ("rows_updated", "rows_unchanged")
 
     def setup(self, *, pooled: bool) -> sql.Composable:
         """Return the statements that create the temporary table, and make the server use the index of the key."""
@@ -48,14 +53,20 @@ class UpdateInPlace:
         )
         copy_rows(connection, STAGE, given, rows)
         updated = connection.execute(self._update).rowcount
-        # A new statement sees what was committed until the update has ended. The rows it has updated have its own xmin.
+        # A new statement sees what was committed until the update has ended.
         pending = tuple(connection.execute(self._changed).fetchall())
         return Written({"rows_updated": updated, "rows_unchanged": len(rows) - updated - len(pending)}, pending)
 
     @property
     def _update(self) -> sql.Composed:
-        update = "UPDATE {} AS target SET {} FROM ({}) AS given WHERE {} AND target.xmin = given.{} AND {} *<> {}"
-        given = sql.SQL("SELECT * FROM {} ORDER BY {}").format(STAGE, names(self.key))
+        # The rows given that were written are deleted. Their xmin does not tell them from those of other sessions: if a
+        # trigger writes a row again in a subtransaction, it is the id of the subtransaction.
+        update = (
+            "WITH updated AS (UPDATE {} AS target SET {} FROM ({}) AS given WHERE {} AND target.xmin = given.{}"
+            " AND {} *<> {} RETURNING given.{} AS place) DELETE FROM {} AS stage USING updated WHERE stage.ctid = place"
+        )
+        place = sql.Identifier(PLACE)
+        given = sql.SQL("SELECT *, ctid AS {} FROM {} ORDER BY {}").format(place, STAGE, names(self.key))
         return sql.SQL(update).format(
             self.target.relation,
             assignments(self.target.columns, "given"),
@@ -64,6 +75,8 @@ class UpdateInPlace:
             sql.Identifier(VERSION),
             row_of(self.target.columns, "target"),
             row_of(self.target.columns, "given"),
+            place,
+            STAGE,
         )
 
     @property
@@ -71,7 +84,7 @@ class UpdateInPlace:
         # OFFSET keeps the subquery separate, so that the index of the key is read for each given row.
         query = (
             "SELECT {} FROM {} AS given, LATERAL (SELECT xmin AS now FROM {} AS target WHERE {} OFFSET 0) AS target"
-            " WHERE now <> given.{} AND now <> coalesce(pg_current_xact_id_if_assigned()::xid, '0'::xid) ORDER BY {}"
+            " WHERE now <> given.{} ORDER BY {}"
         )
         key = [sql.Identifier("given", name) for name in self.key]
         return sql.SQL(query).format(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg import sql
@@ -28,6 +28,8 @@ class Upsert:
     key: tuple[str, ...]
     update_columns: tuple[str, ...]
     version: str | None = None
+
+    counts: ClassVar[tuple[str, ...]] = ("rows_written", "rows_unchanged")
 
     def setup(self, *, pooled: bool) -> sql.Composable:
         """Return the statement that creates the temporary table."""

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
@@ -23,8 +24,9 @@ from burla_provider.task.pause import JobPause, PauseQuery
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange, ProcessRows, Transform
 from burla_provider.worker.row_functions import MapRow, RowFormat
-from burla_provider.worker.sinks import Target, Upsert
+from burla_provider.worker.sinks import Target, Update, UpdateInPlace, Upsert
 from burla_provider.worker.target_writer import TargetWriter
+from burla_provider.worker.update_functions import EachRow, UpdateRows
 from tests.postgres.worker.conftest import KEY, ROWS, ranges
 from tests.support.snapshots import open_snapshot
 from tests.support.waiting import wait_for as wait_until
@@ -222,3 +224,33 @@ def test_a_task_pauses_workers_through_a_pooler(worker_behind, pooled, orders, m
         thread.join()
     assert outcomes[0].failure is None
     assert orders.execute("SELECT count(*) FROM results").fetchone() == (ROWS,)
+
+
+@pytest.mark.parametrize("mode", ["upsert", "update", "update_in_place"])
+def test_rows_are_written_through_a_pooler(worker_behind, pooled, orders, mode):
+    """The temporary table must not stay in a session that serves another worker next."""
+    orders.execute("CREATE TABLE results (id bigint PRIMARY KEY, n integer)")
+    orders.execute("INSERT INTO results SELECT id FROM orders" if mode == "update" else "SELECT")
+    table = "orders" if mode == "update_in_place" else "results"
+    columns = ("n",) if mode == "update_in_place" else ("id", "n")
+    target = Target("public", table, columns)
+    with psycopg.connect(pooled) as connection:
+        parameters = connection_parameters(connection)
+
+    def run(part):
+        form = RowFormat(("id",), columns)
+        if mode == "update_in_place":
+            sink, function = UpdateInPlace(target, ("id",)), UpdateRows(EachRow(lambda row: (row[0] * 2,)), form, 2, 10)
+        else:
+            sink = Upsert(target, ("id",), ("n",)) if mode == "upsert" else Update(target, ("id",), ("n",))
+            function = MapRow(lambda row: (row[0], row[0] * 2), form, 10)
+        writer = TargetWriter(parameters, SessionSettings(), sink)
+        in_place = mode == "update_in_place"
+        return worker_behind(Transform(function, writer, KEY, chunk_rows=20, reads_xmin=in_place))(part)
+
+    with ThreadPoolExecutor(3) as threads:
+        outcomes = list(threads.map(run, ranges(9)))
+    assert [outcome.failure for outcome in outcomes] == [None] * 9
+    assert orders.execute(f"SELECT count(*) FROM {table} WHERE n = id * 2").fetchone() == (ROWS,)
+    query = "SELECT count(*) FROM pg_class WHERE relname = 'burla_rows'"
+    assert orders.execute(query).fetchone() == (0,)

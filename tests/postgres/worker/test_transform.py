@@ -379,3 +379,62 @@ def test_rows_that_change_all_the_time_fail_the_range(update, results):
     failure = update(disturbed)(ranges(100)[0]).failure
     assert failure.type.endswith("RowsChangedError")
     assert "such as id = 5." in failure.message
+
+
+def test_a_row_that_a_trigger_writes_again_is_computed_once(worker, results):
+    # A block with EXCEPTION is a subtransaction, whose id is the xmin of what it writes.
+    results.execute("""
+        CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN UPDATE orders SET n = n + 1 WHERE id = new.id; RETURN new;
+        EXCEPTION WHEN division_by_zero THEN RETURN new; END $$;
+        CREATE TRIGGER see AFTER UPDATE OF amount ON orders FOR EACH ROW EXECUTE FUNCTION see();
+        UPDATE orders SET amount = 0;
+        UPDATE orders SET n = 0;
+    """)
+    sink = UpdateInPlace(Target("public", "orders", ("amount",)), ("id",))
+    rows = UpdateRows(EachRow(lambda row: (row[1] + 1,)), RowFormat(("id", "amount"), ("amount",)), 2, 10)
+    writer = TargetWriter(connection_parameters(results), SessionSettings(), sink, LEDGER)
+    outcome = worker(Transform(rows, writer, KEY, chunk_rows=10, reads_xmin=True))(ranges(1)[0])
+    assert outcome.failure is None
+    query = "SELECT min(amount), max(amount), min(n), max(n), count(*) FROM orders"
+    assert results.execute(query).fetchone() == (1, 1, 1, 1, ROWS)
+    assert outcome.value == {"rows_updated": ROWS, "rows_unchanged": 0, "rows_filtered": 0}
+
+
+KEYS = {
+    "numeric": "(g % 7 - 3)::numeric / 3",
+    "double precision": "CASE g % 7 WHEN 1 THEN 'NaN' WHEN 2 THEN 'infinity' WHEN 3 THEN '-0' ELSE g / 3.0 END::float8",
+    "bpchar": "CASE WHEN g % 2 = 0 THEN 'a ' ELSE 'B%' END::bpchar",
+    "text": "(ARRAY['', 'é', 'É', 'e', '-a', 'a', 'A', ' a', '%', chr(92), chr(39)])[g % 11 + 1]",
+    "timestamp with time zone": "CASE g % 5 WHEN 0 THEN 'infinity' WHEN 1 THEN '0044-03-15 BC'"
+    " ELSE timestamptz '1890-01-01' + g % 5 * interval '1 us' END::timestamptz",
+    "interval": "(ARRAY['1 month', '30 days', '720:00', '-1 mon +1 day'])[g % 4 + 1]::interval",
+}
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_range_continues_behind_equal_keys_of_each_type(transform, results, kind):
+    results.execute(f"""
+        DROP TABLE orders;
+        CREATE TABLE orders AS SELECT g::bigint AS id, 1::numeric AS amount, {KEYS[kind]} AS k
+        FROM generate_series(1, {ROWS}) AS g;
+        ALTER TABLE orders ADD PRIMARY KEY (id), ALTER k SET NOT NULL;
+    """)
+    seen = 0
+
+    def fail(row):
+        nonlocal seen
+        seen += 1
+        if seen == 405:
+            seen = 0
+            raise ValueError("again")
+        return row[0], 1
+
+    key = Key((KeyColumn("k", kind),))
+    for _ in range(5):
+        outcome = transform(INSERT, fail, key=key)(KeyRange(key, 0))
+        if outcome.failure is None:
+            break
+        assert outcome.failure.message.startswith("again")
+    assert outcome.row_count == outcome.value["rows_inserted"] == ROWS
+    assert written(results) == [(number, 1) for number in range(1, ROWS + 1)]

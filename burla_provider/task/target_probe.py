@@ -1,0 +1,87 @@
+"""Let the server check what the workers will write, and with which privileges, before any function runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.worker.sinks import Sink, Target
+
+if TYPE_CHECKING:
+    import psycopg
+
+_REFUSALS = ("0A", "42")
+"""Classes of SQLSTATE of a statement that cannot succeed: not supported, or wrong names, types or privileges."""
+
+
+class TargetParameters(NamedTuple):
+    """The operator parameters that name the target and its connection, for errors."""
+
+    table: str
+    connection: str
+
+
+def check_write(connection: psycopg.Connection[Any], sink: Sink, version: str | None) -> None:
+    """Write no rows, and roll back.
+
+    :param version: the version column.
+    :raises InvalidParameterError: if the server refuses the statements.
+    """
+    import psycopg
+    from psycopg import sql
+
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(sql.SQL("{}").format(sink.setup(pooled=True)))
+            sink.write(connection, [])
+    except psycopg.errors.UndefinedFunction as error:
+        if version is None:
+            raise _refused(sink, error) from None
+        problem = f"{version} of {sink.target} has no greater value: {error.diag.message_primary}."
+        raise InvalidParameterError("version_column", problem, "Name a number or a time.") from None
+    except psycopg.Error as error:
+        if (error.sqlstate or "")[:2] not in _REFUSALS:
+            raise
+        raise _refused(sink, error) from None
+
+
+def _refused(sink: Sink, error: psycopg.Error) -> InvalidParameterError:
+    problem = f"{sink.target} cannot be written: {error.diag.message_primary}."
+    hint = error.diag.message_hint
+    return InvalidParameterError("target_table", problem, hint or "Correct this, or name another table.")
+
+
+def check_privileges(
+    connection: psycopg.Connection[Any],
+    target: Target,
+    needed: Mapping[str, Sequence[str]],
+    parameters: TargetParameters,
+) -> None:
+    """Check that the role has the privileges that the write needs.
+
+    :param needed: privilege -> columns.
+    :raises InvalidParameterError: if a privilege is missing.
+    """
+    table = target.relation.as_regclass(connection)
+    query = "SELECT bool_and(has_column_privilege(%s, c, %s)) FROM unnest(%s::text[]) AS c"
+    missing = [
+        privilege
+        for privilege, columns in needed.items()
+        if connection.execute(query, [table, privilege, list(columns)]).fetchone() != (True,)
+    ]
+    if missing:
+        raise InvalidParameterError(
+            parameters.table,
+            f"the role {connection.info.user} cannot {' and '.join(missing)} in {target}.",
+            f"Run: GRANT {', '.join(needed)} ON {target.relation.as_string(connection)} TO {connection.info.user};",
+        )
+    if "SELECT" in needed:
+        query = "SELECT has_database_privilege(current_database(), 'TEMPORARY')"
+        [(allowed,)] = connection.execute(query).fetchall()
+        if not allowed:
+            raise InvalidParameterError(
+                parameters.connection,
+                f"the role {connection.info.user} cannot create temporary tables in {connection.info.dbname}.",
+                f"Run: GRANT TEMPORARY ON DATABASE {connection.info.dbname} TO {connection.info.user};",
+            )
