@@ -73,6 +73,8 @@ def _objection(
             "its parameters have changed since (database, login, session settings, table, columns, window, condition,"
             " split or function)."
         )
+    if saved.header.get("pages") and not identity.has_snapshot:
+        return "its ranges are ranges of physical pages, which can be read in a snapshot only."
     possible_change = (
         find_possible_change(saved.header.get("state")) if find_possible_change and identity.has_snapshot else ""
     )

@@ -36,6 +36,8 @@ def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> 
     :raises ValueError: if the column's Arrow type cannot hold a value, such as an infinite timestamp.
     """
     shape = get_shape(connection, query)
+    if not shape.columns:
+        raise ValueError('An Arrow batch without columns has no rows. Use row_format="tuple".')
     # Before the first row, because a type may be refused.
     columns = [arrow_column(column, connection.info.encoding) for column in shape.columns]
     chunks = stream_binary(connection, _select(query, columns), shape)

@@ -279,6 +279,27 @@ def test_ranges_of_pages_go_on_only_if_no_row_has_moved(
 
 
 @needs_state_stores
+@pytest.mark.parametrize("split", ["auto", "pages"])
+def test_ranges_of_pages_do_not_go_on_without_a_snapshot(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, split: str
+) -> None:
+    stop_file = tmp_path / "stop"
+    stop_file.touch()
+    function = reader(marks, stop_file)
+    airflow.run(operator(function, key=None, split=split), max_tries=1)
+    stop_file.unlink()
+    with psycopg.connect(marks.conninfo) as other:
+        other.execute("UPDATE orders SET note = 'moved' WHERE id < 3000")
+    task = operator(function, key=None, split=split, consistency="none")
+    result = airflow.run(task, try_number=2, max_tries=1)
+    if split == "pages":
+        assert "pages need a snapshot" in result.log
+        return
+    assert "physical pages, which can be read in a snapshot only" in result.log
+    assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
+
+
+@needs_state_stores
 @pytest.mark.parametrize("has_key", [True, False])
 def test_resume_true_splits_by_the_key_if_there_is_one(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, has_key: bool

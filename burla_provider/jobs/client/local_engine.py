@@ -139,10 +139,11 @@ class JobRun:
         if self._has_waiting:
             self._send_batch(worker)
         else:
-            self._stop(worker)
+            self._remove(worker)
+            self._stopping.append(worker)
 
     def _handle_crash(self, worker: _Worker) -> None:
-        self._stop(worker)
+        self._remove(worker)
         index, status = worker.indexes.popleft(), worker.end(time.monotonic() + _END_SECONDS)
         self._waiting.extendleft(reversed(worker.indexes))
         self._crashes[index] += 1
@@ -154,10 +155,9 @@ class JobRun:
             self._client.send("crashed", index, error)
             del self._items[index]
 
-    def _stop(self, worker: _Worker) -> None:
+    def _remove(self, worker: _Worker) -> None:
         del self._workers[worker.connection]
         worker.connection.close()
-        self._stopping.append(worker)
 
 
 class _Worker:
@@ -181,7 +181,7 @@ class _Worker:
         return index, ok, result
 
     def end(self, deadline: float) -> int:
-        """Wait for the exit until the deadline, then kill the process. Return the exit status."""
+        """Wait for the exit until the deadline, then kill the process. Return the exit status. Call this once."""
         return self._setup.wait_for_worker(self._pid, deadline - time.monotonic())
 
     def _send(self, message: bytes) -> None:

@@ -54,6 +54,8 @@ def main(engine: socket.socket, call_file: str, modules: list[str]) -> None:
 
 def _work(connection: Connection, call_module: Any) -> None:
     """Send the pickled result of each item as soon as it is processed, and None if the rest of a batch was left."""
+    # A process that the user's function forks must not answer, or keep the connection open when the worker has died.
+    os.register_at_fork(after_in_child=connection.close)
     threading.Thread(target=_end_with_parent, args=[os.getppid()], daemon=True).start()
     call = call_module.make_call(connection.recv_bytes())
     while True:

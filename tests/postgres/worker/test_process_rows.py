@@ -200,6 +200,14 @@ def test_arrow_batches_of_one_column_keep_their_nulls(worker, orders):
     assert (outcome.row_count, outcome.value) == (50_000, {"nulls": 16_666})
 
 
+def test_rows_without_columns_are_not_lost_in_arrow_batches(worker, orders):
+    orders.execute("CREATE TABLE empty_rows (); INSERT INTO empty_rows DEFAULT VALUES")
+    count = lambda rows: {"n": len(list(rows))}  # noqa: E731
+    assert work(worker, count, source=Source("public", "empty_rows")).row_count == 1
+    failure = work(worker, count, source=Source("public", "empty_rows"), row_format="arrow").failure
+    assert failure.message == 'An Arrow batch without columns has no rows. Use row_format="tuple".'
+
+
 def test_a_value_that_arrow_cannot_hold_is_an_error(worker, orders):
     orders.execute("CREATE TABLE endless AS SELECT 1::bigint AS id, 'infinity'::timestamptz AS at")
     outcome = work(

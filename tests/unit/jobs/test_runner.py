@@ -221,6 +221,48 @@ def test_a_worker_that_closed_its_connection_is_killed(tmp_path):
     assert OutputLine("A worker process died (signal 9); running its item again.", index=1) in events
 
 
+def test_a_worker_that_died_does_not_keep_the_others_from_finishing(tmp_path):
+    def fail_once(index, item):
+        import atexit
+
+        if index == 0 and not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            os._exit(1)
+        time.sleep(0.2)
+        atexit.register(lambda: (time.sleep(0.3), (tmp_path / f"exit {os.getpid()}").touch()))
+        return str(os.getpid()).encode()
+
+    job = make_job(fail_once, range(6), options=JobOptions(max_parallelism=2))
+    events = list(run_job(job, LOCAL))
+    workers = set(results(events).values())
+    assert {path.name for path in tmp_path.glob("exit *")} == {f"exit {pid.decode()}" for pid in workers}
+    assert lines(events) == ["A worker process died (exit status 1); running its item again."]
+
+
+def test_a_child_process_of_a_worker_that_died_does_not_keep_the_job_waiting(tmp_path):
+    def leave_a_child(index, item):
+        if not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            if os.fork() == 0:
+                time.sleep(600)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return b""
+
+    events = run(leave_a_child, [0])
+    assert OutputLine("A worker process died (signal 9); running its item again.", index=0) in events
+
+
+def test_a_function_that_returns_in_a_forked_child_too_has_one_result():
+    def fork(index, item):
+        os.fork()
+        return str(os.getpid()).encode()
+
+    job = make_job(fork, range(60), batched_for=1, options=JobOptions(max_parallelism=1))
+    events = list(run_job(job, LOCAL))
+    assert sorted(results(events)) == list(range(60))
+    assert len(set(results(events).values())) == 1
+
+
 def test_after_a_killed_client_only_missing_items_run_again(tmp_path):
     def count_calls(index, item):
         with (tmp_path / str(index)).open("a") as file:
