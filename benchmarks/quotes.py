@@ -41,7 +41,6 @@ SENTENCES: dict[str, tuple[str, ...]] = {
         "100,000 rows take {small.ours_local:.2f} s with the local engine, and {small.sql:.2f} s in one query",
     ),
     "docs/reference/benchmarks.md": (
-        "its first job took {totals.ray:.0f} s",
         "({wide.guide_pool:.2f} s against {wide.ours_local:.2f} s)",
         "100,000 rows take {small.ours_local:.2f} s with the local engine and {small.ours_burla:.2f} s on Burla; one "
         "SQL query takes {small.sql:.2f} s",
