@@ -233,18 +233,20 @@ class JobRun:
         call.__name__ = self._job["name"]
         inputs = [[(index, self._missing[index]) for index in batch] for batch in self._batches]
         fixed = {"generator": True, "raise_errors": False, "spinner": False, "detach": False}
+        finish = threading.Timer(_COMPLETION_SECONDS, self._client.finish)
         try:
             outputs = remote_parallel_map(call, inputs, **self._job["options"], **fixed)
             for number, output in enumerate(outputs, start=1):
                 self._report(output)
-                if number == len(inputs) and not self._missing:
-                    # Burla now reports the end to the cluster, which might not respond.
-                    threading.Timer(_COMPLETION_SECONDS, self._client.finish).start()
+                if number == len(inputs):  # Burla now reports the end to the cluster, which might not respond
+                    finish.start()
         except Exception as error:
             kind = self._errors.kind_of(error, self._has_started)
             if not self._can_wait(kind):
                 raise self._make_error(kind, error) from error
             return str(self._errors.describe(error))
+        finally:
+            finish.cancel()  # calls may have left items, which run in a second job
         return None
 
     def _report(self, output: Any) -> None:
