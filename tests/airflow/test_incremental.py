@@ -130,7 +130,7 @@ def test_clearing_a_failed_run_writes_again_and_says_so(stream: Stream) -> None:
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        ("", {"where": "id > 0"}, "condition, split or .* changed since"),
+        ("", {"where": "id > 0"}, "condition, split, target or .* changed since"),
         ("DROP TABLE burla_ledger", {}, "no longer has the plan"),
         ("", {"ledger": "public.others"}, "Name this ledger, or clear the task"),
         ("", {"ledger": None, "consistency": "none"}, "Name this ledger, or clear the task"),

@@ -107,6 +107,8 @@ def test_the_lag_of_a_standby(primary: Any, ask: Any) -> None:
             psycopg.connect(replica.dsn, autocommit=True) as standby,
         ):
             connection.execute("INSERT INTO orders VALUES (1)")
+            replayed = "SELECT pg_last_xact_replay_timestamp() IS NOT NULL"
+            wait_for(lambda: standby.execute(replayed).fetchone() == (True,))
             wait_for(lambda: not ask(lag, connection) and not ask(own_lag, standby))
             standby.execute("SELECT pg_wal_replay_pause()")
             wait_for(lambda: standby.execute("SELECT pg_get_wal_replay_pause_state()").fetchone() == ("paused",))
