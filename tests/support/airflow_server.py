@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tenacity import Retrying, retry_if_exception, stop_after_attempt
+
 from burla_provider.demo.children import end_group, end_with_parent
 
 SETTINGS = {
@@ -56,7 +58,10 @@ class AirflowServer:
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """A request to the REST API, ``path`` from after ``/api/v2``; its answer from JSON, None where it is empty."""
-        return _request(method, f"{self.url}/api/v2{path}", body, {"Authorization": f"Bearer {self.token}"})
+        # SQLite refuses a write at once if another one came between its transaction's read and its write.
+        attempts = Retrying(retry=retry_if_exception(_is_database_error), stop=stop_after_attempt(5), reraise=True)
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return attempts(_request, method, f"{self.url}/api/v2{path}", body, headers)
 
     def find(self, path: str) -> Any:
         """As ``call("GET", path)``, but None where there is nothing."""
@@ -156,6 +161,10 @@ def _request(method: str, url: str, body: Any = None, headers: Mapping[str, str]
     except urllib.error.HTTPError as error:
         raise ApiError(f"{method} {url}", error.code, error.read().decode()) from None
     return json.loads(content) if content else None
+
+
+def _is_database_error(error: BaseException) -> bool:
+    return isinstance(error, ApiError) and error.status == 500 and "Database error" in str(error)
 
 
 def _free_ports(count: int) -> list[int]:
