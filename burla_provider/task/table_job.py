@@ -114,6 +114,7 @@ class TableJob:
             job = self._make_job(plan, processor, totals.missing)
             self._runner.process_items(job, monitor, trial=self.config.trial_ranges)
             self._runner.phases.enter("combining")
+            self.finish_writing(totals)
             self._check_leaves(plan, store)
             self._verify(plan, totals)
             if results:
@@ -249,6 +250,14 @@ class TableJob:
         )
         return CheckpointStore(self._runner.open_checkpoint(), config.resume, identity, session)
 
+    def finish_writing(self, totals: Totals) -> None:
+        """Complete the totals of ranges that write. Called when all ranges were processed."""
+
+    @property
+    def isolates_ranges(self) -> bool:
+        """Whether the parts of a range that fails are processed, to find the rows that make it fail."""
+        return self.config.isolate_failures
+
     @property
     def written(self) -> tuple[Any, ...]:
         """What identifies the table that rows are written to, for the fingerprint."""
@@ -333,7 +342,7 @@ class TableJob:
             slots=self.limit.slots,
             range_retries=config.range_retries,
             range_timeout=config.range_timeout,
-            isolate_failures=config.isolate_failures,
+            isolate_failures=self.isolates_ranges,
             row_key=choose_row_key(session.facts, plan.key),
             # A processor that does not write here has a connection and a ledger of its own.
             ledger=self.ledger if processor.writes else None,

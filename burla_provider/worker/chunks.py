@@ -8,7 +8,8 @@ from itertools import chain, islice
 from typing import Any
 
 from burla_provider.ranges.key import Bound
-from burla_provider.worker.row_functions import Row, RowFunction
+from burla_provider.worker.rejects import Rejected
+from burla_provider.worker.row_functions import Part, Row, RowFunction
 
 CHUNK_ROWS = 10_000
 """Rows that one transaction writes. More are not faster, and hold their locks for longer."""
@@ -25,6 +26,9 @@ class Chunk:
     :param filtered: number of rows of the source of which the function made none.
     :param vanished: number of pending rows that are not in the source any more.
     :param is_last: whether it is the last chunk of its range.
+    :param parts: where ``rows`` come from, in their order; empty: unknown.
+    :param rejected: rows of the source that are not written because of an error.
+    :param key_names: names of the order key's columns.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -33,6 +37,9 @@ class Chunk:
     filtered: int = 0
     vanished: int = 0
     is_last: bool = False
+    parts: list[Part] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    key_names: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -65,6 +72,8 @@ def compute_chunks(
         chunk.rows += produced.rows
         chunk.row_count += len(batch)
         chunk.filtered += produced.filtered
+        chunk.parts += produced.parts
+        chunk.rejected += produced.rejected
         chunk.position = batch[-1][-width:] if width else None
     chunk.is_last = True
     yield chunk

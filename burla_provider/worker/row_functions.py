@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
-from burla_provider.exceptions import UserFunctionError
+from burla_provider.exceptions import ReturnedRowError, UserFunctionError
+from burla_provider.worker.rejects import Rejected
 
 Row = tuple[Any, ...]
+
+
+class Part(NamedTuple):
+    """Rows of the source that a function got in one call, and what it made of them.
+
+    :param source: the batch that has the rows.
+    :param keys: the keys of the batch.
+    :param start: index of the first row in the batch.
+    :param stop: index behind the last row.
+    :param made: number of rows made of them.
+    :param filtered: number of rows of which none was made.
+    """
+
+    source: Sequence[Row]
+    keys: Sequence[Row]
+    start: int
+    stop: int
+    made: int
+    filtered: int
 
 
 @dataclass
@@ -17,10 +37,14 @@ class Produced:
 
     :param rows: with the columns of the target.
     :param filtered: number of rows of the batch of which it made none.
+    :param parts: where the rows come from, in their order; empty: unknown.
+    :param rejected: rows of the batch on which the function failed.
     """
 
     rows: list[Row]
     filtered: int = 0
+    parts: list[Part] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
 
 
 class RowFunction(Protocol):
@@ -59,23 +83,23 @@ class RowFormat:
     def checked(self, row: Any) -> Row:
         """Return a row that the function has returned as a tuple in the order of the target's columns.
 
-        :raises UserFunctionError: if it does not have these columns.
+        :raises ReturnedRowError: if it does not have these columns.
         """
         if isinstance(row, tuple):
             if len(row) != len(self.written):
-                raise UserFunctionError(
+                raise ReturnedRowError(
                     f"The function returned a row of {len(row)} values: {_shown(row)}. Return"
                     f" {len(self.written)}, in the order of target_columns: {', '.join(self.written)}."
                 )
             return row
         if isinstance(row, Mapping):
             if row.keys() != set(self.written):
-                raise UserFunctionError(
+                raise ReturnedRowError(
                     f"The function returned a dict with the keys {', '.join(map(str, row))}. Return those of"
                     f" target_columns: {', '.join(self.written)}."
                 )
             return tuple(row[name] for name in self.written)
-        raise UserFunctionError(
+        raise ReturnedRowError(
             f"The function returned {type(row).__name__} {_shown(row)} as a row. Return a tuple or a dict, also for a"
             " single column: (value,)."
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from burla_provider.exceptions import UserFunctionError
+from burla_provider.exceptions import ReturnedRowError, UserFunctionError
 from burla_provider.worker.row_functions import Produced, Row, RowFormat, add_key, check_batch
 
 
@@ -55,7 +55,7 @@ class UpdateRows:
 
     def _refuse(self, result: Any) -> None:
         if isinstance(result, Iterable) and not isinstance(result, str | bytes):
-            raise UserFunctionError(
+            raise ReturnedRowError(
                 f"The function returned {type(result).__name__}. An update in place stores one row: return a tuple or a"
                 " dict."
             )
