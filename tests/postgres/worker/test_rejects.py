@@ -25,7 +25,6 @@ from burla_provider.worker.target_writer import TargetWriter
 from burla_provider.worker.update_functions import EachRow, UpdateRows
 from tests.postgres.worker.conftest import KEY, ranges
 from tests.support.marks import conninfo_of
-from tests.support.waiting import wait_for
 
 ROWS = 60
 LEDGER = Ledger("public", "ledger", "dag/task/run")
@@ -240,9 +239,7 @@ def test_rows_of_one_source_row_are_written_together_or_not(tables):
 
 
 def test_a_batch_function_is_called_about_three_times_per_row(tables):
-    tables.execute(
-        "INSERT INTO given SELECT g, g || CASE g WHEN 17 THEN ' check' ELSE '' END FROM generate_series(1, 60) g"
-    )
+    tables.execute("INSERT INTO given SELECT g, g FROM generate_series(1, 60) AS g")
     for fault in ("check", "function"):
         tables.execute("UPDATE given SET v = %s WHERE id = 17", [f"17 {fault}"])
         tables.execute("TRUNCATE results, ledger")
@@ -252,9 +249,8 @@ def test_a_batch_function_is_called_about_three_times_per_row(tables):
             called.extend(rows)
             return compute_batch(rows)
 
-        counts = run(
-            tables, transform(tables, Insert(TARGET), MapBatch(count, FORMAT, 60), per_row=False, chunk_rows=99)
-        )
+        function = MapBatch(count, FORMAT, 60)
+        counts = run(tables, transform(tables, Insert(TARGET), function, per_row=False, chunk_rows=99))
         assert counts["rows_rejected"] == 1
         assert len(called) <= 3 * 60
 
@@ -300,7 +296,7 @@ def test_without_a_reject_table_the_error_names_the_rows(tables, fault, per_row)
 
 def test_a_range_ends_when_too_many_rows_are_rejected(tables):
     tables.execute("INSERT INTO given SELECT g, g || ' function' FROM generate_series(1, 60) AS g")
-    for limit, rejected in ((RejectLimit(14), 20), (RejectLimit(30, True, expected_rows=30), 40)):
+    for limit, rejected in ((RejectLimit(14), 20), (RejectLimit(60, is_percentage=True, expected_rows=30), 40)):
         processor = transform(tables, Insert(TARGET), MapRow(compute, FORMAT, 10), limit=limit)
         with pytest.raises(Exception, match=rf"^{rejected} rows were rejected \(tolerated: {limit}\)\."):
             run(tables, processor)
@@ -363,11 +359,8 @@ def test_rows_are_rejected_once_although_sessions_are_ended(tables, seed):
             written = inner(self, connection, rows)
             if writes in kill:
                 with psycopg.connect(conninfo, autocommit=True) as other:
-                    pid = connection.info.backend_pid
-                    other.execute("SELECT pg_terminate_backend(%s)", [pid])
-                    wait_for(
-                        lambda: not other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone()
-                    )
+                    # It waits until the session has ended.
+                    other.execute("SELECT pg_terminate_backend(%s, 60000)", [connection.info.backend_pid])
             return written
 
     sink = Killing(**vars(processor.writer.sink))
