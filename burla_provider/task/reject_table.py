@@ -58,9 +58,7 @@ def open_reject_table(
     rejects = RejectTable(schema, table, run_key, try_number, columns, secrets)
     check_writable(connection, "reject_table", schema)
     relation = rejects.relation.as_regclass(connection)
-    [(exists,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [relation]).fetchall()
-    if not exists:
-        _create(connection, rejects)
+    _create(connection, rejects, relation)
     query = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
     known = {name for (name,) in connection.execute(query, [relation]).fetchall()}
     if missing := [name for name in COLUMNS if name not in known]:
@@ -183,17 +181,19 @@ class RejectReport:
         return "\n  ".join(["", *lines, text])
 
 
-def _create(connection: psycopg.Connection[Any], rejects: RejectTable) -> None:
+def _create(connection: psycopg.Connection[Any], rejects: RejectTable, relation: str) -> None:
     definitions = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     create = f"CREATE TABLE IF NOT EXISTS {rejects.relation.as_string(connection)} ({definitions})"
     try:
         with connection.transaction():
-            lock_table_creation(connection)
-            connection.execute(sql.SQL(create))
+            [(exists,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [relation]).fetchall()
+            if not exists:
+                lock_table_creation(connection)
+                connection.execute(sql.SQL(create))
     except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:
         raise InvalidParameterError(
             "reject_table",
-            f"the table {rejects} does not exist and cannot be created ({error.diag.message_primary}).",
+            f"the table {rejects} cannot be created ({error.diag.message_primary}).",
             f"Run as another role: {create}; GRANT SELECT, INSERT ON {rejects.relation.as_string(connection)}"
             f" TO {connection.info.user};",
         ) from None

@@ -107,7 +107,7 @@ def test_too_many_rejected_rows_fail_the_task(airflow: Airflow, copies: Any, lim
 
 def test_rows_of_ranges_that_failed_are_counted(airflow: Airflow, copies: Any) -> None:
     def fail(row: tuple[Any, ...]) -> tuple[Any, ...]:
-        if row[0] > 75_000:
+        if row[0] > 150_000:
             raise TimeoutError("too slow")
         return copy(row)
 
@@ -130,9 +130,9 @@ def test_a_batch_that_fails_is_halved(airflow: Airflow, copies: Any) -> None:
 
 
 def test_without_a_reject_table_the_error_names_the_rows(airflow: Airflow, copies: Any) -> None:
-    options = {"reject_table": None, "isolate_failures": True, "ranges": 1, "columns": ["id"]}
+    options = {"reject_table": None, "isolate_failures": True, "ranges": 1}
     error = str(airflow.run(operator(**options, map_row=lambda row: (row[0], row[0] - 12))).error)
-    assert "The rows that fail have the keys 4; 8." in error
+    assert "The rows that fail have the keys 3; 6; 9." in error
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -183,14 +183,13 @@ def test_a_table_that_cannot_take_rejected_rows_is_refused(airflow: Airflow, cop
             str(airflow.run(operator(target_conn_id="dwh", reject_table=name)).error)
             for name in ("rejects", "s.rejects", "runs", "a.b.c")
         ]
-        assert 'Run: GRANT SELECT, INSERT ON "public"."rejects" TO writer;' in errors[0]
-        assert errors[1].startswith(
-            "reject_table: the table s.rejects does not exist and cannot be created (permission"
-        )
-        assert 'Run as another role: CREATE TABLE IF NOT EXISTS "s"."rejects" (run_key text NOT NULL' in errors[1]
-        assert errors[2].startswith(
-            "reject_table: public.runs is not a table of rejected rows: it does not have source"
-        )
-        assert errors[3].startswith("reject_table: 'a.b.c' is not a valid table name.")
+        beginnings = [
+            "the role writer cannot SELECT and INSERT in public.rejects. Run: GRANT SELECT, INSERT ON",
+            "the table s.rejects cannot be created (permission denied for schema s). Run as another role: CREATE TABLE",
+            "public.runs is not a table of rejected rows: it does not have source_key, source_row, error_class",
+            "'a.b.c' is not a valid table name.",
+        ]
+        for error, beginning in zip(errors, beginnings, strict=True):
+            assert error.startswith(f"reject_table: {beginning}")
     finally:
         copies.execute("DROP OWNED BY writer; DROP ROLE writer")
