@@ -132,7 +132,7 @@ class TransformJob(TableJob):
         if not config.isolate_failures and config.reject_table is None:
             return function
         offset = 1 + len(self._unique_key.columns) if config.is_in_place else 0
-        return IsolateFailures(function, config.map_row is not None, config.reject_table is not None, offset)
+        return IsolateFailures(function, config.reject_table is not None, offset)
 
     @property
     def written(self) -> tuple[Any, ...]:

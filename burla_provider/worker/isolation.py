@@ -7,24 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import TypeGuard
 
 from burla_provider.worker.chunks import Chunk
 from burla_provider.worker.rejects import Rejected, is_row_error, name_rows
-from burla_provider.worker.row_functions import Part, Produced, Row, RowFunction
+from burla_provider.worker.row_functions import Failures, MapRow, Part, Produced, Row, RowFunction
+from burla_provider.worker.update_functions import EachRow, UpdateRows
 
 
 @dataclass(frozen=True)
 class IsolateFailures:
     """Finds the rows on which a function fails.
 
-    :param function: the user's function.
-    :param is_per_row: call it with single rows; otherwise a batch that fails is halved until one row is left.
+    :param function: the user's function. If it is one of a list of rows, a batch that fails is halved until one row is
+        left.
     :param is_recorded: the rows are rejected; otherwise an error names them.
     :param key_offset: number of columns before the order key in the keys of rows.
     """
 
     function: RowFunction
-    is_per_row: bool
     is_recorded: bool
     key_offset: int = 0
 
@@ -39,9 +41,8 @@ class IsolateFailures:
         :raises Exception: if rows have failed and are not recorded, or if the error is not caused by rows.
         """
         search = _Search(self, rows, keys)
-        if self.is_per_row:
-            for number in range(len(rows)):
-                search.compute(number, number + 1)
+        if is_per_row(self.function):
+            search.compute_each()
         else:
             search.compute(0, len(rows))
         return search.result()
@@ -96,20 +97,33 @@ class _Search:
             if stop - start > 1:
                 self.compute_halves(start, stop)
                 return
-            self._error = self._error or error
-            part = Part(self._rows, self._keys, start, stop, 0, 0)
-            self._produced.rejected.append(self._isolate.reject(part, error))
+            self._fail(start, error)
             return
         produced = self._produced
         produced.rows += made.rows
         produced.filtered += made.filtered
         produced.parts.append(Part(self._rows, self._keys, start, stop, len(made.rows), made.filtered))
 
+    def compute_each(self) -> None:
+        """Compute all rows with a function of one row."""
+        assert is_per_row(self._function)  # noqa: S101 (the caller has checked it)
+        failed: Failures = []
+        count = len(self._rows)
+        self._produced = made = self._function(self._rows, self._keys, failed)
+        made.parts.append(Part(self._rows, self._keys, 0, count, len(made.rows), made.filtered, made.sizes))
+        for number, error in sorted(failed, key=itemgetter(0)):
+            self._fail(number, error)
+
     def compute_halves(self, start: int, stop: int) -> None:
         """Compute the first and the second half of some rows."""
         middle = (start + stop) // 2
         self.compute(start, middle)
         self.compute(middle, stop)
+
+    def _fail(self, number: int, error: Exception) -> None:
+        self._error = self._error or error
+        part = Part(self._rows, self._keys, number, number + 1, 0, 0)
+        self._produced.rejected.append(self._isolate.reject(part, error))
 
     def result(self) -> Produced:
         """Return what was made.
@@ -120,6 +134,11 @@ class _Search:
             name_rows(self._error, self._produced.rejected)
             raise self._error
         return self._produced
+
+
+def is_per_row(function: RowFunction) -> TypeGuard[MapRow | UpdateRows]:
+    """Return whether the user's function is one of a row, not of a list of rows."""
+    return isinstance(function, MapRow) or (isinstance(function, UpdateRows) and isinstance(function.function, EachRow))
 
 
 def slice_rows(rows: Sequence[Row], start: int, stop: int) -> Sequence[Row]:

@@ -46,6 +46,7 @@ def reject_refused(connection: psycopg.Connection[Any], sink: Sink, isolate: Iso
     """
     # Otherwise deferred constraints would fail when the transaction is committed.
     connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    chunk = replace(chunk, parts=[single for part in chunk.parts for single in part.split()])
     refused = _Search(connection, sink, chunk).find()
     several = [number for number in refused if chunk.parts[number].stop - chunk.parts[number].start > 1]
     if several:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from burla_provider.exceptions import ReturnedRowError, UserFunctionError
-from burla_provider.worker.rejects import Rejected
+from burla_provider.worker.rejects import Rejected, is_row_error
 
 Row = tuple[Any, ...]
 
@@ -21,6 +21,7 @@ class Part(NamedTuple):
     :param stop: index behind the last row.
     :param made: number of rows made of them.
     :param filtered: number of rows of which none was made.
+    :param sizes: see ``Produced``; None: it is unknown which row a row was made of.
     """
 
     source: Sequence[Row]
@@ -29,6 +30,16 @@ class Part(NamedTuple):
     stop: int
     made: int
     filtered: int
+    sizes: Mapping[int, int] | None = None
+
+    def split(self) -> list[Part]:
+        """Return one part per row, if it is known what was made of it."""
+        if self.sizes is None:
+            return [self]
+        return [
+            Part(self.source, self.keys, number, number + 1, self.sizes.get(number, 1), 0)
+            for number in range(self.start, self.stop)
+        ]
 
 
 @dataclass
@@ -37,14 +48,20 @@ class Produced:
 
     :param rows: with the columns of the target.
     :param filtered: number of rows of the batch of which it made none.
+    :param sizes: index of a row of the batch -> number of rows made of it, if it is not 1.
     :param parts: where the rows come from, in their order; empty: unknown.
     :param rejected: rows of the batch on which the function failed.
     """
 
     rows: list[Row]
     filtered: int = 0
+    sizes: dict[int, int] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
     rejected: list[Rejected] = field(default_factory=list)
+
+
+Failures = list[tuple[int, Exception]]
+"""Indexes of the rows of a batch that failed, with the errors."""
 
 
 class RowFunction(Protocol):
@@ -113,31 +130,41 @@ class MapRow:
     format: RowFormat
     batch_size: int = 250
 
-    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
-        """Return the rows made of these rows."""
+    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = (), failed: Failures | None = None) -> Produced:
+        """Return the rows made of these rows.
+
+        :param failed: gets the rows on which the function fails; None: the first failure is raised.
+        """
         produced = Produced([])
         function, checked, width = self.function, self.format.checked, len(self.format.written)
         add = produced.rows.append
         number = 0
-        given = map(self.format.given, rows) if self.format.as_dicts else rows
-        try:
-            for number, row in enumerate(given):  # noqa: B007 (used if the function raises)
-                result = function(row)
-                # The usual case is checked here, because a call takes as long as the rest of the loop.
-                if type(result) is tuple and len(result) == width:
-                    add(result)
-                elif isinstance(result, tuple | Mapping):
-                    add(checked(result))
-                elif result is None:
-                    produced.filtered += 1
-                else:
-                    several = [checked(one) for one in self._several(result)]
-                    produced.rows += several
-                    produced.filtered += not several
-        except Exception as error:
-            add_key(error, keys[number : number + 1])
-            raise
-        return produced
+        given = enumerate(map(self.format.given, rows) if self.format.as_dicts else rows)
+        while True:
+            try:
+                for number, row in given:
+                    result = function(row)
+                    # The usual case is checked here, because a call takes as long as the rest of the loop.
+                    if type(result) is tuple and len(result) == width:
+                        add(result)
+                    elif isinstance(result, tuple | Mapping):
+                        add(checked(result))
+                    elif result is None:
+                        produced.filtered += 1
+                        produced.sizes[number] = 0
+                    else:
+                        several = [checked(one) for one in self._several(result)]
+                        produced.rows += several
+                        produced.filtered += not several
+                        produced.sizes[number] = len(several)
+            except Exception as error:
+                if failed is None or not is_row_error(error):
+                    add_key(error, keys[number : number + 1])
+                    raise
+                failed.append((number, error))
+                produced.sizes[number] = 0
+                continue
+            return produced
 
     def _several(self, result: Any) -> Iterable[Any]:
         if isinstance(result, list | Iterator):

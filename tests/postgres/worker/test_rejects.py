@@ -103,7 +103,6 @@ def transform(
     sink,
     function,
     *,
-    per_row: bool = True,
     recorded: bool = True,
     chunk_rows: int = 10,
     limit: RejectLimit | None = None,
@@ -114,7 +113,7 @@ def transform(
         rejects = open_reject_table(connection, "rejects", LEDGER.run_key, 1, SOURCE.columns, parameters)
     writer = TargetWriter(parameters, SessionSettings(), sink, LEDGER, rejects=rejects)
     in_place = isinstance(sink, UpdateInPlace)
-    isolated = IsolateFailures(function, per_row, recorded, 2 if in_place else 0)
+    isolated = IsolateFailures(function, recorded, 2 if in_place else 0)
     return Transform(isolated, writer, KEY, chunk_rows, in_place, limit)
 
 
@@ -161,7 +160,7 @@ def each_mode(random: Random) -> tuple[str, Callable[..., Transform]]:
         else:
             function = UpdateRows(lambda rows: [compute_value(row) for row in rows], form, 2, size)
     chunk_rows = random.randint(1, ROWS)
-    return mode, lambda connection: transform(connection, sink, function, per_row=per_row, chunk_rows=chunk_rows)
+    return mode, lambda connection: transform(connection, sink, function, chunk_rows=chunk_rows)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -250,7 +249,7 @@ def test_a_batch_function_is_called_about_three_times_per_row(tables):
             return compute_batch(rows)
 
         function = MapBatch(count, FORMAT, 60)
-        counts = run(tables, transform(tables, Insert(TARGET), function, per_row=False, chunk_rows=99))
+        counts = run(tables, transform(tables, Insert(TARGET), function, chunk_rows=99))
         assert counts["rows_rejected"] == 1
         assert len(called) <= 3 * 60
 
@@ -288,7 +287,7 @@ def test_without_a_reject_table_the_error_names_the_rows(tables, fault, per_row)
     tables.execute("INSERT INTO given SELECT g, g FROM generate_series(1, 60) AS g")
     tables.execute("UPDATE given SET v = v || ' ' || %s WHERE id IN (12, 17)", [fault])
     function = MapRow(compute, FORMAT) if per_row else MapBatch(compute_batch, FORMAT, 20)
-    processor = transform(tables, Insert(TARGET), function, per_row=per_row, recorded=False, chunk_rows=20)
+    processor = transform(tables, Insert(TARGET), function, recorded=False, chunk_rows=20)
     with pytest.raises(Exception) as caught:  # noqa: PT011
         run(tables, processor)
     assert "The rows that fail have the keys 12; 17." in caught.value.__notes__
