@@ -302,6 +302,32 @@ def test_a_range_ends_when_too_many_rows_are_rejected(tables):
         assert len(rejected_ids(tables)) == rejected
 
 
+def test_a_row_that_changes_all_the_time_is_rejected(tables):
+    tables.execute("INSERT INTO given SELECT g, g FROM generate_series(1, 60) AS g; ALTER TABLE given ADD n integer")
+    conninfo = conninfo_of(tables)
+
+    def disturbed(row):
+        with psycopg.connect(conninfo) as other:
+            if row[0] == 5:
+                other.execute("UPDATE given SET v = v::integer + 1 WHERE id = 5")
+        return (row[0],)
+
+    sink = UpdateInPlace(Target("public", "given", ("n",)), ("id",))
+    function = UpdateRows(EachRow(disturbed), RowFormat(("id", "v"), ("n",)), 2)
+    counts = run(tables, transform(tables, sink, function, chunk_rows=99))
+    assert counts == {
+        "row_count": ROWS,
+        "rows_updated": ROWS - 1,
+        "rows_unchanged": 0,
+        "rows_filtered": 0,
+        "rows_rejected": 1,
+    }
+    assert tables.execute("SELECT id FROM given WHERE n IS NULL").fetchall() == [(5,)]
+    [(key, message)] = tables.execute("SELECT source_key, message FROM rejects").fetchall()
+    assert key == {"id": "5"}
+    assert message == "Other sessions changed the row each of the 100 times that it was computed."
+
+
 def test_a_value_that_json_cannot_hold_is_recorded_exactly(tables):
     tables.execute("INSERT INTO given SELECT g, g FROM generate_series(1, 1) AS g")
     values = {
