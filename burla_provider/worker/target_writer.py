@@ -22,7 +22,7 @@ from burla_provider.worker.connection import CachedConnection, connect_worker
 from burla_provider.worker.isolation import IsolateFailures
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.pause import PauseLock
-from burla_provider.worker.refused_rows import reject_refused
+from burla_provider.worker.refused_rows import PartsRefusedError, reject_refused
 from burla_provider.worker.rejects import COUNT, RejectTable, is_refusal
 from burla_provider.worker.sinks import Sink, Written
 from burla_provider.worker.stream import stream
@@ -78,7 +78,11 @@ class TargetWriter:
             reraise=True,
         )
         with self._cached.close_on_error():
-            return retrying(self._write, key_range, before, chunk, isolate)
+            try:
+                return retrying(self._write, key_range, before, chunk, isolate)
+            except PartsRefusedError as error:  # the connection is idle, and used again
+                refused = error
+        raise refused
 
     def read(self, key_range: KeyRange, query: sql.Composed) -> list[tuple[Any, ...]]:
         """Return the rows of a query as they are now."""
