@@ -102,11 +102,6 @@ class TransformJob(TableJob):
         if report:
             report.check()
 
-    @property
-    def isolates_ranges(self) -> bool:
-        """False: the function is called with parts of batches, not of ranges."""
-        return False
-
     @cached_property
     def _reject_table(self) -> RejectTable | None:
         name = self.config.reject_table

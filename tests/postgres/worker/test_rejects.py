@@ -32,7 +32,6 @@ SOURCE = Source("public", "given", ("id", "v"))
 TARGET = Target("public", "results", ("id", "v", "mood"))
 FORMAT = RowFormat(("id", "v"), TARGET.columns)
 
-# What the function returns for a value of v, and what happens to the row. Rows with the same u conflict.
 FAULTS = ("function", "shape", "check", "null", "overflow", "enum", "nul", "type", "deferred", "parent")
 
 
