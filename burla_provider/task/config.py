@@ -10,7 +10,7 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, M
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.failure_policy import OnFailure, allowance
@@ -30,8 +30,12 @@ from burla_provider.task.validation import (
     check_single_output,
     check_strings,
     is_given,
+    parse_boolean,
     parse_integer,
 )
+
+if TYPE_CHECKING:
+    from burla_provider.jobs.job import Engine
 
 # Written out, because the modules that define them import psycopg. A unit test compares them with STRATEGIES and
 # ROW_FORMATS.
@@ -56,9 +60,11 @@ class JobConfig:
     max_parallelism: int | None
     func_cpu: int | Literal["dynamic"]
     func_ram: int | Literal["dynamic"]
+    func_gpu: str | None
     grow: bool
     image: str | None
     region: str | None
+    disk_gb: int | None
     requirements: Sequence[str] | Literal["environment"]
     burla_python: str | None
     queue_timeout: float
@@ -78,6 +84,7 @@ class JobConfig:
         self._normalize("max_parallelism", parse_integer("max_parallelism", self.max_parallelism, 1))
         for name in ("func_cpu", "func_ram"):
             self._normalize(name, parse_integer(name, getattr(self, name), 1, keyword="dynamic"))
+        self._check_nodes()
         if self.requirements == "":
             self._normalize("requirements", ())
         if self.requirements != "environment":
@@ -93,6 +100,15 @@ class JobConfig:
         """Whether the task runs a job, if there is anything to process."""
         return True
 
+    def check_engine(self, engine: Engine) -> None:
+        """Check that the engine has what the calls need.
+
+        :raises InvalidParameterError: if it has not.
+        """
+        if self.func_gpu is not None and engine.is_local:
+            problem = f"the local engine assigns no GPUs, got {self.func_gpu!r}."
+            raise InvalidParameterError("func_gpu", problem, "Leave it out, or use a connection to a cluster.")
+
     def check_result_size(self, size: int) -> None:
         """Check that a result of so many bytes of JSON may be pushed to XCom.
 
@@ -101,6 +117,19 @@ class JobConfig:
         if self.do_xcom_push and self.max_result_bytes is not None and size > self.max_result_bytes:
             problem = f"the result has more than {self.max_result_bytes:,} bytes as JSON."
             raise InvalidParameterError("max_result_bytes", problem, self.result_size_advice)
+
+    def _check_nodes(self) -> None:
+        # The cluster checks the name: which GPUs there are depends on its cloud.
+        if not is_given(self.func_gpu):
+            self._normalize("func_gpu", None)
+        elif self.func_gpu is not UNRENDERED and not isinstance(self.func_gpu, str):
+            advice = 'Use a name that Burla knows, such as "A100".'
+            raise InvalidParameterError("func_gpu", f"must be a string, got {self.func_gpu!r}.", advice)
+        self._normalize("grow", parse_boolean("grow", self.grow))
+        self._normalize("disk_gb", parse_integer("disk_gb", self.disk_gb, 1))
+        if isinstance(self.disk_gb, int) and not self.grow:  # an unrendered value is true
+            problem = f"is for nodes that are booted for the job, got {self.disk_gb}."
+            raise InvalidParameterError("disk_gb", problem, "Use grow=True, or leave it out.")
 
     def _check_integers(self, *names: str, minimum: int = 0) -> None:
         for name in names:

@@ -108,6 +108,21 @@ def parse_integer(name: str, value: Any, minimum: int | None = None, *, keyword:
     raise _not_integer(name, value, minimum, "leave it out" if keyword is None else f'"{keyword}"')
 
 
+def parse_boolean(name: str, value: Any) -> Any:
+    """Return the value as a bool. Text is accepted, because a template renders to text; nothing is False.
+
+    :raises InvalidParameterError: if the value is neither true nor false.
+    """
+    if value is UNRENDERED or isinstance(value, bool):
+        return value
+    if not is_given(value):
+        return False
+    text = value.strip().lower() if isinstance(value, str) else None
+    if text not in ("true", "false"):
+        raise InvalidParameterError(name, f"must be a boolean, got {value!r}.", "Use True or False.")
+    return text == "true"
+
+
 def check_seconds(name: str, value: Any, *, allow_zero: bool = True) -> None:
     """Check that the value is a finite number of seconds, 0 or more.
 
