@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorato
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.task.config import MapJobConfig
-from burla_provider.task.validation import check_single_output
+from burla_provider.task.validation import UNRENDERED, check_single_output
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskDecorator
@@ -52,6 +52,10 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
     def _check_unrendered(self) -> None:
         check_signature(self.python_callable)
         super()._check_unrendered()
+
+    def _parameters(self) -> dict[str, Any]:
+        # When the DAG file is parsed, Airflow has checked the arguments.
+        return super()._parameters() | {"op_kwargs": UNRENDERED}
 
 
 def check_signature(function: Callable[..., Any]) -> None:

@@ -43,6 +43,11 @@ class BurlaTableOperator(BurlaBaseOperator):
     :param lower: first key, inclusive, for keys of any type.
     :param upper: end of the keys, exclusive, for keys of any type.
 
+    **Functions**
+
+    :param op_kwargs: keyword arguments of the function; of a class: of its ``__init__``. With the name of a parameter
+        ``key_range``, the function also gets the range.
+
     **Splitting**
 
     :param split: "auto", or a strategy: "width", "histogram", "probed", "keyset", "pages", "single".
@@ -103,6 +108,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         "ledger",
         "results_table",
         "start",
+        "op_kwargs",
         "sql",
     )
     template_fields_renderers = {  # noqa: RUF012 (as Airflow declares it)
@@ -110,6 +116,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         "columns": "json",
         "where": "postgresql",
         "parameters": "json",
+        "op_kwargs": "json",
         "sql": "postgresql",
     }
     worker_functions: tuple[str, ...] = ()
@@ -128,6 +135,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         end_id: int | str | None = None,
         lower: Any = None,
         upper: Any = None,
+        op_kwargs: Mapping[str, Any] | None = None,
         split: Split = "auto",
         rows_per_range: int | str | None = None,
         ranges: int | str | None = None,
@@ -161,6 +169,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         self.end_id = end_id
         self.lower = lower
         self.upper = upper
+        self.op_kwargs = op_kwargs or {}
         self.split = split
         self.rows_per_range = rows_per_range
         self.ranges = ranges
@@ -198,7 +207,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         from burla_provider.task.session import open_session
 
         context, phases = runner.context, runner.phases
-        check_picklable(**{name: getattr(config, name) for name in self.worker_functions})
+        check_picklable(**{name: getattr(config, name) for name in (*self.worker_functions, "op_kwargs")})
         check_loop(context, [name for name in ("ledger", "incremental") if getattr(config, name)])
         phases.enter("snapshot" if config.consistency == "snapshot" else "connecting")
         name = session_name(context)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.failure_policy import OnFailure, allowance
+from burla_provider.task.function_arguments import POSITIONAL, bind_function, check_arguments
 from burla_provider.task.resume import Resume
 from burla_provider.task.validation import (
     UNRENDERED,
     check_age,
     check_choice,
     check_columns,
-    check_dict,
     check_dict_of_strings,
     check_function,
     check_integer,
@@ -36,6 +36,7 @@ from burla_provider.task.validation import (
 
 if TYPE_CHECKING:
     from burla_provider.jobs.job import Engine
+    from burla_provider.worker.user_function import UserFunction
 
 # Written out, because the modules that define them import psycopg. A unit test compares them with STRATEGIES and
 # ROW_FORMATS.
@@ -154,6 +155,7 @@ class TableConfig(JobConfig):
     end_id: int | None
     lower: Any
     upper: Any
+    op_kwargs: Mapping[str, Any]
     row_format: RowFormat
     split: Split
     rows_per_range: int | None
@@ -196,6 +198,7 @@ class TableConfig(JobConfig):
             self._normalize(name, parse_integer(name, getattr(self, name), 1))
         self._check_integers("trial_ranges", "range_retries")
         self._check_rows()
+        self._check_function()
         self._check_limits()
         self._check_writes()
         self._check_increments()
@@ -239,6 +242,24 @@ class TableConfig(JobConfig):
         if is_known and self.start_id > self.end_id:  # type: ignore[operator]
             problem = f"{self.start_id} is greater than end_id, {self.end_id}."
             raise InvalidParameterError("start_id", problem, "Use the first and the last id, both inclusive.")
+
+    @property
+    def function_name(self) -> str | None:
+        """The parameter that has the function of the workers; None: SQL computes everything."""
+        return next((name for name in POSITIONAL if getattr(self, name, None) is not None), None)
+
+    def bind_function(self) -> UserFunction | None:
+        """Return this function with its arguments."""
+        name = self.function_name
+        return None if name is None else bind_function(name, getattr(self, name), self.op_kwargs)
+
+    def _check_function(self) -> None:
+        if not is_given(self.op_kwargs):
+            self._normalize("op_kwargs", {})
+        if self.function_name is not None:
+            check_arguments(self.function_name, getattr(self, self.function_name), self.op_kwargs)
+        elif self.op_kwargs and self.op_kwargs is not UNRENDERED:
+            raise InvalidParameterError("op_kwargs", "totals have no arguments.", "Use parameters for where.")
 
     def _check_limits(self) -> None:
         for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
@@ -348,7 +369,7 @@ class MapJobConfig(JobConfig):
         if self.inputs is not UNRENDERED:
             iterate_inputs(self.inputs)
         check_function("python_callable", self.python_callable)
-        check_dict("op_kwargs", self.op_kwargs)
+        check_arguments("python_callable", self.python_callable, self.op_kwargs)
         self._check_integers("trial_inputs")
         check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
         allowance(self.tolerated_failures, 1)

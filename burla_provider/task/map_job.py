@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from burla_provider.task.config import MapJobConfig, iterate_inputs
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
+from burla_provider.task.function_arguments import bind_function
 from burla_provider.task.job_runner import JobRunner, check_picklable
 from burla_provider.task.monitor import JobMonitor
 from burla_provider.task.resume import JobIdentity, find_earlier
@@ -47,7 +48,8 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     )
     monitor.resume(earlier)
     missing = {index: item for index, item in items.items() if index not in results.values}
-    task = MapTask(config.python_callable, dict(config.op_kwargs), config.collect)
+    function = bind_function("python_callable", config.python_callable, config.op_kwargs)
+    task = MapTask(function, config.collect)
     job = runner.make_job(task, missing, runner.parallelism)
     with monitor:
         runner.process_items(job, monitor, trial=config.trial_inputs)
