@@ -40,13 +40,20 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
     }
 
     def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
-        upstream = {"python_callable": python_callable, "op_kwargs": kwargs.get("op_kwargs")}
-        super().__init__(python_callable=python_callable, kwargs_to_upstream=upstream, **kwargs)
+        init, op_kwargs = kwargs.get("init") or {}, kwargs.pop("op_kwargs", None) or {}
+        upstream = {"python_callable": python_callable, "op_kwargs": op_kwargs}
+        # Airflow checks that the call has all arguments.
+        given = {**dict.fromkeys(init), **op_kwargs}
+        super().__init__(python_callable=python_callable, op_kwargs=given, kwargs_to_upstream=upstream, **kwargs)
 
     def make_config(self) -> MapJobConfig:
         """Return the checked parameters, with the arguments of the decorated function as inputs and ``op_kwargs``."""
         check_signature(self.python_callable)
-        inputs, op_kwargs = split_arguments(self.python_callable, self.op_args, self.op_kwargs)
+        init = self.init or {}
+        inputs, arguments = split_arguments(
+            self.python_callable, self.op_args, {**dict.fromkeys(init), **self.op_kwargs}
+        )
+        op_kwargs = {name: value for name, value in arguments.items() if name not in init or name in self.op_kwargs}
         return MapJobConfig(**self._parameters() | {"inputs": inputs, "op_kwargs": op_kwargs})
 
     def _check_unrendered(self) -> None:

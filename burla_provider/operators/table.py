@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -45,8 +45,13 @@ class BurlaTableOperator(BurlaBaseOperator):
 
     **Functions**
 
-    :param op_kwargs: keyword arguments of the function; of a class: of its ``__init__``. With the name of a parameter
-        ``key_range``, the function also gets the range.
+    A function with a parameter ``key_range`` gets the range: its ``idempotency_key`` names what the function writes
+    elsewhere. A class is called as a function is: each worker process makes one instance before its first range, and
+    calls that.
+
+    :param op_kwargs: keyword arguments of the function; of a class: of its ``__init__``.
+    :param init: name of a keyword argument -> function that makes its value, once per worker process. It gets those of
+        ``op_kwargs`` that it names.
 
     **Splitting**
 
@@ -136,6 +141,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         lower: Any = None,
         upper: Any = None,
         op_kwargs: Mapping[str, Any] | None = None,
+        init: Mapping[str, Callable[..., Any]] | None = None,
         split: Split = "auto",
         rows_per_range: int | str | None = None,
         ranges: int | str | None = None,
@@ -170,6 +176,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         self.lower = lower
         self.upper = upper
         self.op_kwargs = op_kwargs or {}
+        self.init = init
         self.split = split
         self.rows_per_range = rows_per_range
         self.ranges = ranges
@@ -207,7 +214,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         from burla_provider.task.session import open_session
 
         context, phases = runner.context, runner.phases
-        check_picklable(**{name: getattr(config, name) for name in (*self.worker_functions, "op_kwargs")})
+        check_picklable(**{name: getattr(config, name) for name in (*self.worker_functions, "op_kwargs", "init")})
         check_loop(context, [name for name in ("ledger", "incremental") if getattr(config, name)])
         phases.enter("snapshot" if config.consistency == "snapshot" else "connecting")
         name = session_name(context)

@@ -156,6 +156,7 @@ class TableConfig(JobConfig):
     lower: Any
     upper: Any
     op_kwargs: Mapping[str, Any]
+    init: Mapping[str, Callable[..., Any]] | None
     row_format: RowFormat
     split: Split
     rows_per_range: int | None
@@ -251,15 +252,17 @@ class TableConfig(JobConfig):
     def bind_function(self) -> UserFunction | None:
         """Return this function with its arguments."""
         name = self.function_name
-        return None if name is None else bind_function(name, getattr(self, name), self.op_kwargs)
+        return None if name is None else bind_function(name, getattr(self, name), self.op_kwargs, self.init)
 
     def _check_function(self) -> None:
         if not is_given(self.op_kwargs):
             self._normalize("op_kwargs", {})
         if self.function_name is not None:
-            check_arguments(self.function_name, getattr(self, self.function_name), self.op_kwargs)
-        elif self.op_kwargs and self.op_kwargs is not UNRENDERED:
-            raise InvalidParameterError("op_kwargs", "totals have no arguments.", "Use parameters for where.")
+            check_arguments(self.function_name, getattr(self, self.function_name), self.op_kwargs, self.init)
+            return
+        for name in ("op_kwargs", "init"):
+            if (value := getattr(self, name)) and value is not UNRENDERED:
+                raise InvalidParameterError(name, "is for functions: totals have no arguments.", "Leave it out.")
 
     def _check_limits(self) -> None:
         for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
@@ -352,6 +355,7 @@ class MapJobConfig(JobConfig):
     inputs: Any
     make_inputs: Callable[[], Any] | None
     op_kwargs: Mapping[str, Any]
+    init: Mapping[str, Callable[..., Any]] | None
     trial_inputs: int
     collect: bool
     on_input_failure: OnFailure
@@ -369,7 +373,7 @@ class MapJobConfig(JobConfig):
         if self.inputs is not UNRENDERED:
             iterate_inputs(self.inputs)
         check_function("python_callable", self.python_callable)
-        check_arguments("python_callable", self.python_callable, self.op_kwargs)
+        check_arguments("python_callable", self.python_callable, self.op_kwargs, self.init)
         self._check_integers("trial_inputs")
         check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
         allowance(self.tolerated_failures, 1)

@@ -239,11 +239,11 @@ class TableJob:
                 on_planned=self.on_planned,
                 has_snapshot=session.snapshot is not None,
             )
-        functions = (config.process_rows, config.row_format, config.process_range, *self.functions, config.op_kwargs)
+        functions = (config.process_rows, config.row_format, config.process_range, *self.functions)
         server = [session.parameters.get(name) for name in ("host", "port", "dbname")]
         identity = JobIdentity(
             run_key(self.context),
-            fingerprint(*rows, *functions, server, login),
+            fingerprint(*rows, *functions, config.op_kwargs, config.init, server, login),
             session.snapshot is not None,
             # It is the state of one table only.
             None if may_read_other_tables(self.source, config.totals) else session.state_before,

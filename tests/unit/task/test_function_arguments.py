@@ -13,7 +13,6 @@ from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.operators.transform import BurlaPostgresTransformOperator
 from burla_provider.task.function_arguments import bind_function, is_callable_class
-from burla_provider.task.validation import UNRENDERED
 
 
 class Label:
@@ -149,4 +148,3 @@ def test_unknown_arguments_are_checked_when_the_task_runs() -> None:
     operator.op_kwargs = {"other": 1}
     with pytest.raises(InvalidParameterError, match="has no parameter 'other'"):
         operator.make_config()
-    assert UNRENDERED is not None
