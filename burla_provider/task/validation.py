@@ -44,7 +44,8 @@ def check_names(operator: type, names: Collection[str]) -> None:
         if name not in known and not name.startswith("_"):  # Airflow passes private ones
             similar = difflib.get_close_matches(name, known, n=1)
             advice = f"Did you mean {similar[0]}?" if similar else "Leave it out."
-            raise InvalidParameterError(name, f"{operator.__name__} has no such parameter.", advice)
+            label = getattr(operator, "custom_operator_name", operator.__name__)
+            raise InvalidParameterError(name, f"{label} has no such parameter.", advice)
 
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
