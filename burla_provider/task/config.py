@@ -190,14 +190,16 @@ class TableConfig(JobConfig):
         names = ("key", "start_id", "end_id", "lower", "upper", "rows_per_range", "ranges")
         self._normalize("given", {name: getattr(self, name) for name in names})
         super().__post_init__()
-        for name in ("key", "columns", "where", "lower", "upper", "start"):
+        for name in ("key", "columns", "where", "lower", "upper", "start", "consistency"):
             if not is_given(getattr(self, name)):
                 self._normalize(name, None)
         for name in ("start_id", "end_id"):
             self._normalize(name, parse_integer(name, getattr(self, name)))
         for name in ("rows_per_range", "ranges"):
             self._normalize(name, parse_integer(name, getattr(self, name), 1))
-        self._check_integers("trial_ranges", "range_retries")
+        self._normalize("trial_ranges", parse_integer("trial_ranges", self.trial_ranges, 0) or 0)
+        self._normalize("plan_only", parse_boolean("plan_only", self.plan_only))
+        self._check_integers("range_retries")
         self._check_rows()
         self._check_function()
         self._check_limits()
@@ -338,7 +340,7 @@ class TableJobConfig(TableConfig):
                 "consistency", 'must be "none" with a ledger: a snapshot is read-only.', "Leave it out."
             )
         check_choice("verify", self.verify, ("count", None))
-        if self.verify is not None and self.consistency != "snapshot":
+        if self.verify is not None and self.consistency not in ("snapshot", UNRENDERED):
             raise InvalidParameterError(
                 "verify", "rows can be compared in a snapshot only.", 'Use consistency="snapshot".'
             )
@@ -374,7 +376,7 @@ class MapJobConfig(JobConfig):
             iterate_inputs(self.inputs)
         check_function("python_callable", self.python_callable)
         check_arguments("python_callable", self.python_callable, self.op_kwargs, self.init)
-        self._check_integers("trial_inputs")
+        self._normalize("trial_inputs", parse_integer("trial_inputs", self.trial_inputs, 0) or 0)
         check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
         allowance(self.tolerated_failures, 1)
 

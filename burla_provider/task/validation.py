@@ -54,7 +54,7 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
     :raises InvalidParameterError: if it is not.
     """
     # 0 == False, so types are compared too.
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
+    if value is not UNRENDERED and not any(type(value) is type(choice) and value == choice for choice in choices):
         raise InvalidParameterError(name, f"{value!r} is unknown.", f"Use {_listed(choices)}.")
 
 
