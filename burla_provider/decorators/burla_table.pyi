@@ -2,14 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
-from airflow.providers.common.compat.sdk import TaskDecorator
+from airflow.sdk.bases.decorator import Task
 
 from burla_provider.task.config import Consistency, RowFormat, Split
 from burla_provider.task.failure_policy import OnFailure
 from burla_provider.task.resume import Resume
 from burla_provider.task.transform_config import WriteMode
+
+_Result = TypeVar("_Result")
+
+class TableTaskDecorator(Protocol):
+    # The workers give some of the function's parameters, so that those of a call are not checked.
+    def __call__(self, python_callable: Callable[..., _Result], /) -> Task[..., _Result]: ...
 
 def burla_postgres_task(
     *,
@@ -65,7 +71,7 @@ def burla_postgres_task(
     resume: Resume = ...,
     multiple_outputs: bool | None = ...,
     **kwargs: Any,
-) -> TaskDecorator: ...
+) -> TableTaskDecorator: ...
 def burla_transform_task(
     *,
     write_mode: WriteMode,
@@ -127,4 +133,4 @@ def burla_transform_task(
     resume: Resume = ...,
     multiple_outputs: bool | None = ...,
     **kwargs: Any,
-) -> TaskDecorator: ...
+) -> TableTaskDecorator: ...

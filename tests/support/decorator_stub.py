@@ -20,11 +20,19 @@ HEADER = '''"""Written by ``python -m tests.support.decorator_stub``, from the s
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, TypeVar
 
-from airflow.providers.common.compat.sdk import TaskDecorator
+from airflow.sdk.bases.decorator import Task
 
 '''
+DECORATOR = """
+_Result = TypeVar("_Result")
+
+class TableTaskDecorator(Protocol):
+    # The workers give some of the function's parameters, so that those of a call are not checked.
+    def __call__(self, python_callable: Callable[..., _Result], /) -> Task[..., _Result]: ...
+
+"""
 MODULES = {
     "burla_provider.task.config": ("BatchFormat", "Consistency", "RowFormat", "Split"),
     "burla_provider.task.failure_policy": ("OnFailure",),
@@ -43,7 +51,7 @@ def make_stub() -> str:
     text = "".join(functions)
     used = {module: [name for name in names if re.search(rf"\b{name}\b", text)] for module, names in MODULES.items()}
     imports = [f"from {module} import {', '.join(names)}\n" for module, names in used.items() if names]
-    return "".join([HEADER, *imports, "\n", text])
+    return "".join([HEADER, *imports, DECORATOR, text])
 
 
 def _declare(name: str, operator: type) -> str:
@@ -51,7 +59,7 @@ def _declare(name: str, operator: type) -> str:
         f"    {parameter.name}: {parameter.annotation}{'' if parameter.default is parameter.empty else ' = ...'},\n"
         for parameter in _parameters(operator)
     ]
-    end = "    multiple_outputs: bool | None = ...,\n    **kwargs: Any,\n) -> TaskDecorator: ...\n"
+    end = "    multiple_outputs: bool | None = ...,\n    **kwargs: Any,\n) -> TableTaskDecorator: ...\n"
     return "".join([f"def {name}(\n    *,\n", *types, end]).replace("'", '"')
 
 
