@@ -142,7 +142,7 @@ def test_rows_that_others_change_are_computed_again_in_batches(results, batch_fo
 
 
 @pytest.mark.parametrize("batch_format", FORMATS)
-@pytest.mark.parametrize("columns", [["id"], ["id", "cents", "x"], ["id", "Cents"], ["id", "id"]])
+@pytest.mark.parametrize("columns", [["id"], ["id", "cents", "x"], ["id", "Cents"], ["id", "id"]], ids=str)
 def test_other_columns_than_those_of_the_target_are_refused(results, batch_format, columns):
     def wrong(batch):
         table = pa.Table.from_arrays([pa.array([1])] * len(columns), names=columns)
@@ -210,3 +210,21 @@ def test_keys_that_are_read_as_text_do_not_make_blocks_small(results):
     query = sql.SQL("SELECT id, amount, id::text FROM orders")
     assert get_shape(results, query, 1).chunk_rows == CHUNK_ROWS
     assert get_shape(results, query).chunk_rows < CHUNK_ROWS
+
+
+def test_a_function_of_one_batch_is_told_that_it_gets_an_iterator(worker):
+    function = lambda batch: {"n": len(batch["id"])}  # noqa: E731
+    failure = worker(ProcessRows(function, batch_format="pandas"))(ranges(1)[0]).failure
+    assert "with an iterator over its batches: write for batch in batches." in failure.message
+
+
+def test_a_batch_that_cannot_be_converted_fails_although_the_function_catches_it(worker, orders):
+    def catch(batches):
+        try:
+            return {"n": len(list(batches))}
+        except ValueError:
+            return {"n": 0}
+
+    orders.execute("CREATE TABLE wide AS SELECT 1::bigint AS id, 1.5::numeric(50, 10) AS v")
+    one = worker(ProcessRows(catch, batch_format="polars"), source=Source("public", "wide", ("v",)))
+    assert one(ranges(1)[0]).failure.message.startswith("Polars' decimals have at most 38 digits")

@@ -176,3 +176,8 @@ def test_a_batch_from_a_function_of_rows_is_refused_with_a_remedy(frame):
 def test_what_is_not_a_batch_is_refused(value):
     with pytest.raises(UserFunctionError, match="map_batch returned "):
         returned(value)
+
+
+def test_names_that_are_not_text_are_other_columns():
+    with pytest.raises(UserFunctionError, match="with the columns 1"):
+        list(BatchRows((), ("1",)).results(pd.DataFrame({1: [1]})))
