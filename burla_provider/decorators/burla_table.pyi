@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from airflow.sdk.bases.decorator import Task
 
-from burla_provider.task.config import Consistency, RowFormat, Split
+from burla_provider.task.config import BatchFormat, Consistency, RowFormat, Split
 from burla_provider.task.failure_policy import OnFailure
 from burla_provider.task.resume import Resume
 from burla_provider.task.transform_config import WriteMode
@@ -20,6 +20,8 @@ class TableTaskDecorator(Protocol):
 def burla_postgres_task(
     *,
     row_format: RowFormat = ...,
+    batch_format: BatchFormat | None = ...,
+    batch_size: int | str | None = ...,
     combine: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = ...,
     isolate_failures: bool = ...,
     verify: Literal["count"] | None = ...,
@@ -78,8 +80,9 @@ def burla_transform_task(
     target_table: str | None = ...,
     target_conn_id: str | None = ...,
     target_columns: Sequence[str] | None = ...,
-    batch_size: int = ...,
-    row_format: Literal["tuple", "dict"] = ...,
+    batch_format: BatchFormat | None = ...,
+    batch_size: int | str | None = ...,
+    row_format: RowFormat = ...,
     conflict_columns: Sequence[str] | None = ...,
     update_columns: Sequence[str] | None = ...,
     version_column: str | None = ...,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.operators.base import BurlaBaseOperator
-from burla_provider.task.config import MapJobConfig
 from burla_provider.task.failure_policy import OnFailure
+from burla_provider.task.map_config import MapJobConfig
 
 if TYPE_CHECKING:
     from burla_provider.task.job_runner import JobRunner

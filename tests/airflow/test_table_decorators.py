@@ -95,9 +95,24 @@ def test_a_function_of_a_row_writes_what_a_query_returns(airflow: Airflow, label
     assert written(labels) == (20_000, 20_000, 20_000)
 
 
-def test_with_a_batch_size_the_function_gets_batches(airflow: Airflow, labels: Any) -> None:
-    operator = in_dag(lambda: task.burla_transform(**LABELS, batch_size=700)(label_batch)("big"))
+@pytest.mark.parametrize("size", [700, "{{ 7 * 100 }}"])
+def test_with_a_batch_size_the_function_gets_batches(airflow: Airflow, labels: Any, size: Any) -> None:
+    operator = in_dag(lambda: task.burla_transform(**LABELS, batch_size=size)(label_batch)("big"))
     assert airflow.run(operator).state == "success"
+    assert written(labels) == (20_000, 20_000, 20_000)
+
+
+def test_with_a_batch_format_the_function_gets_batches_of_this_format(airflow: Airflow, labels: Any) -> None:
+    def make() -> None:
+        @task.burla_transform(**LABELS, batch_format="arrow")
+        def label(batch, prefix):
+            assert type(batch).__name__ == "RecordBatch"
+            return [label_row(tuple(row.values()), prefix) for row in batch.to_pylist()]
+
+        label("big")
+
+    result = airflow.run(in_dag(make))
+    assert result.state == "success", result.log
     assert written(labels) == (20_000, 20_000, 20_000)
 
 

@@ -7,7 +7,8 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.ranges.strategies import STRATEGIES
-from burla_provider.task.config import RowFormat, Split
+from burla_provider.task.config import BatchFormat, RowFormat, Split
+from burla_provider.worker.batch_formats import BATCH_FORMATS
 from burla_provider.worker.rows import ROW_FORMATS
 
 
@@ -125,6 +126,13 @@ def test_a_plan_only_that_was_rendered_is_a_bool(text: Any, value: bool) -> None
     assert config.starts_job is not value
 
 
+@pytest.mark.parametrize(("text", "value"), [("500", 500), (500, 500), ("", None), (None, None)])
+def test_a_batch_size_that_was_rendered_is_a_number(text: Any, value: int | None) -> None:
+    made = table_operator(totals=None, process_rows=len, batch_format="arrow", batch_size="{{ params.size }}")
+    made.batch_size = text
+    assert made.make_config().batch_size == value
+
+
 @pytest.mark.parametrize(("text", "value"), [("2", 2), ("", 0), (None, 0), (2, 2)])
 def test_the_size_of_a_trial_that_was_rendered_is_a_number(text: Any, value: int) -> None:
     assert table_operator(trial_ranges=text).make_config().trial_ranges == value
@@ -165,6 +173,7 @@ def test_a_mapped_task_is_checked_when_it_runs() -> None:
 def test_the_names_in_the_signature_are_those_of_the_lists() -> None:
     assert set(get_args(Split)) == {"auto", *STRATEGIES}
     assert set(get_args(RowFormat)) == set(ROW_FORMATS)
+    assert get_args(BatchFormat) == tuple(BATCH_FORMATS)
 
 
 def test_a_run_has_numbers_where_templates_rendered_to_text() -> None:
