@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorato
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.task.config import MapJobConfig
+from burla_provider.task.function_arguments import is_callable_class
 from burla_provider.task.validation import UNRENDERED, check_single_output
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ def check_signature(function: Callable[..., Any]) -> None:
 
     :raises InvalidParameterError: if it cannot.
     """
+    if is_callable_class(function):
+        advice = "Use BurlaMapOperator, or a function with init={...}."
+        raise InvalidParameterError("python_callable", f"{function.__name__} is a class.", advice)
     signature = inspect.signature(function)
     kinds = [parameter.kind for parameter in signature.parameters.values()]
     if not kinds or kinds[0] not in _POSITIONAL or _WITHOUT_NAME & set(kinds[1:]):

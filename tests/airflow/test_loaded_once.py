@@ -303,6 +303,11 @@ def test_a_decorated_function_gets_what_init_makes(airflow: Airflow, tmp_path: P
     assert list(noted(tmp_path)["loaded"].values()) == [1]
 
 
+def test_the_decorator_is_for_functions() -> None:
+    with pytest.raises(InvalidParameterError, match=r"python_callable: Total is a class\. Use BurlaMapOperator"):
+        task.burla(Total)([1])
+
+
 def test_init_is_refused_where_it_cannot_be_used() -> None:
     with pytest.raises(InvalidParameterError, match="init: process_rows is a class, which has __init__"):
         totals(process_rows=Total, op_kwargs={"folder": ""}, init={"x": load_factor})
