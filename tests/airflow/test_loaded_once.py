@@ -308,6 +308,13 @@ def test_the_decorator_is_for_functions() -> None:
         task.burla(Total)([1])
 
 
+def test_the_decorator_refuses_an_argument_that_init_makes() -> None:
+    with pytest.raises(InvalidParameterError, match="init: 'factor' is given in the call too"):
+        task.burla(init={"factor": load_factor})(lambda number, factor: 1)([1], factor=2)
+    with pytest.raises(InvalidParameterError, match="init: must be a dict, got <function load_factor"):
+        task.burla(init=load_factor)(lambda number, factor: 1)([1])
+
+
 def test_init_is_refused_where_it_cannot_be_used() -> None:
     with pytest.raises(InvalidParameterError, match="init: process_rows is a class, which has __init__"):
         totals(process_rows=Total, op_kwargs={"folder": ""}, init={"x": load_factor})
