@@ -14,6 +14,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.operators.transform import BurlaPostgresTransformOperator
 from burla_provider.task.function_arguments import KEY_RANGE, is_callable_class
+from burla_provider.task.validation import check_dict
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskDecorator
@@ -92,10 +93,12 @@ def decorate(
     if "op_kwargs" in parameters:
         problem = "are the arguments of the call."
         raise InvalidParameterError("op_kwargs", problem, "Call the decorated function with them.")
+    init = parameters.get("init") or {}
+    check_dict("init", init)
 
     def decorate_function(function: Callable[..., Any]) -> TaskDecorator:
         task: TaskDecorator = task_decorator_factory(
-            python_callable=_describe_call(function, parameters.get("init") or {}) if callable(function) else function,
+            python_callable=_describe_call(function, init) if callable(function) else function,
             multiple_outputs=bool(multiple_outputs),  # otherwise Airflow infers it from the type that a range returns
             decorated_operator_class=operator,
             **parameters,
@@ -114,7 +117,7 @@ def _describe_call(function: Callable[..., Any], init: Mapping[str, Callable[...
             parameters = parameters[1:]
         parameters = [parameter for parameter in parameters if parameter.name not in {KEY_RANGE, *init}]
     known = {parameter.name for parameter in parameters}
-    of_init = (parameter for maker in init.values() for parameter in inspect.signature(maker).parameters.values())
+    of_init = (parameter for maker in init.values() for parameter in _read_parameters(maker))
     added = {parameter.name: parameter for parameter in of_init if parameter.kind in _NAMED}
     parameters += [
         parameter.replace(kind=Parameter.KEYWORD_ONLY) for name, parameter in added.items() if name not in known
@@ -127,6 +130,13 @@ def _describe_call(function: Callable[..., Any], init: Mapping[str, Callable[...
     parameters.sort(key=lambda parameter: parameter.kind)
     vars(call)["__signature__"] = signature.replace(parameters=parameters)
     return call
+
+
+def _read_parameters(function: Any) -> Collection[Parameter]:
+    try:
+        return inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # a function in C, or none, which the operator refuses
+        return ()
 
 
 def _name_arguments(function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

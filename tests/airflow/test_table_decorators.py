@@ -232,6 +232,8 @@ def test_arguments_may_be_results_of_other_tasks() -> None:
             lambda: task.burla_postgres(**PAID, op_kwargs={"status": "paid"})(add_up)(),
             "op_kwargs: are the arguments of the call. Call the decorated function with them.",
         ),
+        (lambda: task.burla_postgres(**PAID, init=[1])(add_up)("paid"), "init: must be a dict, got [1]."),
+        (lambda: task.burla_postgres(**PAID, init={"status": 1})(add_up)(), "init: must be a function, got 1."),
         (
             lambda: task.burla_postgres(**PAID, splits="width")(add_up)("paid"),
             "splits: @task.burla_postgres has no such parameter. Did you mean split?",
