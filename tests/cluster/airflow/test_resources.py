@@ -6,6 +6,7 @@ import pytest
 
 from burla_provider.operators.map import BurlaMapOperator
 from tests.airflow.conftest import Orders
+from tests.cluster.jobs.conftest import Cluster
 from tests.support.task_runner import Airflow
 
 
@@ -29,7 +30,9 @@ def test_a_gpu_that_the_cluster_does_not_have_fails_the_task_in_words(
     )
 
 
-def test_a_disk_size_is_passed_to_the_cluster(on_burla: Airflow, orders: Orders) -> None:
+def test_a_disk_size_is_passed_to_the_cluster(on_burla: Airflow, orders: Orders, cluster: Cluster) -> None:
     task = BurlaMapOperator(task_id="t", python_callable=abs, inputs=[-1], grow=True, disk_gb="{{ 20 * 5 }}")
     result = on_burla.run(task)
     assert result.value == [1], result.log
+    job_id = result.log.split("Job ", 1)[1].split(":", 1)[0]
+    assert cluster.job(job_id)["requested_disk_gb"] == 100
