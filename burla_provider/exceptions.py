@@ -71,6 +71,10 @@ class ReturnedRowError(UserFunctionError):
     """Raised when a row that the user's function returned does not have the columns of the target."""
 
 
+class WorkerSetupError(BurlaProviderError):
+    """Raised when a worker could not make the instance of a class, or an object of ``init``."""
+
+
 class RangeTimeoutError(BaseException):
     """Raised when a range took longer than ``range_timeout``.
 

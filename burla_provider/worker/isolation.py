@@ -12,7 +12,7 @@ from typing import TypeGuard
 
 from burla_provider.worker.chunks import Chunk
 from burla_provider.worker.rejects import Rejected, is_row_error, name_rows
-from burla_provider.worker.row_functions import Failures, MapRow, Part, Produced, Row, RowFunction
+from burla_provider.worker.row_functions import Failures, MapRow, Part, Produced, Row, RowFormat, RowFunction
 from burla_provider.worker.update_functions import EachRow, UpdateRows
 
 
@@ -31,9 +31,19 @@ class IsolateFailures:
     key_offset: int = 0
 
     @property
-    def batch_size(self) -> int:
-        """Rows per call of this object."""
+    def batch_size(self) -> int | None:
+        """Maximum number of rows per call of this object."""
         return self.function.batch_size
+
+    @property
+    def is_per_row(self) -> bool:
+        """Whether the user's function gets single rows."""
+        return self.function.is_per_row
+
+    @property
+    def format(self) -> RowFormat:
+        """How rows are read, given to the user's function, and returned."""
+        return self.function.format
 
     def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
         """Return the rows made of these rows, and the rows that failed.
@@ -148,4 +158,5 @@ def slice_rows(rows: Sequence[Row], start: int, stop: int) -> Sequence[Row]:
 
 def row_at(rows: Sequence[Row], index: int) -> Row:
     """Return the values of a row of a batch."""
-    return tuple(rows[index])
+    row = rows[index : index + 1]
+    return tuple(column[0].as_py() for column in row.columns) if hasattr(row, "columns") else row[0]

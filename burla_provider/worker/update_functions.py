@@ -8,7 +8,7 @@ from typing import Any
 
 from burla_provider.exceptions import ReturnedRowError, UserFunctionError
 from burla_provider.worker.rejects import is_row_error
-from burla_provider.worker.row_functions import Failures, Produced, Row, RowFormat, add_key, check_batch
+from burla_provider.worker.row_functions import Failures, Produced, Row, RowFormat, add_key
 
 _FAILED = object()
 """Stands for the result of a row on which the function failed."""
@@ -18,16 +18,21 @@ _FAILED = object()
 class UpdateRows:
     """Makes a row of the sink ``UpdateInPlace`` of each row: its xmin, its key, and the values to store.
 
-    :param function: gets a list of rows, and returns a result for each.
+    :param function: gets a list of rows or a batch, and returns a result for each.
     :param format: columns of rows and results.
     :param width: number of values that identify a row: its xmin, and those of the unique key.
     :param batch_size: rows per call of the function.
     """
 
-    function: Callable[[list[Any]], Iterable[Any]]
+    function: Callable[[Any], Any]
     format: RowFormat
     width: int
-    batch_size: int = 250
+    batch_size: int | None = 250
+
+    @property
+    def is_per_row(self) -> bool:
+        """Whether the user's function gets single rows."""
+        return isinstance(self.function, EachRow)
 
     def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = (), failed: Failures | None = None) -> Produced:
         """Return the updates.
@@ -61,9 +66,8 @@ class UpdateRows:
     def _call(self, rows: Sequence[Row], keys: Sequence[Row], failed: Failures | None) -> list[Any]:
         results: list[Any] = []
         returned: Iterable[Any] = ()
-        given = [self.format.given(row) for row in rows]
         try:
-            returned = check_batch(self.function(given))
+            returned = self.format.results(self.function(self.format.give(rows)))
             results.extend(returned)
         except Exception as error:
             self._handle(error, len(results), keys, failed)

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import tuple_row
 
 from burla_provider.database.quoting import Identifier, Literal, type_name
 from burla_provider.exceptions import RowsChangedError, TooManyRejectsError
 from burla_provider.ranges.condition import comparison
 from burla_provider.ranges.key import Bound, Key
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.worker.blocks import Block
 from burla_provider.worker.chunk_ledger import Progress
-from burla_provider.worker.chunks import CHUNK_ROWS, Chunk, compute_chunks
-from burla_provider.worker.isolation import IsolateFailures
+from burla_provider.worker.chunks import CHUNK_ROWS, Chunk, ChunkLimits, compute_chunks
+from burla_provider.worker.isolation import IsolateFailures, row_at
 from burla_provider.worker.processors.processor import RangeResult
 from burla_provider.worker.refused_rows import PartsRefusedError
 from burla_provider.worker.rejects import COUNT, Rejected, RejectLimit
 from burla_provider.worker.row_functions import RowFunction
 from burla_provider.worker.source import Source
-from burla_provider.worker.stream import stream
 from burla_provider.worker.target_writer import TargetWriter
 
 MAX_ROUNDS = 100
@@ -38,7 +38,7 @@ class Transform:
     :param function: the user's function.
     :param writer: writes the rows.
     :param unique_key: NOT NULL columns that identify a row; no columns if the source has no such key.
-    :param chunk_rows: minimum size of a chunk other than the last.
+    :param chunk_rows: number of rows of a chunk that reaches none of the other ``ChunkLimits``.
     :param reads_xmin: whether the function gets the xmin and the unique key of each row, which is updated in place.
     :param limit: rows of all ranges together that may be rejected; None: no limit.
     """
@@ -78,8 +78,8 @@ class Transform:
             query += sql.SQL(" AND ") + _is_behind(source, order, progress.position)
         if order.columns:
             query += sql.SQL(" ORDER BY ") + _order_by(source, order)
-        with closing(stream(connection, query, tuple_row)) as rows:
-            for chunk in self._compute(rows, order):
+        with closing(self._read(order, query, connection)) as blocks:
+            for chunk in self._compute(blocks, order):
                 before, progress = progress, self._write(key_range, progress, chunk)
                 if progress.chunks != before.chunks + 1 or progress.pending:  # another worker, or session, was faster
                     break
@@ -89,17 +89,21 @@ class Transform:
         """Read again what other sessions have changed, compute and write it."""
         order = order_key(key_range, self.unique_key)
         query = self._query(source, key_range, order) + sql.SQL(" AND ") + _is_one_of(source, self.unique_key, progress)
-        rows = self.writer.read(key_range, query)
+        blocks = self.writer.read(key_range, partial(self._read, order, query))
+        vanished = len(progress.pending) - sum(map(len, blocks))
+        chunk = Chunk(vanished=vanished, key_names=order.names)
         if rounds > MAX_ROUNDS:
-            chunk = self._give_up(key_range, progress, rows, order)
+            self._give_up(key_range, progress, blocks, chunk)
         else:
-            [chunk] = self._compute([rows], order, len(rows) + 1)
-        # The rows were counted when they were read first.
-        chunk = replace(chunk, position=None, row_count=0, is_last=False, vanished=len(progress.pending) - len(rows))
+            for part in self._compute(blocks, order):
+                chunk.rows += part.rows
+                chunk.filtered += part.filtered
+                chunk.parts += part.parts
+                chunk.rejected += part.rejected
         return self._write(key_range, progress, chunk)
 
-    def _give_up(self, key_range: KeyRange, progress: Progress, rows: list[Any], order: Key) -> Chunk:
-        """Return a chunk in which the rows are rejected."""
+    def _give_up(self, key_range: KeyRange, progress: Progress, blocks: list[Block], chunk: Chunk) -> None:
+        """Reject the rows."""
         advice = "Make the function faster, or run the task when they change less."
         if self.writer.rejects is None:
             key = ", ".join(progress.pending[0])
@@ -108,9 +112,9 @@ class Transform:
                 f" times that they were computed, such as {', '.join(self.unique_key.names)} = {key}. {advice}"
             )
         error = RowsChangedError(f"Other sessions changed the row each of the {MAX_ROUNDS} times that it was computed.")
-        tail, width = self._extra + len(order.columns), len(order.columns)
-        rejected = [Rejected.because(error, row[:-tail], row[-width:]) for row in rows]
-        return Chunk(rejected=rejected, key_names=order.names)
+        for block in blocks:
+            for number, keys in enumerate(block.keys):
+                chunk.rejected.append(Rejected.because(error, row_at(block.rows, number), keys[self._extra :]))
 
     def _write(self, key_range: KeyRange, progress: Progress, chunk: Chunk) -> Progress:
         isolate = self.function if isinstance(self.function, IsolateFailures) else None
@@ -136,11 +140,16 @@ class Transform:
         texts = [sql.SQL("{}::text").format(column) for column in columns]
         return source.select(sql.SQL(", ").join([source.column_list, *texts]), key_range)
 
-    def _compute(self, rows: Iterable[list[Any]], order: Key, chunk_rows: int | None = None) -> Iterator[Chunk]:
-        size = chunk_rows or self.chunk_rows
-        for chunk in compute_chunks(rows, self.function, len(order.columns), size, self._extra):
+    def _compute(self, blocks: Iterable[Block], order: Key) -> Iterator[Chunk]:
+        for chunk in compute_chunks(blocks, self.function, len(order.columns), ChunkLimits(self.chunk_rows)):
             chunk.key_names = order.names
             yield chunk
+
+    def _read(
+        self, order: Key, query: sql.Composed, connection: psycopg.Connection[Any]
+    ) -> Generator[Block, None, None]:
+        function = self.function
+        return function.format.read_blocks(connection, query, self._extra + len(order.columns), function.batch_size)
 
     @property
     def _extra(self) -> int:

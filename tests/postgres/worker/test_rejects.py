@@ -14,6 +14,7 @@ from burla_provider.database.connect import connection_parameters
 from burla_provider.database.settings import SessionSettings
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.task.reject_table import open_reject_table
+from burla_provider.worker.batch_rows import BatchRows
 from burla_provider.worker.isolation import IsolateFailures
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import Transform
@@ -284,12 +285,12 @@ def test_another_error_of_the_server_fails_the_range(tables):
 @pytest.mark.parametrize("fault", ["function", "check", "deferred"])
 def test_without_a_reject_table_the_error_names_the_rows(tables, fault, per_row):
     tables.execute("INSERT INTO given SELECT g, g FROM generate_series(1, 60) AS g")
-    tables.execute("UPDATE given SET v = v || ' ' || %s WHERE id IN (12, 17)", [fault])
+    tables.execute("UPDATE given SET v = v || ' ' || %s WHERE id IN (12, 14)", [fault])
     function = MapRow(compute, FORMAT) if per_row else MapBatch(compute_batch, FORMAT, 20)
     processor = transform(tables, Insert(TARGET), function, recorded=False, chunk_rows=20)
     with pytest.raises(Exception) as caught:  # noqa: PT011
         run(tables, processor)
-    assert "The rows that fail have the keys 12; 17." in caught.value.__notes__
+    assert "The rows that fail have the keys 12; 14." in caught.value.__notes__
 
 
 def test_a_range_ends_when_too_many_rows_are_rejected(tables):
@@ -325,6 +326,18 @@ def test_a_row_that_changes_all_the_time_is_rejected(tables):
     [(key, message)] = tables.execute("SELECT source_key, message FROM rejects").fetchall()
     assert key == {"id": "5"}
     assert message == "Other sessions changed the row each of the 100 times that it was computed."
+
+
+def test_rows_of_record_batches_are_rejected(tables):
+    pytest.importorskip("pyarrow")
+    tables.execute("INSERT INTO given SELECT g, g FROM generate_series(1, 60) AS g")
+    tables.execute("UPDATE given SET v = '12 function' WHERE id = 12; UPDATE given SET v = '14 check' WHERE id = 14")
+    form = BatchRows(FORMAT.read, FORMAT.written)
+    function = MapBatch(lambda batch: [compute(tuple(row.values())) for row in batch.to_pylist()], form, 20)
+    counts = run(tables, transform(tables, Upsert(TARGET, ("id",), ("v", "mood")), function))
+    assert (counts["rows_written"], counts["rows_rejected"]) == (58, 2)
+    rows = tables.execute("SELECT source_key, source_row FROM rejects ORDER BY 1").fetchall()
+    assert rows == [({"id": "12"}, {"id": 12, "v": "12 function"}), ({"id": "14"}, {"id": 14, "v": "14 check"})]
 
 
 def test_a_value_that_json_cannot_hold_is_recorded_exactly(tables):
