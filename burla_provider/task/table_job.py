@@ -212,7 +212,7 @@ class TableJob:
             return SqlTotals(aggregates), SqlCombiner(aggregates, self.source)
         combiner = CustomCombiner(config.combine) if config.combine else SumByKey()
         if config.process_rows is not None:
-            return ProcessRows(self.function, config.row_format), combiner
+            return ProcessRows(self.function, config.row_format, config.batch_format, config.batch_size), combiner
         return ProcessRange(self.function), combiner
 
     # Run
@@ -239,7 +239,8 @@ class TableJob:
                 on_planned=self.on_planned,
                 has_snapshot=session.snapshot is not None,
             )
-        functions = (config.process_rows, config.row_format, config.process_range, *self.functions)
+        formats = (config.row_format, config.batch_format, config.batch_size)
+        functions = (config.process_rows, *formats, config.process_range, *self.functions)
         server = [session.parameters.get(name) for name in ("host", "port", "dbname")]
         identity = JobIdentity(
             run_key(self.context),
