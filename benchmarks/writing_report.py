@@ -62,17 +62,19 @@ def comparison(results: dict[str, Any], job: str) -> list[str]:
     lines = [
         f"### {TITLES[job]}",
         "",
-        "| | seconds | x this provider | WAL, MB | growth, MB | memory of the task, MB | rows |",
-        "|---|---:|---:|---:|---:|---:|---|",
+        "| | seconds | x this provider | CPU seconds | WAL, MB | growth, MB | memory of the task, MB | rows |",
+        "|---|---:|---:|---:|---:|---:|---:|---|",
     ]
     for name, run in sorted(timed.items(), key=lambda item: item[1]["seconds"]):
         ratio = f"{run['seconds'] / ours:.2f}" if ours else ""
         right = f"{run['differences']:,} differ" if run["differences"] else "all right"
         sizes = " | ".join(f"{size:,.0f}" for size in (run["wal"] / 1e6, run["growth"] / 1e6, run["memory_task"]))
-        lines.append(f"| {WRITERS[name].title} | {run['seconds']:.2f} | {ratio} | {sizes} | {right} |")
+        used = run["cpu_task"] + run["cpu_workers"] + run["cpu_database"]
+        times = f"{run['seconds']:.2f} | {ratio} | {used:.1f}"
+        lines.append(f"| {WRITERS[name].title} | {times} | {sizes} | {right} |")
     for name, figures in sides.items():
         if "missing" in figures and job in WRITERS[name].jobs and job not in figures:
-            lines.append(f"| {WRITERS[name].title} | failed: {figures['missing']} | | | | | |")
+            lines.append(f"| {WRITERS[name].title} | failed: {figures['missing']} | | | | | | |")
     return [*lines, *([""] if ours else []), *verdicts(timed)]
 
 

@@ -32,6 +32,7 @@ def test_wrong_rows_are_counted(data: Data, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_section_has_a_table_per_job_and_says_how_far_the_aims_are() -> None:
     seconds = {"sql": 1.0, "copy": 1.0, "ours_local": 2.5, "duckdb": 2.0, "execute_values": 10.0, "pandas": 20.0}
     costs = {"wal": 1e6, "growth": 2e6, "memory_task": 3, "differences": 0}
+    costs |= {"cpu_task": 1, "cpu_workers": 2, "cpu_database": 3}
     sides: dict[str, Any] = {
         name: {job: {"seconds": one} | costs for job in WRITERS[name].jobs} for name, one in seconds.items()
     }
@@ -41,7 +42,8 @@ def test_the_section_has_a_table_per_job_and_says_how_far_the_aims_are() -> None
     assert [line for line in lines if line.startswith("### ")] == [
         f"### {one}" for one in writing_report.TITLES.values()
     ]
-    assert "| Ray write_sql | failed: no ray | | | | | |" in lines
+    assert "| Ray write_sql | failed: no ray | | | | | | |" in lines
+    assert "| psycopg2 execute_values | 10.00 | 4.00 | 6.0 | 1 | 2 | 3 | all right |" in lines
     assert "- This provider takes 2.5 times as long as COPY alone (limit) (aim: at most 2)." in lines
     fastest = "4.0 times as fast as psycopg2 execute_values, the fastest other side that calls Python"
     assert lines.count(f"- This provider is {fastest} (aim: at least 3).") == len(writing.ALL)
