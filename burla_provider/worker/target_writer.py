@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from burla_provider.database.errors import mark_target_error
 from burla_provider.database.settings import SessionSettings, set_config
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.chunk_ledger import Progress, claim_chunk, read_progress, store_progress
@@ -52,7 +53,7 @@ class TargetWriter:
         """Return how far earlier attempts and tries have written the range."""
         if self.ledger is None:
             return Progress()
-        with self._cached.close_on_error(), self._transaction(key_range) as connection:
+        with self._own_errors(), self._transaction(key_range) as connection:
             return read_progress(connection, self.ledger, key_range)
 
     def write(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
@@ -67,17 +68,27 @@ class TargetWriter:
             stop=stop_after_attempt(_WRITE_ATTEMPTS),
             reraise=True,
         )
-        with self._cached.close_on_error():
+        with self._own_errors():
             return retrying(self._write, key_range, before, chunk)
 
     def read(self, key_range: KeyRange, query: sql.Composed) -> list[tuple[Any, ...]]:
         """Return the rows of a query as they are now."""
-        with self._cached.close_on_error(), self._transaction(key_range) as connection:
+        with self._own_errors(), self._transaction(key_range) as connection:
             return [row for rows in stream(connection, query, tuple_row) for row in rows]
 
     def close(self) -> None:
         """Close this thread's connection."""
         self._cached.close()
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Close the connection if the block fails, and mark the error as one of the target."""
+        try:
+            with self._cached.close_on_error():
+                yield
+        except psycopg.Error as error:
+            mark_target_error(error, self.parameters.get("host", ""))
+            raise
 
     def _write(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
         while True:
