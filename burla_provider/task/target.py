@@ -20,7 +20,7 @@ from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_choice import choose_key
 from burla_provider.task.job_runner import check_reachable
 from burla_provider.task.session import TaskSession, reconnect, resolve
-from burla_provider.task.target_probe import TargetParameters, check_privileges, check_write
+from burla_provider.task.target_probe import TargetParameters, check_privileges, check_relatives, check_write
 from burla_provider.worker.sinks import Insert, Sink, Target, Update, UpdateInPlace, Upsert
 
 if TYPE_CHECKING:
@@ -142,6 +142,8 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
                 f"{sink.target} is the table that is read.",
                 'Leave target_table out to update its rows with write_mode="update", or name another table.',
             )
+        if source == target and not config.is_in_place:
+            check_relatives(connection, session.schema, session.table, sink.target)
         if not config.plan_only:
             check_write(connection, sink, config.version_column)
         yield TargetSession(

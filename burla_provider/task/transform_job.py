@@ -18,6 +18,7 @@ from burla_provider.task.lineage import TableLineage
 from burla_provider.task.session import TaskSession, worker_settings
 from burla_provider.task.table_job import TableJob
 from burla_provider.task.target import TargetSession, find_unique_key, read_generated
+from burla_provider.task.transform_hints import check_split_key, log_version_hint
 from burla_provider.worker.processors import RangeProcessor, Transform
 from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat, RowFunction
 from burla_provider.worker.sinks import UpdateInPlace
@@ -25,7 +26,7 @@ from burla_provider.worker.target_writer import TargetWriter
 from burla_provider.worker.update_functions import EachRow, UpdateRows
 
 if TYPE_CHECKING:
-    from burla_provider.ranges.plan import Plan
+    from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.job_runner import JobRunner
     from burla_provider.task.job_store import JobStore
     from burla_provider.task.monitor import JobMonitor, OutcomeListener
@@ -75,6 +76,14 @@ class TransformJob(TableJob):
         monitor = super().make_monitor(plan, store, listeners)
         monitor.pause = self._pause
         return monitor
+
+    def plan(self, lower: Any = None) -> RangePlan:
+        """Return a new plan, whose key no update changes."""
+        plan = super().plan(lower)
+        session = self.session
+        check_split_key(session.connection, session.facts, plan.key, self.config, self.log)
+        log_version_hint(session.facts, plan.key, self._unique_key, self._target.sink, self.log)
+        return plan
 
     @property
     def written(self) -> tuple[Any, ...]:

@@ -227,6 +227,8 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
         ),
         ({"target_table": "nullable", "conflict_columns": ["a"]}, "conflict_columns: a of public.nullable can be NULL"),
         ({"target_table": "orders"}, "target_table: public.orders is the table that is read."),
+        ({"target_table": "child"}, "target_table: public.child is a partition or a child of public.orders, which is"),
+        ({"table": "grandchild"}, "target_table: public.labels is the parent of public.grandchild, which is read"),
     ],
 )
 def test_a_target_that_cannot_be_written_is_refused_before_a_worker_starts(
@@ -239,6 +241,9 @@ def test_a_target_that_cannot_be_written_is_refused_before_a_worker_starts(
         CREATE TABLE ruled (id bigint PRIMARY KEY, label text);
         CREATE RULE other AS ON INSERT TO ruled DO INSTEAD NOTHING;
         CREATE TABLE nullable (a bigint UNIQUE);
+        CREATE TABLE child (PRIMARY KEY (id)) INHERITS (orders);
+        CREATE TABLE a_child () INHERITS (labels);
+        CREATE TABLE grandchild (status text, amount numeric) INHERITS (a_child);
         CREATE TABLE computed (
             id bigint PRIMARY KEY, g bigint GENERATED ALWAYS AS (id) STORED,
             i bigint GENERATED ALWAYS AS IDENTITY UNIQUE);

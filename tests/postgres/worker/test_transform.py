@@ -412,7 +412,9 @@ def test_advice_about_the_target_is_not_about_the_source(transform, worker, resu
         CREATE TRIGGER refuse BEFORE INSERT ON results EXECUTE FUNCTION refuse();
     """)
     failure = transform(INSERT)(ranges(1)[0]).failure
-    assert failure.message.endswith("The server of the target does not accept writes now: it may have become a standby.")
+    assert failure.message.endswith(
+        "The server of the target does not accept writes now: it may have become a standby."
+    )
 
 
 KEYS = {
