@@ -166,9 +166,11 @@ def find_in_place(connection: psycopg.Connection[Any], config: TransformJobConfi
     oid, schema, table, _ = _find_relation(connection, source, _IN_PLACE)
     key = find_unique_key(session.facts)
     if not key.columns:
-        raise InvalidParameterError(
-            "table", f"{schema}.{table} has no primary key, so its rows cannot be updated.", "Add a primary key."
-        )
+        problem, remedy = f"{schema}.{table} has no primary key, so its rows cannot be updated.", "Add a primary key."
+        if session.facts.is_tree:
+            problem = f"{schema}.{table} has children, in which its primary key is not unique."
+            remedy = "Update the children, each as a table of its own."
+        raise InvalidParameterError("table", problem, remedy)
     columns = {column.name: column for column in _read_columns(connection, oid)}
     assert config.update_columns is not None  # noqa: S101 (the config has checked it)
     for name in config.update_columns:

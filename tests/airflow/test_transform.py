@@ -396,6 +396,7 @@ def test_what_an_update_in_place_cannot_use_is_refused_at_parse(options: dict[st
         ({"update_columns": ["nota"]}, "update_columns: nota is not a column of public.orders. Did you mean note?"),
         ({"table": "a_view", "key": "id"}, "table: public.a_view is a view. Name a table."),
         ({"table": "keyless", "key": "id"}, "table: public.keyless has no primary key"),
+        ({"table": "parent"}, "table: public.parent has children, in which its primary key is not unique."),
     ],
 )
 def test_a_table_that_cannot_be_updated_in_place_is_refused(
@@ -403,6 +404,7 @@ def test_a_table_that_cannot_be_updated_in_place_is_refused(
 ) -> None:
     orders.connection.execute("""
         CREATE VIEW a_view AS TABLE orders; CREATE TABLE keyless AS TABLE orders;
+        CREATE TABLE parent (LIKE orders INCLUDING ALL); CREATE TABLE child () INHERITS (parent);
         ALTER TABLE orders ADD with_note text GENERATED ALWAYS AS (note) STORED;
     """)
     result = airflow.run(in_place(**options, retries=3), max_tries=3)
