@@ -42,8 +42,8 @@ def _with_column(error: psycopg.Error, target: Target, row: Sequence[Any]) -> Ex
             return ValueError(f"{name}: {problem}")
         try:
             psycopg.adapt.Transformer().as_literal(value)
-        except psycopg.ProgrammingError:
-            problem = f"a value of the type {type(value).__name__} cannot be written: {value!r:.60}."
+        except (psycopg.DataError, psycopg.ProgrammingError) as refusal:
+            problem = f"a value of the type {type(value).__name__} cannot be written: {value!r:.60} ({refusal})."
             return ValueError(f"{name}: {problem} Return a text, a number, or another type that psycopg supports.")
     return error
 

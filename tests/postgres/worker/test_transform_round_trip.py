@@ -8,7 +8,10 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from burla_provider.database.connect import connection_parameters
 from burla_provider.database.settings import EXACT_TEXT, SessionSettings, local_settings
@@ -151,3 +154,45 @@ def is_equal(connection: psycopg.Connection[Any], type_name: str, given: str, ta
     else:
         same = given == taken
     return bool(same)
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+numbers = st.decimals(allow_infinity=False, allow_nan=False)
+documents = st.recursive(
+    st.booleans() | texts | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=8
+)
+DRAWN = {
+    "text": texts,
+    "text[]": st.lists(texts | st.none()) | st.lists(st.tuples(texts, texts).map(list), min_size=1),
+    "bytea": st.binary(max_size=20),
+    "bytea[]": st.lists(st.binary(max_size=20)),
+    "numeric": numbers,
+    "numeric[]": st.lists(numbers),
+    "double precision": st.floats(),
+    "timestamptz": st.datetimes(timezones=st.timezones()),
+    "daterange": st.tuples(st.dates(), st.dates()).map(lambda days: psycopg.types.range.Range(*sorted(days))),
+    "jsonb": documents.map(Jsonb),
+    "jsonb[]": st.lists(documents.map(Jsonb) | st.none()),
+    "note": documents.map(Jsonb),
+}
+
+
+@pytest.mark.parametrize("type_name", DRAWN)
+def test_drawn_values_are_written_as_they_were_read(connection, exact, type_name) -> None:  # noqa: F811
+    exact.execute(DOMAINS)
+    exact.commit()
+    connection.autocommit = True
+    connection.prepare_threshold = None
+    with psycopg.connect(connection.info.dsn, password=connection.info.password, prepare_threshold=None) as reader:
+        trip = RoundTrip(connection, reader, "upsert")
+
+        @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=6, deadline=None)
+        @given(values=st.lists(DRAWN[type_name], min_size=1, max_size=20), dicts=st.booleans())
+        def check(values: list[Any], dicts: bool) -> None:
+            trip.create(type_name, [])
+            insert = sql.SQL("INSERT INTO given VALUES (%s, %s::{})").format(sql.SQL(type_name))
+            connection.cursor().executemany(insert, [(number, value) for number, value in enumerate(values, 1)])
+            trip.run("v", dicts=dicts)
+            assert trip.differences() == []
+
+        check()
