@@ -205,11 +205,16 @@ def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
         with connection.transaction():
             lock_table_creation(connection)
             connection.execute(sql.SQL(DDL).format(table=ledger.relation))
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:
+    except psycopg.errors.InvalidSchemaName:
+        problem = f"the table {ledger} does not exist, and there is no schema {ledger.schema}."
+        raise InvalidParameterError("ledger", problem, "Name a table in another schema, or create this one.") from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        schema = sql.Identifier(ledger.schema).as_string(connection)
         raise InvalidParameterError(
             "ledger",
             f"the table {ledger} does not exist and cannot be created ({error.diag.message_primary}).",
-            "Create it with the statement in the documentation, or grant CREATE on the schema.",
+            f"Run: GRANT CREATE, USAGE ON SCHEMA {schema} TO {_role(connection)}; Or create the table with the"
+            " statement in the documentation.",
         ) from None
 
 
@@ -243,6 +248,11 @@ def _check_permission(connection: psycopg.Connection[Any], ledger: Ledger, table
     if not allowed:
         raise InvalidParameterError(
             "ledger",
-            f"the role cannot SELECT, INSERT, UPDATE and DELETE in {ledger}.",
-            "Grant these privileges, or connect as another role.",
+            f"the role {_role(connection)} cannot SELECT, INSERT, UPDATE and DELETE in {ledger}.",
+            f"Run: GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {_role(connection)};",
         )
+
+
+def _role(connection: psycopg.Connection[Any]) -> str:
+    [(role,)] = connection.execute("SELECT quote_ident(current_user)").fetchall()
+    return str(role)

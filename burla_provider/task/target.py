@@ -20,7 +20,7 @@ from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_choice import choose_key
 from burla_provider.task.job_runner import check_reachable
 from burla_provider.task.session import TaskSession, reconnect, resolve
-from burla_provider.task.target_probe import TargetParameters, check_privileges, check_write
+from burla_provider.task.target_probe import TargetParameters, check_privileges, check_relatives, check_write
 from burla_provider.worker.sinks import Insert, Sink, Target, Update, UpdateInPlace, Upsert
 
 if TYPE_CHECKING:
@@ -37,16 +37,21 @@ _RELATION = """
 """
 
 _COLUMNS = """
-    SELECT a.attname::text, t.typname IN ('json', 'jsonb') AND n.nspname = 'pg_catalog', a.attgenerated <> '',
+    WITH RECURSIVE base (number, type) AS (  -- the last one of a column is not a domain
+        SELECT attnum, atttypid FROM pg_attribute WHERE attrelid = %(oid)s AND attnum > 0 AND NOT attisdropped
+        UNION ALL
+        SELECT number, typbasetype FROM base JOIN pg_type ON oid = type WHERE typtype = 'd'
+    )
+    SELECT a.attname::text, base.type IN ('pg_catalog.json'::regtype, 'pg_catalog.jsonb'::regtype),
+           base.type IN ('pg_catalog.json[]'::regtype, 'pg_catalog.jsonb[]'::regtype), a.attgenerated <> '',
            a.attidentity = 'a', a.attnotnull, a.atthasdef OR a.attidentity <> '' OR d.typdefault IS NOT NULL
            OR EXISTS (  -- a BEFORE INSERT trigger of each row may set it
                SELECT FROM pg_trigger AS g
                WHERE g.tgrelid = a.attrelid AND g.tgtype & 7 = 7 AND g.tgenabled IN ('O', 'A')
            )
     FROM pg_attribute AS a JOIN pg_type AS d ON d.oid = a.atttypid
-        JOIN pg_type AS t ON t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
-        JOIN pg_namespace AS n ON n.oid = t.typnamespace
-    WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
+        JOIN base ON base.number = a.attnum JOIN pg_type AS t ON t.oid = base.type AND t.typtype <> 'd'
+    WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
 """
 
 _UNIQUE = """
@@ -76,6 +81,7 @@ _IN_PLACE = TargetParameters("table", "postgres_conn_id")
 class _Column:
     name: str
     is_json: bool
+    is_json_array: bool
     is_generated: bool
     is_always_identity: bool
     is_not_null: bool
@@ -136,6 +142,8 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
                 f"{sink.target} is the table that is read.",
                 'Leave target_table out to update its rows with write_mode="update", or name another table.',
             )
+        if source == target and not config.is_in_place:
+            check_relatives(connection, session.schema, session.table, sink.target)
         if not config.plan_only:
             check_write(connection, sink, config.version_column)
         yield TargetSession(
@@ -158,9 +166,11 @@ def find_in_place(connection: psycopg.Connection[Any], config: TransformJobConfi
     oid, schema, table, _ = _find_relation(connection, source, _IN_PLACE)
     key = find_unique_key(session.facts)
     if not key.columns:
-        raise InvalidParameterError(
-            "table", f"{schema}.{table} has no primary key, so its rows cannot be updated.", "Add a primary key."
-        )
+        problem, remedy = f"{schema}.{table} has no primary key, so its rows cannot be updated.", "Add a primary key."
+        if session.facts.is_tree:
+            problem = f"{schema}.{table} has children, in which its primary key is not unique."
+            remedy = "Update the children, each as a table of its own."
+        raise InvalidParameterError("table", problem, remedy)
     columns = {column.name: column for column in _read_columns(connection, oid)}
     assert config.update_columns is not None  # noqa: S101 (the config has checked it)
     for name in config.update_columns:
@@ -175,8 +185,7 @@ def find_in_place(connection: psycopg.Connection[Any], config: TransformJobConfi
             f"{min(keys)} is a column of the key: a row with another key would be read again, or left out.",
             "Update other columns, or split by another key.",
         )
-    json_columns = tuple(name for name in config.update_columns if columns[name].is_json)
-    target = Target(schema, table, tuple(config.update_columns), json_columns)
+    target = _target(schema, table, [columns[name] for name in config.update_columns])
     check_privileges(connection, target, {"SELECT": target.columns, "UPDATE": target.columns}, _IN_PLACE)
     return UpdateInPlace(target, key.names)
 
@@ -200,8 +209,7 @@ def find_sink(connection: psycopg.Connection[Any], config: TransformJobConfig) -
     name = f"{schema}.{table}"
     key = () if config.write_mode == "insert" else _choose_key(connection, oid, name, all_columns, config)
     columns = _choose_columns(name, all_columns, key, config)
-    json_columns = tuple(column.name for column in columns if column.is_json)
-    target = Target(schema, table, tuple(column.name for column in columns), json_columns)
+    target = _target(schema, table, columns)
     if config.write_mode == "insert":
         check_privileges(connection, target, {"INSERT": target.columns}, _TARGET)
         if row_security:
@@ -222,8 +230,14 @@ def find_sink(connection: psycopg.Connection[Any], config: TransformJobConfig) -
     return Upsert(target, key, updated, config.version_column)
 
 
+def _target(schema: str, table: str, columns: Sequence[_Column]) -> Target:
+    json_columns = tuple(column.name for column in columns if column.is_json)
+    json_arrays = tuple(column.name for column in columns if column.is_json_array)
+    return Target(schema, table, tuple(column.name for column in columns), json_columns, json_arrays)
+
+
 def _read_columns(connection: psycopg.Connection[Any], oid: int) -> list[_Column]:
-    return [_Column(*row) for row in connection.execute(_COLUMNS, [oid]).fetchall()]
+    return [_Column(*row) for row in connection.execute(_COLUMNS, {"oid": oid}).fetchall()]
 
 
 def read_generated(connection: psycopg.Connection[Any], target: Target) -> dict[str, str]:

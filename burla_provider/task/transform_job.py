@@ -19,6 +19,7 @@ from burla_provider.task.reject_table import RejectReport, open_reject_table, re
 from burla_provider.task.session import TaskSession, worker_settings
 from burla_provider.task.table_job import TableJob
 from burla_provider.task.target import TargetSession, find_unique_key, read_generated
+from burla_provider.task.transform_hints import check_split_key, log_version_hint
 from burla_provider.worker.batch_rows import BatchRows
 from burla_provider.worker.chunk_ledger import read_unfinished
 from burla_provider.worker.isolation import IsolateFailures
@@ -30,7 +31,7 @@ from burla_provider.worker.target_writer import TargetWriter
 from burla_provider.worker.update_functions import EachRow, UpdateRows
 
 if TYPE_CHECKING:
-    from burla_provider.ranges.plan import Plan
+    from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.job_runner import JobRunner
     from burla_provider.task.job_store import JobStore
     from burla_provider.task.monitor import JobMonitor, OutcomeListener
@@ -85,6 +86,14 @@ class TransformJob(TableJob):
         monitor = super().make_monitor(plan, store, [*listeners, *rejects])
         monitor.pause = self._pause
         return monitor
+
+    def plan(self, lower: Any = None) -> RangePlan:
+        """Return a new plan, whose key no update changes."""
+        plan = super().plan(lower)
+        session = self.session
+        check_split_key(session.connection, session.facts, plan.key, self.config, self.log)
+        log_version_hint(session.facts, plan.key, self._unique_key, self._target.sink, self.log)
+        return plan
 
     def finish_writing(self, totals: Totals) -> None:
         """Add what the failed ranges have written, and check how many rows were rejected.
