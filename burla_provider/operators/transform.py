@@ -73,11 +73,13 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         "conflict_columns",
         "update_columns",
         "version_column",
+        "overwrite_where",
         "pause_while",
         "pause_conn_id",
     )
     template_fields_renderers = {  # noqa: RUF012 (as Airflow declares it)
         **BurlaTableOperator.template_fields_renderers,
+        "overwrite_where": "postgresql",
         "pause_while": "postgresql",
     }
     function_fields = ("map_row", "map_batch")
@@ -99,6 +101,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         conflict_columns: Sequence[str] | None = None,
         update_columns: Sequence[str] | None = None,
         version_column: str | None = None,
+        overwrite_where: str | None = None,
         pause_while: str | None = None,
         pause_conn_id: str | None = None,
         **kwargs: Any,
@@ -115,6 +118,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         self.conflict_columns = conflict_columns
         self.update_columns = update_columns
         self.version_column = version_column
+        self.overwrite_where = overwrite_where
         self.pause_while = pause_while
         self.pause_conn_id = pause_conn_id
         self._check_at_parse()
@@ -133,6 +137,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         self, config: TransformJobConfig, runner: JobRunner, session: TaskSession, lineage: TableLineage
     ) -> Iterator[TableJob]:
         """Connect to the target's database, check the target, and return the job."""
+        from burla_provider.task.overwrite_job import OverwriteJob
         from burla_provider.task.pause import open_pause
         from burla_provider.task.target import open_target
         from burla_provider.task.transform_job import TransformJob
@@ -141,4 +146,9 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
             open_target(config, session, runner.hook.engine) as target,
             open_pause(config, target.parameters, session.name, self.log) as pause,
         ):
-            yield TransformJob(config, runner, session, lineage, self.outlets, target, pause)
+            if target.exchange is None:
+                yield TransformJob(config, runner, session, lineage, self.outlets, target, pause)
+                return
+            job = OverwriteJob(config, runner, session, lineage, self.outlets, target, pause, target.exchange)
+            self.on_success_callback = [job.forget, *self.on_success_callback]
+            yield job

@@ -17,10 +17,11 @@ from burla_provider.ranges.key import Key
 from burla_provider.task.lineage import TableLineage
 from burla_provider.task.session import TaskSession, worker_settings
 from burla_provider.task.table_job import TableJob
-from burla_provider.task.target import TargetSession, find_unique_key, read_generated
+from burla_provider.task.target import TargetSession, find_unique_key
+from burla_provider.task.target_catalog import read_generated
 from burla_provider.worker.processors import RangeProcessor, Transform
 from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat, RowFunction
-from burla_provider.worker.sinks import UpdateInPlace
+from burla_provider.worker.sinks import Sink, UpdateInPlace
 from burla_provider.worker.target_writer import TargetWriter
 from burla_provider.worker.update_functions import EachRow, UpdateRows
 
@@ -65,10 +66,15 @@ class TransformJob(TableJob):
         config, target = self.config, self._target
         settings = worker_settings(config, target.name, target.settings)
         lock = self._pause.lock if self._pause else None
-        writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots, lock)
+        writer = TargetWriter(target.parameters, settings, self.sink, self.ledger, self._target_slots, lock)
         counts = SumByKey()
-        counts.add(-1, dict.fromkeys((*target.sink.counts, "rows_filtered"), 0))  # also if no row is written
+        counts.add(-1, dict.fromkeys((*self.sink.counts, "rows_filtered"), 0))  # also if no row is written
         return Transform(self._function, writer, self._unique_key, reads_xmin=config.is_in_place), counts
+
+    @property
+    def sink(self) -> Sink:
+        """What writes the rows."""
+        return self._target.sink
 
     def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
         """Return a monitor that also pauses the workers."""
@@ -80,7 +86,7 @@ class TransformJob(TableJob):
     def written(self) -> tuple[Any, ...]:
         """What identifies the target, and the order in which rows are read, because a retry continues in it."""
         server = [self._target.parameters.get(name) for name in ("host", "port", "dbname")]
-        return (server, repr(self._target.sink), self._unique_key.names)
+        return (server, repr(self.sink), self._unique_key.names)
 
     @property
     def _unique_key(self) -> Key:
@@ -125,7 +131,7 @@ class TransformJob(TableJob):
 
     @property
     def _function(self) -> RowFunction:
-        config, sink = self.config, self._target.sink
+        config, sink = self.config, self.sink
         rows = RowFormat(tuple(self.source.columns), self._target.target.columns, config.row_format == "dict")
         if isinstance(sink, UpdateInPlace):
             width = 1 + len(sink.key)
