@@ -72,10 +72,8 @@ class Exchange:
         Each returns the number of rows, and one that is then outside of the condition, or NULL.
         """
         if not self.key:
-            return {
-                "rows_deleted": self._delete(sql.SQL("TRUE")),
-                "rows_inserted": self._insert(staging, sql.SQL("TRUE")),
-            }
+            every = sql.SQL("TRUE")
+            return {"rows_deleted": self._delete(every), "rows_inserted": self._insert(staging, every)}
         staged = self._staged(staging)
         is_staged = sql.SQL("EXISTS (SELECT FROM {} WHERE {})").format(staged, self._same_key)
         is_there = sql.SQL("EXISTS (SELECT FROM {} WHERE {} AND {})").format(
@@ -129,10 +127,9 @@ class Exchange:
 
     def _staged(self, staging: Identifier) -> sql.Composed:
         # With other names, so that those in the condition are columns of the target.
-        columns = [
-            sql.SQL("{} AS {}").format(Identifier(name), Identifier(self._alias(name))) for name in self.target.columns
-        ]
-        return sql.SQL("(SELECT {} FROM {}) AS {}").format(sql.SQL(", ").join(columns), staging, Identifier(_STAGED))
+        aliases = [(Identifier(name), Identifier(self._alias(name))) for name in self.target.columns]
+        columns = sql.SQL(", ").join(sql.SQL("{} AS {}").format(*pair) for pair in aliases)
+        return sql.SQL("(SELECT {} FROM {}) AS {}").format(columns, staging, Identifier(_STAGED))
 
     def _alias(self, name: str) -> str:
         return f"burla_{self.target.columns.index(name)}"

@@ -100,39 +100,32 @@ class OverwriteJob(TransformJob):
         if self._job_pause:
             self._job_pause.wait()
         row_count = totals.result()["rows_inserted"]
-        settings = worker_settings(self.config, self._session.name, {})
         started = time.monotonic()
         while True:
             try:
-                with self._session.final_connection() as connection:
-                    counts = exchange_rows(
-                        connection,
-                        self._exchange,
-                        self._staging.relation,
-                        self.ledger,
-                        settings,
-                        row_count,
-                        self.secrets,
-                    )
-                break
+                counts = self._exchange_rows(row_count)
             except psycopg.Error as error:
                 if not is_transient(error) or time.monotonic() - started > LOCK_SECONDS:
                     raise
-                self.log.info(
-                    "%s could not be changed yet: %s", self._exchange.target, error.diag.message_primary or "lost"
-                )
+                reason = error.diag.message_primary or "the connection was lost"
+                self.log.info("%s could not be changed yet: %s", self._exchange.target, reason)
                 time.sleep(_WAIT_SECONDS)
-        seconds = time.monotonic() - started
-        self.log.info(
-            "Replaced the rows of %s where %s in %.1f s.", self._exchange.target, self._exchange.where, seconds
-        )
-        return counts
+            else:
+                seconds, where = time.monotonic() - started, self._exchange.where
+                self.log.info("Replaced the rows of %s where %s: %.1f s.", self._exchange.target, where, seconds)
+                return counts
 
     def forget(self, _: Context) -> None:
         """Drop the ledger of the run. Call it when Airflow has stored the result: a retry would need the ledger."""
         if self.config.ledger is None and not self.config.plan_only:
             with reconnect(self._session.parameters, self._session.name) as connection:
                 self._staging.drop_ledger(connection)
+
+    def _exchange_rows(self, row_count: int) -> dict[str, int]:
+        settings = worker_settings(self.config, self._session.name, {})
+        staging = self._staging.relation
+        with self._session.final_connection() as connection:
+            return exchange_rows(connection, self._exchange, staging, self.ledger, settings, row_count, self.secrets)
 
     def _is_last_try(self, error: BaseException) -> bool:
         ti = self.context["ti"]

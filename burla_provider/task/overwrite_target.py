@@ -30,7 +30,7 @@ _OBSTACLES = """
            'Connect as a role that has BYPASSRLS.'
     WHERE row_security_active(%(oid)s::oid)
     UNION ALL
-    SELECT 'has the child ' || inhrelid::regclass || ', whose rows could not be replaced', 'Name a table without children.'
+    SELECT 'has the child ' || inhrelid::regclass || ', whose rows could not be replaced', 'Name another table.'
     FROM pg_inherits JOIN pg_class ON oid = inhparent WHERE inhparent = %(oid)s AND relkind = 'r'
 """
 
