@@ -21,8 +21,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
 
     Exactly one of ``map_row`` and ``map_batch`` is given. The function runs before the transaction that writes its
     rows, so it may take long. The return value is one small dict of numbers: ``row_count`` (rows read),
-    ``rows_inserted`` or ``rows_written`` (inserted or updated) or ``rows_updated``, ``rows_unchanged``, and
-    ``rows_filtered``. They count all tries of a run.
+    ``rows_inserted`` or ``rows_written`` (inserted or updated) or ``rows_updated``, ``rows_unchanged``,
+    ``rows_deleted``, and ``rows_filtered``. They count all tries of a run.
 
     **Function**
 
@@ -41,10 +41,14 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     :param target_columns: columns that get values, in the order of the rows that are returned. None: all columns,
         without generated ones.
     :param write_mode: "insert"; "upsert": insert, or update the row with the same ``conflict_columns``; "update": only
-        update. Upsert and update leave a row as it is if no value differs.
-    :param conflict_columns: columns of a unique index of the target. None: its primary key.
+        update; "overwrite": replace the rows that ``overwrite_where`` names when all ranges are done. A row is left as
+        it is if no value differs.
+    :param conflict_columns: columns of a unique index of the target. None: its primary key. An overwrite of a table
+        without a primary key deletes and inserts.
     :param update_columns: columns to update. None: all of ``target_columns`` except ``conflict_columns``. []: an upsert
         leaves the row that is there.
+    :param overwrite_where: SQL condition on the target's columns: the rows that an overwrite replaces, such as
+        ``"day = '{{ ds }}'"``. "TRUE" names all rows. A row that the function returns must satisfy it.
     :param version_column: an upsert updates a row only if its value of this column, which must be one of
         ``update_columns``, is greater. None: the last row wins.
 
@@ -56,7 +60,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     :param pause_conn_id: Airflow connection on which the task asks. None: ``target_conn_id``.
 
     The ledger is a table of the target's database. It is required for inserts, and for updates in place of a column
-    that the function reads. With a ledger, each row is written once per run, and a retry continues where the last try
+    that the function reads. Without one, an overwrite creates its own, and drops it at the end. With a ledger, each row is written once per run, and a retry continues where the last try
     ended, even if the table has changed since.
 
     See :class:`~burla_provider.operators.table.BurlaTableOperator` and

@@ -49,8 +49,12 @@ class Exchange:
 
     @property
     def condition(self) -> sql.Composable:
-        """``where`` in brackets; the line breaks end a comment in it."""
-        return sql.SQL(f"(\n{self.where}\n)")
+        """``where`` in brackets."""
+        return _in_brackets(self.where)
+
+    def select(self, condition: str) -> sql.Composed:
+        """Return a query of the rows of the target that satisfy a condition."""
+        return sql.SQL("SELECT FROM {} WHERE {}").format(self.target.relation, _in_brackets(condition))
 
     def create_staging(self, staging: Identifier) -> sql.Composed:
         """Return the statements that create the staging table, with the columns that get values.
@@ -230,6 +234,10 @@ def _set_up(connection: psycopg.Connection[Any], settings: SessionSettings) -> N
 def _counted(statement: sql.Composable, outside: sql.Composable) -> sql.Composed:
     query = "WITH written AS ({} RETURNING {} AS outside) SELECT count(*), min(outside) FROM written"
     return sql.SQL(query).format(statement, outside)
+
+
+def _in_brackets(condition: str) -> sql.SQL:
+    return sql.SQL(f"(\n{condition}\n)")  # the line breaks end a comment in it
 
 
 def _list(columns: Sequence[str]) -> sql.Composed:

@@ -14,7 +14,7 @@ from burla_provider.task.sql_checks import is_balanced
 from burla_provider.task.staging import PREFIX
 from burla_provider.task.target_catalog import choose_columns, choose_conflict_key, find_relation, read_columns
 from burla_provider.task.target_probe import TARGET, refused
-from burla_provider.task.volatility import find_volatile
+from burla_provider.task.volatility import find_volatile, is_date_error, relative_literals
 from burla_provider.worker.sinks import Target
 
 if TYPE_CHECKING:
@@ -103,15 +103,18 @@ def check_exchange(connection: psycopg.Connection[Any], exchange: Exchange) -> N
 def _check_condition(connection: psycopg.Connection[Any], exchange: Exchange) -> None:
     """Check that the condition means the same rows in each statement."""
     import psycopg
-    from psycopg import sql
 
     where = exchange.where
     if not is_balanced(connection, where):
         raise InvalidParameterError("overwrite_where", f"in {where!r} a bracket or a quote is not closed.", "Close it.")
-    query = sql.SQL("SELECT FROM {} WHERE {}").format(exchange.target.relation, exchange.condition)
     try:
         with connection.transaction():
-            found = find_volatile(PlannerConnection(connection), query)
+            found = find_volatile(PlannerConnection(connection), exchange.select(where))
+            found += [
+                literal
+                for literal, text in relative_literals(connection, where)
+                if is_date_error(connection, exchange.select(text))
+            ]
     except psycopg.Error as error:
         if is_transient(error):
             raise

@@ -114,7 +114,7 @@ def remove_abandoned(connection: psycopg.Connection[Any], staging: Staging, cont
     for relation, run in _find_runs(connection):
         if run.get("run_key") == staging.run_key or not _is_dead(run, context):
             continue
-        with suppress(psycopg.errors.LockNotAvailable):
+        with suppress(psycopg.Error):  # it is in use, or a view depends on it
             _drop(connection, relation)
             removed.append(relation.as_string())
     return removed

@@ -123,7 +123,7 @@ def test_a_row_outside_of_the_condition_is_an_error(connection: Any, key: Any, d
     overwrite = Overwrite(connection, key)
     overwrite.insert("target", [ROW])
     overwrite.insert(f'"{overwrite.staging.table}"', [ROW, (7, "y", day, None, None, None)])
-    with pytest.raises(OverwriteError, match="outside of overwrite_where.*7,y.*unchanged"):
+    with pytest.raises(OverwriteError, match=r"outside of overwrite_where.*7,y.*unchanged"):
         overwrite.run(2)
     assert [row[:6] for row in overwrite.rows()] == [ROW]
     assert read_exchange(connection, overwrite.staging.ledger) is None
@@ -143,6 +143,16 @@ def test_a_key_of_a_row_outside_of_the_condition_is_an_error(connection: Any) ->
     overwrite.insert(f'"{overwrite.staging.table}"', [ROW])
     with pytest.raises(OverwriteError, match=r"Key \(a, b\)=\(1, x\) already exists.*outside of overwrite_where"):
         overwrite.run(1)
+
+
+def test_a_key_that_is_equal_but_not_the_same_is_replaced(connection: Any) -> None:
+    overwrite = Overwrite(connection, ("amount",))
+    connection.execute("ALTER TABLE target DROP CONSTRAINT target_pkey, ADD UNIQUE (amount)")
+    overwrite.insert("target", [(1, "x", 3, None, "1.0", None), (2, "x", 3, None, "2", None)])
+    new = [(1, "x", 3, None, "1.00", None), (2, "x", 3, None, "2", None)]
+    overwrite.insert(f'"{overwrite.staging.table}"', new)
+    assert overwrite.run(2) == {"rows_inserted": 0, "rows_updated": 1, "rows_unchanged": 1, "rows_deleted": 0}
+    assert overwrite.rows() == wanted([], new)
 
 
 def test_two_rows_with_a_key_are_an_error(connection: Any) -> None:
