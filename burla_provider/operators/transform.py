@@ -60,8 +60,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     :param pause_conn_id: Airflow connection on which the task asks. None: ``target_conn_id``.
 
     The ledger is a table of the target's database. It is required for inserts, and for updates in place of a column
-    that the function reads. Without one, an overwrite creates its own, and drops it at the end. With a ledger, each row is written once per run, and a retry continues where the last try
-    ended, even if the table has changed since.
+    that the function reads. Without one, an overwrite creates its own, and drops it at the end. With a ledger, each row
+    is written once per run, and a retry continues where the last try ended, even if the table has changed since.
 
     See :class:`~burla_provider.operators.table.BurlaTableOperator` and
     :class:`~burla_provider.operators.base.BurlaBaseOperator` for the other parameters.

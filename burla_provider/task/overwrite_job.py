@@ -13,7 +13,7 @@ import psycopg
 from airflow.exceptions import AirflowRescheduleException
 
 from burla_provider.database.errors import is_transient
-from burla_provider.exceptions import PermanentError
+from burla_provider.exceptions import ExchangeError, PermanentError
 from burla_provider.task.exchange import Exchange, exchange_rows
 from burla_provider.task.ledger_table import prepare_ledger, remove_run
 from burla_provider.task.lineage import TableLineage
@@ -105,9 +105,12 @@ class OverwriteJob(TransformJob):
             try:
                 counts = self._exchange_rows(row_count)
             except psycopg.Error as error:
-                if not is_transient(error) or time.monotonic() - started > LOCK_SECONDS:
+                if not is_transient(error):
                     raise
                 reason = error.diag.message_primary or "the connection was lost"
+                if time.monotonic() - started > LOCK_SECONDS:
+                    problem = f"{self._exchange.target} could not be changed for {LOCK_SECONDS:.0f} s: {reason}."
+                    raise ExchangeError(f"{problem} End the transactions that write to it (pg_locks).") from None
                 self.log.info("%s could not be changed yet: %s", self._exchange.target, reason)
                 time.sleep(_WAIT_SECONDS)
             else:

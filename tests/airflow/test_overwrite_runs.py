@@ -180,6 +180,33 @@ def test_a_task_that_is_killed_during_the_exchange(airflow: Airflow, scores: Any
     assert ask(scores, LEFT) == 0
 
 
+def test_the_exchange_is_repeated_if_its_session_ends(airflow: Airflow, scores: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(overwrite_job, "_WAIT_SECONDS", 0.5)
+    scores.execute("""
+        CREATE SEQUENCE exchanges;
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('exchanges') = 1 THEN PERFORM pg_sleep(30); END IF; RETURN NULL;
+        END $$;
+        CREATE TRIGGER wait AFTER DELETE ON scores FOR EACH STATEMENT EXECUTE FUNCTION wait();
+    """)
+    ended: list[Any] = []
+
+    def end_session() -> None:
+        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+        with psycopg.connect(conninfo_of(scores), autocommit=True) as connection:
+            wait_for(lambda: ended.extend(connection.execute(query).fetchall()) or ended, 60)
+
+    thread = threading.Thread(target=end_session)
+    thread.start()
+    result = airflow.run(operator())
+    thread.join()
+    assert ended == [(True,)]
+    assert result.state == "success", result.log
+    assert "public.scores could not be changed yet: terminating connection due to administrator command" in result.log
+    assert_replaced(scores)
+    assert ask(scores, LEFT) == 0
+
+
 class Reader(threading.Thread):
     """Reads the rows of the day all the time, each in a new snapshot."""
 
@@ -261,6 +288,20 @@ def test_the_exchange_lets_other_writers_go_first(airflow: Airflow, scores: Any,
     assert "public.scores could not be changed yet: canceling statement due to lock timeout" in result.log
     assert result.value["rows_deleted"] == 6
     assert_replaced(scores)
+
+
+def test_a_target_that_stays_locked_fails_the_try(airflow: Airflow, scores: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(overwrite_job, "_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(overwrite_job, "LOCK_SECONDS", 2)
+    with psycopg.connect(conninfo_of(scores)) as writer:
+        writer.execute("INSERT INTO scores VALUES (-9, '2026-11-20', 'late')")
+        first = airflow.run(operator(lock_timeout=1, retries=1), max_tries=1)
+    assert "public.scores could not be changed for 2 s: canceling statement due to lock timeout" in str(first.error)
+    assert staged(scores) == 20_000
+    second = airflow.run(operator(retries=1, map_row=fail_late), max_tries=1, try_number=2)
+    assert second.value["rows_deleted"] == 5
+    assert_replaced(scores)
+    assert ask(scores, LEFT) == 0
 
 
 def test_the_exchange_waits_for_the_end_of_a_pause(
