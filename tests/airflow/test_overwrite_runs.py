@@ -299,7 +299,7 @@ def test_a_target_that_stays_locked_fails_the_try(airflow: Airflow, scores: Any,
     assert "public.scores could not be changed for 2 s: canceling statement due to lock timeout" in str(first.error)
     assert staged(scores) == 20_000
     second = airflow.run(operator(retries=1, map_row=fail_late), max_tries=1, try_number=2)
-    assert second.value["rows_deleted"] == 5
+    assert second.value["rows_deleted"] == 6
     assert_replaced(scores)
     assert ask(scores, LEFT) == 0
 
