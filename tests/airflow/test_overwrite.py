@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from burla_provider.operators.transform import BurlaPostgresTransformOperator
+from burla_provider.task.lineage import TableLineage
 from tests.airflow.conftest import Orders, add_database
 from tests.support.task_runner import Airflow
 
@@ -82,6 +83,13 @@ def test_the_rows_of_a_day_are_replaced(airflow: Airflow, scores: Any, ledger: A
     assert_replaced(scores)
     assert ask(scores, "SELECT count(*) FROM scores WHERE note = 'old'") == 20_000 + equal + differ
     assert ask(scores, LEFT) == 0
+
+
+def test_the_lineage_has_the_target_and_no_staging_table(airflow: Airflow, scores: Any, monkeypatch: Any) -> None:
+    written: list[Any] = []
+    monkeypatch.setattr(TableLineage, "add_output", lambda _, *arguments: written.append(arguments[:2]))
+    assert airflow.run(operator()).state == "success"
+    assert written == [("public", "scores")]
 
 
 def test_a_task_that_is_cleared_changes_nothing(airflow: Airflow, scores: Any) -> None:
