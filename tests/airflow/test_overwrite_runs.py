@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -261,19 +263,23 @@ def test_readers_see_the_rows_before_or_after(airflow: Airflow, scores: Any) -> 
 
 
 def test_two_days_are_replaced_at_once(airflow: Airflow, scores: Any) -> None:
-    def start(day: int) -> threading.Thread:
-        world = Airflow(connections=airflow.connections)
-        one = operator(
-            map_row=lambda row: (row[0], f"2026-11-{day}", "new"), overwrite_where=f"day = '2026-11-{day}'", ranges=2
-        )
-        one.task_id = f"day_{day}"
-        options = {"when": lambda: False, "run_id": f"day_{day}"}
-        thread = threading.Thread(target=run_and_kill, args=(world, one, 0), kwargs=options)
-        thread.start()
-        return thread
+    def run(day: int) -> None:
+        where = f"day = '2026-11-{day}'"
+        task = operator(map_row=lambda row: (row[0], f"2026-11-{day}", "new"), overwrite_where=where, ranges=2)
+        task.task_id = f"day_{day}"
+        result = airflow.run(task)
+        assert result.state == "success", result.log
 
-    for thread in [start(19), start(20)]:
-        thread.join()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            run(19)
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    run(20)
+    assert os.waitpid(pid, 0)[1] == 0
     query = "SELECT day::text, count(*), count(*) FILTER (WHERE label = 'new') FROM scores GROUP BY day ORDER BY day"
     assert scores.execute(query).fetchall() == [("2026-11-19", 20_000, 20_000), ("2026-11-20", 20_000, 20_000)]
     assert ask(scores, LEFT) == 0
