@@ -43,10 +43,8 @@ from burla_provider.worker.source import Source
 
 if TYPE_CHECKING:
     import psycopg
-    from psycopg import sql
 
     from burla_provider.jobs.job import Job
-    from burla_provider.ranges.key import Key
     from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.config import TableJobConfig
     from burla_provider.task.job_runner import JobRunner
@@ -60,6 +58,7 @@ class TableJob:
     :param session: the task's session with the database.
     :param lineage: counts the rows, and learns which tables are written.
     :param outlets: of the task.
+    :ivar function: the ``UserFunction`` of the workers; None: SQL computes everything.
     :ivar lower: the first key. An incremental run replaces it, and ``upper`` or ``end_id``.
     :ivar end: end of the window that was processed, after ``run``; None: the window was open.
     :ivar find_more: if the run continues the ledger's plan: returns what to add to that plan. See ``LedgerStore``.
@@ -83,6 +82,7 @@ class TableJob:
         self._lineage = lineage
         self.lower: Any = config.lower
         self.upper: Any = config.upper
+        self.function: Any = config.bind_function()
         self.end_id = config.end_id
         self.end: str | None = None
         self.ledger_key = run_key(self.context)
@@ -154,7 +154,7 @@ class TableJob:
             freeze_upper=config.requires_key,
             # The queries of process_range name the table, not its partitions.
             by_partition=config.process_range is None,
-            whole_query=self._whole_query if self._needs_no_key else None,
+            whole_query=(lambda key: whole_query(self.source, self.processing[0], key)) if self._needs_no_key else None,
         )
         plan = plan_table(self.session.connection, self.session.facts, request)
         if plan.needs_snapshot and self.session.snapshot is None:
@@ -199,9 +199,6 @@ class TableJob:
         uses_key = config.process_range is not None or config.requires_key
         return self.session.snapshot is not None and not uses_key and config.resume is not True
 
-    def _whole_query(self, key: Key) -> sql.Composable:
-        return whole_query(self.source, self.processing[0], key)
-
     @cached_property
     def processing(self) -> tuple[RangeProcessor, Combiner]:
         """How a range is processed, and how the values of all ranges are combined."""
@@ -212,9 +209,8 @@ class TableJob:
             return SqlTotals(aggregates), SqlCombiner(aggregates, self.source)
         combiner = CustomCombiner(config.combine) if config.combine else SumByKey()
         if config.process_rows is not None:
-            return ProcessRows(config.process_rows, config.row_format), combiner
-        assert config.process_range is not None  # noqa: S101 (the config has checked it)
-        return ProcessRange(config.process_range), combiner
+            return ProcessRows(self.function, config.row_format, config.batch_format, config.batch_size), combiner
+        return ProcessRange(self.function), combiner
 
     # Run
 
@@ -240,11 +236,12 @@ class TableJob:
                 on_planned=self.on_planned,
                 has_snapshot=session.snapshot is not None,
             )
-        functions = (config.process_rows, config.row_format, config.process_range, *self.functions)
+        formats = (config.row_format, config.batch_format, config.batch_size)
+        functions = (config.process_rows, *formats, config.process_range, *self.functions)
         server = [session.parameters.get(name) for name in ("host", "port", "dbname")]
         identity = JobIdentity(
             run_key(self.context),
-            fingerprint(*rows, *functions, server, login),
+            fingerprint(*rows, *functions, config.op_kwargs, config.init, server, login),
             session.snapshot is not None,
             # It is the state of one table only.
             None if may_read_other_tables(self.source, config.totals) else session.state_before,
@@ -337,6 +334,7 @@ class TableJob:
             ledger=self.ledger if processor.writes else None,
             secrets=self.secrets,
             job_key=self.ledger.run_key if self.ledger else run_key(self.context),
+            function=self.function,
         )
         indexes = set(missing)
         items = {one.index: one.to_item() for one in plan.largest_first() if one.index in indexes}

@@ -19,6 +19,7 @@ from burla_provider.task.session import TaskSession, worker_settings
 from burla_provider.task.table_job import TableJob
 from burla_provider.task.target import TargetSession, find_unique_key
 from burla_provider.task.target_catalog import read_generated
+from burla_provider.worker.batch_rows import BatchRows
 from burla_provider.worker.processors import RangeProcessor, Transform
 from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat, RowFunction
 from burla_provider.worker.sinks import Sink, UpdateInPlace
@@ -132,15 +133,18 @@ class TransformJob(TableJob):
     @property
     def _function(self) -> RowFunction:
         config, sink = self.config, self.sink
-        rows = RowFormat(tuple(self.source.columns), self._target.target.columns, config.row_format == "dict")
+        target, read = self._target.target, tuple(self.source.columns)
+        rows = RowFormat(read, target.columns, config.row_format == "dict")
+        if config.batch_format is not None:
+            rows = BatchRows(read, target.columns, batch_format=config.batch_format, json_columns=target.json_columns)
         if isinstance(sink, UpdateInPlace):
             width = 1 + len(sink.key)
             if config.map_row is not None:
-                return UpdateRows(EachRow(config.map_row), rows, width)
-            return UpdateRows(config.function, rows, width, config.batch_size)
+                return UpdateRows(EachRow(self.function), rows, width)
+            return UpdateRows(self.function, rows, width, config.batch_size)
         if config.map_row is not None:
-            return MapRow(config.map_row, rows)
-        return MapBatch(config.function, rows, config.batch_size)
+            return MapRow(self.function, rows)
+        return MapBatch(self.function, rows, config.batch_size)
 
     def _check_repeatable(self) -> None:
         """Check that a range can be updated in place twice, if there is no ledger.
