@@ -33,6 +33,10 @@ class TargetParameters(NamedTuple):
     connection: str
 
 
+TARGET = TargetParameters("target_table", "target_conn_id")
+IN_PLACE = TargetParameters("table", "postgres_conn_id")
+
+
 def check_relatives(connection: psycopg.Connection[Any], schema: str, table: str, target: Target) -> None:
     """Check that no row of the target is one of the source, which is in the same database.
 
@@ -67,17 +71,18 @@ def check_write(connection: psycopg.Connection[Any], sink: Sink, version: str | 
             sink.write(connection, [])
     except psycopg.errors.UndefinedFunction as error:
         if version is None:
-            raise _refused(sink, error) from None
+            raise refused(sink.target, error) from None
         problem = f"{version} of {sink.target} has no greater value: {error.diag.message_primary}."
         raise InvalidParameterError("version_column", problem, "Name a number or a time.") from None
     except psycopg.Error as error:
         if (error.sqlstate or "")[:2] not in _REFUSALS:
             raise
-        raise _refused(sink, error) from None
+        raise refused(sink.target, error) from None
 
 
-def _refused(sink: Sink, error: psycopg.Error) -> InvalidParameterError:
-    problem = f"{sink.target} cannot be written: {error.diag.message_primary}."
+def refused(target: Target, error: psycopg.Error) -> InvalidParameterError:
+    """Return the error for a statement that the server refuses."""
+    problem = f"{target} cannot be written: {error.diag.message_primary}."
     hint = error.diag.message_hint
     return InvalidParameterError("target_table", problem, hint or "Correct this, or name another table.")
 
