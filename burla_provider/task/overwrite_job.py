@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -93,8 +93,9 @@ class OverwriteJob(TransformJob):
                 self._drop_staging()
             raise
 
-    def publish(self, totals: Totals) -> dict[str, int]:
+    def finish_writing(self, totals: Totals) -> Mapping[str, int]:
         """Replace the rows of the target, and return how many were changed."""
+        super().finish_writing(totals)
         if not totals.complete:
             raise AssertionError("Ranges are missing: the rows of the target cannot be replaced.")
         if self._job_pause:

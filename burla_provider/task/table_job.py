@@ -115,10 +115,9 @@ class TableJob:
             job = self._make_job(plan, processor, totals.missing)
             self._runner.process_items(job, monitor, trial=self.config.trial_ranges)
             self._runner.phases.enter("combining")
-            self.finish_writing(totals)
             self._check_leaves(plan, store)
             self._verify(plan, totals)
-            published = self.publish(totals)
+            published = self.finish_writing(totals)
             if results:
                 results.write(plan.ranges)
                 self._lineage.add_output(results.schema, results.table)
@@ -249,9 +248,6 @@ class TableJob:
         )
         return CheckpointStore(self._runner.open_checkpoint(), config.resume, identity, session)
 
-    def finish_writing(self, totals: Totals) -> None:
-        """Complete the totals of ranges that write. Called when all ranges were processed."""
-
     @property
     def written(self) -> tuple[Any, ...]:
         """What identifies the table that rows are written to, for the fingerprint."""
@@ -347,8 +343,8 @@ class TableJob:
 
     # Combine
 
-    def publish(self, totals: Totals) -> Mapping[str, int]:
-        """Do what the job does when all ranges have succeeded, and return counts for the result."""
+    def finish_writing(self, totals: Totals) -> Mapping[str, int]:
+        """Complete what the ranges have written and its totals, and return further counts for the result."""
         return {}
 
     def _check_leaves(self, plan: Plan, store: JobStore) -> None:

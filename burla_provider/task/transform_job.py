@@ -101,7 +101,7 @@ class TransformJob(TableJob):
         log_version_hint(session.facts, plan.key, self._unique_key, self._target.sink, self.log)
         return plan
 
-    def finish_writing(self, totals: Totals) -> None:
+    def finish_writing(self, totals: Totals) -> Mapping[str, int]:
         """Add what the failed ranges have written, and check how many rows were rejected.
 
         :raises TooManyRejectsError: if more rows were rejected than are tolerated.
@@ -117,6 +117,7 @@ class TransformJob(TableJob):
                             report.count(counts, row_count)
         if report:
             report.check()
+        return {}
 
     @cached_property
     def _reject_table(self) -> RejectTable | None:
