@@ -11,8 +11,9 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorato
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
-from burla_provider.task.config import MapJobConfig
-from burla_provider.task.validation import check_single_output
+from burla_provider.task.function_arguments import is_callable_class
+from burla_provider.task.map_config import MapJobConfig
+from burla_provider.task.validation import UNRENDERED, check_dict, check_single_output
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskDecorator
@@ -40,18 +41,33 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
     }
 
     def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
-        upstream = {"python_callable": python_callable, "op_kwargs": kwargs.get("op_kwargs")}
-        super().__init__(python_callable=python_callable, kwargs_to_upstream=upstream, **kwargs)
+        init, op_kwargs = kwargs.get("init") or {}, kwargs.pop("op_kwargs", None) or {}
+        upstream = {"python_callable": python_callable, "op_kwargs": op_kwargs}
+        check_dict("init", init)
+        for name in op_kwargs:
+            if name in init:
+                raise InvalidParameterError("init", f"{name!r} is given in the call too.", "Give it once.")
+        # Airflow checks that the call has all arguments.
+        given = {**dict.fromkeys(init), **op_kwargs}
+        super().__init__(python_callable=python_callable, op_kwargs=given, kwargs_to_upstream=upstream, **kwargs)
 
     def make_config(self) -> MapJobConfig:
         """Return the checked parameters, with the arguments of the decorated function as inputs and ``op_kwargs``."""
         check_signature(self.python_callable)
-        inputs, op_kwargs = split_arguments(self.python_callable, self.op_args, self.op_kwargs)
+        init = self.init or {}
+        inputs, arguments = split_arguments(
+            self.python_callable, self.op_args, {**dict.fromkeys(init), **self.op_kwargs}
+        )
+        op_kwargs = {name: value for name, value in arguments.items() if name not in init}
         return MapJobConfig(**self._parameters() | {"inputs": inputs, "op_kwargs": op_kwargs})
 
     def _check_unrendered(self) -> None:
         check_signature(self.python_callable)
         super()._check_unrendered()
+
+    def _parameters(self) -> dict[str, Any]:
+        # When the DAG file is parsed, Airflow has checked the arguments.
+        return super()._parameters() | {"op_kwargs": UNRENDERED}
 
 
 def check_signature(function: Callable[..., Any]) -> None:
@@ -59,6 +75,9 @@ def check_signature(function: Callable[..., Any]) -> None:
 
     :raises InvalidParameterError: if it cannot.
     """
+    if is_callable_class(function):
+        advice = "Use BurlaMapOperator, or a function with init={...}."
+        raise InvalidParameterError("python_callable", f"{function.__name__} is a class.", advice)
     signature = inspect.signature(function)
     kinds = [parameter.kind for parameter in signature.parameters.values()]
     if not kinds or kinds[0] not in _POSITIONAL or _WITHOUT_NAME & set(kinds[1:]):

@@ -39,17 +39,21 @@ class JobOptions:
     :param max_parallelism: maximum number of calls at the same time; None: the engine decides.
     :param func_cpu: CPUs per call, or "dynamic".
     :param func_ram: GB of memory per call, or "dynamic".
+    :param func_gpu: kind of GPU that each call gets; None: no GPU.
     :param grow: boot nodes for this job.
     :param image: container image of the nodes.
     :param region: cloud region of the nodes.
+    :param disk_gb: GB of disk of the nodes that are booted for this job.
     """
 
     max_parallelism: int | None = None
     func_cpu: int | Literal["dynamic"] = 1
     func_ram: int | Literal["dynamic"] = "dynamic"
+    func_gpu: str | None = None
     grow: bool = False
     image: str | None = None
     region: str | None = None
+    disk_gb: int | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class Job:
     :param name: name in Burla's dashboard: letters, digits, "-" and "_".
     :param pickled_callable: pickle of ``function(index, item) -> bytes``. Only a worker unpickles it. The function
         returns exceptions as data; it never raises on purpose. If it has methods ``process(index, item)`` and
-        ``pause()``, workers call ``process`` instead, and ``pause`` before they send the last result of a call.
+        ``pause()``, workers call ``process`` instead, and ``pause`` before they send the last result of a call. They
+        call ``load()``, if there is one, before the first item of a process.
     :param items: index -> item. Items are plain data.
     :param options: the job's resources.
     :param requirements: packages to install on the workers, canonical name -> "name==version"; None: all packages of

@@ -77,6 +77,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         "conflict_columns",
         "update_columns",
         "version_column",
+        "batch_size",
         "pause_while",
         "pause_conn_id",
     )
@@ -86,7 +87,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     }
     function_fields = ("map_row", "map_batch")
     worker_functions = function_fields
-    shallow_copy_attrs: Sequence[str] = function_fields
+    shallow_copy_attrs: Sequence[str] = (*function_fields, "init")
     config_class = TransformJobConfig
 
     def __init__(
@@ -99,7 +100,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         map_row: Callable[[Any], Any] | None = None,
         map_batch: Callable[[Any], Any] | None = None,
         batch_format: BatchFormat | None = None,
-        batch_size: int | None = None,
+        batch_size: int | str | None = None,
         row_format: RowFormat = "tuple",
         conflict_columns: Sequence[str] | None = None,
         update_columns: Sequence[str] | None = None,

@@ -7,8 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from burla_provider.exceptions import AllFailedError, InvalidParameterError, RangesFailedError
+from burla_provider.exceptions import (
+    AllFailedError,
+    BurlaProviderError,
+    InvalidParameterError,
+    RangesFailedError,
+    UserFunctionError,
+    WorkerSetupError,
+)
 from burla_provider.jobs.code.local_modules import is_local_name
+from burla_provider.task.validation import UNRENDERED
 from burla_provider.worker.outcome import Failure, Outcome
 
 OnFailure = Literal["finish", "stop"]
@@ -43,6 +51,12 @@ def with_local_module_hint(failure: Failure) -> Failure:
     if missing is None or not is_local_name(missing[1]):
         return failure
     return replace(failure, message=failure.message.replace(MODULE_NOT_INSTALLED, _LOCAL_MODULE_HINT))
+
+
+def make_setup_error(failure: Failure) -> BurlaProviderError:
+    """Return the error of a job that has ended because a worker could not make what the function needs."""
+    text = f"A worker could not load what the function needs. {failure.type}: {failure.message}\n{failure.traceback}"
+    return UserFunctionError(text) if _is_permanent(failure) else WorkerSetupError(text)
 
 
 class FailurePolicy:
@@ -122,10 +136,12 @@ def _is_permanent(failure: Failure) -> bool:
 
 
 def allowance(tolerated: int | str, item_count: int) -> float:
-    """Return how many of ``item_count`` items may fail.
+    """Return how many of ``item_count`` items may fail; 0 if that is unknown until the task runs.
 
     :raises InvalidParameterError: if ``tolerated`` is neither a number nor a percentage.
     """
+    if tolerated is UNRENDERED:
+        return 0
     text = str(tolerated).strip()
     try:
         count = float(text[:-1]) * item_count / 100 if text.endswith("%") else int(text)

@@ -48,12 +48,13 @@ class TaskResult:
 
 @dataclass
 class Airflow:
-    """The data of tasks: connections, XComs, state stores. It is kept between tries.
+    """The data of tasks: connections, variables, XComs, state stores. It is kept between tries.
 
     ``state_store`` is the store of the task instance that ran last.
     """
 
     connections: dict[str, Connection] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
     xcoms: dict[str, Any] = field(default_factory=dict)
     state_store: dict[str, Any] = field(default_factory=dict)
     asset_store: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -84,18 +85,21 @@ class Airflow:
         on_ready: Any = None,
         data_interval: tuple[datetime.datetime, datetime.datetime] | None = None,
         partition: str | None = None,
+        conf: dict[str, Any] | None = None,
     ) -> TaskResult:
         """Run one try of ``operator`` in this process, as an Airflow worker does.
 
         :param loop: the context's "loop". It imitates Airflow 3.4, which is not released.
         :param data_interval: data interval of the run; None: the day that starts at ``logical_date``.
         :param partition: the day that is the run's partition of an asset; then it has neither date nor interval.
+        :param conf: the run's configuration, which overrides the DAG's params.
         """
         self.xcoms.clear()
         interval = data_interval or (logical_date, logical_date + DAY)
         ti = self._task_instance(
             operator, try_number, max_tries, run_id, map_index, logical_date, run_started, interval, partition
         )
+        ti._ti_context_from_server.dag_run.conf = conf
         self._enter((ti.dag_id, ti.task_id, ti.run_id, ti.map_index))
         with captured_log() as lines, self._supervised():
             context = ti.get_template_context()
@@ -130,6 +134,8 @@ class Airflow:
         return comms.ConnectionResult(**{name: getattr(connection, name) for name in names})
 
     def _on_GetVariable(self, msg: Any) -> Any:
+        if msg.key in self.variables:
+            return comms.VariableResult(key=msg.key, value=self.variables[msg.key])
         return comms.ErrorResponse(error=comms.ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
 
     def _on_SetXCom(self, msg: Any) -> None:
