@@ -67,20 +67,22 @@ def read_progress(connection: psycopg.Connection[Any], ledger: Ledger, key_range
     return _select(connection, ledger, key_range, sql.SQL("")) or Progress()
 
 
-def claim_chunk(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, worker: str) -> Progress:
+def claim_chunk(
+    connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, before: Progress, worker: str
+) -> Progress:
     """Return how far the range is, and lock it until the transaction ends. Other workers of the range wait.
 
+    :param before: the progress behind which the chunk was read.
     :raises UserFunctionError: if the ledger has other bounds for the range.
     """
     insert = sql.SQL(
         "INSERT INTO {} (run_key, range_index, range, attempt, worker) VALUES (%s, %s, %s, 1, %s)"
         " ON CONFLICT (run_key, range_index) DO NOTHING"
     ).format(ledger.relation)
-    lock = sql.SQL(" FOR UPDATE")
-    if progress := _select(connection, ledger, key_range, lock):
-        return progress
-    connection.execute(insert, [ledger.run_key, key_range.index, describe_bounds(key_range), worker])
-    return _select(connection, ledger, key_range, lock) or Progress()
+    values = [ledger.run_key, key_range.index, describe_bounds(key_range), worker]
+    if before.chunks == 0 and connection.execute(insert, values).rowcount:
+        return Progress()
+    return _select(connection, ledger, key_range, sql.SQL(" FOR UPDATE")) or Progress()
 
 
 def store_progress(

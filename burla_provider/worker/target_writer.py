@@ -100,7 +100,7 @@ class TargetWriter:
         worker = f"{socket.gethostname()}:{os.getpid()}"
         with self._transaction(key_range, self.sink, self.pause_lock) as connection:
             if self.ledger is not None:
-                now = claim_chunk(connection, self.ledger, key_range, worker)
+                now = claim_chunk(connection, self.ledger, key_range, before, worker)
                 if now.chunks != before.chunks or now.is_finished:
                     return now
             written = self.sink.write(connection, chunk.rows) if chunk.rows else Written({})
