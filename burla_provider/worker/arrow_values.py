@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from burla_provider.exceptions import UserFunctionError
+from burla_provider.exceptions import ReturnedRowError
 
 _EPOCH = datetime(1970, 1, 1)
 _UTC_EPOCH = _EPOCH.replace(tzinfo=UTC)
@@ -16,7 +16,7 @@ def python_values(name: str, array: Any) -> list[Any]:
     """Return the values of an array, with None for NULL.
 
     :param name: name of the column, for errors.
-    :raises UserFunctionError: if a value cannot be written exactly: a nanosecond, or a year after 9999.
+    :raises ReturnedRowError: if a value cannot be written exactly: a nanosecond, or a year after 9999.
     """
     import pyarrow as pa
 
@@ -43,12 +43,12 @@ def _convert(array: Any) -> list[Any]:
     return values
 
 
-def not_exact(name: str, kind: Any, error: Exception) -> UserFunctionError:
+def not_exact(name: str, kind: Any, error: Exception) -> ReturnedRowError:
     """Return the error of a column with a value that cannot be written exactly.
 
     :param kind: type of the column.
     """
-    return UserFunctionError(
+    return ReturnedRowError(
         f"map_batch returned a column {name} of type {kind} with a value that cannot be written exactly: {error}. Round"
         " times to microseconds, and convert other values to numbers or text."
     )
