@@ -126,6 +126,17 @@ class WrittenResultError(BurlaProviderError):
     """Raised when all ranges were written but their results cannot be combined: a retry writes nothing again."""
 
 
+class OverwriteError(PermanentError):
+    """Raised when rows of an overwrite cannot be in the target, which is unchanged.
+
+    For example, a row is outside of ``overwrite_where``, or two rows have the same key.
+    """
+
+
+class ExchangeError(BurlaProviderError):
+    """Raised when the server does not replace the rows at the end of an overwrite. A retry repeats only this step."""
+
+
 class TaskKilledError(BaseException):
     """Raised when Airflow kills the task (``on_kill``).
 

@@ -75,13 +75,27 @@ ON_STANDBY = (
 )
 
 
+_TARGET_HOST = "burla_target_host"
+"""Attribute of an error of the target's server: its host, as in the connection."""
+
+_TARGET_READ_ONLY = "The server of the target does not accept writes now: it may have become a standby."
+
+
+def mark_target_error(error: psycopg.Error, host: str) -> None:
+    """Remember that the error is from the server of the target, for ``advice_for``."""
+    setattr(error, _TARGET_HOST, host)
+
+
 def advice_for(error: BaseException, host: str = "") -> str:
     """Return what to do about the error, or "".
 
-    :param host: host of the server, as in the connection.
+    :param host: host of the server, as in the connection. The error of a target has its own.
     """
     if not isinstance(error, psycopg.Error):
         return ""
+    host = getattr(error, _TARGET_HOST, host)
+    if error.sqlstate == "25006" and hasattr(error, _TARGET_HOST):
+        return _TARGET_READ_ONLY
     if _is_connection_error(error):
         return _connecting_advice(str(error), host)
     if error.sqlstate == "40001" and "recovery" in str(error):

@@ -22,8 +22,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
 
     Exactly one of ``map_row`` and ``map_batch`` is given. The function runs before the transaction that writes its
     rows, so it may take long. The return value is one small dict of numbers: ``row_count`` (rows read),
-    ``rows_inserted`` or ``rows_written`` (inserted or updated) or ``rows_updated``, ``rows_unchanged``, and
-    ``rows_filtered``, and with a ``reject_table`` ``rows_rejected``. They count all tries of a run.
+    ``rows_inserted`` or ``rows_written`` (inserted or updated) or ``rows_updated``, ``rows_unchanged``,
+    ``rows_deleted``, ``rows_filtered``, and with a ``reject_table`` ``rows_rejected``. They count all tries of a run.
 
     **Function**
 
@@ -45,10 +45,14 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     :param target_columns: columns that get values, in the order of the rows that are returned. None: all columns,
         without generated ones.
     :param write_mode: "insert"; "upsert": insert, or update the row with the same ``conflict_columns``; "update": only
-        update. Upsert and update leave a row as it is if no value differs.
-    :param conflict_columns: columns of a unique index of the target. None: its primary key.
+        update; "overwrite": replace the rows that ``overwrite_where`` names when all ranges are done. A row is left as
+        it is if no value differs.
+    :param conflict_columns: columns of a unique index of the target. None: its primary key. An overwrite of a table
+        without a primary key deletes and inserts.
     :param update_columns: columns to update. None: all of ``target_columns`` except ``conflict_columns``. []: an upsert
         leaves the row that is there.
+    :param overwrite_where: SQL condition on the target's columns: the rows that an overwrite replaces, such as
+        ``"day = '{{ ds }}'"``. "TRUE" names all rows. A row that the function returns must satisfy it.
     :param version_column: an upsert updates a row only if its value of this column, which must be one of
         ``update_columns``, is greater. None: the last row wins.
 
@@ -71,8 +75,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     :param pause_conn_id: Airflow connection on which the task asks. None: ``target_conn_id``.
 
     The ledger is a table of the target's database. It is required for inserts, and for updates in place of a column
-    that the function reads. With a ledger, each row is written once per run, and a retry continues where the last try
-    ended, even if the table has changed since.
+    that the function reads. Without one, an overwrite creates its own, and drops it at the end. With a ledger, each row
+    is written once per run, and a retry continues where the last try ended, even if the table has changed since.
 
     See :class:`~burla_provider.operators.table.BurlaTableOperator` and
     :class:`~burla_provider.operators.base.BurlaBaseOperator` for the other parameters.
@@ -88,6 +92,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         "conflict_columns",
         "update_columns",
         "version_column",
+        "overwrite_where",
         "reject_table",
         "tolerated_rejects",
         "batch_size",
@@ -96,6 +101,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     )
     template_fields_renderers = {  # noqa: RUF012 (as Airflow declares it)
         **BurlaTableOperator.template_fields_renderers,
+        "overwrite_where": "postgresql",
         "pause_while": "postgresql",
     }
     function_fields = ("map_row", "map_batch")
@@ -118,6 +124,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         conflict_columns: Sequence[str] | None = None,
         update_columns: Sequence[str] | None = None,
         version_column: str | None = None,
+        overwrite_where: str | None = None,
         reject_table: str | None = None,
         tolerated_rejects: int | str | None = None,
         isolate_failures: bool = False,
@@ -138,6 +145,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         self.conflict_columns = conflict_columns
         self.update_columns = update_columns
         self.version_column = version_column
+        self.overwrite_where = overwrite_where
         self.reject_table = reject_table
         self.tolerated_rejects = tolerated_rejects
         self.isolate_failures = isolate_failures
@@ -159,6 +167,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         self, config: TransformJobConfig, runner: JobRunner, session: TaskSession, lineage: TableLineage
     ) -> Iterator[TableJob]:
         """Connect to the target's database, check the target, and return the job."""
+        from burla_provider.task.overwrite_job import OverwriteJob
         from burla_provider.task.pause import open_pause
         from burla_provider.task.target import open_target
         from burla_provider.task.transform_job import TransformJob
@@ -167,4 +176,9 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
             open_target(config, session, runner.hook.engine) as target,
             open_pause(config, target.parameters, session.name, self.log) as pause,
         ):
-            yield TransformJob(config, runner, session, lineage, self.outlets, target, pause)
+            if target.exchange is None:
+                yield TransformJob(config, runner, session, lineage, self.outlets, target, pause)
+                return
+            job = OverwriteJob(config, runner, session, lineage, self.outlets, target, pause, target.exchange)
+            self.on_success_callback = [job.forget, *self.on_success_callback]
+            yield job

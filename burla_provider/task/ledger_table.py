@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
@@ -81,7 +81,10 @@ _OBSTACLES = """
 _PLAN = -1
 """The range_index of the row that stores a run's plan."""
 
-_PLAN_OF_RUN: LiteralString = "SELECT result::text FROM {} WHERE run_key = %s AND range_index = %s"
+_EXCHANGE = -2
+"""The range_index of the row that stores the last step of an overwrite."""
+
+_RESULT_OF_RANGE: LiteralString = "SELECT result::text FROM {} WHERE run_key = %s AND range_index = %s"
 
 
 def open_ledger(connection: psycopg.Connection[Any], name: str, key: str, context: Context) -> Ledger:
@@ -123,7 +126,7 @@ def store_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Seque
         "INSERT INTO {} (run_key, range_index, range, attempt, worker, result, finished_at)"
         " VALUES (%s, %s, 'the plan', 1, '', %s::jsonb, clock_timestamp()) ON CONFLICT DO NOTHING"
     ).format(ledger.relation)
-    select = sql.SQL(_PLAN_OF_RUN).format(ledger.relation)
+    select = sql.SQL(_RESULT_OF_RANGE).format(ledger.relation)
     with connection.transaction():
         connection.execute(insert, [ledger.run_key, _PLAN, json.dumps(items, ensure_ascii=False)])
         [(stored,)] = connection.execute(select, [ledger.run_key, _PLAN]).fetchall()
@@ -137,7 +140,7 @@ def update_plan(
 
     :param change: gets the stored plan, or None if the ledger has none.
     """
-    select = sql.SQL(_PLAN_OF_RUN + " FOR UPDATE").format(ledger.relation)
+    select = sql.SQL(_RESULT_OF_RANGE + " FOR UPDATE").format(ledger.relation)
     update = sql.SQL("UPDATE {} SET result = %s::jsonb WHERE run_key = %s AND range_index = %s").format(ledger.relation)
     with connection.transaction():
         row = connection.execute(select, [ledger.run_key, _PLAN]).fetchone()
@@ -195,6 +198,32 @@ def remove_old_runs(connection: psycopg.Connection[Any], ledger: Ledger, age: da
         return connection.execute(query, [ledger.run_key, age]).rowcount
 
 
+def store_exchange(connection: psycopg.Connection[Any], ledger: Ledger, counts: Mapping[str, int]) -> None:
+    """Store that the rows of the run have replaced those of the target."""
+    query = sql.SQL(
+        "INSERT INTO {} (run_key, range_index, range, attempt, worker, result, finished_at)"
+        " VALUES (%s, %s, 'the exchange', 1, '', %s::jsonb, clock_timestamp())"
+    ).format(ledger.relation)
+    connection.execute(query, [ledger.run_key, _EXCHANGE, json.dumps(counts)])
+
+
+def read_exchange(connection: psycopg.Connection[Any], ledger: Ledger) -> dict[str, int] | None:
+    """Return the counts of ``store_exchange``; None: the rows of the target were not replaced yet."""
+    row = connection.execute(sql.SQL(_RESULT_OF_RANGE).format(ledger.relation), [ledger.run_key, _EXCHANGE]).fetchone()
+    return json.loads(row[0]) if row else None
+
+
+def is_planned(connection: psycopg.Connection[Any], ledger: Ledger) -> bool:
+    """Return whether the run has a plan."""
+    query = sql.SQL(_RESULT_OF_RANGE).format(ledger.relation)
+    return connection.execute(query, [ledger.run_key, _PLAN]).fetchone() is not None
+
+
+def remove_run(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
+    """Remove the plan and the outcomes of the run."""
+    connection.execute(sql.SQL("DELETE FROM {} WHERE run_key = %s").format(ledger.relation), [ledger.run_key])
+
+
 def _exists(connection: psycopg.Connection[Any], table: str) -> bool:
     [(exists,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchall()
     return bool(exists)
@@ -205,11 +234,16 @@ def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
         with connection.transaction():
             lock_table_creation(connection)
             connection.execute(sql.SQL(DDL).format(table=ledger.relation))
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:
+    except psycopg.errors.InvalidSchemaName:
+        problem = f"the table {ledger} does not exist, and there is no schema {ledger.schema}."
+        raise InvalidParameterError("ledger", problem, "Name a table in another schema, or create this one.") from None
+    except psycopg.errors.InsufficientPrivilege as error:
+        schema = sql.Identifier(ledger.schema).as_string(connection)
         raise InvalidParameterError(
             "ledger",
             f"the table {ledger} does not exist and cannot be created ({error.diag.message_primary}).",
-            "Create it with the statement in the documentation, or grant CREATE on the schema.",
+            f"Run: GRANT CREATE, USAGE ON SCHEMA {schema} TO {_role(connection)}; Or create the table with the"
+            " statement in the documentation.",
         ) from None
 
 
@@ -243,6 +277,11 @@ def _check_permission(connection: psycopg.Connection[Any], ledger: Ledger, table
     if not allowed:
         raise InvalidParameterError(
             "ledger",
-            f"the role cannot SELECT, INSERT, UPDATE and DELETE in {ledger}.",
-            "Grant these privileges, or connect as another role.",
+            f"the role {_role(connection)} cannot SELECT, INSERT, UPDATE and DELETE in {ledger}.",
+            f"Run: GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {_role(connection)};",
         )
+
+
+def _role(connection: psycopg.Connection[Any]) -> str:
+    [(role,)] = connection.execute("SELECT quote_ident(current_user)").fetchall()
+    return str(role)

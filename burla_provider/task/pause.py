@@ -159,6 +159,18 @@ class JobPause:
                 self._release(self._began)
         self._ask_at = time.monotonic() + ASK_SECONDS
 
+    def wait(self) -> None:
+        """Ask now, and wait until the answer is false.
+
+        :raises PauseQueryError: if there is no answer.
+        :raises AirflowRescheduleException: if the pause takes too long.
+        """
+        self._ask_at = 0.0
+        self.check()
+        while self._began is not None:
+            time.sleep(1)
+            self.check()
+
     def as_dict(self) -> dict[str, Any]:
         """Return what the report shows: since when the job is paused, and how long it was paused before."""
         since = None if self._began is None else round(self._since, 1)

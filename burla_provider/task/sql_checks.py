@@ -51,7 +51,7 @@ def check_source(connection: psycopg.Connection[Any], source: Source, *, in_snap
     :raises InvalidParameterError: if the server rejects them, or they may differ per range.
     """
     condition = source.where or ""
-    if not _is_balanced(connection, condition):
+    if not is_balanced(connection, condition):
         # Inside the brackets that surround it, it might be valid SQL and select rows of other ranges.
         raise InvalidParameterError("where", f"in {condition!r} a bracket or a quote is not closed.", "Close it.")
     unfiltered = replace(source, where=None)
@@ -122,7 +122,7 @@ def refuse_volatile(parameter: str, text: str, found: list[str], advice: str) ->
 
 
 def _check_expression(connection: psycopg.Connection[Any], source: Source, name: str, text: str) -> None:
-    if not _is_balanced(connection, text):
+    if not is_balanced(connection, text):
         raise InvalidParameterError(
             "columns", f"{name!r} is {text!r}: a bracket or a quote is not closed.", "Close it."
         )
@@ -143,7 +143,8 @@ def _check_expression(connection: psycopg.Connection[Any], source: Source, name:
     refuse_volatile("columns", f"{name!r}, which is {text!r},", found, _USE_TEMPLATE)
 
 
-def _is_balanced(connection: psycopg.Connection[Any], text: str) -> bool:
+def is_balanced(connection: psycopg.Connection[Any], text: str) -> bool:
+    """Return whether all brackets and quotes of the text are closed, and not more."""
     return closing_bracket(f"{text}\n)", escapes=has_escapes(connection)) == len(text) + 1
 
 

@@ -43,10 +43,8 @@ from burla_provider.worker.source import Source
 
 if TYPE_CHECKING:
     import psycopg
-    from psycopg import sql
 
     from burla_provider.jobs.job import Job
-    from burla_provider.ranges.key import Key
     from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.config import TableJobConfig
     from burla_provider.task.job_runner import JobRunner
@@ -108,7 +106,8 @@ class TableJob:
             self.log.info(restored.note)
         log_plan(self.log, plan, self.config.batch_hint)
         totals = Totals(combiner, range(len(plan.ranges)))
-        results = self._results_table()
+        names = self.session.results_table
+        results = ResultsTable(self.session.parameters, *names, task_run(self.context)) if names else None
         listeners: list[OutcomeListener] = [totals, self._lineage, *([results] if results else [])]
         monitor = self.make_monitor(plan, store, listeners)
         monitor.resume(restored.earlier)  # adds them to totals, so that totals.missing is right below
@@ -119,17 +118,18 @@ class TableJob:
             self.finish_writing(totals)
             self._check_leaves(plan, store)
             self._verify(plan, totals)
+            published = self.publish(totals)
             if results:
                 results.write(plan.ranges)
                 self._lineage.add_output(results.schema, results.table)
-            result = self._combine_written(totals, restored.snapshot_count)
+            result = self._combine_written(totals, restored.snapshot_count, published)
         store.close()
         self.end = window_end(plan)
         return result
 
     def empty_result(self) -> dict[str, Any]:
         """Return the result of a window without rows."""
-        return self._combine(Totals(self.processing[1], ()), snapshot_count=1)
+        return self._combine(Totals(self.processing[1], ()), snapshot_count=1, published={})
 
     # Plan
 
@@ -155,7 +155,7 @@ class TableJob:
             freeze_upper=config.requires_key,
             # The queries of process_range name the table, not its partitions.
             by_partition=config.process_range is None,
-            whole_query=self._whole_query if self._needs_no_key else None,
+            whole_query=(lambda key: whole_query(self.source, self.processing[0], key)) if self._needs_no_key else None,
         )
         plan = plan_table(self.session.connection, self.session.facts, request)
         if plan.needs_snapshot and self.session.snapshot is None:
@@ -199,9 +199,6 @@ class TableJob:
         config = self.config
         uses_key = config.process_range is not None or config.requires_key
         return self.session.snapshot is not None and not uses_key and config.resume is not True
-
-    def _whole_query(self, key: Key) -> sql.Composable:
-        return whole_query(self.source, self.processing[0], key)
 
     @cached_property
     def processing(self) -> tuple[RangeProcessor, Combiner]:
@@ -299,10 +296,6 @@ class TableJob:
             return None
         return open_ledger(self.ledger_session.connection, self.config.ledger, self.ledger_key, self.context)
 
-    def _results_table(self) -> ResultsTable | None:
-        names = self.session.results_table
-        return ResultsTable(self.session.parameters, *names, task_run(self.context)) if names else None
-
     def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
         """Return what receives the events of the job."""
 
@@ -353,6 +346,10 @@ class TableJob:
 
     # Combine
 
+    def publish(self, totals: Totals) -> Mapping[str, int]:
+        """Do what the job does when all ranges have succeeded, and return counts for the result."""
+        return {}
+
     def _check_leaves(self, plan: Plan, store: JobStore) -> None:
         """Check the partitions again. Ranges of the whole table, and the count, read those that exist at the time.
 
@@ -374,9 +371,9 @@ class TableJob:
         verify_row_count(self.session.connection, self.source, full_window(plan), totals.row_count)
         self.log.info("Verified: count(*) gives %s rows too, in the same snapshot.", f"{totals.row_count:,}")
 
-    def _combine_written(self, totals: Totals, snapshot_count: int) -> dict[str, Any]:
+    def _combine_written(self, totals: Totals, snapshot_count: int, published: Mapping[str, int]) -> dict[str, Any]:
         try:
-            return self._combine(totals, snapshot_count)
+            return self._combine(totals, snapshot_count, published)
         except PermanentError as error:
             if self.ledger is None:
                 raise
@@ -386,7 +383,7 @@ class TableJob:
                 " Clearing the task writes everything again."
             ) from error
 
-    def _combine(self, totals: Totals, snapshot_count: int) -> dict[str, Any]:
+    def _combine(self, totals: Totals, snapshot_count: int, published: Mapping[str, int]) -> dict[str, Any]:
         combiner = self.processing[1]
         if self.config.combine:
             self.log.info("Calling combine with the results of %s ranges.", f"{totals.ranges:,}")
@@ -395,7 +392,7 @@ class TableJob:
                 combined = totals.result(connection)
         else:
             combined = totals.result()
-        result: dict[str, Any] = to_json(combined)
+        result: dict[str, Any] = to_json(combined) | published
         if snapshot_count > 1:
             result["snapshots"] = snapshot_count
         self.config.check_result_size(len(json.dumps(result)))

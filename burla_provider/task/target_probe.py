@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from burla_provider.database.quoting import Identifier
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.worker.sinks import Sink, Target
 
@@ -15,11 +16,44 @@ _REFUSALS = ("0A", "42")
 """Classes of SQLSTATE of a statement that cannot succeed: not supported, or wrong names, types or privileges."""
 
 
+_IS_DESCENDANT = """
+    WITH RECURSIVE ancestor (oid) AS (
+        SELECT %s::regclass::oid
+        UNION
+        SELECT inhparent FROM pg_inherits JOIN ancestor ON inhrelid = ancestor.oid
+    )
+    SELECT %s::regclass::oid IN (SELECT oid FROM ancestor)
+"""
+
+
 class TargetParameters(NamedTuple):
     """The operator parameters that name the target and its connection, for errors."""
 
     table: str
     connection: str
+
+
+TARGET = TargetParameters("target_table", "target_conn_id")
+IN_PLACE = TargetParameters("table", "postgres_conn_id")
+
+
+def check_relatives(connection: psycopg.Connection[Any], schema: str, table: str, target: Target) -> None:
+    """Check that no row of the target is one of the source, which is in the same database.
+
+    :param schema: schema of the source.
+    :param table: name of the source.
+    :raises InvalidParameterError: if one of them is a partition or a child of the other.
+    """
+    source = Identifier(schema, table).as_regclass(connection)
+    written = target.relation.as_regclass(connection)
+    related = [
+        (f"a partition or a child of {schema}.{table}", written, source),
+        (f"the parent of {schema}.{table}", source, written),
+    ]
+    for what, child, parent in related:
+        if connection.execute(_IS_DESCENDANT, [child, parent]).fetchone() == (True,):
+            problem = f"{target} is {what}, which is read: the rows that are written would be read too."
+            raise InvalidParameterError("target_table", problem, "Name another table.")
 
 
 def check_write(connection: psycopg.Connection[Any], sink: Sink, version: str | None) -> None:
@@ -37,17 +71,18 @@ def check_write(connection: psycopg.Connection[Any], sink: Sink, version: str | 
             sink.write(connection, [])
     except psycopg.errors.UndefinedFunction as error:
         if version is None:
-            raise _refused(sink, error) from None
+            raise refused(sink.target, error) from None
         problem = f"{version} of {sink.target} has no greater value: {error.diag.message_primary}."
         raise InvalidParameterError("version_column", problem, "Name a number or a time.") from None
     except psycopg.Error as error:
         if (error.sqlstate or "")[:2] not in _REFUSALS:
             raise
-        raise _refused(sink, error) from None
+        raise refused(sink.target, error) from None
 
 
-def _refused(sink: Sink, error: psycopg.Error) -> InvalidParameterError:
-    problem = f"{sink.target} cannot be written: {error.diag.message_primary}."
+def refused(target: Target, error: psycopg.Error) -> InvalidParameterError:
+    """Return the error for a statement that the server refuses."""
+    problem = f"{target} cannot be written: {error.diag.message_primary}."
     hint = error.diag.message_hint
     return InvalidParameterError("target_table", problem, hint or "Correct this, or name another table.")
 

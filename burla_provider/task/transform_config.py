@@ -21,7 +21,7 @@ from burla_provider.task.validation import (
 MAX_PAUSE_SECONDS = 600.0
 """Longest pause of a running job, whose snapshot holds back vacuum, and whose workers others could use."""
 
-WriteMode = Literal["insert", "upsert", "update"]
+WriteMode = Literal["insert", "upsert", "update", "overwrite"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -37,6 +37,7 @@ class TransformJobConfig(TableConfig):
     conflict_columns: Sequence[str] | None
     update_columns: Sequence[str] | None
     version_column: str | None
+    overwrite_where: str | None
     reject_table: str | None
     tolerated_rejects: int | str | None
     isolate_failures: bool
@@ -109,6 +110,12 @@ class TransformJobConfig(TableConfig):
             self._normalize("pause_while", None)
         if not is_given(self.pause_conn_id):
             self._normalize("pause_conn_id", self.target_conn_id)
+        if not is_given(self.overwrite_where):
+            self._normalize("overwrite_where", None)
+        self._check_mode()
+
+    def _check_mode(self) -> None:
+        """Check the parameters that only some write modes have."""
         if self.write_mode == "insert" and self.ledger is None:
             raise InvalidParameterError(
                 "ledger",
@@ -121,7 +128,30 @@ class TransformJobConfig(TableConfig):
             self._refuse('is for write_mode="upsert".', "version_column")
         if self.write_mode == "update" and self.update_columns == []:
             raise InvalidParameterError("update_columns", "must not be empty, got [].", "Name the columns to update.")
+        if self.write_mode == "overwrite":
+            self._check_overwrite()
+        else:
+            self._refuse('is for write_mode="overwrite".', "overwrite_where")
         self._check_rejects()
+
+    def _check_overwrite(self) -> None:
+        mode = 'write_mode="overwrite"'
+        self._refuse(f"is not used with {mode}, which replaces rows.", "update_columns")
+        if self.overwrite_where is None:
+            raise InvalidParameterError(
+                "overwrite_where",
+                f"is required with {mode}: it names the rows of the target to replace.",
+                'Give a condition on the target\'s columns: "day = \'{{ ds }}\'". "TRUE" replaces all rows.',
+            )
+        if self.overwrite_where is not UNRENDERED and not isinstance(self.overwrite_where, str):
+            problem = f"must be a condition in SQL, got {self.overwrite_where!r}."
+            raise InvalidParameterError("overwrite_where", problem, 'Write it as text: "TRUE" replaces all rows.')
+        if allowance(self.tolerated_failures, 1):
+            problem = f"must be 0 with {mode}: the rows of a failed range would be deleted."
+            raise InvalidParameterError("tolerated_failures", problem, "Leave it out.")
+        if self.incremental:
+            problem = f"cannot be used with {mode}: rows of earlier runs that overwrite_where names would be deleted."
+            raise InvalidParameterError("incremental", problem, 'Give each run a window, or use write_mode="upsert".')
 
     def _check_rejects(self) -> None:
         for name in ("reject_table", "tolerated_rejects"):

@@ -18,19 +18,21 @@ from burla_provider.task.lineage import TableLineage
 from burla_provider.task.reject_table import RejectReport, open_reject_table, read_limit
 from burla_provider.task.session import TaskSession, worker_settings
 from burla_provider.task.table_job import TableJob
-from burla_provider.task.target import TargetSession, find_unique_key, read_generated
+from burla_provider.task.target import TargetSession, find_unique_key
+from burla_provider.task.target_catalog import read_generated
+from burla_provider.task.transform_hints import check_split_key, log_version_hint
 from burla_provider.worker.batch_rows import BatchRows
 from burla_provider.worker.chunk_ledger import read_unfinished
 from burla_provider.worker.isolation import IsolateFailures
 from burla_provider.worker.processors import RangeProcessor, Transform
 from burla_provider.worker.rejects import COUNT, RejectLimit, RejectTable
 from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat, RowFunction
-from burla_provider.worker.sinks import UpdateInPlace
+from burla_provider.worker.sinks import Sink, UpdateInPlace
 from burla_provider.worker.target_writer import TargetWriter
 from burla_provider.worker.update_functions import EachRow, UpdateRows
 
 if TYPE_CHECKING:
-    from burla_provider.ranges.plan import Plan
+    from burla_provider.ranges.plan import Plan, RangePlan
     from burla_provider.task.job_runner import JobRunner
     from burla_provider.task.job_store import JobStore
     from burla_provider.task.monitor import JobMonitor, OutcomeListener
@@ -71,13 +73,18 @@ class TransformJob(TableJob):
         settings = worker_settings(config, target.name, target.settings)
         lock = self._pause.lock if self._pause else None
         rejects = self._reject_table
-        writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots, lock, rejects)
+        writer = TargetWriter(target.parameters, settings, self.sink, self.ledger, self._target_slots, lock, rejects)
         counts = SumByKey()
-        names = (*target.sink.counts, "rows_filtered", *([COUNT] if rejects else []))
+        names = (*self.sink.counts, "rows_filtered", *([COUNT] if rejects else []))
         counts.add(-1, dict.fromkeys(names, 0))  # also if no row is written
         function = self._isolated(self._function)
         limit = self._reject_limit
         return Transform(function, writer, self._unique_key, reads_xmin=config.is_in_place, limit=limit), counts
+
+    @property
+    def sink(self) -> Sink:
+        """What writes the rows."""
+        return self._target.sink
 
     def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
         """Return a monitor that also pauses the workers, and counts rejected rows."""
@@ -85,6 +92,14 @@ class TransformJob(TableJob):
         monitor = super().make_monitor(plan, store, [*listeners, *rejects])
         monitor.pause = self._pause
         return monitor
+
+    def plan(self, lower: Any = None) -> RangePlan:
+        """Return a new plan, whose key no update changes."""
+        plan = super().plan(lower)
+        session = self.session
+        check_split_key(session.connection, session.facts, plan.key, self.config, self.log)
+        log_version_hint(session.facts, plan.key, self._unique_key, self._target.sink, self.log)
+        return plan
 
     def finish_writing(self, totals: Totals) -> None:
         """Add what the failed ranges have written, and check how many rows were rejected.
@@ -134,7 +149,7 @@ class TransformJob(TableJob):
     def written(self) -> tuple[Any, ...]:
         """What identifies the target, and the order in which rows are read, because a retry continues in it."""
         server = [self._target.parameters.get(name) for name in ("host", "port", "dbname")]
-        return (server, repr(self._target.sink), self._unique_key.names)
+        return (server, repr(self.sink), self._unique_key.names)
 
     @property
     def _unique_key(self) -> Key:
@@ -179,7 +194,7 @@ class TransformJob(TableJob):
 
     @property
     def _function(self) -> RowFunction:
-        config, sink = self.config, self._target.sink
+        config, sink = self.config, self.sink
         target, read = self._target.target, tuple(self.source.columns)
         rows = RowFormat(read, target.columns, config.row_format == "dict")
         if config.batch_format is not None:

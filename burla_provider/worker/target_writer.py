@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from burla_provider.database.errors import mark_target_error
 from burla_provider.database.settings import SessionSettings, set_config
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.blocks import Block
@@ -56,7 +57,7 @@ class TargetWriter:
         """Return how far earlier attempts and tries have written the range."""
         if self.ledger is None:
             return Progress()
-        with self._cached.close_on_error(), self._transaction(key_range) as connection:
+        with self._own_errors(), self._transaction(key_range) as connection:
             return read_progress(connection, self.ledger, key_range)
 
     def write(
@@ -76,7 +77,7 @@ class TargetWriter:
             stop=stop_after_attempt(_WRITE_ATTEMPTS),
             reraise=True,
         )
-        with self._cached.close_on_error():
+        with self._own_errors():
             try:
                 return retrying(self._write, key_range, before, chunk, isolate)
             except PartsRefusedError as error:  # the connection is idle, and used again
@@ -87,12 +88,22 @@ class TargetWriter:
         self, key_range: KeyRange, read_blocks: Callable[[psycopg.Connection[Any]], Iterable[Block]]
     ) -> list[Block]:
         """Return rows as they are now."""
-        with self._cached.close_on_error(), self._transaction(key_range) as connection:
+        with self._own_errors(), self._transaction(key_range) as connection:
             return list(read_blocks(connection))
 
     def close(self) -> None:
         """Close this thread's connection."""
         self._cached.close()
+
+    @contextmanager
+    def _own_errors(self) -> Iterator[None]:
+        """Close the connection if the block fails, and mark the error as one of the target."""
+        try:
+            with self._cached.close_on_error():
+                yield
+        except psycopg.Error as error:
+            mark_target_error(error, self.parameters.get("host", ""))
+            raise
 
     def _write(self, key_range: KeyRange, before: Progress, chunk: Chunk, isolate: IsolateFailures | None) -> Progress:
         search = None

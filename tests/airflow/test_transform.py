@@ -227,6 +227,8 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
         ),
         ({"target_table": "nullable", "conflict_columns": ["a"]}, "conflict_columns: a of public.nullable can be NULL"),
         ({"target_table": "orders"}, "target_table: public.orders is the table that is read."),
+        ({"target_table": "child"}, "target_table: public.child is a partition or a child of public.orders, which is"),
+        ({"table": "grandchild"}, "target_table: public.labels is the parent of public.grandchild, which is read"),
     ],
 )
 def test_a_target_that_cannot_be_written_is_refused_before_a_worker_starts(
@@ -239,6 +241,9 @@ def test_a_target_that_cannot_be_written_is_refused_before_a_worker_starts(
         CREATE TABLE ruled (id bigint PRIMARY KEY, label text);
         CREATE RULE other AS ON INSERT TO ruled DO INSTEAD NOTHING;
         CREATE TABLE nullable (a bigint UNIQUE);
+        CREATE TABLE child (PRIMARY KEY (id)) INHERITS (orders);
+        CREATE TABLE a_child () INHERITS (labels);
+        CREATE TABLE grandchild (status text, amount numeric) INHERITS (a_child);
         CREATE TABLE computed (
             id bigint PRIMARY KEY, g bigint GENERATED ALWAYS AS (id) STORED,
             i bigint GENERATED ALWAYS AS IDENTITY UNIQUE);
@@ -392,6 +397,7 @@ def test_what_an_update_in_place_cannot_use_is_refused_at_parse(options: dict[st
         ({"update_columns": ["nota"]}, "update_columns: nota is not a column of public.orders. Did you mean note?"),
         ({"table": "a_view", "key": "id"}, "table: public.a_view is a view. Name a table."),
         ({"table": "keyless", "key": "id"}, "table: public.keyless has no primary key"),
+        ({"table": "parent"}, "table: public.parent has children, in which its primary key is not unique."),
     ],
 )
 def test_a_table_that_cannot_be_updated_in_place_is_refused(
@@ -399,6 +405,7 @@ def test_a_table_that_cannot_be_updated_in_place_is_refused(
 ) -> None:
     orders.connection.execute("""
         CREATE VIEW a_view AS TABLE orders; CREATE TABLE keyless AS TABLE orders;
+        CREATE TABLE parent (LIKE orders INCLUDING ALL); CREATE TABLE child () INHERITS (parent);
         ALTER TABLE orders ADD with_note text GENERATED ALWAYS AS (note) STORED;
     """)
     result = airflow.run(in_place(**options, retries=3), max_tries=3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -12,24 +13,29 @@ import psycopg
 
 
 class Chaos:
-    """Kills something of a running task now and then."""
+    """Kills something of a running task now and then.
 
-    def __init__(self, seed: int, connection: psycopg.Connection[Any]) -> None:
+    :param connections: one to each server.
+    """
+
+    def __init__(self, seed: int, *connections: psycopg.Connection[Any]) -> None:
         self.random = random.Random(seed)
-        self.connection = connection
+        self.connections = connections
         self.next = time.monotonic() + self.random.uniform(0.2, 0.6)
+        self.kill = self._draw()
         self.killed: list[str] = []
 
     def __call__(self) -> bool:
         if time.monotonic() >= self.next:
-            self.next = time.monotonic() + self.random.uniform(0.1, 0.5)
             before = len(self.killed)
-            kinds = [self.kill_worker, self.kill_backend, self.kill_client, self.kill_task]
-            for kill in self.random.sample(kinds, len(kinds)):
-                kill()  # before the job has started, there may be no such process
-                if len(self.killed) > before:
-                    break
+            self.kill()
+            if len(self.killed) > before:  # before the job has started, there may be no such process
+                self.next = time.monotonic() + self.random.uniform(0.1, 0.5)
+                self.kill = self._draw()
         return False
+
+    def _draw(self) -> Callable[[], None]:
+        return self.random.choice([self.kill_worker, self.kill_backend, self.kill_client, self.kill_task])
 
     def kill_worker(self) -> None:
         self._kill("local_worker.py", signal.SIGKILL)
@@ -48,8 +54,9 @@ class Chaos:
         query = (
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'test_dag.t%#%'"
         )
-        row = self.connection.execute(query).fetchone()
-        self.killed += ["backend"] * (row[0] if row else 0)
+        number = self.random.randrange(len(self.connections))
+        [(killed,)] = self.connections[number].execute(query).fetchall()
+        self.killed += [f"backend of server {number}"] * killed
 
     def _kill(self, program: str, number: int) -> None:
         processes = psutil.Process().children(recursive=True)

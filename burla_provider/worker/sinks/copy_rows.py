@@ -25,10 +25,9 @@ def copy_rows(
     Values are sent in PostgreSQL's text format, so that the server reads each as the type of its column.
     """
     query = sql.SQL("COPY {} ({}) FROM STDIN").format(relation, target.column_list)
-    json_indexes = [number for number, name in enumerate(target.columns) if name in target.json_columns]
     with connection.cursor() as cursor:
         with cursor.copy(query) as copy:
-            for row in _with_json(rows, json_indexes) if json_indexes else rows:
+            for row in _with_json(rows, target) if target.json_columns or target.json_arrays else rows:
                 try:
                     copy.write_row(row)
                 except (psycopg.DataError, psycopg.ProgrammingError) as error:  # psycopg's own: it cannot send a value
@@ -41,16 +40,30 @@ def _with_column(error: psycopg.Error, target: Target, row: Sequence[Any]) -> Ex
         if isinstance(value, str) and "\0" in value:
             problem = f"a text has a NUL character, which PostgreSQL cannot store: {value[:60]!r}. Remove it."
             return ValueError(f"{name}: {problem}")
+        try:
+            psycopg.adapt.Transformer().as_literal(value)
+        except (psycopg.DataError, psycopg.ProgrammingError) as refusal:
+            problem = f"a value of the type {type(value).__name__} cannot be written: {value!r:.60} ({refusal})."
+            return ValueError(f"{name}: {problem} Return a text, a number, or another type that psycopg supports.")
     return error
 
 
-def _with_json(rows: Iterable[tuple[Any, ...]], indexes: Sequence[int]) -> Iterable[list[Any]]:
+def _with_json(rows: Iterable[tuple[Any, ...]], target: Target) -> Iterable[list[Any]]:
+    """Yield the rows with their JSON values as psycopg expects them."""
+    indexes = [number for number, name in enumerate(target.columns) if name in target.json_columns]
+    arrays = [number for number, name in enumerate(target.columns) if name in target.json_arrays]
     for row in rows:
         values = list(row)
         for index in indexes:
-            if values[index] is not None:
-                values[index] = Json(values[index], dumps=dump_exactly)
+            values[index] = _as_json(values[index])
+        for index in arrays:
+            if isinstance(values[index], list):  # a text is the text of an array
+                values[index] = [_as_json(item) for item in values[index]]
         yield values
+
+
+def _as_json(value: Any) -> Json | None:
+    return None if value is None else Json(value, dumps=dump_exactly)
 
 
 def dump_exactly(value: Any) -> str:

@@ -18,12 +18,14 @@ class Target:
     :param table: name of the table.
     :param columns: names in the order of a row's values.
     :param json_columns: those of type json or jsonb: their values are written as JSON.
+    :param json_arrays: those of type json[] or jsonb[]: the items of their lists are written as JSON.
     """
 
     schema: str
     table: str
     columns: tuple[str, ...]
     json_columns: tuple[str, ...] = ()
+    json_arrays: tuple[str, ...] = ()
 
     @property
     def relation(self) -> Identifier:

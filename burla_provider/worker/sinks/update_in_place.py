@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import psycopg
@@ -45,12 +45,7 @@ class UpdateInPlace:
 
     def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> Written:
         """Update the rows that have not changed since they were read."""
-        given = Target(
-            self.target.schema,
-            self.target.table,
-            (VERSION, *self.key, *self.target.columns),
-            self.target.json_columns,
-        )
+        given = replace(self.target, columns=(VERSION, *self.key, *self.target.columns))
         copy_rows(connection, STAGE, given, rows)
         updated = connection.execute(self._update).rowcount
         # A new statement sees what was committed until the update has ended.

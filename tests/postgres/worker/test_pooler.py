@@ -27,6 +27,7 @@ from burla_provider.worker.row_functions import MapRow, RowFormat
 from burla_provider.worker.sinks import Target, Update, UpdateInPlace, Upsert
 from burla_provider.worker.target_writer import TargetWriter
 from burla_provider.worker.update_functions import EachRow, UpdateRows
+from tests.postgres.task.test_exchange import ROW, Overwrite
 from tests.postgres.worker.conftest import KEY, ROWS, ranges
 from tests.support.snapshots import open_snapshot
 from tests.support.waiting import wait_for as wait_until
@@ -254,3 +255,13 @@ def test_rows_are_written_through_a_pooler(worker_behind, pooled, orders, mode):
     assert orders.execute(f"SELECT count(*) FROM {table} WHERE n = id * 2").fetchone() == (ROWS,)
     query = "SELECT count(*) FROM pg_class WHERE relname = 'burla_rows'"
     assert orders.execute(query).fetchone() == (0,)
+
+
+def test_rows_of_a_target_are_replaced(orders, pooled):
+    with psycopg.connect(pooled, autocommit=True) as connection:
+        overwrite = Overwrite(connection, ("a", "b"))
+        overwrite.insert("target", [ROW, (2, "x", 3, None, None, None)])
+        overwrite.insert(f'"{overwrite.staging.table}"', [ROW])
+        counts = overwrite.run(1)
+        assert counts == {"rows_inserted": 0, "rows_updated": 0, "rows_unchanged": 1, "rows_deleted": 1}
+        assert connection.execute("SHOW row_security").fetchone() == ("on",)

@@ -415,6 +415,22 @@ def test_a_row_that_a_trigger_writes_again_is_computed_once(worker, results):
     assert outcome.value == {"rows_updated": ROWS, "rows_unchanged": 0, "rows_filtered": 0}
 
 
+def test_advice_about_the_target_is_not_about_the_source(transform, worker, results):
+    parameters = connection_parameters(results) | {"host": "localhost", "port": "1"}
+    writer = TargetWriter(parameters, SessionSettings(), INSERT, LEDGER)
+    failure = worker(Transform(MapRow(cents, FORMAT), writer, KEY), range_retries=0)(ranges(1)[0]).failure
+    assert "On a worker, localhost is the worker's machine" in failure.message
+    results.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '25006'; END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON results EXECUTE FUNCTION refuse();
+    """)
+    failure = transform(INSERT)(ranges(1)[0]).failure
+    assert failure.message.endswith(
+        "The server of the target does not accept writes now: it may have become a standby."
+    )
+
+
 KEYS = {
     "numeric": "(g % 7 - 3)::numeric / 3",
     "double precision": "CASE g % 7 WHEN 1 THEN 'NaN' WHEN 2 THEN 'infinity' WHEN 3 THEN '-0' ELSE g / 3.0 END::float8",

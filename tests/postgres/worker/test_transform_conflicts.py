@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 
@@ -19,6 +20,7 @@ from tests.postgres.worker.conftest import KEY, ORDERS, ROWS
 from tests.support.marks import conninfo_of
 from tests.support.waiting import wait_for
 
+SEEDS = range(int(os.environ.get("BURLA_TEST_SEEDS", "5")))
 TARGET = Target("public", "results", ("id", "job", "version"))
 
 
@@ -37,8 +39,8 @@ def run(connection: psycopg.Connection, sink, function) -> dict[str, int]:
     return result.value
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("mode", ["upsert", "update"])
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("mode", ["upsert", "upsert without a version", "update"])
 def test_jobs_that_write_overlapping_rows_do_not_deadlock(results, monkeypatch, mode, seed):
     monkeypatch.setattr("burla_provider.worker.target_writer._WRITE_ATTEMPTS", 1)
     if mode == "update":
@@ -48,20 +50,23 @@ def test_jobs_that_write_overlapping_rows_do_not_deadlock(results, monkeypatch, 
         random = Random(seed * 100 + number)
 
         def shuffled(rows):
-            rows = [(id_, number, random.randrange(1_000)) for id_, _ in rows]
+            rows = [(id_, number, number * 1_000 + random.randrange(1_000)) for id_, _ in rows]
             random.shuffle(rows)
             return rows
 
         updated = ("job", "version")
-        sink = Update(TARGET, ("id",), updated) if mode == "update" else Upsert(TARGET, ("id",), updated, "version")
+        version = "version" if mode == "upsert" else None
+        sink = Update(TARGET, ("id",), updated) if mode == "update" else Upsert(TARGET, ("id",), updated, version)
         return run(results, sink, MapBatch(shuffled, RowFormat(("id", "amount"), TARGET.columns), 500))
 
     with ThreadPoolExecutor(4) as threads:
         assert len(list(threads.map(job, range(4)))) == 4  # map raises what a job has raised
-    assert results.execute("SELECT count(*) FROM results").fetchone() == (ROWS,)
+    # Each row is that of one job.
+    query = "SELECT count(*), count(*) FILTER (WHERE job = version / 1000) FROM results"
+    assert results.execute(query).fetchone() == (ROWS, ROWS)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_the_maximum_version_of_all_jobs_wins(results, seed):
     versions = [[Random(seed * 1_000 + number + job).randrange(10_000) for number in range(ROWS)] for job in range(3)]
 

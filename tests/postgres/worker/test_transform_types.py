@@ -104,3 +104,28 @@ def test_nul_is_refused_by_name(values, sink):
     ):
         transform(reader, Source("public", "given", ("id", "v")), ranges(1)[0])
     writer.close()
+
+
+def test_json_in_arrays_is_written_exactly(values):
+    connection = values("jsonb[]", ["{}", '{NULL,"{\\"a\\": [1.50, null, \\"x\\"]}","\\"text\\"","[1, 2]",true}'])
+    target = Target("public", "taken", ("id", "v"), json_arrays=("v",))
+    writer = TargetWriter(connection_parameters(connection), SessionSettings(), Insert(target))
+    transform = Transform(MapRow(lambda row: row, RowFormat(("id", "v"), ("id", "v"))), writer, KEY)
+    with psycopg.connect(connection.info.dsn, password=connection.info.password) as reader:
+        transform(reader, Source("public", "given", ("id", "v")), ranges(1)[0])
+    writer.close()
+    assert connection.execute("TABLE given EXCEPT ALL TABLE taken").fetchall() == []
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, {1, 2}, [{"a": 1}], [1, "a"]], ids=str)
+def test_a_value_that_psycopg_cannot_write_is_refused_by_name(values, value):
+    connection = values("text[]", [])
+    target = Target("public", "taken", ("id", "v"))
+    writer = TargetWriter(connection_parameters(connection), SessionSettings(), Insert(target))
+    transform = Transform(MapRow(lambda row: (row[0], value), RowFormat(("id", "v"), ("id", "v"))), writer, KEY)
+    with (
+        psycopg.connect(connection.info.dsn, password=connection.info.password) as reader,
+        pytest.raises(ValueError, match=f"^v: a value of the type {type(value).__name__} cannot be written: "),
+    ):
+        transform(reader, Source("public", "given", ("id", "v")), ranges(1)[0])
+    writer.close()
