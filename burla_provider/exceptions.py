@@ -68,7 +68,7 @@ class UserFunctionError(PermanentError):
 
 
 class ReturnedRowError(UserFunctionError):
-    """Raised when a row that the user's function returned does not have the columns of the target."""
+    """Raised when a row that the user's function returned has other columns than the target, or an inexact value."""
 
 
 class WorkerSetupError(BurlaProviderError):

@@ -225,6 +225,23 @@ class TableConfig(JobConfig):
         return BATCH_FORMATS[self.batch_format].packages if self.batch_format else ()
 
     @property
+    def formats(self) -> tuple[RowFormat, BatchFormat | None, int | None]:
+        """How ``process_rows`` gets rows."""
+        return self.row_format, self.batch_format, self.batch_size
+
+    @property
+    def gets_batches(self) -> bool:
+        """Whether the function gets several rows at once."""
+        return self.batch_format is not None
+
+    @property
+    def batch_hint(self) -> str:
+        """A hint about the size of batches; empty: there is none."""
+        if self.func_gpu is None or self.batch_size is not None or not self.gets_batches:
+            return ""
+        return "Hint: func_gpu is given without batch_size. Give the number of rows that fit into the GPU's memory."
+
+    @property
     def has_window(self) -> bool:
         """Whether the user has limited the keys."""
         return any(value is not None for value in (self.start_id, self.end_id, self.lower, self.upper))

@@ -45,11 +45,13 @@ def log_totals(log: Any, totals: dict[str, Any]) -> None:
     log.info("Totals\n%s%s", text[:_MAX_RESULT_CHARS], f" ... and {rest:,} more characters" if rest > 0 else "")
 
 
-def log_plan(log: Any, plan: Plan) -> None:
-    """Log a plan as a group, with its table and size in the title."""
+def log_plan(log: Any, plan: Plan, hint: str = "") -> None:
+    """Log a plan as a group, with its table and size in the title, and a hint about the parameters behind it."""
     summary = plan.as_dict()
     title = f"Plan: {summary['ranges']:,} ranges of {summary['table']}, about {summary['expected_rows']:,} rows"
     log_group(log, title, str(plan).splitlines())
+    if hint:
+        log.info(hint)
 
 
 class Progress:

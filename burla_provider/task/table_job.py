@@ -93,7 +93,7 @@ class TableJob:
         """Process every range and return the totals as JSON. With ``plan_only``, return the plan."""
         if self.config.plan_only:
             plan = self.plan()
-            log_plan(self.log, plan)
+            log_plan(self.log, plan, self.config.batch_hint)
             return plan.as_dict()
         return self._run()
 
@@ -104,7 +104,7 @@ class TableJob:
         plan = restored.plan
         if restored.note:
             self.log.info(restored.note)
-        log_plan(self.log, plan)
+        log_plan(self.log, plan, self.config.batch_hint)
         totals = Totals(combiner, range(len(plan.ranges)))
         names = self.session.results_table
         results = ResultsTable(self.session.parameters, *names, task_run(self.context)) if names else None
@@ -209,7 +209,7 @@ class TableJob:
             return SqlTotals(aggregates), SqlCombiner(aggregates, self.source)
         combiner = CustomCombiner(config.combine) if config.combine else SumByKey()
         if config.process_rows is not None:
-            return ProcessRows(self.function, config.row_format, config.batch_format, config.batch_size), combiner
+            return ProcessRows(self.function, *config.formats), combiner
         return ProcessRange(self.function), combiner
 
     # Run
@@ -236,8 +236,7 @@ class TableJob:
                 on_planned=self.on_planned,
                 has_snapshot=session.snapshot is not None,
             )
-        formats = (config.row_format, config.batch_format, config.batch_size)
-        functions = (config.process_rows, *formats, config.process_range, *self.functions)
+        functions = (config.process_rows, *config.formats, config.process_range, *self.functions)
         server = [session.parameters.get(name) for name in ("host", "port", "dbname")]
         identity = JobIdentity(
             run_key(self.context),

@@ -69,6 +69,11 @@ class TransformJobConfig(TableConfig):
         return 2 * MAX_PAUSE_SECONDS if self.pause_while and timeout is None else timeout
 
     @property
+    def gets_batches(self) -> bool:
+        """Whether the function gets several rows at once."""
+        return self.map_batch is not None
+
+    @property
     def is_in_place(self) -> bool:
         """Whether the rows that are read are updated."""
         return self.target_table is None

@@ -41,7 +41,8 @@ class BatchRows(RowFormat):
     def results(self, returned: Any) -> Iterable[Any]:
         """Return the rows of a batch that the function has returned.
 
-        :raises UserFunctionError: if it has other columns than the target, or a value that cannot be written exactly.
+        :raises UserFunctionError: if it has other columns than the target.
+        :raises ReturnedRowError: if it has a value that cannot be written exactly.
         """
         known = find_format(returned)
         if known is None:

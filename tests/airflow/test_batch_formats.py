@@ -195,3 +195,15 @@ def test_a_version_that_the_user_gives_is_used(monkeypatch: pytest.MonkeyPatch) 
     assert pins is not None
     assert pins["pandas"] == "Pandas==2.2.3"
     assert pins["pyarrow"] == f"pyarrow=={metadata.version('pyarrow')}"
+
+
+@pytest.mark.parametrize(
+    ("options", "is_hinted"),
+    [({"func_gpu": "A100"}, True), ({"func_gpu": "A100", "batch_size": 64}, False), ({}, False)],
+    ids=str,
+)
+def test_a_gpu_without_a_batch_size_is_worth_a_hint(
+    airflow: Airflow, orders: Orders, options: dict[str, Any], is_hinted: bool
+) -> None:
+    result = airflow.run(operator(process_rows=add_up, batch_format="arrow", plan_only=True, **options))
+    assert ("Hint: func_gpu is given without batch_size." in result.log) is is_hinted

@@ -28,6 +28,6 @@ class BatchFormat(Protocol):
     def values(self, batch: Any, name: str) -> list[Any]:
         """Return the values of a column as Python objects, with None for NULL.
 
-        :raises UserFunctionError: if a value cannot be written exactly.
+        :raises ReturnedRowError: if a value cannot be written exactly.
         """
         ...

@@ -32,7 +32,7 @@ class PandasFormat:
     def values(self, batch: Any, name: str) -> list[Any]:
         """Return the values of a column. NaN is a number in a NumPy column of floats, and NULL in all others.
 
-        :raises UserFunctionError: if a value cannot be written exactly.
+        :raises ReturnedRowError: if a value cannot be written exactly.
         """
         return _values(name, batch[name])
 

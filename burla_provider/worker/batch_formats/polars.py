@@ -39,7 +39,7 @@ class PolarsFormat:
     def values(self, batch: Any, name: str) -> list[Any]:
         """Return the values of a column.
 
-        :raises UserFunctionError: if a value cannot be written exactly.
+        :raises ReturnedRowError: if a value cannot be written exactly.
         """
         import polars
 

@@ -10,8 +10,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from burla_provider.exceptions import UserFunctionError
+from burla_provider.exceptions import ReturnedRowError, UserFunctionError
 from burla_provider.worker.batch_rows import BatchRows
+from burla_provider.worker.blocks import ArrowKeys
+from burla_provider.worker.isolation import IsolateFailures
 from burla_provider.worker.row_functions import MapBatch, RowFormat
 
 np, pa = pytest.importorskip("numpy"), pytest.importorskip("pyarrow")
@@ -151,7 +153,7 @@ NANOSECOND = "2026-11-30T10:00:00.000000001"
     ids=str,
 )
 def test_a_value_that_would_lose_digits_is_refused(value):
-    with pytest.raises(UserFunctionError, match=r"a column v of type .* cannot be written exactly"):
+    with pytest.raises(ReturnedRowError, match=r"a column v of type .* cannot be written exactly"):
         returned(value)
 
 
@@ -159,7 +161,7 @@ def test_text_for_a_json_column_is_json():
     frame = pd.DataFrame({"v": ['{"price": 0.10}', None, json.dumps("a")]})
     assert returned(frame, json_columns=("v",)) == [{"price": Decimal("0.10")}, None, "a"]
     assert returned(pl.DataFrame({"v": [{"a": [1]}]}), json_columns=("v",)) == [{"a": [1]}]
-    with pytest.raises(UserFunctionError, match="a text for the column v that is not JSON"):
+    with pytest.raises(ReturnedRowError, match="a text for the column v that is not JSON"):
         returned(pd.DataFrame({"v": ["a"]}), json_columns=("v",))
 
 
@@ -181,3 +183,16 @@ def test_what_is_not_a_batch_is_refused(value):
 def test_names_that_are_not_text_are_other_columns():
     with pytest.raises(UserFunctionError, match="with the columns 1"):
         list(BatchRows((), ("1",)).results(pd.DataFrame({1: [1]})))
+
+
+@pytest.mark.parametrize("batch_format", ["pandas", "polars", "arrow"])
+def test_a_row_with_a_value_that_is_not_exact_is_rejected_alone(batch_format):
+    def nanoseconds(batch):
+        ids = [id_ for (id_,) in BatchRows((), ("id",)).results(batch)]
+        return pa.table({"v": pa.array([1 if id_ == 5 else 1_000 for id_ in ids], pa.timestamp("ns"))})
+
+    function = MapBatch(nanoseconds, BatchRows(("id",), ("v",), batch_format=batch_format))
+    batch = pa.record_batch({"id": list(range(8)), "key": [str(number) for number in range(8)]})
+    produced = IsolateFailures(function, is_recorded=True)(batch.select(["id"]), ArrowKeys(batch.select(["key"])))
+    assert [(one.row, one.key) for one in produced.rejected] == [((5,), ("5",))]
+    assert len(produced.rows) == 7
