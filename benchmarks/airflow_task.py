@@ -13,9 +13,7 @@ from benchmarks.task import Result, Run, Task
 
 
 @contextmanager
-def ready(
-    task: Task, burla: dict[str, Any], module: str = "benchmarks.sides.ours", **options: Any
-) -> Iterator[Run]:
+def ready(task: Task, burla: dict[str, Any], module: str = "benchmarks.sides.ours", **options: Any) -> Iterator[Run]:
     """Prepare Airflow and yield a function that runs a task.
 
     :param burla: fields of the Airflow connection ``burla_default``.

@@ -9,4 +9,6 @@ from benchmarks.task import Run, Task
 
 
 def ready(task: Task) -> AbstractContextManager[Run]:
-    return airflow_task.ready(task, {"extra": {"engine": "local"}}, "benchmarks.sides.batches.ours", batch_format="tuples")
+    return airflow_task.ready(
+        task, {"extra": {"engine": "local"}}, "benchmarks.sides.batches.ours", batch_format="tuples"
+    )
