@@ -130,8 +130,9 @@ def duckdb(conninfo: str, table: str, columns: str) -> Counted:
 
 def ours(row_format: str) -> Callable[..., Counted]:
     def way(conninfo: str, table: str, columns: str) -> Counted:
-        function = add_batches if row_format == "arrow" else add_rows
-        return process_table(conninfo, table, columns, ProcessRows(function, row_format))  # type: ignore[arg-type]
+        arrow = ProcessRows(add_batches, batch_format="arrow")  # type: ignore[arg-type]
+        processor = arrow if row_format == "arrow" else ProcessRows(add_rows, row_format)  # type: ignore[arg-type]
+        return process_table(conninfo, table, columns, processor)
 
     return way
 

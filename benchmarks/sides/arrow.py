@@ -35,7 +35,7 @@ def make_operator(task: Task) -> BurlaPostgresOperator:
         table=task.table,
         key=task.key if task.split == "key" else None,
         max_parallelism=task.workers,
-        row_format="arrow",
+        batch_format="arrow",
         requirements=["pyarrow"],
         **work[task.job],
     )

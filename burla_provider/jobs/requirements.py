@@ -19,11 +19,12 @@ _PREINSTALLED = {"burla"}
 _WORKER_MARKERS = {"os_name": "posix", "sys_platform": "linux", "platform_system": "Linux"}
 
 
-def resolve_requirements(names: Sequence[str]) -> dict[str, str]:
+def resolve_requirements(names: Sequence[str], parameter: str = "requirements") -> dict[str, str]:
     """Return pins of ``names`` and of all their dependencies. Workers install no others.
 
     :param names: requirements as pip reads them: ``"pandas"``, ``"psycopg[binary]"``, ``"numpy>=2"``, ``"foo==1.2"``.
         A requirement with ``==`` or a URL need not be installed here, but then its dependencies are unknown.
+    :param parameter: the parameter that requires them, for errors.
     :returns: canonical name -> requirement, ``{"pandas": "pandas==2.2.3", "numpy": "numpy==2.1.1", ...}``.
     :raises InvalidParameterError: if a requirement cannot be parsed, is not installed and has no version, or excludes
         the installed version.
@@ -33,22 +34,31 @@ def resolve_requirements(names: Sequence[str]) -> dict[str, str]:
     for requirement in map(_parse, names):
         name = canonicalize_name(requirement.name)
         if name not in _PREINSTALLED:
-            roots[name] = _resolve_root(name, requirement, dependencies)
+            roots[name] = _resolve_root(name, requirement, dependencies, parameter)
     return {**dependencies, **roots}
 
 
-def requirements_for(engine: Engine, names: Sequence[str]) -> dict[str, str]:
+def requirement_names(names: Sequence[str]) -> set[str]:
+    """Return the canonical names of requirements.
+
+    :raises InvalidParameterError: if one cannot be parsed.
+    """
+    return {canonicalize_name(requirement.name) for requirement in map(_parse, names)}
+
+
+def requirements_for(engine: Engine, names: Sequence[str], parameter: str = "requirements") -> dict[str, str]:
     """Return what the workers of an engine must install. On the local engine it is nothing: all must be installed.
 
+    :param parameter: the parameter that requires them, for errors.
     :raises InvalidParameterError: as ``resolve_requirements`` and ``_check_installed``.
     """
     if engine.is_local:
-        _check_installed(names, engine.python)
+        _check_installed(names, engine.python, parameter)
         return {}
-    return resolve_requirements(names)
+    return resolve_requirements(names, parameter)
 
 
-def _check_installed(names: Sequence[str], python: str | None) -> None:
+def _check_installed(names: Sequence[str], python: str | None, parameter: str) -> None:
     """Check that an interpreter has the requirements. The local engine installs nothing.
 
     :param names: requirements, as for ``resolve_requirements``.
@@ -66,7 +76,7 @@ def _check_installed(names: Sequence[str], python: str | None) -> None:
             found = f"{requirement.name} {version}" if version else f"no {requirement.name}"
             problem = f"the local engine's interpreter has {found}."
             advice = f"Install {requirement} there: the local engine installs no packages."
-            raise InvalidParameterError("requirements", problem, advice)
+            raise InvalidParameterError(parameter, problem, advice)
 
 
 def _installed_versions(names: Sequence[str], python: str | None) -> dict[str, str | None] | None:
@@ -103,15 +113,16 @@ def _parse(text: str) -> Requirement:
         raise InvalidParameterError("requirements", problem, 'Use pip\'s syntax: "pandas", "foo==1.2".') from None
 
 
-def _resolve_root(name: str, requirement: Requirement, dependencies: dict[str, str]) -> str:
+def _resolve_root(name: str, requirement: Requirement, dependencies: dict[str, str], parameter: str) -> str:
     pin = _explicit_pin(requirement)
     installed = _installed(name)
     if installed is None:
         if pin is None:
             problem = f"{requirement.name!r} is not installed here, so its version is unknown."
-            raise InvalidParameterError(
-                "requirements", problem, f'Add a version ("{requirement.name}==1.0"), or install it.'
-            )
+            advice = f'Add a version ("{requirement.name}==1.0"), or install it.'
+            if parameter != "requirements":
+                advice = f'Install it, or give its version: requirements=["{requirement.name}==1.0"].'
+            raise InvalidParameterError(parameter, problem, advice)
         return pin
     if pin is None and not requirement.specifier.contains(installed.version, prereleases=True):
         problem = f"{requirement} excludes the installed version, {installed.version}."

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from burla_provider.operators.table import BurlaTableOperator
-from burla_provider.task.config import RowFormat, TableJobConfig
+from burla_provider.task.config import BatchFormat, RowFormat, TableJobConfig
 from burla_provider.task.rendered import RenderedText
 
 if TYPE_CHECKING:
@@ -27,7 +27,11 @@ class BurlaPostgresOperator(BurlaTableOperator):
     :param totals: name -> count, sum, min, max or avg of an SQL expression: ``{"total": "sum(amount)"}``. PostgreSQL
         computes them for each range.
     :param process_rows: ``f(rows) -> dict``. ``rows`` is an iterator over the rows of a range in bounded memory.
-    :param row_format: format of these rows: "tuple", "dict", or "arrow" (record batches).
+    :param row_format: format of these rows: "tuple" or "dict".
+    :param batch_format: "pandas", "polars" or "arrow": ``process_rows`` gets an iterator over batches of this format
+        instead of rows. None: rows.
+    :param batch_size: rows per batch. The last batch of a range has fewer, and so have batches of more than 32 MB.
+        None: batches of about 2 MB.
     :param process_range: ``f(connection, key_range) -> dict``, with an open psycopg connection and the range.
     :param combine: ``f(list of the dicts of all ranges) -> dict``, in the order of the ranges: that of the pages, or of
         the key if the table is split by its key. Default: add up the numbers by name. It is not called if there are no
@@ -57,6 +61,8 @@ class BurlaPostgresOperator(BurlaTableOperator):
         totals: Mapping[str, str] | None = None,
         process_rows: Callable[[Iterable[Any]], dict[str, Any]] | None = None,
         row_format: RowFormat = "tuple",
+        batch_format: BatchFormat | None = None,
+        batch_size: int | None = None,
         process_range: Callable[..., dict[str, Any]] | None = None,
         combine: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
         isolate_failures: bool = False,
@@ -67,6 +73,8 @@ class BurlaPostgresOperator(BurlaTableOperator):
         self.totals = totals
         self.process_rows = process_rows
         self.row_format = row_format
+        self.batch_format = batch_format
+        self.batch_size = batch_size
         self.process_range = process_range
         self.combine = combine
         self.isolate_failures = isolate_failures

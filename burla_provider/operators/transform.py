@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from burla_provider.operators.table import BurlaTableOperator
+from burla_provider.task.config import BatchFormat, RowFormat
 from burla_provider.task.transform_config import TransformJobConfig, WriteMode
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     **Function**
 
     :param map_row: ``f(row)`` returns a row (a tuple or a dict), several (a list or a generator), or None.
-    :param map_batch: ``f(rows)`` gets a list of rows and returns rows.
-    :param batch_size: rows per call of ``map_batch``.
-    :param row_format: format of the rows that the function gets: "tuple" or "dict".
+    :param map_batch: ``f(batch)`` gets a list of rows or a batch of ``batch_format``, and returns rows or a batch.
+    :param batch_format: "pandas", "polars" or "arrow": ``map_batch`` gets a batch of this format instead of a list of
+        rows. It returns a batch of any of these formats, with the columns of the target, or a list of rows. None: rows.
+    :param batch_size: rows per call of ``map_batch``. The last batch of a range has fewer, and so have batches of more
+        than 32 MB. None: 1,000 rows, or about 2 MB with ``batch_format``.
+    :param row_format: format of the rows that the function gets without ``batch_format``: "tuple" or "dict".
 
     **Target**
 
@@ -93,9 +97,10 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         target_conn_id: str | None = None,
         target_columns: Sequence[str] | None = None,
         map_row: Callable[[Any], Any] | None = None,
-        map_batch: Callable[[list[Any]], Any] | None = None,
-        batch_size: int = 1_000,
-        row_format: Literal["tuple", "dict"] = "tuple",
+        map_batch: Callable[[Any], Any] | None = None,
+        batch_format: BatchFormat | None = None,
+        batch_size: int | None = None,
+        row_format: RowFormat = "tuple",
         conflict_columns: Sequence[str] | None = None,
         update_columns: Sequence[str] | None = None,
         version_column: str | None = None,
@@ -110,6 +115,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         self.target_columns = target_columns
         self.map_row = map_row
         self.map_batch = map_batch
+        self.batch_format = batch_format
         self.batch_size = batch_size
         self.row_format = row_format
         self.conflict_columns = conflict_columns

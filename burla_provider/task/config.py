@@ -6,6 +6,7 @@ knows, and in ``execute``, with all values. Defaults are in the signatures of th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,10 +34,11 @@ from burla_provider.task.validation import (
     parse_integer,
 )
 
-# Written out, because the modules that define them import psycopg. A unit test compares them with STRATEGIES and
-# ROW_FORMATS.
+# Written out, because the modules that define them import psycopg. A unit test compares them with STRATEGIES,
+# ROW_FORMATS and BATCH_FORMATS.
 Split = Literal["auto", "width", "histogram", "probed", "keyset", "pages", "single"]
-RowFormat = Literal["tuple", "dict", "arrow"]
+RowFormat = Literal["tuple", "dict"]
+BatchFormat = Literal["pandas", "polars", "arrow"]
 Consistency = Literal["snapshot", "none"]
 
 PROCESSORS = ("totals", "process_rows", "process_range")
@@ -93,6 +95,11 @@ class JobConfig:
         """Whether the task runs a job, if there is anything to process."""
         return True
 
+    @property
+    def batch_packages(self) -> tuple[str, ...]:
+        """Packages that the workers need for batches."""
+        return ()
+
     def check_result_size(self, size: int) -> None:
         """Check that a result of so many bytes of JSON may be pushed to XCom.
 
@@ -126,6 +133,8 @@ class TableConfig(JobConfig):
     lower: Any
     upper: Any
     row_format: RowFormat
+    batch_format: BatchFormat | None
+    batch_size: int | None
     split: Split
     rows_per_range: int | None
     ranges: int | None
@@ -152,7 +161,6 @@ class TableConfig(JobConfig):
 
     worker_requirements: ClassVar[tuple[str, ...]] = ("psycopg[binary]", "tenacity")
     worker_modules: ClassVar[tuple[str, ...]] = ("psycopg", "tenacity")
-    row_formats: ClassVar[tuple[str, ...]] = get_args(RowFormat)
 
     def __post_init__(self) -> None:
         names = ("key", "start_id", "end_id", "lower", "upper", "rows_per_range", "ranges")
@@ -175,6 +183,13 @@ class TableConfig(JobConfig):
     def starts_job(self) -> bool:
         """Whether the task runs a job, if there is anything to process."""
         return not self.plan_only
+
+    @property
+    def batch_packages(self) -> tuple[str, ...]:
+        """Packages that the workers need for batches."""
+        from burla_provider.worker.batch_formats import BATCH_FORMATS
+
+        return BATCH_FORMATS[self.batch_format].packages if self.batch_format else ()
 
     @property
     def has_window(self) -> bool:
@@ -205,7 +220,12 @@ class TableConfig(JobConfig):
         if self.columns is not None:
             check_columns("columns", self.columns)
         check_choice("split", self.split, get_args(Split))
-        check_choice("row_format", self.row_format, self.row_formats)
+        check_choice("row_format", self.row_format, get_args(RowFormat))
+        check_choice("batch_format", self.batch_format, (*get_args(BatchFormat), None))
+        if self.batch_format is not None and self.row_format != "tuple":
+            raise InvalidParameterError("row_format", "is not used with batch_format.", "Leave one of them out.")
+        if self.batch_size is not None:
+            self._check_integers("batch_size", minimum=1)
         is_known = isinstance(self.start_id, int) and isinstance(self.end_id, int)
         if is_known and self.start_id > self.end_id:  # type: ignore[operator]
             problem = f"{self.start_id} is greater than end_id, {self.end_id}."
@@ -268,11 +288,28 @@ class TableJobConfig(TableConfig):
         for name in ("process_rows", "process_range", "combine"):
             if getattr(self, name) is not None:
                 check_function(name, getattr(self, name))
+        if self.row_format == "arrow":  # type: ignore[comparison-overlap]
+            self._rename_row_format()
+        for name in ("batch_format", "batch_size"):
+            if getattr(self, name) is not None and self.process_rows is None:
+                raise InvalidParameterError(name, "is for process_rows.", "Leave it out.")
+        if self.batch_size is not None and self.batch_format is None:
+            advice = 'Leave it out, or use batch_format="pandas", "polars" or "arrow".'
+            raise InvalidParameterError("batch_size", "is for batches, and process_rows gets single rows.", advice)
         if self.combine is not None and self.totals is not None:
             raise InvalidParameterError(
                 "combine", "cannot be used with totals, which have their own.", "Leave it out, or use process_rows."
             )
         super()._check_rows()
+
+    def _rename_row_format(self) -> None:
+        """Accept ``row_format="arrow"``, the name of ``batch_format="arrow"`` before version 0.2."""
+        from airflow.exceptions import AirflowProviderDeprecationWarning
+
+        message = 'row_format="arrow" is deprecated. Use batch_format="arrow".'
+        warnings.warn(message, AirflowProviderDeprecationWarning, stacklevel=2)
+        self._normalize("row_format", "tuple")
+        self._normalize("batch_format", self.batch_format or "arrow")
 
     def _check_writes(self) -> None:
         if self.consistency is None:

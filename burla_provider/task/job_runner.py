@@ -137,11 +137,15 @@ class JobRunner:
                     return
 
     def _pin_requirements(self) -> Mapping[str, str] | None:
-        from burla_provider.jobs.requirements import requirements_for
+        from burla_provider.jobs.requirements import requirement_names, requirements_for
 
-        if self.config.requirements == "environment":
+        config, engine = self.config, self.hook.engine
+        if config.requirements == "environment":
             return None
-        return requirements_for(self.hook.engine, [*self.config.worker_requirements, *self.config.requirements])
+        pins = requirements_for(engine, [*config.worker_requirements, *config.requirements])
+        given = requirement_names(config.requirements)
+        packages = [name for name in config.batch_packages if name not in given]
+        return {**requirements_for(engine, packages, "batch_format"), **pins}
 
 
 def check_reachable(engine: Engine, host: str, postgres_conn_id: str, parameter: str = "postgres_conn_id") -> None:

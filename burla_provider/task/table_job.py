@@ -210,7 +210,7 @@ class TableJob:
             return SqlTotals(aggregates), SqlCombiner(aggregates, self.source)
         combiner = CustomCombiner(config.combine) if config.combine else SumByKey()
         if config.process_rows is not None:
-            return ProcessRows(config.process_rows, config.row_format), combiner
+            return ProcessRows(config.process_rows, config.row_format, config.batch_format, config.batch_size), combiner
         assert config.process_range is not None  # noqa: S101 (the config has checked it)
         return ProcessRange(config.process_range), combiner
 
@@ -238,7 +238,8 @@ class TableJob:
                 on_planned=self.on_planned,
                 has_snapshot=session.snapshot is not None,
             )
-        functions = (config.process_rows, config.row_format, config.process_range, *self.functions)
+        formats = (config.row_format, config.batch_format, config.batch_size)
+        functions = (config.process_rows, *formats, config.process_range, *self.functions)
         server = [session.parameters.get(name) for name in ("host", "port", "dbname")]
         identity = JobIdentity(
             run_key(self.context),

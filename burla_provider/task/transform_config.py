@@ -28,8 +28,7 @@ class TransformJobConfig(TableConfig):
     """The parameters of a ``BurlaPostgresTransformOperator``, which documents them."""
 
     map_row: Callable[[Any], Any] | None
-    map_batch: Callable[[list[Any]], Any] | None
-    batch_size: int
+    map_batch: Callable[[Any], Any] | None
     target_table: str | None
     target_conn_id: str
     target_columns: Sequence[str] | None
@@ -40,7 +39,6 @@ class TransformJobConfig(TableConfig):
     pause_while: str | None
     pause_conn_id: str
 
-    row_formats: ClassVar[tuple[str, ...]] = ("tuple", "dict")
     result_size_advice: ClassVar[str] = "Raise the limit."
     # What BurlaPostgresOperator does with rows.
     totals: ClassVar[None] = None
@@ -79,11 +77,13 @@ class TransformJobConfig(TableConfig):
         return function
 
     def _check_rows(self) -> None:
-        check_single("Give a function of a row, or of a list of rows.", map_row=self.map_row, map_batch=self.map_batch)
+        check_single("Give a function of a row, or of a batch of rows.", map_row=self.map_row, map_batch=self.map_batch)
         for name in ("map_row", "map_batch"):
             if getattr(self, name) is not None:
                 check_function(name, getattr(self, name))
-        self._check_integers("batch_size", minimum=1)
+        for name in ("batch_format", "batch_size"):
+            if getattr(self, name) is not None and self.map_row is not None:
+                raise InvalidParameterError(name, "is for map_batch, and map_row gets single rows.", "Use map_batch.")
         if self.split == "pages":
             problem = "'pages' cannot be used by a job that writes: a retry continues in the order of a key."
             raise InvalidParameterError("split", problem, "Split by a key.")

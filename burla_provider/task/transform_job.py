@@ -18,6 +18,7 @@ from burla_provider.task.lineage import TableLineage
 from burla_provider.task.session import TaskSession, worker_settings
 from burla_provider.task.table_job import TableJob
 from burla_provider.task.target import TargetSession, find_unique_key, read_generated
+from burla_provider.worker.batch_rows import BatchRows
 from burla_provider.worker.processors import RangeProcessor, Transform
 from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat, RowFunction
 from burla_provider.worker.sinks import UpdateInPlace
@@ -126,7 +127,10 @@ class TransformJob(TableJob):
     @property
     def _function(self) -> RowFunction:
         config, sink = self.config, self._target.sink
-        rows = RowFormat(tuple(self.source.columns), self._target.target.columns, config.row_format == "dict")
+        target, read = self._target.target, tuple(self.source.columns)
+        rows = RowFormat(read, target.columns, config.row_format == "dict")
+        if config.batch_format is not None:
+            rows = BatchRows(read, target.columns, batch_format=config.batch_format, json_columns=target.json_columns)
         if isinstance(sink, UpdateInPlace):
             width = 1 + len(sink.key)
             if config.map_row is not None:

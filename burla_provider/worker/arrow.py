@@ -19,7 +19,10 @@ FIRST_BATCH_ROWS, MAX_BATCH_ROWS = 1_000, 50_000
 """Approximate number of rows of the first batch, and of the largest batch."""
 
 _MAX_BATCH_BYTES = 2_000_000
-"""Approximate maximum size of a batch with more than one row."""
+"""Approximate maximum size of a batch with more than one row, if the user gives no number of rows."""
+
+MAX_SIZED_BATCH_BYTES = 32_000_000
+"""Approximate maximum size of a batch with more than one row, if the user gives the number of its rows."""
 
 _MAX_JOINED_BYTES = 1_000_000
 """Chunks of few rows are joined up to this size, because each chunk takes time per column."""
@@ -27,36 +30,44 @@ _MAX_JOINED_BYTES = 1_000_000
 _Rows = list[tuple[bytes | None, ...]]
 
 
-def record_batches(connection: psycopg.Connection[Any], query: sql.Composed) -> Generator[Any, None, None]:
+def record_batches(
+    connection: psycopg.Connection[Any], query: sql.Composed, batch_size: int | None = None, key_columns: int = 0
+) -> Generator[Any, None, None]:
     """Yield the rows of a query as ``pyarrow.RecordBatch`` objects.
 
     Integers, floats, numeric, boolean, date, time, timestamp, timestamptz (in UTC) and bytea get Arrow's types. Other
     types, including arrays, become strings: the text that PostgreSQL prints.
 
+    :param batch_size: rows per batch; the last batch, and those of large rows, have fewer. None: about 2 MB.
+    :param key_columns: see ``get_shape``.
     :raises ValueError: if the column's Arrow type cannot hold a value, such as an infinite timestamp.
     """
-    shape = get_shape(connection, query)
+    shape = get_shape(connection, query, key_columns)
     if not shape.columns:
-        raise ValueError('An Arrow batch without columns has no rows. Use row_format="tuple".')
+        raise ValueError("A batch without columns has no rows. Leave out batch_format.")
     # Before the first row, because a type may be refused.
     columns = [arrow_column(column, connection.info.encoding) for column in shape.columns]
     chunks = stream_binary(connection, _select(query, columns), shape)
-    batch, limit = _Batch(columns), FIRST_BATCH_ROWS
+    batch, limit = _Batch(columns), batch_size or FIRST_BATCH_ROWS
+    max_bytes = MAX_SIZED_BATCH_BYTES if batch_size else _MAX_BATCH_BYTES
     try:
         for rows in _join_small(chunks, shape.wide):
-            # Each chunk is packed at once, while its values are in the processor's cache.
-            packed = [column.pack(values) for column, values in zip(columns, zip(*rows, strict=True), strict=True)]
-            count = len(rows)
-            del rows
-            if batch.rows and batch.size + _size(packed) > _MAX_BATCH_BYTES:
-                yield batch.convert()
-                batch = _Batch(columns)
-            batch.add(packed, count)
-            del packed
-            if batch.rows >= limit:
-                limit = min(MAX_BATCH_ROWS, max(1, _MAX_BATCH_BYTES * batch.rows // max(batch.size, 1)))
-                yield batch.convert()
-                batch = _Batch(columns)
+            while rows:
+                count = min(len(rows), batch_size - batch.rows) if batch_size else len(rows)
+                values = zip(*rows[:count], strict=True)
+                # Each chunk is packed at once, while its values are in the processor's cache.
+                packed = [column.pack(part) for column, part in zip(columns, values, strict=True)]
+                rows = rows[count:]
+                if batch.rows and batch.size + _size(packed) > max_bytes:
+                    yield batch.convert()
+                    batch = _Batch(columns)
+                batch.add(packed, count)
+                del packed
+                if batch.rows >= limit:
+                    if not batch_size:
+                        limit = min(MAX_BATCH_ROWS, max(1, max_bytes * batch.rows // max(batch.size, 1)))
+                    yield batch.convert()
+                    batch = _Batch(columns)
         if batch.rows:
             yield batch.convert()
     finally:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
+
+import psycopg
+from psycopg import sql
 
 from burla_provider.exceptions import UserFunctionError
+from burla_provider.worker.blocks import Block, read_tuples
 
 Row = tuple[Any, ...]
 
@@ -27,13 +31,24 @@ class RowFunction(Protocol):
     """Makes rows of the target of rows of the source."""
 
     @property
-    def batch_size(self) -> int:
-        """Rows per call of this object."""
+    def batch_size(self) -> int | None:
+        """Maximum number of rows per call of this object; None: the format decides."""
+        ...
+
+    @property
+    def is_per_row(self) -> bool:
+        """Whether the user's function gets single rows, so that the number of rows per call is free."""
+        ...
+
+    @property
+    def format(self) -> RowFormat:
+        """How rows are read, given to the user's function, and returned."""
         ...
 
     def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
         """Return the rows made of these rows.
 
+        :param rows: a list of tuples, or a ``pyarrow.RecordBatch``, as ``format.read_blocks`` reads them.
         :param keys: what identifies each row in the source, as text.
         """
         ...
@@ -51,6 +66,23 @@ class RowFormat:
     read: tuple[str, ...]
     written: tuple[str, ...]
     as_dicts: bool = False
+
+    def read_blocks(
+        self, connection: psycopg.Connection[Any], query: sql.Composed, key_columns: int, batch_size: int | None
+    ) -> Generator[Block, None, None]:
+        """Yield the rows of a query in the form that ``give`` converts. See ``read_tuples``."""
+        return read_tuples(connection, query, key_columns, batch_size)
+
+    def give(self, rows: Sequence[Row]) -> Any:
+        """Return rows as a function of several rows gets them."""
+        return [self.given(row) for row in rows] if self.as_dicts else list(rows)
+
+    def results(self, returned: Any) -> Iterable[Any]:
+        """Return what a function of several rows has returned, if it may be a list of rows.
+
+        :raises UserFunctionError: if it is something else.
+        """
+        return check_batch(returned)
 
     def given(self, row: Row) -> Any:
         """Return a row as the function gets it."""
@@ -89,6 +121,8 @@ class MapRow:
     format: RowFormat
     batch_size: int = 250
 
+    is_per_row: ClassVar[bool] = True
+
     def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
         """Return the rows made of these rows."""
         produced = Produced([])
@@ -123,16 +157,18 @@ class MapRow:
 
 @dataclass(frozen=True)
 class MapBatch:
-    """``function(rows)`` gets a list of rows, and returns rows."""
+    """``function(rows)`` gets a list of rows or a batch, and returns rows or a batch."""
 
-    function: Callable[[list[Any]], Iterable[Any]]
+    function: Callable[[Any], Any]
     format: RowFormat
-    batch_size: int
+    batch_size: int | None = None
+
+    is_per_row: ClassVar[bool] = False
 
     def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
         """Return the rows made of these rows. How many were left out is known by their number only."""
-        result = self.function([self.format.given(row) for row in rows] if self.format.as_dicts else list(rows))
-        made = [self.format.checked(row) for row in check_batch(result)]
+        results = self.format.results(self.function(self.format.give(rows)))
+        made = [self.format.checked(row) for row in results]
         return Produced(made, max(0, len(rows) - len(made)))
 
 
@@ -141,6 +177,9 @@ def check_batch(result: Any) -> Iterable[Any]:
 
     :raises UserFunctionError: if it is something else.
     """
+    if hasattr(type(result), "columns"):
+        problem = f"map_batch returned {type(result).__name__}, which is not a list of rows."
+        raise UserFunctionError(f'{problem} Give batch_format: "pandas", "polars" or "arrow".')
     if isinstance(result, tuple | Mapping | str | bytes) or not isinstance(result, Iterable):
         raise UserFunctionError(
             f"map_batch returned {type(result).__name__} {_shown(result)}. Return a list of rows: one tuple or dict per"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from itertools import chain
 from operator import length_hint
 from typing import Any
@@ -14,6 +15,7 @@ from psycopg import sql
 from psycopg.rows import dict_row, tuple_row
 
 from burla_provider.worker.arrow import record_batches
+from burla_provider.worker.batch_formats import BATCH_FORMATS
 from burla_provider.worker.stream import stream
 
 
@@ -68,11 +70,11 @@ class Rows(RowSource):
 
 
 class Batches(RowSource):
-    """Record batches of many rows."""
+    """Batches of many rows."""
 
     def __enter__(self) -> Iterator[Any]:
         for batch in self._iterate():
-            self.count += batch.num_rows
+            self.count += len(batch)
             yield batch
 
 
@@ -86,14 +88,26 @@ def _read_dicts(connection: psycopg.Connection[Any], query: sql.Composed) -> Row
     return Rows(stream(connection, query, dict_row))
 
 
-def _read_arrow(connection: psycopg.Connection[Any], query: sql.Composed) -> RowSource:
-    """Return rows as ``pyarrow.RecordBatch`` objects of many rows."""
-    return Batches(record_batches(connection, query))
+def read_batches(
+    connection: psycopg.Connection[Any], query: sql.Composed, batch_format: str, batch_size: int | None = None
+) -> RowSource:
+    """Return rows as batches of columns.
+
+    :param batch_format: a key of ``BATCH_FORMATS``.
+    :param batch_size: see ``record_batches``.
+    """
+    return Batches(_converted(record_batches(connection, query, batch_size), batch_format))
+
+
+def _converted(batches: Generator[Any, None, None], batch_format: str) -> Generator[Any, None, None]:
+    convert = BATCH_FORMATS[batch_format].from_arrow
+    with closing(batches):
+        for batch in batches:
+            yield convert(batch)
 
 
 ROW_FORMATS: dict[str, Callable[[psycopg.Connection[Any], sql.Composed], RowSource]] = {
     "tuple": _read_tuples,
     "dict": _read_dicts,
-    "arrow": _read_arrow,
 }
 """Values of the parameter ``row_format``, as in ``RowFormat`` of ``task/config.py`` -> reader."""

@@ -60,25 +60,29 @@ class Shape:
     chunk_rows: int
 
 
-def get_shape(connection: psycopg.Connection[Any], query: sql.Composable) -> Shape:
-    """Return the shape of a query. Reads no row."""
+def get_shape(connection: psycopg.Connection[Any], query: sql.Composable, key_columns: int = 0) -> Shape:
+    """Return the shape of a query. Reads no row.
+
+    :param key_columns: number of the last columns of the query, which have small values, because an index has them.
+    """
     empty = _query_no_rows(connection, query)
     columns = empty.description or []
-    wide = [number for number, column in enumerate(columns) if _may_be_large(column)]
+    wide = [number for number, column in enumerate(columns[: len(columns) - key_columns]) if _may_be_large(column)]
     return Shape(columns, wide, CHUNK_ROWS if _are_small(empty, wide) else WIDE_CHUNK_ROWS)
 
 
 def stream(
-    connection: psycopg.Connection[Any], query: sql.Composed, row_factory: RowFactory[Any]
+    connection: psycopg.Connection[Any], query: sql.Composed, row_factory: RowFactory[Any], key_columns: int = 0
 ) -> Generator[list[Any], None, None]:
     """Yield the rows of a query in chunks, as they arrive.
 
     Values are sent in PostgreSQL's text format, which psycopg parses faster than the binary format. Closing the
     generator cancels the query.
 
+    :param key_columns: see ``get_shape``.
     :raises ValueError: if Python cannot represent a value; the message names the column.
     """
-    return _stream(connection, query, get_shape(connection, query), row_factory, _load_exactly)
+    return _stream(connection, query, get_shape(connection, query, key_columns), row_factory, _load_exactly)
 
 
 def stream_binary(

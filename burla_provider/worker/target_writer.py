@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import tuple_row
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from burla_provider.database.settings import SessionSettings, set_config
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.worker.blocks import Block
 from burla_provider.worker.chunk_ledger import Progress, claim_chunk, read_progress, store_progress
 from burla_provider.worker.chunks import Chunk
 from burla_provider.worker.connection import CachedConnection, connect_worker
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.pause import PauseLock
 from burla_provider.worker.sinks import Sink, Written
-from burla_provider.worker.stream import stream
 
 _WRITE_ATTEMPTS = 10
 """Attempts of one write after deadlocks and serialization failures. The user's function is not called again."""
@@ -70,10 +69,12 @@ class TargetWriter:
         with self._cached.close_on_error():
             return retrying(self._write, key_range, before, chunk)
 
-    def read(self, key_range: KeyRange, query: sql.Composed) -> list[tuple[Any, ...]]:
-        """Return the rows of a query as they are now."""
+    def read(
+        self, key_range: KeyRange, read_blocks: Callable[[psycopg.Connection[Any]], Iterable[Block]]
+    ) -> list[Block]:
+        """Return rows as they are now."""
         with self._cached.close_on_error(), self._transaction(key_range) as connection:
-            return [row for rows in stream(connection, query, tuple_row) for row in rows]
+            return list(read_blocks(connection))
 
     def close(self) -> None:
         """Close this thread's connection."""

@@ -7,23 +7,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from burla_provider.exceptions import UserFunctionError
-from burla_provider.worker.row_functions import Produced, Row, RowFormat, add_key, check_batch
+from burla_provider.worker.row_functions import Produced, Row, RowFormat, add_key
 
 
 @dataclass(frozen=True)
 class UpdateRows:
     """Makes a row of the sink ``UpdateInPlace`` of each row: its xmin, its key, and the values to store.
 
-    :param function: gets a list of rows, and returns a result for each.
+    :param function: gets a list of rows or a batch, and returns a result for each.
     :param format: columns of rows and results.
     :param width: number of values that identify a row: its xmin, and those of the unique key.
     :param batch_size: rows per call of the function.
     """
 
-    function: Callable[[list[Any]], Iterable[Any]]
+    function: Callable[[Any], Any]
     format: RowFormat
     width: int
-    batch_size: int = 250
+    batch_size: int | None = 250
+
+    @property
+    def is_per_row(self) -> bool:
+        """Whether the user's function gets single rows."""
+        return isinstance(self.function, EachRow)
 
     def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
         """Return the updates.
@@ -32,7 +37,7 @@ class UpdateRows:
         """
         results: list[Any] = []
         try:
-            results.extend(check_batch(self.function([self.format.given(row) for row in rows])))
+            results.extend(self.format.results(self.function(self.format.give(rows))))
         except Exception as error:
             if isinstance(self.function, EachRow):
                 number = len(results)

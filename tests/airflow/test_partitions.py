@@ -90,12 +90,12 @@ ATTACHED = """
 """The second partition has its columns in another order, and had one that the table never had."""
 
 
-@pytest.mark.parametrize(("row_format", "split"), [("tuple", "auto"), ("arrow", "pages")])
-def test_rows_have_the_columns_of_the_table_in_its_order(airflow: Airflow, connection, row_format, split) -> None:
+@pytest.mark.parametrize(("batch_format", "split"), [(None, "auto"), ("arrow", "pages")])
+def test_rows_have_the_columns_of_the_table_in_its_order(airflow: Airflow, connection, batch_format, split) -> None:
     def look(rows: Any) -> dict[str, Any]:
         total = twice = 0
         for row in rows:
-            if row_format == "arrow":
+            if batch_format == "arrow":
                 ids, amounts, _, doubles = row.to_pydict().values()
             else:
                 ids, amounts, _, doubles = ([value] for value in row)
@@ -104,7 +104,7 @@ def test_rows_have_the_columns_of_the_table_in_its_order(airflow: Airflow, conne
         return {"total": total, "twice": twice}
 
     fill(connection, ATTACHED)
-    result = airflow.run(operator(process_rows=look, row_format=row_format, split=split))
+    result = airflow.run(operator(process_rows=look, batch_format=batch_format, split=split))
     total, twice = connection.execute("SELECT sum(id * amount)::text, sum(twice)::text FROM orders").fetchone()
     assert result.value == {"row_count": ROWS, "total": total, "twice": twice}, result.log
 

@@ -331,7 +331,7 @@ def test_bad_input_fails_the_task_without_retries_and_names_the_parameter(
         ({"rows_per_range": "1e6"}, "rows_per_range: must be an integer >= 1, got '1e6'"),
         ({"consistency": "perfect"}, "consistency"),
         ({"split": "wobbly"}, 'Use "auto", "width", "histogram", "probed", "keyset", "pages" or "single"'),
-        ({"row_format": "polars"}, 'Use "tuple", "dict" or "arrow"'),
+        ({"row_format": "polars"}, 'Use "tuple" or "dict"'),
         ({"on_range_failure": "skip"}, "on_range_failure"),
         ({"verify": "sum"}, "verify: 'sum' is unknown. Use \"count\" or None"),
         ({"range_timeout": 0}, "range_timeout: must be a number > 0, got 0. Use a number of seconds."),

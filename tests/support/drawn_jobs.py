@@ -165,7 +165,8 @@ class DrawnJob:
         if self.work in ("tuple", "dict", "arrow"):
             columns = None if self.columns is None else list(self.columns)
             process = collector(self.work, self.taken)
-            return given | {"process_rows": process, "row_format": self.work, "columns": columns, "combine": chain}
+            form = "batch_format" if self.work == "arrow" else "row_format"
+            return given | {"process_rows": process, form: self.work, "columns": columns, "combine": chain}
         given["combine"] = chain
         rest = f" AND (\n{condition.plain}\n)"
         what = f"SELECT {self.texts}"

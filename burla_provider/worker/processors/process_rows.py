@@ -12,7 +12,7 @@ import psycopg
 from burla_provider.exceptions import UserFunctionError
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.processors.processor import RangeResult, check_value
-from burla_provider.worker.rows import ROW_FORMATS
+from burla_provider.worker.rows import ROW_FORMATS, read_batches
 from burla_provider.worker.source import Source
 
 
@@ -22,17 +22,25 @@ class ProcessRows:
 
     :param function: the user's function.
     :param row_format: type of the rows, see ``ROW_FORMATS``.
+    :param batch_format: type of the batches, see ``BATCH_FORMATS``; None: the function gets single rows.
+    :param batch_size: rows per batch; None: about 2 MB.
     """
 
     function: Callable[[Iterator[Any]], dict[str, Any]]
     row_format: str = "tuple"
+    batch_format: str | None = None
+    batch_size: int | None = None
 
     writes: ClassVar[bool] = False
 
     def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> RangeResult:
         """Return what the function returned, and how many rows it took."""
         query = source.select(source.column_list, key_range)
-        rows = ROW_FORMATS[self.row_format](connection, query)
+        rows = (
+            ROW_FORMATS[self.row_format](connection, query)
+            if self.batch_format is None
+            else read_batches(connection, query, self.batch_format, self.batch_size)
+        )
         with rows as iterator:
             try:
                 value = self.function(iterator)
@@ -51,7 +59,13 @@ class ProcessRows:
     def _note(self, text: str, iterator_type: str) -> str | None:
         """Return a hint if a typical mistake caused the error."""
         if re.search(rf"'(\w+\.)?{iterator_type}'|values to unpack", text):
-            return "The function is called once per range, with an iterator over its rows: write for row in rows."
+            noun, plural = ("row", "rows") if self.batch_format is None else ("batch", "batches")
+            return (
+                f"The function is called once per range, with an iterator over its {plural}: write for {noun} in"
+                f" {plural}."
+            )
+        if self.batch_format is not None:
+            return None
         if self.row_format == "tuple" and re.search(
             r"^tuple indices must be integers|^'tuple' object has no attr", text
         ):

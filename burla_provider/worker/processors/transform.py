@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import tuple_row
 
 from burla_provider.database.quoting import Identifier, Literal, type_name
 from burla_provider.exceptions import RowsChangedError
 from burla_provider.ranges.condition import comparison
 from burla_provider.ranges.key import Bound, Key
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.worker.blocks import Block
 from burla_provider.worker.chunk_ledger import Progress
-from burla_provider.worker.chunks import CHUNK_ROWS, Chunk, compute_chunks
+from burla_provider.worker.chunks import CHUNK_ROWS, Chunk, ChunkLimits, compute_chunks
 from burla_provider.worker.processors.processor import RangeResult
 from burla_provider.worker.row_functions import RowFunction
 from burla_provider.worker.source import Source
-from burla_provider.worker.stream import stream
 from burla_provider.worker.target_writer import TargetWriter
 
 MAX_ROUNDS = 100
@@ -35,7 +35,7 @@ class Transform:
     :param function: the user's function.
     :param writer: writes the rows.
     :param unique_key: NOT NULL columns that identify a row; no columns if the source has no such key.
-    :param chunk_rows: minimum size of a chunk other than the last.
+    :param chunk_rows: number of rows of a chunk that reaches none of the other ``ChunkLimits``.
     :param reads_xmin: whether the function gets the xmin and the unique key of each row, which is updated in place.
     """
 
@@ -72,8 +72,8 @@ class Transform:
             query += sql.SQL(" AND ") + _is_behind(source, order, progress.position)
         if order.columns:
             query += sql.SQL(" ORDER BY ") + _order_by(source, order)
-        with closing(stream(connection, query, tuple_row)) as rows:
-            for chunk in self._compute(rows, order):
+        with closing(self._read(order, query, connection)) as blocks:
+            for chunk in self._compute(blocks, order):
                 before, progress = progress, self.writer.write(key_range, progress, chunk)
                 if progress.chunks != before.chunks + 1 or progress.pending:  # another worker, or session, was faster
                     break
@@ -90,9 +90,9 @@ class Transform:
             )
         order = order_key(key_range, self.unique_key)
         query = self._query(source, key_range, order) + sql.SQL(" AND ") + _is_one_of(source, self.unique_key, progress)
-        rows = self.writer.read(key_range, query)
-        chunk = Chunk(vanished=len(progress.pending) - len(rows))
-        for part in self._compute([rows], order):
+        blocks = self.writer.read(key_range, partial(self._read, order, query))
+        chunk = Chunk(vanished=len(progress.pending) - sum(map(len, blocks)))
+        for part in self._compute(blocks, order):
             chunk.rows += part.rows
             chunk.filtered += part.filtered
         return self.writer.write(key_range, progress, chunk)
@@ -104,9 +104,15 @@ class Transform:
         texts = [sql.SQL("{}::text").format(column) for column in columns]
         return source.select(sql.SQL(", ").join([source.column_list, *texts]), key_range)
 
-    def _compute(self, rows: Iterable[list[Any]], order: Key) -> Iterator[Chunk]:
+    def _compute(self, blocks: Iterable[Block], order: Key) -> Iterator[Chunk]:
+        return compute_chunks(blocks, self.function, len(order.columns), ChunkLimits(self.chunk_rows))
+
+    def _read(
+        self, order: Key, query: sql.Composed, connection: psycopg.Connection[Any]
+    ) -> Generator[Block, None, None]:
         extra = 1 + len(self.unique_key.columns) if self.reads_xmin else 0
-        return compute_chunks(rows, self.function, len(order.columns), self.chunk_rows, extra)
+        function = self.function
+        return function.format.read_blocks(connection, query, extra + len(order.columns), function.batch_size)
 
 
 def order_key(key_range: KeyRange, unique_key: Key) -> Key:

@@ -26,8 +26,8 @@ def raise_(error):
 
 
 def work(worker, function, **fields):
-    row_format = fields.pop("row_format", "tuple")
-    return worker(ProcessRows(function, row_format), **fields)(WHOLE)
+    formats = {name: fields.pop(name) for name in ("row_format", "batch_format", "batch_size") if name in fields}
+    return worker(ProcessRows(function, **formats), **fields)(WHOLE)
 
 
 def test_rows_are_tuples_in_the_order_of_the_columns(worker):
@@ -151,7 +151,7 @@ def test_arrow_batches_have_exact_types(worker, orders):
             "rows": [list(row.values()) for row in batch.to_pylist()],
         }
 
-    outcome = work(worker, look, source=Source("public", "typed"), row_format="arrow")
+    outcome = work(worker, look, source=Source("public", "typed"), batch_format="arrow")
     assert outcome.ok, outcome.failure
     assert outcome.row_count == 3
     assert outcome.value["types"] == [
@@ -176,7 +176,7 @@ def test_settings_of_the_role_do_not_change_arrow_values(worker, orders):
     }.items():
         orders.execute(sql.SQL("ALTER DATABASE {} SET {} = {}").format(name, sql.Identifier(setting), value))
     source = Source("public", "told", ("bytes", "lasted", "day", "rate"))
-    outcome = work(worker, lambda batches: next(batches).to_pylist()[0], source=source, row_format="arrow")
+    outcome = work(worker, lambda batches: next(batches).to_pylist()[0], source=source, batch_format="arrow")
     assert outcome.ok, outcome.failure
     assert outcome.value == {
         "bytes": b"a\x00\\\xff",
@@ -195,7 +195,7 @@ def test_arrow_batches_of_one_column_keep_their_nulls(worker, orders):
         worker,
         lambda batches: {"nulls": sum(b.column(0).null_count for b in batches)},
         source=source,
-        row_format="arrow",
+        batch_format="arrow",
     )
     assert (outcome.row_count, outcome.value) == (50_000, {"nulls": 16_666})
 
@@ -204,14 +204,14 @@ def test_rows_without_columns_are_not_lost_in_arrow_batches(worker, orders):
     orders.execute("CREATE TABLE empty_rows (); INSERT INTO empty_rows DEFAULT VALUES")
     count = lambda rows: {"n": len(list(rows))}  # noqa: E731
     assert work(worker, count, source=Source("public", "empty_rows")).row_count == 1
-    failure = work(worker, count, source=Source("public", "empty_rows"), row_format="arrow").failure
-    assert failure.message == 'An Arrow batch without columns has no rows. Use row_format="tuple".'
+    failure = work(worker, count, source=Source("public", "empty_rows"), batch_format="arrow").failure
+    assert failure.message == "A batch without columns has no rows. Leave out batch_format."
 
 
 def test_a_value_that_arrow_cannot_hold_is_an_error(worker, orders):
     orders.execute("CREATE TABLE endless AS SELECT 1::bigint AS id, 'infinity'::timestamptz AS at")
     outcome = work(
-        worker, lambda batches: {"n": len(list(batches))}, source=Source("public", "endless"), row_format="arrow"
+        worker, lambda batches: {"n": len(list(batches))}, source=Source("public", "endless"), batch_format="arrow"
     )
     assert "cannot hold a value of at" in outcome.failure.message
 

@@ -12,7 +12,8 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, tuple_row
 
 from burla_provider.worker.arrow import record_batches
-from burla_provider.worker.rows import ROW_FORMATS, Rows
+from burla_provider.worker.batch_formats import BATCH_FORMATS
+from burla_provider.worker.rows import ROW_FORMATS, Rows, read_batches
 from burla_provider.worker.stream import CHUNK_ROWS, LARGE_BYTES, WIDE_CHUNK_ROWS, stream
 
 QUERY = (
@@ -154,7 +155,7 @@ def peak_memory() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="only Linux clears the peak")
-@pytest.mark.parametrize("row_format", list(ROW_FORMATS))
+@pytest.mark.parametrize("row_format", [*ROW_FORMATS, *BATCH_FORMATS])
 @pytest.mark.parametrize(
     "value",
     [
@@ -165,12 +166,16 @@ def peak_memory() -> int:
     ids=["text", "bytea", "json"],
 )
 def test_memory_does_not_depend_on_the_number_of_large_rows(connection, row_format: str, value: str) -> None:
-    import pyarrow.compute  # noqa: F401 (not what is measured)
+    import pandas  # noqa: F401 (not what is measured)
+    import polars  # noqa: F401
+    import pyarrow.compute  # noqa: F401
 
     connection.autocommit = False
-    rows = ROW_FORMATS[row_format](
-        connection, sql.Composed([sql.SQL(f"SELECT g, {value} AS v FROM generate_series(1, 20040) AS g")])
-    )
+    query = sql.Composed([sql.SQL(f"SELECT g, {value} AS v FROM generate_series(1, 20040) AS g")])
+    if row_format in BATCH_FORMATS:
+        rows = read_batches(connection, query, row_format)
+    else:
+        rows = ROW_FORMATS[row_format](connection, query)
     Path("/proc/self/clear_refs").write_text("5")
     before = peak_memory()
     with rows as taken:

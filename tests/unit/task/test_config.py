@@ -7,7 +7,8 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.ranges.strategies import STRATEGIES
-from burla_provider.task.config import RowFormat, Split
+from burla_provider.task.config import BatchFormat, RowFormat, Split
+from burla_provider.worker.batch_formats import BATCH_FORMATS
 from burla_provider.worker.rows import ROW_FORMATS
 
 
@@ -112,6 +113,7 @@ def test_a_mapped_task_is_checked_when_it_runs() -> None:
 def test_the_names_in_the_signature_are_those_of_the_lists() -> None:
     assert set(get_args(Split)) == {"auto", *STRATEGIES}
     assert set(get_args(RowFormat)) == set(ROW_FORMATS)
+    assert get_args(BatchFormat) == tuple(BATCH_FORMATS)
 
 
 def test_a_run_has_numbers_where_templates_rendered_to_text() -> None:

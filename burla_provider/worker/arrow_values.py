@@ -1,0 +1,66 @@
+"""Convert Arrow arrays to Python values that psycopg writes exactly, without Python code per value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from burla_provider.exceptions import UserFunctionError
+
+
+def python_values(name: str, array: Any) -> list[Any]:
+    """Return the values of an array, with None for NULL.
+
+    :param name: name of the column, for errors.
+    :raises UserFunctionError: if a value cannot be written exactly: a nanosecond, or a year after 9999.
+    """
+    import pyarrow as pa
+
+    try:
+        if pa.types.is_float32(array.type):
+            # By text, so that 0.1 becomes 0.1, as psycopg reads a real, and not 0.10000000149011612.
+            array = array.cast(pa.string()).cast(pa.float64())
+        exact = _exact_type(array.type)
+        values: list[Any] = (array if exact == array.type else array.cast(exact)).to_pylist()
+    except (pa.ArrowException, ValueError, OverflowError, TypeError) as error:
+        raise not_exact(name, array.type, error) from error
+    return values
+
+
+def not_exact(name: str, kind: Any, error: Exception) -> UserFunctionError:
+    """Return the error of a column with a value that cannot be written exactly.
+
+    :param kind: type of the column.
+    """
+    return UserFunctionError(
+        f"map_batch returned a column {name} of type {kind} with a value that cannot be written exactly: {error}. Round"
+        " times to microseconds, and convert other values to numbers or text."
+    )
+
+
+def _exact_type(kind: Any) -> Any:
+    """Return the type whose values are Python's own objects, and equal to those of this type.
+
+    :raises TypeError: if there is none.
+    """
+    import pyarrow as pa
+
+    types = pa.types
+    if types.is_timestamp(kind):
+        return pa.timestamp("us", None if kind.tz is None else "UTC")
+    if types.is_time(kind):
+        return pa.time64("us")
+    if types.is_duration(kind):
+        return pa.duration("us")
+    if types.is_date64(kind):
+        return pa.date32()
+    if types.is_float16(kind):
+        return pa.float64()
+    if types.is_dictionary(kind):
+        return _exact_type(kind.value_type)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return pa.list_(_exact_type(kind.value_type))
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_exact_type(field.type)) for field in kind])
+    if types.is_interval(kind) or (isinstance(kind, pa.BaseExtensionType) and kind.extension_name != "arrow.uuid"):
+        raise TypeError(f"{kind} is not supported")
+    return kind

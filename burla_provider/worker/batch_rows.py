@@ -1,0 +1,69 @@
+"""What a function of batches gets, and what becomes of the batch that it returns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from burla_provider.exceptions import UserFunctionError
+from burla_provider.worker.batch_formats import BATCH_FORMATS, find_format
+from burla_provider.worker.blocks import Block, read_record_batches
+from burla_provider.worker.row_functions import RowFormat
+
+
+@dataclass(frozen=True)
+class BatchRows(RowFormat):
+    """Rows in batches of columns. A function may return any of the formats, or a list of rows.
+
+    :param batch_format: format of the batches that the function gets, see ``BATCH_FORMATS``.
+    :param json_columns: columns of the target of type json or jsonb. Text for them is JSON, as batches have it.
+    """
+
+    batch_format: str = "arrow"
+    json_columns: tuple[str, ...] = ()
+
+    def read_blocks(
+        self, connection: psycopg.Connection[Any], query: sql.Composed, key_columns: int, batch_size: int | None
+    ) -> Generator[Block, None, None]:
+        """Yield the rows of a query in record batches, which ``give`` converts."""
+        return read_record_batches(connection, query, key_columns, batch_size)
+
+    def give(self, rows: Any) -> Any:
+        """Return a record batch as the function gets it."""
+        return BATCH_FORMATS[self.batch_format].from_arrow(rows)
+
+    def results(self, returned: Any) -> Iterable[Any]:
+        """Return the rows of a batch that the function has returned.
+
+        :raises UserFunctionError: if it has other columns than the target, or a value that cannot be written exactly.
+        """
+        known = find_format(returned)
+        if known is None:
+            return super().results(returned)
+        names = known.names(returned)
+        if sorted(map(str, names)) != sorted(self.written):
+            raise UserFunctionError(
+                f"map_batch returned a {type(returned).__name__} with the columns {', '.join(map(str, names))}. Return"
+                f" those of target_columns: {', '.join(self.written)}."
+            )
+        columns = [known.values(returned, name) for name in self.written]
+        for number, name in enumerate(self.written):
+            if name in self.json_columns:
+                columns[number] = _load_json(name, columns[number])
+        return list(zip(*columns, strict=True))
+
+
+def _load_json(name: str, values: list[Any]) -> list[Any]:
+    try:
+        return [json.loads(value, parse_float=Decimal) if type(value) is str else value for value in values]
+    except ValueError as error:
+        raise UserFunctionError(
+            f"map_batch returned a text for the column {name} that is not JSON: {error}. In a batch, text for a json"
+            " column is JSON: use json.dumps."
+        ) from None
