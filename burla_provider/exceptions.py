@@ -67,6 +67,10 @@ class UserFunctionError(PermanentError):
     """Raised when the user's function broke a rule; the message says which rule and what to do."""
 
 
+class WorkerSetupError(BurlaProviderError):
+    """Raised when a worker could not make the instance of a class, or an object of ``init``."""
+
+
 class RangeTimeoutError(BaseException):
     """Raised when a range took longer than ``range_timeout``.
 

@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorato
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.task.config import MapJobConfig
-from burla_provider.task.validation import check_single_output
+from burla_provider.task.validation import UNRENDERED, check_single_output
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskDecorator
@@ -40,18 +40,29 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
     }
 
     def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
-        upstream = {"python_callable": python_callable, "op_kwargs": kwargs.get("op_kwargs")}
-        super().__init__(python_callable=python_callable, kwargs_to_upstream=upstream, **kwargs)
+        init, op_kwargs = kwargs.get("init") or {}, kwargs.pop("op_kwargs", None) or {}
+        upstream = {"python_callable": python_callable, "op_kwargs": op_kwargs}
+        # Airflow checks that the call has all arguments.
+        given = {**dict.fromkeys(init), **op_kwargs}
+        super().__init__(python_callable=python_callable, op_kwargs=given, kwargs_to_upstream=upstream, **kwargs)
 
     def make_config(self) -> MapJobConfig:
         """Return the checked parameters, with the arguments of the decorated function as inputs and ``op_kwargs``."""
         check_signature(self.python_callable)
-        inputs, op_kwargs = split_arguments(self.python_callable, self.op_args, self.op_kwargs)
+        init = self.init or {}
+        inputs, arguments = split_arguments(
+            self.python_callable, self.op_args, {**dict.fromkeys(init), **self.op_kwargs}
+        )
+        op_kwargs = {name: value for name, value in arguments.items() if name not in init or name in self.op_kwargs}
         return MapJobConfig(**self._parameters() | {"inputs": inputs, "op_kwargs": op_kwargs})
 
     def _check_unrendered(self) -> None:
         check_signature(self.python_callable)
         super()._check_unrendered()
+
+    def _parameters(self) -> dict[str, Any]:
+        # When the DAG file is parsed, Airflow has checked the arguments.
+        return super()._parameters() | {"op_kwargs": UNRENDERED}
 
 
 def check_signature(function: Callable[..., Any]) -> None:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import airflow
@@ -179,8 +180,8 @@ class Checks:
         """Run a job with packages, whose function connects to the database."""
         names = [*TableJobConfig.worker_requirements, *self.options.requirements]
         pins = requirements_for(self.engine, names)
-        arguments = {"parameters": dict(self.parameters), "settings": dict(self.settings)}
-        self.outcome = decode(self._run(MapTask(read_server_version, arguments), pins))
+        read = partial(read_server_version, parameters=dict(self.parameters), settings=dict(self.settings))
+        self.outcome = decode(self._run(MapTask(read), pins))
         return f"a worker has {', '.join(names)}"
 
     def database_from_worker(self) -> str:

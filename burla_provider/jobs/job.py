@@ -59,7 +59,8 @@ class Job:
     :param name: name in Burla's dashboard: letters, digits, "-" and "_".
     :param pickled_callable: pickle of ``function(index, item) -> bytes``. Only a worker unpickles it. The function
         returns exceptions as data; it never raises on purpose. If it has methods ``process(index, item)`` and
-        ``pause()``, workers call ``process`` instead, and ``pause`` before they send the last result of a call.
+        ``pause()``, workers call ``process`` instead, and ``pause`` before they send the last result of a call. They
+        call ``load()``, if there is one, before the first item of a process.
     :param items: index -> item. Items are plain data.
     :param options: the job's resources.
     :param requirements: packages to install on the workers, canonical name -> "name==version"; None: all packages of

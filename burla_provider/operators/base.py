@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import fields
 from functools import cached_property
@@ -63,6 +63,7 @@ class BurlaBaseOperator(BaseOperator):
     )
     template_fields_renderers = {"requirements": "json", "code": "py"}  # noqa: RUF012 (as Airflow declares it)
     function_fields: tuple[str, ...] = ()
+    init: Mapping[str, Callable[..., Any]] | None = None
     operator_extra_links = (BurlaJobLink(),)
     config_class: ClassVar[type[JobConfig]]
 
@@ -110,7 +111,8 @@ class BurlaBaseOperator(BaseOperator):
     @property
     def code(self) -> RenderedText | None:
         """The source of the user's functions, for Airflow's UI."""
-        return preview_code(getattr(self, name) for name in self.function_fields)
+        functions = [getattr(self, name) for name in self.function_fields]
+        return preview_code([*functions, *(self.init or {}).values()])
 
     def execute(self, context: Context) -> Any:
         """Check the rendered parameters and run the job."""

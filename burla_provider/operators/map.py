@@ -21,9 +21,12 @@ class BurlaMapOperator(BurlaBaseOperator):
     may store large ones elsewhere. A Decimal, a UUID, a date or time, and an integer beyond 64 bits become strings,
     because JSON would round or lose them.
 
-    :param python_callable: called as ``python_callable(input, **op_kwargs)`` on a worker.
+    :param python_callable: called as ``python_callable(input, **op_kwargs)`` on a worker. Of a class, each worker
+        process makes one instance ``python_callable(**op_kwargs)`` before its first input, and calls that.
     :param inputs: a list, the XCom of another task, or a function without arguments that returns a list.
     :param op_kwargs: keyword arguments that are the same for all calls.
+    :param init: name of a keyword argument -> function that makes its value, once per worker process. It gets those of
+        ``op_kwargs`` that it names.
     :param trial_inputs: run this number of inputs first, spread over the list. If one fails, the task fails at once.
     :param collect: False: push no results, for functions that are called for their side effects.
     :param on_input_failure: "finish": process the other inputs, then fail the task and name the failed inputs. "stop":
@@ -43,7 +46,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         "op_kwargs": "json",
     }
     function_fields = ("python_callable",)
-    shallow_copy_attrs: Sequence[str] = ("python_callable", "make_inputs")
+    shallow_copy_attrs: Sequence[str] = ("python_callable", "make_inputs", "init")
     config_class = MapJobConfig
 
     def __init__(
@@ -52,6 +55,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         python_callable: Callable[..., Any],
         inputs: Any = (),
         op_kwargs: Mapping[str, Any] | None = None,
+        init: Mapping[str, Callable[..., Any]] | None = None,
         trial_inputs: int = 0,
         collect: bool = True,
         on_input_failure: OnFailure = "finish",
@@ -64,6 +68,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         self.make_inputs = inputs if callable(inputs) else None
         self.inputs = () if callable(inputs) else inputs
         self.op_kwargs = op_kwargs or {}
+        self.init = init
         self.trial_inputs = trial_inputs
         self.collect = collect
         self.on_input_failure = on_input_failure

@@ -52,7 +52,7 @@ class BurlaPostgresOperator(BurlaTableOperator):
     }
     function_fields = ("process_rows", "process_range", "combine")
     worker_functions = ("process_rows", "process_range")
-    shallow_copy_attrs: Sequence[str] = function_fields
+    shallow_copy_attrs: Sequence[str] = (*function_fields, "init")
     config_class = TableJobConfig
 
     def __init__(

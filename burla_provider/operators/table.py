@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,16 @@ class BurlaTableOperator(BurlaBaseOperator):
     :param end_id: last id, inclusive, for integer keys. None: to the last id of the table.
     :param lower: first key, inclusive, for keys of any type.
     :param upper: end of the keys, exclusive, for keys of any type.
+
+    **Functions**
+
+    A function with a parameter ``key_range`` gets the range: its ``idempotency_key`` names what the function writes
+    elsewhere. A class is called as a function is: each worker process makes one instance before its first range, and
+    calls that.
+
+    :param op_kwargs: keyword arguments of the function; of a class: of its ``__init__``.
+    :param init: name of a keyword argument -> function that makes its value, once per worker process. It gets those of
+        ``op_kwargs`` that it names.
 
     **Splitting**
 
@@ -103,6 +113,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         "ledger",
         "results_table",
         "start",
+        "op_kwargs",
         "sql",
     )
     template_fields_renderers = {  # noqa: RUF012 (as Airflow declares it)
@@ -110,6 +121,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         "columns": "json",
         "where": "postgresql",
         "parameters": "json",
+        "op_kwargs": "json",
         "sql": "postgresql",
     }
     worker_functions: tuple[str, ...] = ()
@@ -128,6 +140,8 @@ class BurlaTableOperator(BurlaBaseOperator):
         end_id: int | str | None = None,
         lower: Any = None,
         upper: Any = None,
+        op_kwargs: Mapping[str, Any] | None = None,
+        init: Mapping[str, Callable[..., Any]] | None = None,
         split: Split = "auto",
         rows_per_range: int | str | None = None,
         ranges: int | str | None = None,
@@ -161,6 +175,8 @@ class BurlaTableOperator(BurlaBaseOperator):
         self.end_id = end_id
         self.lower = lower
         self.upper = upper
+        self.op_kwargs = op_kwargs or {}
+        self.init = init
         self.split = split
         self.rows_per_range = rows_per_range
         self.ranges = ranges
@@ -198,7 +214,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         from burla_provider.task.session import open_session
 
         context, phases = runner.context, runner.phases
-        check_picklable(**{name: getattr(config, name) for name in self.worker_functions})
+        check_picklable(**{name: getattr(config, name) for name in (*self.worker_functions, "op_kwargs", "init")})
         check_loop(context, [name for name in ("ledger", "incremental") if getattr(config, name)])
         phases.enter("snapshot" if config.consistency == "snapshot" else "connecting")
         name = session_name(context)

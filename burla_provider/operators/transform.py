@@ -86,7 +86,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     }
     function_fields = ("map_row", "map_batch")
     worker_functions = function_fields
-    shallow_copy_attrs: Sequence[str] = function_fields
+    shallow_copy_attrs: Sequence[str] = (*function_fields, "init")
     config_class = TransformJobConfig
 
     def __init__(

@@ -11,17 +11,17 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, M
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.failure_policy import OnFailure, allowance
+from burla_provider.task.function_arguments import POSITIONAL, bind_function, check_arguments
 from burla_provider.task.resume import Resume
 from burla_provider.task.validation import (
     UNRENDERED,
     check_age,
     check_choice,
     check_columns,
-    check_dict,
     check_dict_of_strings,
     check_function,
     check_integer,
@@ -33,6 +33,9 @@ from burla_provider.task.validation import (
     is_given,
     parse_integer,
 )
+
+if TYPE_CHECKING:
+    from burla_provider.worker.user_function import UserFunction
 
 # Written out, because the modules that define them import psycopg. A unit test compares them with STRATEGIES,
 # ROW_FORMATS and BATCH_FORMATS.
@@ -132,6 +135,8 @@ class TableConfig(JobConfig):
     end_id: int | None
     lower: Any
     upper: Any
+    op_kwargs: Mapping[str, Any]
+    init: Mapping[str, Callable[..., Any]] | None
     row_format: RowFormat
     batch_format: BatchFormat | None
     batch_size: int | None
@@ -175,6 +180,7 @@ class TableConfig(JobConfig):
             self._normalize(name, parse_integer(name, getattr(self, name), 1))
         self._check_integers("trial_ranges", "range_retries")
         self._check_rows()
+        self._check_function()
         self._check_limits()
         self._check_writes()
         self._check_increments()
@@ -230,6 +236,26 @@ class TableConfig(JobConfig):
         if is_known and self.start_id > self.end_id:  # type: ignore[operator]
             problem = f"{self.start_id} is greater than end_id, {self.end_id}."
             raise InvalidParameterError("start_id", problem, "Use the first and the last id, both inclusive.")
+
+    @property
+    def function_name(self) -> str | None:
+        """The parameter that has the function of the workers; None: SQL computes everything."""
+        return next((name for name in POSITIONAL if getattr(self, name, None) is not None), None)
+
+    def bind_function(self) -> UserFunction | None:
+        """Return this function with its arguments."""
+        name = self.function_name
+        return None if name is None else bind_function(name, getattr(self, name), self.op_kwargs, self.init)
+
+    def _check_function(self) -> None:
+        if not is_given(self.op_kwargs):
+            self._normalize("op_kwargs", {})
+        if self.function_name is not None:
+            check_arguments(self.function_name, getattr(self, self.function_name), self.op_kwargs, self.init)
+            return
+        for name in ("op_kwargs", "init"):
+            if (value := getattr(self, name)) and value is not UNRENDERED:
+                raise InvalidParameterError(name, "is for functions: totals have no arguments.", "Leave it out.")
 
     def _check_limits(self) -> None:
         for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
@@ -339,6 +365,7 @@ class MapJobConfig(JobConfig):
     inputs: Any
     make_inputs: Callable[[], Any] | None
     op_kwargs: Mapping[str, Any]
+    init: Mapping[str, Callable[..., Any]] | None
     trial_inputs: int
     collect: bool
     on_input_failure: OnFailure
@@ -356,7 +383,7 @@ class MapJobConfig(JobConfig):
         if self.inputs is not UNRENDERED:
             iterate_inputs(self.inputs)
         check_function("python_callable", self.python_callable)
-        check_dict("op_kwargs", self.op_kwargs)
+        check_arguments("python_callable", self.python_callable, self.op_kwargs, self.init)
         self._check_integers("trial_inputs")
         check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
         allowance(self.tolerated_failures, 1)

@@ -7,7 +7,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from burla_provider.exceptions import AllFailedError, InvalidParameterError, RangesFailedError
+from burla_provider.exceptions import (
+    AllFailedError,
+    BurlaProviderError,
+    InvalidParameterError,
+    RangesFailedError,
+    UserFunctionError,
+    WorkerSetupError,
+)
 from burla_provider.jobs.code.local_modules import is_local_name
 from burla_provider.worker.outcome import Failure, Outcome
 
@@ -43,6 +50,12 @@ def with_local_module_hint(failure: Failure) -> Failure:
     if missing is None or not is_local_name(missing[1]):
         return failure
     return replace(failure, message=failure.message.replace(MODULE_NOT_INSTALLED, _LOCAL_MODULE_HINT))
+
+
+def make_setup_error(failure: Failure) -> BurlaProviderError:
+    """Return the error of a job that has ended because a worker could not make what the function needs."""
+    text = f"A worker could not load what the function needs. {failure.type}: {failure.message}\n{failure.traceback}"
+    return UserFunctionError(text) if _is_permanent(failure) else WorkerSetupError(text)
 
 
 class FailurePolicy:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from burla_provider.task.config import JobConfig
     from burla_provider.task.metrics import Phases
 
+MAX_FUNCTION_BYTES = 100_000_000
+"""Burla refuses more than 0.1 GB. The local engine has the same limit, so that a DAG runs on both."""
+
 
 @dataclass(frozen=True)
 class JobRunner:
@@ -84,9 +87,11 @@ class JobRunner:
         from burla_provider.jobs.code.pickler import pickle_for_workers
 
         config = self.config
+        pickled = pickle_for_workers(work)
+        _check_size(pickled, "function")
         return Job(
             name=job_name(self.context),
-            pickled_callable=pickle_for_workers(work),
+            pickled_callable=pickled,
             items=items,
             options=JobOptions(
                 max_parallelism=max_parallelism,
@@ -169,13 +174,23 @@ def check_reachable(engine: Engine, host: str, postgres_conn_id: str, parameter:
 def check_picklable(**parameters: Any) -> None:
     """Check that the values of these parameters can be sent to workers.
 
-    :raises InvalidParameterError: if one cannot be pickled.
+    :raises InvalidParameterError: if one cannot be pickled, or is too large.
     """
     from burla_provider.jobs.code.pickler import pickle_for_workers
 
     for name, value in parameters.items():
         if value is not None:
-            pickle_for_workers(value, name)
+            _check_size(pickle_for_workers(value, name), name)
+
+
+def _check_size(pickled: bytes, parameter: str) -> None:
+    if len(pickled) > MAX_FUNCTION_BYTES:
+        raise InvalidParameterError(
+            parameter,
+            f"is {len(pickled) / 1e6:,.0f} MB with everything that it refers to, and Burla accepts"
+            f" {MAX_FUNCTION_BYTES / 1e6:,.0f} MB.",
+            "Load large data on the worker: in __init__ of a class, or with init.",
+        )
 
 
 def forget_job(context: Context) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from burla_provider.task.config import MapJobConfig, iterate_inputs
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
+from burla_provider.task.function_arguments import bind_function
 from burla_provider.task.job_runner import JobRunner, check_picklable
 from burla_provider.task.monitor import JobMonitor
 from burla_provider.task.resume import JobIdentity, find_earlier
@@ -33,7 +34,7 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     from burla_provider.worker.map_task import MapTask
 
     runner.phases.enter("preparing")
-    check_picklable(python_callable=config.python_callable, op_kwargs=config.op_kwargs)
+    check_picklable(python_callable=config.python_callable, op_kwargs=config.op_kwargs, init=config.init)
     inputs = iterate_inputs(config.make_inputs() if config.make_inputs else config.inputs)
     items = {index: _pickle_input(value) for index, value in enumerate(inputs)}
     name = getattr(config.python_callable, "__name__", "the function")
@@ -47,7 +48,8 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     )
     monitor.resume(earlier)
     missing = {index: item for index, item in items.items() if index not in results.values}
-    task = MapTask(config.python_callable, dict(config.op_kwargs), config.collect)
+    function = bind_function("python_callable", config.python_callable, config.op_kwargs, config.init)
+    task = MapTask(function, config.collect)
     job = runner.make_job(task, missing, runner.parallelism)
     with monitor:
         runner.process_items(job, monitor, trial=config.trial_inputs)
@@ -83,7 +85,8 @@ def _restore_outcomes(
     config: MapJobConfig, runner: JobRunner, checkpoint: Checkpoint, items: Mapping[int, bytes]
 ) -> list[Outcome]:
     digest = hashlib.sha256(b"".join(hashlib.sha256(item).digest() for item in items.values())).hexdigest()
-    identity = JobIdentity(run_key(runner.context), fingerprint(config.python_callable, config.op_kwargs, digest))
+    parts = (config.python_callable, config.op_kwargs, config.init, digest)
+    identity = JobIdentity(run_key(runner.context), fingerprint(*parts))
     saved, note = find_earlier(checkpoint, config.resume, identity)
     if note:
         runner.log.info(note)

@@ -8,11 +8,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow.providers.common.compat.sdk import redact as redact_known_secrets
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from burla_provider.jobs.job import ItemCrashed, ItemSucceeded, JobEvent, JobStarted, OutputLine
 from burla_provider.links.burla import BurlaJobLink
-from burla_provider.task.failure_policy import FailurePolicy, with_local_module_hint
+from burla_provider.task.failure_policy import FailurePolicy, make_setup_error, with_local_module_hint
 from burla_provider.task.logs import Progress, WorkerOutput, without_markers
 from burla_provider.task.metrics import Metrics
 from burla_provider.task.report import KEY, Report
@@ -115,7 +116,10 @@ class JobMonitor:
             self._show_job(*job)
 
     def handle(self, event: JobEvent) -> None:
-        """Pass on an event, and publish what is due."""
+        """Pass on an event, and publish what is due.
+
+        :raises UserFunctionError: if a worker reports an error for which the job must end; or ``WorkerSetupError``.
+        """
         match event:
             case ItemSucceeded(_, encoded):
                 self._record(decode(encoded))
@@ -163,7 +167,10 @@ class JobMonitor:
     def _record(self, outcome: Outcome) -> None:
         self._output.flush_item(outcome.index)
         if outcome.failure is not None:
-            outcome = replace(outcome, failure=self._cleaned(outcome.failure))
+            failure = self._cleaned(outcome.failure)
+            if failure.ends_job:
+                raise make_setup_error(failure)
+            outcome = replace(outcome, failure=failure)
         if outcome.failure is not None and len(self.failures.failed) >= _MAX_TRACEBACKS:
             # All failed outcomes are in memory until the end, and there can be 100,000.
             outcome = replace(outcome, failure=replace(outcome.failure, traceback=""))
@@ -183,8 +190,13 @@ class JobMonitor:
 
     def _cleaned(self, failure: Failure) -> Failure:
         failure = with_local_module_hint(failure)
-        texts = {name: without_markers(getattr(failure, name)) for name in ("message", "traceback", "keys")}
-        return replace(failure, **texts)
+        message, traceback, keys = map(self._masked, (failure.message, failure.traceback, failure.keys))
+        return replace(failure, message=message, traceback=traceback, keys=keys)
+
+    @staticmethod
+    def _masked(text: str) -> str:
+        # Errors are also stored in XCom and in the task state store, where Airflow masks nothing.
+        return without_markers(str(redact_known_secrets(text)))
 
     def _start(self, job_id: str, url: str | None) -> None:
         self._log.info("Job %s%s", job_id, f": {url}" if url else "")

@@ -60,6 +60,7 @@ class TableJob:
     :param session: the task's session with the database.
     :param lineage: counts the rows, and learns which tables are written.
     :param outlets: of the task.
+    :ivar function: the ``UserFunction`` of the workers; None: SQL computes everything.
     :ivar lower: the first key. An incremental run replaces it, and ``upper`` or ``end_id``.
     :ivar end: end of the window that was processed, after ``run``; None: the window was open.
     :ivar find_more: if the run continues the ledger's plan: returns what to add to that plan. See ``LedgerStore``.
@@ -83,6 +84,7 @@ class TableJob:
         self._lineage = lineage
         self.lower: Any = config.lower
         self.upper: Any = config.upper
+        self.function: Any = config.bind_function()
         self.end_id = config.end_id
         self.end: str | None = None
         self.ledger_key = run_key(self.context)
@@ -210,9 +212,8 @@ class TableJob:
             return SqlTotals(aggregates), SqlCombiner(aggregates, self.source)
         combiner = CustomCombiner(config.combine) if config.combine else SumByKey()
         if config.process_rows is not None:
-            return ProcessRows(config.process_rows, config.row_format, config.batch_format, config.batch_size), combiner
-        assert config.process_range is not None  # noqa: S101 (the config has checked it)
-        return ProcessRange(config.process_range), combiner
+            return ProcessRows(self.function, config.row_format, config.batch_format, config.batch_size), combiner
+        return ProcessRange(self.function), combiner
 
     # Run
 
@@ -243,7 +244,7 @@ class TableJob:
         server = [session.parameters.get(name) for name in ("host", "port", "dbname")]
         identity = JobIdentity(
             run_key(self.context),
-            fingerprint(*rows, *functions, server, login),
+            fingerprint(*rows, *functions, config.op_kwargs, config.init, server, login),
             session.snapshot is not None,
             # It is the state of one table only.
             None if may_read_other_tables(self.source, config.totals) else session.state_before,
@@ -340,6 +341,7 @@ class TableJob:
             ledger=self.ledger if processor.writes else None,
             secrets=self.secrets,
             job_key=self.ledger.run_key if self.ledger else run_key(self.context),
+            function=self.function,
         )
         indexes = set(missing)
         items = {one.index: one.to_item() for one in plan.largest_first() if one.index in indexes}

@@ -69,13 +69,6 @@ class TransformJobConfig(TableConfig):
         """Whether the rows that are read are updated."""
         return self.target_table is None
 
-    @property
-    def function(self) -> Callable[..., Any]:
-        """The user's function."""
-        function = self.map_row or self.map_batch
-        assert function is not None  # noqa: S101 (the config has checked it)
-        return function
-
     def _check_rows(self) -> None:
         check_single("Give a function of a row, or of a batch of rows.", map_row=self.map_row, map_batch=self.map_batch)
         for name in ("map_row", "map_batch"):

@@ -134,11 +134,11 @@ class TransformJob(TableJob):
         if isinstance(sink, UpdateInPlace):
             width = 1 + len(sink.key)
             if config.map_row is not None:
-                return UpdateRows(EachRow(config.map_row), rows, width)
-            return UpdateRows(config.function, rows, width, config.batch_size)
+                return UpdateRows(EachRow(self.function), rows, width)
+            return UpdateRows(self.function, rows, width, config.batch_size)
         if config.map_row is not None:
-            return MapRow(config.map_row, rows)
-        return MapBatch(config.function, rows, config.batch_size)
+            return MapRow(self.function, rows)
+        return MapBatch(self.function, rows, config.batch_size)
 
     def _check_repeatable(self) -> None:
         """Check that a range can be updated in place twice, if there is no ledger.

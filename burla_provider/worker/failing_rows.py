@@ -15,7 +15,6 @@ from burla_provider.exceptions import ConnectionLimitError, RangeTimeoutError, S
 from burla_provider.ranges.condition import prefix_condition
 from burla_provider.ranges.key import Key
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.processors import RangeProcessor
 from burla_provider.worker.row_keys import describe_keys, read_first_and_last
 from burla_provider.worker.source import Source
 
@@ -26,12 +25,13 @@ MAX_FAILING_KEYS = 10
 def find_failing_keys(
     key_range: KeyRange,
     transaction: Callable[[KeyRange], AbstractContextManager[psycopg.Connection[Any]]],
-    processor: RangeProcessor,
+    processor: Callable[[psycopg.Connection[Any], Source, KeyRange], Any],
     source: Source,
     row_key: Key,
 ) -> str:
     """Return the keys of the failing rows: "id = 17; id = 23".
 
+    :param processor: processes a part of the range.
     :param transaction: opens a transaction for a part of the range, and rolls it back at the end.
     :param row_key: the columns that identify a row, if the range's own key does not; no columns: unknown.
     """

@@ -40,6 +40,7 @@ class Failure:
     :param sqlstate: SQLSTATE, if the error came from the server.
     :param traceback: innermost part of the traceback.
     :param keys: a condition on the table's key that the range's rows meet, if the range's bounds are not keys.
+    :param ends_job: whether the job has failed, because no item can be processed.
     """
 
     type: str
@@ -47,6 +48,7 @@ class Failure:
     sqlstate: str | None = None
     traceback: str = ""
     keys: str = ""
+    ends_job: bool = False
 
     def locate(self, item: str) -> str:
         """Return the name of the item that failed, with its keys if they are known."""

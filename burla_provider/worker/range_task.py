@@ -43,10 +43,11 @@ from burla_provider.worker.errors import to_failure, with_advice
 from burla_provider.worker.failing_rows import find_failing_keys, is_caused_by_rows, is_specific_to_range
 from burla_provider.worker.ledger import Ledger, run_once
 from burla_provider.worker.outcome import Failure, Outcome, encode
-from burla_provider.worker.processors import RangeProcessor
+from burla_provider.worker.processors import RangeProcessor, RangeResult
 from burla_provider.worker.row_keys import KeyFinder
 from burla_provider.worker.source import Source
 from burla_provider.worker.time_limit import time_limit
+from burla_provider.worker.user_function import UserFunction, bind_range
 
 _THEN = sql.SQL("; ")
 
@@ -72,6 +73,7 @@ class RangeTask:
     :param ledger: makes writes happen once; None: a repeated range writes again.
     :param secrets: connection parameters whose secrets no error may show; none: ``parameters``.
     :param job_key: identifies the job across its retries; part of ``KeyRange.idempotency_key``.
+    :param function: the user's function, which the processor calls; None: the processor has none.
     """
 
     parameters: Mapping[str, str] = field(repr=False)
@@ -88,6 +90,7 @@ class RangeTask:
     ledger: Ledger | None = None
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     job_key: str = ""
+    function: UserFunction | None = None
     _cached: CachedConnection = field(default_factory=CachedConnection, repr=False, compare=False)
     _key_finder: KeyFinder = field(default_factory=KeyFinder, repr=False, compare=False)
 
@@ -98,11 +101,17 @@ class RangeTask:
         finally:
             self.pause()
 
+    def load(self) -> Failure | None:
+        """Make what the function needs once per worker process. No transaction and no time limit is active."""
+        return None if self.function is None else self.function.load(self.secrets or self.parameters)
+
     def process(self, index: int, item: list[Any]) -> bytes:
         """Process item ``index``. Raises only KeyboardInterrupt; every other error is in the outcome.
 
         Another item, or ``pause``, must follow at once.
         """
+        if failure := self.load():
+            return encode(Outcome(index, started=time.time(), worker=_worker_name(), failure=failure))
         key_range = KeyRange.from_item(self.key, index, item, self.job_key)
         return encode(self._run_with_retries(key_range))
 
@@ -118,8 +127,10 @@ class RangeTask:
             cached.close()
 
     def close(self) -> None:
-        """Close this thread's connection. A worker process that just exits need not call it."""
+        """Close this thread's connection, and what the function has loaded."""
         self._cached.close()
+        if self.function is not None:
+            self.function.close()
 
     def _run_with_retries(self, key_range: KeyRange) -> Outcome:
         number = 0
@@ -143,8 +154,12 @@ class RangeTask:
             return run_once(connection, self.ledger, key_range, attempt, process)
 
     def _process(self, connection: psycopg.Connection[Any], key_range: KeyRange, attempt: Outcome) -> Outcome:
-        result = self.processor(connection, self.source, key_range)
+        result = self._call_processor(connection, self.source, key_range)
         return replace(attempt, value=result.value, row_count=result.row_count, seconds=_elapsed(attempt))
+
+    def _call_processor(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> RangeResult:
+        processor = self.processor if self.function is None else bind_range(self.processor, key_range)
+        return processor(connection, source, key_range)
 
     @contextmanager
     def _transaction(self, key_range: KeyRange, *, undo: bool = False) -> Iterator[psycopg.Connection[Any]]:
@@ -229,7 +244,7 @@ class RangeTask:
         if not self.isolate_failures or not is_caused_by_rows(error):
             return failure
         try:
-            keys = find_failing_keys(key_range, transaction, self.processor, self.source, self.row_key)
+            keys = find_failing_keys(key_range, transaction, self._call_processor, self.source, self.row_key)
         except Exception as search_error:  # must not hide the failure itself
             keys = f"not found, because of {to_failure(search_error, secrets).message}"
         return replace(failure, message=with_advice(failure.message, f"Rows that fail: {keys}."))

@@ -141,7 +141,10 @@ def test_what_cannot_be_pickled_is_an_error_before_any_worker_starts(airflow: Ai
 def test_arguments_that_cannot_be_pickled_are_named_as_such(airflow: Airflow) -> None:
     import threading
 
-    task = BurlaMapOperator(task_id="t", python_callable=square, inputs=[1], op_kwargs={"lock": threading.Lock()})
+    def locked(number: int, lock: Any) -> int:
+        return number
+
+    task = BurlaMapOperator(task_id="t", python_callable=locked, inputs=[1], op_kwargs={"lock": threading.Lock()})
     assert str(airflow.run(task).error).startswith("op_kwargs: cannot be sent to workers")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from airflow.providers.common.compat.sdk import redact
 from psycopg import sql
 
 from burla_provider.operators.postgres import BurlaPostgresOperator
@@ -24,8 +25,9 @@ TOKEN = "t0ken-that-nobody-may-see"
 class Search(threading.Thread):
     """Reads command line and environment of every process below this one, again and again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *secrets: str) -> None:
         super().__init__(daemon=True)
+        self.secrets = secrets or (PASSWORD, TOKEN)
         self.found: list[str] = []
         self.seen: set[int] = set()
         self.done = threading.Event()
@@ -42,7 +44,7 @@ class Search(threading.Thread):
             except OSError:
                 continue
             self.seen.add(pid)
-            self.found += [f"{name} of {pid}" for secret in (PASSWORD, TOKEN) if secret.encode() in content]
+            self.found += [f"{name} of {pid}" for secret in self.secrets if secret.encode() in content]
 
 
 @pytest.fixture
@@ -71,7 +73,7 @@ def secret_connections(airflow: Airflow, orders: Orders) -> Airflow:
     )
 
 
-def run(airflow: Airflow, function: Any) -> TaskResult:
+def run(airflow: Airflow, function: Any, **options: Any) -> TaskResult:
     task = BurlaPostgresOperator(
         task_id="t",
         table="orders",
@@ -80,6 +82,7 @@ def run(airflow: Airflow, function: Any) -> TaskResult:
         process_rows=function,
         where="status = %(status)s",
         parameters={"status": "paid"},
+        **options,
     )
     return airflow.run(task, max_tries=1)
 
@@ -192,3 +195,38 @@ def test_the_shipped_work_prints_without_its_password(orders: Orders) -> None:
 
     work = RangeTask({"password": PASSWORD}, Source("public", "orders"), Key(), ProcessRows(len))  # type: ignore[arg-type]
     assert PASSWORD not in repr(work)
+
+
+SERVICE_PASSWORD = "serv1ce-p@ssword"
+API_TOKEN = "ap1-token-of-a-service"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_secret_among_the_arguments_is_shown_nowhere(
+    secret_connections: Airflow, capfd: pytest.CaptureFixture[str], fails: bool
+) -> None:
+    def use(rows: Iterable[Any], password: str, token: str) -> dict[str, Any]:
+        print(f"with {password} and {token}")
+        if fails:
+            raise RuntimeError(f"refused: password={password} token={token}")
+        return {"letters": len(password) + len(token), "n": sum(1 for _ in rows)}
+
+    secret_connections.add_connection("service", "http", password=SERVICE_PASSWORD)
+    secret_connections.variables["api_token"] = API_TOKEN
+    search = Search(PASSWORD, TOKEN, SERVICE_PASSWORD, API_TOKEN)
+    search.start()
+    arguments = {"password": "{{ conn.service.password }}", "token": "{{ var.value.api_token }}"}
+    result = run(secret_connections, use, op_kwargs=arguments)
+    search.done.set()
+    search.join()
+    assert result.state == ("up_for_retry" if fails else "success"), result.log
+    assert search.found == []
+    assert result.rendered["op_kwargs"] == {"password": "***", "token": "***"}
+    if fails:
+        assert "refused: password=*** token=***" in json.dumps(result.xcoms)
+        assert "refused: password=*** token=***" in str(result.error)
+    else:
+        assert result.value["letters"] / 6 == len(SERVICE_PASSWORD) + len(API_TOKEN)
+    # Airflow masks the log in the supervisor, which this test does not have.
+    shown = everything(secret_connections, result).replace(result.log, str(redact(result.log)))
+    assert not [secret for secret in (SERVICE_PASSWORD, API_TOKEN) if secret in shown + "".join(capfd.readouterr())]

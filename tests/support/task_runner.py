@@ -48,12 +48,13 @@ class TaskResult:
 
 @dataclass
 class Airflow:
-    """The data of tasks: connections, XComs, state stores. It is kept between tries.
+    """The data of tasks: connections, variables, XComs, state stores. It is kept between tries.
 
     ``state_store`` is the store of the task instance that ran last.
     """
 
     connections: dict[str, Connection] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
     xcoms: dict[str, Any] = field(default_factory=dict)
     state_store: dict[str, Any] = field(default_factory=dict)
     asset_store: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -130,6 +131,8 @@ class Airflow:
         return comms.ConnectionResult(**{name: getattr(connection, name) for name in names})
 
     def _on_GetVariable(self, msg: Any) -> Any:
+        if msg.key in self.variables:
+            return comms.VariableResult(key=msg.key, value=self.variables[msg.key])
         return comms.ErrorResponse(error=comms.ErrorType.VARIABLE_NOT_FOUND, detail={"key": msg.key})
 
     def _on_SetXCom(self, msg: Any) -> None:

@@ -19,49 +19,72 @@ BATCH_BYTES = 1_000_000
 """A call starts no other item of its batch when it has taken this time, or has results of this size."""
 
 
-def make_call(pickled_callable: bytes) -> Callable[[Batch], Iterator[Result]]:
-    """Return the function that a worker calls on each batch of items.
+class Call:
+    """What a worker process calls on each batch of items.
 
     :param pickled_callable: see ``Job``; unpickled once per worker process.
-    :returns: ``call(batch)``, where a batch is a list of ``(index, pickled_item)``. It yields ``(index, True, result)``
-        or, if anything was raised, ``(index, False, error)``. The error is text: if the class of an exception is
-        defined by the user, an exception object kills Burla's worker. It yields nothing for the items at the end of the
-        batch that it did not start.
     """
-    loaded: list[Any] = []
 
-    def process(index: int, item: bytes) -> Result:
+    def __init__(self, pickled_callable: bytes) -> None:
+        self._pickled_callable = pickled_callable
+        self._loaded: list[Any] = []
+
+    def __call__(self, batch: Batch) -> Iterator[Result]:
+        """Process a batch: a list of ``(index, pickled_item)``.
+
+        Yields ``(index, True, result)`` or, if anything was raised, ``(index, False, error)``. The error is text: if
+        the class of an exception is defined by the user, an exception object kills Burla's worker. Yields nothing for
+        the items at the end of the batch that it did not start.
+        """
+        self._load(batch[0][0])
+        deadline = time.monotonic() + BATCH_SECONDS
+        size = 0
+        for number, (index, item) in enumerate(batch, start=1):
+            result = self._process(index, item)
+            size += len(result[2])
+            is_last = number == len(batch) or size >= BATCH_BYTES or time.monotonic() >= deadline
+            # Before the last result is sent: the job may end when it arrives.
+            if is_last and self._loaded and hasattr(self._loaded[0], "pause"):
+                self._loaded[0].pause()
+            yield result
+            if is_last:
+                return
+
+    def close(self) -> None:
+        """Let the callable release what it has loaded. Prints an error."""
+        for loaded in self._loaded:
+            if hasattr(loaded, "close"):
+                try:
+                    loaded.close()
+                except BaseException:  # SystemExit too
+                    print(traceback.format_exc(limit=-8), flush=True)
+
+    def _load(self, index: int) -> None:
+        # Not in the time of the batch: a model may take long, and the rest of the batch would be left.
+        if self._loaded:
+            return
+        # ``_process`` tries again, and returns the error.
+        with _prefixed_output(f"[{index}] "), contextlib.suppress(BaseException):
+            self._loaded.append(pickle.loads(self._pickled_callable))  # noqa: S301 - pickled by the task
+            if hasattr(self._loaded[0], "load"):
+                self._loaded[0].load()
+
+    def _process(self, index: int, item: bytes) -> Result:
         with _prefixed_output(f"[{index}] "):
             try:
-                if not loaded:
-                    loaded.append(pickle.loads(pickled_callable))  # noqa: S301 - pickled by the task
-                result = getattr(loaded[0], "process", loaded[0])(index, pickle.loads(item))  # noqa: S301
+                if not self._loaded:
+                    self._loaded.append(pickle.loads(self._pickled_callable))  # noqa: S301
+                result = getattr(self._loaded[0], "process", self._loaded[0])(index, pickle.loads(item))  # noqa: S301
                 if not isinstance(result, bytes):
                     raise TypeError(f"The callable must return bytes, got {type(result).__qualname__}.")
             except BaseException as error:  # SystemExit too
                 return index, False, _describe(error)
             return index, True, result
 
-    def call(batch: Batch) -> Iterator[Result]:
-        deadline = time.monotonic() + BATCH_SECONDS
-        size = 0
-        for number, (index, item) in enumerate(batch, start=1):
-            result = process(index, item)
-            size += len(result[2])
-            is_last = number == len(batch) or size >= BATCH_BYTES or time.monotonic() >= deadline
-            # Before the last result is sent: the job may end when it arrives.
-            if is_last and loaded and hasattr(loaded[0], "pause"):
-                loaded[0].pause()
-            yield result
-            if is_last:
-                return
-
-    return call
-
 
 def make_list_call(pickled_callable: bytes) -> Callable[[Batch], list[Result]]:
-    """Return the same function for an engine whose calls return one value: the list of the results."""
-    call = make_call(pickled_callable)
+    """Return the same as a function, for an engine whose calls return one value: the list of the results."""
+    call = Call(pickled_callable)
 
     def list_call(batch: Batch) -> list[Result]:
         return list(call(batch))

@@ -57,9 +57,13 @@ def _work(connection: Connection, call_module: Any) -> None:
     # A process that the user's function forks must not answer, or keep the connection open when the worker has died.
     os.register_at_fork(after_in_child=connection.close)
     threading.Thread(target=_end_with_parent, args=[os.getppid()], daemon=True).start()
-    call = call_module.make_call(connection.recv_bytes())
+    call = call_module.Call(connection.recv_bytes())
     while True:
-        batch = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the engine
+        try:
+            batch = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the engine
+        except EOFError:  # the job needs this worker no more
+            call.close()
+            return
         left = len(batch)
         for result in call(batch):
             connection.send_bytes(pickle.dumps(result, protocol=5))

@@ -6,11 +6,12 @@ import os
 import signal
 import sys
 import time
+import weakref
 
 import pytest
 
 from burla_provider.jobs.client import call as call_module
-from burla_provider.jobs.client.call import make_call, make_list_call
+from burla_provider.jobs.client.call import BATCH_SECONDS, Call, make_list_call
 from burla_provider.jobs.code.pickler import pickle_for_workers
 from burla_provider.jobs.job import ItemSucceeded, JobOptions, JobStarted, OutputLine
 from burla_provider.jobs.runner import run_job
@@ -176,7 +177,7 @@ def test_closing_the_job_ends_the_batches(tmp_path):
     assert process_group(leader) == []
 
 
-@pytest.mark.parametrize("make", [make_call, make_list_call])
+@pytest.mark.parametrize("make", [Call, make_list_call])
 def test_a_call_ends_before_its_results_become_large(make):
     pickled = pickle_for_workers(lambda index, item: b"x" * 300_000)
     call = make(pickled)
@@ -185,6 +186,33 @@ def test_a_call_ends_before_its_results_become_large(make):
 
 def test_pause_is_called_before_the_last_result_is_sent(tmp_path):
     calls = CountedCalls(tmp_path)
-    call = make_call(pickle_for_workers(calls))
+    call = Call(pickle_for_workers(calls))
     texts = [next(tmp_path.iterdir()).read_text() for _ in call([(index, b"N.") for index in range(3)])]
     assert texts == ["0 ", "0 1 ", "0 1 2 \n"]
+
+
+class Loader:
+    def load(self):
+        time.sleep(1.5 * BATCH_SECONDS)
+
+    def close(self):
+        raise SystemExit("cannot be closed")
+
+    def __call__(self, index, item):
+        return b"done"
+
+
+def test_what_is_loaded_first_uses_up_no_time_of_the_batch(capsys):
+    call = Call(pickle_for_workers(Loader()))
+    assert [index for index, *_ in call([(index, b"N.") for index in range(3)])] == [0, 1, 2]
+    call.close()
+    assert "SystemExit: cannot be closed" in capsys.readouterr().out
+
+
+def test_a_worker_keeps_nothing_of_a_job_whose_call_it_has_dropped():
+    call = make_list_call(pickle_for_workers(Loader()))
+    assert len(call([(0, b"N.")])) == 1
+    loaded = weakref.ref(call.__closure__[0].cell_contents._loaded[0])
+    assert loaded() is not None
+    del call
+    assert loaded() is None  # without the garbage collector

@@ -74,7 +74,7 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
         {"func_cpu": "dynamic", "func_ram": 4},
         {"requirements": "environment"},
         {"requirements": "{{ params.packages }}", "op_kwargs": "{% if 1 %}{% endif %}"},
-        {"requirements": ["{{ params.package }}"], "op_kwargs": {"rate": 1}},
+        {"requirements": ["{{ params.package }}"], "op_kwargs": {"base": 8}, "python_callable": int},
         {"job_retries": 0, "queue_timeout": 0.5, "resume": False, "trial_inputs": 0},
     ],
 )
