@@ -24,7 +24,6 @@ def make_operator(task: Task, batch_format: str) -> BurlaPostgresOperator:
         table=task.table,
         columns=COLUMNS[task.job],
         process_rows=add_rows if is_rows else add_batches,
-        row_format="tuple" if is_rows else batch_format,
+        batch_format=None if is_rows else batch_format,
         max_parallelism=task.workers,
-        requirements=[] if is_rows else ["pyarrow"],
     )
