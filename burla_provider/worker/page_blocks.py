@@ -1,7 +1,7 @@
 """Read whole pages in blocks: the server packs the values of a column of some pages into one value.
 
-A block takes one message and one row of the result instead of one per row of the table. For narrow rows, the server and
-the worker together need less than half of the processor time.
+The result has a row per block instead of one per row of the table. For narrow rows, the server and the worker together
+need half of the processor time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _FACTS = """
 
 _QUERY = """
     SELECT block.* FROM pg_catalog.generate_series({first}::bigint, {last}::bigint, {step}) AS burla_blocks (page),
-    LATERAL (SELECT pg_catalog.int8send(pg_catalog.count(*)), {aggregates} FROM ({rows}{fence}) AS rows ({names})) AS block
+    LATERAL (SELECT pg_catalog.int8send(pg_catalog.count(*)), {aggregates}
+             FROM ({rows}{fence}) AS rows ({names})) AS block
 """
 
 _ON_PAGES = """
