@@ -113,6 +113,8 @@ def test_a_reader_that_stops_ends_the_query(many) -> None:
     reader = record_batches(many, source.select(source.column_list, pages()), 10, pages=find_pages(source, pages()))
     assert next(reader).num_rows == 10
     reader.close()
+    assert many.info.transaction_status != psycopg.pq.TransactionStatus.ACTIVE
+    many.rollback()
     assert many.execute("SELECT 1").fetchone() == (1,)
 
 
