@@ -23,6 +23,9 @@ from burla_provider.worker.stream import CHUNK_ROWS, Shape, stream_binary
 PAGES_PER_BLOCK = 32
 """256 kB of the table. The block of a table without TOAST data is not much larger."""
 
+_MIN_ROWS_PER_PAGE = 20
+"""Longer texts take the server more time in blocks than the worker saves."""
+
 _FACTS = """
     SELECT relkind IN ('r', 'm') AND NOT relhassubclass,
            pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint,
@@ -31,8 +34,9 @@ _FACTS = """
                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint
                                   WHERE conrelid = c.oid AND contype = 'n' AND NOT convalidated)),
            -- The estimated cost of the query is high, but compiling it takes longer than it runs.
+           CASE WHEN reltuples > 0 THEN reltuples >= relpages * %s ELSE true END,
            pg_catalog.set_config('jit', 'off', true)
-      FROM pg_catalog.pg_class AS c WHERE oid = %s::pg_catalog.regclass
+      FROM pg_catalog.pg_class AS c WHERE oid = %s::text::pg_catalog.regclass
 """
 
 _QUERY = """
@@ -85,8 +89,9 @@ def read_blocks(
     """Return the values of each block, and its number of rows. None: values may be large, or need a conversion."""
     if shape.chunk_rows != CHUNK_ROWS or not _has_same_text(connection, columns):
         return None
-    row = connection.execute(_FACTS, [pages.relation.as_string(connection)]).fetchone()
-    if row is None or not (row[0] or pages.is_leaf):
+    relation = pages.relation.as_string(connection)
+    row = connection.execute(_FACTS, [_MIN_ROWS_PER_PAGE, relation]).fetchone()
+    if row is None or not (row[0] or pages.is_leaf) or (shape.wide and not row[3]):
         return None
     first, end = pages.bounds
     not_null = set() if pages.has_expressions else set(row[2])

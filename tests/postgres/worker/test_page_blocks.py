@@ -141,6 +141,11 @@ def test_only_the_pages_of_the_table_itself_are_read(many) -> None:
 def test_blocks_are_not_used_where_values_may_be_large_or_ranges_are_of_a_key(many) -> None:
     assert blocks(many, Source("public", "many", {"x": "repeat(name, 3)"}), pages()) is None
     assert blocks(many, Source("public", "many", ("id",)), KeyRange(CTID, 0, ("(3,5)",), None)) is None
+    many.execute("CREATE TABLE long AS SELECT 1 AS id, repeat('x', 500) AS note FROM generate_series(1, 100)")
+    assert blocks(many, Source("public", "long", ("note",)), pages()) is not None
+    many.execute("ANALYZE long")
+    assert blocks(many, Source("public", "long", ("note",)), pages()) is None
+    assert blocks(many, Source("public", "long", ("id",)), pages()) is not None
     many.execute("ALTER TABLE many ALTER name SET STORAGE external")
     many.execute("UPDATE many SET name = repeat('x', 9000) WHERE id = 5")
     assert blocks(many, Source("public", "many", ("name",)), pages()) is None
