@@ -47,7 +47,7 @@ class BatchRows(RowFormat):
         if known is None:
             return super().results(returned)
         names = known.names(returned)
-        if sorted(map(str, names)) != sorted(self.written):
+        if len(names) != len(self.written) or set(names) != set(self.written):
             raise UserFunctionError(
                 f"map_batch returned a {type(returned).__name__} with the columns {', '.join(map(str, names))}. Return"
                 f" those of target_columns: {', '.join(self.written)}."

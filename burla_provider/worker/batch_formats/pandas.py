@@ -56,7 +56,7 @@ def _values(name: str, series: Any) -> list[Any]:
     else:
         is_arrow = isinstance(dtype, pandas.ArrowDtype | pandas.StringDtype) or dtype.kind in "biufmM"
     if not is_arrow:
-        return _exact_objects(name, series.to_numpy(dtype=object))
+        return _exact_objects(name, series.to_numpy(dtype=object, copy=True))
     try:
         is_numpy_float = isinstance(dtype, numpy.dtype) and dtype.kind == "f"
         array = pa.array(series.to_numpy(), from_pandas=False) if is_numpy_float else pa.array(series)

@@ -15,7 +15,7 @@ import json, pickle, sys
 
 class Forbidden:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("burla_provider", "airflow", "pyarrow", "tests"):
+        if name.split(".")[0] in ("burla_provider", "airflow", "pyarrow", "pandas", "polars", "numpy", "tests"):
             raise ModuleNotFoundError(f"{name} is not on this worker")
 
 sys.meta_path.insert(0, Forbidden())

@@ -18,6 +18,7 @@ from psycopg.types.range import Range
 
 from burla_provider.database.settings import EXACT_TEXT, local_settings
 from burla_provider.worker.arrow import record_batches
+from burla_provider.worker.batch_formats import BATCH_FORMATS
 from burla_provider.worker.json_values import to_json
 from burla_provider.worker.stream import stream
 
@@ -49,9 +50,9 @@ def worker_session(connection: psycopg.Connection) -> psycopg.Connection:
     return connection
 
 
-@pytest.mark.parametrize(("sql_type", "text", "value", "arrow"), rows_of("What a function gets"))
+@pytest.mark.parametrize(("sql_type", "text", "value", "arrow", "polars"), rows_of("What a function gets"))
 def test_a_type_arrives_as_the_page_says(
-    worker_session: psycopg.Connection, sql_type: str, text: str, value: str, arrow: str
+    worker_session: psycopg.Connection, sql_type: str, text: str, value: str, arrow: str, polars: str
 ) -> None:
     query = sql.SQL("SELECT {}::{} AS v").format(sql.Literal(text), sql.SQL(sql_type))
     expected = eval(value, NAMES)
@@ -60,6 +61,15 @@ def test_a_type_arrives_as_the_page_says(
     assert repr(got) == repr(expected)
     [batch] = record_batches(worker_session, query)
     assert str(batch.schema.field("v").type) == arrow
+    [dtype] = BATCH_FORMATS["pandas"].from_arrow(batch).dtypes
+    assert str(dtype) == f"{arrow}[pyarrow]"
+    if polars == "an error":
+        with pytest.raises(ValueError, match="Polars' decimals have at most 38 digits, and v may have 50"):
+            BATCH_FORMATS["polars"].from_arrow(batch)
+        return
+    frame = BATCH_FORMATS["polars"].from_arrow(batch)
+    assert frame.schema["v"] == eval(polars, vars(pytest.importorskip("polars")))
+    assert frame["v"].to_list() == batch["v"].to_pylist()
 
 
 @pytest.mark.parametrize(("value", "json_value"), rows_of("What Airflow gets"))
