@@ -33,8 +33,8 @@ _FACTS = """
            ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute WHERE attrelid = c.oid AND attnotnull
                  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint
                                   WHERE conrelid = c.oid AND contype = 'n' AND NOT convalidated)),
-           -- The estimated cost of the query is high, but compiling it takes longer than it runs.
            CASE WHEN reltuples > 0 THEN reltuples >= relpages * %s ELSE true END,
+           -- The estimated cost of the query is high, but compiling it takes longer than it runs.
            pg_catalog.set_config('jit', 'off', true)
       FROM pg_catalog.pg_class AS c WHERE oid = %s::text::pg_catalog.regclass
 """
