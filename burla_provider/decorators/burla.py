@@ -12,7 +12,8 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorato
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.task.config import MapJobConfig
-from burla_provider.task.validation import UNRENDERED, check_single_output
+from burla_provider.task.function_arguments import is_callable_class
+from burla_provider.task.validation import UNRENDERED, check_dict, check_single_output
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskDecorator
@@ -42,6 +43,10 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
     def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
         init, op_kwargs = kwargs.get("init") or {}, kwargs.pop("op_kwargs", None) or {}
         upstream = {"python_callable": python_callable, "op_kwargs": op_kwargs}
+        check_dict("init", init)
+        for name in op_kwargs:
+            if name in init:
+                raise InvalidParameterError("init", f"{name!r} is given in the call too.", "Give it once.")
         # Airflow checks that the call has all arguments.
         given = {**dict.fromkeys(init), **op_kwargs}
         super().__init__(python_callable=python_callable, op_kwargs=given, kwargs_to_upstream=upstream, **kwargs)
@@ -53,7 +58,7 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
         inputs, arguments = split_arguments(
             self.python_callable, self.op_args, {**dict.fromkeys(init), **self.op_kwargs}
         )
-        op_kwargs = {name: value for name, value in arguments.items() if name not in init or name in self.op_kwargs}
+        op_kwargs = {name: value for name, value in arguments.items() if name not in init}
         return MapJobConfig(**self._parameters() | {"inputs": inputs, "op_kwargs": op_kwargs})
 
     def _check_unrendered(self) -> None:
@@ -70,6 +75,9 @@ def check_signature(function: Callable[..., Any]) -> None:
 
     :raises InvalidParameterError: if it cannot.
     """
+    if is_callable_class(function):
+        advice = "Use BurlaMapOperator, or a function with init={...}."
+        raise InvalidParameterError("python_callable", f"{function.__name__} is a class.", advice)
     signature = inspect.signature(function)
     kinds = [parameter.kind for parameter in signature.parameters.values()]
     if not kinds or kinds[0] not in _POSITIONAL or _WITHOUT_NAME & set(kinds[1:]):

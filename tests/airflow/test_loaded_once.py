@@ -18,7 +18,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.operators.transform import BurlaPostgresTransformOperator
-from tests.airflow.conftest import Orders
+from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.task_runner import START, Airflow
 
 
@@ -303,6 +303,18 @@ def test_a_decorated_function_gets_what_init_makes(airflow: Airflow, tmp_path: P
     assert list(noted(tmp_path)["loaded"].values()) == [1]
 
 
+def test_the_decorator_is_for_functions() -> None:
+    with pytest.raises(InvalidParameterError, match=r"python_callable: Total is a class\. Use BurlaMapOperator"):
+        task.burla(Total)([1])
+
+
+def test_the_decorator_refuses_an_argument_that_init_makes() -> None:
+    with pytest.raises(InvalidParameterError, match="init: 'factor' is given in the call too"):
+        task.burla(init={"factor": load_factor})(lambda number, factor: 1)([1], factor=2)
+    with pytest.raises(InvalidParameterError, match="init: must be a dict, got <function load_factor"):
+        task.burla(init=load_factor)(lambda number, factor: 1)([1])
+
+
 def test_init_is_refused_where_it_cannot_be_used() -> None:
     with pytest.raises(InvalidParameterError, match="init: process_rows is a class, which has __init__"):
         totals(process_rows=Total, op_kwargs={"folder": ""}, init={"x": load_factor})
@@ -330,3 +342,31 @@ def test_templates_of_arguments_are_rendered(airflow: Airflow, orders: Orders) -
     result = airflow.run(task)
     assert result.value["day"] == 20261120, result.log
     assert result.rendered["op_kwargs"] == {"day": "20261120"}
+
+
+@needs_state_stores
+def test_a_retry_with_other_arguments_processes_every_range_again(
+    airflow: Airflow, orders: Orders, tmp_path: Path
+) -> None:
+    def count(rows: Iterator[Any], weight: int, folder: str) -> dict[str, Any]:
+        weighted = sum(weight for _ in rows)
+        if weight == 1 and Path(folder, "counted").exists():
+            raise RuntimeError("not yet")
+        Path(folder, "counted").touch()
+        return {"weighted": weighted}
+
+    def run(weight: int, **options: Any) -> Any:
+        arguments = {"weight": weight, "folder": str(tmp_path)}
+        return airflow.run(totals(process_rows=count, op_kwargs=arguments, resume=True), max_tries=1, **options)
+
+    assert run(1).state == "up_for_retry"
+    assert run(2, try_number=2).value == {"row_count": 20_000, "weighted": 40_000}
+
+
+def test_the_code_of_a_class_and_of_init_is_shown() -> None:
+    assert "class Total(Model):" in str(totals(process_rows=Total, op_kwargs={"folder": ""}).code)
+    code = str(
+        totals(process_rows=lambda rows, factor: {}, init={"factor": load_factor}, op_kwargs={"folder": ""}).code
+    )
+    assert "lambda rows, factor" in code
+    assert "def load_factor" in code

@@ -260,3 +260,12 @@ class Recursive:
 
 def test_an_object_may_hold_itself():
     assert fingerprint(Recursive()) == fingerprint(Recursive())
+
+
+def test_arguments_are_part_of_what_a_job_does():
+    def work(rows, rate):
+        return rate
+
+    assert fingerprint(work, {"rate": 1}, None) == fingerprint(work, {"rate": 1}, None)
+    assert len({fingerprint(work, arguments, None) for arguments in ({}, {"rate": 1}, {"rate": 2})}) == 3
+    assert fingerprint(work, {}, {"rate": lambda: 1}) != fingerprint(work, {}, {"rate": lambda: 2})
