@@ -4,9 +4,9 @@
     python -m benchmarks.batches --rows 1000000 --only ours_arrow,duckdb
     python -m benchmarks.batches --save                   write results/batches.json, then RESULTS.md
 
-Jobs: ``points`` reads narrow rows, and ``score`` a tenth as many wide rows (see ``sides/batches/work.py``). The sides
+Jobs: ``points`` reads narrow rows, and ``score`` a fifth as many wide rows (see ``sides/batches/work.py``). The sides
 run in turn, each with two workers; the fastest of ``--times`` runs counts. A ratio above 1 is slower than this
-provider with Arrow batches.
+provider with Arrow batches. At the end, the instances of a class are counted, while worker processes are killed.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ import psycopg
 
 from benchmarks import report
 from benchmarks.__main__ import RESULTS, now, save
-from benchmarks.batches_report import comparison
+from benchmarks.batches_report import comparison, constructors
 from benchmarks.data import HOME, Data, running
 from benchmarks.environments import exists
 from benchmarks.machine import describe
 from benchmarks.meter import Wire
 from benchmarks.runs import RunningSide, SideFailed, find_nodes, running_side
-from benchmarks.sides.batches import BATCHERS, JOBS
+from benchmarks.sides.batches import BATCHERS, CONSTRUCTORS, JOBS
 from benchmarks.sides.batches.work import SQL
 
+TOOLS = [name for name in BATCHERS if name != CONSTRUCTORS]
 WORKERS = 2
+KILLS = (0, 1, 3)
+"""Numbers of worker processes that are killed while instances are counted."""
 
 
 def main() -> None:
@@ -38,15 +41,16 @@ def main() -> None:
     parser.add_argument("jobs", nargs="*", default=JOBS, help=", ".join(JOBS))
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--times", type=int, default=2)
-    parser.add_argument("--only", default=",".join(BATCHERS), help="names of sides, separated by commas")
+    parser.add_argument("--only", default=",".join(TOOLS), help="names of sides, separated by commas")
     parser.add_argument("--home", type=Path, default=HOME)
     parser.add_argument("--save", action="store_true", help="write results/batches.json and RESULTS.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the iptables rules are removed
     with running(options.home, options.rows) as data:
         results = measure(data, options.only.split(","), options.jobs, options.times)
-    for job in options.jobs:
-        print("\n".join(["", *comparison(results, job)]))
+        results["constructors"] = [count_constructors(data, kills) for kills in KILLS]
+    print("\n".join(line for job in options.jobs for line in ("", *comparison(results, job))))
+    print("\n".join(["", *constructors(results["constructors"])]))
     if options.save:
         save(RESULTS / "batches.json", results)
         report.write(RESULTS)
@@ -90,6 +94,23 @@ def run_side(
     except SideFailed as error:
         figures["missing"] = str(error)
     return figures
+
+
+def count_constructors(data: Data, kills: int) -> dict[str, Any]:
+    """Return how many instances of a class, and how many worker processes, a job had in which some were killed."""
+    table, events = data.orders(), "constructor_events"
+    with psycopg.connect(data.server.conninfo(), autocommit=True) as connection:
+        connection.execute(f"DROP TABLE IF EXISTS {events}")
+        connection.execute(f"CREATE TABLE {events} (event text, value bigint)")
+        connection.execute(f"CREATE UNIQUE INDEX ON {events} (event, value) WHERE event <> 'made'")
+        task = data.task(f"constructors {kills}", table, WORKERS, target=events, ranges=24)
+        with running_side(f"batches.{CONSTRUCTORS}", data, task, Wire(data.server.port)) as running:
+            run = running.run(task)
+        query = f"SELECT count(*) FILTER (WHERE event = %s) FROM {events}"
+        made, called, killed = (
+            connection.execute(query, [event]).fetchall()[0][0] for event in ("made", "called", "killed")
+        )
+    return {"killed": killed, "made": made, "called": called, "rows": run["rows"], "expected_rows": data.rows}
 
 
 def fastest_run(data: Data, running: RunningSide, job: str, table: str, times: int) -> dict[str, Any]:

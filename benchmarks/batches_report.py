@@ -30,6 +30,8 @@ def text(results: dict[str, Any]) -> list[str]:
         *[line for job in results["expected"] for line in (*comparison(results, job), "")],
         f"Measured on {results['when']}; the load average at the start was {results['machine']['load']:g}.",
         "",
+        *constructors(results["constructors"]),
+        "",
         *[f"- {side.title}: {side.note}." for name, side in BATCHERS.items() if name in results["sides"]],
         END,
     ]
@@ -37,6 +39,21 @@ def text(results: dict[str, Any]) -> list[str]:
 
 def not_measured() -> list[str]:
     return [HEADING, "", START, "Not measured.", END]
+
+
+def constructors(counts: list[dict[str, Any]]) -> list[str]:
+    """Return the table of the instances of a class."""
+    lines = [
+        "A class as function: its instances, and the processes that called one. A process that takes the place of a "
+        "killed one makes its own.",
+        "",
+        "| killed processes | instances | processes | rows |",
+        "|---:|---:|---:|---|",
+    ]
+    for count in counts:
+        rows = "all, once" if count["rows"] == count["expected_rows"] else f"**{count['rows']:,}**"
+        lines.append(f"| {count['killed']} | {count['made']} | {count['called']} | {rows} |")
+    return lines
 
 
 def comparison(results: dict[str, Any], job: str) -> list[str]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import balance, model, pages_report
+from benchmarks import balance, batches_report, model, pages_report
 from benchmarks.chart import Axis, Points, line_chart
 from benchmarks.code_lines import code_lines
 from benchmarks.compare import LONG_SECONDS
@@ -41,7 +41,9 @@ def write(results: Path) -> None:
         *measuring_times(sides),
         *[line for key in JOBS for line in ["", *comparison(sides, key)]],
         "",
-        *pages(results / "pages.json"),
+        *section(results / "pages.json", pages_report),
+        "",
+        *section(results / "batches.json", batches_report),
         "",
         *faster_tools(sides),
         "",
@@ -57,8 +59,8 @@ def write(results: Path) -> None:
     print("Wrote benchmarks/RESULTS.md.")
 
 
-def pages(path: Path) -> list[str]:
-    return pages_report.text(json.loads(path.read_text())) if path.exists() else pages_report.not_measured()
+def section(path: Path, module: Any) -> list[str]:
+    return module.text(json.loads(path.read_text())) if path.exists() else module.not_measured()
 
 
 def introduction(sides: dict[str, Any]) -> list[str]:
@@ -336,9 +338,7 @@ def growth(scale: dict[str, Any]) -> list[str]:
 def skew(points: list[dict[str, Any]]) -> list[str]:
     lines = ["![seconds by skew](plots/skew.svg)", ""]
     lines += [
-        f"Skew is the percentage of the rows that are in one percent of the ids; `checksum`, {SKEW_RANGES} ranges."
-    ]
-    lines += [
+        f"Skew is the percentage of the rows that are in one percent of the ids; `checksum`, {SKEW_RANGES} ranges.",
         "The last column is computed from the seconds of the ranges, distributed to 16 workers in the same order.",
         "",
     ]
