@@ -126,14 +126,15 @@ def _read(
     parts = [column.aggregates(column.name not in not_null) for column in columns]
     aggregates = [sql.SQL(text).format(name) for texts, name in zip(parts, names, strict=True) for text in texts]
     on_pages = sql.SQL(_ON_PAGES).format(step=PAGES_PER_BLOCK, end=end)
+    is_computed = pages.has_expressions or any(isinstance(column, TextColumn) for column in columns)
     query = sql.SQL(_QUERY).format(
         first=first,
         last=end - 1,
         step=PAGES_PER_BLOCK,
         aggregates=sql.SQL(", ").join(aggregates),
         rows=select_values(pages.select(on_pages), columns),
-        # Otherwise the server converts each value twice.
-        fence=sql.SQL(" OFFSET 0" if any(isinstance(column, TextColumn) for column in columns) else ""),
+        # Otherwise the server computes a value once per aggregate.
+        fence=sql.SQL(" OFFSET 0" if is_computed else ""),
         names=sql.SQL(", ").join(names),
     )
     with closing(stream_binary(connection, query, Shape((), (), 1))) as blocks:
