@@ -30,7 +30,11 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
-        "task-decorators": [{"name": "burla", "class-name": "burla_provider.decorators.burla.burla_task"}],
+        "task-decorators": [
+            {"name": "burla", "class-name": "burla_provider.decorators.burla.burla_task"},
+            {"name": "burla_postgres", "class-name": "burla_provider.decorators.burla_table.burla_postgres_task"},
+            {"name": "burla_transform", "class-name": "burla_provider.decorators.burla_table.burla_transform_task"},
+        ],
         "extra-links": ["burla_provider.links.burla.BurlaJobLink"],
         "connection-types": [
             {

@@ -11,8 +11,8 @@ from airflow.providers.common.compat.sdk import DecoratedOperator, task_decorato
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
-from burla_provider.task.config import MapJobConfig
 from burla_provider.task.function_arguments import is_callable_class
+from burla_provider.task.map_config import MapJobConfig
 from burla_provider.task.validation import UNRENDERED, check_dict, check_single_output
 
 if TYPE_CHECKING:

@@ -39,17 +39,21 @@ class JobOptions:
     :param max_parallelism: maximum number of calls at the same time; None: the engine decides.
     :param func_cpu: CPUs per call, or "dynamic".
     :param func_ram: GB of memory per call, or "dynamic".
+    :param func_gpu: kind of GPU that each call gets; None: no GPU.
     :param grow: boot nodes for this job.
     :param image: container image of the nodes.
     :param region: cloud region of the nodes.
+    :param disk_gb: GB of disk of the nodes that are booted for this job.
     """
 
     max_parallelism: int | None = None
     func_cpu: int | Literal["dynamic"] = 1
     func_ram: int | Literal["dynamic"] = "dynamic"
+    func_gpu: str | None = None
     grow: bool = False
     image: str | None = None
     region: str | None = None
+    disk_gb: int | None = None
 
 
 @dataclass(frozen=True)

@@ -258,6 +258,7 @@ _REFUSED_ADVICE = {
     "host": "Set the host of the Burla connection to the cluster's https:// URL: cluster_dashboard_url in"
     " burla_credentials.json.",
     "python": "Use an image with this version of Python (image=..., or the cluster's default image).",
+    "func_gpu": "Use a GPU that the cluster's cloud has, add nodes with it, or use grow=True.",
     "function": "Keep large data out of the function, and read it on the worker.",
 }
 """Parameter that the cluster refuses -> remedy."""

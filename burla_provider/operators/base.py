@@ -34,9 +34,13 @@ class BurlaBaseOperator(BaseOperator):
     :param max_parallelism: maximum number of calls at the same time. None: as many as the cluster allows.
     :param func_cpu: CPUs per call, or "dynamic".
     :param func_ram: GB of memory per call, or "dynamic": Burla may then run a call again with more memory.
+    :param func_gpu: GPU that each call gets: "T4", "A100", "A100_40G", "A100_80G", "H100", "H100_80G", as far as the
+        cluster's cloud has them. None: no GPU. The local engine assigns none.
     :param grow: let Burla boot nodes for this job.
     :param image: container image of the nodes.
     :param region: cloud region of the nodes.
+    :param disk_gb: GB of disk of the nodes that are booted for this job. None: the cluster's setting. It needs
+        ``grow=True``.
     :param requirements: packages that the user's function needs on the workers: "pandas", "foo==1.2". A package without
         a version gets the version of this environment. "environment" installs everything that the client's interpreter
         has, which is Burla's default.
@@ -55,8 +59,11 @@ class BurlaBaseOperator(BaseOperator):
         "max_parallelism",
         "func_cpu",
         "func_ram",
+        "func_gpu",
+        "grow",
         "image",
         "region",
+        "disk_gb",
         "requirements",
         "burla_python",
         "code",
@@ -74,9 +81,11 @@ class BurlaBaseOperator(BaseOperator):
         max_parallelism: int | None = None,
         func_cpu: int | Literal["dynamic"] = 1,
         func_ram: int | Literal["dynamic"] = "dynamic",
-        grow: bool = False,
+        func_gpu: str | None = None,
+        grow: bool | str = False,
         image: str | None = None,
         region: str | None = None,
+        disk_gb: int | str | None = None,
         requirements: Sequence[str] | Literal["environment"] = (),
         burla_python: str | None = None,
         queue_timeout: float = DEFAULT_QUEUE_TIMEOUT,
@@ -91,9 +100,11 @@ class BurlaBaseOperator(BaseOperator):
         self.max_parallelism = max_parallelism
         self.func_cpu = func_cpu
         self.func_ram = func_ram
+        self.func_gpu = func_gpu
         self.grow = grow
         self.image = image
         self.region = region
+        self.disk_gb = disk_gb
         self.requirements = requirements
         self.burla_python = burla_python
         self.queue_timeout = queue_timeout
@@ -134,6 +145,8 @@ class BurlaBaseOperator(BaseOperator):
         return result
 
     def _execute(self, config: JobConfig, context: Context, phases: Phases) -> Any:
+        if config.starts_job:
+            config.check_engine(self.hook.engine)
         # The client process imports what it needs while this process does so, connects to the database and plans.
         with self.hook.open_client(config.worker_modules) if config.starts_job else nullcontext() as client:
             from burla_provider.task.job_runner import JobRunner, forget_job

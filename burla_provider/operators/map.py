@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.operators.base import BurlaBaseOperator
-from burla_provider.task.config import MapJobConfig
 from burla_provider.task.failure_policy import OnFailure
+from burla_provider.task.map_config import MapJobConfig
 
 if TYPE_CHECKING:
     from burla_provider.task.job_runner import JobRunner
@@ -39,7 +39,14 @@ class BurlaMapOperator(BurlaBaseOperator):
     :raises InvalidParameterError: when the DAG file is parsed, if a value cannot be used.
     """
 
-    template_fields: Sequence[str] = (*BurlaBaseOperator.template_fields, "inputs", "op_kwargs")
+    template_fields: Sequence[str] = (
+        *BurlaBaseOperator.template_fields,
+        "inputs",
+        "op_kwargs",
+        "trial_inputs",
+        "on_input_failure",
+        "tolerated_failures",
+    )
     template_fields_renderers = {  # noqa: RUF012 (as Airflow declares it)
         **BurlaBaseOperator.template_fields_renderers,
         "inputs": "json",
@@ -56,9 +63,9 @@ class BurlaMapOperator(BurlaBaseOperator):
         inputs: Any = (),
         op_kwargs: Mapping[str, Any] | None = None,
         init: Mapping[str, Callable[..., Any]] | None = None,
-        trial_inputs: int = 0,
+        trial_inputs: int | str = 0,
         collect: bool = True,
-        on_input_failure: OnFailure = "finish",
+        on_input_failure: OnFailure | str = "finish",
         tolerated_failures: int | str = 0,
         **kwargs: Any,
     ) -> None:

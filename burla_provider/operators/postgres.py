@@ -45,7 +45,7 @@ class BurlaPostgresOperator(BurlaTableOperator):
     :raises InvalidParameterError: when the DAG file is parsed, if a value cannot be used.
     """
 
-    template_fields: Sequence[str] = (*BurlaTableOperator.template_fields, "totals")
+    template_fields: Sequence[str] = (*BurlaTableOperator.template_fields, "totals", "batch_size")
     template_fields_renderers = {  # noqa: RUF012 (as Airflow declares it)
         **BurlaTableOperator.template_fields_renderers,
         "totals": "json",
@@ -62,7 +62,7 @@ class BurlaPostgresOperator(BurlaTableOperator):
         process_rows: Callable[[Iterable[Any]], dict[str, Any]] | None = None,
         row_format: RowFormat = "tuple",
         batch_format: BatchFormat | None = None,
-        batch_size: int | None = None,
+        batch_size: int | str | None = None,
         process_range: Callable[..., dict[str, Any]] | None = None,
         combine: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
         isolate_failures: bool = False,

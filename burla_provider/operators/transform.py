@@ -77,6 +77,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         "conflict_columns",
         "update_columns",
         "version_column",
+        "batch_size",
         "pause_while",
         "pause_conn_id",
     )
@@ -99,7 +100,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         map_row: Callable[[Any], Any] | None = None,
         map_batch: Callable[[Any], Any] | None = None,
         batch_format: BatchFormat | None = None,
-        batch_size: int | None = None,
+        batch_size: int | str | None = None,
         row_format: RowFormat = "tuple",
         conflict_columns: Sequence[str] | None = None,
         update_columns: Sequence[str] | None = None,

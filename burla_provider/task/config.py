@@ -7,8 +7,7 @@ knows, and in ``execute``, with all values. Defaults are in the signatures of th
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -28,13 +27,14 @@ from burla_provider.task.validation import (
     check_lag,
     check_seconds,
     check_single,
-    check_single_output,
     check_strings,
     is_given,
+    parse_boolean,
     parse_integer,
 )
 
 if TYPE_CHECKING:
+    from burla_provider.jobs.job import Engine
     from burla_provider.worker.user_function import UserFunction
 
 # Written out, because the modules that define them import psycopg. A unit test compares them with STRATEGIES,
@@ -61,9 +61,11 @@ class JobConfig:
     max_parallelism: int | None
     func_cpu: int | Literal["dynamic"]
     func_ram: int | Literal["dynamic"]
+    func_gpu: str | None
     grow: bool
     image: str | None
     region: str | None
+    disk_gb: int | None
     requirements: Sequence[str] | Literal["environment"]
     burla_python: str | None
     queue_timeout: float
@@ -83,6 +85,7 @@ class JobConfig:
         self._normalize("max_parallelism", parse_integer("max_parallelism", self.max_parallelism, 1))
         for name in ("func_cpu", "func_ram"):
             self._normalize(name, parse_integer(name, getattr(self, name), 1, keyword="dynamic"))
+        self._check_nodes()
         if self.requirements == "":
             self._normalize("requirements", ())
         if self.requirements != "environment":
@@ -98,6 +101,15 @@ class JobConfig:
         """Whether the task runs a job, if there is anything to process."""
         return True
 
+    def check_engine(self, engine: Engine) -> None:
+        """Check that the engine has what the calls need.
+
+        :raises InvalidParameterError: if it has not.
+        """
+        if self.func_gpu is not None and engine.is_local:
+            problem = f"the local engine assigns no GPUs, got {self.func_gpu!r}."
+            raise InvalidParameterError("func_gpu", problem, "Leave it out, or use a connection to a cluster.")
+
     @property
     def batch_packages(self) -> tuple[str, ...]:
         """Packages that the workers need for batches."""
@@ -111,6 +123,19 @@ class JobConfig:
         if self.do_xcom_push and self.max_result_bytes is not None and size > self.max_result_bytes:
             problem = f"the result has more than {self.max_result_bytes:,} bytes as JSON."
             raise InvalidParameterError("max_result_bytes", problem, self.result_size_advice)
+
+    def _check_nodes(self) -> None:
+        # The cluster checks the name: which GPUs there are depends on its cloud.
+        if not is_given(self.func_gpu):
+            self._normalize("func_gpu", None)
+        elif self.func_gpu is not UNRENDERED and not isinstance(self.func_gpu, str):
+            advice = 'Use a name that Burla knows, such as "A100".'
+            raise InvalidParameterError("func_gpu", f"must be a string, got {self.func_gpu!r}.", advice)
+        self._normalize("grow", parse_boolean("grow", self.grow))
+        self._normalize("disk_gb", parse_integer("disk_gb", self.disk_gb, 1))
+        if isinstance(self.disk_gb, int) and not self.grow:  # an unrendered value is true
+            problem = f"is for nodes that are booted for the job, got {self.disk_gb}."
+            raise InvalidParameterError("disk_gb", problem, "Use grow=True, or leave it out.")
 
     def _check_integers(self, *names: str, minimum: int = 0) -> None:
         for name in names:
@@ -171,14 +196,16 @@ class TableConfig(JobConfig):
         names = ("key", "start_id", "end_id", "lower", "upper", "rows_per_range", "ranges")
         self._normalize("given", {name: getattr(self, name) for name in names})
         super().__post_init__()
-        for name in ("key", "columns", "where", "lower", "upper", "start"):
+        for name in ("key", "columns", "where", "lower", "upper", "start", "consistency"):
             if not is_given(getattr(self, name)):
                 self._normalize(name, None)
         for name in ("start_id", "end_id"):
             self._normalize(name, parse_integer(name, getattr(self, name)))
-        for name in ("rows_per_range", "ranges"):
+        for name in ("rows_per_range", "ranges", "batch_size"):
             self._normalize(name, parse_integer(name, getattr(self, name), 1))
-        self._check_integers("trial_ranges", "range_retries")
+        self._normalize("trial_ranges", parse_integer("trial_ranges", self.trial_ranges, 0) or 0)
+        self._normalize("plan_only", parse_boolean("plan_only", self.plan_only))
+        self._check_integers("range_retries")
         self._check_rows()
         self._check_function()
         self._check_limits()
@@ -230,8 +257,6 @@ class TableConfig(JobConfig):
         check_choice("batch_format", self.batch_format, (*get_args(BatchFormat), None))
         if self.batch_format is not None and self.row_format != "tuple":
             raise InvalidParameterError("row_format", "is not used with batch_format.", "Leave one of them out.")
-        if self.batch_size is not None:
-            self._check_integers("batch_size", minimum=1)
         is_known = isinstance(self.start_id, int) and isinstance(self.end_id, int)
         if is_known and self.start_id > self.end_id:  # type: ignore[operator]
             problem = f"{self.start_id} is greater than end_id, {self.end_id}."
@@ -348,59 +373,7 @@ class TableJobConfig(TableConfig):
                 "consistency", 'must be "none" with a ledger: a snapshot is read-only.', "Leave it out."
             )
         check_choice("verify", self.verify, ("count", None))
-        if self.verify is not None and self.consistency != "snapshot":
+        if self.verify is not None and self.consistency not in ("snapshot", UNRENDERED):
             raise InvalidParameterError(
                 "verify", "rows can be compared in a snapshot only.", 'Use consistency="snapshot".'
             )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class MapJobConfig(JobConfig):
-    """The parameters of a ``BurlaMapOperator``, which documents them.
-
-    :param make_inputs: returns the inputs, if the user gave a function; None: ``inputs`` has them.
-    """
-
-    python_callable: Callable[..., Any]
-    inputs: Any
-    make_inputs: Callable[[], Any] | None
-    op_kwargs: Mapping[str, Any]
-    init: Mapping[str, Callable[..., Any]] | None
-    trial_inputs: int
-    collect: bool
-    on_input_failure: OnFailure
-    tolerated_failures: int | str
-    multiple_outputs: bool | None
-
-    result_size_advice: ClassVar[str] = (
-        "Return less: let the function write to a table or an object store, and return the location, or nothing with"
-        " collect=False. Raise the limit only if your XCom backend keeps large values."
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_single_output(self.multiple_outputs)
-        if self.inputs is not UNRENDERED:
-            iterate_inputs(self.inputs)
-        check_function("python_callable", self.python_callable)
-        check_arguments("python_callable", self.python_callable, self.op_kwargs, self.init)
-        self._check_integers("trial_inputs")
-        check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
-        allowance(self.tolerated_failures, 1)
-
-
-def iterate_inputs(inputs: Any) -> Iterator[Any]:
-    """Return an iterator over the inputs of a map job.
-
-    :raises InvalidParameterError: if they are not a sequence of single values, or have no order.
-    """
-    advice = "Give a list, or a function that returns one."
-    if hasattr(type(inputs), "columns"):
-        # Data frames iterate over the names of their columns.
-        advice = 'Give a list of its rows: to_dict("records") of pandas, to_dicts() of Polars, to_pylist() of Arrow.'
-    elif isinstance(inputs, Set) and not isinstance(inputs, KeysView | ItemsView):
-        advice = "A set has no order for the results: give sorted(...) of it."
-    elif not isinstance(inputs, str | bytes | bytearray | memoryview | Mapping):
-        with suppress(TypeError):  # an array of no dimension has __iter__, which raises
-            return iter(inputs)
-    raise InvalidParameterError("inputs", f"must be a list, got {type(inputs).__name__}.", advice)

@@ -16,6 +16,7 @@ from burla_provider.exceptions import (
     WorkerSetupError,
 )
 from burla_provider.jobs.code.local_modules import is_local_name
+from burla_provider.task.validation import UNRENDERED
 from burla_provider.worker.outcome import Failure, Outcome
 
 OnFailure = Literal["finish", "stop"]
@@ -135,10 +136,12 @@ def _is_permanent(failure: Failure) -> bool:
 
 
 def allowance(tolerated: int | str, item_count: int) -> float:
-    """Return how many of ``item_count`` items may fail.
+    """Return how many of ``item_count`` items may fail; 0 if that is unknown until the task runs.
 
     :raises InvalidParameterError: if ``tolerated`` is neither a number nor a percentage.
     """
+    if tolerated is UNRENDERED:
+        return 0
     text = str(tolerated).strip()
     try:
         count = float(text[:-1]) * item_count / 100 if text.endswith("%") else int(text)

@@ -8,11 +8,11 @@ import pickle
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from burla_provider.task.config import MapJobConfig, iterate_inputs
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
 from burla_provider.task.function_arguments import bind_function
 from burla_provider.task.job_runner import JobRunner, check_picklable
+from burla_provider.task.map_config import MapJobConfig, iterate_inputs
 from burla_provider.task.monitor import JobMonitor
 from burla_provider.task.resume import JobIdentity, find_earlier
 from burla_provider.task.run_identity import run_key

@@ -44,7 +44,8 @@ def check_names(operator: type, names: Collection[str]) -> None:
         if name not in known and not name.startswith("_"):  # Airflow passes private ones
             similar = difflib.get_close_matches(name, known, n=1)
             advice = f"Did you mean {similar[0]}?" if similar else "Leave it out."
-            raise InvalidParameterError(name, f"{operator.__name__} has no such parameter.", advice)
+            label = getattr(operator, "custom_operator_name", operator.__name__)
+            raise InvalidParameterError(name, f"{label} has no such parameter.", advice)
 
 
 def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
@@ -53,7 +54,7 @@ def check_choice(name: str, value: Any, choices: Collection[Any]) -> None:
     :raises InvalidParameterError: if it is not.
     """
     # 0 == False, so types are compared too.
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
+    if value is not UNRENDERED and not any(type(value) is type(choice) and value == choice for choice in choices):
         raise InvalidParameterError(name, f"{value!r} is unknown.", f"Use {_listed(choices)}.")
 
 
@@ -106,6 +107,21 @@ def parse_integer(name: str, value: Any, minimum: int | None = None, *, keyword:
             if is_whole and (minimum is None or number >= minimum):
                 return number
     raise _not_integer(name, value, minimum, "leave it out" if keyword is None else f'"{keyword}"')
+
+
+def parse_boolean(name: str, value: Any) -> Any:
+    """Return the value as a bool. Text is accepted, because a template renders to text; nothing is False.
+
+    :raises InvalidParameterError: if the value is neither true nor false.
+    """
+    if value is UNRENDERED or isinstance(value, bool):
+        return value
+    if not is_given(value):
+        return False
+    text = value.strip().lower() if isinstance(value, str) else None
+    if text not in ("true", "false"):
+        raise InvalidParameterError(name, f"must be a boolean, got {value!r}.", "Use True or False.")
+    return text == "true"
 
 
 def check_seconds(name: str, value: Any, *, allow_zero: bool = True) -> None:

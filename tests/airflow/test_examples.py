@@ -214,6 +214,15 @@ def test_a_mapped_decorated_function_is_called_on_every_item_of_every_instance(r
     assert runs.outcomes["authoring"].values["add"] == [[11, 12], [21, 22]]
 
 
+def test_a_decorated_function_of_rows_gets_results_of_earlier_tasks(runs: Runs) -> None:
+    values = runs.outcomes["authoring"].values
+    expected = [
+        runs.ask(f"SELECT count(*) FROM orders WHERE status = 'paid' AND amount >= {minimum}")
+        for minimum in (3, 10, 500)
+    ]
+    assert [values["count_large"]["number"], *(value["number"] for value in values["count_each"])] == expected
+
+
 def test_a_mapped_operator_has_a_list_of_its_own_in_every_instance(runs: Runs) -> None:
     values = runs.outcomes["authoring"].values["doubled_lists"]
     assert [[number for result in results for number in result.values()] for results in values] == [[8, 10], [12]]

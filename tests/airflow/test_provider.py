@@ -50,7 +50,7 @@ def test_the_connection_type_and_the_decorator_are_registered() -> None:
 
     manager = ProvidersManager()
     assert manager.hooks["burla"] is not None
-    assert "burla" in dict(manager.taskflow_decorators)
+    assert {"burla", "burla_postgres", "burla_transform"} <= dict(manager.taskflow_decorators).keys()
 
 
 PRINT_FORM = """
@@ -126,7 +126,8 @@ def test_an_example_dag_survives_serialization(path: Path) -> None:
 def test_parsing_an_operator_imports_neither_burla_nor_a_driver() -> None:
     heavy = ["burla", "psycopg", "pandas", "airflow.providers.postgres.hooks.postgres"]
     code = (
-        "import sys, burla_provider.operators.postgres, burla_provider.operators.map, burla_provider.decorators.burla\n"
+        "import sys, burla_provider.operators.postgres, burla_provider.operators.map, burla_provider.decorators.burla,"
+        " burla_provider.decorators.burla_table\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

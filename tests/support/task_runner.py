@@ -85,18 +85,21 @@ class Airflow:
         on_ready: Any = None,
         data_interval: tuple[datetime.datetime, datetime.datetime] | None = None,
         partition: str | None = None,
+        conf: dict[str, Any] | None = None,
     ) -> TaskResult:
         """Run one try of ``operator`` in this process, as an Airflow worker does.
 
         :param loop: the context's "loop". It imitates Airflow 3.4, which is not released.
         :param data_interval: data interval of the run; None: the day that starts at ``logical_date``.
         :param partition: the day that is the run's partition of an asset; then it has neither date nor interval.
+        :param conf: the run's configuration, which overrides the DAG's params.
         """
         self.xcoms.clear()
         interval = data_interval or (logical_date, logical_date + DAY)
         ti = self._task_instance(
             operator, try_number, max_tries, run_id, map_index, logical_date, run_started, interval, partition
         )
+        ti._ti_context_from_server.dag_run.conf = conf
         self._enter((ti.dag_id, ti.task_id, ti.run_id, ti.map_index))
         with captured_log() as lines, self._supervised():
             context = ti.get_template_context()

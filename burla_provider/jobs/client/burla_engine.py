@@ -299,6 +299,8 @@ class JobRun:
     def _make_error(self, kind: str, error: Exception) -> Exception:
         message = self._errors.describe(error)
         indexes: tuple[int, ...] = ()
+        if kind == "refused" and (value := self._job["options"].get(self._errors.refused_parameter(message))):
+            message = f"{message} Got {value!r}."
         if kind == "lost" and self._has_started:
             position = self._errors.crashed_input(message)
             indexes = () if position is None else tuple(self._batches[position])

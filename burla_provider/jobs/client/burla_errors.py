@@ -22,13 +22,19 @@ _KINDS = {
     "MainServiceTimeout": "unreachable",
 }
 _NETWORK_ERRORS = {"ClientError", "RequestException", "OSError", "TimeoutError"}
-_REFUSALS = ("No compatible containers", "must use HTTPS")  # another Python on the workers; http:// and a public host
+_REFUSALS = (
+    "No compatible containers",  # another Python on the workers
+    "must use HTTPS",  # http:// and a public host
+    "/start failed: 400",  # a parameter that the cluster does not know
+)
+_REFUSED_START = re.compile(r"/start failed: 400 \{'detail': (['\"])(.*)\1\}", re.S)
 # Text in the message -> the parameter that the cluster refuses. The first match counts.
 _REFUSED_PARAMETERS = (
     ("uv failed to install", "requirements"),
     ("python version", "python"),
     ("requested image", "image"),
     ("requested region", "region"),
+    ("func_gpu", "func_gpu"),
     ("func_cpu", "func_cpu"),
     ("Input at index", "inputs"),
     ("HTTPS", "host"),
@@ -53,6 +59,8 @@ def kind_of(error: Exception, started: bool) -> str:
 
 def describe(error: Exception) -> str:
     """Return the error text without the tracebacks of Burla's nodes."""
+    if refused := _REFUSED_START.search(str(error)):
+        return f"The cluster refused the job: {refused[2]}."
     text, _, last_error = str(error).partition("Last error reported by the node:")
     parts = [f"{type(error).__name__}:", _without_traceback(text)]
     if last_error and crashed_input(text) is None:  # it may be the error of an earlier job

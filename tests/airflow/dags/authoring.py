@@ -8,6 +8,12 @@ from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 
 
+@task.burla_postgres(postgres_conn_id="orders_db", table="orders", columns=["amount"], where="status = 'paid'")
+def count_large(rows, minimum):
+    """Return the number of amounts from a minimum on. It is at module level, where its name is the task's."""
+    return {"number": sum(amount >= minimum for (amount,) in rows)}
+
+
 def double(number):
     return {"{{ not a template }}": 2 * number}
 
@@ -29,7 +35,7 @@ def authoring():
 
     @task(multiple_outputs=True)
     def find():
-        return {"table": "orders", "numbers": [3, 1, 2]}
+        return {"table": "orders", "numbers": [3, 1, 2], "minimum": 3}
 
     found = find()
     BurlaPostgresOperator(
@@ -49,6 +55,13 @@ def authoring():
         return number + more
 
     add.partial(number=[1, 2]).expand(more=[10, 20])
+
+    @task
+    def minimums():
+        return [10, 500]
+
+    count_large(found["minimum"])
+    count_large.override(task_id="count_each").expand(minimum=minimums())
 
 
 authoring()

@@ -35,6 +35,13 @@ def table_operator(**options: Any) -> BurlaPostgresOperator:
             {"func_ram": "much"},
             "func_ram: must be an integer >= 1, got 'much'. Use a whole number, or \"dynamic\".",
         ),
+        ({"func_gpu": 1}, 'func_gpu: must be a string, got 1. Use a name that Burla knows, such as "A100".'),
+        ({"disk_gb": "much", "grow": True}, "disk_gb: must be an integer >= 1, got 'much'."),
+        (
+            {"disk_gb": 200},
+            "disk_gb: is for nodes that are booted for the job, got 200. Use grow=True, or leave it out.",
+        ),
+        ({"grow": 1}, "grow: must be a boolean, got 1. Use True or False."),
         ({"job_retries": -1}, "job_retries: must be an integer >= 0, got -1. Use a whole number."),
         ({"queue_timeout": -1}, "queue_timeout: must be a number >= 0, got -1. Use a number of seconds."),
         ({"queue_timeout": None}, "queue_timeout: must be a number >= 0, got None."),
@@ -70,6 +77,9 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
         {"max_parallelism": "{{ params.workers }}"},
         {"max_parallelism": " 8\n"},
         {"requirements": ""},
+        {"func_gpu": "", "disk_gb": ""},
+        {"func_gpu": "{{ params.gpu }}", "disk_gb": "{{ params.gb }}", "grow": "{{ params.grow }}"},
+        {"disk_gb": "200", "grow": "true"},
         {"requirements": lambda context, jinja_env: ["pandas"]},
         {"func_cpu": "dynamic", "func_ram": 4},
         {"requirements": "environment"},
@@ -95,11 +105,61 @@ def test_what_another_task_returns_is_known_when_it_has_run() -> None:
         }
 
 
-def test_the_size_of_a_trial_is_no_template_field() -> None:
-    fields = {*BurlaMapOperator.template_fields, *BurlaPostgresOperator.template_fields}
-    assert not {"trial_inputs", "trial_ranges"} & fields
-    with pytest.raises(InvalidParameterError, match=r"trial_inputs: must be an integer >= 0, got '\{\{ 2 \}\}'"):
-        operator(trial_inputs="{{ 2 }}")
+RUN_PARAMETERS = ("plan_only", "split", "consistency", "trial_ranges", "on_range_failure", "tolerated_failures")
+"""Parameters of a table that a person sets for one run, in the form of the DAG's params."""
+
+
+def test_what_is_set_for_one_run_may_be_a_template() -> None:
+    templates = {name: f"{{{{ params.{name} }}}}" for name in RUN_PARAMETERS}
+    assert table_operator(**templates, verify="count").consistency == "{{ params.consistency }}"
+    assert table_operator(**templates, incremental=True, key="id", outlets=[])
+    names = ("trial_inputs", "on_input_failure", "tolerated_failures")
+    assert operator(**dict.fromkeys(names, "{{ params.x }}")).trial_inputs == "{{ params.x }}"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("True", True), ("true", True), (" False\n", False), ("", False), (None, False), (True, True)]
+)
+def test_a_plan_only_that_was_rendered_is_a_bool(text: Any, value: bool) -> None:
+    config = table_operator(plan_only=text).make_config()
+    assert config.plan_only is value
+    assert config.starts_job is not value
+
+
+@pytest.mark.parametrize(("text", "value"), [("500", 500), (500, 500), ("", None), (None, None)])
+def test_a_batch_size_that_was_rendered_is_a_number(text: Any, value: int | None) -> None:
+    made = table_operator(totals=None, process_rows=len, batch_format="arrow", batch_size="{{ params.size }}")
+    made.batch_size = text
+    assert made.make_config().batch_size == value
+
+
+@pytest.mark.parametrize(("text", "value"), [("2", 2), ("", 0), (None, 0), (2, 2)])
+def test_the_size_of_a_trial_that_was_rendered_is_a_number(text: Any, value: int) -> None:
+    assert table_operator(trial_ranges=text).make_config().trial_ranges == value
+    assert operator(trial_inputs=text).make_config().trial_inputs == value
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"plan_only": "yes"}, "plan_only: must be a boolean, got 'yes'. Use True or False."),
+        ({"plan_only": 1}, "plan_only: must be a boolean, got 1."),
+        ({"trial_ranges": "some"}, "trial_ranges: must be an integer >= 0, got 'some'."),
+        ({"trial_ranges": "-1"}, "trial_ranges: must be an integer >= 0, got '-1'."),
+        ({"split": ""}, "split: '' is unknown. Use \"auto\""),
+        ({"consistency": "None"}, 'consistency: \'None\' is unknown. Use "snapshot" or "none".'),
+        ({"on_range_failure": "wait"}, "on_range_failure: 'wait' is unknown."),
+        ({"tolerated_failures": ""}, "tolerated_failures: must be a number of items or a percentage, got ''."),
+        ({"consistency": "none", "verify": "count"}, "verify: rows can be compared in a snapshot only."),
+    ],
+)
+def test_a_value_that_was_rendered_is_checked_by_the_run(options: dict[str, Any], message: str) -> None:
+    made = table_operator()
+    for name, value in options.items():  # as Airflow does when it renders
+        setattr(made, name, value)
+    with pytest.raises(InvalidParameterError) as raised:
+        made.make_config()
+    assert str(raised.value).startswith(message)
 
 
 def test_a_mapped_task_is_checked_when_it_runs() -> None:

@@ -103,7 +103,7 @@ def test_the_function_of_a_range_gets_a_connection_and_the_range() -> None:
 
 
 def test_totals_have_no_arguments() -> None:
-    with pytest.raises(InvalidParameterError, match="op_kwargs: totals have no arguments"):
+    with pytest.raises(InvalidParameterError, match="op_kwargs: is for functions: totals have no arguments"):
         make("totals", {"n": "count(*)"}, op_kwargs={"rate": 1})
 
 

@@ -39,6 +39,9 @@ Final node states:
     reason: assignment failed: 502"""
 
 
+UNKNOWN_GPU = """POST /v1/jobs/a-test-5b/start failed: 400 {'detail': "func_gpu must be one of ['A100', 'H100']"}"""
+
+
 @pytest.mark.parametrize(
     ("error", "started", "kind"),
     [
@@ -50,6 +53,7 @@ Final node states:
         (raised("JobStalled", "No compatible containers.\nUser is running python version 3.12"), True, "refused"),
         (ValueError("BURLA_CLUSTER_DASHBOARD_URL must use HTTPS"), False, "refused"),
         (raised("SomethingNew"), True, "lost"),
+        (Exception(UNKNOWN_GPU), False, "refused"),
     ],
 )
 def test_every_exception_has_a_kind(error, started, kind):
@@ -61,6 +65,12 @@ def test_the_description_of_a_dead_worker_has_no_traceback():
         "NodeDisconnected: Worker on node burla-node-5b failed while executing input index 12: "
         "node_service.worker_client.WorkerProcessTerminatedError: Worker process ended unexpectedly."
     )
+
+
+def test_an_unknown_gpu_is_named_by_the_parameter_and_in_words():
+    message = burla_errors.describe(Exception(UNKNOWN_GPU))
+    assert message == "The cluster refused the job: func_gpu must be one of ['A100', 'H100']."
+    assert burla_errors.refused_parameter(message) == "func_gpu"
 
 
 def test_the_input_that_killed_its_worker_is_found():

@@ -52,11 +52,32 @@ def test_the_state_of_the_cluster_can_be_read():
     assert "trust_env" in parameters(_cluster_client.aiohttp.ClientSession)
 
 
-def test_every_job_option_is_a_parameter_of_burla():
+NO_OPTION = {
+    "function_": "the job's callable",
+    "inputs": "the job's items",
+    "detach": "False: the task waits for the job, and cancels it when it is killed",
+    "generator": "True: results are stored as they arrive",
+    "raise_errors": "False: a failed call must not end the job",
+    "spinner": "False: the task's log is no terminal",
+}
+"""Parameters of Burla that a user cannot set, and their values."""
+
+
+def test_every_parameter_of_burla_is_a_job_option_or_left_out_for_a_reason():
     from burla_provider.jobs.job import JobOptions
 
-    known = parameters(burla_map.remote_parallel_map)
-    assert {field.name for field in dataclasses.fields(JobOptions)} <= set(known)
+    options = {field.name for field in dataclasses.fields(JobOptions)}
+    assert options.isdisjoint(NO_OPTION)
+    assert options | NO_OPTION.keys() == set(parameters(burla_map.remote_parallel_map))
+
+
+def test_every_job_option_is_a_templated_parameter_of_all_operators():
+    from burla_provider.jobs.job import JobOptions
+    from burla_provider.operators.base import BurlaBaseOperator
+
+    options = {field.name for field in dataclasses.fields(JobOptions)}
+    assert options <= set(parameters(BurlaBaseOperator.__init__))
+    assert options <= set(BurlaBaseOperator.template_fields)
 
 
 def test_every_known_exception_exists():

@@ -1,0 +1,66 @@
+"""The parameters of one map job: frozen, checked, and normalized, as in ``task/config.py``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Set
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_args
+
+from burla_provider.exceptions import InvalidParameterError
+from burla_provider.task.config import JobConfig
+from burla_provider.task.failure_policy import OnFailure, allowance
+from burla_provider.task.function_arguments import check_arguments
+from burla_provider.task.validation import UNRENDERED, check_choice, check_function, check_single_output, parse_integer
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class MapJobConfig(JobConfig):
+    """The parameters of a ``BurlaMapOperator``, which documents them.
+
+    :param make_inputs: returns the inputs, if the user gave a function; None: ``inputs`` has them.
+    """
+
+    python_callable: Callable[..., Any]
+    inputs: Any
+    make_inputs: Callable[[], Any] | None
+    op_kwargs: Mapping[str, Any]
+    init: Mapping[str, Callable[..., Any]] | None
+    trial_inputs: int
+    collect: bool
+    on_input_failure: OnFailure
+    tolerated_failures: int | str
+    multiple_outputs: bool | None
+
+    result_size_advice: ClassVar[str] = (
+        "Return less: let the function write to a table or an object store, and return the location, or nothing with"
+        " collect=False. Raise the limit only if your XCom backend keeps large values."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_single_output(self.multiple_outputs)
+        if self.inputs is not UNRENDERED:
+            iterate_inputs(self.inputs)
+        check_function("python_callable", self.python_callable)
+        check_arguments("python_callable", self.python_callable, self.op_kwargs, self.init)
+        self._normalize("trial_inputs", parse_integer("trial_inputs", self.trial_inputs, 0) or 0)
+        check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
+        allowance(self.tolerated_failures, 1)
+
+
+def iterate_inputs(inputs: Any) -> Iterator[Any]:
+    """Return an iterator over the inputs of a map job.
+
+    :raises InvalidParameterError: if they are not a sequence of single values, or have no order.
+    """
+    advice = "Give a list, or a function that returns one."
+    if hasattr(type(inputs), "columns"):
+        # Data frames iterate over the names of their columns.
+        advice = 'Give a list of its rows: to_dict("records") of pandas, to_dicts() of Polars, to_pylist() of Arrow.'
+    elif isinstance(inputs, Set) and not isinstance(inputs, KeysView | ItemsView):
+        advice = "A set has no order for the results: give sorted(...) of it."
+    elif not isinstance(inputs, str | bytes | bytearray | memoryview | Mapping):
+        with suppress(TypeError):  # an array of no dimension has __iter__, which raises
+            return iter(inputs)
+    raise InvalidParameterError("inputs", f"must be a list, got {type(inputs).__name__}.", advice)

@@ -1,0 +1,101 @@
+"""Parameters that a person sets for one run, by the params of the DAG."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+
+from burla_provider.operators.map import BurlaMapOperator
+from burla_provider.operators.postgres import BurlaPostgresOperator
+from tests.airflow.conftest import Orders
+from tests.support.task_runner import START, Airflow
+
+PARAMS = {
+    "plan_only": False,
+    "split": "auto",
+    "consistency": "snapshot",
+    "trial_ranges": 0,
+    "on_range_failure": "finish",
+    "tolerated_failures": "0",
+}
+
+
+def fail_early(rows: Any) -> dict[str, Any]:
+    ids = [row[0] for row in rows]
+    if min(ids) < 6000:
+        raise ValueError("no such order")
+    return {"largest": max(ids)}
+
+
+@pytest.fixture(params=[False, True], ids=["text", "native"])
+def operator(request: pytest.FixtureRequest) -> BurlaPostgresOperator:
+    """An operator with a template for each parameter that a run may set."""
+    with DAG("d", start_date=START, schedule=None, params=PARAMS, render_template_as_native_obj=request.param):
+        return BurlaPostgresOperator(
+            task_id="t",
+            postgres_conn_id="orders_db",
+            table="orders",
+            columns=["id"],
+            process_rows=fail_early,
+            ranges=4,
+            max_parallelism=1,
+            **{name: f"{{{{ params.{name} }}}}" for name in PARAMS},
+        )
+
+
+def test_a_run_may_only_plan(airflow: Airflow, orders: Orders, operator: Any) -> None:
+    result = airflow.run(operator, conf={"plan_only": True, "split": "width"})
+    assert result.state == "success", result.log
+    assert result.value["strategy"] == "width"
+    assert "Job " not in result.log
+
+
+def test_a_run_may_try_some_ranges_first(airflow: Airflow, orders: Orders, operator: Any) -> None:
+    result = airflow.run(operator, conf={"trial_ranges": 1, "split": "width"})
+    assert "Trial: running 1 of " in result.log
+    assert "The trial passed" in result.log
+    result = airflow.run(operator, conf={"trial_ranges": 2}, run_id="b")
+    assert "The trial failed" in str(result.error)
+
+
+def test_a_run_may_tolerate_failures_and_read_without_a_snapshot(
+    airflow: Airflow, orders: Orders, operator: Any
+) -> None:
+    result = airflow.run(operator, conf={"tolerated_failures": "50%", "consistency": "none", "split": "width"})
+    assert result.state == "success", result.log
+    assert result.value["complete"] is False
+    assert "napshot" not in result.log
+
+
+def test_a_run_may_stop_at_the_first_failure(airflow: Airflow, orders: Orders, operator: Any) -> None:
+    finished = airflow.run(operator, conf={"on_range_failure": "finish", "split": "width"})
+    assert finished.state == "failed"
+    stopped = airflow.run(operator, conf={"on_range_failure": "stop", "split": "width"}, run_id="b")
+    assert stopped.state == "failed"
+    assert stopped.xcoms["burla_report"]["done"] < finished.xcoms["burla_report"]["done"]
+
+
+def test_what_a_run_sets_is_refused_without_a_retry_if_it_cannot_be_used(
+    airflow: Airflow, orders: Orders, operator: Any
+) -> None:
+    result = airflow.run(operator, conf={"plan_only": "maybe"}, max_tries=3)
+    assert result.state == "failed"
+    assert str(result.error) == "plan_only: must be a boolean, got 'maybe'. Use True or False."
+
+
+def test_a_run_may_tolerate_failures_of_inputs(airflow: Airflow) -> None:
+    names = ("trial_inputs", "on_input_failure", "tolerated_failures")
+    with DAG("d", start_date=START, schedule=None, params={"trial_inputs": 0, "tolerated_failures": 0}):
+        task = BurlaMapOperator(
+            task_id="t",
+            python_callable=lambda number: 1 // number,
+            inputs=[1, 1, 0, 1],
+            on_input_failure="{{ 'stop' }}",
+            **{name: f"{{{{ params.{name} }}}}" for name in names if name != "on_input_failure"},
+        )
+    assert airflow.run(task).state == "failed"
+    result = airflow.run(task, conf={"trial_inputs": 2, "tolerated_failures": "25%"}, run_id="b")
+    assert result.value == [1, 1, None, 1]
+    assert "Trial: running 2 of 4 first." in result.log
