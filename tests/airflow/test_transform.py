@@ -354,7 +354,8 @@ def test_a_longer_name_is_another_column(airflow: Airflow, orders: Orders) -> No
 
 def test_a_qualified_column_is_no_whole_row(airflow: Airflow, orders: Orders) -> None:
     columns = {"id": 'orders.id + "orders" . id', "status": "orders.status"}
-    assert airflow.run(in_place(columns=columns, where="id < 100")).state == "success"
+    result = airflow.run(in_place(columns=columns, where="id < 100"))
+    assert result.state == "success", result.log
 
 
 @pytest.mark.parametrize("returned", [None, {"note": 1}, "text", 5])

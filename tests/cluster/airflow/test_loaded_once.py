@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -51,8 +52,8 @@ class Total(Model):
         if self.note("called") >= 3 and self.kills and self.note("killed") == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.2)
-        assert key_range.idempotency_key
-        return {"total": sum(amount for _, amount in rows)}
+        # Not with assert: a worker does not have pytest, which rewrites it.
+        return {"total": sum(amount for _, amount in rows), "keys": bool(key_range.idempotency_key) + 0}
 
 
 class KilledOnce(Total):
@@ -90,7 +91,7 @@ def test_a_class_is_made_once_per_worker_process_and_dropped_after_the_job(
 ) -> None:
     result = on_burla.run(totals(events, Total))
     assert result.state == "success", result.log
-    assert result.value["total"] == str(orders.ask("sum(amount)"))
+    assert result.value == {"row_count": 20_000, "total": str(orders.ask("sum(amount)")), "keys": 12}
     loaded = counted(events, "loaded")
     assert loaded.keys() == counted(events, "called").keys()
     assert set(loaded.values()) == {1}
@@ -106,7 +107,7 @@ def test_a_worker_that_replaces_a_killed_one_makes_it_again(
     result = on_burla.run(totals(events, KilledOnce))
     assert result.state == "success", result.log
     assert result.value["total"] == str(orders.ask("sum(amount)"))
-    assert "again" in result.log
+    assert counted(events, "killed").total() >= 1
     after = "(SELECT min(id) FROM events WHERE event = 'killed')"
     query = f"SELECT count(*) FROM events WHERE event = 'loaded' AND id > {after}"
     [(loaded_again,)] = events.execute(query).fetchall()
@@ -123,7 +124,7 @@ def test_a_constructor_that_always_fails_fails_the_job_once(
     assert str(result.error).startswith(
         "A worker could not load what the function needs. OSError: the model is not there\nTraceback"
     )
-    assert "range 1 " not in result.log
+    assert not re.search(r"range \d+ \([^)]*\)[^:]*: OSError", result.log)  # no range has failed
     assert counted(events, "called").total() == 0
     assert max(counted(events, "loaded").values()) == 3
     assert time.monotonic() - started < 30
