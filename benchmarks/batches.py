@@ -6,7 +6,7 @@
 
 Jobs: ``points`` reads narrow rows, and ``score`` a fifth as many wide rows (see ``sides/batches/work.py``). The sides
 run in turn, each with two workers; the fastest of ``--times`` runs counts. A ratio above 1 is slower than this
-provider with Arrow batches. At the end, the instances of a class are counted, while worker processes are killed.
+provider with Arrow batches. First, the instances of a class are counted, while worker processes are killed.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the iptables rules are removed
     with running(options.home, options.rows) as data:
-        results = measure(data, options.only.split(","), options.jobs, options.times)
-        results["constructors"] = [count_constructors(data, kills) for kills in KILLS]
+        counts = [count_constructors(data, kills) for kills in KILLS]
+        results = measure(data, options.only.split(","), options.jobs, options.times) | {"constructors": counts}
     print("\n".join(line for job in options.jobs for line in ("", *comparison(results, job))))
     print("\n".join(["", *constructors(results["constructors"])]))
     if options.save:
