@@ -3,6 +3,7 @@
 python -m benchmarks                        run everything and write RESULTS.md
 python -m benchmarks sides --only ray,dask  run some sides again; the other results stay
 python -m benchmarks pages report           measure whole tables by key, by pages, and in one query
+python -m benchmarks writing report         measure writes: 1,000,000 rows by each tool
 python -m benchmarks report                 write RESULTS.md, and the figures that README and docs/ quote
 """
 
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks import quotes, report
+from benchmarks import quotes, report, writing
 from benchmarks.compare import JOBS, compare
 from benchmarks.data import HOME, Data, running
 from benchmarks.environments import exists
@@ -26,13 +27,14 @@ from benchmarks.runs import find_nodes
 from benchmarks.scale import scale
 from benchmarks.sides import SIDES
 from benchmarks.verdict import find_faults
+from benchmarks.writing import measure_writing
 
 RESULTS = Path(__file__).with_name("results")
 QUICK = ("sql", "copy", "ours_local", "ours_rows", "ours_arrow", "guide_pool", "duckdb", "connectorx", "polars")
 EXACT = ("sql", "copy", "ours_local", "ours_rows", "ours_arrow", "duckdb")
 """Sides of ``QUICK`` whose results must be exact."""
 
-PARTS = ("sides", "pages", "scale", "report")
+PARTS = ("sides", "pages", "writing", "scale", "report")
 
 
 def main() -> None:
@@ -51,12 +53,14 @@ def main() -> None:
         return
     RESULTS.mkdir(exist_ok=True)
     started = time.monotonic()
-    if set(options.parts) & {"sides", "pages", "scale"}:
+    if set(options.parts) - {"report"}:
         with running(options.home, options.rows) as data:
             if "sides" in options.parts:
                 run_sides(data, options.only.split(","), options.times)
             if "pages" in options.parts:
                 run_pages(data)
+            if "writing" in options.parts:
+                run_writing(data, options.times)
             if "scale" in options.parts:
                 run_scale(data, [int(count) for count in options.workers.split(",")], started)
         print(f"Measured in {(time.monotonic() - started) / 60:.1f} minutes.")
@@ -96,6 +100,11 @@ def run_sides(data: Data, names: list[str], times: int) -> None:
 def run_pages(data: Data) -> None:
     print("Pages", flush=True)
     save(RESULTS / "pages.json", {"when": now()} | measure_pages(data))
+
+
+def run_writing(data: Data, times: int) -> None:
+    print("Writing", flush=True)
+    save(RESULTS / "writing.json", {"when": now()} | measure_writing(data, min(writing.ROWS, data.rows), times))
 
 
 def run_scale(data: Data, workers: list[int], started: float) -> None:

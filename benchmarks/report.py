@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import balance, batches_report, model, pages_report
+from benchmarks import balance, batches_report, model, pages_report, writing_report
 from benchmarks.chart import Axis, Points, line_chart
 from benchmarks.code_lines import code_lines
 from benchmarks.compare import LONG_SECONDS
+from benchmarks.load import load_warning
 from benchmarks.meter import INTERVAL
 from benchmarks.scale import MAX_MINUTES, QUICK_RANGES, SKEW_RANGES
 from benchmarks.sides import SIDES
@@ -36,14 +37,16 @@ def write(results: Path) -> None:
     sides = json.loads((results / "sides.json").read_text())
     lines = [
         *introduction(sides),
-        *load_warning(sides),
+        *load_warning(sides["sides"], sides["machine"]["cores"]),
         *missing_sides(sides),
         *measuring_times(sides),
         *[line for key in JOBS for line in ["", *comparison(sides, key)]],
         "",
-        *section(results / "pages.json", pages_report),
+        *section(pages_report, results / "pages.json"),
         "",
-        *section(results / "batches.json", batches_report),
+        *section(writing_report, results / "writing.json"),
+        "",
+        *section(batches_report, results / "batches.json"),
         "",
         *faster_tools(sides),
         "",
@@ -59,8 +62,9 @@ def write(results: Path) -> None:
     print("Wrote benchmarks/RESULTS.md.")
 
 
-def section(path: Path, module: Any) -> list[str]:
-    return module.text(json.loads(path.read_text())) if path.exists() else module.not_measured()
+def section(report: Any, path: Path) -> list[str]:
+    lines: list[str] = report.text(json.loads(path.read_text())) if path.exists() else report.not_measured()
+    return lines
 
 
 def introduction(sides: dict[str, Any]) -> list[str]:
@@ -101,20 +105,6 @@ def measuring_times(sides: dict[str, Any]) -> list[str]:
         return []
     times_text = "; ".join(f"{title} {when}" for title, when in measured.items())
     return ["", f"> **Measured at different times**, so the machine may have differed: {times_text} (UTC)."]
-
-
-def load_warning(sides: dict[str, Any]) -> list[str]:
-    """Return a warning if other programs were running."""
-    loads = [side["load"] for side in sides["sides"].values() if "load" in side]
-    cores = sides["machine"]["cores"]
-    if not loads or max(loads) <= 2 * cores:
-        return []
-    return [
-        "",
-        f"> **Other programs were running during this run**: the load average was {min(loads):g} to {max(loads):g} on "
-        f"{cores} cores. Seconds, start-up, rows/s and their ratios are not reliable. CPU seconds, memory, "
-        "connections, bytes and the correctness of results can be compared.",
-    ]
 
 
 def max_runs(sides: dict[str, Any]) -> int:

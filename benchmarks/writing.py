@@ -1,11 +1,11 @@
 """Compare ways to write what Python makes of each row: seconds, WAL, growth of the target, and whether it is right.
 
-    python -m benchmarks.writing                          all sides that this machine can run, 1,000,000 rows
+    python -m benchmarks writing report                   all sides, 1,000,000 rows, into RESULTS.md
     python -m benchmarks.writing --rows 100000 --only ours_local,execute_values,copy
 
 Jobs: ``insert`` (the target is empty), ``upsert`` (half of the rows are there, with other values), ``repeat`` (upsert,
-and every row is there as it will be written), ``update`` (every row is there, with other values). The sides of a job
-run in turn, each on a new target; the fastest of ``--times`` runs counts. A ratio above 1 is slower than this provider.
+and every row is there as it will be written), ``update`` (every row is there, with other values), ``in_place`` (two
+columns of the table that is read). The sides of a job run in turn, each on a new target.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.__main__ import RESULTS, now, save
+from benchmarks.compare import LONG_SECONDS
 from benchmarks.data import HOME, Data, running
 from benchmarks.environments import exists
 from benchmarks.machine import describe
@@ -26,43 +26,60 @@ from benchmarks.meter import Wire
 from benchmarks.runs import SideFailed, find_nodes, running_side
 from benchmarks.sides.writing import ALL, WRITERS
 from benchmarks.sides.writing.rows import SQL
+from benchmarks.writing_report import comparison
 
+ROWS = 1_000_000
 TARGET = "order_cents"
-OURS = "ours_local"
 WORKERS = 2
 
-FILLS = {
-    "insert": "",
-    "upsert": "INSERT INTO {target} SELECT id, -1, 'old' FROM {table} WHERE id % 2 = 0",
-    "repeat": "INSERT INTO {target} SELECT {sql} FROM {table}",
-    "update": "INSERT INTO {target} SELECT id, -1, 'old' FROM {table}",
+_CREATE = "CREATE TABLE {target} (id bigint PRIMARY KEY, cents bigint NOT NULL, label text NOT NULL); "
+PREPARATION = {
+    "insert": _CREATE,
+    "upsert": _CREATE + "INSERT INTO {target} SELECT id, -1, 'old' FROM {table} WHERE id % 2 = 0",
+    "repeat": _CREATE + "INSERT INTO {target} SELECT {sql} FROM {table}",
+    "update": _CREATE + "INSERT INTO {target} SELECT id, -1, 'old' FROM {table}",
+    "in_place": "CREATE TABLE {target} AS SELECT id, amount, -1::bigint AS cents, 'old' AS label FROM {table}; "
+    "ALTER TABLE {target} ADD PRIMARY KEY (id)",
 }
+"""What each run of a job begins with."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("jobs", nargs="*", default=ALL, help=", ".join(ALL))
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--times", type=int, default=2)
     parser.add_argument("--only", default=",".join(WRITERS), help="names of sides, separated by commas")
     parser.add_argument("--home", type=Path, default=HOME)
-    parser.add_argument("--save", action="store_true", help="write results/writing.json")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the iptables rules are removed
     with running(options.home, options.rows) as data:
-        table = data.orders()
-        results: dict[str, Any] = {"when": now(), "rows": options.rows, "machine": describe(), "sides": {}}
-        with Wire(data.server.port) as wire:
-            for name in options.only.split(","):
-                print(f"  {name}", flush=True)
-                results["sides"][name] = run_side(data, name, table, options.jobs, options.times, wire)
+        results = measure_writing(data, options.rows, options.times, options.only.split(","), options.jobs)
     for job in options.jobs:
-        print("\n".join(comparison(results, job)))
-    if options.save:
-        save(RESULTS / "writing.json", results)
+        print("\n".join(["", *comparison(results, job)]))
 
 
-def run_side(data: Data, name: str, table: str, jobs: list[str], times: int, wire: Wire) -> dict[str, Any]:
+def measure_writing(
+    data: Data, rows: int, times: int, names: list[str] | None = None, jobs: tuple[str, ...] | list[str] = ALL
+) -> dict[str, Any]:
+    """Return the figures of the sides.
+
+    :param rows: rows of the table that is read.
+    :param times: runs of each job that takes at most ``LONG_SECONDS``; the fastest one counts.
+    :param names: names of sides; None: all.
+    """
+    table = data.orders(rows)
+    results: dict[str, Any] = {"rows": rows, "workers": WORKERS, "times": times, "machine": describe(), "sides": {}}
+    with Wire(data.server.port) as wire:
+        for name in names or WRITERS:
+            print(f"  {name}", flush=True)
+            results["sides"][name] = run_side(data, name, table, jobs, times, wire)
+    return results
+
+
+def run_side(
+    data: Data, name: str, table: str, jobs: tuple[str, ...] | list[str], times: int, wire: Wire
+) -> dict[str, Any]:
     side = WRITERS[name]
     if not exists(side.environment):
         return {"missing": "its environment does not exist: run `make bench`"}
@@ -70,61 +87,43 @@ def run_side(data: Data, name: str, table: str, jobs: list[str], times: int, wir
         return {"missing": "there is no cluster: run `make cluster`"}
     figures: dict[str, Any] = {"load": round(os.getloadavg()[0], 1)}
     try:
-        task = data.task("insert", table, WORKERS, target=TARGET)
-        with running_side(f"writing.{name}", data, task, wire) as running:
+        with running_side(f"writing.{name}", data, data.task("insert", table, WORKERS, target=TARGET), wire) as running:
             for job in jobs:
                 if job in side.jobs:
-                    runs = [run_once(data, running, job, table) for _ in range(times)]
-                    figures[job] = min(runs, key=lambda run: run["seconds"])
+                    figures[job] = run_job(data, running, job, table, times)
     except SideFailed as error:
         figures["missing"] = str(error)
     return figures
+
+
+def run_job(data: Data, running: Any, job: str, table: str, times: int) -> dict[str, Any]:
+    """Return the figures of the fastest run."""
+    runs = [run_once(data, running, job, table)]
+    while len(runs) < times and runs[0]["seconds"] <= LONG_SECONDS:
+        runs.append(run_once(data, running, job, table))
+    return min(runs, key=lambda run: run["seconds"])
 
 
 def run_once(data: Data, running: Any, job: str, table: str) -> dict[str, Any]:
     """Run a job on a new target."""
     with psycopg.connect(data.server.conninfo(), autocommit=True) as connection:
         connection.execute(f"DROP TABLE IF EXISTS {TARGET}, burla_ledger")
-        connection.execute(f"CREATE TABLE {TARGET} (id bigint PRIMARY KEY, cents bigint NOT NULL, label text NOT NULL)")
-        connection.execute(FILLS[job].format(target=TARGET, table=table, sql=SQL) or "SELECT")  # type: ignore[arg-type]
+        connection.execute(PREPARATION[job].format(target=TARGET, table=table, sql=SQL))  # type: ignore[arg-type]
         connection.execute(f"VACUUM ANALYZE {TARGET}")
         connection.execute("CHECKPOINT")  # the WAL of each side has the same full pages
         [(place, size)] = connection.execute(MEASURE).fetchall()
-        result: dict[str, Any] = running.run(data.task(job, table, WORKERS, target=TARGET))
+        source = TARGET if job == "in_place" else table
+        result: dict[str, Any] = running.run(data.task(job, source, WORKERS, target=TARGET))
         [(after, grown)] = connection.execute(MEASURE).fetchall()
-        wanted = f"SELECT {SQL} FROM {table}"
-        wrong = " UNION ALL ".join(
-            f"({one} EXCEPT ALL {other})" for one, other in ((wanted, f"TABLE {TARGET}"), (f"TABLE {TARGET}", wanted))
-        )
+        print(f"    {job}: {result['seconds']:.2f} s", flush=True)
+        wanted, there = f"SELECT {SQL} FROM {table}", f"SELECT id, cents, label FROM {TARGET}"
+        wrong = f"({wanted} EXCEPT ALL {there}) UNION ALL ({there} EXCEPT ALL {wanted})"
         [(differences,)] = connection.execute(f"SELECT count(*) FROM ({wrong}) AS d").fetchall()  # type: ignore[arg-type]
     result.pop("details", None)
     return result | {"wal": int(after - place), "growth": grown - size, "differences": differences}
 
 
 MEASURE = f"SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn, pg_total_relation_size('{TARGET}')"
-
-
-def comparison(results: dict[str, Any], job: str) -> list[str]:
-    """Return the table of a job as Markdown."""
-    sides = results["sides"]
-    ours = sides.get(OURS, {}).get(job, {}).get("seconds")
-    lines = [
-        "",
-        f"**{job}**, {results['rows']:,} rows",
-        "",
-        "| | seconds | to this provider | WAL, MB | growth, MB | memory of the task, MB | rows |",
-        "|---|---:|---:|---:|---:|---:|---|",
-    ]
-    timed = {name: figures[job] for name, figures in sides.items() if job in figures}
-    for name, run in sorted(timed.items(), key=lambda item: item[1]["seconds"]):
-        ratio = f"{run['seconds'] / ours:.2f}" if ours else ""
-        right = f"{run['differences']:,} differ" if run["differences"] else "all right"
-        sizes = (run["wal"] / 1e6, run["growth"] / 1e6, run["memory_task"])
-        figures = " | ".join(f"{size:,.0f}" for size in sizes)
-        lines.append(f"| {WRITERS[name].title} | {run['seconds']:.2f} | {ratio} | {figures} | {right} |")
-    missing = {name: figures["missing"] for name, figures in sides.items() if "missing" in figures}
-    lines += [f"| {WRITERS[name].title} | {reason} | | | | | |" for name, reason in missing.items()]
-    return lines
 
 
 if __name__ == "__main__":

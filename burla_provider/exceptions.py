@@ -67,6 +67,10 @@ class UserFunctionError(PermanentError):
     """Raised when the user's function broke a rule; the message says which rule and what to do."""
 
 
+class ReturnedRowError(UserFunctionError):
+    """Raised when a row that the user's function returned does not have the columns of the target."""
+
+
 class WorkerSetupError(BurlaProviderError):
     """Raised when a worker could not make the instance of a class, or an object of ``init``."""
 
@@ -100,6 +104,10 @@ class RowCountMismatchError(PermanentError):
 
 class RowsChangedError(BurlaProviderError):
     """Raised when other sessions change rows faster than they can be computed and updated in place."""
+
+
+class TooManyRejectsError(BurlaProviderError):
+    """Raised when more rows were rejected than ``tolerated_rejects``."""
 
 
 class PauseQueryError(BurlaProviderError):

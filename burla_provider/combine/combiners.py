@@ -62,9 +62,17 @@ class Totals:
         if outcome.row_count is not None:
             self._row_count = (self._row_count or 0) + outcome.row_count
 
+    def add_partial(self, index: int, value: dict[str, Any], row_count: int) -> None:
+        """Add what a range has done before it failed. It stays missing.
+
+        :raises CombineError: if the value cannot be combined with the others.
+        """
+        self._combiner.add(index, value)
+        self._row_count = (self._row_count or 0) + row_count
+
     @property
     def row_count(self) -> int:
-        """Rows processed by the ranges that succeeded; 0 if rows are not counted."""
+        """Rows processed by the ranges that succeeded, and partial ones; 0 if rows are not counted."""
         return self._row_count or 0
 
     @property

@@ -23,7 +23,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     Exactly one of ``map_row`` and ``map_batch`` is given. The function runs before the transaction that writes its
     rows, so it may take long. The return value is one small dict of numbers: ``row_count`` (rows read),
     ``rows_inserted`` or ``rows_written`` (inserted or updated) or ``rows_updated``, ``rows_unchanged``, and
-    ``rows_filtered``. They count all tries of a run.
+    ``rows_filtered``, and with a ``reject_table`` ``rows_rejected``. They count all tries of a run.
 
     **Function**
 
@@ -52,6 +52,17 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     :param version_column: an upsert updates a row only if its value of this column, which must be one of
         ``update_columns``, is greater. None: the last row wins.
 
+    **Rows that fail**
+
+    :param reject_table: table of the target's database ("schema.table", created if it does not exist) that gets the
+        rows on which the function fails, or that the server refuses (SQLSTATE class 22 or 23). The other rows are
+        written. It needs a ledger. None: the range fails.
+    :param tolerated_rejects: number or percentage ("1%") of rows that may be rejected. If there are more, the job ends,
+        and the task fails. None: no limit.
+    :param isolate_failures: find the rows that fail: by halving the batches of ``map_batch``, so that the function is
+        called about three times per row of a batch if one row fails. Required with ``map_batch`` and a
+        ``reject_table``. Without a ``reject_table``, the error names the keys of the rows.
+
     **Pausing**
 
     :param pause_while: SQL that returns true while the workers must not write, such as
@@ -77,6 +88,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         "conflict_columns",
         "update_columns",
         "version_column",
+        "reject_table",
+        "tolerated_rejects",
         "batch_size",
         "pause_while",
         "pause_conn_id",
@@ -105,6 +118,9 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         conflict_columns: Sequence[str] | None = None,
         update_columns: Sequence[str] | None = None,
         version_column: str | None = None,
+        reject_table: str | None = None,
+        tolerated_rejects: int | str | None = None,
+        isolate_failures: bool = False,
         pause_while: str | None = None,
         pause_conn_id: str | None = None,
         **kwargs: Any,
@@ -122,6 +138,9 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         self.conflict_columns = conflict_columns
         self.update_columns = update_columns
         self.version_column = version_column
+        self.reject_table = reject_table
+        self.tolerated_rejects = tolerated_rejects
+        self.isolate_failures = isolate_failures
         self.pause_while = pause_while
         self.pause_conn_id = pause_conn_id
         self._check_at_parse()

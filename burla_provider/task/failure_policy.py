@@ -135,9 +135,10 @@ def _is_permanent(failure: Failure) -> bool:
     return failure.type in _CODE_ERRORS or (failure.sqlstate or "").startswith(_STATEMENT_ERRORS)
 
 
-def allowance(tolerated: int | str, item_count: int) -> float:
+def allowance(tolerated: int | str, item_count: int, parameter: str = "tolerated_failures") -> float:
     """Return how many of ``item_count`` items may fail; 0 if that is unknown until the task runs.
 
+    :param parameter: name of the parameter, for the error.
     :raises InvalidParameterError: if ``tolerated`` is neither a number nor a percentage.
     """
     if tolerated is UNRENDERED:
@@ -149,7 +150,7 @@ def allowance(tolerated: int | str, item_count: int) -> float:
         count = -1
     if count < 0 or (text.endswith("%") and count > item_count):
         raise InvalidParameterError(
-            "tolerated_failures",
+            parameter,
             f"must be a number of items or a percentage, got {tolerated!r}.",
             'Use, for example, 5 or "5%".',
         )

@@ -37,7 +37,7 @@ from burla_provider.task.verify import full_window, verify_row_count, window_end
 from burla_provider.task.whole_query import may_read_other_tables, whole_query
 from burla_provider.worker.json_values import to_json
 from burla_provider.worker.ledger import Ledger
-from burla_provider.worker.processors import ProcessRange, ProcessRows, RangeProcessor, SqlTotals
+from burla_provider.worker.processors import ProcessRange, ProcessRows, RangeProcessor, SqlTotals, Transform
 from burla_provider.worker.range_task import RangeTask
 from burla_provider.worker.source import Source
 
@@ -116,6 +116,7 @@ class TableJob:
             job = self._make_job(plan, processor, totals.missing)
             self._runner.process_items(job, monitor, trial=self.config.trial_ranges)
             self._runner.phases.enter("combining")
+            self.finish_writing(totals)
             self._check_leaves(plan, store)
             self._verify(plan, totals)
             if results:
@@ -251,6 +252,9 @@ class TableJob:
         )
         return CheckpointStore(self._runner.open_checkpoint(), config.resume, identity, session)
 
+    def finish_writing(self, totals: Totals) -> None:
+        """Complete the totals of ranges that write. Called when all ranges were processed."""
+
     @property
     def written(self) -> tuple[Any, ...]:
         """What identifies the table that rows are written to, for the fingerprint."""
@@ -335,7 +339,7 @@ class TableJob:
             slots=self.limit.slots,
             range_retries=config.range_retries,
             range_timeout=config.range_timeout,
-            isolate_failures=config.isolate_failures,
+            isolate_failures=config.isolate_failures and not isinstance(processor, Transform),
             row_key=choose_row_key(session.facts, plan.key),
             # A processor that does not write here has a connection and a ledger of its own.
             ledger=self.ledger if processor.writes else None,

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.config import TableConfig
+from burla_provider.task.failure_policy import allowance
 from burla_provider.task.validation import (
     UNRENDERED,
     check_choice,
@@ -36,6 +37,9 @@ class TransformJobConfig(TableConfig):
     conflict_columns: Sequence[str] | None
     update_columns: Sequence[str] | None
     version_column: str | None
+    reject_table: str | None
+    tolerated_rejects: int | str | None
+    isolate_failures: bool
     pause_while: str | None
     pause_conn_id: str
 
@@ -45,7 +49,6 @@ class TransformJobConfig(TableConfig):
     process_rows: ClassVar[None] = None
     process_range: ClassVar[None] = None
     combine: ClassVar[None] = None
-    isolate_failures: ClassVar[bool] = False
     verify: ClassVar[None] = None
 
     @property
@@ -113,6 +116,30 @@ class TransformJobConfig(TableConfig):
             self._refuse('is for write_mode="upsert".', "version_column")
         if self.write_mode == "update" and self.update_columns == []:
             raise InvalidParameterError("update_columns", "must not be empty, got [].", "Name the columns to update.")
+        self._check_rejects()
+
+    def _check_rejects(self) -> None:
+        for name in ("reject_table", "tolerated_rejects"):
+            if not is_given(getattr(self, name)):
+                self._normalize(name, None)
+        check_choice("isolate_failures", self.isolate_failures, (True, False))
+        if self.tolerated_rejects is not None and self.tolerated_rejects is not UNRENDERED:
+            allowance(self.tolerated_rejects, 1, "tolerated_rejects")
+        if self.reject_table is None:
+            self._refuse("there is no reject_table.", "tolerated_rejects")
+            return
+        if self.ledger is None:
+            raise InvalidParameterError(
+                "ledger",
+                "is required with a reject_table: without it, a retry rejects rows twice.",
+                'Name a table of the target\'s database, which is created: ledger="public.burla_ledger".',
+            )
+        if self.map_batch is not None and not self.isolate_failures:
+            raise InvalidParameterError(
+                "isolate_failures",
+                "must be True with map_batch and a reject_table, to find the rows of a batch that fail.",
+                "The function is then called about three times per row of a batch if one row fails.",
+            )
 
     def _check_in_place(self) -> None:
         if self.write_mode != "update":

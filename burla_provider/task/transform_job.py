@@ -8,18 +8,22 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from burla_provider.combine.combiners import Combiner, SumByKey
+from burla_provider.combine.combiners import Combiner, SumByKey, Totals
 from burla_provider.database.connect import is_pooled
 from burla_provider.database.connection_limit import ConnectionLimit
 from burla_provider.database.redact import join_secrets
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key import Key
 from burla_provider.task.lineage import TableLineage
+from burla_provider.task.reject_table import RejectReport, open_reject_table, read_limit
 from burla_provider.task.session import TaskSession, worker_settings
 from burla_provider.task.table_job import TableJob
 from burla_provider.task.target import TargetSession, find_unique_key, read_generated
 from burla_provider.worker.batch_rows import BatchRows
+from burla_provider.worker.chunk_ledger import read_unfinished
+from burla_provider.worker.isolation import IsolateFailures
 from burla_provider.worker.processors import RangeProcessor, Transform
+from burla_provider.worker.rejects import COUNT, RejectLimit, RejectTable
 from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat, RowFunction
 from burla_provider.worker.sinks import UpdateInPlace
 from burla_provider.worker.target_writer import TargetWriter
@@ -66,16 +70,65 @@ class TransformJob(TableJob):
         config, target = self.config, self._target
         settings = worker_settings(config, target.name, target.settings)
         lock = self._pause.lock if self._pause else None
-        writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots, lock)
+        rejects = self._reject_table
+        writer = TargetWriter(target.parameters, settings, target.sink, self.ledger, self._target_slots, lock, rejects)
         counts = SumByKey()
-        counts.add(-1, dict.fromkeys((*target.sink.counts, "rows_filtered"), 0))  # also if no row is written
-        return Transform(self._function, writer, self._unique_key, reads_xmin=config.is_in_place), counts
+        names = (*target.sink.counts, "rows_filtered", *([COUNT] if rejects else []))
+        counts.add(-1, dict.fromkeys(names, 0))  # also if no row is written
+        function = self._isolated(self._function)
+        limit = self._reject_limit
+        return Transform(function, writer, self._unique_key, reads_xmin=config.is_in_place, limit=limit), counts
 
     def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
-        """Return a monitor that also pauses the workers."""
-        monitor = super().make_monitor(plan, store, listeners)
+        """Return a monitor that also pauses the workers, and counts rejected rows."""
+        rejects = [self._reject_report] if self._reject_report else []
+        monitor = super().make_monitor(plan, store, [*listeners, *rejects])
         monitor.pause = self._pause
         return monitor
+
+    def finish_writing(self, totals: Totals) -> None:
+        """Add what the failed ranges have written, and check how many rows were rejected.
+
+        :raises TooManyRejectsError: if more rows were rejected than are tolerated.
+        """
+        report = self._reject_report
+        if self.ledger is not None and not totals.complete:
+            missing = set(totals.missing)
+            with self._target.final_connection() as connection:
+                for index, row_count, counts in read_unfinished(connection, self.ledger):
+                    if index in missing:
+                        totals.add_partial(index, counts, row_count)
+                        if report:
+                            report.count(counts, row_count)
+        if report:
+            report.check()
+
+    @cached_property
+    def _reject_table(self) -> RejectTable | None:
+        name = self.config.reject_table
+        if name is None:
+            return None
+        assert self.ledger is not None  # noqa: S101 (the config has checked it)
+        run = (self.ledger.run_key, self.context["ti"].try_number)
+        return open_reject_table(self._target.connection, name, *run, tuple(self.source.columns), self.secrets)
+
+    @cached_property
+    def _reject_limit(self) -> RejectLimit | None:
+        tolerated = self.config.tolerated_rejects
+        return None if tolerated is None else read_limit(tolerated, self.session.facts.rows)
+
+    @cached_property
+    def _reject_report(self) -> RejectReport | None:
+        if self._reject_table is None:
+            return None
+        return RejectReport(self._reject_table, self._reject_limit, self._target.final_connection, self.log)
+
+    def _isolated(self, function: RowFunction) -> RowFunction:
+        config = self.config
+        if not config.isolate_failures and config.reject_table is None:
+            return function
+        offset = 1 + len(self._unique_key.columns) if config.is_in_place else 0
+        return IsolateFailures(function, config.reject_table is not None, offset)
 
     @property
     def written(self) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.exceptions import UserFunctionError
+from burla_provider.exceptions import ReturnedRowError, UserFunctionError
 from burla_provider.worker.batch_formats import BATCH_FORMATS, find_format
 from burla_provider.worker.blocks import Block, read_record_batches
 from burla_provider.worker.row_functions import RowFormat
@@ -63,7 +63,7 @@ def _load_json(name: str, values: list[Any]) -> list[Any]:
     try:
         return [json.loads(value, parse_float=Decimal) if type(value) is str else value for value in values]
     except ValueError as error:
-        raise UserFunctionError(
+        raise ReturnedRowError(
             f"map_batch returned a text for the column {name} that is not JSON: {error}. In a batch, text for a json"
             " column is JSON: use json.dumps."
         ) from None

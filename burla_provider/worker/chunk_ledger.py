@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -67,20 +67,32 @@ def read_progress(connection: psycopg.Connection[Any], ledger: Ledger, key_range
     return _select(connection, ledger, key_range, sql.SQL("")) or Progress()
 
 
-def claim_chunk(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, worker: str) -> Progress:
+def read_unfinished(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[tuple[int, int, dict[str, int]]]:
+    """Yield the ranges of the run that are begun and not finished: index, rows read, and what became of them."""
+    query = sql.SQL(
+        "SELECT range_index, row_count, result::text FROM {} WHERE run_key = %s AND finished_at IS NULL"
+        " AND row_count IS NOT NULL"
+    ).format(ledger.relation)
+    for index, row_count, result in connection.execute(query, [ledger.run_key]).fetchall():
+        yield index, row_count, _read_result(result)[0]
+
+
+def claim_chunk(
+    connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, before: Progress, worker: str
+) -> Progress:
     """Return how far the range is, and lock it until the transaction ends. Other workers of the range wait.
 
+    :param before: the progress behind which the chunk was read.
     :raises UserFunctionError: if the ledger has other bounds for the range.
     """
     insert = sql.SQL(
         "INSERT INTO {} (run_key, range_index, range, attempt, worker) VALUES (%s, %s, %s, 1, %s)"
         " ON CONFLICT (run_key, range_index) DO NOTHING"
     ).format(ledger.relation)
-    lock = sql.SQL(" FOR UPDATE")
-    if progress := _select(connection, ledger, key_range, lock):
-        return progress
-    connection.execute(insert, [ledger.run_key, key_range.index, describe_bounds(key_range), worker])
-    return _select(connection, ledger, key_range, lock) or Progress()
+    values = [ledger.run_key, key_range.index, describe_bounds(key_range), worker]
+    if before.chunks == 0 and connection.execute(insert, values).rowcount:
+        return Progress()
+    return _select(connection, ledger, key_range, sql.SQL(" FOR UPDATE")) or Progress()
 
 
 def store_progress(
@@ -110,10 +122,14 @@ def _select(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyR
         return None
     bounds, row_count, result, is_finished = row
     check_bounds(ledger, key_range, bounds)
-    counts = json.loads(result or "{}")
-    chunks, position, pending = counts.pop(_CHUNKS, 0), counts.pop(_POSITION, None), counts.pop(_PENDING, ())
+    counts, chunks, position, pending = _read_result(result)
     position = tuple(position) if position else None
     return Progress(chunks, position, row_count or 0, counts, tuple(map(tuple, pending)), is_finished)
+
+
+def _read_result(result: str | None) -> tuple[dict[str, int], int, Any, Any]:
+    counts = json.loads(result or "{}")
+    return counts, counts.pop(_CHUNKS, 0), counts.pop(_POSITION, None), counts.pop(_PENDING, ())
 
 
 def _add(first: Mapping[str, int], second: Mapping[str, int]) -> Counter[str]:

@@ -8,7 +8,8 @@ from time import monotonic
 
 from burla_provider.ranges.key import Bound
 from burla_provider.worker.blocks import Block
-from burla_provider.worker.row_functions import Produced, Row, RowFunction
+from burla_provider.worker.rejects import Rejected
+from burla_provider.worker.row_functions import Part, Produced, Row, RowFunction
 from burla_provider.worker.value_sizes import size_of_rows
 
 CHUNK_ROWS = 10_000
@@ -43,6 +44,9 @@ class Chunk:
     :param filtered: number of rows of the source of which the function made none.
     :param vanished: number of pending rows that are not in the source any more.
     :param is_last: whether it is the last chunk of its range.
+    :param parts: where ``rows`` come from, in their order; empty: unknown.
+    :param rejected: rows of the source that are not written because of an error.
+    :param key_names: names of the order key's columns.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -51,6 +55,9 @@ class Chunk:
     filtered: int = 0
     vanished: int = 0
     is_last: bool = False
+    parts: list[Part] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    key_names: tuple[str, ...] = ()
     _read_size: int = field(default=0, init=False)
     _made_size: int = field(default=0, init=False)
     _started: float = field(default_factory=monotonic, init=False)
@@ -68,6 +75,8 @@ class Chunk:
         self.rows += produced.rows
         self.row_count += len(block)
         self.filtered += produced.filtered
+        self.parts += produced.parts
+        self.rejected += produced.rejected
         self.position = block.keys[-1][-width:] if width else None
         self._read_size += block.size
         self._made_size += size_of_rows(produced.rows)

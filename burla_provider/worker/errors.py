@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 
 from burla_provider.database.redact import redact
 from burla_provider.worker.outcome import Failure
@@ -29,15 +30,25 @@ def to_failure(error: BaseException, parameters: Mapping[str, str], advice: str 
     """
     if isinstance(error, ModuleNotFoundError):
         advice = MODULE_NOT_INSTALLED
-    sqlstate = getattr(error, "sqlstate", None)
+    failure = describe_error(error)
     notes = [note for note in getattr(error, "__notes__", []) if isinstance(note, str)]
-    message = with_advice(_message(error), " ".join(filter(None, [advice, *notes])))
-    return Failure(
-        type=_type_name(error),
-        message=redact(message[: 10 * MESSAGE_LIMIT], parameters)[:MESSAGE_LIMIT],
-        sqlstate=sqlstate if isinstance(sqlstate, str) else None,
+    message = with_advice(failure.message, " ".join(filter(None, [advice, *notes])))
+    return replace(
+        failure,
+        message=redact_message(message, parameters),
         traceback=redact(_traceback(error)[-10 * _TRACEBACK_LIMIT :], parameters)[-_TRACEBACK_LIMIT:],
     )
+
+
+def describe_error(error: BaseException) -> Failure:
+    """Return class, text and SQLSTATE of the error. The text may have secrets, and any length."""
+    sqlstate = getattr(error, "sqlstate", None)
+    return Failure(_type_name(error), _message(error), sqlstate if isinstance(sqlstate, str) else None)
+
+
+def redact_message(message: str, parameters: Mapping[str, str]) -> str:
+    """Return the message without the secrets among the connection parameters, at most ``MESSAGE_LIMIT`` characters."""
+    return redact(message[: 10 * MESSAGE_LIMIT], parameters)[:MESSAGE_LIMIT]
 
 
 def with_advice(text: str, advice: str) -> str:

@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import psycopg
 from psycopg import sql
 
-from burla_provider.exceptions import UserFunctionError
+from burla_provider.exceptions import ReturnedRowError, UserFunctionError
 from burla_provider.worker.blocks import Block, read_tuples
+from burla_provider.worker.rejects import Rejected, is_row_error
 
 Row = tuple[Any, ...]
+
+
+class Part(NamedTuple):
+    """Rows of the source that a function got in one call, and what it made of them.
+
+    :param source: the batch that has the rows.
+    :param keys: the keys of the batch.
+    :param start: index of the first row in the batch.
+    :param stop: index behind the last row.
+    :param made: number of rows made of them.
+    :param filtered: number of rows of which none was made.
+    :param sizes: see ``Produced``; None: it is unknown which row a row was made of.
+    """
+
+    source: Sequence[Row]
+    keys: Sequence[Row]
+    start: int
+    stop: int
+    made: int
+    filtered: int
+    sizes: Mapping[int, int] | None = None
+
+    def split(self) -> list[Part]:
+        """Return one part per row, if it is known what was made of it."""
+        if self.sizes is None:
+            return [self]
+        return [
+            Part(self.source, self.keys, number, number + 1, self.sizes.get(number, 1), 0)
+            for number in range(self.start, self.stop)
+        ]
 
 
 @dataclass
@@ -21,10 +52,20 @@ class Produced:
 
     :param rows: with the columns of the target.
     :param filtered: number of rows of the batch of which it made none.
+    :param sizes: index of a row of the batch -> number of rows made of it, if it is not 1.
+    :param parts: where the rows come from, in their order; empty: unknown.
+    :param rejected: rows of the batch on which the function failed.
     """
 
     rows: list[Row]
     filtered: int = 0
+    sizes: dict[int, int] = field(default_factory=dict)
+    parts: list[Part] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+
+
+Failures = list[tuple[int, Exception]]
+"""Indexes of the rows of a batch that failed, with the errors."""
 
 
 class RowFunction(Protocol):
@@ -91,23 +132,23 @@ class RowFormat:
     def checked(self, row: Any) -> Row:
         """Return a row that the function has returned as a tuple in the order of the target's columns.
 
-        :raises UserFunctionError: if it does not have these columns.
+        :raises ReturnedRowError: if it does not have these columns.
         """
         if isinstance(row, tuple):
             if len(row) != len(self.written):
-                raise UserFunctionError(
+                raise ReturnedRowError(
                     f"The function returned a row of {len(row)} values: {_shown(row)}. Return"
                     f" {len(self.written)}, in the order of target_columns: {', '.join(self.written)}."
                 )
             return row
         if isinstance(row, Mapping):
             if row.keys() != set(self.written):
-                raise UserFunctionError(
+                raise ReturnedRowError(
                     f"The function returned a dict with the keys {', '.join(map(str, row))}. Return those of"
                     f" target_columns: {', '.join(self.written)}."
                 )
             return tuple(row[name] for name in self.written)
-        raise UserFunctionError(
+        raise ReturnedRowError(
             f"The function returned {type(row).__name__} {_shown(row)} as a row. Return a tuple or a dict, also for a"
             " single column: (value,)."
         )
@@ -123,31 +164,41 @@ class MapRow:
 
     is_per_row: ClassVar[bool] = True
 
-    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
-        """Return the rows made of these rows."""
+    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = (), failed: Failures | None = None) -> Produced:
+        """Return the rows made of these rows.
+
+        :param failed: gets the rows on which the function fails; None: the first failure is raised.
+        """
         produced = Produced([])
         function, checked, width = self.function, self.format.checked, len(self.format.written)
         add = produced.rows.append
         number = 0
-        given = map(self.format.given, rows) if self.format.as_dicts else rows
-        try:
-            for number, row in enumerate(given):  # noqa: B007 (used if the function raises)
-                result = function(row)
-                # The usual case is checked here, because a call takes as long as the rest of the loop.
-                if type(result) is tuple and len(result) == width:
-                    add(result)
-                elif isinstance(result, tuple | Mapping):
-                    add(checked(result))
-                elif result is None:
-                    produced.filtered += 1
-                else:
-                    several = [checked(one) for one in self._several(result)]
-                    produced.rows += several
-                    produced.filtered += not several
-        except Exception as error:
-            add_key(error, keys[number : number + 1])
-            raise
-        return produced
+        given = enumerate(map(self.format.given, rows) if self.format.as_dicts else rows)
+        while True:
+            try:
+                for number, row in given:
+                    result = function(row)
+                    # The usual case is checked here, because a call takes as long as the rest of the loop.
+                    if type(result) is tuple and len(result) == width:
+                        add(result)
+                    elif isinstance(result, tuple | Mapping):
+                        add(checked(result))
+                    elif result is None:
+                        produced.filtered += 1
+                        produced.sizes[number] = 0
+                    else:
+                        several = [checked(one) for one in self._several(result)]
+                        produced.rows += several
+                        produced.filtered += not several
+                        produced.sizes[number] = len(several)
+            except Exception as error:
+                if failed is None or not is_row_error(error):
+                    add_key(error, keys[number : number + 1])
+                    raise
+                failed.append((number, error))
+                produced.sizes[number] = 0
+                continue
+            return produced
 
     def _several(self, result: Any) -> Iterable[Any]:
         if isinstance(result, list | Iterator):

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -137,8 +136,13 @@ def _may_be_large(column: psycopg.Column) -> bool:
 
 def _load_exactly(cursor: psycopg.Cursor[Any] | psycopg.ServerCursor[Any]) -> None:
     """Register loaders that lose no digit: Decimal for fractions in json, and no approximate intervals."""
-    set_json_loads(partial(json.loads, parse_float=Decimal), cursor)
+    set_json_loads(_load_json, cursor)
     cursor.adapters.register_loader("interval", _ExactIntervalLoader)
+
+
+def _load_json(text: str | bytes) -> Any:
+    # A function of the module, because psycopg keeps the loaders that it makes for each function for ever.
+    return json.loads(text, parse_float=Decimal)
 
 
 def as_text_advice(name: str) -> str:

@@ -19,8 +19,11 @@ from burla_provider.worker.blocks import Block
 from burla_provider.worker.chunk_ledger import Progress, claim_chunk, read_progress, store_progress
 from burla_provider.worker.chunks import Chunk
 from burla_provider.worker.connection import CachedConnection, connect_worker
+from burla_provider.worker.isolation import IsolateFailures
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.pause import PauseLock
+from burla_provider.worker.refused_rows import PartsRefusedError, reject_refused
+from burla_provider.worker.rejects import COUNT, RejectTable, is_refusal
 from burla_provider.worker.sinks import Sink, Written
 
 _WRITE_ATTEMPTS = 10
@@ -37,6 +40,7 @@ class TargetWriter:
     :param ledger: a chunk is written once; None: a repeated range is written again.
     :param slots: connections of all jobs on the target's database together; None: no limit.
     :param pause_lock: the task holds it while the job is paused; None: the job is never paused.
+    :param rejects: takes the rejected rows of a chunk, in its transaction; None: no row is rejected.
     """
 
     parameters: Mapping[str, str] = field(repr=False)
@@ -45,6 +49,7 @@ class TargetWriter:
     ledger: Ledger | None = None
     slots: int | None = None
     pause_lock: PauseLock | None = None
+    rejects: RejectTable | None = None
     _cached: CachedConnection = field(default_factory=CachedConnection, repr=False, compare=False)
 
     def read_progress(self, key_range: KeyRange) -> Progress:
@@ -54,11 +59,16 @@ class TargetWriter:
         with self._cached.close_on_error(), self._transaction(key_range) as connection:
             return read_progress(connection, self.ledger, key_range)
 
-    def write(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
+    def write(
+        self, key_range: KeyRange, before: Progress, chunk: Chunk, isolate: IsolateFailures | None = None
+    ) -> Progress:
         """Write a chunk, and return the progress after it.
 
         :param before: the progress behind which the chunk was read. If another worker has written more, nothing is
             written, and its progress is returned.
+        :param isolate: the function that has computed the chunk, to find the rows that cannot be written, and write the
+            others; None: an error ends the write.
+        :raises PartsRefusedError: if parts of the chunk must be computed again.
         """
         retrying = Retrying(
             retry=retry_if_exception_type((psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)),
@@ -67,7 +77,11 @@ class TargetWriter:
             reraise=True,
         )
         with self._cached.close_on_error():
-            return retrying(self._write, key_range, before, chunk)
+            try:
+                return retrying(self._write, key_range, before, chunk, isolate)
+            except PartsRefusedError as error:  # the connection is idle, and used again
+                refused = error
+        raise refused
 
     def read(
         self, key_range: KeyRange, read_blocks: Callable[[psycopg.Connection[Any]], Iterable[Block]]
@@ -80,12 +94,17 @@ class TargetWriter:
         """Close this thread's connection."""
         self._cached.close()
 
-    def _write(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
+    def _write(self, key_range: KeyRange, before: Progress, chunk: Chunk, isolate: IsolateFailures | None) -> Progress:
+        search = None
         while True:
             try:
-                return self._write_now(key_range, before, chunk)
+                return self._write_now(key_range, before, chunk, search)
             except _PausedError:
                 self._wait(key_range)
+            except Exception as error:
+                if search or not isolate or not is_refusal(error):
+                    raise
+                search = isolate
 
     def _wait(self, key_range: KeyRange) -> None:
         """Wait for the end of a pause, outside of a transaction and without the sink's setup."""
@@ -96,17 +115,25 @@ class TargetWriter:
             with suppress(_PausedError), self._transaction(key_range, pause_lock=self.pause_lock):
                 is_paused = False
 
-    def _write_now(self, key_range: KeyRange, before: Progress, chunk: Chunk) -> Progress:
+    def _write_now(
+        self, key_range: KeyRange, before: Progress, chunk: Chunk, isolate: IsolateFailures | None
+    ) -> Progress:
         worker = f"{socket.gethostname()}:{os.getpid()}"
         with self._transaction(key_range, self.sink, self.pause_lock) as connection:
             if self.ledger is not None:
-                now = claim_chunk(connection, self.ledger, key_range, worker)
+                now = claim_chunk(connection, self.ledger, key_range, before, worker)
                 if now.chunks != before.chunks or now.is_finished:
                     return now
+            if isolate:
+                chunk = reject_refused(connection, self.sink, isolate, chunk)
             written = self.sink.write(connection, chunk.rows) if chunk.rows else Written({})
             counts = {**written.counts, "rows_filtered": chunk.filtered}
             if chunk.vanished:
                 counts["rows_unchanged"] = counts.get("rows_unchanged", 0) + chunk.vanished
+            if self.rejects is not None:
+                counts[COUNT] = len(chunk.rejected)
+                if chunk.rejected:
+                    self.rejects.write(connection, key_range, chunk.rejected, chunk.key_names)
             after = before.plus(chunk.position, chunk.row_count, counts, written.pending, is_last=chunk.is_last)
             if self.ledger is not None:
                 store_progress(connection, self.ledger, key_range, after, worker)

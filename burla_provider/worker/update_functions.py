@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from burla_provider.exceptions import UserFunctionError
-from burla_provider.worker.row_functions import Produced, Row, RowFormat, add_key
+from burla_provider.exceptions import ReturnedRowError, UserFunctionError
+from burla_provider.worker.rejects import is_row_error
+from burla_provider.worker.row_functions import Failures, Produced, Row, RowFormat, add_key
+
+_FAILED = object()
+"""Stands for the result of a row on which the function failed."""
 
 
 @dataclass(frozen=True)
@@ -30,37 +34,69 @@ class UpdateRows:
         """Whether the user's function gets single rows."""
         return isinstance(self.function, EachRow)
 
-    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = ()) -> Produced:
+    def __call__(self, rows: Sequence[Row], keys: Sequence[Row] = (), failed: Failures | None = None) -> Produced:
         """Return the updates.
 
         :param keys: xmin, unique key and order key of each row, as text.
+        :param failed: gets the rows on which a function of one row fails; None: the first failure is raised.
         """
-        results: list[Any] = []
-        try:
-            results.extend(self.format.results(self.function(self.format.give(rows))))
-        except Exception as error:
-            if isinstance(self.function, EachRow):
-                number = len(results)
-                add_key(error, [key[1 : self.width] for key in keys[number : number + 1]])
-            raise
+        results = self._call(rows, keys, failed)
         if len(results) != len(rows):
             raise UserFunctionError(
                 f"map_batch returned {len(results):,} rows for {len(rows):,}. Return one row, or None, for each row, in"
                 " the same order, because they update the rows that were read."
             )
         produced = Produced([])
-        for key, result in zip(keys, results, strict=True):
+        for number, (key, result) in enumerate(zip(keys, results, strict=True)):
             if result is None:
                 produced.filtered += 1
-            elif isinstance(result, tuple | Mapping):
-                produced.rows.append(key[: self.width] + self.format.checked(result))
+                produced.sizes[number] = 0
+            elif result is _FAILED:
+                produced.sizes[number] = 0
             else:
-                self._refuse(result)
+                try:
+                    produced.rows.append(key[: self.width] + self._checked(result))
+                except ReturnedRowError as error:
+                    if failed is None:
+                        raise
+                    failed.append((number, error))
+                    produced.sizes[number] = 0
         return produced
+
+    def _call(self, rows: Sequence[Row], keys: Sequence[Row], failed: Failures | None) -> list[Any]:
+        results: list[Any] = []
+        returned: Iterable[Any] = ()
+        try:
+            returned = self.format.results(self.function(self.format.give(rows)))
+            results.extend(returned)
+        except Exception as error:
+            self._handle(error, len(results), keys, failed)
+        # The iterator of EachRow continues behind the row that failed.
+        while failed and len(results) < len(rows):
+            results.append(_FAILED)
+            try:
+                results.extend(returned)
+            except Exception as error:
+                self._handle(error, len(results), keys, failed)
+        return results
+
+    def _handle(self, error: Exception, number: int, keys: Sequence[Row], failed: Failures | None) -> None:
+        """Add the error to ``failed``, or raise it."""
+        if failed is not None and is_row_error(error):
+            failed.append((number, error))
+            return
+        if isinstance(self.function, EachRow):
+            add_key(error, [key[1 : self.width] for key in keys[number : number + 1]])
+        raise error
+
+    def _checked(self, result: Any) -> Row:
+        if not isinstance(result, tuple | Mapping):
+            self._refuse(result)
+        return self.format.checked(result)
 
     def _refuse(self, result: Any) -> None:
         if isinstance(result, Iterable) and not isinstance(result, str | bytes):
-            raise UserFunctionError(
+            raise ReturnedRowError(
                 f"The function returned {type(result).__name__}. An update in place stores one row: return a tuple or a"
                 " dict."
             )

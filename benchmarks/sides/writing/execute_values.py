@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 import psycopg2
 from psycopg2.extras import execute_values
 
-from benchmarks.sides.writing.rows import CHUNK, chunks, make_row, on_conflict, update_from
+from benchmarks.sides.writing.rows import CHUNK, chunks, is_update, make_row, on_conflict, update_from
 from benchmarks.task import Result, Run, Task
 
 
@@ -19,7 +19,7 @@ def ready(task: Task) -> Iterator[Run]:
         def run(task: Task) -> Result:
             count = 0
             query = f"INSERT INTO {task.target} (id, cents, label) VALUES %s {on_conflict(task)}"
-            if task.job == "update":
+            if is_update(task):
                 query = update_from(task, "VALUES %s")
             with source, source.cursor("rows") as cursor, target, target.cursor() as writer:
                 cursor.itersize = CHUNK

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from benchmarks.sides.writing.rows import CHUNK, chunks, make_row, on_conflict
+from benchmarks.sides.writing.rows import CHUNK, chunks, is_update, make_row, on_conflict
 from benchmarks.task import Result, Run, Task
 
 
@@ -18,13 +18,13 @@ def ready(task: Task) -> Iterator[Run]:
         def run(task: Task) -> Result:
             count = 0
             query = f"INSERT INTO {task.target} (id, cents, label) VALUES (%s, %s, %s) {on_conflict(task)}"
-            if task.job == "update":
+            if is_update(task):
                 query = f"UPDATE {task.target} SET cents = %s, label = %s WHERE id = %s"
             with source.transaction(), source.cursor("rows") as cursor, target.transaction():
                 cursor.itersize = CHUNK
                 cursor.execute(f"SELECT {', '.join(task.columns)} FROM {task.table}")  # type: ignore[arg-type]
                 for chunk in chunks(map(make_row, cursor)):
-                    rows = [(*row[1:], row[0]) for row in chunk] if task.job == "update" else chunk
+                    rows = [(*row[1:], row[0]) for row in chunk] if is_update(task) else chunk
                     target.cursor().executemany(query, rows)  # type: ignore[arg-type]
                     count += len(chunk)
             return Result(count, None)

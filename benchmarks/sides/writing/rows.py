@@ -9,7 +9,8 @@ from typing import Any
 from benchmarks.task import Task
 
 COLUMNS = ("id", "cents", "label")
-SQL = "id, (amount * 100)::bigint AS cents, 'order ' || id AS label"
+CENTS, LABEL = "(amount * 100)::bigint", "'order ' || id"
+SQL = f"id, {CENTS} AS cents, {LABEL} AS label"
 """The same as ``make_row``."""
 CHUNK = 10_000
 
@@ -17,6 +18,10 @@ CHUNK = 10_000
 def make_row(row: tuple[Any, ...]) -> tuple[Any, ...]:
     order_id, amount = row
     return order_id, int(amount * 100), f"order {order_id}"
+
+
+def is_update(task: Task) -> bool:
+    return task.job in ("update", "in_place")
 
 
 def on_conflict(task: Task) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import psycopg
 
-from benchmarks.sides.writing.rows import SQL, on_conflict, update_from
+from benchmarks.sides.writing.rows import CENTS, LABEL, SQL, on_conflict, update_from
 from benchmarks.task import Result, Run, Task
 
 
@@ -20,6 +20,8 @@ def ready(task: Task) -> Iterator[Run]:
             query = f"INSERT INTO {task.target} {rows} {on_conflict(task)}"
             if task.job == "update":
                 query = update_from(task, rows)
+            if task.job == "in_place":
+                query = f"UPDATE {task.target} SET cents = {CENTS}, label = {LABEL}"
             return Result(connection.execute(query).rowcount, None)  # type: ignore[arg-type]
 
         yield run

@@ -12,14 +12,17 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.quoting import Identifier, Literal, type_name
-from burla_provider.exceptions import RowsChangedError
+from burla_provider.exceptions import RowsChangedError, TooManyRejectsError
 from burla_provider.ranges.condition import comparison
 from burla_provider.ranges.key import Bound, Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.blocks import Block
 from burla_provider.worker.chunk_ledger import Progress
 from burla_provider.worker.chunks import CHUNK_ROWS, Chunk, ChunkLimits, compute_chunks
+from burla_provider.worker.isolation import IsolateFailures, row_at
 from burla_provider.worker.processors.processor import RangeResult
+from burla_provider.worker.refused_rows import PartsRefusedError
+from burla_provider.worker.rejects import COUNT, Rejected, RejectLimit
 from burla_provider.worker.row_functions import RowFunction
 from burla_provider.worker.source import Source
 from burla_provider.worker.target_writer import TargetWriter
@@ -37,6 +40,7 @@ class Transform:
     :param unique_key: NOT NULL columns that identify a row; no columns if the source has no such key.
     :param chunk_rows: number of rows of a chunk that reaches none of the other ``ChunkLimits``.
     :param reads_xmin: whether the function gets the xmin and the unique key of each row, which is updated in place.
+    :param limit: rows of all ranges together that may be rejected; None: no limit.
     """
 
     function: RowFunction
@@ -44,6 +48,7 @@ class Transform:
     unique_key: Key
     chunk_rows: int = CHUNK_ROWS
     reads_xmin: bool = False
+    limit: RejectLimit | None = None
 
     writes: ClassVar[bool] = False
 
@@ -53,6 +58,7 @@ class Transform:
         Continues behind the last chunk in the ledger, which this or another worker has committed.
         """
         progress = self.writer.read_progress(key_range)
+        self._check_limit(progress)
         rounds = 0
         while not progress.is_finished:
             if progress.pending:
@@ -74,28 +80,58 @@ class Transform:
             query += sql.SQL(" ORDER BY ") + _order_by(source, order)
         with closing(self._read(order, query, connection)) as blocks:
             for chunk in self._compute(blocks, order):
-                before, progress = progress, self.writer.write(key_range, progress, chunk)
+                before, progress = progress, self._write(key_range, progress, chunk)
                 if progress.chunks != before.chunks + 1 or progress.pending:  # another worker, or session, was faster
                     break
         return progress
 
     def _write_pending(self, source: Source, key_range: KeyRange, progress: Progress, rounds: int) -> Progress:
         """Read again what other sessions have changed, compute and write it."""
-        if rounds > MAX_ROUNDS:
-            key = ", ".join(progress.pending[0])
-            raise RowsChangedError(
-                f"{len(progress.pending):,} rows of {key_range} were changed by other sessions each of the {MAX_ROUNDS}"
-                f" times that they were computed, such as {', '.join(self.unique_key.names)} = {key}. Make the function"
-                " faster, or run the task when they change less."
-            )
         order = order_key(key_range, self.unique_key)
         query = self._query(source, key_range, order) + sql.SQL(" AND ") + _is_one_of(source, self.unique_key, progress)
         blocks = self.writer.read(key_range, partial(self._read, order, query))
-        chunk = Chunk(vanished=len(progress.pending) - sum(map(len, blocks)))
-        for part in self._compute(blocks, order):
-            chunk.rows += part.rows
-            chunk.filtered += part.filtered
-        return self.writer.write(key_range, progress, chunk)
+        vanished = len(progress.pending) - sum(map(len, blocks))
+        chunk = Chunk(vanished=vanished, key_names=order.names)
+        if rounds > MAX_ROUNDS:
+            self._give_up(key_range, progress, blocks, chunk)
+        else:
+            for part in self._compute(blocks, order):
+                chunk.rows += part.rows
+                chunk.filtered += part.filtered
+                chunk.parts += part.parts
+                chunk.rejected += part.rejected
+        return self._write(key_range, progress, chunk)
+
+    def _give_up(self, key_range: KeyRange, progress: Progress, blocks: list[Block], chunk: Chunk) -> None:
+        """Reject the rows."""
+        advice = "Make the function faster, or run the task when they change less."
+        if self.writer.rejects is None:
+            key = ", ".join(progress.pending[0])
+            raise RowsChangedError(
+                f"{len(progress.pending):,} rows of {key_range} were changed by other sessions each of the {MAX_ROUNDS}"
+                f" times that they were computed, such as {', '.join(self.unique_key.names)} = {key}. {advice}"
+            )
+        error = RowsChangedError(f"Other sessions changed the row each of the {MAX_ROUNDS} times that it was computed.")
+        for block in blocks:
+            for number, keys in enumerate(block.keys):
+                chunk.rejected.append(Rejected.because(error, row_at(block.rows, number), keys[self._extra :]))
+
+    def _write(self, key_range: KeyRange, progress: Progress, chunk: Chunk) -> Progress:
+        isolate = self.function if isinstance(self.function, IsolateFailures) else None
+        while True:
+            try:
+                progress = self.writer.write(key_range, progress, chunk, isolate)
+            except PartsRefusedError as refused:
+                assert isolate is not None  # noqa: S101 (it has made the parts)
+                chunk = isolate.split_parts(chunk, frozenset(refused.numbers))
+                continue
+            self._check_limit(progress)
+            return progress
+
+    def _check_limit(self, progress: Progress) -> None:
+        rejected = progress.counts.get(COUNT, 0)
+        if self.limit and self.limit.is_certain(rejected, progress.row_count):
+            raise TooManyRejectsError(f"{rejected:,} rows were rejected (tolerated: {self.limit}).")
 
     def _query(self, source: Source, key_range: KeyRange, order: Key) -> sql.Composed:
         """Return a query of the rows. The last columns are xmin and the unique key, if needed, and the order key."""
@@ -105,14 +141,19 @@ class Transform:
         return source.select(sql.SQL(", ").join([source.column_list, *texts]), key_range)
 
     def _compute(self, blocks: Iterable[Block], order: Key) -> Iterator[Chunk]:
-        return compute_chunks(blocks, self.function, len(order.columns), ChunkLimits(self.chunk_rows))
+        for chunk in compute_chunks(blocks, self.function, len(order.columns), ChunkLimits(self.chunk_rows)):
+            chunk.key_names = order.names
+            yield chunk
 
     def _read(
         self, order: Key, query: sql.Composed, connection: psycopg.Connection[Any]
     ) -> Generator[Block, None, None]:
-        extra = 1 + len(self.unique_key.columns) if self.reads_xmin else 0
         function = self.function
-        return function.format.read_blocks(connection, query, extra + len(order.columns), function.batch_size)
+        return function.format.read_blocks(connection, query, self._extra + len(order.columns), function.batch_size)
+
+    @property
+    def _extra(self) -> int:
+        return 1 + len(self.unique_key.columns) if self.reads_xmin else 0
 
 
 def order_key(key_range: KeyRange, unique_key: Key) -> Key:

@@ -104,14 +104,15 @@ def test_a_class_is_made_once_per_worker_process_and_dropped_after_the_job(
 def test_a_worker_that_replaces_a_killed_one_makes_it_again(
     on_burla: Airflow, orders: Orders, events: psycopg.Connection[Any]
 ) -> None:
-    result = on_burla.run(totals(events, KilledOnce))
+    # With two workers, the other one may process all that is left.
+    result = on_burla.run(totals(events, KilledOnce, max_parallelism=1))
     assert result.state == "success", result.log
     assert result.value["total"] == str(orders.ask("sum(amount)"))
     assert counted(events, "killed").total() >= 1
     after = "(SELECT min(id) FROM events WHERE event = 'killed')"
     query = f"SELECT count(*) FROM events WHERE event = 'loaded' AND id > {after}"
     [(loaded_again,)] = events.execute(query).fetchall()
-    assert loaded_again >= 1  # if Burla lost the job, the other worker loads again too
+    assert loaded_again >= 1
     assert counted(events, "called").total() >= 13
 
 
@@ -124,7 +125,7 @@ def test_a_constructor_that_always_fails_fails_the_job_once(
     assert str(result.error).startswith(
         "A worker could not load what the function needs. OSError: the model is not there\nTraceback"
     )
-    assert not re.search(r"range \d+ \([^)]*\)[^:]*: OSError", result.log)  # no range has failed
+    assert not re.search(r"range \d+ \([^\n]*\)[^\n]*: OSError", result.log)  # no range has failed
     assert counted(events, "called").total() == 0
     assert max(counted(events, "loaded").values()) == 3
     assert time.monotonic() - started < 30

@@ -2,6 +2,7 @@
 
 import re
 from contextlib import suppress
+from decimal import Decimal
 from itertools import chain
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, tuple_row
+from psycopg.types.json import JsonLoader
 
 from burla_provider.worker.arrow import record_batches
 from burla_provider.worker.batch_formats import BATCH_FORMATS
@@ -28,6 +30,17 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         # Simulates libpq before 17.
         monkeypatch.setattr(psycopg.capabilities, "has_stream_chunked", lambda: False)
     return request.param
+
+
+def test_further_queries_create_no_classes(connection, way: str) -> None:
+    """psycopg never frees the loaders that it creates."""
+    connection.autocommit = False
+    query = sql.Composed([sql.SQL("SELECT '[1.50]'::json AS v")])
+    counts = set()
+    for _ in range(3):
+        assert list(stream(connection, query, tuple_row)) == [[([Decimal("1.50")],)]]
+        counts.add(len(JsonLoader.__subclasses__()))
+    assert len(counts) == 1
 
 
 @pytest.mark.parametrize("rows", [0, 1, CHUNK_ROWS, 3 * CHUNK_ROWS + 7])

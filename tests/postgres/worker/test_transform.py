@@ -12,6 +12,7 @@ from burla_provider.database.settings import SessionSettings
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.task.ledger_table import prepare_ledger, read_outcomes
+from burla_provider.worker.chunk_ledger import Progress, claim_chunk, store_progress
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import Transform
 from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat
@@ -116,6 +117,19 @@ def test_two_workers_of_a_range_write_it_once(transform, results):
     processor.writer.close()
     assert written(results) == [(n, -1 if n <= 30 else n) for n in range(1, ROWS + 1)]
     assert result.row_count == result.value["rows_inserted"] == ROWS
+
+
+def test_a_new_range_is_claimed_in_one_statement(results, monkeypatch):
+    one, statements = ranges(1)[0], []
+    execute = psycopg.Connection.execute
+    monkeypatch.setattr(psycopg.Connection, "execute", lambda *given: statements.append(given) or execute(*given))
+    assert claim_chunk(results, LEDGER, one, Progress(), "worker") == Progress()
+    assert len(statements) == 1
+    store_progress(results, LEDGER, one, Progress(1, ("7",), 7), "worker")
+    for before in (Progress(), Progress(1)):
+        assert claim_chunk(results, LEDGER, one, before, "another").position == ("7",)
+    results.execute("DELETE FROM ledger")
+    assert claim_chunk(results, LEDGER, one, Progress(1), "another") == Progress()
 
 
 def test_a_range_without_a_unique_key_is_one_chunk(transform, results):
