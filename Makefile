@@ -52,7 +52,7 @@ test-wheel: .venv/ready
 test-matrix: .venv/ready
 	$(BIN)/python tests/matrix/run.py $(ENVIRONMENTS)
 
-bench: .venv/ready .venv-bench/ready .venv-bench-guide/ready
+bench: .venv/ready .venv-bench/ready .venv-bench-daft/ready .venv-bench-guide/ready
 	@command -v java > /dev/null && [ -e /usr/share/java/postgresql.jar ] || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes default-jre-headless libpostgresql-jdbc-java > /dev/null; } || echo "Spark is skipped: Java and PostgreSQL's JDBC driver cannot be installed."
 	@login="$${BURLA_CLUSTER_STATE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/burla-cluster}/client.env"; [ ! -e "$$login" ] || . "$$login"; \
 		$(BIN)/python -m benchmarks
@@ -62,10 +62,10 @@ bench-quick: .venv/ready
 	@$(BIN)/python -m benchmarks.import_time
 	@$(BIN)/python -m benchmarks.start
 
-# The other tools, and the packages that the guide requires.
-.venv-bench/ready .venv-bench-guide/ready: benchmarks/requirements.txt benchmarks/requirements-guide.txt | .venv/ready
+# The other tools, Daft, which needs an older pyarrow, and the packages that the guide requires.
+.venv-bench/ready .venv-bench-daft/ready .venv-bench-guide/ready: $(wildcard benchmarks/requirements*.txt) | .venv/ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" uv venv --quiet --clear --python $(BIN)/python $(@D)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(@D)/bin/python --requirement benchmarks/requirements$(if $(findstring guide,$@),-guide).txt
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(@D)/bin/python --requirement benchmarks/requirements$(patsubst .venv-bench%,%,$(@D)).txt
 	@touch $@
 
 docs: .venv/ready

@@ -13,11 +13,12 @@ from benchmarks.task import Result, Run, Task
 
 
 @contextmanager
-def ready(task: Task, burla: dict[str, Any], module: str = "benchmarks.sides.ours") -> Iterator[Run]:
+def ready(task: Task, burla: dict[str, Any], module: str = "benchmarks.sides.ours", **options: Any) -> Iterator[Run]:
     """Prepare Airflow and yield a function that runs a task.
 
     :param burla: fields of the Airflow connection ``burla_default``.
     :param module: the module whose ``make_operator`` creates the operator of a task.
+    :param options: further arguments of ``make_operator``.
     """
     with tempfile.TemporaryDirectory(prefix="burla-bench-airflow-") as home:
         os.environ |= {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
@@ -30,7 +31,7 @@ def ready(task: Task, burla: dict[str, Any], module: str = "benchmarks.sides.our
             airflow.add_connection("burla_default", "burla", **burla)
             login = {"host": task.host, "port": task.port, "login": task.user, "password": task.password}
             airflow.add_connection("orders_db", "postgres", schema=task.dbname, **login)
-            result = airflow.run(make_operator(task))
+            result = airflow.run(make_operator(task, **options))
             if result.state != "success":
                 raise RuntimeError(str(result.error))
             report = result.xcoms[KEY]

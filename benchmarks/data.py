@@ -27,6 +27,8 @@ WIDE = ("id", "amount", "label", "note")
 ORDERS_PER_ROW = 20
 """The wide and the skewed tables have one row per 20 orders, so that slow sides finish in time."""
 
+ORDERS_PER_NOTE = 5
+
 SKEWS = (0, 80, 99)
 """Percent of a skewed table's rows that are in one percent of its ids."""
 
@@ -57,6 +59,15 @@ _WIDE = f"""
 """
 _NULL_KEYS = f"""
     SELECT CASE WHEN n % 100 > 0 THEN n END AS id, ({_AMOUNT})::numeric(12, 2) AS amount
+    FROM generate_series(1::bigint, {{rows}}) AS n
+"""
+_WORDS = "(ARRAY['urgent: by Friday', 'Größe L, bitte', 'ring twice', 'call before delivery', 'gift'])[n * {} % 5 + 1]"
+_NOTES = f"""
+    SELECT n * 3 AS id, concat_ws(', ', {_WORDS.format(1)}, repeat(md5(n::text) || ' ', 8 + (n % 8)::integer),
+                                  {_WORDS.format(31)}, {_WORDS.format(7)}) AS note,
+           jsonb_build_object('weight', n % 97, 'channel', 'shop ' || n % 7, 'tags', ARRAY[md5((n % 13)::text), 'new'],
+                              'customer', jsonb_build_object('id', n * 7919 % 50021, 'since', 2000 + n % 25))
+               AS attributes
     FROM generate_series(1::bigint, {{rows}}) AS n
 """
 # {skew} percent of the rows are the newest one percent of a billion ids.
@@ -111,6 +122,11 @@ class Data:
     def wide(self) -> str:
         rows = self.rows // ORDERS_PER_ROW
         return self._create(f"wide_{rows}", _WIDE.format(rows=rows))
+
+    def notes(self) -> str:
+        """Return the name of a table with a text of about 450 bytes and a jsonb: fewer rows than ``orders``."""
+        rows = self.rows // ORDERS_PER_NOTE
+        return self._create(f"notes_{rows}", _NOTES.format(rows=rows))
 
     def null_keys(self) -> str:
         """Return the name of a table in which every hundredth row has a NULL key."""

@@ -12,12 +12,14 @@ ROOT = Path(__file__).parents[1]
 INTERPRETERS = {
     "provider": sys.executable,
     "tools": str(ROOT / ".venv-bench" / "bin" / "python"),
+    "daft": str(ROOT / ".venv-bench-daft" / "bin" / "python"),
     "guide": str(ROOT / ".venv-bench-guide" / "bin" / "python"),
 }
 
 REPORTED_PACKAGES = {
     "provider": ("apache-airflow", "burla", "psycopg"),
     "tools": ("duckdb", "connectorx", "polars", "dask", "pandas", "ray", "pyspark"),
+    "daft": ("daft", "connectorx"),
     "guide": ("burla", "psycopg2-binary"),
 }
 """Packages whose versions are in the results."""

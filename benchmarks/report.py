@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import balance, model, pages_report, writing_report
+from benchmarks import balance, batches_report, model, pages_report, writing_report
 from benchmarks.chart import Axis, Points, line_chart
 from benchmarks.code_lines import code_lines
 from benchmarks.compare import LONG_SECONDS
@@ -45,6 +45,8 @@ def write(results: Path) -> None:
         *section(pages_report, results / "pages.json"),
         "",
         *section(writing_report, results / "writing.json"),
+        "",
+        *section(batches_report, results / "batches.json"),
         "",
         *faster_tools(sides),
         "",
@@ -326,9 +328,7 @@ def growth(scale: dict[str, Any]) -> list[str]:
 def skew(points: list[dict[str, Any]]) -> list[str]:
     lines = ["![seconds by skew](plots/skew.svg)", ""]
     lines += [
-        f"Skew is the percentage of the rows that are in one percent of the ids; `checksum`, {SKEW_RANGES} ranges."
-    ]
-    lines += [
+        f"Skew is the percentage of the rows that are in one percent of the ids; `checksum`, {SKEW_RANGES} ranges.",
         "The last column is computed from the seconds of the ranges, distributed to 16 workers in the same order.",
         "",
     ]

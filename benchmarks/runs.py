@@ -18,6 +18,7 @@ from benchmarks.data import Data
 from benchmarks.environments import INTERPRETERS, ROOT
 from benchmarks.meter import Meter, Wire
 from benchmarks.sides import SIDES, Side
+from benchmarks.sides.batches import BATCHERS
 from benchmarks.sides.writing import WRITERS
 from benchmarks.task import Task
 from burla_provider.demo.children import end_with_parent
@@ -115,7 +116,7 @@ def running_side(name: str, data: Data, task: Task, wire: Wire) -> Iterator[Runn
 def find_side(name: str) -> Side:
     """Return the side of a module in ``benchmarks.sides``."""
     group, _, module = name.rpartition(".")
-    return WRITERS[module] if group == "writing" else SIDES[name]
+    return {"": SIDES, "batches": BATCHERS, "writing": WRITERS}[group][module]
 
 
 def end(process: subprocess.Popen[str]) -> None:

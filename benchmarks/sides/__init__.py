@@ -9,7 +9,7 @@ class Side(NamedTuple):
     """A tool.
 
     :param title: name in the tables.
-    :param environment: interpreter that runs it: "provider", "tools" or "guide" (see ``environments.py``).
+    :param environment: interpreter that runs it: "provider", "tools", "daft" or "guide" (see ``environments.py``).
     :param note: what readers of its figures must know.
     :param files: the code that a user has to write for both jobs.
     :param jobs: jobs that it can run.

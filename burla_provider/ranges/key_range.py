@@ -114,8 +114,8 @@ class KeyRange:
             return f"{self.key} IS NULL"
         if not self.key.columns:
             return "all rows"
-        if self.key == CTID and (pages := self._describe_pages()):
-            return pages
+        if self.page_bounds:
+            return self._describe_pages(*self.page_bounds)
         lower, upper = (bound_text(bound, max_bound_length) for bound in (self.lower, self.upper))
         return f"{lower} <= {self.key} < {upper}"
 
@@ -123,14 +123,18 @@ class KeyRange:
         partition = f" of {'.'.join(self.relation)}" if self.relation else ""
         return f"range {self.index} ({self.describe()}){partition}"
 
-    def _describe_pages(self) -> str | None:
-        """Return the numbers of the range's pages as a text; None if it begins or ends inside of a page."""
-        if self.lower is None and self.upper is None:
-            return "all pages"
+    @property
+    def page_bounds(self) -> tuple[int, int | None] | None:
+        """The first page and the page after the last one, if the range consists of whole pages. None is open."""
         first = _page_that_starts_at(self.lower) if self.lower else 0
         end = _page_that_starts_at(self.upper) if self.upper else None
-        if first is None or (self.upper and end is None):
+        if self.key != CTID or first is None or (self.upper and end is None):
             return None
+        return first, end
+
+    def _describe_pages(self, first: int, end: int | None) -> str:
+        if self.lower is None and self.upper is None:
+            return "all pages"
         if end is None:
             return f"pages {first:,} to the last"
         return f"page {first:,}" if end == first + 1 else f"pages {first:,} to {end - 1:,}"

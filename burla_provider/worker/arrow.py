@@ -7,12 +7,14 @@ one version of DuckDB, which each worker would have to install. ``benchmarks/rea
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from burla_provider.worker.arrow_columns import ArrowColumn, Buffers, Packed, arrow_column
+from burla_provider.worker.arrow_columns import ArrowColumn, Buffers, Packed, arrow_column, select_values
+from burla_provider.worker.page_blocks import Pages, read_blocks
 from burla_provider.worker.stream import CHUNK_ROWS, get_shape, stream_binary
 
 FIRST_BATCH_ROWS, MAX_BATCH_ROWS = 1_000, 50_000
@@ -31,7 +33,11 @@ _Rows = list[tuple[bytes | None, ...]]
 
 
 def record_batches(
-    connection: psycopg.Connection[Any], query: sql.Composed, batch_size: int | None = None, key_columns: int = 0
+    connection: psycopg.Connection[Any],
+    query: sql.Composed,
+    batch_size: int | None = None,
+    key_columns: int = 0,
+    pages: Pages | None = None,
 ) -> Generator[Any, None, None]:
     """Yield the rows of a query as ``pyarrow.RecordBatch`` objects.
 
@@ -40,6 +46,7 @@ def record_batches(
 
     :param batch_size: rows per batch; the last batch, and those of large rows, have fewer. None: about 2 MB.
     :param key_columns: see ``get_shape``.
+    :param pages: the pages that the query reads, if it reads whole pages.
     :raises ValueError: if the column's Arrow type cannot hold a value, such as an infinite timestamp.
     """
     shape = get_shape(connection, query, key_columns)
@@ -47,9 +54,13 @@ def record_batches(
         raise ValueError("A batch without columns has no rows. Leave out batch_format.")
     # Before the first row, because a type may be refused.
     columns = [arrow_column(column, connection.info.encoding) for column in shape.columns]
-    chunks = stream_binary(connection, _select(query, columns), shape)
-    batch, limit = _Batch(columns), batch_size or FIRST_BATCH_ROWS
     max_bytes = MAX_SIZED_BATCH_BYTES if batch_size else _MAX_BATCH_BYTES
+    if pages and (blocks := read_blocks(connection, pages, shape, columns)):
+        batches = _join_blocks(blocks, columns, batch_size or MAX_BATCH_ROWS, max_bytes)
+        yield from _resize(batches, batch_size, max_bytes) if batch_size else batches
+        return
+    chunks = stream_binary(connection, select_values(query, columns), shape)
+    batch, limit = _Batch(columns), batch_size or FIRST_BATCH_ROWS
     try:
         for rows in _join_small(chunks, shape.wide):
             while rows:
@@ -72,6 +83,42 @@ def record_batches(
             yield batch.convert()
     finally:
         chunks.close()
+
+
+def _join_blocks(
+    blocks: Generator[tuple[list[Packed], int], None, None], columns: Sequence[ArrowColumn], rows: int, max_bytes: int
+) -> Generator[Any, None, None]:
+    """Yield batches of about ``rows`` rows or ``max_bytes`` bytes."""
+    batch = _Batch(columns)
+    with closing(blocks):
+        for packed, count in blocks:
+            if batch.rows and (batch.rows >= rows or batch.size + _size(packed) > max_bytes):
+                yield batch.convert()
+                batch = _Batch(columns)
+            batch.add(packed, count)
+            del packed
+        if batch.rows:
+            yield batch.convert()
+
+
+def _resize(batches: Generator[Any, None, None], rows: int, max_bytes: int) -> Generator[Any, None, None]:
+    """Yield batches of exactly ``rows`` rows; the last one, and one of large rows, has fewer."""
+    import pyarrow as pa
+
+    rest = None
+    with closing(batches):
+        for batch in batches:
+            if rest is not None and rest.nbytes + batch.nbytes > max_bytes:
+                yield rest
+                rest = None
+            if rest is not None:
+                [batch] = pa.Table.from_batches([rest, batch]).combine_chunks().to_batches()
+            while batch.num_rows >= rows:
+                yield batch.slice(0, rows)
+                batch = batch.slice(rows)
+            rest = batch if batch.num_rows else None
+        if rest is not None:
+            yield rest
 
 
 class _Batch:
@@ -102,17 +149,6 @@ class _Batch:
 
 def _size(packed: Iterable[Packed]) -> int:
     return sum(len(values.data) for values in packed)
-
-
-def _select(query: sql.Composed, columns: Sequence[ArrowColumn]) -> sql.Composed:
-    """Return the query with the values that the columns read."""
-    if all(column.expression == ArrowColumn.expression for column in columns):
-        return query
-    names = [sql.Identifier(f"c{number}") for number in range(len(columns))]
-    selected = [sql.SQL(column.expression).format(name) for column, name in zip(columns, names, strict=True)]
-    comma = sql.SQL(", ")
-    # OFFSET 0 keeps the server from computing an expression of the query once per reference to its name.
-    return sql.SQL("SELECT {} FROM ({} OFFSET 0) AS rows ({})").format(comma.join(selected), query, comma.join(names))
 
 
 def _join_small(chunks: Iterable[_Rows], wide: Sequence[int]) -> Generator[_Rows, None, None]:

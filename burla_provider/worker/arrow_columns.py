@@ -7,12 +7,13 @@ import sys
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from operator import is_not
 from typing import Any, ClassVar, NamedTuple
 
 import psycopg
+from psycopg import sql
 
 from burla_provider.worker.stream import as_text_advice
 
@@ -24,6 +25,9 @@ _DAY = 86_400_000_000
 
 _EPOCH_DAYS = 10_957
 """Days from 1970-01-01, where Arrow's dates begin, to 2000-01-01, where PostgreSQL's begin."""
+
+_NULL_LENGTH = b"\xff\xff\xff\xff"
+"""-1, the length of NULL in what the server packs."""
 
 _FIRST_DAY, _LAST_DAY = -730_119, 2_921_939
 """0001-01-01 and 9999-12-31 in days since 2000-01-01. Python has no other dates. Infinite dates are far outside."""
@@ -75,6 +79,17 @@ class ArrowColumn(ABC):
     def pack(self, values: Sequence[bytes | None]) -> Packed:
         """Join values in PostgreSQL's binary format."""
 
+    @abstractmethod
+    def aggregates(self, nullable: bool) -> list[str]:
+        """Return SQL with which the server packs values, with the column as a placeholder.
+
+        :param nullable: whether there can be NULLs.
+        """
+
+    @abstractmethod
+    def unpack(self, results: Sequence[bytes | None], rows: int) -> Packed:
+        """Return the values of the results of the aggregates over some rows."""
+
     def to_array(self, buffers: Buffers) -> Any:
         """Return the array of the values.
 
@@ -100,16 +115,34 @@ class FixedWidthColumn(ArrowColumn):
     :ivar typecode: of ``array.array``.
     :ivar limits: minimum and maximum value. Outside of them Python, or Arrow, has no such date or time.
     :ivar offset: is added to each value.
+    :ivar send: function of the server that returns a value in binary format.
     """
 
     typecode: str
     limits: tuple[int, int] | None = None
     offset: int = 0
+    send: str = ""
 
     def pack(self, values: Sequence[bytes | None]) -> Packed:
         """Return the values without their lengths."""
         data, valid, _ = _join(b"", values, bytes(array(self.typecode).itemsize))
         return Packed(data, valid)
+
+    def aggregates(self, nullable: bool) -> list[str]:
+        """Return SQL of the values, and of a byte per value if there can be NULLs."""
+        value = f"pg_catalog.{self.send}({{0}})"
+        if not nullable:
+            return [_join_on_server(value)]
+        zeros, null, valid = map(_as_bytea, (bytes(array(self.typecode).itemsize), b"\0", b"\1"))
+        return [
+            _join_on_server(f"COALESCE({value}, {zeros})"),
+            _join_on_server(f"CASE WHEN {{0}} IS NULL THEN {null} ELSE {valid} END"),
+        ]
+
+    def unpack(self, results: Sequence[bytes | None], rows: int) -> Packed:
+        """Return the results as they are."""
+        data, valid = (*results, b"\1" * rows)[:2]
+        return Packed(data or b"", valid or b"")
 
     def _convert(self, buffers: Buffers, validity: Any) -> Any:
         import pyarrow as pa
@@ -147,6 +180,24 @@ class BytesColumn(ArrowColumn):
         data, valid, values = _join(b"", values, b"")
         return Packed(data, valid, struct.pack(f"{len(values)}i", *map(len, values)))
 
+    def aggregates(self, nullable: bool) -> list[str]:
+        """Return SQL of the values, and of their lengths: -1 for NULL. The server's encoding must be UTF-8."""
+        return [
+            _join_on_server("{0}"),
+            _join_on_server("pg_catalog.int4send(COALESCE(pg_catalog.octet_length({0}), -1))"),
+        ]
+
+    def unpack(self, results: Sequence[bytes | None], rows: int) -> Packed:
+        """Return the values, with lengths in the byte order of this machine."""
+        data, valid = results[0] or b"", b"\1" * rows
+        lengths = array("i", results[1] or b"")
+        if sys.byteorder == "little":
+            lengths.byteswap()
+        if _NULL_LENGTH in (results[1] or b""):
+            valid = bytes(length >= 0 for length in lengths)
+            lengths = array("i", [max(length, 0) for length in lengths])
+        return Packed(data, valid, lengths.tobytes())
+
     def _convert(self, buffers: Buffers, validity: Any) -> Any:
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -178,6 +229,16 @@ class NumericColumn(ArrowColumn):
         """Return one line per value, empty for NULL."""
         data, valid, _ = _join(b"\n", values, b"")
         return Packed(data + b"\n", valid)
+
+    def aggregates(self, nullable: bool) -> list[str]:
+        """Return SQL of the lines."""
+        return ["pg_catalog.string_agg(COALESCE({0}, ''), pg_catalog.chr(10))"]
+
+    def unpack(self, results: Sequence[bytes | None], rows: int) -> Packed:
+        """Return the lines; empty ones are NULL."""
+        data = (results[0] or b"") + b"\n"
+        has_nulls = data.startswith(b"\n") or b"\n\n" in data
+        return Packed(data, bytes(map(bool, data[:-1].split(b"\n"))) if has_nulls else b"\1" * rows)
 
     def _convert(self, buffers: Buffers, validity: Any) -> Any:
         import pyarrow as pa
@@ -220,8 +281,28 @@ def arrow_column(column: psycopg.Column, encoding: str) -> ArrowColumn:
         "timestamptz": (pa.timestamp("us", "UTC"), "q", times, _EPOCH_DAYS * _DAY),
     }
     if type_name in fixed_width:
-        return FixedWidthColumn(name, *fixed_width[type_name])
+        underscore = "_" if type_name in ("date", "time", "timestamp", "timestamptz") else ""
+        return replace(FixedWidthColumn(name, *fixed_width[type_name]), send=f"{type_name}{underscore}send")
     return TextColumn(name, pa.string(), encoding)
+
+
+def select_values(query: sql.Composed, columns: Sequence[ArrowColumn]) -> sql.Composed:
+    """Return the query with the values that the columns read."""
+    if all(column.expression == ArrowColumn.expression for column in columns):
+        return query
+    names = [sql.Identifier(f"c{number}") for number in range(len(columns))]
+    selected = [sql.SQL(column.expression).format(name) for column, name in zip(columns, names, strict=True)]
+    comma = sql.SQL(", ")
+    # OFFSET 0 keeps the server from computing an expression of the query once per reference to its name.
+    return sql.SQL("SELECT {} FROM ({} OFFSET 0) AS rows ({})").format(comma.join(selected), query, comma.join(names))
+
+
+def _join_on_server(value: str) -> str:
+    return f"pg_catalog.string_agg({value}, '')"
+
+
+def _as_bytea(value: bytes) -> str:
+    return f"pg_catalog.decode('{value.hex()}', 'hex')"
 
 
 def _join(separator: bytes, values: Sequence[bytes | None], null: bytes) -> tuple[bytes, bytes, Sequence[bytes]]:

@@ -16,6 +16,7 @@ from psycopg.rows import dict_row, tuple_row
 
 from burla_provider.worker.arrow import record_batches
 from burla_provider.worker.batch_formats import BATCH_FORMATS
+from burla_provider.worker.page_blocks import Pages
 from burla_provider.worker.stream import stream
 
 
@@ -89,14 +90,18 @@ def _read_dicts(connection: psycopg.Connection[Any], query: sql.Composed) -> Row
 
 
 def read_batches(
-    connection: psycopg.Connection[Any], query: sql.Composed, batch_format: str, batch_size: int | None = None
+    connection: psycopg.Connection[Any],
+    query: sql.Composed,
+    batch_format: str,
+    batch_size: int | None = None,
+    pages: Pages | None = None,
 ) -> RowSource:
     """Return rows as batches of columns.
 
     :param batch_format: a key of ``BATCH_FORMATS``.
-    :param batch_size: see ``record_batches``.
+    :param batch_size: see ``record_batches``; so is ``pages``.
     """
-    return Batches(_converted(record_batches(connection, query, batch_size), batch_format))
+    return Batches(_converted(record_batches(connection, query, batch_size, pages=pages), batch_format))
 
 
 def _converted(batches: Generator[Any, None, None], batch_format: str) -> Generator[Any, None, None]:

@@ -49,15 +49,19 @@ class Source:
         # The line break ends a comment. There are no brackets, because "(a, b)" is one value.
         return sql.SQL(f"{self.columns[name]}\n AS ") + sql.Identifier(name)
 
-    def select(self, select_list: sql.Composable, key_range: KeyRange) -> sql.Composed:
-        """Return a query of the rows of one range."""
+    def select(
+        self, select_list: sql.Composable, key_range: KeyRange, key_condition: sql.Composable | None = None
+    ) -> sql.Composed:
+        """Return a query of the rows of one range.
+
+        :param key_condition: replaces the range's condition on the key.
+        """
         # What is the same for all ranges of the whole table is put together once.
         if not self._texts:
             self._texts.update(table=as_text(self._from_clause()), condition=as_text(self.condition))
         table = self._from_clause(key_range) if key_range.relation else self._texts["table"]
-        return sql.Composed(
-            [_SELECT, select_list, _FROM, table, _WHERE, key_range.key_condition, _AND, self._texts["condition"]]
-        )
+        on_key = key_range.key_condition if key_condition is None else key_condition
+        return sql.Composed([_SELECT, select_list, _FROM, table, _WHERE, on_key, _AND, self._texts["condition"]])
 
     def select_none(self, select_list: sql.Composable) -> sql.Composed:
         """Return a query of no rows, with which the server checks names and types."""

@@ -147,6 +147,26 @@ def test_every_word_of_a_note_is_written_once(runs: Runs) -> None:
     assert (value["row_count"], value["rows_inserted"]) == (20_000, runs.ask("SELECT count(*) FROM note_words"))
 
 
+def test_every_note_has_the_label_that_its_words_mean(runs: Runs) -> None:
+    expected = {
+        "gift": "gift",
+        "urgent: by Friday": "urgent",
+        "Größe L, bitte": "size",
+        "ring twice": "delivery",
+        "call before delivery": "delivery",
+    }
+    labels = "SELECT note, label FROM orders JOIN note_labels ON order_id = id GROUP BY note, label"
+    assert dict(runs.connection.execute(labels).fetchall()) == expected
+    outcome = runs.outcomes["note_labels"]
+    notes = runs.ask("SELECT count(*) FROM orders WHERE note IS NOT NULL")
+    assert outcome.values["label_notes"] == {"row_count": notes, "rows_written": notes} | dict.fromkeys(
+        ("rows_unchanged", "rows_filtered"), 0
+    )
+    assert sum(outcome.values["check"].values()) == notes
+    assert runs.ask("SELECT DISTINCT model_id FROM note_labels") == outcome.values["train"]
+    assert "password" in outcome.rendered["label_notes"]["op_kwargs"]["login"]
+
+
 def test_every_customer_has_a_segment(runs: Runs) -> None:
     value = runs.outcomes["customer_segments"].values["fill_segments"]
     assert value["rows_updated"] == runs.ask("SELECT count(*) FROM customers") > 0

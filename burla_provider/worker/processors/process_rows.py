@@ -11,6 +11,7 @@ import psycopg
 
 from burla_provider.exceptions import UserFunctionError
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.worker.page_blocks import find_pages
 from burla_provider.worker.processors.processor import RangeResult, check_value
 from burla_provider.worker.rows import ROW_FORMATS, read_batches
 from burla_provider.worker.source import Source
@@ -39,7 +40,7 @@ class ProcessRows:
         rows = (
             ROW_FORMATS[self.row_format](connection, query)
             if self.batch_format is None
-            else read_batches(connection, query, self.batch_format, self.batch_size)
+            else read_batches(connection, query, self.batch_format, self.batch_size, find_pages(source, key_range))
         )
         with rows as iterator:
             try:

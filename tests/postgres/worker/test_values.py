@@ -16,8 +16,14 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from burla_provider.database.settings import EXACT_TEXT, local_settings
+from burla_provider.ranges.key import CTID
+from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.arrow import record_batches
+from burla_provider.worker.page_blocks import find_pages
+from burla_provider.worker.source import Source
 from burla_provider.worker.stream import stream
+
+PAGES = KeyRange(CTID, 0)
 
 SETUP = """
 CREATE TYPE mood AS ENUM ('sad', 'happy');
@@ -134,7 +140,22 @@ def tuple_values(connection: psycopg.Connection):
     return lambda asked: [value for (value,) in chain.from_iterable(stream(connection, asked, tuple_row))]
 
 
-@pytest.mark.parametrize("values", [arrow_values, tuple_values])
+def page_values(connection: psycopg.Connection):
+    connection.prepare_threshold = None  # the table changes
+
+    def read(asked: sql.Composed) -> list:
+        if "cstring" in asked.as_string(connection):  # no table has it
+            return arrow_values(connection)(asked)
+        connection.execute("DROP TABLE IF EXISTS paged")
+        connection.execute(sql.SQL("CREATE TABLE paged AS ") + asked)
+        source = Source("public", "paged", ("v",))
+        batches = record_batches(connection, source.select(source.column_list, PAGES), pages=find_pages(source, PAGES))
+        return [value for batch in batches for value in batch["v"].to_pylist()]
+
+    return read
+
+
+@pytest.mark.parametrize("values", [arrow_values, page_values, tuple_values])
 def test_a_value_of_any_type_is_the_servers_or_an_error_that_names_the_column(exact, values) -> None:
     types = [name for (name,) in exact.execute(TYPES)] + DECLARED
     read = values(exact)
@@ -151,7 +172,9 @@ def test_a_value_of_any_type_is_the_servers_or_an_error_that_names_the_column(ex
     assert tried > 1_500
 
 
-def test_nulls_of_any_type_are_nulls_in_arrow(exact) -> None:
+@pytest.mark.parametrize("values", [arrow_values, page_values])
+def test_nulls_of_any_type_are_nulls_in_arrow(exact, values) -> None:
+    read = values(exact)
     for (type_name,) in exact.execute(TYPES).fetchall():
         text = next(iter(values_of(exact, type_name)), None)
         if text is None:
@@ -160,7 +183,7 @@ def test_nulls_of_any_type_are_nulls_in_arrow(exact) -> None:
             sql.SQL(type_name), sql.Literal(text)
         )
         with suppress(ValueError):  # a value that Arrow cannot hold; above
-            first, value, last = arrow_values(exact)(asked)
+            first, value, last = read(asked)
             assert (first, value is None, last) == (None, False, None), type_name
 
 

@@ -1,0 +1,175 @@
+"""Blocks that the server packs have the rows of the plain query, or are not used."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import psycopg
+import pytest
+
+from burla_provider.ranges.key import CTID
+from burla_provider.ranges.key_range import KeyRange
+from burla_provider.worker.arrow import record_batches
+from burla_provider.worker.arrow_columns import arrow_column
+from burla_provider.worker.page_blocks import find_pages, read_blocks
+from burla_provider.worker.processors import ProcessRows
+from burla_provider.worker.source import Source
+from burla_provider.worker.stream import get_shape
+from tests.postgres.worker.conftest import ROWS
+
+COLUMNS = ("id", "n", "amount", "name", "code", "at", "flag", "raw", "tags", "facts", "ratio")
+MANY = """
+    CREATE TABLE many (
+        id bigint NOT NULL, n integer, amount numeric(12, 2), name text, code char(5), at timestamptz, flag boolean,
+        raw bytea, tags text[], facts jsonb, ratio real, gone text);
+    INSERT INTO many
+    SELECT g, nullif(g % 7, 0), nullif(g % 11, 0) / 100.0,
+           CASE g % 5 WHEN 0 THEN NULL WHEN 1 THEN '' ELSE 'ä' || g END,
+           CASE WHEN g % 13 > 0 THEN 'a ' END,
+           CASE WHEN g % 3 > 0 THEN '2024-01-01Z'::timestamptz + g * interval '1 s' END,
+           nullif(g % 4, 0) = 1,
+           decode(nullif(to_hex(256 + g % 7), '100') || '0', 'hex'),
+           CASE WHEN g % 2 = 0 THEN ARRAY[g::text, NULL] END,
+           CASE WHEN g % 17 > 0 THEN jsonb_build_object('g', g) END,
+           g / 3.0
+    FROM generate_series(1, 30000) AS g;
+    ALTER TABLE many DROP COLUMN gone;
+    DELETE FROM many WHERE id BETWEEN 9000 AND 20000;
+    ANALYZE many
+"""
+
+
+@pytest.fixture(autouse=True)
+def _reads_ranges_of_pages(connection: psycopg.Connection) -> None:
+    if connection.info.server_version < 140000:
+        pytest.skip("PostgreSQL 14 brought scans of a range of pages")
+
+
+@pytest.fixture
+def many(connection: psycopg.Connection) -> psycopg.Connection:
+    connection.execute(MANY)
+    connection.autocommit = False
+    return connection
+
+
+def pages(first: int | None = None, end: int | None = None, **fields) -> KeyRange:
+    lower, upper = (None if page is None else (f"({page},0)",) for page in (first, end))
+    return KeyRange(CTID, 0, lower, upper, **fields)
+
+
+def blocks(connection: psycopg.Connection, source: Source, key_range: KeyRange):
+    """Return the blocks of a range; None if they are not used."""
+    found = find_pages(source, key_range)
+    if found is None:
+        return None
+    shape = get_shape(connection, source.select(source.column_list, key_range))
+    columns = [arrow_column(column, connection.info.encoding) for column in shape.columns]
+    return read_blocks(connection, found, shape, columns)
+
+
+def batches(connection: psycopg.Connection, source: Source, key_range: KeyRange, batch_size: int | None = None):
+    """Return the batches that are made of blocks."""
+    query = source.select(source.column_list, key_range)
+    return list(record_batches(connection, query, batch_size, pages=find_pages(source, key_range)))
+
+
+def rows_of(found) -> list[dict]:
+    return [row for batch in found for row in batch.to_pylist()]
+
+
+@pytest.mark.parametrize("bounds", [(None, None), (3, 77), (32, 33), (None, 64), (100, None), (10_000, None)])
+@pytest.mark.parametrize("where", [None, "id % 3 > 0 -- comment", "false", "name LIKE '%7%' AND n IS NULL"])
+def test_blocks_have_the_rows_of_the_query(many, bounds, where) -> None:
+    source, key_range = Source("public", "many", COLUMNS, where), pages(*bounds)
+    assert blocks(many, source, key_range) is not None
+    query = source.select(source.column_list, key_range)
+    expected = rows_of(record_batches(many, query))
+    found = batches(many, source, key_range)
+    assert rows_of(found) == expected
+    assert bool(expected) is (where != "false" and bounds[0] != 10_000)
+    assert {batch.schema for batch in found} <= {batch.schema for batch in record_batches(many, query)}
+
+
+def test_values_of_expressions_may_be_null(many) -> None:
+    columns = {"id": "nullif(id % 5, 0)", "burla_blocks": "1", "page": "n + 1", "id 2": "id"}
+    source = Source("public", "many", columns)
+    assert blocks(many, source, pages()) is not None
+    expected = rows_of(record_batches(many, source.select(source.column_list, pages())))
+    assert rows_of(batches(many, source, pages())) == expected
+    assert {row["id"] for row in expected} == {None, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 1_000, 18_999, 1_000_000])
+def test_batches_have_exactly_the_size_that_is_given(many, batch_size) -> None:
+    source = Source("public", "many", ("id", "name"))
+    found = batches(many, source, pages(), batch_size)
+    assert {batch.num_rows for batch in found[:-1]} <= {batch_size}
+    assert 0 < found[-1].num_rows <= batch_size
+    assert sorted(row["id"] for row in rows_of(found)) == [*range(1, 9_000), *range(20_001, 30_001)]
+
+
+def test_a_reader_that_stops_ends_the_query(many) -> None:
+    source = Source("public", "many", ("id",))
+    reader = record_batches(many, source.select(source.column_list, pages()), 10, pages=find_pages(source, pages()))
+    assert next(reader).num_rows == 10
+    reader.close()
+    assert many.info.transaction_status != psycopg.pq.TransactionStatus.ACTIVE
+    many.rollback()
+    assert many.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_only_the_pages_of_the_table_itself_are_read(many) -> None:
+    many.execute("CREATE TABLE child () INHERITS (many)")
+    many.execute("CREATE TABLE whole (id bigint) PARTITION BY RANGE (id)")
+    many.execute("CREATE TABLE part PARTITION OF whole FOR VALUES FROM (0) TO (9)")
+    many.execute("INSERT INTO child (id) VALUES (-1)")
+    many.execute("INSERT INTO whole VALUES (5)")
+    source = Source("public", "many", ("id",))
+    assert blocks(many, source, pages()) is None
+    assert -1 in [row["id"] for row in rows_of(batches(many, source, pages()))]
+    leaf = pages(relation=("public", "many"))
+    assert blocks(many, source, leaf) is not None
+    assert -1 not in [row["id"] for row in rows_of(batches(many, source, leaf))]
+    source = Source("public", "whole", ("id",), partitioned=True)
+    assert blocks(many, source, pages()) is None
+    assert rows_of(batches(many, source, pages())) == [{"id": 5}]
+    leaf = pages(relation=("public", "part"))
+    assert blocks(many, source, leaf) is not None
+    assert rows_of(batches(many, source, leaf)) == [{"id": 5}]
+
+
+def test_blocks_are_not_used_where_values_may_be_large_or_ranges_are_of_a_key(many) -> None:
+    assert blocks(many, Source("public", "many", {"x": "repeat(name, 3)"}), pages()) is None
+    assert blocks(many, Source("public", "many", ("id",)), KeyRange(CTID, 0, ("(3,5)",), None)) is None
+    many.execute("CREATE TABLE long AS SELECT 1 AS id, repeat('x', 500) AS note FROM generate_series(1, 100)")
+    assert blocks(many, Source("public", "long", ("note",)), pages()) is not None
+    many.execute("ANALYZE long")
+    assert blocks(many, Source("public", "long", ("note",)), pages()) is None
+    assert blocks(many, Source("public", "long", ("id",)), pages()) is not None
+    many.execute("ALTER TABLE many ALTER name SET STORAGE external")
+    many.execute("UPDATE many SET name = repeat('x', 9000) WHERE id = 5")
+    assert blocks(many, Source("public", "many", ("name",)), pages()) is None
+    assert blocks(many, Source("public", "many", ("id",)), pages()) is not None
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_text_is_converted_by_the_client_if_the_server_has_another_encoding(postgres_server, encoding) -> None:
+    with postgres_server.database(encoding=encoding) as conninfo, psycopg.connect(conninfo) as connection:
+        connection.execute("CREATE TABLE notes AS SELECT 1 AS id, 'a'::text AS note")
+        assert blocks(connection, Source("public", "notes", ("id", "note")), pages()) is None
+        assert rows_of(batches(connection, Source("public", "notes", ("id", "note")), pages())) == [
+            {"id": 1, "note": "a"}
+        ]
+        assert blocks(connection, Source("public", "notes", ("id",)), pages()) is not None
+
+
+def test_a_worker_reads_pages_in_its_snapshot(worker, held, orders) -> None:
+    def add_up(batches):
+        import pyarrow.compute as pc
+
+        return {"total": sum(pc.sum(batch["amount"]).as_py() for batch in batches)}
+
+    one = worker(ProcessRows(add_up, batch_format="arrow"), key=CTID, snapshot=held.snapshot)
+    orders.execute("UPDATE orders SET amount = 0")
+    outcome = one(pages())
+    assert (outcome.value, outcome.row_count) == ({"total": Decimal("5005.00")}, ROWS)
