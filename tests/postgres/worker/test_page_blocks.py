@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from burla_provider.ranges.key import CTID
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.worker import arrow
 from burla_provider.worker.arrow import record_batches
 from burla_provider.worker.arrow_columns import arrow_column
 from burla_provider.worker.page_blocks import find_pages, read_blocks
 from burla_provider.worker.processors import ProcessRows
 from burla_provider.worker.source import Source
-from burla_provider.worker.stream import get_shape
+from burla_provider.worker.stream import CHUNK_ROWS, get_shape
 from tests.postgres.worker.conftest import ROWS
 
 COLUMNS = ("id", "n", "amount", "name", "code", "at", "flag", "raw", "tags", "facts", "ratio")
+SETTINGS = "SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0"
+"""Those of a worker that reads ranges of pages."""
 MANY = """
     CREATE TABLE many (
         id bigint NOT NULL, n integer, amount numeric(12, 2), name text, code char(5), at timestamptz, flag boolean,
@@ -48,6 +53,7 @@ def _reads_ranges_of_pages(connection: psycopg.Connection) -> None:
 @pytest.fixture
 def many(connection: psycopg.Connection) -> psycopg.Connection:
     connection.execute(MANY)
+    connection.execute(SETTINGS)
     connection.autocommit = False
     return connection
 
@@ -108,6 +114,20 @@ def test_batches_have_exactly_the_size_that_is_given(many, batch_size) -> None:
     assert sorted(row["id"] for row in rows_of(found)) == [*range(1, 9_000), *range(20_001, 30_001)]
 
 
+def test_large_batches_have_exactly_the_size_that_is_given(many, monkeypatch) -> None:
+    monkeypatch.setattr(arrow, "MAX_SIZED_BATCH_BYTES", 120_000)
+    sizes = [batch.num_rows for batch in batches(many, Source("public", "many", ("id", "name")), pages(), 5_000)]
+    assert sizes == [5_000, 5_000, 5_000, 3_999]
+
+
+def test_batches_of_large_rows_are_smaller_than_the_size_that_is_given(many, monkeypatch) -> None:
+    monkeypatch.setattr(arrow, "_MAX_BATCH_BYTES", 10_000)
+    monkeypatch.setattr(arrow, "MAX_SIZED_BATCH_BYTES", 50_000)
+    found = batches(many, Source("public", "many", ("id", "name")), pages(), 5_000)
+    assert all(20_000 < batch.nbytes <= 50_000 for batch in found[1:-1])
+    assert sum(batch.num_rows for batch in found) == 18_999
+
+
 def test_a_reader_that_stops_ends_the_query(many) -> None:
     source = Source("public", "many", ("id",))
     reader = record_batches(many, source.select(source.column_list, pages()), 10, pages=find_pages(source, pages()))
@@ -150,6 +170,34 @@ def test_blocks_are_not_used_where_values_may_be_large_or_ranges_are_of_a_key(ma
     many.execute("UPDATE many SET name = repeat('x', 9000) WHERE id = 5")
     assert blocks(many, Source("public", "many", ("name",)), pages()) is None
     assert blocks(many, Source("public", "many", ("id",)), pages()) is not None
+
+
+def test_a_long_default_of_a_column_that_was_added_is_a_large_value(many) -> None:
+    many.execute("ALTER TABLE many ADD short text DEFAULT 'a', ADD long text DEFAULT repeat('x', 500000)")
+    assert blocks(many, Source("public", "many", ("id", "short")), pages()) is None
+    query = sql.SQL("SELECT long FROM many")
+    assert get_shape(many, query).chunk_rows < CHUNK_ROWS
+    assert blocks(many, Source("public", "many", ("id",)), pages()) is not None
+
+
+@pytest.mark.parametrize(
+    "where", ["id = 5", "id < 200", "n IN (SELECT id FROM other)", "EXISTS (SELECT FROM other WHERE other.id = many.n)"]
+)
+def test_blocks_are_not_used_where_the_server_reads_an_index_or_another_table(many, where) -> None:
+    many.execute("CREATE INDEX ON many (id); CREATE TABLE other AS SELECT 1::bigint AS id")
+    many.execute("ANALYZE many")
+    source = Source("public", "many", ("id",), where)
+    assert blocks(many, source, pages()) is None
+    assert blocks(many, replace(source, where="id > 200"), pages(0, 50)) is not None
+    assert rows_of(batches(many, source, pages()))
+
+
+def test_blocks_are_not_used_where_a_policy_reads_an_index(many) -> None:
+    many.execute("CREATE INDEX ON many (id); ALTER TABLE many ENABLE ROW LEVEL SECURITY")
+    many.execute("CREATE POLICY one ON many USING (id = 7); GRANT SELECT ON many TO pg_monitor; SET ROLE pg_monitor")
+    source = Source("public", "many", ("id",))
+    assert blocks(many, source, pages()) is None
+    assert rows_of(batches(many, source, pages())) == [{"id": 7}]
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
