@@ -26,6 +26,9 @@ PAGES_PER_BLOCK = 32
 _MIN_ROWS_PER_PAGE = 20
 """Longer texts take the server more time in blocks than the worker saves."""
 
+_NO_PAGE = 2**32 - 1
+"""The number behind that of the last possible page."""
+
 _PAGE_NODES = {"Nested Loop", "Memoize", "Function Scan", "Aggregate", "Subquery Scan", "Tid Range Scan", "Result"}
 """What the server's plan consists of if it reads only pages."""
 
@@ -52,6 +55,8 @@ _ON_PAGES = """
     ctid >= pg_catalog.concat('(', {first}, ',0)')::pg_catalog.tid
     AND ctid < pg_catalog.concat('(', {end}, ',0)')::pg_catalog.tid
 """
+
+_NEXT_BLOCK = "CASE WHEN burla_blocks.page + {step} <= {last} THEN burla_blocks.page + {step} ELSE {end} END"
 
 
 @dataclass(frozen=True)
@@ -99,13 +104,12 @@ def read_blocks(
     row = connection.execute(_FACTS, [_MIN_ROWS_PER_PAGE, relation]).fetchone()
     if row is None or not (row[0] or pages.is_leaf) or (shape.wide and not row[3]):
         return None
-    first, end = pages.bounds
-    end = row[1] if end is None else end
     columns = _with_text(shape, columns)
     not_null = set() if pages.has_expressions else set(row[2])
     parts = [column.aggregates(column.name not in not_null) for column in columns]
-    packed = _pack(pages, first, end, columns, parts)
-    unpacked = pages.select(sql.SQL(_ON_PAGES).format(first=first, end=end))
+    first, end = pages.bounds
+    packed = _pack(pages, row[1], columns, parts)
+    unpacked = pages.select(sql.SQL(_ON_PAGES).format(first=first, end=_NO_PAGE if end is None else end))
     if not _read_only_pages(connection, unpacked, packed):
         return None
     return _unpack(connection, packed, columns, list(map(len, parts)))
@@ -147,20 +151,23 @@ def _node_types(plan: dict[str, Any]) -> set[str]:
 
 
 def _pack(
-    pages: Pages, first: int, end: int, columns: Sequence[ArrowColumn], parts: Sequence[Sequence[str]]
+    pages: Pages, page_count: int, columns: Sequence[ArrowColumn], parts: Sequence[Sequence[str]]
 ) -> sql.Composed:
     """Return the query of the blocks.
 
+    :param page_count: of the table. Without a snapshot, rows may have moved to later pages since it was read.
     :param parts: aggregates of each column.
     """
+    first, end = pages.bounds
+    last = (page_count if end is None else end) - 1
     names = [sql.Identifier(f"c{number}") for number in range(len(columns))]
     aggregates = [sql.SQL(text).format(name) for texts, name in zip(parts, names, strict=True) for text in texts]
-    last = sql.SQL("LEAST(burla_blocks.page + {}, {})").format(PAGES_PER_BLOCK, end)
-    on_pages = sql.SQL(_ON_PAGES).format(first=sql.Identifier("burla_blocks", "page"), end=last)
+    next_block = sql.SQL(_NEXT_BLOCK).format(step=PAGES_PER_BLOCK, last=last, end=_NO_PAGE if end is None else end)
+    on_pages = sql.SQL(_ON_PAGES).format(first=sql.Identifier("burla_blocks", "page"), end=next_block)
     is_computed = pages.has_expressions or any(isinstance(column, TextColumn) for column in columns)
     return sql.SQL(_QUERY).format(
         first=first,
-        last=end - 1,
+        last=max(first, last),
         step=PAGES_PER_BLOCK,
         aggregates=sql.SQL(", ").join(aggregates),
         rows=select_values(pages.select(on_pages), columns),

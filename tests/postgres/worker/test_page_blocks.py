@@ -128,6 +128,14 @@ def test_batches_of_large_rows_are_smaller_than_the_size_that_is_given(many, mon
     assert sum(batch.num_rows for batch in found) == 18_999
 
 
+def test_without_a_snapshot_rows_that_move_to_new_pages_are_read(many) -> None:
+    found = blocks(many, Source("public", "many", ("id",)), pages(3))
+    with psycopg.connect(many.info.dsn, password=many.info.password) as other:
+        other.execute("UPDATE many SET n = 1 WHERE id > 8500")
+    query = "SELECT count(*) FROM many WHERE ctid >= '(3,0)'"
+    assert [sum(rows for _, rows in found)] == list(many.execute(query).fetchone())
+
+
 def test_a_reader_that_stops_ends_the_query(many) -> None:
     source = Source("public", "many", ("id",))
     reader = record_batches(many, source.select(source.column_list, pages()), 10, pages=find_pages(source, pages()))
