@@ -7,6 +7,8 @@ from decimal import Decimal
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from psycopg import sql
 
 from burla_provider.ranges.key import CTID
@@ -19,6 +21,7 @@ from burla_provider.worker.processors import ProcessRows
 from burla_provider.worker.source import Source
 from burla_provider.worker.stream import CHUNK_ROWS, get_shape
 from tests.postgres.worker.conftest import ROWS
+from tests.support.drawn_tables import SUFFIXES, quoted
 
 COLUMNS = ("id", "n", "amount", "name", "code", "at", "flag", "raw", "tags", "facts", "ratio")
 SETTINGS = "SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0"
@@ -42,6 +45,31 @@ MANY = """
     DELETE FROM many WHERE id BETWEEN 9000 AND 20000;
     ANALYZE many
 """
+
+DRAWN = {
+    "bigint": "(random() * 1e15)::bigint",
+    "smallint": "g % 100",
+    "real": "random()",
+    "double precision": "CASE WHEN g % 9 = 0 THEN 'NaN' WHEN g % 9 = 1 THEN '-Infinity' ELSE random() END",
+    "numeric": "round((random() * 1000)::numeric, g % 10)",
+    "numeric(10,3)": "random() * 1000",
+    "numeric(5,-2)": "random() * 10000",
+    "boolean": "g % 3 = 0",
+    "date": "date '0001-01-01' + g * 400",
+    "time": "time '00:00' + g * interval '1 s'",
+    "timestamptz": "timestamptz '0100-01-01 00:00Z' + g * interval '1 year'",
+    "text": "repeat(md5(g::text), g % 8)",
+    "char(7)": "'a' || g % 99",
+    "name": "'ä' || g",
+    "bytea": "decode(md5(g::text), 'hex')",
+    "jsonb": "jsonb_build_object('ä', g)",
+    "uuid": "md5(g::text)::uuid",
+    "text[]": "ARRAY['a', '', NULL, 'x\"y']",
+    "interval": "g * interval '1 day'",
+    '"char"': "'x'",
+    "bit(3)": "b'101'",
+}
+"""Type -> SQL of a value of row g."""
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +131,56 @@ def test_values_of_expressions_may_be_null(many) -> None:
     expected = rows_of(record_batches(many, source.select(source.column_list, pages())))
     assert rows_of(batches(many, source, pages())) == expected
     assert {row["id"] for row in expected} == {None, 1, 2, 3, 4}
+
+
+@st.composite
+def drawn_tables(draw) -> tuple[str, Source, KeyRange]:
+    """The SQL of a table, which rows of it to read, and a range of its pages."""
+    kinds = draw(st.lists(st.sampled_from(list(DRAWN)), min_size=1, max_size=6))
+    names = [quoted(f"{draw(st.sampled_from(SUFFIXES))}{number}") for number in range(len(kinds))]
+    definitions, values = ["gone int", "row_id int"], ["g"]
+    for name, kind in zip(names, kinds, strict=True):
+        nulls = draw(st.sampled_from([None, 0.2, 1]))
+        definitions.append(f"{name} {kind}{'' if nulls else ' NOT NULL'}")
+        values.append(f"CASE WHEN random() >= {nulls or 0} THEN {DRAWN[kind]} END")
+    changes = [
+        "ALTER TABLE drawn DROP gone",
+        "DELETE FROM drawn WHERE row_id BETWEEN 500 AND 3000",
+        "UPDATE drawn SET row_id = -row_id WHERE row_id % 5 = 0",
+        "ALTER TABLE drawn ADD added text DEFAULT 'é', ADD twice int GENERATED ALWAYS AS (row_id * 2) STORED",
+        "ANALYZE drawn",
+    ]
+    script = [
+        "DROP TABLE IF EXISTS drawn",
+        f"CREATE TABLE drawn ({', '.join(definitions)})",
+        f"INSERT INTO drawn (row_id, {', '.join(names)})"
+        f" SELECT {', '.join(values)} FROM generate_series(1, {draw(st.sampled_from([0, 1, 50, 5_000]))}) AS g",
+        *(change for change in changes if draw(st.booleans())),
+    ]
+    columns = ("row_id", *(name[1:-1].replace('""', '"') for name in names))
+    expressions = {
+        f"e{number}": draw(st.sampled_from([name, f"nullif({name}::text, 'a')"])) for number, name in enumerate(names)
+    }
+    where = draw(st.sampled_from([None, "row_id % 2 = 0", "'%' LIKE '%%' AND row_id <> 7 -- %s"]))
+    source = Source("public", "drawn", draw(st.sampled_from([columns, columns[::-1], expressions])), where)
+    first, count = draw(st.sampled_from([0, 0, 1, 32, 1_000])), draw(st.sampled_from([None, None, 1, 33, 1_000]))
+    return "; ".join(script), source, pages(first or None, count and first + count)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@given(drawn=drawn_tables(), batch_size=st.sampled_from([None, 1, 7, 1_000]))
+def test_blocks_of_any_table_have_the_rows_of_the_query(many, drawn, batch_size) -> None:
+    script, source, key_range = drawn
+    many.prepare_threshold = None  # the table changes
+    many.execute(sql.SQL(script))
+    query = source.select(source.column_list, key_range)
+    expected = rows_of(record_batches(many, query))
+    found = batches(many, source, key_range, batch_size)
+    assert repr(rows_of(found)) == repr(expected)  # NaN
+    assert len(expected) == many.execute(sql.SQL("SELECT count(*) FROM ({}) AS rows").format(query)).fetchone()[0]
+    assert {batch.num_rows for batch in found[:-1]} <= {batch_size} or batch_size is None
+    for batch in found:
+        batch.validate(full=True)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1_000, 18_999, 1_000_000])
