@@ -266,6 +266,15 @@ def test_a_long_default_of_a_column_that_was_added_is_a_large_value(many) -> Non
     assert blocks(many, Source("public", "many", ("id",)), pages()) is not None
 
 
+def test_a_value_that_is_generated_when_it_is_read_may_be_large(many) -> None:
+    if many.info.server_version < 180000:
+        pytest.skip("PostgreSQL 18 brought virtual columns")
+    many.execute("ALTER TABLE many ADD long text GENERATED ALWAYS AS (repeat('x', id::int * 100000)) VIRTUAL")
+    assert get_shape(many, sql.SQL("SELECT long FROM many")).chunk_rows < CHUNK_ROWS
+    assert blocks(many, Source("public", "many", ("id", "name")), pages()) is None
+    assert blocks(many, Source("public", "many", ("id",)), pages()) is not None
+
+
 @pytest.mark.parametrize(
     "where", ["id = 5", "id < 200", "n IN (SELECT id FROM other)", "EXISTS (SELECT FROM other WHERE other.id = many.n)"]
 )
