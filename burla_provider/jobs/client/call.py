@@ -36,7 +36,7 @@ class Call:
         the class of an exception is defined by the user, an exception object kills Burla's worker. Yields nothing for
         the items at the end of the batch that it did not start.
         """
-        self._load(batch[0][0])
+        self.load(batch[0][0])
         deadline = time.monotonic() + BATCH_SECONDS
         size = 0
         for number, (index, item) in enumerate(batch, start=1):
@@ -59,7 +59,11 @@ class Call:
                 except BaseException:  # SystemExit too
                     print(traceback.format_exc(limit=-8), flush=True)
 
-    def _load(self, index: int) -> None:
+    def load(self, index: int) -> None:
+        """Unpickle the callable, and let it load what it needs. Raises nothing: the first item has the error.
+
+        :param index: the item that the output is about.
+        """
         # Not in the time of the batch: a model may take long, and the rest of the batch would be left.
         if self._loaded:
             return

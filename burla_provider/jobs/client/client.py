@@ -34,7 +34,9 @@ from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import Any, Literal, NoReturn
 
-FailureKind = Literal["busy", "unauthorized", "unreachable", "canceled", "refused", "not installed", "lost"]
+FailureKind = Literal[
+    "busy", "unauthorized", "unreachable", "canceled", "refused", "not installed", "not loaded", "lost"
+]
 """Why a job failed. Plain strings, because they cross the process boundary."""
 
 Frame = tuple[Any, ...]
