@@ -72,7 +72,7 @@ class ReturnedRowError(UserFunctionError):
 
 
 class WorkerSetupError(BurlaProviderError):
-    """Raised when a worker could not make the instance of a class, or an object of ``init``, or died while it did so."""
+    """Raised when a worker could not make the instance of a class, or an object of ``init``, or died then."""
 
 
 class RangeTimeoutError(BaseException):

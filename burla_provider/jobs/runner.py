@@ -18,7 +18,6 @@ from burla_provider.exceptions import (
     ClusterUnreachableError,
     InvalidParameterError,
     JobCanceledError,
-    JobError,
     JobLostError,
     WorkerSetupError,
 )
