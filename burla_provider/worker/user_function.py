@@ -100,14 +100,14 @@ def _with_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) 
         return wrapped
     code = function.__code__
     names = code.co_varnames[: code.co_argcount]
-    known = dict(zip(reversed(names), reversed(function.__defaults__ or ()), strict=False)) | arguments
-    first = next((number for number, name in enumerate(names) if name in known), len(names))
-    keyword_only = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-    if not known.keys() <= {*names[first:], *keyword_only} or not known.keys() >= {*names[first:]}:
+    keyword_only = set(code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount])
+    known = {**dict(zip(reversed(names), reversed(function.__defaults__ or ()), strict=False)), **arguments}
+    with_default = [name for name in names if name in known]
+    if known.keys() - with_default - keyword_only or with_default != list(names[len(names) - len(with_default) :]):
         return wrapped
-    defaults = tuple(known[name] for name in names[first:])
+    defaults = tuple(known[name] for name in with_default)
     copy = FunctionType(code, function.__globals__, function.__name__, defaults, function.__closure__)
-    others = {name: arguments[name] for name in keyword_only if name in arguments}
+    others = {name: arguments[name] for name in keyword_only & arguments.keys()}
     copy.__kwdefaults__ = {**(function.__kwdefaults__ or {}), **others}
     return copy
 

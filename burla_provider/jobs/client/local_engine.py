@@ -189,8 +189,8 @@ class _Worker:
         self.indexes.extend(index for index, _ in batch)
         self._send(pickle.dumps(batch, protocol=5))
 
-    def read_result(self) -> tuple[int, bool, Any] | str | None:
-        """Return the result of the next item; "loaded"; or None if the worker left the rest of the batch."""
+    def read_result(self) -> Any:
+        """Return ``(index, ok, result)`` of the next item; "loaded"; or None if the rest of the batch was left."""
         answer = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from call.py
         if not isinstance(answer, tuple):
             return answer
