@@ -206,9 +206,9 @@ def _run_client(
                 case ("succeeded", index, result):
                     if missing.remove(index):
                         yield ItemSucceeded(index, result)
-                case ("crashed", index, error):
+                case ("crashed" | "not loaded" as outcome, index, error):
                     if missing.remove(index):
-                        yield ItemCrashed(index, error)
+                        yield ItemCrashed(index, error, is_loaded=outcome == "crashed")
                 case ("started", job_id, url):
                     yield JobStarted(job_id, url)
                 case ("line", text, index):

@@ -11,6 +11,7 @@ this means "cancel". The client sends frames, tuples of plain data:
     ("started", job_id, url)                        the job exists; url is its page, or None
     ("succeeded", index, result)                    the call returned result, bytes
     ("crashed", index, error)                       the call raised, or killed its worker several times
+    ("not loaded", index, error)                    the callable could not be unpickled
     ("line", text, index)                           a message for the log; index is the item it is about, or None
     ("done",)                                       every item has succeeded or crashed
     ("failed", kind, message, indexes, parameter)   see JobFailedError

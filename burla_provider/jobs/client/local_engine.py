@@ -135,8 +135,8 @@ class JobRun:
             self._postponed.extend(worker.indexes)
             worker.indexes.clear()
         else:
-            index, ok, result = answer
-            self._client.send("succeeded" if ok else "crashed", index, result)
+            index, outcome, result = answer
+            self._client.send(outcome, index, result)
             del self._items[index]
         if worker.indexes:
             return
@@ -190,13 +190,12 @@ class _Worker:
         self._send(pickle.dumps(batch, protocol=5))
 
     def read_result(self) -> Any:
-        """Return ``(index, ok, result)`` of the next item; "loaded"; or None if the rest of the batch was left."""
+        """Return ``(index, outcome, result)`` of the next item; "loaded"; or None if the rest of the batch was left."""
         answer = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from call.py
         if not isinstance(answer, tuple):
             return answer
-        index, ok, result = answer
         self.indexes.popleft()
-        return index, ok, result
+        return answer
 
     def end(self, deadline: float) -> int:
         """Wait for the exit until the deadline, then kill the process. Return the exit status. Call this once."""

@@ -1,14 +1,16 @@
-"""Workers that die while they load the callable, on the local engine."""
+"""Workers that cannot load the callable, or die while they do so, on the local engine."""
 
 from __future__ import annotations
 
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from burla_provider.exceptions import WorkerSetupError
+from burla_provider.jobs.job import ItemCrashed
 from burla_provider.jobs.runner import run_job
 from tests.unit.jobs.running import LOCAL, crashed, lines, make_job, results, run
 
@@ -53,3 +55,19 @@ def test_a_worker_that_dies_while_it_loads_is_replaced(tmp_path: Path) -> None:
 def test_an_item_that_kills_every_worker_is_not_an_error_of_loading(tmp_path: Path) -> None:
     events = run(DiesLoading(tmp_path / "loads", 0), [-1] * 5)
     assert crashed(events) == dict.fromkeys(range(5), "This item killed 3 worker processes (exit status 3).")
+
+
+class NeedsModule:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return __import__, ("a_package_nobody_has",)
+
+
+def test_it_is_known_that_the_callable_cannot_be_unpickled() -> None:
+    crashes = [event for event in run(NeedsModule(), range(3)) if isinstance(event, ItemCrashed)]
+    assert [event.is_loaded for event in crashes] == [False] * 3
+    assert all("No module named 'a_package_nobody_has' - the workers do not have it" in one.error for one in crashes)
+
+
+def test_an_exception_is_not_an_error_of_loading() -> None:
+    [event] = [event for event in run(lambda index, item: 1 / 0, [1]) if isinstance(event, ItemCrashed)]
+    assert event.is_loaded
