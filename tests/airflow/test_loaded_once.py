@@ -388,18 +388,3 @@ def test_a_constructor_that_kills_its_process_fails_the_job_once(
         "A worker could not load what the function needs. 3 worker processes died one after another (signal 9)"
     )
     assert noted(tmp_path)["loaded"].total() <= 4
-
-
-class NeedsModule:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return __import__, ("a_package_nobody_has",)
-
-
-def test_a_function_that_cannot_be_unpickled_fails_the_job_once(airflow: Airflow, orders: Orders) -> None:
-    needed = NeedsModule()
-    task = totals(process_rows=lambda rows: {"n": str(needed)}, ranges=100, tolerated_failures="100%")
-    result = airflow.run(task, max_tries=1)
-    assert result.state == "up_for_retry"
-    text = "A worker could not load what the function needs. WorkerError: No module named 'a_package_nobody_has' - the"
-    assert str(result.error).startswith(text)
-    assert "range 0" not in str(result.error)
