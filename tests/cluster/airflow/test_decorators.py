@@ -79,9 +79,9 @@ def test_a_class_writes_what_it_returns_for_batches(on_burla: Airflow, orders: O
 
 def test_a_function_of_an_item_returns_a_list(on_burla: Airflow) -> None:
     def make() -> None:
-        @task.burla(func_cpu=1, func_gpu="{{ '' }}")
-        def square(number):
-            return number * number
+        @task.burla(func_cpu=1, func_gpu="{{ '' }}", init={"power": lambda: pow})
+        def square(number, power):
+            return power(number, 2)
 
         square([1, 2, 3])
 
