@@ -64,8 +64,10 @@ start_docker() {
     say "Starting Docker"
     local options=(--data-root "$STATE/docker")
     # Bit 24 is CAP_SYS_RESOURCE, which root does not have on some virtual machines.
-    ((0x$(awk '/^CapBnd/ {print $2}' /proc/self/status) >> 24 & 1)) ||
-        options+=(--add-runtime "kit=$here/runc_wrapper.sh" --default-runtime kit)
+    ((0x$(awk '/^CapBnd/ {print $2}' /proc/self/status) >> 24 & 1)) || {
+        install -m 755 "$here/runc_wrapper.sh" "$STATE" # Docker needs it also after this checkout is deleted
+        options+=(--add-runtime "kit=$STATE/runc_wrapper.sh" --default-runtime kit)
+    }
     start_daemon dockerd dockerd "${options[@]}"
     wait_for 100 docker version || { tail "$STATE/dockerd.log" >&2; exit 1; }
 }
