@@ -371,7 +371,7 @@ class TableJobConfig(TableConfig):
         super()._check_rows()
 
     def _rename_row_format(self) -> None:
-        """Accept ``row_format="arrow"``, the name of ``batch_format="arrow"`` before version 0.2."""
+        """Accept ``row_format="arrow"``, the former name of ``batch_format="arrow"``."""
         from airflow.exceptions import AirflowProviderDeprecationWarning
 
         message = 'row_format="arrow" is deprecated. Use batch_format="arrow".'
