@@ -104,7 +104,7 @@ class JobConfig:
     def check_engine(self, engine: Engine) -> None:
         """Check that the engine has what the calls need.
 
-        :raises InvalidParameterError: if it has not.
+        :raises InvalidParameterError: if it does not.
         """
         if self.func_gpu is not None and engine.is_local:
             problem = f"the local engine assigns no GPUs, got {self.func_gpu!r}."
