@@ -104,7 +104,7 @@ class JobConfig:
     def check_engine(self, engine: Engine) -> None:
         """Check that the engine has what the calls need.
 
-        :raises InvalidParameterError: if it has not.
+        :raises InvalidParameterError: if it does not.
         """
         if self.func_gpu is not None and engine.is_local:
             problem = f"the local engine assigns no GPUs, got {self.func_gpu!r}."
@@ -371,7 +371,7 @@ class TableJobConfig(TableConfig):
         super()._check_rows()
 
     def _rename_row_format(self) -> None:
-        """Accept ``row_format="arrow"``, the name of ``batch_format="arrow"`` before version 0.2."""
+        """Accept ``row_format="arrow"``, the former name of ``batch_format="arrow"``."""
         from airflow.exceptions import AirflowProviderDeprecationWarning
 
         message = 'row_format="arrow" is deprecated. Use batch_format="arrow".'

@@ -38,11 +38,11 @@ def log_group(log: Any, title: str, lines: Iterable[str]) -> None:
         log.info("%s", line)
 
 
-def log_totals(log: Any, totals: dict[str, Any]) -> None:
+def log_result(log: Any, result: dict[str, Any]) -> None:
     """Log the result of a job, at most its first ``_MAX_RESULT_CHARS`` characters."""
-    text = without_markers(json.dumps(totals, indent=2))
+    text = without_markers(json.dumps(result, indent=2))
     rest = len(text) - _MAX_RESULT_CHARS
-    log.info("Totals\n%s%s", text[:_MAX_RESULT_CHARS], f" ... and {rest:,} more characters" if rest > 0 else "")
+    log.info("Result\n%s%s", text[:_MAX_RESULT_CHARS], f" ... and {rest:,} more characters" if rest > 0 else "")
 
 
 def log_plan(log: Any, plan: Plan, hint: str = "") -> None:

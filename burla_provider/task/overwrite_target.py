@@ -129,7 +129,7 @@ def _check_condition(connection: psycopg.Connection[Any], exchange: Exchange) ->
 
 
 def _check_privileges(connection: psycopg.Connection[Any], target: Target, privileges: list[str]) -> None:
-    # Of the whole table, as LIKE and LOCK need them.
+    # Privileges on the whole table, because LIKE and LOCK need them.
     query = "SELECT bool_and(has_table_privilege(%s, p)) FROM unnest(%s::text[]) AS p"
     table = target.relation.as_regclass(connection)
     missing = [name for name in privileges if connection.execute(query, [table, [name]]).fetchone() != (True,)]

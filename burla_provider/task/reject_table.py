@@ -190,7 +190,11 @@ def _create(connection: psycopg.Connection[Any], rejects: RejectTable, relation:
             if not exists:
                 lock_table_creation(connection)
                 connection.execute(sql.SQL(create))
-    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.InvalidSchemaName) as error:
+    except psycopg.errors.InvalidSchemaName:
+        problem = f"the table {rejects} does not exist, and there is no schema {rejects.schema}."
+        advice = "Name a table in another schema, or create this one."
+        raise InvalidParameterError("reject_table", problem, advice) from None
+    except psycopg.errors.InsufficientPrivilege as error:
         raise InvalidParameterError(
             "reject_table",
             f"the table {rejects} cannot be created ({error.diag.message_primary}).",

@@ -24,7 +24,7 @@ from burla_provider.task.fingerprint import fingerprint
 from burla_provider.task.job_store import CheckpointStore, JobStore, LedgerSession, LedgerStore
 from burla_provider.task.ledger_table import open_ledger
 from burla_provider.task.lineage import TableLineage, set_outlet_extra
-from burla_provider.task.logs import log_plan, log_totals
+from burla_provider.task.logs import log_plan, log_result
 from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.results_table import ResultsTable
 from burla_provider.task.resume import JobIdentity
@@ -393,5 +393,5 @@ class TableJob:
             result["snapshots"] = snapshot_count
         self.config.check_result_size(len(json.dumps(result)))
         set_outlet_extra(self.context, self.outlets, result)
-        log_totals(self.log, result)
+        log_result(self.log, result)
         return result

@@ -207,7 +207,7 @@ def _choose_updated(
         updated = tuple(config.update_columns)
         for name in updated:
             if name not in target.columns:
-                raise_unknown("update_columns", name, target.columns, f"the columns written to {target}")
+                raise_unknown("update_columns", name, target.columns, f"{target} that is written")
         for column in columns:
             if column.name in updated and not column.accepts_values:
                 raise set_by_server("update_columns", column, str(target))
@@ -220,7 +220,7 @@ def _check_version(version: str | None, target: Target, key: Sequence[str], upda
     if version is None:
         return
     if version not in target.columns:
-        raise_unknown("version_column", version, target.columns, f"the columns written to {target}")
+        raise_unknown("version_column", version, target.columns, f"{target} that is written")
     if version in key:
         raise InvalidParameterError(
             "version_column",

@@ -220,5 +220,5 @@ def raise_unknown(parameter: str, name: str, known: Sequence[str], where: str) -
     :raises InvalidParameterError: always.
     """
     similar = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-    advice = f"Did you mean {similar[0]}?" if similar else f"There are {', '.join(known[:20])}."
+    advice = f"Did you mean {similar[0]}?" if similar else f"The columns are {', '.join(known[:20])}."
     raise InvalidParameterError(parameter, f"{name} is not a column of {where}.", advice)

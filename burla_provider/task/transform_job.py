@@ -197,9 +197,16 @@ class TransformJob(TableJob):
     def _function(self) -> RowFunction:
         config, sink = self.config, self.sink
         target, read = self._target.target, tuple(self.source.columns)
-        rows = RowFormat(read, target.columns, config.row_format == "dict")
+        parameter = "update_columns" if config.is_in_place else "target_columns"
+        rows = RowFormat(read, target.columns, config.row_format == "dict", parameter)
         if config.batch_format is not None:
-            rows = BatchRows(read, target.columns, batch_format=config.batch_format, json_columns=target.json_columns)
+            rows = BatchRows(
+                read,
+                target.columns,
+                parameter=parameter,
+                batch_format=config.batch_format,
+                json_columns=target.json_columns,
+            )
         if isinstance(sink, UpdateInPlace):
             width = 1 + len(sink.key)
             if config.map_row is not None:

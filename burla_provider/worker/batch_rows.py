@@ -56,7 +56,7 @@ class BatchRows(RowFormat):
         if len(names) != len(self.written) or set(names) != set(self.written):
             raise UserFunctionError(
                 f"map_batch returned a {type(returned).__name__} with the columns {', '.join(map(str, names))}. Return"
-                f" those of target_columns: {', '.join(self.written)}."
+                f" those of {self.parameter}: {', '.join(self.written)}."
             )
         columns = [known.values(returned, name) for name in self.written]
         for number, name in enumerate(self.written):

@@ -29,7 +29,7 @@ _MAX_KEYS = 10
 _REFUSALS = ("22", "23")
 """Classes of SQLSTATE of a row that cannot be written: data exceptions, and violated constraints."""
 
-# An error that another row, or the same row later, would have too.
+# Errors that do not depend on the contents of a row.
 _OTHER_CAUSES = (
     BurlaProviderError,
     ConnectionError,
@@ -42,7 +42,7 @@ _OTHER_CAUSES = (
     psycopg.InterfaceError,
     psycopg.OperationalError,
 )
-# Of requests, httpx, aiohttp, botocore and others, which do not derive from the built-in classes.
+# Errors of requests, httpx, aiohttp, botocore and others, which do not derive from the built-in classes.
 _OTHER_NAMES = re.compile("Timeout|TimedOut|Connection.*Error|ConnectError|NetworkError|Cancelled")
 
 

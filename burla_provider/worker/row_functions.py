@@ -102,11 +102,13 @@ class RowFormat:
     :param read: names of the columns that the function gets.
     :param written: names of the columns of the target.
     :param as_dicts: whether the function gets dicts.
+    :param parameter: the operator's parameter that names the columns of the target, for errors.
     """
 
     read: tuple[str, ...]
     written: tuple[str, ...]
     as_dicts: bool = False
+    parameter: str = "target_columns"
 
     def read_blocks(
         self, connection: psycopg.Connection[Any], query: sql.Composed, key_columns: int, batch_size: int | None
@@ -141,14 +143,14 @@ class RowFormat:
             if len(row) != len(self.written):
                 raise ReturnedRowError(
                     f"The function returned a row of {len(row)} values: {_shown(row)}. Return"
-                    f" {len(self.written)}, in the order of target_columns: {', '.join(self.written)}."
+                    f" {len(self.written)}, in the order of {self.parameter}: {', '.join(self.written)}."
                 )
             return row
         if isinstance(row, Mapping):
             if row.keys() != set(self.written):
                 raise ReturnedRowError(
                     f"The function returned a dict with the keys {', '.join(map(str, row))}. Return those of"
-                    f" target_columns: {', '.join(self.written)}."
+                    f" {self.parameter}: {', '.join(self.written)}."
                 )
             return tuple(row[name] for name in self.written)
         raise ReturnedRowError(

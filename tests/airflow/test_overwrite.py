@@ -92,6 +92,25 @@ def test_the_lineage_has_the_target_and_no_staging_table(airflow: Airflow, score
     assert written == [("public", "scores")]
 
 
+@pytest.mark.parametrize("tolerated", [9, 10])
+def test_rows_of_rejected_rows_are_deleted_unless_there_are_too_many(
+    airflow: Airflow, scores: Any, tolerated: int
+) -> None:
+    first = scores.execute("SELECT id FROM orders ORDER BY id LIMIT 10").fetchall()
+
+    def fail(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        return score(row) if (row[0],) not in first else row[:0]
+
+    before = scores.execute("TABLE scores ORDER BY id, day").fetchall()
+    options = {"ledger": "runs", "reject_table": "rejects", "tolerated_rejects": tolerated}
+    result = airflow.run(operator(map_row=fail, **options))
+    if tolerated < 10:
+        assert result.state == "failed"
+        assert scores.execute("TABLE scores ORDER BY id, day").fetchall() == before
+    else:
+        assert (result.value["rows_rejected"], result.value["rows_deleted"]) == (10, 15)
+
+
 def test_a_task_that_is_cleared_changes_nothing(airflow: Airflow, scores: Any) -> None:
     assert airflow.run(operator()).state == "success"
     before = scores.execute("SELECT xmin::text, * FROM scores").fetchall()

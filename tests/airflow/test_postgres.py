@@ -230,7 +230,7 @@ def test_the_log_begins_with_the_plan_and_ends_with_the_totals_and_the_time_of_e
         "strategy ",
         "::endgroup::\n",
         "connections: the minimum of",
-        "Totals\n{",
+        "Result\n{",
         "Took ",
     ]
     places = [log.index(landmark, log.index("::group::Plan")) for landmark in landmarks]

@@ -181,11 +181,12 @@ def test_a_table_that_cannot_take_rejected_rows_is_refused(airflow: Airflow, cop
         copies.execute("GRANT ALL ON runs TO writer")
         errors = [
             str(airflow.run(operator(target_conn_id="dwh", reject_table=name)).error)
-            for name in ("rejects", "s.rejects", "runs", "a.b.c")
+            for name in ("rejects", "s.rejects", "no_schema.rejects", "runs", "a.b.c")
         ]
         beginnings = [
             "the role writer cannot SELECT and INSERT in public.rejects. Run: GRANT SELECT, INSERT ON",
             "the table s.rejects cannot be created (permission denied for schema s). Run as another role: CREATE TABLE",
+            "the table no_schema.rejects does not exist, and there is no schema no_schema.",
             "public.runs is not a table of rejected rows: it does not have source_key, source_row, error_class",
             "'a.b.c' is not a valid table name.",
         ]

@@ -200,9 +200,9 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
         ({"conflict_columns": ["label"]}, "conflict_columns: public.labels has no unique index on label"),
         (
             {"update_columns": ["lable"]},
-            "update_columns: lable is not a column of the columns written",
+            "update_columns: lable is not a column of public.labels that is written",
         ),
-        ({"version_column": "v"}, "version_column: v is not a column of the columns written"),
+        ({"version_column": "v"}, "version_column: v is not a column of public.labels that is written"),
         ({"version_column": "doubled", "update_columns": ["label"]}, "version_column: doubled is not one of update_"),
         ({"version_column": "doubled", "update_columns": []}, "version_column: doubled is not one of update_columns"),
         ({"version_column": "id"}, "version_column: id is one of conflict_columns"),
