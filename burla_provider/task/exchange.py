@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.errors import is_transient
+from burla_provider.database.errors import is_canceled, is_transient
 from burla_provider.database.quoting import Identifier
 from burla_provider.database.redact import redact
 from burla_provider.exceptions import ExchangeError, OverwriteError
@@ -168,12 +168,14 @@ def exchange_rows(
     try:
         counts = read_exchange(connection, ledger)
         if counts is None:
-            connection.execute(sql.SQL("ANALYZE {}").format(staging))
+            with connection.transaction():
+                _set_up(connection, settings)
+                connection.execute(sql.SQL("ANALYZE {}").format(staging))
             with connection.transaction():
                 counts = _exchange(connection, exchange, staging, settings, row_count)
                 store_exchange(connection, ledger, counts)
         return counts
-    except psycopg.errors.UniqueViolation as error:
+    except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation) as error:
         advice = (
             "The row that has this value is outside of overwrite_where, or two rows exchange their values. Correct the"
             " function or overwrite_where, or make the constraint DEFERRABLE if it is not that of the key."
@@ -182,7 +184,8 @@ def exchange_rows(
     except psycopg.Error as error:
         if is_transient(error):
             raise
-        raise ExchangeError(_describe(exchange, error, secrets) + "A retry repeats only this step.") from None
+        advice = "Raise statement_timeout before the next retry. " if is_canceled(error) else ""
+        raise ExchangeError(f"{_describe(exchange, error, secrets)}{advice}A retry repeats only this step.") from None
 
 
 def _exchange(

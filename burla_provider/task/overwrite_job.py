@@ -86,7 +86,7 @@ class OverwriteJob(TransformJob):
         for name in remove_abandoned(connection, self._staging, self.context):
             self.log.info("Dropped %s, which a run of this task had left.", name)
         try:
-            self._staging.prepare(connection, self._exchange, self.ledger, self.context)
+            self._staging.prepare(connection, self._exchange, self.ledger, self.reject_table, self.context)
             return super().run()
         except BaseException as error:
             if self._is_last_try(error):
