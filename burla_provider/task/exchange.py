@@ -29,6 +29,13 @@ LOCK_TIMEOUT = "5s"
 
 _STAGED = "burla_staged"
 
+_EXCHANGE_LOCK = 0x42_75_78
+"""First key of an advisory lock. The second one is the target."""
+
+
+class AnotherExchangeError(Exception):
+    """Raised when another overwrite replaces rows of the target at this moment."""
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -160,6 +167,7 @@ def exchange_rows(
 
     :param row_count: number of staged rows.
     :param secrets: connection parameters whose secrets no text may have.
+    :raises AnotherExchangeError: if another overwrite replaces rows of the target.
     :raises OverwriteError: if rows cannot be in the target.
     :raises ExchangeError: if the server refuses to replace the rows for another reason.
     :raises psycopg.Error: if the connection is lost, or a lock is not available.
@@ -196,6 +204,12 @@ def _exchange(
     row_count: int,
 ) -> dict[str, int]:
     _set_up(connection, settings)
+    query = "SELECT pg_try_advisory_xact_lock(%s, (%s::regclass::oid::bigint - 2147483648)::integer)"
+    [(is_first,)] = connection.execute(
+        query, [_EXCHANGE_LOCK, exchange.target.relation.as_regclass(connection)]
+    ).fetchall()
+    if not is_first:
+        raise AnotherExchangeError
     connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(staging))
     # Other writers wait, readers do not. The foreign keys of other tables can still be checked.
     connection.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(exchange.target.relation))

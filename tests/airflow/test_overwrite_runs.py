@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from burla_provider.task import overwrite_job, pause
+from burla_provider.task import exchange, overwrite_job, pause
 from burla_provider.task.staging import PREFIX
 from tests.airflow.test_overwrite import LEFT, ask, assert_replaced, operator, score, scores  # noqa: F401 (a fixture)
 from tests.support.marks import conninfo_of
@@ -332,6 +332,29 @@ def test_the_exchange_lets_other_writers_go_first(airflow: Airflow, scores: Any,
         result = airflow.run(operator(lock_timeout=1))
     assert "public.scores could not be changed yet: canceling statement due to lock timeout" in result.log
     assert result.value["rows_deleted"] == 6
+    assert_replaced(scores)
+
+
+def test_other_overwrites_may_take_longer_than_writers(airflow: Airflow, scores: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(overwrite_job, "_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(overwrite_job, "LOCK_SECONDS", 2)
+    conninfo, key = conninfo_of(scores), ask(scores, "SELECT 'scores'::regclass::oid::bigint - 2147483648")
+
+    def exchange_slowly() -> None:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            wait_for(lambda: staged(connection), 60)
+            with connection.transaction():  # as another exchange does
+                connection.execute("SELECT pg_advisory_xact_lock(%s, %s::integer)", [exchange._EXCHANGE_LOCK, key])
+                connection.execute("LOCK TABLE scores IN SHARE ROW EXCLUSIVE MODE")
+                wait_for(lambda: staged(connection) == 20_000, 60)
+                time.sleep(4)
+
+    thread = threading.Thread(target=exchange_slowly)
+    thread.start()
+    result = airflow.run(operator(lock_timeout=1))
+    thread.join()
+    assert result.state == "success", result.log
+    assert "Waiting for another overwrite of public.scores." in result.log
     assert_replaced(scores)
 
 

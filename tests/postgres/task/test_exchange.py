@@ -230,7 +230,5 @@ def test_a_statement_timeout_is_named(connection: Any) -> None:
         CREATE TRIGGER wait BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION wait();
         SET statement_timeout = '200ms';
     """)
-    with pytest.raises(
-        ExchangeError, match=r"statement timeout\. Raise statement_timeout before the next retry"
-    ):
+    with pytest.raises(ExchangeError, match=r"statement timeout\. Raise statement_timeout before the next retry"):
         overwrite.run(1)
