@@ -72,7 +72,7 @@ class ReturnedRowError(UserFunctionError):
 
 
 class WorkerSetupError(BurlaProviderError):
-    """Raised when a worker could not make the instance of a class, or an object of ``init``."""
+    """Raised when a worker could not unpickle the function, or make its instance or an object of ``init``."""
 
 
 class RangeTimeoutError(BaseException):

@@ -35,6 +35,18 @@ has_nodes() { # has_nodes <count>: at least <count> nodes are ready or busy
     [ $(($(grep -o '"status":"READY"' <<< "$state" | wc -l) + busy)) -ge "$1" ]
 }
 
+start_daemon() { # start_daemon <name> <command...>: log to $STATE/<name>.log, write the process id to $STATE/<name>.pid
+    (
+        # A daemon that inherits a descriptor of the caller, as in `flock FILE make cluster`, would hold the lock.
+        for descriptor in /proc/self/fd/*; do
+            descriptor=${descriptor##*/}
+            ((descriptor < 3)) || exec {descriptor}>&-
+        done
+        exec setsid nohup "${@:2}"
+    ) > "$STATE/$1.log" 2>&1 < /dev/null &
+    echo $! > "$STATE/$1.pid"
+}
+
 install_packages() {
     local missing=()
     docker version > /dev/null 2>&1 || command -v dockerd > /dev/null || missing+=(docker.io iptables)
@@ -52,10 +64,11 @@ start_docker() {
     say "Starting Docker"
     local options=(--data-root "$STATE/docker")
     # Bit 24 is CAP_SYS_RESOURCE, which root does not have on some virtual machines.
-    ((0x$(awk '/^CapBnd/ {print $2}' /proc/self/status) >> 24 & 1)) ||
-        options+=(--add-runtime "kit=$here/runc_wrapper.sh" --default-runtime kit)
-    setsid nohup dockerd "${options[@]}" > "$STATE/dockerd.log" 2>&1 < /dev/null &
-    echo $! > "$STATE/dockerd.pid"
+    ((0x$(awk '/^CapBnd/ {print $2}' /proc/self/status) >> 24 & 1)) || {
+        install -m 755 "$here/runc_wrapper.sh" "$STATE" # Docker needs it also after this checkout is deleted
+        options+=(--add-runtime "kit=$STATE/runc_wrapper.sh" --default-runtime kit)
+    }
+    start_daemon dockerd dockerd "${options[@]}"
     wait_for 100 docker version || { tail "$STATE/dockerd.log" >&2; exit 1; }
 }
 
@@ -130,9 +143,8 @@ start_head() {
         export BURLA_CLUSTER_NAME=$NAME LOCAL_DEV_NETWORK=burla-$NAME LOCAL_DEV_NODE_PORT_BASE=$NODE_PORTS
         # The head requires a cloud. AWS's library loads without credentials, and nothing calls it.
         export CLOUD_PROVIDER=aws AWS_REGION=us-east-1 AWS_EC2_METADATA_DISABLED=true
-        setsid nohup "$HEAD/bin/python" -m uvicorn main_service:app --host 0.0.0.0 --port "$PORT" \
-            --timeout-keep-alive 600 > "$STATE/head.log" 2>&1 < /dev/null &
-        echo $! > "$STATE/head.pid"
+        start_daemon head "$HEAD/bin/python" -m uvicorn main_service:app --host 0.0.0.0 --port "$PORT" \
+            --timeout-keep-alive 600
     )
     wait_for 100 is_head_ready || { tail "$STATE/head.log" >&2; exit 1; }
 }

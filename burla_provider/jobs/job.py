@@ -132,10 +132,14 @@ class ItemSucceeded:
 
 @dataclass(frozen=True)
 class ItemCrashed:
-    """The call on item ``index`` returned nothing: it could not be unpickled, raised, or killed its worker."""
+    """The call on item ``index`` returned nothing: it raised, or killed its worker.
+
+    :param is_loaded: whether the callable could be unpickled; if not, all other calls will fail too.
+    """
 
     index: int
     error: str
+    is_loaded: bool = True
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from burla_provider.exceptions import (
     ClusterUnreachableError,
     InvalidParameterError,
     JobCanceledError,
-    JobError,
     JobLostError,
+    WorkerSetupError,
 )
 from burla_provider.jobs.client.client import FailureKind
 from burla_provider.jobs.client_process import ClientProcess
@@ -97,6 +97,7 @@ def run_job(
     :raises ClusterUnreachableError: if the cluster does not respond.
     :raises ClusterBusyError: if no node is free within ``queue_timeout``.
     :raises JobCanceledError: if the job was canceled on the cluster.
+    :raises WorkerSetupError: if workers of the local engine die while they load the callable.
     :raises JobLostError: if the job was lost more than ``job_retries`` times.
     """
     missing = _MissingItems(job.items, job_retries)
@@ -205,9 +206,9 @@ def _run_client(
                 case ("succeeded", index, result):
                     if missing.remove(index):
                         yield ItemSucceeded(index, result)
-                case ("crashed", index, error):
+                case ("crashed" | "not loaded" as outcome, index, error):
                     if missing.remove(index):
-                        yield ItemCrashed(index, error)
+                        yield ItemCrashed(index, error, is_loaded=outcome == "crashed")
                 case ("started", job_id, url):
                     yield JobStarted(job_id, url)
                 case ("line", text, index):
@@ -240,7 +241,7 @@ def _make_error(end: _ClientEnd) -> BurlaProviderError:
         parameter = end.parameter or "job"
         advice = _REFUSED_ADVICE.get(parameter, "Change the job's parameters, or the cluster.")
         return InvalidParameterError(parameter, message, advice)
-    errors: dict[str, JobError] = {
+    errors: dict[str, BurlaProviderError] = {
         "busy": ClusterBusyError(
             f"{message} No node was free within queue_timeout. Wait longer, add nodes, or use grow=True."
         ),
@@ -250,6 +251,10 @@ def _make_error(end: _ClientEnd) -> BurlaProviderError:
         "unreachable": ClusterUnreachableError(f"{message} Check the host of the Burla connection and the network."),
         "canceled": JobCanceledError(f"{message} The job was canceled on the cluster."),
         "not installed": BurlaNotInstalledError(message),
+        "not loaded": WorkerSetupError(
+            f"A worker could not load what the function needs. {message} The usual cause is too little memory: lower"
+            " max_parallelism, or load less."
+        ),
     }
     return errors[end.kind]
 

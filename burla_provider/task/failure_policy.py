@@ -148,7 +148,8 @@ def allowance(tolerated: int | str, item_count: int, parameter: str = "tolerated
         count = float(text[:-1]) * item_count / 100 if text.endswith("%") else int(text)
     except ValueError:
         count = -1
-    if count < 0 or (text.endswith("%") and count > item_count):
+    limit = item_count if text.endswith("%") else count
+    if not 0 <= count <= limit:  # false for nan
         raise InvalidParameterError(
             parameter,
             f"must be a number of items or a percentage, got {tolerated!r}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import functools
 import hashlib
 import sys
 import uuid
@@ -22,6 +23,8 @@ _GENERATED = {
     *("__pydantic_core_schema__", "__pydantic_validator__", "__pydantic_serializer__"),
 }
 """Attributes of a class that depend on its place or the process, not on what it does."""
+_DISPATCHER = functools.singledispatch(lambda value: value).__code__  # type: ignore[attr-defined]
+"""The code of every function that ``functools.singledispatch`` returns."""
 
 
 def fingerprint(*parts: Any) -> str:
@@ -82,10 +85,14 @@ class _Reader:
             yield from self._code(value)
         elif isinstance(value, FunctionType | type) and _is_installed(value):
             yield f"{value.__module__}.{value.__qualname__}"
+        elif isinstance(value, FunctionType) and value.__code__ is _DISPATCHER:  # its closure has caches
+            yield from self.texts(value.registry)  # type: ignore[attr-defined]
         elif isinstance(value, FunctionType):
             yield from self._function(value)
         elif isinstance(value, type):
             yield from self._class(value)
+        elif type(value) is functools.cached_property:  # it has a lock
+            yield from self.texts(value.func)
         else:
             yield type(value).__qualname__
             yield from self._object(value)

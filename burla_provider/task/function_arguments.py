@@ -47,6 +47,10 @@ def check_arguments(name: str, function: _Function, op_kwargs: Any, init: Any = 
     :raises InvalidParameterError: if the function does not take an argument, or requires another one.
     """
     check_function(name, function)
+    called = (function, function.__call__)  # type: ignore[operator]
+    if any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in called):
+        problem = f"{getattr(function, '__qualname__', function)} is an async function, which workers do not await."
+        raise InvalidParameterError(name, problem, "Use a function, with asyncio.run(...) inside it.")
     check_dict("op_kwargs", op_kwargs)
     check_dict("init", init or {})
     known = dict(op_kwargs) if isinstance(op_kwargs, Mapping) else {}

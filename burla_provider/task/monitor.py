@@ -123,8 +123,9 @@ class JobMonitor:
         match event:
             case ItemSucceeded(_, encoded):
                 self._record(decode(encoded))
-            case ItemCrashed(index, error):
-                self._record(Outcome(index, failure=Failure("WorkerError", self._clean(error))))
+            case ItemCrashed(index, error, is_loaded):
+                failure = Failure("WorkerError", self._clean(error), ends_job=not is_loaded)
+                self._record(Outcome(index, failure=failure))
             case OutputLine(text, None):
                 self._output.add(self._clean(text))
             case OutputLine(text, int(index)):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import FunctionType
 from typing import Any, TypeVar
 
 from burla_provider.ranges.key_range import KeyRange
@@ -44,11 +46,16 @@ class UserFunction:
         loaded = self._loaded
         if loaded.objects is None and loaded.failure is None:
             makers = {"": partial(self.function, **self.arguments)} if self.is_class else self.init
+            made: dict[str, Any] = {}
             try:
-                loaded.objects = {name: _make(make) for name, make in makers.items()}
-            except KeyboardInterrupt:
-                raise
+                for name, make in makers.items():
+                    made[name] = _make(make)
+                loaded.objects = made
             except BaseException as error:  # SystemExit too: it must not end the worker
+                with suppress(Exception):
+                    _close(made)
+                if isinstance(error, KeyboardInterrupt):
+                    raise
                 loaded.failure = replace(to_failure(error, secrets), ends_job=True)
         return loaded.failure
 
@@ -70,7 +77,7 @@ class UserFunction:
             function, arguments = objects[""], {**others}
         else:
             function, arguments = self.function, {**self.arguments, **objects, **others}
-        return partial(function, **arguments) if arguments else function
+        return _with_arguments(function, arguments) if arguments else function
 
 
 def bind_range(holder: _Holder, key_range: KeyRange) -> _Holder:
@@ -81,6 +88,28 @@ def bind_range(holder: _Holder, key_range: KeyRange) -> _Holder:
     inner = holder.function  # type: ignore[attr-defined]
     bound = inner.for_range(key_range) if isinstance(inner, UserFunction) else bind_range(inner, key_range)
     return replace(holder, function=bound)  # type: ignore[type-var]
+
+
+def _with_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return the function with keyword arguments: a copy that has them as defaults, if all are among its parameters.
+
+    A call of a ``functools.partial`` with keyword arguments takes 0.3 µs longer, and there is one per row.
+    """
+    wrapped = partial(function, **arguments)
+    if type(function) is not FunctionType or function.__code__.co_posonlyargcount:
+        return wrapped
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount]
+    keyword_only = set(code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount])
+    known = {**dict(zip(reversed(names), reversed(function.__defaults__ or ()), strict=False)), **arguments}
+    with_default = [name for name in names if name in known]
+    if known.keys() - with_default - keyword_only or with_default != list(names[len(names) - len(with_default) :]):
+        return wrapped
+    defaults = tuple(known[name] for name in with_default)
+    copy = FunctionType(code, function.__globals__, function.__name__, defaults, function.__closure__)
+    others = {name: arguments[name] for name in keyword_only & arguments.keys()}
+    copy.__kwdefaults__ = {**(function.__kwdefaults__ or {}), **others}
+    return copy
 
 
 class _Loaded:
@@ -97,9 +126,14 @@ class _Loaded:
 
     def close(self) -> None:
         objects, self.objects = self.objects, None
-        for value in (objects or {}).values():
+        _close(objects or {})
+
+
+def _close(objects: Mapping[str, Any]) -> None:
+    with ExitStack() as stack:  # closes all of them, also if one raises
+        for value in objects.values():
             if callable(close := getattr(value, "close", None)):
-                close()
+                stack.callback(close)
 
 
 def _make(make: Callable[[], Any]) -> Any:

@@ -371,3 +371,20 @@ def test_the_code_of_a_class_and_of_init_is_shown() -> None:
     )
     assert "lambda rows, factor" in code
     assert "def load_factor" in code
+
+
+def test_a_constructor_that_kills_its_process_fails_the_job_once(
+    airflow: Airflow, orders: Orders, tmp_path: Path
+) -> None:
+    class Deadly(Total):
+        def __init__(self, folder: str) -> None:
+            super().__init__(folder)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    options = {"op_kwargs": {"folder": str(tmp_path)}, "tolerated_failures": "100%", "ranges": 300}
+    result = airflow.run(totals(process_rows=Deadly, **options), max_tries=1)
+    assert result.state == "up_for_retry"
+    assert str(result.error).startswith(
+        "A worker could not load what the function needs. 3 worker processes died one after another (signal 9)"
+    )
+    assert noted(tmp_path)["loaded"].total() <= 4

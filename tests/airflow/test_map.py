@@ -304,6 +304,22 @@ def test_a_module_of_the_dag_folder_that_did_not_travel_is_named_as_one(
     assert "No module named 'no_such_package' - the workers do not have it. Name its package" in log
 
 
+def test_a_function_that_cannot_be_unpickled_fails_the_job_once(airflow: Airflow) -> None:
+    class NeedsModule:
+        def __reduce__(self) -> Any:
+            return __import__, ("no_such_package",)
+
+    needed = NeedsModule()
+    task = BurlaMapOperator(
+        task_id="t", python_callable=lambda value: str(needed), inputs=range(100), tolerated_failures="100%"
+    )
+    result = airflow.run(task, max_tries=1)
+    assert result.state == "up_for_retry"
+    text = "A worker could not load what the function needs. WorkerError: No module named 'no_such_package' - the"
+    assert str(result.error).startswith(text)
+    assert "input 2: WorkerError" not in result.log
+
+
 def test_a_model_that_is_cached_is_loaded_once_per_worker(airflow: Airflow, tmp_path: Path) -> None:
     place = str(tmp_path)
 

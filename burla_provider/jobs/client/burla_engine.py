@@ -251,16 +251,16 @@ class JobRun:
 
     def _report(self, output: Any) -> None:
         if isinstance(output, list):
-            for index, ok, result in output:
-                self._report_result(index, ok, result)
+            for index, outcome, result in output:
+                self._report_result(index, outcome, result)
         else:  # an exception from outside the call, which never ran
             error = "".join(traceback.format_exception(output, limit=-8)).strip()
             for index in self._batches[output.burla_input_index]:
-                self._report_result(index, False, error)
+                self._report_result(index, "crashed", error)
 
-    def _report_result(self, index: int, ok: bool, result: Any) -> None:
+    def _report_result(self, index: int, outcome: str, result: Any) -> None:
         if self._missing.pop(index, None) is not None:
-            self._client.send("succeeded" if ok else "crashed", index, result)
+            self._client.send(outcome, index, result)
 
     def _prepare_next_job(self) -> None:
         # The calls of the last job did not start these items within their time, so that they may take long.

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 Batch = Sequence[tuple[int, bytes]]
-Result = tuple[int, bool, Any]
+Result = tuple[int, str, Any]
+"""Index, the name of a frame of ``client.py``, and the result or the error."""
 
 BATCH_SECONDS = 1.0
 BATCH_BYTES = 1_000_000
@@ -32,11 +33,12 @@ class Call:
     def __call__(self, batch: Batch) -> Iterator[Result]:
         """Process a batch: a list of ``(index, pickled_item)``.
 
-        Yields ``(index, True, result)`` or, if anything was raised, ``(index, False, error)``. The error is text: if
-        the class of an exception is defined by the user, an exception object kills Burla's worker. Yields nothing for
-        the items at the end of the batch that it did not start.
+        Yields ``(index, "succeeded", result)`` or, if anything was raised, ``(index, "crashed", error)``, and if the
+        callable cannot be unpickled, ``(index, "not loaded", error)``. The error is text: if the class of an exception
+        is defined by the user, an exception object kills Burla's worker. Yields nothing for the items at the end of the
+        batch that it did not start.
         """
-        self._load(batch[0][0])
+        self.load(batch[0][0])
         deadline = time.monotonic() + BATCH_SECONDS
         size = 0
         for number, (index, item) in enumerate(batch, start=1):
@@ -59,7 +61,11 @@ class Call:
                 except BaseException:  # SystemExit too
                     print(traceback.format_exc(limit=-8), flush=True)
 
-    def _load(self, index: int) -> None:
+    def load(self, index: int) -> None:
+        """Unpickle the callable, and let it load what it needs. Raises nothing: the first item has the error.
+
+        :param index: the item that the output is about.
+        """
         # Not in the time of the batch: a model may take long, and the rest of the batch would be left.
         if self._loaded:
             return
@@ -78,8 +84,8 @@ class Call:
                 if not isinstance(result, bytes):
                     raise TypeError(f"The callable must return bytes, got {type(result).__qualname__}.")
             except BaseException as error:  # SystemExit too
-                return index, False, _describe(error)
-            return index, True, result
+                return index, "crashed" if self._loaded else "not loaded", _describe(error)
+            return index, "succeeded", result
 
 
 def make_list_call(pickled_callable: bytes) -> Callable[[Batch], list[Result]]:

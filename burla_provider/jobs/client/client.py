@@ -11,6 +11,7 @@ this means "cancel". The client sends frames, tuples of plain data:
     ("started", job_id, url)                        the job exists; url is its page, or None
     ("succeeded", index, result)                    the call returned result, bytes
     ("crashed", index, error)                       the call raised, or killed its worker several times
+    ("not loaded", index, error)                    the callable could not be unpickled
     ("line", text, index)                           a message for the log; index is the item it is about, or None
     ("done",)                                       every item has succeeded or crashed
     ("failed", kind, message, indexes, parameter)   see JobFailedError
@@ -34,7 +35,9 @@ from importlib.machinery import SourceFileLoader
 from types import ModuleType
 from typing import Any, Literal, NoReturn
 
-FailureKind = Literal["busy", "unauthorized", "unreachable", "canceled", "refused", "not installed", "lost"]
+FailureKind = Literal[
+    "busy", "unauthorized", "unreachable", "canceled", "refused", "not installed", "not loaded", "lost"
+]
 """Why a job failed. Plain strings, because they cross the process boundary."""
 
 Frame = tuple[Any, ...]

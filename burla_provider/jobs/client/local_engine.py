@@ -18,7 +18,7 @@ import time
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-_MAX_CRASHES = 3  # workers that one item may kill
+_MAX_CRASHES = 3  # workers that one item may kill, or that may die one after another while they load
 _END_SECONDS = 5.0  # a worker that exits waits for the threads of the user's function, possibly forever
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -79,6 +79,7 @@ class JobRun:
         self._waiting = collections.deque(self._items)
         self._postponed: collections.deque[int] = collections.deque()
         self._crashes: collections.Counter[int] = collections.Counter()
+        self._failed_loads = 0
         self._workers: dict[Connection, _Worker] = {}
         self._stopping: list[_Worker] = []
         parallelism = job["options"]["max_parallelism"] or os.cpu_count() or 1
@@ -127,12 +128,15 @@ class JobRun:
         except (EOFError, OSError):  # OSError: the worker died while it sent a result
             self._handle_crash(worker)
             return
+        if answer == "loaded":
+            self._failed_loads, worker.has_loaded = 0, True
+            return
         if answer is None:
             self._postponed.extend(worker.indexes)
             worker.indexes.clear()
         else:
-            index, ok, result = answer
-            self._client.send("succeeded" if ok else "crashed", index, result)
+            index, outcome, result = answer
+            self._client.send(outcome, index, result)
             del self._items[index]
         if worker.indexes:
             return
@@ -144,7 +148,11 @@ class JobRun:
 
     def _handle_crash(self, worker: _Worker) -> None:
         self._remove(worker)
-        index, status = worker.indexes.popleft(), worker.end(time.monotonic() + _END_SECONDS)
+        status = worker.end(time.monotonic() + _END_SECONDS)
+        if not worker.has_loaded:
+            self._handle_failed_load(worker, _describe(status))
+            return
+        index = worker.indexes.popleft()
         self._waiting.extendleft(reversed(worker.indexes))
         self._crashes[index] += 1
         if self._crashes[index] < _MAX_CRASHES:
@@ -154,6 +162,15 @@ class JobRun:
             error = f"This item killed {_MAX_CRASHES} worker processes ({_describe(status)})."
             self._client.send("crashed", index, error)
             del self._items[index]
+
+    def _handle_failed_load(self, worker: _Worker, status: str) -> None:
+        # No item is the cause: all workers may die so.
+        self._failed_loads += 1
+        if self._failed_loads == _MAX_CRASHES:
+            problem = f"{_MAX_CRASHES} worker processes died one after another ({status}) while they loaded it."
+            raise self._client.JobFailedError("not loaded", problem)
+        self._client.send("line", f"A worker process died ({status}) while it loaded the function.", None)
+        self._waiting.extendleft(reversed(worker.indexes))
 
     def _remove(self, worker: _Worker) -> None:
         del self._workers[worker.connection]
@@ -165,20 +182,20 @@ class _Worker:
         self._setup = setup
         self._pid, self.connection = setup.start_worker()
         self.indexes: collections.deque[int] = collections.deque()  # of the items without a result
+        self.has_loaded = False
         self._send(pickled_callable)
 
     def send_batch(self, batch: list[tuple[int, bytes]]) -> None:
         self.indexes.extend(index for index, _ in batch)
         self._send(pickle.dumps(batch, protocol=5))
 
-    def read_result(self) -> tuple[int, bool, Any] | None:
-        """Return the result of the next item; None if the worker left the rest of the batch."""
+    def read_result(self) -> Any:
+        """Return ``(index, outcome, result)`` of the next item; "loaded"; or None if the rest of the batch was left."""
         answer = pickle.loads(self.connection.recv_bytes())  # noqa: S301 - from call.py
-        if answer is None:
-            return None
-        index, ok, result = answer
+        if not isinstance(answer, tuple):
+            return answer
         self.indexes.popleft()
-        return index, ok, result
+        return answer
 
     def end(self, deadline: float) -> int:
         """Wait for the exit until the deadline, then kill the process. Return the exit status. Call this once."""

@@ -53,17 +53,21 @@ def main(engine: socket.socket, call_file: str, modules: list[str]) -> None:
 
 
 def _work(connection: Connection, call_module: Any) -> None:
-    """Send the pickled result of each item as soon as it is processed, and None if the rest of a batch was left."""
+    """Send "loaded", the pickled result of each item as soon as it is processed, and None if a batch was left."""
     # A process that the user's function forks must not answer, or keep the connection open when the worker has died.
     os.register_at_fork(after_in_child=connection.close)
     threading.Thread(target=_end_with_parent, args=[os.getppid()], daemon=True).start()
-    call = call_module.Call(connection.recv_bytes())
+    call, is_loaded = call_module.Call(connection.recv_bytes()), False
     while True:
         try:
             batch = pickle.loads(connection.recv_bytes())  # noqa: S301 - from the engine
         except EOFError:  # the job needs this worker no more
             call.close()
             return
+        if not is_loaded:
+            call.load(batch[0][0])
+            connection.send_bytes(pickle.dumps("loaded"))
+            is_loaded = True
         left = len(batch)
         for result in call(batch):
             connection.send_bytes(pickle.dumps(result, protocol=5))

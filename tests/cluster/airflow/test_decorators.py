@@ -34,6 +34,11 @@ def test_a_function_of_rows_returns_the_totals_of_a_query(on_burla: Airflow, ord
     assert result.value == {"row_count": 20_000, "total": str(orders.ask("sum(amount)", "status = 'paid'"))}, result.log
 
 
+def assert_doubled(orders: Orders) -> None:
+    query = "SELECT count(*) FROM doubled JOIN orders USING (id) WHERE doubled.amount = orders.amount * 2"
+    assert orders.connection.execute(query).fetchall() == [(20_000,)]
+
+
 @pytest.mark.parametrize("batch", [{}, {"batch_size": 700}], ids=["row", "batch"])
 def test_a_function_of_a_row_or_a_batch_writes_what_a_query_returns(
     on_burla: Airflow, orders: Orders, batch: dict[str, Any]
@@ -50,15 +55,33 @@ def test_a_function_of_a_row_or_a_batch_writes_what_a_query_returns(
 
     result = on_burla.run(in_dag(make))
     assert result.value["rows_written"] == 20_000, result.log
-    query = "SELECT count(*) FROM doubled JOIN orders USING (id) WHERE doubled.amount = orders.amount * 2"
-    assert orders.connection.execute(query).fetchall() == [(20_000,)]
+    assert_doubled(orders)
+
+
+def test_a_class_writes_what_it_returns_for_batches(on_burla: Airflow, orders: Orders) -> None:
+    orders.connection.execute("CREATE TABLE doubled (id bigint PRIMARY KEY, amount numeric)")
+
+    def make() -> None:
+        @task.burla_transform(**ORDERS, batch_format="pandas", target_table="doubled", write_mode="upsert")
+        class Double:
+            def __init__(self, factor):
+                self.factor = factor
+
+            def __call__(self, frame):
+                return frame[["id"]].assign(amount=frame["amount"] * self.factor)
+
+        Double(factor=2)
+
+    result = on_burla.run(in_dag(make))
+    assert result.value["rows_written"] == 20_000, result.log
+    assert_doubled(orders)
 
 
 def test_a_function_of_an_item_returns_a_list(on_burla: Airflow) -> None:
     def make() -> None:
-        @task.burla(func_cpu=1, func_gpu="{{ '' }}")
-        def square(number):
-            return number * number
+        @task.burla(func_cpu=1, func_gpu="{{ '' }}", init={"power": lambda: pow})
+        def square(number, power):
+            return power(number, 2)
 
         square([1, 2, 3])
 

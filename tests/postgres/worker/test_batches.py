@@ -23,7 +23,7 @@ def run_batch(worker, batch=RANGES):
     call = make_list_call(worker.pickled)
     results = call([(key_range.index, pickle.dumps(key_range.to_item())) for key_range in batch])
     assert [index for index, *_ in results] == [key_range.index for key_range in batch]
-    assert all(ok for _, ok, _ in results)
+    assert all(outcome == "succeeded" for _, outcome, _ in results)
     return [decode(encoded) for *_, encoded in results]
 
 

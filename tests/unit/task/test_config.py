@@ -63,6 +63,7 @@ def table_operator(**options: Any) -> BurlaPostgresOperator:
             {"tolerated_failures": "5 of 100"},
             "tolerated_failures: must be a number of items or a percentage, got '5 of 100'.",
         ),
+        ({"tolerated_failures": "nan%"}, "tolerated_failures: must be a number of items or a percentage, got 'nan%'."),
     ],
 )
 def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], message: str) -> None:

@@ -269,3 +269,19 @@ def test_arguments_are_part_of_what_a_job_does():
     assert fingerprint(work, {"rate": 1}, None) == fingerprint(work, {"rate": 1}, None)
     assert len({fingerprint(work, arguments, None) for arguments in ({}, {"rate": 1}, {"rate": 2})}) == 3
     assert fingerprint(work, {}, {"rate": lambda: 1}) != fingerprint(work, {}, {"rate": lambda: 2})
+
+
+@pytest.mark.parametrize(
+    "dag",
+    [
+        "class work:\n    @functools.cached_property\n    def rate(self): return 1\n",
+        "@functools.singledispatch\ndef rate(row): return 0\n@rate.register\ndef _(row: int): return 1\n"
+        "def work(rows): return rate(rows)\n",
+        "class work:\n    @functools.singledispatchmethod\n    def rate(self, row): return 1\n",
+    ],
+    ids=["cached_property", "singledispatch", "singledispatchmethod"],
+)
+def test_a_cache_does_not_make_a_job_different(print_of, dag):
+    dag = f"import functools\n{dag}"
+    assert print_of(dag) == print_of(dag)
+    assert print_of(dag) != print_of(dag.replace("return 1", "return 2"))

@@ -148,3 +148,23 @@ def test_unknown_arguments_are_checked_when_the_task_runs() -> None:
     operator.op_kwargs = {"other": 1}
     with pytest.raises(InvalidParameterError, match="has no parameter 'other'"):
         operator.make_config()
+
+
+async def wait(rows: Any) -> Any:
+    return rows
+
+
+async def wait_often(rows: Any) -> Any:
+    yield rows
+
+
+class Waiting:
+    async def __call__(self, rows: Any) -> Any:
+        return rows
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("function", [wait, wait_often, functools.partial(wait), Waiting, Waiting()])
+def test_an_async_function_is_refused(name: str, function: Any) -> None:
+    with pytest.raises(InvalidParameterError, match=rf"{name}: .* is an async function, which workers do not await"):
+        make(name, function)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from burla_provider.jobs.code.pickler import pickle_for_workers
 from burla_provider.task.function_arguments import bind_function
 from burla_provider.worker.map_task import MapTask
 from burla_provider.worker.outcome import decode
+from burla_provider.worker.user_function import UserFunction
 from tests.unit.worker.test_map_task import FRESH_WORKER
 
 MODELS = """
@@ -130,3 +132,90 @@ def test_a_copy_that_is_sent_has_loaded_nothing(dags, load_dag):
     assert function.load({}) is None
     assert function(()) == {"a": []}
     assert pickle.loads(pickle.dumps(function))(()) == {}
+
+
+class Closable:
+    def __init__(self, name, closed, error=None):
+        self.name, self.closed, self.error = name, closed, error
+
+    def close(self):
+        self.closed.append(self.name)
+        if self.error:
+            raise self.error
+
+
+def test_all_objects_are_closed_also_if_one_raises():
+    closed = []
+    makers = {name: functools.partial(Closable, name, closed, OSError(name)) for name in "abc"}
+    function = UserFunction(dict, init=makers)
+    assert function.load({}) is None
+    with pytest.raises(OSError, match="a"):
+        function.close()
+    assert sorted(closed) == ["a", "b", "c"]
+    function.close()
+    assert len(closed) == 3
+
+
+def test_objects_are_closed_if_the_next_one_cannot_be_made():
+    closed = []
+    makers = {"a": functools.partial(Closable, "a", closed, OSError("a")), "b": sys.exit}
+    function = UserFunction(dict, init=makers)
+    assert function.load({}).type == "SystemExit"
+    assert function.load({}).ends_job
+    assert closed == ["a"]
+
+
+def plain(row, a, b=2, *, c=3, d):
+    return row, a, b, c, d
+
+
+def passes_on(row, a=1, **others):
+    return row, a, others
+
+
+def positional(row, a=1, /, b=2, **others):
+    return row, a, b, others
+
+
+def make_closure():
+    state = []
+
+    def closure(row, a, *rest, b):
+        state.append(row)
+        return list(state), a, rest, b
+
+    return closure
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        (plain, {"a": 1, "d": 4}),
+        (plain, {"a": 1, "b": 5, "c": 6, "d": 4}),
+        (passes_on, {"a": 7}),
+        (passes_on, {"b": 7, "c": 8}),
+        (passes_on, {"a": 6, "b": 7}),
+        (positional, {"a": 6, "b": 7}),
+        (lambda row, a: (row, a), {"a": []}),
+        (lambda *rows, a=1: (rows, a), {"a": 2}),
+        (functools.partial(plain, d=1), {"a": 2}),
+        (max, {"key": str}),
+    ],
+)
+def test_arguments_are_bound_as_by_partial(function, arguments):
+    bound = UserFunction(function, arguments)
+    row = (3, 20)
+    assert bound.for_range(None)(row) == bound(row) == functools.partial(function, **arguments)(row)
+    assert bound.for_range(None)(row) == functools.partial(function, **arguments)(row)  # and changes no function
+
+
+def test_a_closure_keeps_its_state():
+    bound = UserFunction(make_closure(), {"a": 1, "b": 2}).for_range(None)
+    assert bound(5) == ([5], 1, (), 2)
+    assert bound(6) == ([5, 6], 1, (), 2)
+
+
+@pytest.mark.parametrize("missing", [{"b": 1}, {"a": 1, "c": 1}])
+def test_a_missing_argument_is_an_error(missing):
+    with pytest.raises(TypeError, match="missing 1 required"):
+        UserFunction(plain, missing | ({"d": 1} if "b" in missing else {}))((1,))
