@@ -56,8 +56,8 @@ def record_batches(
     columns = [arrow_column(column, connection.info.encoding) for column in shape.columns]
     max_bytes = MAX_SIZED_BATCH_BYTES if batch_size else _MAX_BATCH_BYTES
     if pages and (blocks := read_blocks(connection, pages, shape, columns)):
-        batches = _join_blocks(blocks, columns, batch_size or MAX_BATCH_ROWS, max_bytes)
-        yield from _resize(batches, batch_size, max_bytes) if batch_size else batches
+        batches = _join_blocks(blocks, columns, min(batch_size or MAX_BATCH_ROWS, MAX_BATCH_ROWS))
+        yield from _resize(batches, batch_size) if batch_size else batches
         return
     chunks = stream_binary(connection, select_values(query, columns), shape)
     batch, limit = _Batch(columns), batch_size or FIRST_BATCH_ROWS
@@ -86,13 +86,13 @@ def record_batches(
 
 
 def _join_blocks(
-    blocks: Generator[tuple[list[Packed], int], None, None], columns: Sequence[ArrowColumn], rows: int, max_bytes: int
+    blocks: Generator[tuple[list[Packed], int], None, None], columns: Sequence[ArrowColumn], rows: int
 ) -> Generator[Any, None, None]:
-    """Yield batches of about ``rows`` rows or ``max_bytes`` bytes."""
+    """Yield batches of about ``rows`` rows or ``_MAX_BATCH_BYTES`` bytes."""
     batch = _Batch(columns)
     with closing(blocks):
         for packed, count in blocks:
-            if batch.rows and (batch.rows >= rows or batch.size + _size(packed) > max_bytes):
+            if batch.rows and (batch.rows >= rows or batch.size + _size(packed) > _MAX_BATCH_BYTES):
                 yield batch.convert()
                 batch = _Batch(columns)
             batch.add(packed, count)
@@ -101,24 +101,35 @@ def _join_blocks(
             yield batch.convert()
 
 
-def _resize(batches: Generator[Any, None, None], rows: int, max_bytes: int) -> Generator[Any, None, None]:
+def _resize(batches: Generator[Any, None, None], rows: int) -> Generator[Any, None, None]:
     """Yield batches of exactly ``rows`` rows; the last one, and one of large rows, has fewer."""
-    import pyarrow as pa
-
-    rest = None
+    parts: list[Any] = []
+    count = size = 0
     with closing(batches):
         for batch in batches:
-            if rest is not None and rest.nbytes + batch.nbytes > max_bytes:
-                yield rest
-                rest = None
-            if rest is not None:
-                [batch] = pa.Table.from_batches([rest, batch]).combine_chunks().to_batches()
-            while batch.num_rows >= rows:
-                yield batch.slice(0, rows)
-                batch = batch.slice(rows)
-            rest = batch if batch.num_rows else None
-        if rest is not None:
-            yield rest
+            while batch.num_rows:
+                part = batch.slice(0, rows - count)
+                if parts and size + part.nbytes > MAX_SIZED_BATCH_BYTES:
+                    yield _join_batches(parts)
+                    parts, count, size = [], 0, 0
+                    continue
+                parts.append(part)
+                count, size = count + part.num_rows, size + part.nbytes
+                batch = batch.slice(part.num_rows)
+                if count == rows:
+                    yield _join_batches(parts)
+                    parts, count, size = [], 0, 0
+    if parts:
+        yield _join_batches(parts)
+
+
+def _join_batches(batches: list[Any]) -> Any:
+    import pyarrow as pa
+
+    if len(batches) == 1:
+        return batches[0]
+    [joined] = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    return joined
 
 
 class _Batch:

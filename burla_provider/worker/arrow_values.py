@@ -74,7 +74,11 @@ def _exact_type(kind: Any) -> Any:
         return pa.float64()
     if types.is_dictionary(kind):
         return _exact_type(kind.value_type)
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    if types.is_run_end_encoded(kind):
+        return pa.run_end_encoded(kind.run_end_type, _exact_type(kind.value_type))
+    if types.is_map(kind):
+        return pa.map_(_exact_type(kind.key_type), _exact_type(kind.item_type))
+    if types.is_nested(kind) and hasattr(kind, "value_type"):  # each kind of list
         return pa.list_(_exact_type(kind.value_type))
     if types.is_struct(kind):
         return pa.struct([field.with_type(_exact_type(field.type)) for field in kind])

@@ -46,6 +46,11 @@ class BatchRows(RowFormat):
         """
         known = find_format(returned)
         if known is None:
+            if hasattr(type(returned), "columns"):
+                raise UserFunctionError(
+                    f"map_batch returned {type(returned).__name__}, which is not a batch. Return a DataFrame of pandas"
+                    " or Polars, or a RecordBatch or Table of Arrow. collect() makes a DataFrame of a LazyFrame."
+                )
             return super().results(returned)
         names = known.names(returned)
         if len(names) != len(self.written) or set(names) != set(self.written):
@@ -58,6 +63,18 @@ class BatchRows(RowFormat):
             if name in self.json_columns:
                 columns[number] = _load_json(name, columns[number])
         return list(zip(*columns, strict=True))
+
+    def check_order(self, returned: Any) -> None:
+        """Check the index of pandas.
+
+        :raises UserFunctionError: if the rows are in another order than those that the function got.
+        """
+        known = find_format(returned)
+        if known is not None and known.is_reordered(returned):
+            raise UserFunctionError(
+                "map_batch returned a DataFrame with its rows in another order. Return one row for each row in the"
+                " same order, because they update the rows that were read: use sort_index()."
+            )
 
 
 def _load_json(name: str, values: list[Any]) -> list[Any]:

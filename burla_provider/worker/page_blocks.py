@@ -26,6 +26,12 @@ PAGES_PER_BLOCK = 32
 _MIN_ROWS_PER_PAGE = 20
 """Longer texts take the server more time in blocks than the worker saves."""
 
+_NO_PAGE = 2**32 - 1
+"""The number behind that of the last possible page."""
+
+_PAGE_NODES = {"Nested Loop", "Memoize", "Function Scan", "Aggregate", "Subquery Scan", "Tid Range Scan", "Result"}
+"""What the server's plan consists of if it reads only pages."""
+
 _FACTS = """
     SELECT relkind IN ('r', 'm') AND NOT relhassubclass,
            pg_catalog.pg_relation_size(c.oid) / pg_catalog.current_setting('block_size')::bigint,
@@ -46,9 +52,11 @@ _QUERY = """
 """
 
 _ON_PAGES = """
-    ctid >= pg_catalog.concat('(', burla_blocks.page, ',0)')::pg_catalog.tid
-    AND ctid < pg_catalog.concat('(', LEAST(burla_blocks.page + {step}, {end}), ',0)')::pg_catalog.tid
+    ctid >= pg_catalog.concat('(', {first}, ',0)')::pg_catalog.tid
+    AND ctid < pg_catalog.concat('(', {end}, ',0)')::pg_catalog.tid
 """
+
+_NEXT_BLOCK = "CASE WHEN burla_blocks.page + {step} <= {last} THEN burla_blocks.page + {step} ELSE {end} END"
 
 
 @dataclass(frozen=True)
@@ -86,16 +94,25 @@ def find_pages(source: Source, key_range: KeyRange) -> Pages | None:
 def read_blocks(
     connection: psycopg.Connection[Any], pages: Pages, shape: Shape, columns: Sequence[ArrowColumn]
 ) -> Generator[tuple[list[Packed], int], None, None] | None:
-    """Return the values of each block, and its number of rows. None: values may be large, or need a conversion."""
+    """Return the values of each block, and its number of rows.
+
+    None: values may be large or need a conversion, or an index is better than the pages.
+    """
     if shape.chunk_rows != CHUNK_ROWS or not _has_same_text(connection, columns):
         return None
     relation = pages.relation.as_string(connection)
     row = connection.execute(_FACTS, [_MIN_ROWS_PER_PAGE, relation]).fetchone()
     if row is None or not (row[0] or pages.is_leaf) or (shape.wide and not row[3]):
         return None
-    first, end = pages.bounds
+    columns = _with_text(shape, columns)
     not_null = set() if pages.has_expressions else set(row[2])
-    return _read(connection, pages, first, row[1] if end is None else end, _with_text(shape, columns), not_null)
+    parts = [column.aggregates(column.name not in not_null) for column in columns]
+    first, end = pages.bounds
+    packed = _pack(pages, row[1], columns, parts)
+    unpacked = pages.select(sql.SQL(_ON_PAGES).format(first=first, end=_NO_PAGE if end is None else end))
+    if not _read_only_pages(connection, unpacked, packed):
+        return None
+    return _unpack(connection, packed, columns, list(map(len, parts)))
 
 
 def _has_same_text(connection: psycopg.Connection[Any], columns: Sequence[ArrowColumn]) -> bool:
@@ -114,22 +131,43 @@ def _with_text(shape: Shape, columns: Sequence[ArrowColumn]) -> list[ArrowColumn
     ]
 
 
-def _read(
-    connection: psycopg.Connection[Any],
-    pages: Pages,
-    first: int,
-    end: int,
-    columns: Sequence[ArrowColumn],
-    not_null: set[str],
-) -> Generator[tuple[list[Packed], int], None, None]:
+def _read_only_pages(connection: psycopg.Connection[Any], *queries: sql.Composed) -> bool:
+    """Return whether the server reads nothing but the pages of the range, each once.
+
+    It may prefer an index to them; and it does not know how few pages a block has, and may read an index, or another
+    table, for each block.
+    """
+    return all(_node_types(_explain(connection, query)) <= _PAGE_NODES for query in queries)
+
+
+def _explain(connection: psycopg.Connection[Any], query: sql.Composed) -> dict[str, Any]:
+    [([explained],)] = connection.execute(sql.SQL("EXPLAIN (FORMAT JSON) {}").format(query)).fetchall()
+    plan: dict[str, Any] = explained["Plan"]
+    return plan
+
+
+def _node_types(plan: dict[str, Any]) -> set[str]:
+    return {plan["Node Type"]}.union(*map(_node_types, plan.get("Plans", ())))
+
+
+def _pack(
+    pages: Pages, page_count: int, columns: Sequence[ArrowColumn], parts: Sequence[Sequence[str]]
+) -> sql.Composed:
+    """Return the query of the blocks.
+
+    :param page_count: of the table. Without a snapshot, rows may have moved to later pages since it was read.
+    :param parts: aggregates of each column.
+    """
+    first, end = pages.bounds
+    last = (page_count if end is None else end) - 1
     names = [sql.Identifier(f"c{number}") for number in range(len(columns))]
-    parts = [column.aggregates(column.name not in not_null) for column in columns]
     aggregates = [sql.SQL(text).format(name) for texts, name in zip(parts, names, strict=True) for text in texts]
-    on_pages = sql.SQL(_ON_PAGES).format(step=PAGES_PER_BLOCK, end=end)
+    next_block = sql.SQL(_NEXT_BLOCK).format(step=PAGES_PER_BLOCK, last=last, end=_NO_PAGE if end is None else end)
+    on_pages = sql.SQL(_ON_PAGES).format(first=sql.Identifier("burla_blocks", "page"), end=next_block)
     is_computed = pages.has_expressions or any(isinstance(column, TextColumn) for column in columns)
-    query = sql.SQL(_QUERY).format(
+    return sql.SQL(_QUERY).format(
         first=first,
-        last=end - 1,
+        last=max(first, last),
         step=PAGES_PER_BLOCK,
         aggregates=sql.SQL(", ").join(aggregates),
         rows=select_values(pages.select(on_pages), columns),
@@ -137,10 +175,19 @@ def _read(
         fence=sql.SQL(" OFFSET 0" if is_computed else ""),
         names=sql.SQL(", ").join(names),
     )
+
+
+def _unpack(
+    connection: psycopg.Connection[Any], query: sql.Composed, columns: Sequence[ArrowColumn], widths: Sequence[int]
+) -> Generator[tuple[list[Packed], int], None, None]:
+    """Yield what the query returns.
+
+    :param widths: number of results per column.
+    """
     with closing(stream_binary(connection, query, Shape((), (), 1))) as blocks:
         for [(count, *results)] in blocks:
             rows = int.from_bytes(count or b"", "big")
             if rows:
                 left = iter(results)
-                taken = [list(islice(left, len(texts))) for texts in parts]
+                taken = [list(islice(left, width)) for width in widths]
                 yield [column.unpack(values, rows) for column, values in zip(columns, taken, strict=True)], rows

@@ -125,6 +125,9 @@ class RowFormat:
         """
         return check_batch(returned)
 
+    def check_order(self, returned: Any) -> None:
+        """Check that what a function has returned is in the order of the rows that it got, if that can be known."""
+
     def given(self, row: Row) -> Any:
         """Return a row as the function gets it."""
         return dict(zip(self.read, row, strict=True)) if self.as_dicts else row

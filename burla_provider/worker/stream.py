@@ -34,10 +34,13 @@ Adapt = Callable[[psycopg.Cursor[Any] | psycopg.ServerCursor[Any]], None]
 
 _IS_SMALL = """
 SELECT bool_and(relkind IN ('r', 'm') AND NOT relhassubclass AND
-                coalesce(pg_relation_size(nullif(reltoastrelid, 0)), 0) = 0)
+                coalesce(pg_relation_size(nullif(reltoastrelid, 0)), 0) = 0 AND
+                NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = pg_class.oid AND attlen < 0
+                            AND (octet_length(attmissingval::text) > 2000 OR attgenerated = 'v')))
 FROM pg_class WHERE oid = ANY (%s::bigint[]::oid[])
 """
-"""Whether tables have no TOAST data. (A value that is compressed within a page of 8 kB has at most 700 kB.)"""
+"""Whether tables have no large values: no TOAST data, no long default of a column that was added without a rewrite, and
+no virtual generated column. (A value that is compressed within a page of 8 kB has at most 2 MB.)"""
 
 
 def describe_columns(connection: psycopg.Connection[Any], query: sql.Composable) -> list[psycopg.Column]:

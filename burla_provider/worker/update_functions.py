@@ -67,7 +67,9 @@ class UpdateRows:
         results: list[Any] = []
         returned: Iterable[Any] = ()
         try:
-            returned = self.format.results(self.function(self.format.give(rows)))
+            made = self.function(self.format.give(rows))
+            self.format.check_order(made)
+            returned = self.format.results(made)
             results.extend(returned)
         except Exception as error:
             self._handle(error, len(results), keys, failed)

@@ -26,3 +26,7 @@ class ArrowFormat:
     def values(self, batch: Any, name: str) -> list[Any]:
         """Return the values of a column."""
         return python_values(name, batch.column(name))
+
+    def is_reordered(self, batch: Any) -> bool:
+        """Return False: a batch does not show it."""
+        return False

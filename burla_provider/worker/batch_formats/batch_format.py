@@ -31,3 +31,7 @@ class BatchFormat(Protocol):
         :raises ReturnedRowError: if a value cannot be written exactly.
         """
         ...
+
+    def is_reordered(self, batch: Any) -> bool:
+        """Return whether a batch has the rows of ``from_arrow`` in another order, as far as the batch shows it."""
+        ...

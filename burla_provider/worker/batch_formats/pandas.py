@@ -13,7 +13,7 @@ from burla_provider.worker.arrow_values import not_exact, python_values
 
 
 class PandasFormat:
-    """``pandas.DataFrame``. The index is ignored."""
+    """``pandas.DataFrame``. The index is used only to recognize another order."""
 
     packages: ClassVar[tuple[str, ...]] = ("pandas", "pyarrow")
     types: ClassVar[frozenset[tuple[str, str]]] = frozenset({("pandas", "DataFrame")})
@@ -35,6 +35,15 @@ class PandasFormat:
         :raises ReturnedRowError: if a value cannot be written exactly.
         """
         return _values(name, batch[name])
+
+    def is_reordered(self, batch: Any) -> bool:
+        """Return whether the index has the numbers of the rows, in another order."""
+        import numpy
+
+        index = batch.index
+        if index.dtype.kind not in "iu" or index.is_monotonic_increasing:
+            return False
+        return numpy.array_equal(index.sort_values(), numpy.arange(len(index)))
 
 
 def _values(name: str, series: Any) -> list[Any]:
@@ -73,7 +82,7 @@ def _exact_objects(name: str, array: Any) -> list[Any]:
         if not isinstance(array[number], Decimal):  # NaN is a value of numeric
             array[number] = None
     values: list[Any] = array.tolist()
-    converted = (numpy.generic, numpy.ndarray, pandas.Timestamp, pandas.Timedelta)
+    converted = (numpy.generic, numpy.ndarray, pandas.Timestamp, pandas.Timedelta, list)
     if not any(issubclass(kind, converted) for kind in set(map(type, values))):
         return values
     try:
@@ -90,6 +99,8 @@ def _exact_object(value: Any) -> Any:
     import numpy
     import pandas
 
+    if isinstance(value, list):
+        return [_exact_object(item) for item in value]
     if isinstance(value, numpy.datetime64 | numpy.timedelta64):
         value = pandas.Timestamp(value) if isinstance(value, numpy.datetime64) else pandas.Timedelta(value)
     if value is pandas.NaT:
@@ -101,7 +112,7 @@ def _exact_object(value: Any) -> Any:
         return value.to_pydatetime() if is_moment else value.to_pytimedelta()
     if isinstance(value, numpy.ndarray):
         # NumPy's own lists of times have integers.
-        return value.tolist() if value.dtype.kind not in "mMO" else [_exact_object(item) for item in value]
+        return _exact_object(list(value)) if value.dtype.kind in "mMO" else value.tolist()
     if isinstance(value, numpy.float16 | numpy.float32):
         return float(str(value))  # the shortest decimal number
     return value.item() if isinstance(value, numpy.generic) else value

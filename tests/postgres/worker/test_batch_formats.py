@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import psycopg
 import pytest
 from psycopg import sql
@@ -115,6 +117,26 @@ def test_an_update_in_place_needs_a_row_per_row(results, batch_format):
     result = transform(results, UpdateRows(lambda batch: batch, rows, 2, 100), sink, source, reads_xmin=True)
     assert result.value["rows_updated"] == ROWS
     assert results.execute("SELECT count(*) FROM orders WHERE n = id * 2").fetchone() == (ROWS,)
+
+
+def test_an_update_in_place_refuses_a_data_frame_in_another_order(results):
+    sink = UpdateInPlace(Target("public", "orders", ("n",)), ("id",))
+    source = Source("public", "orders", {"n": "id"})
+    rows = BatchRows(("n",), ("n",), batch_format="pandas")
+    for order, is_refused in [
+        (lambda batch: batch.sort_values("n", ascending=False), True),
+        (lambda batch: batch.sort_values("n", ascending=False).sort_index(), False),
+        (lambda batch: batch.set_index("n", drop=False)[::-1][::-1], False),
+        (lambda batch: batch.assign(n=batch.n + 1, k=0).set_index(["k", "n"], drop=False)[["n"]], False),
+    ]:
+        function = UpdateRows(order, rows, 2, 100)
+        with (
+            pytest.raises(UserFunctionError, match=r"rows in another order\..*sort_index")
+            if is_refused
+            else nullcontext()
+        ):
+            transform(results, function, sink, source, reads_xmin=True)
+    assert results.execute("SELECT count(*) FROM orders WHERE n = id + 1").fetchone() == (ROWS,)
 
 
 @pytest.mark.parametrize("batch_format", FORMATS)

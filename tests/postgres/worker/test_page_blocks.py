@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from psycopg import sql
 
 from burla_provider.ranges.key import CTID
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.worker import arrow
 from burla_provider.worker.arrow import record_batches
 from burla_provider.worker.arrow_columns import arrow_column
 from burla_provider.worker.page_blocks import find_pages, read_blocks
 from burla_provider.worker.processors import ProcessRows
 from burla_provider.worker.source import Source
-from burla_provider.worker.stream import get_shape
+from burla_provider.worker.stream import CHUNK_ROWS, get_shape
 from tests.postgres.worker.conftest import ROWS
+from tests.support.drawn_tables import SUFFIXES, quoted
 
 COLUMNS = ("id", "n", "amount", "name", "code", "at", "flag", "raw", "tags", "facts", "ratio")
+SETTINGS = "SET enable_seqscan = off; SET max_parallel_workers_per_gather = 0"
+"""Those of a worker that reads ranges of pages."""
 MANY = """
     CREATE TABLE many (
         id bigint NOT NULL, n integer, amount numeric(12, 2), name text, code char(5), at timestamptz, flag boolean,
@@ -38,6 +46,31 @@ MANY = """
     ANALYZE many
 """
 
+DRAWN = {
+    "bigint": "(random() * 1e15)::bigint",
+    "smallint": "g % 100",
+    "real": "random()",
+    "double precision": "CASE WHEN g % 9 = 0 THEN 'NaN' WHEN g % 9 = 1 THEN '-Infinity' ELSE random() END",
+    "numeric": "round((random() * 1000)::numeric, g % 10)",
+    "numeric(10,3)": "random() * 1000",
+    "numeric(5,-2)": "random() * 10000",
+    "boolean": "g % 3 = 0",
+    "date": "date '0001-01-01' + g * 400",
+    "time": "time '00:00' + g * interval '1 s'",
+    "timestamptz": "timestamptz '0100-01-01 00:00Z' + g * interval '1 year'",
+    "text": "repeat(md5(g::text), g % 8)",
+    "char(7)": "'a' || g % 99",
+    "name": "'ä' || g",
+    "bytea": "decode(md5(g::text), 'hex')",
+    "jsonb": "jsonb_build_object('ä', g)",
+    "uuid": "md5(g::text)::uuid",
+    "text[]": "ARRAY['a', '', NULL, 'x\"y']",
+    "interval": "g * interval '1 day'",
+    '"char"': "'x'",
+    "bit(3)": "b'101'",
+}
+"""Type -> SQL of a value of row g."""
+
 
 @pytest.fixture(autouse=True)
 def _reads_ranges_of_pages(connection: psycopg.Connection) -> None:
@@ -48,6 +81,7 @@ def _reads_ranges_of_pages(connection: psycopg.Connection) -> None:
 @pytest.fixture
 def many(connection: psycopg.Connection) -> psycopg.Connection:
     connection.execute(MANY)
+    connection.execute(SETTINGS)
     connection.autocommit = False
     return connection
 
@@ -99,6 +133,56 @@ def test_values_of_expressions_may_be_null(many) -> None:
     assert {row["id"] for row in expected} == {None, 1, 2, 3, 4}
 
 
+@st.composite
+def drawn_tables(draw) -> tuple[str, Source, KeyRange]:
+    """The SQL of a table, which rows of it to read, and a range of its pages."""
+    kinds = draw(st.lists(st.sampled_from(list(DRAWN)), min_size=1, max_size=6))
+    names = [quoted(f"{draw(st.sampled_from(SUFFIXES))}{number}") for number in range(len(kinds))]
+    definitions, values = ["gone int", "row_id int"], ["g"]
+    for name, kind in zip(names, kinds, strict=True):
+        nulls = draw(st.sampled_from([None, 0.2, 1]))
+        definitions.append(f"{name} {kind}{'' if nulls else ' NOT NULL'}")
+        values.append(f"CASE WHEN random() >= {nulls or 0} THEN {DRAWN[kind]} END")
+    changes = [
+        "ALTER TABLE drawn DROP gone",
+        "DELETE FROM drawn WHERE row_id BETWEEN 500 AND 3000",
+        "UPDATE drawn SET row_id = -row_id WHERE row_id % 5 = 0",
+        "ALTER TABLE drawn ADD added text DEFAULT 'é', ADD twice int GENERATED ALWAYS AS (row_id * 2) STORED",
+        "ANALYZE drawn",
+    ]
+    script = [
+        "DROP TABLE IF EXISTS drawn",
+        f"CREATE TABLE drawn ({', '.join(definitions)})",
+        f"INSERT INTO drawn (row_id, {', '.join(names)})"
+        f" SELECT {', '.join(values)} FROM generate_series(1, {draw(st.sampled_from([0, 1, 50, 5_000]))}) AS g",
+        *(change for change in changes if draw(st.booleans())),
+    ]
+    columns = ("row_id", *(name[1:-1].replace('""', '"') for name in names))
+    expressions = {
+        f"e{number}": draw(st.sampled_from([name, f"nullif({name}::text, 'a')"])) for number, name in enumerate(names)
+    }
+    where = draw(st.sampled_from([None, "row_id % 2 = 0", "'%' LIKE '%%' AND row_id <> 7 -- %s"]))
+    source = Source("public", "drawn", draw(st.sampled_from([columns, columns[::-1], expressions])), where)
+    first, count = draw(st.sampled_from([0, 0, 1, 32, 1_000])), draw(st.sampled_from([None, None, 1, 33, 1_000]))
+    return "; ".join(script), source, pages(first or None, count and first + count)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
+@given(drawn=drawn_tables(), batch_size=st.sampled_from([None, 1, 7, 1_000]))
+def test_blocks_of_any_table_have_the_rows_of_the_query(many, drawn, batch_size) -> None:
+    script, source, key_range = drawn
+    many.prepare_threshold = None  # the table changes
+    many.execute(sql.SQL(script))
+    query = source.select(source.column_list, key_range)
+    expected = rows_of(record_batches(many, query))
+    found = batches(many, source, key_range, batch_size)
+    assert repr(rows_of(found)) == repr(expected)  # NaN
+    assert len(expected) == many.execute(sql.SQL("SELECT count(*) FROM ({}) AS rows").format(query)).fetchone()[0]
+    assert {batch.num_rows for batch in found[:-1]} <= {batch_size} or batch_size is None
+    for batch in found:
+        batch.validate(full=True)
+
+
 @pytest.mark.parametrize("batch_size", [1, 7, 1_000, 18_999, 1_000_000])
 def test_batches_have_exactly_the_size_that_is_given(many, batch_size) -> None:
     source = Source("public", "many", ("id", "name"))
@@ -106,6 +190,28 @@ def test_batches_have_exactly_the_size_that_is_given(many, batch_size) -> None:
     assert {batch.num_rows for batch in found[:-1]} <= {batch_size}
     assert 0 < found[-1].num_rows <= batch_size
     assert sorted(row["id"] for row in rows_of(found)) == [*range(1, 9_000), *range(20_001, 30_001)]
+
+
+def test_large_batches_have_exactly_the_size_that_is_given(many, monkeypatch) -> None:
+    monkeypatch.setattr(arrow, "MAX_SIZED_BATCH_BYTES", 120_000)
+    sizes = [batch.num_rows for batch in batches(many, Source("public", "many", ("id", "name")), pages(), 5_000)]
+    assert sizes == [5_000, 5_000, 5_000, 3_999]
+
+
+def test_batches_of_large_rows_are_smaller_than_the_size_that_is_given(many, monkeypatch) -> None:
+    monkeypatch.setattr(arrow, "_MAX_BATCH_BYTES", 10_000)
+    monkeypatch.setattr(arrow, "MAX_SIZED_BATCH_BYTES", 50_000)
+    found = batches(many, Source("public", "many", ("id", "name")), pages(), 5_000)
+    assert all(20_000 < batch.nbytes <= 50_000 for batch in found[1:-1])
+    assert sum(batch.num_rows for batch in found) == 18_999
+
+
+def test_without_a_snapshot_rows_that_move_to_new_pages_are_read(many) -> None:
+    found = blocks(many, Source("public", "many", ("id",)), pages(3))
+    with psycopg.connect(many.info.dsn, password=many.info.password) as other:
+        other.execute("UPDATE many SET n = 1 WHERE id > 8500")
+    query = "SELECT count(*) FROM many WHERE ctid >= '(3,0)'"
+    assert [sum(rows for _, rows in found)] == list(many.execute(query).fetchone())
 
 
 def test_a_reader_that_stops_ends_the_query(many) -> None:
@@ -150,6 +256,43 @@ def test_blocks_are_not_used_where_values_may_be_large_or_ranges_are_of_a_key(ma
     many.execute("UPDATE many SET name = repeat('x', 9000) WHERE id = 5")
     assert blocks(many, Source("public", "many", ("name",)), pages()) is None
     assert blocks(many, Source("public", "many", ("id",)), pages()) is not None
+
+
+def test_a_long_default_of_a_column_that_was_added_is_a_large_value(many) -> None:
+    many.execute("ALTER TABLE many ADD short text DEFAULT 'a', ADD long text DEFAULT repeat('x', 500000)")
+    assert blocks(many, Source("public", "many", ("id", "short")), pages()) is None
+    query = sql.SQL("SELECT long FROM many")
+    assert get_shape(many, query).chunk_rows < CHUNK_ROWS
+    assert blocks(many, Source("public", "many", ("id",)), pages()) is not None
+
+
+def test_a_value_that_is_generated_when_it_is_read_may_be_large(many) -> None:
+    if many.info.server_version < 180000:
+        pytest.skip("PostgreSQL 18 brought virtual columns")
+    many.execute("ALTER TABLE many ADD long text GENERATED ALWAYS AS (repeat('x', id::int * 100000)) VIRTUAL")
+    assert get_shape(many, sql.SQL("SELECT long FROM many")).chunk_rows < CHUNK_ROWS
+    assert blocks(many, Source("public", "many", ("id", "name")), pages()) is None
+    assert blocks(many, Source("public", "many", ("id",)), pages()) is not None
+
+
+@pytest.mark.parametrize(
+    "where", ["id = 5", "id < 200", "n IN (SELECT id FROM other)", "EXISTS (SELECT FROM other WHERE other.id = many.n)"]
+)
+def test_blocks_are_not_used_where_the_server_reads_an_index_or_another_table(many, where) -> None:
+    many.execute("CREATE INDEX ON many (id); CREATE TABLE other AS SELECT 1::bigint AS id")
+    many.execute("ANALYZE many")
+    source = Source("public", "many", ("id",), where)
+    assert blocks(many, source, pages()) is None
+    assert blocks(many, replace(source, where="id > 200"), pages(0, 50)) is not None
+    assert rows_of(batches(many, source, pages()))
+
+
+def test_blocks_are_not_used_where_a_policy_reads_an_index(many) -> None:
+    many.execute("CREATE INDEX ON many (id); ALTER TABLE many ENABLE ROW LEVEL SECURITY")
+    many.execute("CREATE POLICY one ON many USING (id = 7); GRANT SELECT ON many TO pg_monitor; SET ROLE pg_monitor")
+    source = Source("public", "many", ("id",))
+    assert blocks(many, source, pages()) is None
+    assert rows_of(batches(many, source, pages())) == [{"id": 7}]
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])

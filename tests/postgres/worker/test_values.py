@@ -142,6 +142,7 @@ def tuple_values(connection: psycopg.Connection):
 
 def page_values(connection: psycopg.Connection):
     connection.prepare_threshold = None  # the table changes
+    connection.execute("SET LOCAL enable_seqscan = off")  # as a worker that reads ranges of pages
 
     def read(asked: sql.Composed) -> list:
         if "cstring" in asked.as_string(connection):  # no table has it

@@ -66,6 +66,7 @@ MOMENT = dt.datetime(2026, 11, 30, 10, 0, 0, 123456)
         ),
         (pd.Series([np.array([1.5, 2]), np.array([MOMENT], "datetime64[us]")]), [[1.5, 2.0], [MOMENT]]),
         (pd.Series([b"\0", {"a": 1}, [1]], dtype=object), [b"\0", {"a": 1}, [1]]),
+        (pd.Series([[np.int64(1), pd.Timestamp(MOMENT), None]], dtype=object), [[1, MOMENT, None]]),
         (pd.Series([0, 1], dtype="Sparse[int]"), [0, 1]),
         (pd.Series([uuid.UUID(int=1)]), [uuid.UUID(int=1)]),
         (pd.Series([], dtype="float64"), []),
@@ -121,6 +122,9 @@ def test_values_of_polars_are_exact(series, expected):
         (pa.array([dt.date(2026, 1, 1)], pa.date64()), [dt.date(2026, 1, 1)]),
         (pa.array([dt.time(1)], pa.time32("s")), [dt.time(1)]),
         (pa.array([[1, 2]], pa.list_(pa.int8(), 2)), [[1, 2]]),
+        (pa.array([[1], None], pa.list_view(pa.int8())), [[1], None]),
+        (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int8())), [[("a", 1)]]),
+        (pa.RunEndEncodedArray.from_arrays(pa.array([2, 3]), pa.array(["a", None])), ["a", "a", None]),
         (pa.array([{"at": MOMENT}], pa.struct([("at", pa.timestamp("ns"))])), [{"at": MOMENT}]),
         (pa.nulls(1), [None]),
         (pa.chunked_array([[1], [2]]), [1, 2]),
@@ -143,10 +147,14 @@ NANOSECOND = "2026-11-30T10:00:00.000000001"
         pd.DataFrame({"v": pd.to_timedelta([1], unit="ns")}),
         pd.DataFrame({"v": pd.Series([pd.Timedelta(1)], dtype=object)}),
         pd.DataFrame({"v": np.array(["30000-01-01"], "datetime64[s]")}),
+        pd.DataFrame({"v": pd.Series([[[pd.Timestamp(NANOSECOND)]]], dtype=object)}),
         pl.DataFrame({"v": pl.Series([NANOSECOND]).str.to_datetime(time_unit="ns")}),
         pl.DataFrame({"v": pl.Series([1], dtype=pl.Time)}),
         pa.table({"v": pa.array([1], pa.timestamp("ns"))}),
         pa.table({"v": pa.array([[1]], pa.list_(pa.timestamp("ns")))}),
+        pa.table({"v": pa.array([[1]], pa.list_view(pa.timestamp("ns")))}),
+        pa.table({"v": pa.array([[("a", 1)]], pa.map_(pa.string(), pa.timestamp("ns")))}),
+        pa.table({"v": pa.RunEndEncodedArray.from_arrays(pa.array([1]), pa.array([1], pa.timestamp("ns")))}),
         pa.table({"v": pa.array([2**62], pa.timestamp("us"))}),
         pa.table({"v": pa.array([(1, 2, 3)], pa.month_day_nano_interval())}),
     ],
@@ -178,6 +186,11 @@ def test_a_batch_from_a_function_of_rows_is_refused_with_a_remedy(frame):
 def test_what_is_not_a_batch_is_refused(value):
     with pytest.raises(UserFunctionError, match="map_batch returned "):
         returned(value)
+
+
+def test_a_frame_of_another_package_is_refused_with_a_remedy():
+    with pytest.raises(UserFunctionError, match=r"^map_batch returned LazyFrame, which is not a batch\. "):
+        returned(pl.LazyFrame({"v": [1]}), "polars")
 
 
 def test_names_that_are_not_text_are_other_columns():
