@@ -1,4 +1,4 @@
-"""Checks and a lock for the creation of the tables that jobs write to: the ledger and the results table."""
+"""Checks and a lock for the creation of the tables that jobs write to: the ledger, results, and rejected rows."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def lock_table_creation(connection: psycopg.Connection[Any]) -> None:
     Without the lock, two concurrent CREATE TABLE IF NOT EXISTS can both try to create the table, and one fails.
     """
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [_CREATION_LOCK])
+
+
+def quoted_role(connection: psycopg.Connection[Any]) -> str:
+    """Return the role whose privileges the session has, quoted for GRANT."""
+    [(role,)] = connection.execute("SELECT quote_ident(current_user)").fetchall()
+    return str(role)
 
 
 def check_writable(connection: psycopg.Connection[Any], parameter: str, schema: str) -> None:

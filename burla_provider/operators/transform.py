@@ -51,8 +51,9 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         without a primary key deletes and inserts.
     :param update_columns: columns to update. None: all of ``target_columns`` except ``conflict_columns``. []: an upsert
         leaves the row that is there.
-    :param overwrite_where: SQL condition on the target's columns: the rows that an overwrite replaces, such as
-        ``"day = '{{ ds }}'"``. "TRUE" names all rows. A row that the function returns must satisfy it.
+    :param overwrite_where: SQL condition on the target's columns, without subqueries: the rows that an overwrite
+        replaces, such as ``"day = '{{ ds }}'"``. "TRUE" names all rows. A row that the function returns must satisfy
+        it.
     :param version_column: an upsert updates a row only if its value of this column, which must be one of
         ``update_columns``, is greater. None: the last row wins.
 
@@ -60,7 +61,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
 
     :param reject_table: table of the target's database ("schema.table", created if it does not exist) that gets the
         rows on which the function fails, or that the server refuses (SQLSTATE class 22 or 23). The other rows are
-        written. It needs a ledger. None: the range fails.
+        written. An overwrite deletes the old rows of rejected rows. It needs a ledger, which an overwrite has. None:
+        the range fails.
     :param tolerated_rejects: number or percentage ("1%") of rows that may be rejected. If there are more, the job ends,
         and the task fails. None: no limit.
     :param isolate_failures: find the rows that fail: by halving the batches of ``map_batch``, so that the function is

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.errors import is_transient
+from burla_provider.database.errors import is_canceled, is_transient
 from burla_provider.database.quoting import Identifier
 from burla_provider.database.redact import redact
 from burla_provider.exceptions import ExchangeError, OverwriteError
@@ -28,6 +28,13 @@ LOCK_TIMEOUT = "5s"
 """Longest wait for the lock on the target, because new writers queue behind this wait. Then others go first."""
 
 _STAGED = "burla_staged"
+
+_EXCHANGE_LOCK = 0x42_75_78
+"""First key of an advisory lock. The second one is the target."""
+
+
+class AnotherExchangeError(Exception):
+    """Raised when another overwrite replaces rows of the target at this moment."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +167,7 @@ def exchange_rows(
 
     :param row_count: number of staged rows.
     :param secrets: connection parameters whose secrets no text may have.
+    :raises AnotherExchangeError: if another overwrite replaces rows of the target.
     :raises OverwriteError: if rows cannot be in the target.
     :raises ExchangeError: if the server refuses to replace the rows for another reason.
     :raises psycopg.Error: if the connection is lost, or a lock is not available.
@@ -168,12 +176,14 @@ def exchange_rows(
     try:
         counts = read_exchange(connection, ledger)
         if counts is None:
-            connection.execute(sql.SQL("ANALYZE {}").format(staging))
+            with connection.transaction():
+                _set_up(connection, settings)
+                connection.execute(sql.SQL("ANALYZE {}").format(staging))
             with connection.transaction():
                 counts = _exchange(connection, exchange, staging, settings, row_count)
                 store_exchange(connection, ledger, counts)
         return counts
-    except psycopg.errors.UniqueViolation as error:
+    except (psycopg.errors.UniqueViolation, psycopg.errors.ExclusionViolation) as error:
         advice = (
             "The row that has this value is outside of overwrite_where, or two rows exchange their values. Correct the"
             " function or overwrite_where, or make the constraint DEFERRABLE if it is not that of the key."
@@ -182,7 +192,8 @@ def exchange_rows(
     except psycopg.Error as error:
         if is_transient(error):
             raise
-        raise ExchangeError(_describe(exchange, error, secrets) + "A retry repeats only this step.") from None
+        advice = "Raise statement_timeout before the next retry. " if is_canceled(error) else ""
+        raise ExchangeError(f"{_describe(exchange, error, secrets)}{advice}A retry repeats only this step.") from None
 
 
 def _exchange(
@@ -193,6 +204,12 @@ def _exchange(
     row_count: int,
 ) -> dict[str, int]:
     _set_up(connection, settings)
+    query = "SELECT pg_try_advisory_xact_lock(%s, (%s::regclass::oid::bigint - 2147483648)::integer)"
+    [(is_first,)] = connection.execute(
+        query, [_EXCHANGE_LOCK, exchange.target.relation.as_regclass(connection)]
+    ).fetchall()
+    if not is_first:
+        raise AnotherExchangeError
     connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(staging))
     # Other writers wait, readers do not. The foreign keys of other tables can still be checked.
     connection.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(exchange.target.relation))

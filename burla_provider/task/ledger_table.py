@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.table_creation import check_writable, lock_table_creation
+from burla_provider.database.table_creation import check_writable, lock_table_creation, quoted_role
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.run_identity import old_run_key, run_started
 from burla_provider.task.session import resolve
@@ -242,7 +242,7 @@ def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
         raise InvalidParameterError(
             "ledger",
             f"the table {ledger} does not exist and cannot be created ({error.diag.message_primary}).",
-            f"Run: GRANT CREATE, USAGE ON SCHEMA {schema} TO {_role(connection)}; Or create the table with the"
+            f"Run: GRANT CREATE, USAGE ON SCHEMA {schema} TO {quoted_role(connection)}; Or create the table with the"
             " statement in the documentation.",
         ) from None
 
@@ -277,11 +277,6 @@ def _check_permission(connection: psycopg.Connection[Any], ledger: Ledger, table
     if not allowed:
         raise InvalidParameterError(
             "ledger",
-            f"the role {_role(connection)} cannot SELECT, INSERT, UPDATE and DELETE in {ledger}.",
-            f"Run: GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {_role(connection)};",
+            f"the role {quoted_role(connection)} cannot SELECT, INSERT, UPDATE and DELETE in {ledger}.",
+            f"Run: GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {quoted_role(connection)};",
         )
-
-
-def _role(connection: psycopg.Connection[Any]) -> str:
-    [(role,)] = connection.execute("SELECT quote_ident(current_user)").fetchall()
-    return str(role)

@@ -14,7 +14,7 @@ from airflow.exceptions import AirflowRescheduleException
 
 from burla_provider.database.errors import is_transient
 from burla_provider.exceptions import ExchangeError, PermanentError
-from burla_provider.task.exchange import Exchange, exchange_rows
+from burla_provider.task.exchange import AnotherExchangeError, Exchange, exchange_rows
 from burla_provider.task.ledger_table import prepare_ledger, remove_run
 from burla_provider.task.lineage import TableLineage
 from burla_provider.task.session import TaskSession, reconnect, worker_settings
@@ -86,7 +86,7 @@ class OverwriteJob(TransformJob):
         for name in remove_abandoned(connection, self._staging, self.context):
             self.log.info("Dropped %s, which a run of this task had left.", name)
         try:
-            self._staging.prepare(connection, self._exchange, self.ledger, self.context)
+            self._staging.prepare(connection, self._exchange, self.ledger, self.reject_table, self.context)
             return super().run()
         except BaseException as error:
             if self._is_last_try(error):
@@ -105,6 +105,10 @@ class OverwriteJob(TransformJob):
         while True:
             try:
                 counts = self._exchange_rows(row_count)
+            except AnotherExchangeError:  # each of them takes its time, and there may be many
+                self.log.info("Waiting for another overwrite of %s.", self._exchange.target)
+                started = time.monotonic()
+                time.sleep(_WAIT_SECONDS)
             except psycopg.Error as error:
                 if not is_transient(error):
                     raise

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from burla_provider.database.errors import is_transient
 from burla_provider.database.quoting import Identifier
+from burla_provider.database.table_creation import quoted_role
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.task.exchange import Exchange
 from burla_provider.task.sql_checks import is_balanced
+from burla_provider.task.sql_text import words
 from burla_provider.task.staging import PREFIX
 from burla_provider.task.target_catalog import (
     choose_columns,
@@ -108,6 +110,10 @@ def _check_condition(connection: psycopg.Connection[Any], exchange: Exchange) ->
     where = exchange.where
     if not is_balanced(connection, where):
         raise InvalidParameterError("overwrite_where", f"in {where!r} a bracket or a quote is not closed.", "Close it.")
+    if words(where) & {"select", "table"}:  # both are reserved
+        problem = f"{where!r} has a subquery, whose result may change while rows are replaced."
+        advice = "Write its result with a template, such as the XCom of a task before."
+        raise InvalidParameterError("overwrite_where", problem, advice)
     try:
         with connection.transaction():
             found = find_volatile(PlannerConnection(connection), exchange.select(where))
@@ -134,7 +140,7 @@ def _check_privileges(connection: psycopg.Connection[Any], target: Target, privi
     table = target.relation.as_regclass(connection)
     missing = [name for name in privileges if connection.execute(query, [table, [name]]).fetchone() != (True,)]
     if missing:
-        role = connection.info.user
+        role = quoted_role(connection)
         raise InvalidParameterError(
             "target_table",
             f"the role {role} cannot {' and '.join(missing)} in {target}.",
@@ -145,7 +151,7 @@ def _check_privileges(connection: psycopg.Connection[Any], target: Target, privi
 def _check_schema(connection: psycopg.Connection[Any], target: Target) -> None:
     [(allowed,)] = connection.execute("SELECT has_schema_privilege(%s, 'CREATE')", [target.schema]).fetchall()
     if not allowed:
-        role, schema = connection.info.user, Identifier(target.schema).as_string(connection)
+        role, schema = quoted_role(connection), Identifier(target.schema).as_string(connection)
         raise InvalidParameterError(
             "target_table",
             f"the role {role} cannot create the staging table, which is in the schema {target.schema}.",

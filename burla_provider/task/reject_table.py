@@ -10,7 +10,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.table_creation import check_writable, lock_table_creation
+from burla_provider.database.quoting import Identifier
+from burla_provider.database.table_creation import check_writable, lock_table_creation, quoted_role
 from burla_provider.exceptions import InvalidParameterError, TooManyRejectsError
 from burla_provider.task.failure_policy import allowance
 from burla_provider.task.logs import without_markers
@@ -44,6 +45,8 @@ def open_reject_table(
     try_number: int,
     columns: tuple[str, ...],
     secrets: Mapping[str, str],
+    *,
+    may_restart: bool = False,
 ) -> RejectTable:
     """Create the table if it does not exist, and return it.
 
@@ -52,6 +55,7 @@ def open_reject_table(
     :param run_key: key of the run in the ledger.
     :param columns: names of the columns of a row of the source.
     :param secrets: connection parameters whose secrets no message may show.
+    :param may_restart: the run may start from the beginning, which removes its rows.
     :raises InvalidParameterError: if the table cannot be created or written, or has other columns.
     """
     schema, table = resolve(connection, "reject_table", name)
@@ -67,16 +71,22 @@ def open_reject_table(
             f"{rejects} is not a table of rejected rows: it does not have {', '.join(missing)}.",
             "Name a table that does not exist: it will be created.",
         )
-    query = "SELECT has_table_privilege(%s, 'INSERT') AND has_table_privilege(%s, 'SELECT')"
-    [(allowed,)] = connection.execute(query, [relation, relation]).fetchall()
+    needed = ["SELECT", "INSERT", *(["DELETE"] if may_restart else [])]
+    query = "SELECT bool_and(has_table_privilege(%s, p)) FROM unnest(%s::text[]) AS p"
+    [(allowed,)] = connection.execute(query, [relation, needed]).fetchall()
     if not allowed:
-        role, quoted = connection.info.user, rejects.relation.as_string(connection)
+        role, quoted = quoted_role(connection), rejects.relation.as_string(connection)
         raise InvalidParameterError(
             "reject_table",
-            f"the role {role} cannot SELECT and INSERT in {rejects}.",
-            f"Run: GRANT SELECT, INSERT ON {quoted} TO {role};",
+            f"the role {role} cannot {' and '.join(needed)} in {rejects}.",
+            f"Run: GRANT {', '.join(needed)} ON {quoted} TO {role};",
         )
     return rejects
+
+
+def remove_rejects(connection: psycopg.Connection[Any], rejects: RejectTable) -> None:
+    """Remove the rows of the run, which starts from the beginning."""
+    connection.execute(sql.SQL("DELETE FROM {} WHERE run_key = %s").format(rejects.relation), [rejects.run_key])
 
 
 def read_limit(tolerated: int | str, expected_rows: int | None) -> RejectLimit:
@@ -195,11 +205,12 @@ def _create(connection: psycopg.Connection[Any], rejects: RejectTable, relation:
         advice = "Name a table in another schema, or create this one."
         raise InvalidParameterError("reject_table", problem, advice) from None
     except psycopg.errors.InsufficientPrivilege as error:
+        schema, role = Identifier(rejects.schema).as_string(connection), quoted_role(connection)
         raise InvalidParameterError(
             "reject_table",
             f"the table {rejects} cannot be created ({error.diag.message_primary}).",
-            f"Run as another role: {create}; GRANT SELECT, INSERT ON {rejects.relation.as_string(connection)}"
-            f" TO {connection.info.user};",
+            f"Run as another role: {create}; GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT, INSERT, DELETE ON"
+            f" {rejects.relation.as_string(connection)} TO {role};",
         ) from None
 
 

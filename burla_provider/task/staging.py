@@ -16,6 +16,7 @@ from psycopg import sql
 from burla_provider.database.quoting import Identifier, Literal
 from burla_provider.database.table_creation import lock_table_creation
 from burla_provider.task.ledger_table import is_planned, read_exchange, remove_run
+from burla_provider.task.reject_table import remove_rejects
 from burla_provider.task.run_identity import task_run
 from burla_provider.worker.ledger import Ledger
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from burla_provider.task.exchange import Exchange
+    from burla_provider.worker.rejects import RejectTable
 
 PREFIX = "burla_staging_"
 _LEDGER_SUFFIX = "_ledger"
@@ -67,11 +69,17 @@ class Staging:
         return Ledger(self.schema, self.table + _LEDGER_SUFFIX, self.run_key)
 
     def prepare(
-        self, connection: psycopg.Connection[Any], exchange: Exchange, ledger: Ledger, context: Context
+        self,
+        connection: psycopg.Connection[Any],
+        exchange: Exchange,
+        ledger: Ledger,
+        rejects: RejectTable | None,
+        context: Context,
     ) -> bool:
         """Create the staging table, unless an earlier try has done so. Return whether there are rows of that try.
 
         :param ledger: of the run; its table exists.
+        :param rejects: table of the rejected rows; None: no row is rejected.
         """
         with connection.transaction():
             lock_table_creation(connection)
@@ -82,9 +90,12 @@ class Staging:
                 connection.execute(_comment(ledger.relation, comment))
             if self._exists(connection) and is_planned(connection, ledger):
                 return True
-            # Only both together say which rows are staged.
-            remove_run(connection, ledger)
+            # Only both together say which rows are staged. The table is dropped first, which waits for the transactions
+            # of an earlier try's workers: the statements below then see what these have written.
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.relation))
+            if rejects:
+                remove_rejects(connection, rejects)
+            remove_run(connection, ledger)
             connection.execute(exchange.create_staging(self.relation))
             connection.execute(_comment(self.relation, comment))
             return False

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from burla_provider.database.quoting import Identifier
+from burla_provider.database.table_creation import quoted_role
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.worker.sinks import Sink, Target
 
@@ -105,18 +106,20 @@ def check_privileges(
         for privilege, columns in needed.items()
         if connection.execute(query, [table, privilege, list(columns)]).fetchone() != (True,)
     ]
+    role = quoted_role(connection)
     if missing:
         raise InvalidParameterError(
             parameters.table,
-            f"the role {connection.info.user} cannot {' and '.join(missing)} in {target}.",
-            f"Run: GRANT {', '.join(needed)} ON {target.relation.as_string(connection)} TO {connection.info.user};",
+            f"the role {role} cannot {' and '.join(missing)} in {target}.",
+            f"Run: GRANT {', '.join(needed)} ON {target.relation.as_string(connection)} TO {role};",
         )
     if "SELECT" in needed:
         query = "SELECT has_database_privilege(current_database(), 'TEMPORARY')"
         [(allowed,)] = connection.execute(query).fetchall()
         if not allowed:
+            database = connection.info.dbname
             raise InvalidParameterError(
                 parameters.connection,
-                f"the role {connection.info.user} cannot create temporary tables in {connection.info.dbname}.",
-                f"Run: GRANT TEMPORARY ON DATABASE {connection.info.dbname} TO {connection.info.user};",
+                f"the role {role} cannot create temporary tables in {database}.",
+                f"Run: GRANT TEMPORARY ON DATABASE {Identifier(database).as_string(connection)} TO {role};",
             )

@@ -163,7 +163,7 @@ class TransformJobConfig(TableConfig):
         if self.reject_table is None:
             self._refuse("there is no reject_table.", "tolerated_rejects")
             return
-        if self.ledger is None:
+        if self.ledger is None and self.write_mode != "overwrite":  # which has its own
             raise InvalidParameterError(
                 "ledger",
                 "is required with a reject_table: without it, a retry rejects rows twice.",

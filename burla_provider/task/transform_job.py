@@ -72,7 +72,7 @@ class TransformJob(TableJob):
         config, target = self.config, self._target
         settings = worker_settings(config, target.name, target.settings)
         lock = self._pause.lock if self._pause else None
-        rejects = self._reject_table
+        rejects = self.reject_table
         writer = TargetWriter(target.parameters, settings, self.sink, self.ledger, self._target_slots, lock, rejects)
         counts = SumByKey()
         names = (*self.sink.counts, "rows_filtered", *([COUNT] if rejects else []))
@@ -120,13 +120,15 @@ class TransformJob(TableJob):
         return {}
 
     @cached_property
-    def _reject_table(self) -> RejectTable | None:
+    def reject_table(self) -> RejectTable | None:
+        """The table of rejected rows, if there is one. It exists."""
         name = self.config.reject_table
         if name is None:
             return None
         assert self.ledger is not None  # noqa: S101 (the config has checked it)
         run = (self.ledger.run_key, self.context["ti"].try_number)
-        return open_reject_table(self._target.connection, name, *run, tuple(self.source.columns), self.secrets)
+        columns, may_restart = tuple(self.source.columns), self.config.write_mode == "overwrite"
+        return open_reject_table(self._target.connection, name, *run, columns, self.secrets, may_restart=may_restart)
 
     @cached_property
     def _reject_limit(self) -> RejectLimit | None:
@@ -135,9 +137,9 @@ class TransformJob(TableJob):
 
     @cached_property
     def _reject_report(self) -> RejectReport | None:
-        if self._reject_table is None:
+        if self.reject_table is None:
             return None
-        return RejectReport(self._reject_table, self._reject_limit, self._target.final_connection, self.log)
+        return RejectReport(self.reject_table, self._reject_limit, self._target.final_connection, self.log)
 
     def _isolated(self, function: RowFunction) -> RowFunction:
         config = self.config

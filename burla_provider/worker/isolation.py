@@ -6,6 +6,7 @@ The source of each row that it makes is known, so that ``worker/refused_rows.py`
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from operator import itemgetter
 from typing import TypeGuard
@@ -100,7 +101,7 @@ class _Search:
     def compute(self, start: int, stop: int) -> None:
         """Compute some rows, one by one if the function fails on all of them together."""
         try:
-            made = self._function(slice_rows(self._rows, start, stop), self._keys[start:stop])
+            made = self._function(_own_rows(slice_rows(self._rows, start, stop)), self._keys[start:stop])
         except Exception as error:
             if not is_row_error(error):
                 raise
@@ -119,7 +120,7 @@ class _Search:
         assert is_per_row(self._function)  # noqa: S101 (the caller has checked it)
         failed: Failures = []
         count = len(self._rows)
-        self._produced = made = self._function(self._rows, self._keys, failed)
+        self._produced = made = self._function(_own_rows(self._rows), self._keys, failed)
         made.parts.append(Part(self._rows, self._keys, 0, count, len(made.rows), made.filtered, made.sizes))
         for number, error in sorted(failed, key=itemgetter(0)):
             self._fail(number, error)
@@ -154,6 +155,13 @@ def is_per_row(function: RowFunction) -> TypeGuard[MapRow | UpdateRows]:
 def slice_rows(rows: Sequence[Row], start: int, stop: int) -> Sequence[Row]:
     """Return some rows of a batch."""
     return rows[start:stop]
+
+
+def _own_rows(rows: Sequence[Row]) -> Sequence[Row]:
+    """Return rows that the function may change: if it fails, it gets the same rows again, and they are recorded."""
+    if isinstance(rows, list) and any(isinstance(value, dict | list) for row in rows for value in row):
+        return [tuple(deepcopy(value) for value in row) for row in rows]
+    return rows
 
 
 def row_at(rows: Sequence[Row], index: int) -> Row:

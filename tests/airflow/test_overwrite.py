@@ -218,6 +218,8 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
         ({"overwrite_where": "dya = '{{ ds }}'"}, "overwrite_where: the server rejects \"dya = '2026-11-20'\": column"),
         ({"overwrite_where": "day = 'x"}, 'overwrite_where: in "day = \'x" a bracket or a quote is not closed.'),
         ({"overwrite_where": "TRUE) OR (TRUE"}, "overwrite_where: in 'TRUE) OR (TRUE' a bracket"),
+        ({"overwrite_where": "day = (SELECT max(day) FROM scores)"}, "overwrite_where: 'day = (SELECT max(day) FROM"),
+        ({"overwrite_where": "day IN (table days)"}, "overwrite_where: 'day IN (table days)' has a subquery"),
         ({"overwrite_where": "day = now()::date"}, "overwrite_where: 'day = now()::date' has now()"),
         ({"overwrite_where": "day = 'today'"}, "overwrite_where: \"day = 'today'\" has 'today'"),
         ({"overwrite_where": "id"}, "overwrite_where: the server rejects 'id'"),

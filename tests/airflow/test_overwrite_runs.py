@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from burla_provider.task import overwrite_job, pause
+from burla_provider.task import exchange, overwrite_job, pause
 from burla_provider.task.staging import PREFIX
 from tests.airflow.test_overwrite import LEFT, ask, assert_replaced, operator, score, scores  # noqa: F401 (a fixture)
 from tests.support.marks import conninfo_of
@@ -32,6 +32,16 @@ def fail_late(row: tuple[Any, ...]) -> tuple[Any, ...]:
     if row[0] > 60_000:
         raise ValueError("no more")
     return score(row)
+
+
+def reject_some(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return score(row) if row[0] % 100 else (1 / 0,)
+
+
+def reject_some_and_stop(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    if row[0] > 60_000:
+        raise TimeoutError("no more")
+    return reject_some(row)
 
 
 def slowly(row: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -113,6 +123,35 @@ def test_a_staging_table_that_was_dropped_is_filled_again(airflow: Airflow, scor
     result = airflow.run(operator(**options), max_tries=1, try_number=2)
     assert result.state == "success", result.log
     assert_replaced(scores)
+
+
+@pytest.mark.parametrize("ledger", [None, "runs"])
+def test_a_run_that_starts_again_rejects_no_row_twice(airflow: Airflow, scores: Any, ledger: Any) -> None:
+    options = {"ledger": ledger, "reject_table": "rejects", "retries": 1}
+    airflow.run(operator(map_row=reject_some_and_stop, **options), max_tries=1)
+    assert ask(scores, "SELECT count(*) FROM rejects") > 10
+    [(name,)] = scores.execute(STAGING).fetchall()
+    scores.execute(f'DROP TABLE "{name}"')
+    result = airflow.run(operator(map_row=reject_some, **options), max_tries=1, try_number=2)
+    assert result.state == "success", result.log
+    rejected = ask(scores, "SELECT count(*) FROM orders WHERE id % 100 = 0")
+    assert result.value["rows_rejected"] == rejected
+    query = "SELECT count(*) || ' ' || count(DISTINCT source_key) FROM rejects"
+    assert ask(scores, query) == f"{rejected} {rejected}"
+    # No row was made of a rejected row, so its old row is deleted like the other ones that are gone.
+    assert ask(scores, "SELECT count(*) FROM scores WHERE day = '2026-11-20' AND id % 100 = 0") == 0
+    assert ask(scores, "SELECT count(*) FROM scores WHERE day = '2026-11-20'") == 20_000 - rejected
+    assert ask(scores, LEFT) == 0
+
+
+def test_too_many_rejected_rows_leave_the_target_as_it_is(airflow: Airflow, scores: Any) -> None:
+    before = contents(scores)
+    options = {"map_row": reject_some, "reject_table": "rejects", "tolerated_rejects": "0.1%"}
+    result = airflow.run(operator(**options))
+    assert result.state == "failed"
+    assert "rows were rejected (tolerated: 0.1%)" in str(result.error)
+    assert contents(scores) == before
+    assert ask(scores, LEFT) == 0
 
 
 def test_a_ledger_that_forgot_the_run_stages_no_row_twice(airflow: Airflow, scores: Any) -> None:
@@ -293,6 +332,29 @@ def test_the_exchange_lets_other_writers_go_first(airflow: Airflow, scores: Any,
         result = airflow.run(operator(lock_timeout=1))
     assert "public.scores could not be changed yet: canceling statement due to lock timeout" in result.log
     assert result.value["rows_deleted"] == 6
+    assert_replaced(scores)
+
+
+def test_other_overwrites_may_take_longer_than_writers(airflow: Airflow, scores: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(overwrite_job, "_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(overwrite_job, "LOCK_SECONDS", 2)
+    conninfo, key = conninfo_of(scores), ask(scores, "SELECT 'scores'::regclass::oid::bigint - 2147483648")
+
+    def exchange_slowly() -> None:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            wait_for(lambda: staged(connection), 60)
+            with connection.transaction():  # as another exchange does
+                connection.execute("SELECT pg_advisory_xact_lock(%s, %s::integer)", [exchange._EXCHANGE_LOCK, key])
+                connection.execute("LOCK TABLE scores IN SHARE ROW EXCLUSIVE MODE")
+                wait_for(lambda: staged(connection) == 20_000, 60)
+                time.sleep(4)
+
+    thread = threading.Thread(target=exchange_slowly)
+    thread.start()
+    result = airflow.run(operator(lock_timeout=1))
+    thread.join()
+    assert result.state == "success", result.log
+    assert "Waiting for another overwrite of public.scores." in result.log
     assert_replaced(scores)
 
 

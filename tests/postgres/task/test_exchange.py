@@ -180,7 +180,7 @@ def test_a_staged_row_must_satisfy_the_constraints_of_the_target(connection: Any
 
 def test_values_may_move_between_rows_if_their_constraint_is_deferrable(connection: Any) -> None:
     old, new = [(n, "x", 3, note, None, None) for n, note in ((1, "p"), (2, "q"))], []
-    for constraint in ("UNIQUE (note)", "UNIQUE (note) DEFERRABLE"):
+    for constraint in ("UNIQUE (note)", "EXCLUDE (note WITH =)", "UNIQUE (note) DEFERRABLE"):
         overwrite = Overwrite(connection, ("a", "b"))
         connection.execute(f"ALTER TABLE target ADD {constraint}")
         overwrite.insert("target", old)
@@ -219,3 +219,16 @@ def test_the_server_says_what_a_foreign_key_does_not_allow(connection: Any) -> N
     with pytest.raises(ExchangeError, match=r"violates foreign key constraint.*A retry repeats only this step"):
         overwrite.run(0)
     assert connection.execute("SELECT count(*) FROM target").fetchone() == (1,)
+
+
+def test_a_statement_timeout_is_named(connection: Any) -> None:
+    overwrite = Overwrite(connection, ("a", "b"))
+    overwrite.insert(f'"{overwrite.staging.table}"', [ROW])
+    connection.execute("""
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_sleep(10); RETURN new; END $$;
+        CREATE TRIGGER wait BEFORE INSERT ON target FOR EACH ROW EXECUTE FUNCTION wait();
+        SET statement_timeout = '200ms';
+    """)
+    with pytest.raises(ExchangeError, match=r"statement timeout\. Raise statement_timeout before the next retry"):
+        overwrite.run(1)

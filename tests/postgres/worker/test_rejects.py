@@ -254,6 +254,28 @@ def test_a_batch_function_is_called_about_three_times_per_row(tables):
         assert len(called) <= 3 * 60
 
 
+@pytest.mark.parametrize("per_row", [True, False])
+def test_a_function_may_change_its_rows(tables, per_row):
+    tables.execute("INSERT INTO given SELECT g, g FROM generate_series(1, 60) AS g")
+    tables.execute("UPDATE given SET v = '17 function' WHERE id = 17; UPDATE given SET v = '40 check' WHERE id = 40")
+
+    def take(row):
+        return compute((row[0], row[1].pop("text")))
+
+    form = RowFormat(("id", "doc"), TARGET.columns)
+    function = MapRow(take, form) if per_row else MapBatch(lambda rows: [take(row) for row in rows], form, 20)
+    processor = transform(tables, Insert(TARGET), function)
+    rejects = replace(processor.writer.rejects, columns=form.read)
+    processor = replace(processor, writer=replace(processor.writer, rejects=rejects))
+    source = Source("public", "given", {"id": "id", "doc": "jsonb_build_object('text', v)"})
+    with psycopg.connect(conninfo_of(tables)) as reader:
+        result = processor(reader, source, ranges(1, ROWS)[0])
+    processor.writer.close()
+    assert result.value["rows_rejected"] == 2
+    rows = tables.execute("SELECT source_row FROM rejects ORDER BY source_row").fetchall()
+    assert rows == [({"id": 17, "doc": {"text": "17 function"}},), ({"id": 40, "doc": {"text": "40 check"}},)]
+
+
 @pytest.mark.parametrize(
     "error", [TimeoutError, MemoryError, NameError, ConnectionResetError, psycopg.OperationalError]
 )
