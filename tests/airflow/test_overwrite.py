@@ -177,7 +177,7 @@ def test_a_condition_may_use_columns_that_the_server_sets(airflow: Airflow, scor
         ALTER TABLE scores ADD month integer GENERATED ALWAYS AS (extract(month FROM day)) STORED,
             ADD region text NOT NULL DEFAULT 'here'
     """)
-    where = "month = 11 AND region = 'here' AND day > '2000-01-01'"
+    where = "month = 11 AND region = 'here' AND day > '2026-11-19'"
     assert airflow.run(operator(overwrite_where=where)).state == "success"
     assert_replaced(scores)
     scores.execute("ALTER TABLE scores ALTER region SET DEFAULT 'there'; DELETE FROM scores WHERE id = 3")
