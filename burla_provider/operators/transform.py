@@ -52,8 +52,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
     :param update_columns: columns to update. None: all of ``target_columns`` except ``conflict_columns``. []: an upsert
         leaves the row that is there.
     :param overwrite_where: SQL condition on the target's columns, without subqueries: the rows that an overwrite
-        replaces, such as ``"day = '{{ ds }}'"``. "TRUE" names all rows. A row that the function returns must satisfy
-        it.
+        replaces, such as ``"day = '{{ data_interval_start | ds }}'"``. "TRUE" names all rows. A row that the function
+        returns must satisfy it.
     :param version_column: an upsert updates a row only if its value of this column, which must be one of
         ``update_columns``, is greater. None: the last row wins.
 

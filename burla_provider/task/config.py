@@ -236,7 +236,7 @@ class TableConfig(JobConfig):
 
     @property
     def batch_hint(self) -> str:
-        """A hint about the size of batches; empty: there is none."""
+        """A hint about the size of batches; empty if no hint applies."""
         if self.func_gpu is None or self.batch_size is not None or not self.gets_batches:
             return ""
         return "Hint: func_gpu is given without batch_size. Give the number of rows that fit into the GPU's memory."

@@ -56,8 +56,6 @@ class OverwriteJob(TransformJob):
             # Workers of an earlier try may still write to its staging table.
             self.ledger_key += f"/try {self.context['ti'].try_number}"
         self._exchange = exchange
-        self._target_session = target
-        self._job_pause = pause
         self._staging = Staging(exchange.target.schema, self.ledger_key)
 
     @cached_property
@@ -75,14 +73,14 @@ class OverwriteJob(TransformJob):
         """The ledger of the run: the user's, or one beside the staging table."""
         if ledger := super().ledger:
             return ledger
-        prepare_ledger(self._target_session.connection, self._staging.ledger)
+        prepare_ledger(self._target.connection, self._staging.ledger)
         return self._staging.ledger
 
     def run(self) -> dict[str, Any]:
         """Stage the rows of every range, and replace those of the target."""
         if self.config.plan_only:
             return super().run()
-        connection = self._target_session.connection
+        connection = self._target.connection
         for name in remove_abandoned(connection, self._staging, self.context):
             self.log.info("Dropped %s, which a run of this task had left.", name)
         try:
@@ -98,8 +96,8 @@ class OverwriteJob(TransformJob):
         super().finish_writing(totals)
         if not totals.complete:
             raise AssertionError("Ranges are missing: the rows of the target cannot be replaced.")
-        if self._job_pause:
-            self._job_pause.wait()
+        if self._pause:
+            self._pause.wait()
         row_count = totals.result()["rows_inserted"]
         started = time.monotonic()
         while True:
@@ -126,13 +124,13 @@ class OverwriteJob(TransformJob):
     def forget(self, _: Context) -> None:
         """Drop the ledger of the run. Call it when Airflow has stored the result: a retry would need the ledger."""
         if self.config.ledger is None and not self.config.plan_only:
-            with reconnect(self._target_session.parameters, self._target_session.name) as connection:
+            with reconnect(self._target.parameters, self._target.name) as connection:
                 self._staging.drop_ledger(connection)
 
     def _exchange_rows(self, row_count: int) -> dict[str, int]:
-        settings = worker_settings(self.config, self._target_session.name, {})
+        settings = worker_settings(self.config, self._target.name, {})
         staging = self._staging.relation
-        with self._target_session.final_connection() as connection:
+        with self._target.final_connection() as connection:
             return exchange_rows(connection, self._exchange, staging, self.ledger, settings, row_count, self.secrets)
 
     def _is_last_try(self, error: BaseException) -> bool:
@@ -142,7 +140,7 @@ class OverwriteJob(TransformJob):
         return isinstance(error, PermanentError) or ti.try_number > (ti.max_tries or 0)
 
     def _drop_staging(self) -> None:
-        with suppress(psycopg.Error), self._target_session.final_connection() as connection:
+        with suppress(psycopg.Error), self._target.final_connection() as connection:
             if self.config.ledger is not None:
                 remove_run(connection, self.ledger)
             self._staging.drop(connection)

@@ -34,7 +34,7 @@ _OBSTACLES = """
     SELECT 'has the rule ' || rulename, 'Replace it by a trigger, or name another table.' FROM pg_rewrite
     WHERE ev_class = %(oid)s AND ev_type = '4'  -- ON DELETE
     UNION ALL
-    SELECT 'has row security for this role, which may hide rows that are to be replaced',
+    SELECT 'has row security for this role, which may hide rows that must be replaced',
            'Connect as a role that has BYPASSRLS.'
     WHERE row_security_active(%(oid)s::oid)
     UNION ALL

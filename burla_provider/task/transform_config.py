@@ -141,7 +141,8 @@ class TransformJobConfig(TableConfig):
             raise InvalidParameterError(
                 "overwrite_where",
                 f"is required with {mode}: it names the rows of the target to replace.",
-                'Give a condition on the target\'s columns: "day = \'{{ ds }}\'". "TRUE" replaces all rows.',
+                "Give a condition on the target's columns: \"day = '{{ data_interval_start | ds }}'\"."
+                ' "TRUE" replaces all rows.',
             )
         if self.overwrite_where is not UNRENDERED and not isinstance(self.overwrite_where, str):
             problem = f"must be a condition in SQL, got {self.overwrite_where!r}."

@@ -57,7 +57,7 @@ def not_exact(name: str, kind: Any, error: Exception) -> ReturnedRowError:
 def _exact_type(kind: Any) -> Any:
     """Return the type whose values are Python's own objects, and equal to those of this type.
 
-    :raises TypeError: if there is none.
+    :raises TypeError: if no conversion is known.
     """
     import pyarrow as pa
 

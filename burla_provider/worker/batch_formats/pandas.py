@@ -94,7 +94,7 @@ def _exact_objects(name: str, array: Any) -> list[Any]:
 def _exact_object(value: Any) -> Any:
     """Return a Python object that is equal to an object of NumPy or pandas.
 
-    :raises ValueError: if there is none.
+    :raises ValueError: if Python has no equal object.
     """
     import numpy
     import pandas
@@ -106,10 +106,10 @@ def _exact_object(value: Any) -> Any:
     if value is pandas.NaT:
         return None
     if isinstance(value, pandas.Timestamp | pandas.Timedelta):
-        is_moment = isinstance(value, pandas.Timestamp)
-        if value.nanosecond if is_moment else value.nanoseconds:
+        is_timestamp = isinstance(value, pandas.Timestamp)
+        if value.nanosecond if is_timestamp else value.nanoseconds:
             raise ValueError(f"{value} has nanoseconds")
-        return value.to_pydatetime() if is_moment else value.to_pytimedelta()
+        return value.to_pydatetime() if is_timestamp else value.to_pytimedelta()
     if isinstance(value, numpy.ndarray):
         # NumPy's own lists of times have integers.
         return _exact_object(list(value)) if value.dtype.kind in "mMO" else value.tolist()
