@@ -123,6 +123,33 @@ class JobStarted:
 
 
 @dataclass(frozen=True)
+class JobWaiting:
+    """The job has not started, because no node is free.
+
+    :param reason: what the cluster says.
+    :param seconds: the longest time that the job waits from now on.
+    """
+
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ItemBegan:
+    """A worker process has begun an item, or its next stage. Items that take very short may have no such event.
+
+    :param worker: the worker process, ``host:pid``. It processes one item at a time.
+    :param seconds: how long ago.
+    :param stage: "working"; "isolating": the item has failed, and its failing rows are searched for.
+    """
+
+    index: int
+    worker: str
+    seconds: float = 0.0
+    stage: Literal["working", "isolating"] = "working"
+
+
+@dataclass(frozen=True)
 class ItemSucceeded:
     """The call on item ``index`` returned ``result``."""
 
@@ -135,11 +162,13 @@ class ItemCrashed:
     """The call on item ``index`` returned nothing: it raised, or killed its worker.
 
     :param is_loaded: whether the callable could be unpickled; if not, all other calls will fail too.
+    :param attempts: how often the item was tried.
     """
 
     index: int
     error: str
     is_loaded: bool = True
+    attempts: int = 1
 
 
 @dataclass(frozen=True)
@@ -159,4 +188,4 @@ class Tick:
     """Time has passed. Lets the consumer report progress when there are no other events."""
 
 
-JobEvent = JobStarted | ItemSucceeded | ItemCrashed | OutputLine | Tick
+JobEvent = JobWaiting | JobStarted | ItemBegan | ItemSucceeded | ItemCrashed | OutputLine | Tick

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow.providers.common.compat.sdk import redact as redact_known_secrets
-from airflow.sdk.exceptions import AirflowRuntimeError
 
-from burla_provider.jobs.job import ItemCrashed, ItemSucceeded, JobEvent, JobStarted, OutputLine
+from burla_provider.jobs.job import ItemBegan, ItemCrashed, ItemSucceeded, JobEvent, JobStarted, JobWaiting, OutputLine
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.failure_policy import FailurePolicy, make_setup_error, with_local_module_hint
 from burla_provider.task.logs import Progress, WorkerOutput, without_markers
 from burla_provider.task.metrics import Metrics
-from burla_provider.task.report import KEY, Report
-from burla_provider.task.run_identity import pass_label
+from burla_provider.task.reporter import REPORT_SECONDS, Reporter
 from burla_provider.worker.outcome import Failure, Outcome, decode
 
 if TYPE_CHECKING:
@@ -25,10 +22,6 @@ if TYPE_CHECKING:
 
     from burla_provider.task.pause import JobPause
 
-REPORT_SECONDS = 3.0
-"""Seconds between two updates of the report, the job store and Airflow's metrics."""
-_REPORT_SHARE = 20
-"""Building the report takes at most this fraction (1/20) of the time: with a million items it takes seconds."""
 _MAX_TRACEBACKS = 10
 """Further failed items are logged without their traceback."""
 LAST_JOB = "burla_last_job"
@@ -52,18 +45,15 @@ class FlushableListener(OutcomeListener, Protocol):
 class JobMonitor:
     """Receives the events of a job, and passes them on.
 
-    Use it as a context manager around everything that can fail the task after the job has started: at the end it stores
-    the final report.
+    Use it as a context manager around everything that can fail the task after the job has started.
 
     :param log: the task's log.
-    :param title: the report's title, such as the table's name.
+    :param reporter: has the report, whose ``begin_items`` was called.
     :param total: number of items.
     :param describe: returns an item's name, given its number.
     :param failures: receives every outcome, and decides whether the job has failed.
     :param store: receives every outcome of this try, and is flushed every ``REPORT_SECONDS``.
     :param listeners: receive every outcome, including those of an earlier try.
-    :param plan: the report's summary of the plan.
-    :param unit: "range" or "input".
     :param redact: removes secrets from what workers print.
     :ivar pause: pauses the workers; None: nothing does.
     """
@@ -72,33 +62,31 @@ class JobMonitor:
         self,
         context: Context,
         log: Any,
-        title: str,
+        reporter: Reporter,
         total: int,
         describe: Callable[[int], str],
         failures: FailurePolicy,
         store: FlushableListener,
         listeners: Iterable[OutcomeListener],
-        plan: dict[str, Any] | None = None,
-        unit: str = "range",
         redact: Callable[[str], str] = str,
     ) -> None:
         self._context = context
         self._log = log
         self._state_store = context.get("task_state_store")
-        self._report = Report(title + pass_label(context), total, describe, plan, unit)
+        self._reporter = reporter
+        self._report = reporter.report
         self.pause: JobPause | None = None
-        self._metrics = Metrics(context, unit)
+        self._metrics = Metrics(context, self._report.unit)
         self._describe = describe
         self._output = WorkerOutput(log, total, describe)
         self._clean: Callable[[str], str] = lambda text: without_markers(redact(text))
-        self._flush_at = self._report_at = 0.0
+        self._flush_at = 0.0
         self._unpublished_job: tuple[str, str | None] | None = None
-        self._has_warned = False
         self.total = total
         self.failures = failures
         self._store = store
         self._listeners = list(listeners)
-        self.progress = Progress(total, time.monotonic(), unit)
+        self.progress = Progress(total, time.monotonic(), self._report.unit)
 
     def resume(self, outcomes: Iterable[Outcome]) -> None:
         """Add the outcomes of an earlier try."""
@@ -131,6 +119,10 @@ class JobMonitor:
             case OutputLine(text, int(index)):
                 self._output.flush_item(index)
                 self._log.warning("%s: %s", self._describe(index), self._clean(text))
+            case ItemBegan():
+                self._report.in_flight.begin(event)
+            case JobWaiting(reason, seconds):
+                self._report.set_status("waiting", reason, time.time() + seconds)
             case JobStarted(job_id, url):
                 self._start(job_id, url)
         self._tick()
@@ -138,32 +130,13 @@ class JobMonitor:
     def __enter__(self) -> JobMonitor:
         return self
 
-    def __exit__(self, error_type: type[BaseException] | None, *_: object) -> None:
-        """Flush everything, and store the final report in XCom."""
+    def __exit__(self, *_: object) -> None:
+        """Flush everything."""
         self._output.flush()
         self._metrics.flush()
-        with self._best_effort():
+        with self._reporter.best_effort():
             self._store.flush()
         self._publish_link()
-        # If the task fails, an error of the report must not replace the task's.
-        with self._best_effort() if error_type else nullcontext():
-            is_rescheduled = self.pause is not None and self.pause.is_over_limit
-            self._store_final_report("paused" if is_rescheduled else "failed" if error_type else "success")
-
-    def _store_final_report(self, state: str) -> None:
-        self._context["ti"].xcom_push(key=KEY, value=self._report_as(state))
-        if self._state_store is not None:
-            self._state_store.delete(KEY)
-
-    @contextmanager
-    def _best_effort(self) -> Iterator[None]:
-        """Log an error of Airflow's API server, once. The job continues while the server is unavailable."""
-        try:
-            yield
-        except AirflowRuntimeError as error:
-            if not self._has_warned:
-                self._log.warning("Airflow could not store the state of the job. The job continues: %s", error)
-            self._has_warned = True
 
     def _record(self, outcome: Outcome) -> None:
         self._output.flush_item(outcome.index)
@@ -184,7 +157,7 @@ class JobMonitor:
         ]
         for listener in listeners:
             listener.add(outcome)
-        with self._best_effort():
+        with self._reporter.best_effort():
             self._store.add(outcome)
         if outcome.failure is not None:
             self._log.error("%s\n%s", self.failures.describe(outcome), outcome.failure.traceback)
@@ -214,7 +187,7 @@ class JobMonitor:
         if self._unpublished_job is None:
             return
         job_id, url = self._unpublished_job
-        with self._best_effort():
+        with self._reporter.best_effort():
             if self._state_store is not None:
                 self._state_store.set(LAST_JOB, [job_id, url])
             # Also if there is no page: Airflow reads the link at the end, and logs an error if it is missing.
@@ -230,26 +203,11 @@ class JobMonitor:
             self._log.info(self.progress.line(now))
         if now >= self._flush_at:
             self._flush()
-        if now >= self._report_at:
-            self._store_report()
+        self._reporter.tick()
 
     def _flush(self) -> None:
         self._metrics.flush()
         self._publish_link()
-        with self._best_effort():
+        with self._reporter.best_effort():
             self._store.flush()
         self._flush_at = time.monotonic() + REPORT_SECONDS
-
-    def _report_as(self, state: str) -> dict[str, Any]:
-        pause = {"pause": self.pause.as_dict()} if self.pause is not None else {}
-        return self._report.as_dict(state) | pause
-
-    def _store_report(self) -> None:
-        if self._state_store is None:
-            return
-        started = time.monotonic()
-        report = self._report_as("running")
-        seconds = time.monotonic() - started
-        with self._best_effort():
-            self._state_store.set(KEY, report)
-        self._report_at = time.monotonic() + max(REPORT_SECONDS, _REPORT_SHARE * seconds)

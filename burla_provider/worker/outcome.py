@@ -40,6 +40,7 @@ class Failure:
     :param sqlstate: SQLSTATE, if the error came from the server.
     :param traceback: innermost part of the traceback.
     :param keys: a condition on the table's key that the range's rows meet, if the range's bounds are not keys.
+    :param rows: the rows that fail, if they were searched for; "not found, because ..." if the search failed.
     :param ends_job: whether the job has failed, because no item can be processed.
     """
 
@@ -48,6 +49,7 @@ class Failure:
     sqlstate: str | None = None
     traceback: str = ""
     keys: str = ""
+    rows: str = ""
     ends_job: bool = False
 
     def locate(self, item: str) -> str:
