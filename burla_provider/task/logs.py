@@ -49,7 +49,8 @@ def log_result(log: Any, result: dict[str, Any]) -> None:
 def log_plan(log: Any, plan: Plan, hint: str = "") -> None:
     """Log a plan as a group, with its table and size in the title, and a hint about the parameters behind it."""
     summary = plan.as_dict()
-    title = f"Plan: {quantity(summary['ranges'], 'range')} of {summary['table']}, about {quantity(summary['expected_rows'], 'row')}"
+    rows = quantity(summary["expected_rows"], "row")
+    title = f"Plan: {quantity(summary['ranges'], 'range')} of {summary['table']}, about {rows}"
     log_group(log, title, str(plan).splitlines())
     if hint:
         log.info(hint)
