@@ -15,6 +15,7 @@ from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.monitor import LAST_JOB, JobMonitor
 from burla_provider.task.resume import NO_STORE
 from burla_provider.task.run_identity import job_name
+from burla_provider.task.tries import TRIES
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -209,6 +210,7 @@ def forget_job(context: Context) -> None:
     if store is not None:
         Checkpoint(store).clear()
         store.delete(LAST_JOB)
+        store.delete(TRIES)
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:

@@ -32,6 +32,8 @@ Part = Literal["trial", "rest", "all", "again"]
 """The items of a job: those of the trial, all others, all, or those that are missing because a job was lost."""
 ENDINGS: tuple[State, ...] = ("success", "planned", "incomplete", "failed", "rescheduled")
 
+_MAX_JOBS = 12
+
 
 @dataclass(frozen=True)
 class Status:
@@ -61,6 +63,12 @@ class Report:
         self.title = title
         self.unit = unit
         self.status = Status("connecting", time.time())
+        self.attempt = (1, 1)
+        """The number of this try, and the number of tries that Airflow allows."""
+        self.retry: dict[str, Any] | None = None
+        """What Airflow does after a failure: see ``resumption.py``."""
+        self.tries: list[dict[str, Any]] = []
+        """Earlier tries: see ``tries.py``."""
         self.places: list[tuple[str, str]] = []
         """Where the try runs, and what it reads: pairs of a label and a short text."""
         self.advice: list[str] = []
@@ -81,6 +89,16 @@ class Report:
         self._resumed = 0
         self._failed = 0
         self.begin_items(0, str)
+
+    @property
+    def total(self) -> int:
+        """The number of all items, 0 before they are known."""
+        return self._total
+
+    @property
+    def missing(self) -> int:
+        """The number of items that have not succeeded."""
+        return self._total - self._done
 
     @property
     def failed(self) -> int:
@@ -147,6 +165,8 @@ class Report:
         return {
             "version": VERSION,
             "status": asdict(self.status),
+            "try": dict(zip(("number", "count"), self.attempt, strict=True)),
+            "retry": self.retry,
             "title": self.title,
             "unit": self.unit,
             "updated": round(now or time.time(), 1),
@@ -163,13 +183,14 @@ class Report:
             "places": self.places,
             "phases": self.phases,
             "plan": self._plan,
-            "jobs": self.jobs,
+            "jobs": self.jobs[-_MAX_JOBS:],
             **self.timeline.as_dict(),
             "in_flight": self.in_flight.as_dict(),
             "failures": self.failures.as_dict(),
             "advice": self.advice,
             "reproduce": self.reproduce,
             "result": self.result,
+            "tries": self.tries,
             **({"pause": self.pause()} if self.pause is not None else {}),
         }
 
