@@ -14,6 +14,7 @@ from burla_provider.task.function_arguments import bind_function
 from burla_provider.task.job_runner import JobRunner, check_picklable
 from burla_provider.task.map_config import MapJobConfig, iterate_inputs
 from burla_provider.task.monitor import JobMonitor
+from burla_provider.task.reproduce import MapReproduction
 from burla_provider.task.resume import JobIdentity, find_earlier
 from burla_provider.task.run_identity import run_key
 from burla_provider.worker.json_values import to_json
@@ -42,8 +43,10 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     checkpoint = runner.open_checkpoint()
     earlier = _restore_outcomes(config, runner, checkpoint, items)
     results = MapResults(config.check_result_size if config.collect else None)
-    failures = FailurePolicy(config.on_input_failure, config.tolerated_failures, _describe)
-    runner.reporter.report.begin_items(len(items), _describe)
+    report = runner.reporter.report
+    report.begin_items(len(items), _describe)
+    MapReproduction(config, items).add_to(report)
+    failures = FailurePolicy(config.on_input_failure, config.tolerated_failures, report.failures)
     monitor = JobMonitor(
         runner.context, runner.log, runner.reporter, len(items), _describe, failures, checkpoint, [results]
     )

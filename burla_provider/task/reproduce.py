@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from burla_provider.ranges.plan import Plan
     from burla_provider.task.config import TableJobConfig
     from burla_provider.task.map_config import MapJobConfig
+    from burla_provider.task.report import Report
     from burla_provider.task.transform_config import TransformJobConfig
     from burla_provider.worker.source import Source
 
@@ -32,7 +34,24 @@ _QUOTES = '"""'
 _MAX_INPUT_CHARS = 500
 
 
-class TableReproduction:
+class _Reproduction(ABC):
+    """How to process the items of a job one by one."""
+
+    def add_to(self, report: Report) -> None:
+        """Add what it knows to a report whose items are known."""
+        report.reproduce = self.as_dict()
+        report.failures.place = self.place
+
+    @abstractmethod
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the part ``reproduce`` of the report: the SELECT, and the code that calls the function."""
+
+    @abstractmethod
+    def place(self, index: int) -> RangePlace:
+        """Return what the templates need for one item."""
+
+
+class TableReproduction(_Reproduction):
     """How to process the ranges of a table one by one.
 
     :param source: the rows of the job.
@@ -148,7 +167,7 @@ class TableReproduction:
         return [f"{name}={_bound_code(key, bound)}" for name, bound in bounds if bound is not None]
 
 
-class MapReproduction:
+class MapReproduction(_Reproduction):
     """How to call the function of a map on one input.
 
     :param items: number of an input -> the pickled input.
