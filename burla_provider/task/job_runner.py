@@ -120,7 +120,7 @@ class JobRunner:
             job, part = self._run_trial(job, monitor, trial), "rest"
         self._run_items(job, monitor, part)
         monitor.failures.check(monitor.total)
-        if failed := len(monitor.failures.failed):
+        if failed := self.reporter.report.failed:
             self.reporter.set_ending("incomplete", self._describe_incomplete(failed, monitor.total))
 
     def _run_trial(self, job: Job, monitor: JobMonitor, count: int) -> Job:

@@ -14,6 +14,7 @@ from burla_provider.task.function_arguments import bind_function
 from burla_provider.task.job_runner import JobRunner, check_picklable
 from burla_provider.task.map_config import MapJobConfig, iterate_inputs
 from burla_provider.task.monitor import JobMonitor
+from burla_provider.task.reproduce import MapReproduction
 from burla_provider.task.result_values import result_part
 from burla_provider.task.resume import JobIdentity, find_earlier
 from burla_provider.task.resumption import checkpoint_resumption
@@ -44,9 +45,11 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     checkpoint = runner.open_checkpoint()
     earlier = _restore_outcomes(config, runner, checkpoint, items)
     results = MapResults(config.check_result_size if config.collect else None)
-    failures = FailurePolicy(config.on_input_failure, config.tolerated_failures, _describe)
-    runner.reporter.report.begin_items(len(items), _describe)
     runner.reporter.resumption = checkpoint_resumption(checkpoint.is_stored, config.resume)
+    report = runner.reporter.report
+    report.begin_items(len(items), _describe)
+    MapReproduction(config, items).add_to(report)
+    failures = FailurePolicy(config.on_input_failure, config.tolerated_failures, report.failures)
     monitor = JobMonitor(
         runner.context, runner.log, runner.reporter, len(items), _describe, failures, checkpoint, [results]
     )
@@ -62,7 +65,7 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     values = [results.values.get(index) for index in items]
     named = ((_describe(index), value) for index, value in zip(items, values, strict=True))
     is_complete = len(results.values) == len(items)
-    runner.reporter.report.result = result_part(named, len(values), complete=is_complete)
+    report.result = result_part(named, len(values), complete=is_complete)
     return values
 
 

@@ -116,7 +116,7 @@ class Report:
         self._plan = plan
         self.timeline = Timeline(describe)
         self.in_flight = InFlight(describe)
-        self.failures = FailureGroups(describe)
+        self.failures = FailureGroups(describe, self.unit)
 
     def set_status(self, state: State, detail: str = "", until: float | None = None) -> None:
         """Set what the try does now. The same state again keeps its begin."""
@@ -162,6 +162,7 @@ class Report:
         elapsed, working = (max((now or time.time()) - since, 0.001) for since in (self.began, self._working_since))
         processed = self._done - self._resumed + self._failed
         left = self._total - self._done - self._failed
+        failures = self.failures.as_dict(is_final=self.status.state in ENDINGS)
         return {
             "version": VERSION,
             "status": asdict(self.status),
@@ -186,7 +187,7 @@ class Report:
             "jobs": self.jobs[-_MAX_JOBS:],
             **self.timeline.as_dict(),
             "in_flight": self.in_flight.as_dict(),
-            "failures": self.failures.as_dict(),
+            "failures": failures,
             "advice": self.advice,
             "reproduce": self.reproduce,
             "result": self.result,

@@ -26,6 +26,7 @@ from burla_provider.task.lineage import TableLineage, set_outlet_extra
 from burla_provider.task.logs import log_plan, log_result
 from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.places import connection_places, source_places
+from burla_provider.task.reproduce import TableReproduction
 from burla_provider.task.result_values import result_part, total_values
 from burla_provider.task.results_table import ResultsTable
 from burla_provider.task.resume import JobIdentity
@@ -279,13 +280,15 @@ class TableJob:
         """Return what receives the events of the job."""
         describe = self._begin_items(plan)
         self._runner.reporter.resumption = store.resumption
+        report = self._runner.reporter.report
+        TableReproduction(self.config, self.source, plan).add_to(report)
         return JobMonitor(
             self.context,
             self.log,
             self._runner.reporter,
             len(plan.ranges),
             describe,
-            FailurePolicy(self.config.on_range_failure, self.config.tolerated_failures, describe),
+            FailurePolicy(self.config.on_range_failure, self.config.tolerated_failures, report.failures),
             store,
             listeners,
             redact=self._redact,
