@@ -12,7 +12,7 @@ from burla_provider.jobs.job import ItemBegan, ItemCrashed, ItemSucceeded, JobEv
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.failure_log import FailureLog
 from burla_provider.task.failure_policy import FailurePolicy, make_setup_error, with_local_module_hint
-from burla_provider.task.logs import Progress, WorkerOutput, without_markers
+from burla_provider.task.logs import Progress, SlowItems, WorkerOutput, without_markers
 from burla_provider.task.masking import masked
 from burla_provider.task.metrics import Metrics, PhaseName
 from burla_provider.task.report import Part, State
@@ -93,7 +93,8 @@ class JobMonitor:
         self._failure_log = FailureLog(log, self._report.failures)
         self._store = store
         self._listeners = list(listeners)
-        self.progress = Progress(total, time.monotonic(), self._report.unit)
+        self.progress = Progress(total, time.monotonic(), self._report.unit, self._report.estimate)
+        self._slow = SlowItems(log, self._report.in_flight)
 
     def resume(self, outcomes: Iterable[Outcome]) -> None:
         """Add the outcomes of an earlier try."""
@@ -130,9 +131,10 @@ class JobMonitor:
         match event:
             case ItemSucceeded(_, encoded):
                 self._record(decode(encoded))
-            case ItemCrashed(index, error, is_loaded):
+            case ItemCrashed(index, error, is_loaded, attempts):
                 failure = Failure("WorkerError", self._clean(error), ends_job=not is_loaded)
-                self._record(Outcome(index, failure=failure))
+                outcome = Outcome(index, attempts=attempts, failure=failure)
+                self._record(self._report.in_flight.complete(outcome))
             case OutputLine(text, None):
                 self._output.add(self._clean(text))
             case OutputLine(text, int(index)):
@@ -152,6 +154,7 @@ class JobMonitor:
 
     def __exit__(self, *_: object) -> None:
         """Flush everything."""
+        self._slow.finish()
         self._output.flush()
         self._failure_log.finish()
         self._metrics.flush()
@@ -232,6 +235,8 @@ class JobMonitor:
         if self.pause is not None:
             self.pause.check()
         self._output.flush_expired(now)
+        if self._report.status.state != "paused":
+            self._slow.check()
         # Until a node is free there is no progress.
         if self._reporter.phase != "waiting for a node" and self.progress.is_due(now):
             self._log.info(self.progress.line(now))

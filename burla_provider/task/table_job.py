@@ -301,7 +301,8 @@ class TableJob:
             return str(plan.ranges[index])
 
         reporter = self._runner.reporter
-        reporter.report.begin_items(len(plan.ranges), describe, plan.as_dict())
+        expected_rows = [one.expected_rows for one in plan.ranges]
+        reporter.report.begin_items(len(plan.ranges), describe, plan.as_dict(), expected_rows)
         reporter.add_places(source_places(self.config, self.source, self._limits()), self._redact)
         return describe
 
