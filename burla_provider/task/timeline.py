@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,10 +25,12 @@ _ACTIVITY_BINS, _ACTIVITY_SECONDS = 120, 0.1
 """Maximum number of bins of the activity, and minimum seconds of one."""
 _MAX_LISTED = 12
 """Slowest ranges that are listed."""
-_MAX_NAME, _MAX_LABEL, _MAX_WORKER = 120, 60, 40
-"""Maximum characters of the name of a slow range, of a range on the timeline, and of a worker."""
-_MAX_LABELS = 11_000
-"""Maximum characters of all labels."""
+_MAX_NAME, _MAX_WORKER = 120, 40
+"""Maximum characters of the name of a slow range, and of a worker."""
+_MIN_LABEL, _MAX_LABEL, _LABEL_FRAME = 16, 60, 12
+"""Minimum and maximum characters of the name of a range on the timeline, and characters around it."""
+_MAX_CHARS = 31_500
+"""Maximum characters of all parts as JSON. The labels get what the other parts leave."""
 NO_GROUP = -1
 """The group of an item that has not failed, or whose group is not listed."""
 
@@ -86,7 +89,7 @@ class Timeline:
         """
         busy = sum(worker.seconds for worker in self._workers.values())
         capacity = self._peak_workers() * (self._end - self._start) if self._workers else 0.0
-        return {
+        parts = {
             "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), _MAX_WORKERS)],
             "worker_count": len(self._workers),
             "node_count": len({name.rpartition(":")[0] for name in self._workers}),
@@ -95,6 +98,9 @@ class Timeline:
             "utilization": round(min(busy / capacity, 1.0), 3) if capacity > 0 else None,
             "slowest": [self._line(*entry) for entry in sorted(self._slowest, reverse=True)],
         }
+        if parts["timeline"]["kind"] == "ranges":
+            parts["timeline"]["labels"] = self._labels(_MAX_CHARS - len(json.dumps(parts)))
+        return parts
 
     def _add(self, span: _Span) -> None:
         # The workers' clocks may differ from this one: the timeline begins at the earliest start.
@@ -154,7 +160,7 @@ class Timeline:
         digits = 3 if seconds < 100 else 1
         groups = {span.item: group_of(span.item) for span in self._spans if not span.ok} if group_of else {}
         lines = [span.as_list(start, digits, groups.get(span.item, NO_GROUP)) for span in self._spans]
-        return timeline | {"kind": "ranges", "spans": lines, "labels": self._labels(self._spans)}
+        return timeline | {"kind": "ranges", "spans": lines}
 
     def _make_bins(self) -> dict[str, Any]:
         """Return cells of [worker, bin, ranges that ended in it, their rows, failed ranges]."""
@@ -166,9 +172,10 @@ class Timeline:
             "bins": [[worker, bin_ - first, *map(round, sums)] for (worker, bin_), sums in sorted(cells.cells.items())],
         }
 
-    def _labels(self, spans: list[_Span]) -> dict[str, str]:
-        size = min(_MAX_LABEL, _MAX_LABELS // max(len(spans), 1))
-        return {str(span.item): cut(self._describe(span.item), size) for span in spans}
+    def _labels(self, characters: int) -> dict[str, str]:
+        size = characters // max(len(self._spans), 1) - _LABEL_FRAME
+        size = min(max(size, _MIN_LABEL), _MAX_LABEL)
+        return {str(span.item): cut(self._describe(span.item), size) for span in self._spans}
 
     def _line(self, seconds: float, rows: int, index: int, worker: int) -> dict[str, Any]:
         return {

@@ -175,11 +175,20 @@ def test_times_of_a_long_job_are_rounded_to_what_a_screen_shows() -> None:
 def test_long_names_are_cut_to_a_common_size() -> None:
     timeline = Timeline(lambda index: f"range {index} ({'é' * 500})")
     for index in range(300):
-        timeline.add(outcome(index, worker=f"{'w' * 300}:{index}"))
+        timeline.add(outcome(index, worker=f"{'w' * 300}:{index % 48}", row_count=10**9, seconds=1234.5))
     seen = timeline.as_dict()
-    assert len(json.dumps(seen["timeline"]["labels"])) < 15_000
-    assert seen["timeline"]["labels"]["7"].startswith("range 7 (é")
-    assert len(json.dumps(seen)) < 40_000
+    assert len(json.dumps(seen)) < 32_000
+    labels = seen["timeline"]["labels"]
+    assert labels["7"].startswith("range 7 (é")
+    assert len({len(json.dumps(labels[str(index)])) for index in range(100, 300)}) == 1
+
+
+def test_names_of_usual_length_are_not_cut() -> None:
+    names = [f"range {index} ({index * 1000} <= id < {index * 1000 + 1000})" for index in range(300)]
+    timeline = Timeline(names.__getitem__)
+    for index in range(300):
+        timeline.add(outcome(index))
+    assert list(timeline.as_dict()["timeline"]["labels"].values()) == names
 
 
 def test_a_report_of_a_hundred_thousand_ranges_is_quick() -> None:
