@@ -34,9 +34,8 @@ from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.task.config import TableJobConfig
 from burla_provider.task.job_runner import check_reachable
 from burla_provider.task.session import open_session
-from burla_provider.worker.errors import with_advice
 from burla_provider.worker.map_task import MapTask
-from burla_provider.worker.outcome import Outcome, decode
+from burla_provider.worker.outcome import Outcome, decode, join_sentences
 from burla_provider.worker.probe import read_python_version, read_server_version
 
 _QUEUE_SECONDS = 30.0
@@ -189,7 +188,8 @@ class Checks:
         host, port = self.parameters["host"], self.parameters["port"]
         check_reachable(self.engine, host, self.options.postgres_conn_id)
         if self.outcome.failure is not None:
-            raise BurlaProviderError(with_advice(self.outcome.failure.message, _CHECK_ADDRESS_OF_WORKER))
+            failure = self.outcome.failure
+            raise BurlaProviderError(join_sentences(failure.message, failure.advice, _CHECK_ADDRESS_OF_WORKER))
         return f"PostgreSQL {self.outcome.value} at {host}:{port}"
 
     def _read_connection(self, conn_id: str, conn_type: str, options: str) -> str:

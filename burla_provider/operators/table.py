@@ -216,6 +216,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         from burla_provider.task.incremental import IncrementalRun
         from burla_provider.task.job_runner import check_picklable, check_reachable
         from burla_provider.task.lineage import TableLineage
+        from burla_provider.task.places import session_places
         from burla_provider.task.run_identity import check_loop, pass_label, session_name
         from burla_provider.task.session import open_session
 
@@ -228,6 +229,7 @@ class BurlaTableOperator(BurlaBaseOperator):
         with open_session(config.postgres_conn_id, config.table, name, config.consistency, results_table) as session:
             if not config.plan_only:
                 check_reachable(runner.hook.engine, session.parameters["host"], config.postgres_conn_id)
+            reporter.add_places(session_places(config, session))
             runner.check_client()
             reporter.enter("planning")
             reporter.report.title = f"{session.schema}.{session.table}{pass_label(context)}"
