@@ -12,7 +12,7 @@ from burla_provider.jobs.job import ItemBegan
 from burla_provider.task.short_text import cut
 from burla_provider.worker.outcome import Outcome
 
-MAX_LISTED = 12
+_MAX_LISTED = 12
 """Items that the report lists."""
 SLOW_RATIO = 3.0
 """An item is slow if it takes longer than this many times the median."""
@@ -123,6 +123,10 @@ class InFlight:
         """Return the items that are being processed, the oldest first."""
         return sorted(self._current.values(), key=lambda item: item.since)
 
+    def begun(self) -> list[tuple[str, float]]:
+        """Return worker and begin of each item that is being processed."""
+        return [(item.worker, item.since) for item in self._current.values()]
+
     def ratio(self, item: RunningItem, now: float) -> float | None:
         """Return how many times the median the item has been running; None: there is no median yet."""
         return None if self.median is None else item.age(now) / max(self.median, 0.001)
@@ -141,7 +145,7 @@ class InFlight:
         return {
             "count": len(running),
             "median": None if self.median is None else round(self.median, 3),
-            "listed": [self._line(item, now) for item in running[:MAX_LISTED]],
+            "listed": [self._line(item, now) for item in running[:_MAX_LISTED]],
         }
 
     def _line(self, item: RunningItem, now: float) -> dict[str, Any]:
