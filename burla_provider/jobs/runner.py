@@ -27,6 +27,7 @@ from burla_provider.jobs.job import (
     DEFAULT_JOB_RETRIES,
     DEFAULT_QUEUE_TIMEOUT,
     Engine,
+    ItemBegan,
     ItemCrashed,
     ItemSucceeded,
     Job,
@@ -152,6 +153,9 @@ class _MissingItems:
     def has_none_of(self, items: Mapping[int, bytes]) -> bool:
         return self._items.keys().isdisjoint(items)
 
+    def contains(self, index: int) -> bool:
+        return index in self._items
+
     def remove(self, index: int) -> bool:
         """Return False if the item was already removed: a call may run twice."""
         return self._items.pop(index, None) is not None
@@ -203,6 +207,9 @@ def _run_client(
             match event:
                 case OutputLine() | Tick():
                     yield event
+                case ItemBegan(index):
+                    if missing.contains(index):  # its result may be faster than its output
+                        yield event
                 case ("succeeded", index, result):
                     if missing.remove(index):
                         yield ItemSucceeded(index, result)
