@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 from burla_provider.demo.airflow_home import AirflowHome, Session
 from burla_provider.demo.cluster import WORKER_NETWORKS, find_bridge, find_login
@@ -38,7 +39,7 @@ class EngineSettings:
     """
 
     description: str
-    connection: dict[str, str] = field(repr=False)
+    connection: dict[str, Any] = field(repr=False)
     listen: tuple[str, ...] = ("127.0.0.1",)
     networks: tuple[str, ...] = ()
 
@@ -122,7 +123,8 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _engine_settings(engine: str) -> EngineSettings:
-    connection = {"conn_id": "burla_default", "conn_type": "burla"}
+    # Airflow 3.3 cannot test a connection without a port.
+    connection = {"conn_id": "burla_default", "conn_type": "burla", "port": 443}
     if engine == "local":
         return EngineSettings(
             "on the processors of this machine", {**connection, "extra": json.dumps({"engine": "local"})}
@@ -130,7 +132,13 @@ def _engine_settings(engine: str) -> EngineSettings:
     login = find_login()
     return EngineSettings(
         f"on the Burla cluster at {login.url}",
-        {**connection, "host": login.url, "login": login.email, "password": login.token},
+        {
+            **connection,
+            "host": login.url,
+            "port": urlsplit(login.url).port or 443,
+            "login": login.email,
+            "password": login.token,
+        },
         (find_bridge(), "127.0.0.1"),
         WORKER_NETWORKS,
     )

@@ -45,7 +45,7 @@ _MAX_CRASHED_ITEMS = 5  # if more items crash their workers, the items are not t
 def start_client(engine: Engine, modules: Sequence[str] = ()) -> ClientProcess:
     """Start a client process, which prepares itself for a job. End it, whether it gets a job or not.
 
-    It imports what it needs and checks the connection; it starts no job.
+    It imports what it needs and checks its interpreter; it starts no job.
 
     :param modules: modules that every worker process imports. The local engine imports them once.
     :raises InvalidParameterError: if the interpreter cannot be run.

@@ -140,10 +140,6 @@ class Client:
         self.send(*frame)
         self.end(cancel=frame[0] != "done")
 
-    def has_job(self) -> bool:
-        """Return whether the task has sent the job."""
-        return not self._received.empty()
-
     def finish(self) -> None:
         """Report the job as done and end, although the engine has not returned."""
         self.send("done")
