@@ -102,7 +102,7 @@ def default_directory() -> Path:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    settings = _engine_settings(options.engine)
+    settings = engine_settings(options.engine)
     directory = options.directory.absolute()
     server = EmbeddedPostgres(directory / "postgres-16", listen=settings.listen, networks=settings.networks)
     home = AirflowHome(directory / "airflow")
@@ -122,7 +122,11 @@ def _demo(options: argparse.Namespace) -> int:
         return report(_follow_task(records), query_totals(server.conninfo()))
 
 
-def _engine_settings(engine: str) -> EngineSettings:
+def engine_settings(engine: str) -> EngineSettings:
+    """Return the settings for an engine.
+
+    :raises ClusterNotFoundError: if the engine is "burla", and no cluster runs on this machine.
+    """
     # Airflow 3.3 cannot test a connection without a port.
     connection = {"conn_id": "burla_default", "conn_type": "burla", "port": 443}
     if engine == "local":
