@@ -192,7 +192,7 @@ class Report:
             "rows": self._rows,
             "rows_per_second": None if self._rows is None else round((self._rows - self._earlier_rows) / working),
             "seconds_left": None if is_final else self.estimate.seconds_left(now),
-            "places": self.places,
+            "places": [list(place) for place in self.places],  # Airflow marks a tuple in JSON
             "phases": self.phases,
             "plan": self._plan,
             "jobs": self.jobs[-_MAX_JOBS:],
