@@ -105,7 +105,7 @@ def advice_for(error: BaseException, host: str = "", statement_timeout: float | 
     if sqlstate == _CANCELED:
         return _canceled_advice(text, statement_timeout)
     if sqlstate in _UNKNOWN_NAMES and (name := _UNKNOWN_NAME.search(text.partition("\n")[0])):
-        return f"{_UNKNOWN_NAMES[sqlstate]} Check the name {name[1] or name[2]}."
+        return f"{_UNKNOWN_NAMES[sqlstate]} Check the name {name[1]}."
     return _ADVICE.get(sqlstate, _ADVICE.get(sqlstate[:2], ""))
 
 
@@ -132,7 +132,7 @@ def _canceled_advice(text: str, statement_timeout: float | None) -> str:
     )
 
 
-_UNKNOWN_NAME = re.compile(r'"([^"]+)"|(?:column|function) (.+) does not exist')
+_UNKNOWN_NAME = re.compile(r'(?:column|function|relation) "?(.+?)"? does not exist')
 _UNKNOWN_NAMES = {
     "42703": "A query names a column that the table does not have, or that was dropped or renamed.",
     "42P01": "A query names a table that does not exist, or whose schema is not on the search_path.",
@@ -148,7 +148,7 @@ _SESSION_ENDED = (
     "The server was restarted, or an administrator ended the session (pg_terminate_backend). Retry the task when the"
     " server is available."
 )
-_FIND_ROW = "To find the row, use isolate_failures=True."
+_FIND_ROW = "isolate_failures=True finds the rows."
 _ADVICE = {
     "08": _CONNECTION_LOST,
     "22003": f"A number is outside of its type: cast it to bigint or numeric. {_FIND_ROW}",

@@ -47,7 +47,7 @@ _ADD_POSTGRES = (
 )
 _ADD_BURLA = (
     "--conn-type burla --conn-host URL --conn-port 443 --conn-login EMAIL --conn-password TOKEN, or, without a cluster,"
-    ' --conn-type burla --conn-extra \'{"engine": "local"}\''
+    ' --conn-type burla --conn-port 443 --conn-extra \'{"engine": "local"}\''
 )
 _CHECK_ADDRESS = "Check host and port of the connection, the server's listen_addresses, and the firewall."
 _CHECK_ADDRESS_OF_WORKER = (
@@ -147,11 +147,8 @@ class Checks:
         """Ask the cluster for its version."""
         self.engine = with_saved_login(self.hook.engine)
         self.secrets.append({"password": self.engine.token or ""})
-        if self.engine.is_local:
+        if self.engine.is_local or self.engine.url is None:
             return check_cluster(self.engine)
-        if self.engine.url is None:
-            advice = "Set the host of the connection to the cluster's URL."
-            raise BurlaProviderError(f"{check_cluster(self.engine)} {advice}")
         return f"Burla {read_version(self.engine)} at {self.engine.url}"
 
     def login(self) -> str | None:

@@ -15,6 +15,8 @@ from burla_provider.worker.outcome import Failure, Outcome
 
 MAX_GROUPS = 50
 """Groups in the report."""
+_MIN_GROUPS = 5
+"""Groups in the report of a task that runs, however long their texts are."""
 MAX_RANGES = 100
 """Items in the report, of all groups together."""
 
@@ -97,7 +99,8 @@ class _Limits(NamedTuple):
     tracebacks: int = 400_000  # of all groups together
 
     def smaller(self) -> _Limits:
-        return _Limits(max(self.groups * 3 // 4, 5), self.ranges // 2, self.message // 2, self.tracebacks * 2 // 3)
+        groups = max(self.groups * 3 // 4, _MIN_GROUPS)
+        return _Limits(groups, max(self.ranges // 2, groups), max(self.message // 2, 100), self.tracebacks * 2 // 3)
 
 
 class FailureGroups:
@@ -170,7 +173,7 @@ class FailureGroups:
         """
         limits = _Limits() if is_final else _Limits(message=600, tracebacks=20_000)
         groups = self._listed(limits)
-        while not is_final and limits.ranges and len(json.dumps(groups)) > _MAX_CHARS:
+        while not is_final and limits.groups > _MIN_GROUPS and len(json.dumps(groups)) > _MAX_CHARS:
             limits = limits.smaller()
             groups = self._listed(limits)
         self._shown = len(groups)

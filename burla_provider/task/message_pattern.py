@@ -6,7 +6,7 @@ import re
 
 from burla_provider.worker.outcome import Failure
 
-_MAX_READ = 2_000
+_MAX_READ = 500
 _MAX_PATTERN = 300
 
 _VALUE = re.compile(

@@ -71,10 +71,13 @@ def advise(
     """
     advice = []
     if _retries(context, error):
-        advice.append(_describe_retry(resumption, missing, total, unit))
+        retry = _describe_retry(resumption, missing, total, unit)
+        # Airflow does not try a task again that was marked failed, and this is not known here.
+        is_stopped = isinstance(error, TaskKilledError)
+        advice.append(f"If Airflow tries the task again: {retry[0].lower()}{retry[1:]}" if is_stopped else retry)
     elif isinstance(error, PermanentError):
         advice.append("Airflow does not retry the task, because a retry would fail again. Correct the error first.")
-    elif not isinstance(error, TaskKilledError):
+    else:
         advice.append("No retry is left.")
     if total:
         advice.append(resumption.clearing)
@@ -94,5 +97,5 @@ def _describe_retry(resumption: Resumption, missing: int, total: int, unit: str)
 def _retries(context: Context, error: BaseException) -> bool:
     """Return whether Airflow tries the task again. A retry policy may decide otherwise."""
     ti: Any = context["ti"]
-    is_over = isinstance(error, PermanentError | TaskKilledError) or type(error).__name__ == "AirflowFailException"
-    return not is_over and getattr(ti, "try_number", 1) <= (getattr(ti, "max_tries", None) or 0)
+    is_permanent = isinstance(error, PermanentError) or type(error).__name__ == "AirflowFailException"
+    return not is_permanent and getattr(ti, "try_number", 1) <= (getattr(ti, "max_tries", None) or 0)

@@ -21,7 +21,8 @@ def load_tries(store: StateStore, report_key: str, number: int) -> list[dict[str
     stored = store.get(TRIES)
     tries = [one for one in stored if one["number"] <= number] if isinstance(stored, list) else []
     left = store.get(report_key)
-    if isinstance(left, dict) and (left.get("try") or {}).get("number", number) < number:
+    left_number = (left.get("try") or {}).get("number", number) if isinstance(left, dict) else number
+    if left_number < number and left_number not in [one["number"] for one in tries]:
         tries.append(try_record(left | {"status": {"state": "failed", "detail": "The process of the try was killed."}}))
     return tries[-_MAX_TRIES:]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -244,6 +245,7 @@ class RangeTask:
             failure = replace(failure, keys=redact(keys, secrets))
         if not self.isolate_failures or not is_caused_by_rows(error):
             return failure
+        _announce_isolating()
         try:
             rows = find_failing_keys(key_range, transaction, self._call_processor, self.source, self.row_key)
         except Exception as search_error:  # must not hide the failure itself
@@ -275,6 +277,13 @@ def _elapsed(attempt: Outcome) -> float:
 
 def _worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _announce_isolating() -> None:
+    # See jobs/client/call.py, which is not part of this package on a worker.
+    announce = getattr(sys.stdout, "announce", None)
+    if announce is not None:
+        announce("isolating")
 
 
 def _is_worth_retrying(error: BaseException, attempt: int) -> bool:

@@ -35,6 +35,10 @@ def crashed(events: Iterable[JobEvent]) -> dict[int, str]:
     return {event.index: event.error for event in events if isinstance(event, ItemCrashed)}
 
 
+def attempts(events: Iterable[JobEvent]) -> dict[int, int]:
+    return {event.index: event.attempts for event in events if isinstance(event, ItemCrashed)}
+
+
 def lines(events: Iterable[JobEvent]) -> list[str]:
     return [event.text for event in events if isinstance(event, OutputLine)]
 

@@ -97,7 +97,7 @@ def test_only_the_item_of_a_batch_that_kills_every_worker_crashes(tmp_path):
 
     calls = CountedCalls(tmp_path, die)
     events = list(events_of(calls))
-    assert crashed(events) == {7: "This item killed 3 worker processes (signal 9)."}
+    assert crashed(events) == {7: "Its worker died 3 times (signal 9: killed, usually because memory ran out)."}
     assert results(events) == expected(without=[7])
     assert sum(isinstance(event, ItemSucceeded) for event in events) == COUNT - 1
 
