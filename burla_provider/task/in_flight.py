@@ -74,6 +74,8 @@ class InFlight:
         :param now: seconds since the epoch; for tests.
         """
         now = time.time() if now is None else now
+        if event.index in self._ended:
+            return  # The outcome has overtaken the message.
         known = self._items.get(event.index)
         if known is not None and known.worker == event.worker and known.left is None:
             known.stage = event.stage
@@ -82,8 +84,6 @@ class InFlight:
         earlier = self._current.pop(event.worker, None)
         if earlier is not None:
             earlier.left = since
-        if event.index in self._ended:
-            return  # The outcome has overtaken the message.
         if known is not None and self._current.get(known.worker) is known:
             del self._current[known.worker]  # Another worker processes it again: the first one has died.
         item = RunningItem(event.index, event.worker, since, event.stage)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
 from burla_provider.task.function_arguments import bind_function
+from burla_provider.task.input_names import InputNames
 from burla_provider.task.job_runner import JobRunner, check_picklable
 from burla_provider.task.map_config import MapJobConfig, iterate_inputs
 from burla_provider.task.monitor import JobMonitor
@@ -24,8 +25,6 @@ from burla_provider.worker.outcome import Outcome, find_unserializable
 
 if TYPE_CHECKING:
     from burla_provider.task.checkpoint import Checkpoint
-
-_describe = "input {}".format
 
 
 def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
@@ -47,11 +46,12 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     results = MapResults(config.check_result_size if config.collect else None)
     runner.reporter.resumption = checkpoint_resumption(checkpoint.is_stored, config.resume)
     report = runner.reporter.report
-    report.begin_items(len(items), _describe)
+    names = InputNames(items, config.describe, runner.log)
+    report.begin_items(len(items), names)
     MapReproduction(config, items).add_to(report)
     failures = FailurePolicy(config.on_input_failure, config.tolerated_failures, report.failures)
     monitor = JobMonitor(
-        runner.context, runner.log, runner.reporter, len(items), _describe, failures, checkpoint, [results]
+        runner.context, runner.log, runner.reporter, len(items), names, failures, checkpoint, [results]
     )
     monitor.resume(earlier)
     missing = {index: item for index, item in items.items() if index not in results.values}
@@ -63,7 +63,7 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     if not config.collect:
         return None
     values = [results.values.get(index) for index in items]
-    named = ((_describe(index), value) for index, value in zip(items, values, strict=True))
+    named = ((names(index), value) for index, value in zip(items, values, strict=True))
     is_complete = len(results.values) == len(items)
     report.result = result_part(named, len(values), complete=is_complete)
     return values

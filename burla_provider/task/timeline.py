@@ -89,7 +89,7 @@ class Timeline:
         """
         busy = sum(worker.seconds for worker in self._workers.values())
         capacity = self._peak_workers() * (self._end - self._start) if self._workers else 0.0
-        parts = {
+        parts: dict[str, Any] = {
             "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), _MAX_WORKERS)],
             "worker_count": len(self._workers),
             "node_count": len({name.rpartition(":")[0] for name in self._workers}),
