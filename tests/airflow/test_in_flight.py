@@ -109,7 +109,11 @@ def test_a_range_that_hangs_is_named_in_log_and_report_within_15_seconds(
     assert f"waiting for 1: {line['item']} on {line['worker']} for " in result.log
     assert "about 0 s" not in result.log
     assert "Not finished" not in result.log
-    assert result.xcoms[KEY]["in_flight"] == {"count": 0, "median": result.xcoms[KEY]["in_flight"]["median"], "listed": []}
+    assert result.xcoms[KEY]["in_flight"] == {
+        "count": 0,
+        "median": result.xcoms[KEY]["in_flight"]["median"],
+        "listed": [],
+    }
 
 
 def test_a_task_that_times_out_names_what_was_running(airflow: Airflow, tmp_path: Path) -> None:
