@@ -157,6 +157,9 @@ class BurlaBaseOperator(BaseOperator):
         with self.hook.open_client(config.worker_modules) if config.starts_job else nullcontext() as client:
             from burla_provider.task.job_runner import JobRunner, forget_job
 
+            if client is not None:
+                reporter.enter("connecting")
+                self.hook.check_login()
             # Airflow stores the result after execute. If it cannot, a retry needs everything that was stored.
             self.on_success_callback = [forget_job, *self.on_success_callback]
             return self.execute_job(config, JobRunner(config, context, self.hook, self.log, reporter, client))

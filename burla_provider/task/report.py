@@ -143,6 +143,8 @@ class Report:
         self.jobs.append({"id": job_id, "url": url, "items": items, "part": part})
         self.in_flight.restart()
         self.estimate.start(is_trial=part == "trial")
+        if part == "rest":
+            self.timeline.end_trial()
         if self.timeline.is_empty:
             self._working_since = time.time()
 
@@ -196,7 +198,7 @@ class Report:
             "phases": self.phases,
             "plan": self._plan,
             "jobs": self.jobs[-_MAX_JOBS:],
-            **self.timeline.as_dict(),
+            **self.timeline.as_dict(self.failures.group_of, self.in_flight.begun()),
             "in_flight": self.in_flight.as_dict(now),
             "failures": failures,
             "advice": self.advice,

@@ -17,6 +17,7 @@ from burla_provider.jobs.runner import run_job
 
 Function = Callable[[int, Any], bytes]
 LOCAL = Engine("local")
+KILLED = "A worker process died (signal 9: killed, usually because memory ran out); running its item again."
 
 
 def make_job(function: Function, items: Iterable[Any], **options: Any) -> Job:

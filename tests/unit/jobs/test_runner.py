@@ -27,6 +27,7 @@ from burla_provider.jobs.job import (
 )
 from burla_provider.jobs.runner import run_job
 from tests.unit.jobs.running import (
+    KILLED,
     LOCAL,
     attempts,
     client_of,
@@ -47,9 +48,6 @@ def echo(index, item):
 def sleep_long(index, item):
     time.sleep(600)
     return b""
-
-
-KILLED = "A worker process died (signal 9: killed, usually because memory ran out); running its item again."
 
 
 def test_every_engine_has_a_file():
