@@ -180,7 +180,7 @@ def test_openlineage_hears_which_ranges_failed_and_how_many_rows_were_worked(ope
     _, fail = openlineage.events["failing"]
     assert fail["eventType"] == "FAIL"
     error = fail["run"]["facets"]["errorMessage"]["message"]
-    assert " of 7 failed" in error
+    assert " of 7 ranges failed" in error
     assert "ValueError: too late" in error
     assert "<= id <" in error
     [read] = fail["inputs"]
