@@ -67,7 +67,7 @@ def test_a_failed_input_fails_the_task_after_the_others_are_done(airflow: Airflo
     result = airflow.run(BurlaMapOperator(task_id="t", python_callable=fails_on_three, inputs=list(range(6))))
     assert result.state == "failed"
     assert "1 of 6 inputs failed" in str(result.error)
-    assert "  in input 3" in str(result.error)
+    assert "  in input 3 (3)" in str(result.error)
     assert "Unusual: three is bad" in str(result.error)
 
 
