@@ -1,9 +1,14 @@
 // All content of the page is set here, as text or as known attributes, so no part of a report becomes markup.
 // A refresh changes only what differs, so that a selection, the focus, open details and scroll positions survive.
 
-/** Create an element. `attributes` can hold `class`, `style` (an object) and others; null is skipped. Children are elements or text. */
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * Create an element: "svg:rect" for SVG. `attributes` can hold `class`, `style` (an object) and others; null is skipped.
+ * Children are elements or text; null is skipped.
+ */
 export function element(tag, attributes = {}, ...children) {
-  const created = document.createElement(tag);
+  const created = tag.startsWith("svg:") ? document.createElementNS(SVG, tag.slice(4)) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null) continue;
     if (name === "style") {
