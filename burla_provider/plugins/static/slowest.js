@@ -1,24 +1,40 @@
-// The slowest ranges.
+// The slowest ranges. They are open if the ranges differ.
 
-import { element, fillTable, find, setText } from "./dom.js";
-import { count, duration, factor } from "./format.js";
+import { element, fillTable, find } from "./dom.js";
+import { count, duration } from "./format.js";
+import { isEven, timesMedian } from "./spread.js";
 
-export function showSlowest(report, noun) {
-  const { slowest, timeline } = report;
-  find("#slowest").hidden = slowest.length === 0;
-  setText("#slowest-title", `Slowest ${noun}s`);
-  const longest = slowest[0]?.seconds || 1;
+export function showSlowest(report) {
+  const { slowest, timeline, unit } = report;
+  // One range is not slower than others.
+  find("#slowest").hidden = slowest.length < 2;
+  if (find("#slowest").hidden) return;
+  build(report);
   const median = timeline.spread.seconds[1];
+  const longest = slowest[0].seconds || 1;
   fillTable(
     find("#slowest table"),
     [
-      { title: noun, render: ({ item }) => item },
+      { title: unit, render: ({ item }) => item },
+      { title: "Worker", render: ({ worker }) => worker ?? "" },
       report.rows === null ? null : { title: "Rows", numeric: true, render: ({ rows }) => count(rows) },
       { title: "Time", numeric: true, render: ({ seconds }) => timeBar(seconds, longest) },
-      { title: "Compared to the median", numeric: true, render: ({ seconds }) => (median ? factor(seconds / median) : "") },
+      { title: "Compared", numeric: true, render: ({ seconds }) => timesMedian(seconds, median) ?? "" },
     ],
     slowest,
+    ({ index }) => index,
   );
+}
+
+function build(report) {
+  const section = find("#slowest");
+  if (section.querySelector("details")) return;
+  const title = find("#slowest-title");
+  title.textContent = `Slowest ${report.unit}s`;
+  const scroll = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Slowest ${report.unit}s, table` }, element("table"));
+  const details = element("details", {}, element("summary", {}, title), scroll);
+  details.open = !isEven(report);
+  section.replaceChildren(details);
 }
 
 /** A time, and a bar whose length is proportional to it. */

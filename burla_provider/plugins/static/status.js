@@ -5,7 +5,8 @@ import { clock, count, duration, factor, plural, roundedClock, roundedDuration }
 import { awaitedItem, isIsolating } from "./in_flight.js";
 
 const NOT_RUNNING = [null, "scheduled", "queued", "restarting"];
-const ENDINGS = ["success", "planned", "incomplete", "failed", "rescheduled"];
+/** The states of a report whose try has ended. */
+export const ENDINGS = ["success", "planned", "incomplete", "failed", "rescheduled"];
 
 /** What a task was doing when it was last seen. */
 const LAST_SEEN = {
