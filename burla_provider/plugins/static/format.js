@@ -67,18 +67,34 @@ export function roundedClock(epoch) {
 }
 
 function format(epoch, precision) {
-  const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: timeZone(), ...precision };
-  const date = new Date(epoch * 1000);
-  const day = (moment) => moment.toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: timeZone() });
-  const time = date.toLocaleTimeString("en-GB", options);
-  return day(date) === day(new Date(now() * 1000)) ? time : `${day(date)} ${time}`;
+  const moment = new Date(epoch * 1000);
+  const day = formatter({ day: "numeric", month: "short" });
+  const time = formatter({ hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...precision }).format(moment);
+  return day.format(moment) === day.format(new Date(now() * 1000)) ? time : `${day.format(moment)} ${time}`;
+}
+
+/** Formatters are slow to create, and a page shows thousands of times. */
+const formatters = new Map();
+
+function formatter(options) {
+  const zone = timeZone();
+  const key = JSON.stringify([zone, options]);
+  if (!formatters.has(key)) formatters.set(key, createFormatter(options, zone));
+  return formatters.get(key);
+}
+
+function createFormatter(options, timeZone) {
+  try {
+    return new Intl.DateTimeFormat("en-GB", { ...options, timeZone });
+  } catch {
+    // The browser does not know this time zone.
+    return new Intl.DateTimeFormat("en-GB", options);
+  }
 }
 
 function timeZone() {
   try {
-    const zone = JSON.parse(localStorage.getItem("timezone")) ?? undefined;
-    new Intl.DateTimeFormat("en-GB", { timeZone: zone });
-    return zone;
+    return JSON.parse(localStorage.getItem("timezone")) ?? undefined;
   } catch {
     return undefined;
   }
