@@ -67,35 +67,35 @@ export function roundedClock(epoch) {
 }
 
 function format(epoch, precision) {
-  const moment = new Date(epoch * 1000);
   const day = formatter({ day: "numeric", month: "short" });
-  const time = formatter({ hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...precision }).format(moment);
-  return day.format(moment) === day.format(new Date(now() * 1000)) ? time : `${day.format(moment)} ${time}`;
+  const time = formatter({ hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...precision }).format(epoch * 1000);
+  const date = day.format(epoch * 1000);
+  return date === day.format(now() * 1000) ? time : `${date} ${time}`;
 }
 
-/** Formatters are slow to create, and a page shows thousands of times. */
+/** Creating a formatter takes a millisecond, and a timeline has hundreds of times: each is created once. */
 const formatters = new Map();
 
 function formatter(options) {
-  const zone = timeZone();
+  const zone = storedZone();
   const key = JSON.stringify([zone, options]);
   if (!formatters.has(key)) formatters.set(key, createFormatter(options, zone));
   return formatters.get(key);
 }
 
-function createFormatter(options, timeZone) {
+function createFormatter(options, zone) {
   try {
-    return new Intl.DateTimeFormat("en-GB", { ...options, timeZone });
+    return new Intl.DateTimeFormat("en-GB", { ...options, timeZone: JSON.parse(zone) ?? undefined });
   } catch {
-    // The browser does not know this time zone.
     return new Intl.DateTimeFormat("en-GB", options);
   }
 }
 
-function timeZone() {
+/** The time zone in Airflow's settings, as JSON; null if there is none, or if this browser denies storage to frames. */
+function storedZone() {
   try {
-    return JSON.parse(localStorage.getItem("timezone")) ?? undefined;
+    return localStorage.getItem("timezone");
   } catch {
-    return undefined;
+    return null;
   }
 }
