@@ -43,9 +43,9 @@ export function showInFlight(report, underWay) {
     find("#in-flight table"),
     [
       { title: unit, class: "wide", render: ({ item }) => item },
-      { title: "Worker", class: "whole", render: ({ worker }) => worker },
       { title: "For", numeric: true, render: ({ since }) => roundedDuration(Math.max(updated - since, 0)) },
       listed.some((entry) => entry.ratio !== null) ? { title: "× median", numeric: true, render: ratioOf } : null,
+      { title: "Worker", class: "whole", render: ({ worker }) => worker },
       listed.some(isIsolating) ? { title: "Stage", render: stageOf } : null,
     ],
     listed,
