@@ -63,7 +63,7 @@ function rangeLine(range, { reproduce, unit }) {
   const subject = `${unit} ${range.index}`;
   const copies = [
     ["Copy SELECT", fill(reproduce?.select, range)],
-    ["Copy lower=/upper=", range.arguments],
+    [/\b(lower|upper)=/.test(range.arguments ?? "") ? "Copy lower=/upper=" : "Copy arguments", range.arguments],
     ["Copy call", fill(reproduce?.call, range)],
   ];
   return element(

@@ -38,7 +38,7 @@ const DESCRIPTIONS = {
     `Planned: nothing was processed, because of plan_only. A run processes ${plural(total, unit)}.`,
   ],
   incomplete: describeIncomplete,
-  failed: (report) => ["Failed", "bad", `Failed: ${reasonOf(report)}`],
+  failed: (report) => ["Failed", "bad", failed(report)],
   rescheduled: ({ status }) => [
     "Rescheduled",
     "waiting",
@@ -147,6 +147,12 @@ function describeLoss(report, instance) {
   const { state } = report.status;
   const sentence = `Ended without a final report (killed?): last seen ${LAST_SEEN[state] ?? state} at ${clock(report.updated)}.`;
   return instance.state === "success" ? ["Ended", "neutral", sentence] : ["Failed", "bad", sentence];
+}
+
+/** The reason, which may say itself that it failed. */
+function failed(report) {
+  const reason = reasonOf(report);
+  return /\bfailed\b/i.test(reason) ? reason : `Failed: ${reason}`;
 }
 
 /** The first line of the error; version 1 stored none. */
