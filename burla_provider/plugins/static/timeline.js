@@ -109,7 +109,7 @@ function drawLanes(names, window) {
 
 function bar(mark, { seconds }) {
   const style = {
-    left: share(mark.from, seconds),
+    left: `min(${share(mark.from, seconds)}, 100% - 2px)`,
     "--share": share(mark.to - mark.from, seconds),
     "--weight": mark.weight.toFixed(3),
     "--failures": percent(mark.share ?? 0).replace(" ", ""),
