@@ -4,9 +4,8 @@ import { element } from "./dom.js";
 import { clock, duration } from "./format.js";
 
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200];
-/** Labels on a wide and on a narrow screen. */
-const [MANY_TICKS, FEW_TICKS] = [8, 4];
-const narrow = matchMedia("(max-width: 760px)");
+/** On a narrow screen, every other label is hidden. */
+const MAX_TICKS = 8;
 /** Beyond this part of the axis, a label may not fit at the right of its line. */
 const LATE = 0.88;
 
@@ -63,8 +62,7 @@ export function share(time, seconds) {
 }
 
 function tickTimes(seconds) {
-  const most = narrow.matches ? FEW_TICKS : MANY_TICKS;
-  const step = STEPS.find((candidate) => seconds / candidate <= most) ?? seconds / most;
+  const step = STEPS.find((candidate) => seconds / candidate <= MAX_TICKS) ?? seconds / MAX_TICKS;
   return Array.from({ length: Math.floor(seconds / step) + 1 }, (_, index) => index * step);
 }
 
