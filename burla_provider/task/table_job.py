@@ -94,6 +94,8 @@ class TableJob:
         if self.config.plan_only:
             plan = self.plan()
             log_plan(self.log, plan, self.config.batch_hint)
+            self._begin_items(plan)
+            self._runner.reporter.set_ending("planned")
             return plan.as_dict()
         return self._run()
 
@@ -114,7 +116,7 @@ class TableJob:
         with monitor:
             job = self._make_job(plan, processor, totals.missing)
             self._runner.process_items(job, monitor, trial=self.config.trial_ranges)
-            self._runner.phases.enter("combining")
+            self._runner.reporter.enter("combining")
             self._check_leaves(plan, store)
             self._verify(plan, totals)
             published = self.finish_writing(totals)
@@ -294,22 +296,27 @@ class TableJob:
 
     def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
         """Return what receives the events of the job."""
-
-        def describe(index: int) -> str:
-            return str(plan.ranges[index])
-
+        describe = self._begin_items(plan)
         return JobMonitor(
             self.context,
             self.log,
-            f"{plan.schema}.{plan.table}",
+            self._runner.reporter,
             len(plan.ranges),
             describe,
             FailurePolicy(self.config.on_range_failure, self.config.tolerated_failures, describe),
             store,
             listeners,
-            plan.as_dict(),
             redact=partial(redact, parameters=self.secrets),
         )
+
+    def _begin_items(self, plan: Plan) -> Callable[[int], str]:
+        """Report the plan, and return what describes a range."""
+
+        def describe(index: int) -> str:
+            return str(plan.ranges[index])
+
+        self._runner.reporter.report.begin_items(len(plan.ranges), describe, plan.as_dict())
+        return describe
 
     def _make_job(self, plan: Plan, processor: RangeProcessor, missing: Sequence[int]) -> Job:
         config, session = self.config, self.session
