@@ -25,11 +25,9 @@ export function awaitedItem(report) {
   const { in_flight: inFlight, total, done, failed, resumed, updated, seconds_left: secondsLeft } = report;
   const remaining = total - done - failed;
   const { listed } = inFlight;
-  if (listed.length === 0 || remaining <= 0) return null;
-  if (secondsLeft !== null && isOverdue(updated + secondsLeft)) return listed[0];
-  if (remaining > inFlight.count) return null;
-  const hasEnded = done + failed > resumed;
-  return listed.find((entry) => entry.is_slow) ?? (secondsLeft === null && hasEnded ? listed[0] : null);
+  if (listed.length === 0 || remaining <= 0 || remaining > inFlight.count) return null;
+  const isUsedUp = secondsLeft === null ? done + failed > resumed : isOverdue(updated + secondsLeft);
+  return listed.find((entry) => entry.is_slow) ?? (isUsedUp ? listed[0] : null);
 }
 
 function isOverdue(end) {

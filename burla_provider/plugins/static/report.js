@@ -123,6 +123,7 @@ function describeEnd(report) {
   const awaited = awaitedItem(report);
   if (awaited) return `waits for ${report.unit} ${awaited.index}`;
   const end = expectedEnd(report);
+  if (end === null && report.seconds_left !== null) return `later than ${clock(report.updated + report.seconds_left)}`;
   if (end === null) return state === "running" ? "not known yet" : null;
   return `about ${roundedClock(end)}, in ${roundedDuration(Math.max(end - now(), 1))}`;
 }
