@@ -1,6 +1,10 @@
 // Format numbers, durations and times for people.
 
+import { now } from "./airflow.js";
+
 const integerFormat = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+/** An expected time that is at least so far away is shown without seconds. */
+const FAR = 300;
 
 export function count(number) {
   return integerFormat.format(number);
@@ -11,9 +15,24 @@ export function plural(number, noun) {
   return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** "1.3 times"; without the fraction from 10 on. */
-export function factor(ratio) {
-  return `${ratio < 9.95 ? ratio.toFixed(1) : count(ratio)} times`;
+/** "a range", "an input". */
+export function withArticle(noun) {
+  return `${/^[aeiou]/i.test(noun) ? "an" : "a"} ${noun}`;
+}
+
+/** "Range": for the begin of a title. */
+export function capitalized(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** "1.3"; without the fraction from 10 on. */
+export function ratio(number) {
+  return number < 9.95 ? number.toFixed(1) : count(number);
+}
+
+/** "1.3 times". */
+export function factor(number) {
+  return `${ratio(number)} times`;
 }
 
 export function percent(fraction) {
@@ -37,14 +56,30 @@ export function roundedDuration(seconds) {
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** The time of day in the time zone that the viewer chose in Airflow. */
+/** The time of day in the time zone that the viewer chose in Airflow; with the date if it is not today. */
 export function clock(epoch) {
-  const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
+  return format(epoch, { second: "2-digit" });
+}
+
+/** The time of day without seconds, unless it is soon. */
+export function roundedClock(epoch) {
+  return epoch - now() < FAR ? clock(epoch) : format(epoch, {});
+}
+
+function format(epoch, precision) {
+  const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: timeZone(), ...precision };
   const date = new Date(epoch * 1000);
+  const day = (moment) => moment.toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: timeZone() });
+  const time = date.toLocaleTimeString("en-GB", options);
+  return day(date) === day(new Date(now() * 1000)) ? time : `${day(date)} ${time}`;
+}
+
+function timeZone() {
   try {
-    const timeZone = JSON.parse(localStorage.getItem("timezone")) ?? undefined;
-    return date.toLocaleTimeString("en-GB", { ...options, timeZone });
+    const zone = JSON.parse(localStorage.getItem("timezone")) ?? undefined;
+    new Intl.DateTimeFormat("en-GB", { timeZone: zone });
+    return zone;
   } catch {
-    return date.toLocaleTimeString("en-GB", options);
+    return undefined;
   }
 }

@@ -1,0 +1,79 @@
+// The failed ranges, grouped by what went wrong.
+
+import { copyButton } from "./copy.js";
+import { element, find, setChildren, setText } from "./dom.js";
+import { clock, count, plural } from "./format.js";
+
+export function showFailures(report) {
+  const { failures, failed, unit } = report;
+  const { groups } = failures;
+  find("#failures").hidden = groups.length === 0;
+  if (groups.length === 0) return;
+  setText("#failures-title", `${plural(failures.count || failed, unit)} failed`);
+  setText("#failures-note", describeKinds(failures));
+  setChildren(find("#failures ol"), ...groups.map((group) => groupCard(group, report)));
+}
+
+function describeKinds({ kinds, groups }) {
+  if (kinds > groups.length) return `The ${groups.length} most frequent of ${count(kinds)} kinds of error. The log lists all of them.`;
+  return kinds > 1 ? `${count(kinds)} kinds of error, most frequent first.` : "";
+}
+
+function groupCard(group, report) {
+  const { type, sqlstate, pattern, message, count: size, rows, advice, traceback, ranges } = group;
+  const name = [type, sqlstate && `SQLSTATE ${sqlstate}`].filter(Boolean).join(", ") || "Error";
+  return element(
+    "li",
+    { "data-key": [type, sqlstate, pattern ?? message].join("\n") },
+    element(
+      "div",
+      { class: "group-heading" },
+      element("h3", {}, name),
+      element("span", { class: "group-count" }, plural(size, report.unit)),
+      copyButton("Copy error", [`${type}: ${message}`, traceback].filter(Boolean).join("\n\n"), name),
+    ),
+    element("pre", { class: "message" }, message),
+    rows ? element("p", { class: "rows" }, "Failing rows: ", element("code", {}, rows)) : null,
+    advice ? element("p", { class: "advice" }, advice) : null,
+    element("p", { class: "quiet" }, describeOccurrence(group)),
+    traceback ? details("traceback", "Traceback", element("pre", {}, traceback)) : null,
+    rangesOf(ranges ?? [], size, report),
+  );
+}
+
+/** When, where, and how often each range was tried. */
+function describeOccurrence({ first, last, workers = [], worker_count: workerCount, attempts }) {
+  const more = (workerCount ?? 0) - workers.length;
+  const time = !first ? "" : last - first < 1 ? `at ${clock(first)}` : `first at ${clock(first)}, last at ${clock(last)}`;
+  const place = workers.length === 0 ? "" : `on ${workers.join(", ")}${more > 0 ? ` and ${plural(more, "more worker")}` : ""}`;
+  const text = [time, place, attempts ? plural(attempts, "attempt") : ""].filter(Boolean).join(", ");
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function rangesOf(ranges, size, report) {
+  if (ranges.length === 0) return null;
+  const lines = element("ul", { class: "ranges" }, ...ranges.map((range) => rangeLine(range, report)));
+  if (size === 1) return lines;
+  const title = ranges.length < size ? `The first ${count(ranges.length)} of ${plural(size, report.unit)}` : `The ${plural(size, report.unit)}`;
+  return details("ranges", title, lines);
+}
+
+function rangeLine({ index, item, where, arguments: bounds, attempts }, { reproduce, unit }) {
+  const subject = `${unit} ${index}`;
+  const fill = (template) =>
+    template.replaceAll("{range}", () => where ?? "").replaceAll("{input}", () => bounds ?? String(index));
+  const isTable = unit === "range";
+  return element(
+    "li",
+    { "data-key": String(index) },
+    element("span", { class: "range-name" }, item),
+    attempts > 1 ? element("span", { class: "quiet" }, plural(attempts, "attempt")) : null,
+    reproduce?.select && where ? copyButton("Copy SELECT", fill(reproduce.select), subject) : null,
+    bounds && isTable ? copyButton("Copy lower=/upper=", bounds, subject) : null,
+    reproduce?.call && (where || !isTable) ? copyButton("Copy call", fill(reproduce.call), subject) : null,
+  );
+}
+
+function details(key, title, content) {
+  return element("details", { "data-key": key }, element("summary", {}, title), content);
+}

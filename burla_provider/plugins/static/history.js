@@ -1,0 +1,3 @@
+// Stub: see helper CHART.
+
+export function showHistory() {}

@@ -1,0 +1,48 @@
+// The ranges that workers process at the moment.
+
+import { now } from "./airflow.js";
+import { element, fillTable, find, setText } from "./dom.js";
+import { duration, plural, ratio, roundedDuration } from "./format.js";
+
+/** Whether the worker searches for the rows on which the range fails. */
+export function isIsolating({ stage }) {
+  return stage === "isolating";
+}
+
+/** Return the entry that the end of the job waits for: a slow one, or the oldest if the expected end has passed. Else null. */
+export function awaitedItem({ in_flight: { count: running, listed }, total, done, failed, updated, seconds_left: secondsLeft }) {
+  const remaining = total - done - failed;
+  if (listed.length === 0 || remaining <= 0) return null;
+  if (secondsLeft !== null && updated + secondsLeft < now() - 1) return listed[0];
+  return remaining <= running ? (listed.find((entry) => entry.is_slow) ?? null) : null;
+}
+
+/** Show the ranges in flight. If the try is over, these are the ranges that it did not finish. */
+export function showInFlight(report, underWay) {
+  const { in_flight: inFlight, unit, updated } = report;
+  const { listed } = inFlight;
+  find("#in-flight").hidden = listed.length === 0;
+  if (listed.length === 0) return;
+  setText("#in-flight-title", underWay ? "Running now" : "Not finished when the task ended");
+  const shown = inFlight.count > listed.length ? `The ${listed.length} oldest of ${plural(inFlight.count, unit)}` : plural(inFlight.count, unit);
+  const median = inFlight.median ? ` The median of the finished ${unit}s is ${duration(inFlight.median)}.` : "";
+  setText("#in-flight-note", `${shown}.${median}`);
+  const hasRatio = listed.some((entry) => entry.ratio !== null);
+  fillTable(
+    find("#in-flight table"),
+    [
+      { title: unit, render: ({ item }) => item },
+      { title: "worker", render: ({ worker }) => worker },
+      { title: "for", numeric: true, render: ({ since }) => roundedDuration(Math.max(updated - since, 0)) },
+      hasRatio ? { title: "× median", numeric: true, render: (entry) => (entry.ratio === null ? "" : ratio(entry.ratio)) } : null,
+      { title: "", render: stageOf },
+    ],
+    listed,
+    ({ index }) => String(index),
+  );
+}
+
+function stageOf(entry) {
+  const stage = isIsolating(entry) ? "finding the failing rows" : "";
+  return entry.is_slow ? element("span", {}, element("strong", { class: "slow" }, "slow"), stage ? `, ${stage}` : "") : stage;
+}

@@ -1,0 +1,153 @@
+// The status sentence: what the task does now, or how it has ended.
+
+import { epoch, isFinished, now } from "./airflow.js";
+import { clock, count, duration, factor, plural, roundedClock, roundedDuration } from "./format.js";
+import { awaitedItem, isIsolating } from "./in_flight.js";
+
+const NOT_RUNNING = [null, "scheduled", "queued", "restarting"];
+const ENDINGS = ["success", "planned", "incomplete", "failed", "rescheduled"];
+
+/** What a task was doing when it was last seen. */
+const LAST_SEEN = {
+  connecting: "connecting",
+  planning: "planning",
+  waiting: "waiting for a node",
+  trial: "in the trial",
+  running: "running",
+  paused: "paused",
+  combining: "combining the results",
+};
+
+const DESCRIPTIONS = {
+  connecting: ({ status }) => ["Connecting", "active", `Connecting since ${clock(status.since)}.`],
+  planning: ({ status }) => ["Planning", "active", `Planning since ${clock(status.since)}.`],
+  waiting: describeWaiting,
+  paused: ({ status }) => [
+    "Paused",
+    "waiting",
+    `Paused since ${clock(status.since)}${status.detail ? ` by: ${status.detail}` : "."}`,
+  ],
+  trial: describeTrial,
+  running: describeRunning,
+  combining: () => ["Combining", "active", "Combining the results."],
+  success: describeSuccess,
+  planned: ({ total, unit }) => [
+    "Planned",
+    "neutral",
+    `Planned: nothing was processed, because of plan_only. A run processes ${plural(total, unit)}.`,
+  ],
+  incomplete: describeIncomplete,
+  failed: ({ status }) => ["Failed", "bad", `Failed: ${firstLine(status.detail) || "see the log"}`],
+  rescheduled: ({ status }) => [
+    "Rescheduled",
+    "waiting",
+    `Rescheduled: the task has freed its slot. Airflow starts it again later, and it continues.${status.detail ? ` ${status.detail}` : ""}`,
+  ],
+};
+
+/** Whether the report is from a try before the current one. */
+export function isOfEarlierTry(report, instance) {
+  if (isFinished(instance) || instance.state === "up_for_retry" || instance.state === "up_for_reschedule") return false;
+  if (NOT_RUNNING.includes(instance.state)) return true;
+  const [reported, current] = [report.try?.number, instance.try_number];
+  if (reported && current && reported !== current) return reported < current;
+  return report.updated < epoch(instance.start_date);
+}
+
+/** Whether the try of the report still runs, as far as Airflow knows. */
+export function isUnderWay(report, instance) {
+  return instance.state === "running" && !isOfEarlierTry(report, instance) && !ENDINGS.includes(report.status.state);
+}
+
+/**
+ * Return `{label, kind, sentence, reason}`: the text of the badge and its kind (active, waiting, good, warn, bad,
+ * neutral), one sentence, and the error in full if it has several lines.
+ */
+export function describeStatus(report, instance) {
+  const [label, kind, sentence] = describe(report, instance);
+  const { state, detail } = report.status;
+  return { label, kind, sentence, reason: state === "failed" && detail.includes("\n") ? detail : "" };
+}
+
+function describe(report, instance) {
+  const { state } = report.status;
+  if (instance.state === "up_for_retry") return describeRetry(report, instance);
+  if (instance.state === "up_for_reschedule") return DESCRIPTIONS.rescheduled({ status: { detail: "" } });
+  if (!ENDINGS.includes(state) && !isUnderWay(report, instance)) return describeLoss(report, instance);
+  return DESCRIPTIONS[state]?.(report, instance) ?? [state, "neutral", ""];
+}
+
+function describeWaiting({ status }) {
+  const limit = status.until === null ? ` since ${clock(status.since)}` : ` until ${roundedClock(status.until)}`;
+  return ["Waiting", "waiting", `Waiting for a node${limit}${status.detail ? `: ${status.detail}` : "."}`];
+}
+
+function describeTrial({ status, done, failed, total, unit }) {
+  const scope = status.detail || `${count(done)} of ${plural(total, unit)} so far`;
+  return ["Trial", "active", `Trial: ${scope}${failed ? `, ${count(failed)} failed` : ""}.`];
+}
+
+function describeRunning(report) {
+  const { done, failed, total, unit, in_flight: inFlight } = report;
+  const progress = `${count(done)} of ${plural(total, unit)}${failed ? `, ${count(failed)} failed` : ""}`;
+  const label = ["Running", "active"];
+  if (total > 0 && done + failed >= total) return [...label, `Running: all ${plural(total, unit)} have ended, waiting for the end of the job.`];
+  const awaited = awaitedItem(report);
+  if (awaited) {
+    const what = isIsolating(awaited) ? `Finding the failing rows of ${awaited.item}` : `Running: waits for ${awaited.item}`;
+    const others = report.total - done - failed - 1;
+    return [...label, `${what}${describeAge(report, awaited)}${others > 0 ? ` (and for ${plural(others, `other ${unit}`)})` : ""}.`];
+  }
+  if (inFlight.listed.length > 0 && inFlight.count >= total - done - failed && inFlight.listed.every(isIsolating)) {
+    const more = inFlight.listed.length > 1 ? ` and ${inFlight.listed.length - 1} more` : "";
+    return [...label, `Finding the failing rows of ${inFlight.listed[0].item}${more}.`];
+  }
+  const slow = inFlight.listed.find((entry) => entry.is_slow);
+  const note = slow ? ` Slow: ${slow.item}${describeAge(report, slow)}.` : "";
+  const end = report.seconds_left === null ? "" : `, expected end about ${roundedClock(report.updated + report.seconds_left)}`;
+  return [...label, `Running: ${progress}${end}.${note}`];
+}
+
+function describeAge({ updated }, { worker, since, ratio }) {
+  const place = worker ? ` on ${worker}` : "";
+  const age = roundedDuration(Math.max(updated - since, 0));
+  return `${place}, which has been running for ${age}${ratio ? `, ${factor(ratio)} the median` : ""}`;
+}
+
+function describeSuccess({ total, unit, rows, elapsed }, instance) {
+  const amount = `${plural(total, unit)}${rows === null ? "" : ` with ${plural(rows, "row")}`}`;
+  return ["Finished", "good", `Finished: ${amount} in ${duration(instance.duration ?? elapsed)}.`];
+}
+
+function describeIncomplete({ status, failed, total, unit }) {
+  const detail = status.detail || `${count(failed)} of ${plural(total, unit)} failed and are not in the result`;
+  return ["Incomplete", "warn", `Incomplete: ${detail}.`];
+}
+
+function describeRetry(report, instance) {
+  const number = report.try?.number ?? instance.try_number;
+  const { seconds, remaining } = report.retry ?? {};
+  const ended = epoch(instance.end_date);
+  const due = seconds != null && ended !== null ? ended + seconds : null;
+  const facts = [
+    number ? `try ${number + 1}${report.try?.count ? ` of ${report.try.count}` : ""}` : "",
+    remaining ? `will process ${plural(remaining, report.unit)}` : "",
+  ].filter(Boolean);
+  const what = facts.length > 0 ? ` (${facts.join(", ")})` : "";
+  const when =
+    due === null ? "Airflow retries it later" : due < now() ? `Retry is due since ${clock(due)}` : `Retry at ${roundedClock(due)}`;
+  const { state, detail } = report.status;
+  const reason =
+    state === "failed" ? `failed: ${firstLine(detail) || "see the log"}` : `ended without a final report, last seen ${LAST_SEEN[state] ?? state} at ${clock(report.updated)}.`;
+  return ["Up for retry", "waiting", `${when}${what}. Try ${number ?? ""} ${reason}`];
+}
+
+function describeLoss(report, instance) {
+  const { state } = report.status;
+  const sentence = `Ended without a final report (killed?): last seen ${LAST_SEEN[state] ?? state} at ${clock(report.updated)}.`;
+  return instance.state === "success" ? ["Ended", "neutral", sentence] : ["Failed", "bad", sentence];
+}
+
+function firstLine(text) {
+  return text.split("\n", 1)[0];
+}
