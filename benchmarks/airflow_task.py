@@ -23,7 +23,7 @@ def ready(task: Task, burla: dict[str, Any], module: str = "benchmarks.sides.our
     with tempfile.TemporaryDirectory(prefix="burla-bench-airflow-") as home:
         os.environ |= {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
         make_operator = importlib.import_module(module).make_operator  # needs Airflow's home
-        from burla_provider.task.report import KEY
+        from burla_provider.task.reporter import KEY
         from tests.support.task_runner import Airflow
 
         def run(task: Task) -> Result:

@@ -60,7 +60,7 @@ def _load_dag(dag_id: str) -> DAG:
 
 
 def _run(dag: DAG) -> None:
-    from burla_provider.task.report import KEY
+    from burla_provider.task.reporter import KEY
 
     run = dag.test()
     tasks = {task.task_id: task for task in run.get_task_instances()}

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from burla_provider.task.job_runner import JobRunner
-    from burla_provider.task.metrics import Phases
+    from burla_provider.task.reporter import Reporter
 
 
 class BurlaBaseOperator(BaseOperator):
@@ -73,6 +73,7 @@ class BurlaBaseOperator(BaseOperator):
     init: Mapping[str, Callable[..., Any]] | None = None
     operator_extra_links = (BurlaJobLink(),)
     config_class: ClassVar[type[JobConfig]]
+    unit: ClassVar[str] = "range"
 
     def __init__(
         self,
@@ -127,24 +128,26 @@ class BurlaBaseOperator(BaseOperator):
 
     def execute(self, context: Context) -> Any:
         """Check the rendered parameters and run the job."""
-        from burla_provider.task.metrics import Phases
+        from burla_provider.task.masking import masked
+        from burla_provider.task.report import Report
+        from burla_provider.task.reporter import Reporter
+        from burla_provider.task.run_identity import pass_label
 
         self._executing = True
-        phases = Phases(context)
+        report = Report(masked(self._title()) + pass_label(context), self.unit)
         try:
-            result = self._execute(self.make_config(), context, phases)
+            # The report has every ending, also that of a parameter that cannot be used.
+            with Reporter(context, self.log, report) as reporter:
+                result = self._execute(self.make_config(), context, reporter)
+                if self._killed:
+                    raise TaskKilledError("The task was killed.")
+                return result
         except PermanentError as error:
             raise AirflowFailException(str(error)) from error
         finally:
             self._executing = False
-            phases.end()
-            if phases.seconds:
-                self.log.info("%s", phases)
-        if self._killed:
-            raise TaskKilledError("The task was killed.")
-        return result
 
-    def _execute(self, config: JobConfig, context: Context, phases: Phases) -> Any:
+    def _execute(self, config: JobConfig, context: Context, reporter: Reporter) -> Any:
         if config.starts_job:
             config.check_engine(self.hook.engine)
         # The client process imports what it needs while this process does so, connects to the database and plans.
@@ -153,7 +156,11 @@ class BurlaBaseOperator(BaseOperator):
 
             # Airflow stores the result after execute. If it cannot, a retry needs everything that was stored.
             self.on_success_callback = [forget_job, *self.on_success_callback]
-            return self.execute_job(config, JobRunner(config, context, self.hook, self.log, phases, client))
+            return self.execute_job(config, JobRunner(config, context, self.hook, self.log, reporter, client))
+
+    @abstractmethod
+    def _title(self) -> str:
+        """Return the title of the report: what the task processes."""
 
     @abstractmethod
     def execute_job(self, config: Any, runner: JobRunner) -> Any:

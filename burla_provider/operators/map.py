@@ -55,6 +55,7 @@ class BurlaMapOperator(BurlaBaseOperator):
     function_fields = ("python_callable",)
     shallow_copy_attrs: Sequence[str] = ("python_callable", "make_inputs", "init")
     config_class = MapJobConfig
+    unit = "input"
 
     def __init__(
         self,
@@ -87,3 +88,6 @@ class BurlaMapOperator(BurlaBaseOperator):
         from burla_provider.task.map_job import run_map_job
 
         return run_map_job(config, runner)
+
+    def _title(self) -> str:
+        return getattr(self.python_callable, "__name__", "the function")

@@ -216,25 +216,29 @@ class BurlaTableOperator(BurlaBaseOperator):
         from burla_provider.task.incremental import IncrementalRun
         from burla_provider.task.job_runner import check_picklable, check_reachable
         from burla_provider.task.lineage import TableLineage
-        from burla_provider.task.run_identity import check_loop, session_name
+        from burla_provider.task.run_identity import check_loop, pass_label, session_name
         from burla_provider.task.session import open_session
 
-        context, phases = runner.context, runner.phases
+        context, reporter = runner.context, runner.reporter
         check_picklable(**{name: getattr(config, name) for name in (*self.worker_functions, "op_kwargs", "init")})
         check_loop(context, [name for name in ("ledger", "incremental") if getattr(config, name)])
-        phases.enter("snapshot" if config.consistency == "snapshot" else "connecting")
+        reporter.enter("snapshot" if config.consistency == "snapshot" else "connecting")
         name = session_name(context)
         results_table = None if config.plan_only else config.results_table
         with open_session(config.postgres_conn_id, config.table, name, config.consistency, results_table) as session:
             if not config.plan_only:
                 check_reachable(runner.hook.engine, session.parameters["host"], config.postgres_conn_id)
             runner.check_client()
-            phases.enter("planning")
+            reporter.enter("planning")
+            reporter.report.title = f"{session.schema}.{session.table}{pass_label(context)}"
             sql = str(self.sql) if self.sql is not None else None
             self.lineage = TableLineage(session.connection.info, session.schema, session.table, sql)
             self.inlets = self.lineage.with_table_asset(self.inlets)
             with self.open_job(config, runner, session, self.lineage) as job:
                 return IncrementalRun(job).run() if config.is_increment else job.run()
+
+    def _title(self) -> str:
+        return str(self.table)
 
     @property
     def sql(self) -> RenderedText | None:

@@ -160,8 +160,8 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         from burla_provider.task.pause import wait_to_start
         from burla_provider.task.run_identity import session_name
 
-        runner.phases.enter("connecting")
-        wait_to_start(config, session_name(runner.context), self.log)
+        runner.reporter.enter("connecting")
+        wait_to_start(config, session_name(runner.context), self.log, runner.reporter)
         return super().execute_job(config, runner)
 
     @contextmanager
@@ -176,7 +176,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
 
         with (
             open_target(config, session, runner.hook.engine) as target,
-            open_pause(config, target.parameters, session.name, self.log) as pause,
+            open_pause(config, target.parameters, session.name, self.log, runner.reporter) as pause,
         ):
             if target.exchange is None:
                 yield TransformJob(config, runner, session, lineage, self.outlets, target, pause)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.jobs.job import Job, JobOptions, JobStarted
+from burla_provider.jobs.job import Job, JobOptions
 from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.monitor import LAST_JOB, JobMonitor
 from burla_provider.task.resume import NO_STORE
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from burla_provider.jobs.client_process import ClientProcess
     from burla_provider.jobs.job import Engine
     from burla_provider.task.config import JobConfig
-    from burla_provider.task.metrics import Phases
+    from burla_provider.task.report import Part
+    from burla_provider.task.reporter import Reporter
 
 MAX_FUNCTION_BYTES = 100_000_000
 """Burla refuses more than 0.1 GB. The local engine has the same limit, so that a DAG runs on both."""
@@ -37,7 +38,7 @@ class JobRunner:
     :param context: of Airflow.
     :param hook: runs the job.
     :param log: the task's logger.
-    :param phases: measures how long each phase takes.
+    :param reporter: publishes what the try does.
     :param client: prepares itself for the first job; None: there will be no job.
     """
 
@@ -45,7 +46,7 @@ class JobRunner:
     context: Context
     hook: BurlaHook
     log: Any
-    phases: Phases
+    reporter: Reporter
     client: ClientProcess | None = None
 
     @property
@@ -113,32 +114,39 @@ class JobRunner:
         :param trial: run this number of items first, spread over all items. Run the others only if none fails.
         :raises RangesFailedError: if an item of the trial fails, or more items fail than are tolerated.
         """
+        part: Part = "all"
         if 0 < trial < len(job.items):
-            job = self._run_trial(job, monitor, trial)
-        self._run_items(job, monitor)
+            job, part = self._run_trial(job, monitor, trial), "rest"
+        self._run_items(job, monitor, part)
         monitor.failures.check(monitor.total)
+        if failed := len(monitor.failures.failed):
+            self.reporter.set_ending("incomplete", self._describe_incomplete(failed, monitor.total))
 
     def _run_trial(self, job: Job, monitor: JobMonitor, count: int) -> Job:
         """Run a trial and return the job without its items."""
         trial = {index: job.items[index] for index in spread(sorted(job.items), count)}
         self.log.info("Trial: running %d of %d first.", len(trial), len(job.items))
-        self._run_items(replace(job, items=trial), monitor)
+        self._run_items(replace(job, items=trial), monitor, "trial")
         monitor.failures.check_trial(len(trial))
         self.log.info("The trial passed: %s", monitor.progress.line(time.monotonic()))
         return replace(job, items={index: item for index, item in job.items.items() if index not in trial})
 
-    def _run_items(self, job: Job, monitor: JobMonitor) -> None:
+    def _describe_incomplete(self, failed: int, total: int) -> str:
+        unit = self.reporter.report.unit
+        what = "and are not in the result" if unit == "range" else "and have the result None"
+        tolerated = getattr(self.config, "tolerated_failures", None)
+        return f"{failed:,} of {total:,} {unit}s failed {what} (tolerated_failures={tolerated})"
+
+    def _run_items(self, job: Job, monitor: JobMonitor, part: Part) -> None:
         if not job.items:
             return
         config = self.config
-        self.phases.enter("starting the client")
+        monitor.begin_job(part, len(job.items))
         events = self.hook.run(
             job, client=self.client, queue_timeout=config.queue_timeout, job_retries=config.job_retries
         )
         with closing(events):  # ends the job, whatever happens here
             for event in events:
-                if isinstance(event, JobStarted):
-                    self.phases.enter("working")
                 monitor.handle(event)
                 if monitor.failures.must_stop(monitor.total):
                     return

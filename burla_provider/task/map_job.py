@@ -33,7 +33,7 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     """
     from burla_provider.worker.map_task import MapTask
 
-    runner.phases.enter("preparing")
+    runner.reporter.enter("preparing")
     check_picklable(python_callable=config.python_callable, op_kwargs=config.op_kwargs, init=config.init)
     inputs = iterate_inputs(config.make_inputs() if config.make_inputs else config.inputs)
     items = {index: _pickle_input(value) for index, value in enumerate(inputs)}
@@ -43,8 +43,9 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     earlier = _restore_outcomes(config, runner, checkpoint, items)
     results = MapResults(config.check_result_size if config.collect else None)
     failures = FailurePolicy(config.on_input_failure, config.tolerated_failures, _describe)
+    runner.reporter.report.begin_items(len(items), _describe)
     monitor = JobMonitor(
-        runner.context, runner.log, name, len(items), _describe, failures, checkpoint, [results], unit="input"
+        runner.context, runner.log, runner.reporter, len(items), _describe, failures, checkpoint, [results]
     )
     monitor.resume(earlier)
     missing = {index: item for index, item in items.items() if index not in results.values}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.providers.common.compat.sdk import Stats
 
@@ -43,43 +44,99 @@ class Metrics:
         self._counts.clear()
 
 
+PhaseName = Literal[
+    "starting",
+    "connecting",
+    "snapshot",
+    "planning",
+    "preparing",
+    "waiting for a node",
+    "starting workers",
+    "trial",
+    "working",
+    "combining",
+    "pausing",
+]
+"""What a try does, one after the other. A phase may be entered again."""
+_METRIC_NAMES: dict[PhaseName, str] = {"starting workers": "starting the client"}
+"""Names in metrics and spans, where they differ: dashboards use the names of earlier versions."""
+
+
+@dataclass
+class _Phase:
+    name: PhaseName
+    began: float  # seconds since the epoch
+    seconds: float = 0.0
+
+
 class Phases:
     """Measures the consecutive phases of a try. Each is a span and a metric; a log line lists them.
 
-    A phase that is entered again (the job after its trial) adds to its time.
+    The first one, "starting", has begun when Airflow has started the try.
     """
 
     def __init__(self, context: Context) -> None:
-        self.seconds: dict[str, float] = {}
         self._tags = _tags(context)
-        self._name = ""
-        self._started = 0.0
         self._span: Any = None
+        self._is_over = False
+        started = getattr(context["ti"], "start_date", None)
+        now = time.time()
+        self.began = now if started is None else min(started.timestamp(), now)
+        """When the try began, seconds since the epoch."""
+        self._since = time.monotonic() - (now - self.began)
+        self._phases = [_Phase("starting", self.began)]
 
-    def enter(self, name: str) -> None:
-        """End the current phase, and begin the phase ``name``."""
+    @property
+    def seconds(self) -> dict[PhaseName, float]:
+        """The seconds of each phase, in the order in which the phases were entered first."""
+        seconds: dict[PhaseName, float] = {}
+        for phase in self._phases:
+            seconds[phase.name] = seconds.get(phase.name, 0.0) + phase.seconds
+        return seconds
+
+    def enter(self, name: PhaseName) -> None:
+        """End the current phase, and begin the phase ``name``, unless it is the current one."""
+        if name == self._phases[-1].name or self._is_over:
+            return
         self._leave()
-        self._name = name
-        self._started = time.monotonic()
-        self._span = _open_span(f"burla.{name}", self._tags)
+        self._since = time.monotonic()
+        self._phases.append(_Phase(name, time.time()))
+        self._span = _open_span(f"burla.{_metric_name(name)}", self._tags)
 
     def end(self) -> None:
         """End the current phase, and send the durations of all phases."""
         self._leave()
+        self._is_over = True
         for name, seconds in self.seconds.items():
-            _send_duration(f"burla.phase.{name.replace(' ', '_')}", seconds, self._tags)
+            _send_duration(f"burla.phase.{_metric_name(name).replace(' ', '_')}", seconds, self._tags)
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """Return the part ``phases`` of the report: the phases in their order, the last one with its seconds so far."""
+        self._measure()
+        return [
+            {"name": phase.name, "began": round(phase.began, 3), "seconds": round(phase.seconds, 3)}
+            for phase in self._phases
+        ]
 
     def __str__(self) -> str:
-        """Return, for example, ``Took 3.4 s: snapshot 0.1 s, planning 0.2 s, ...``."""
+        """Return, for example, ``Took 3.4 s: starting 0.9 s, snapshot 0.1 s, planning 0.2 s, ...``."""
+        self._measure()
         parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.seconds.items())
         return f"Took {sum(self.seconds.values()):.1f} s: {parts}."
 
+    def _measure(self) -> None:
+        if not self._is_over:
+            self._phases[-1].seconds = time.monotonic() - self._since
+
     def _leave(self) -> None:
-        if self._name:
-            self.seconds[self._name] = self.seconds.get(self._name, 0.0) + time.monotonic() - self._started
-            if self._span is not None:
-                self._span.end()
-            self._name = ""
+        self._measure()
+        if self._span is not None:
+            self._span.end()
+        self._span = None
+
+
+def _metric_name(name: PhaseName) -> str:
+    return _METRIC_NAMES.get(name, name)
 
 
 def _tags(context: Context) -> dict[str, Any]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
-
-from airflow.providers.common.compat.sdk import redact as redact_known_secrets
 
 from burla_provider.jobs.job import ItemBegan, ItemCrashed, ItemSucceeded, JobEvent, JobStarted, JobWaiting, OutputLine
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.failure_policy import FailurePolicy, make_setup_error, with_local_module_hint
 from burla_provider.task.logs import Progress, WorkerOutput, without_markers
-from burla_provider.task.metrics import Metrics
+from burla_provider.task.masking import masked
+from burla_provider.task.metrics import Metrics, PhaseName
+from burla_provider.task.report import Part, State
 from burla_provider.task.reporter import REPORT_SECONDS, Reporter
 from burla_provider.worker.outcome import Failure, Outcome, decode
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _MAX_TRACEBACKS = 10
 """Further failed items are logged without their traceback."""
+_WAITING_LOG_SECONDS = 60.0
+"""Seconds between two lines about the wait for a node."""
 LAST_JOB = "burla_last_job"
 """Key of the task state store: id and page of the last job, until Airflow has stored the result."""
 
@@ -76,6 +79,10 @@ class JobMonitor:
         self._reporter = reporter
         self._report = reporter.report
         self.pause: JobPause | None = None
+        self._part: Part = "all"
+        self._part_items = self._missing = total
+        self._has_job = False
+        self._log_waiting_at = 0.0
         self._metrics = Metrics(context, self._report.unit)
         self._describe = describe
         self._output = WorkerOutput(log, total, describe)
@@ -101,7 +108,19 @@ class JobMonitor:
         is_done = 0 < self.total == len(earlier)
         job: Any = self._state_store.get(LAST_JOB) if self._state_store is not None and is_done else None
         if job:
-            self._show_job(*job)
+            job_id, url = job
+            self._show_job(job_id, url, 0, "all")
+
+    def begin_job(self, part: Part, items: int) -> None:
+        """Report that a job is about to start.
+
+        :param part: which of the items it processes.
+        :param items: the number of them.
+        """
+        self._part = part
+        self._part_items = self._missing = items
+        self._has_job = False
+        self._enter("starting workers")
 
     def handle(self, event: JobEvent) -> None:
         """Pass on an event, and publish what is due.
@@ -120,9 +139,10 @@ class JobMonitor:
                 self._output.flush_item(index)
                 self._log.warning("%s: %s", self._describe(index), self._clean(text))
             case ItemBegan():
+                self._enter_work()
                 self._report.in_flight.begin(event)
             case JobWaiting(reason, seconds):
-                self._report.set_status("waiting", reason, time.time() + seconds)
+                self._wait(reason, seconds)
             case JobStarted(job_id, url):
                 self._start(job_id, url)
         self._tick()
@@ -138,7 +158,27 @@ class JobMonitor:
             self._store.flush()
         self._publish_link()
 
+    def _enter(self, phase: PhaseName) -> None:
+        state: State = "trial" if self._part == "trial" else "running"
+        detail = f"{self._part_items:,} of {self.total:,} {self._report.unit}s first" if state == "trial" else ""
+        self._reporter.enter(phase, state=state, detail=detail)
+
+    def _enter_work(self) -> None:
+        if self._reporter.phase in ("starting workers", "waiting for a node"):
+            self._enter("trial" if self._part == "trial" else "working")
+
+    def _wait(self, reason: str, seconds: float) -> None:
+        until = time.time() + seconds
+        now = time.monotonic()
+        if now >= self._log_waiting_at:
+            end = datetime.fromtimestamp(until, UTC)
+            self._log.info("Waiting for a node, until %s at the latest: %s", f"{end:%H:%M:%S} UTC", reason)
+            self._log_waiting_at = now + _WAITING_LOG_SECONDS
+        self._reporter.enter("waiting for a node", detail=reason, until=until)
+
     def _record(self, outcome: Outcome) -> None:
+        self._enter_work()
+        self._missing -= 1
         self._output.flush_item(outcome.index)
         if outcome.failure is not None:
             failure = self._cleaned(outcome.failure)
@@ -164,22 +204,20 @@ class JobMonitor:
 
     def _cleaned(self, failure: Failure) -> Failure:
         failure = with_local_module_hint(failure)
-        message, traceback, keys = map(self._masked, (failure.message, failure.traceback, failure.keys))
+        message, traceback, keys = map(masked, (failure.message, failure.traceback, failure.keys))
         return replace(failure, message=message, traceback=traceback, keys=keys)
-
-    @staticmethod
-    def _masked(text: str) -> str:
-        # Errors are also stored in XCom and in the task state store, where Airflow masks nothing.
-        return without_markers(str(redact_known_secrets(text)))
 
     def _start(self, job_id: str, url: str | None) -> None:
         self._log.info("Job %s%s", job_id, f": {url}" if url else "")
         if not self.progress.processed:
             self.progress.start(time.monotonic())
-        self._show_job(job_id, url)
+        self._enter("starting workers")
+        self._show_job(job_id, url, self._missing, "again" if self._has_job else self._part)
+        self._has_job = True
+        self._log_waiting_at = 0.0
 
-    def _show_job(self, job_id: str, url: str | None) -> None:
-        self._report.start(job_id, url)
+    def _show_job(self, job_id: str, url: str | None, items: int, part: Part) -> None:
+        self._report.start(job_id, url, items, part)
         self._unpublished_job = job_id, url
         self._publish_link()
 
@@ -199,7 +237,8 @@ class JobMonitor:
         if self.pause is not None:
             self.pause.check()
         self._output.flush_expired(now)
-        if self.progress.is_due(now):
+        # Until a node is free there is no progress.
+        if self._reporter.phase != "waiting for a node" and self.progress.is_due(now):
             self._log.info(self.progress.line(now))
         if now >= self._flush_at:
             self._flush()

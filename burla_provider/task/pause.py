@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from airflow.exceptions import AirflowRescheduleException
@@ -26,6 +26,9 @@ from burla_provider.hooks.postgres import open_hook_connection
 from burla_provider.task.transform_config import MAX_PAUSE_SECONDS, TransformJobConfig
 from burla_provider.worker.json_values import storable_text
 from burla_provider.worker.pause import PauseLock
+
+if TYPE_CHECKING:
+    from burla_provider.task.reporter import Reporter
 
 ASK_SECONDS = 10.0
 """Seconds between two answers."""
@@ -108,15 +111,17 @@ class JobPause:
     :param target: ``connection_parameters`` of the target, where the workers try the lock. Never printed.
     :param name: the session's application_name.
     :param log: the task's log.
+    :param reporter: publishes that the job is paused.
     :ivar lock: the lock that the task holds during a pause.
     """
 
-    def __init__(self, query: PauseQuery, target: Mapping[str, str], name: str, log: Any) -> None:
+    def __init__(self, query: PauseQuery, target: Mapping[str, str], name: str, log: Any, reporter: Reporter) -> None:
         self.lock = PauseLock(secrets.randbits(63))
         self._query = query
         self._target = target
         self._name = application_name(name, " pause")
         self._log = log
+        self._reporter = reporter
         self._holder: psycopg.Connection[Any] | None = None
         self._began: float | None = None
         self._since = 0.0
@@ -207,6 +212,7 @@ class JobPause:
         if self._began is None:
             self._began, self._since = time.monotonic(), time.time()
             self._log.info("Paused while this is true: %s", self._query)
+            self._reporter.pause(str(self._query))
 
     def _release(self, began: float) -> None:
         if self._holder is not None:
@@ -215,23 +221,28 @@ class JobPause:
         self._holder, self._began = None, None
         self._seconds += seconds
         self._log.info("Continued after a pause of %.0f s.", seconds)
+        self._reporter.end_pause()
 
 
 @contextmanager
-def open_pause(config: TransformJobConfig, target: Mapping[str, str], name: str, log: Any) -> Iterator[JobPause | None]:
+def open_pause(
+    config: TransformJobConfig, target: Mapping[str, str], name: str, log: Any, reporter: Reporter
+) -> Iterator[JobPause | None]:
     """Return what pauses the job, or None without ``pause_while``; end its sessions at the end.
 
     :param target: ``connection_parameters`` of the target.
     :param name: the sessions' application_name.
+    :param reporter: publishes that the job is paused.
     """
     if config.pause_while is None or config.plan_only:
         yield None
         return
-    with closing(JobPause(_open_query(config, name), target, name, log)) as pause:
+    with closing(JobPause(_open_query(config, name), target, name, log, reporter)) as pause:
+        reporter.report.pause = pause.as_dict
         yield pause
 
 
-def wait_to_start(config: TransformJobConfig, name: str, log: Any) -> None:
+def wait_to_start(config: TransformJobConfig, name: str, log: Any, reporter: Reporter) -> None:
     """Wait while the query answers true. Call it before anything is opened.
 
     :param name: the session's application_name.
@@ -246,10 +257,12 @@ def wait_to_start(config: TransformJobConfig, name: str, log: Any) -> None:
         while _ask_first(query):
             if not is_logged:
                 log.info("The job does not start while this is true: %s", query)
+                reporter.pause(str(query))
             is_logged = True
             if time.monotonic() - started >= START_SECONDS:
                 raise reschedule()
             time.sleep(ASK_SECONDS)
+    reporter.end_pause()
 
 
 def reschedule() -> AirflowRescheduleException:

@@ -28,6 +28,8 @@ State = Literal[
     "rescheduled",
 ]
 """What a try does, or how it has ended (the last five)."""
+Part = Literal["trial", "rest", "all", "again"]
+"""The items of a job: those of the trial, all others, all, or those that are missing because a job was lost."""
 ENDINGS: tuple[State, ...] = ("success", "planned", "incomplete", "failed", "rescheduled")
 
 
@@ -68,7 +70,9 @@ class Report:
         self.result: dict[str, Any] | None = None
         self.phases: list[dict[str, Any]] = []
         self.jobs: list[dict[str, Any]] = []
-        self._began = began or time.time()
+        self.pause: Callable[[], dict[str, Any]] | None = None
+        """Returns the part ``pause``; None: nothing pauses the workers."""
+        self.began = began or time.time()
         self._working_since = time.time()
         self._done = 0
         self._rows: int | None = None
@@ -77,6 +81,11 @@ class Report:
         self._resumed = 0
         self._failed = 0
         self.begin_items(0, str)
+
+    @property
+    def failed(self) -> int:
+        """The number of items that have failed."""
+        return self._failed
 
     def begin_items(self, total: int, describe: Callable[[int], str], plan: dict[str, Any] | None = None) -> None:
         """Set what planning has found.
@@ -96,9 +105,15 @@ class Report:
         since = self.status.since if state == self.status.state else time.time()
         self.status = Status(state, since, detail, until)
 
-    def start(self, job_id: str, url: str | None) -> None:
-        """Set the current job, and measure the speed from now on: waiting for a free node does not count."""
-        self.jobs.append({"id": job_id, "url": url})
+    def start(self, job_id: str, url: str | None, items: int = 0, part: Part = "all") -> None:
+        """Add a job, and measure the speed from now on: waiting for a free node does not count.
+
+        :param job_id: Burla's id.
+        :param url: its page; None: it has none.
+        :param items: number of items that it processes.
+        :param part: which of the try's items these are.
+        """
+        self.jobs.append({"id": job_id, "url": url, "items": items, "part": part})
         self.in_flight.restart()
         if self.timeline.is_empty:
             self._working_since = time.time()
@@ -126,7 +141,7 @@ class Report:
 
         :param now: seconds since the epoch; for tests.
         """
-        elapsed, working = (max((now or time.time()) - since, 0.001) for since in (self._began, self._working_since))
+        elapsed, working = (max((now or time.time()) - since, 0.001) for since in (self.began, self._working_since))
         processed = self._done - self._resumed + self._failed
         left = self._total - self._done - self._failed
         return {
@@ -135,7 +150,7 @@ class Report:
             "title": self.title,
             "unit": self.unit,
             "updated": round(now or time.time(), 1),
-            "began": round(self._began, 1),
+            "began": round(self.began, 1),
             "elapsed": round(elapsed, 1),
             "total": self._total,
             "done": self._done,
@@ -155,6 +170,7 @@ class Report:
             "advice": self.advice,
             "reproduce": self.reproduce,
             "result": self.result,
+            **({"pause": self.pause()} if self.pause is not None else {}),
         }
 
     def _count(self, outcome: Outcome) -> None:

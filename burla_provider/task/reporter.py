@@ -5,10 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.exceptions import AirflowRescheduleException
+from airflow.providers.common.compat.sdk import AirflowException
+from airflow.sdk.exceptions import AirflowRuntimeError, AirflowTaskTimeout
 
+from burla_provider.exceptions import BurlaProviderError, TaskKilledError
+from burla_provider.task.masking import masked
+from burla_provider.task.metrics import PhaseName, Phases
 from burla_provider.task.report import Report, State
 
 if TYPE_CHECKING:
@@ -20,28 +25,84 @@ REPORT_SECONDS = 3.0
 """Seconds between two updates of the report."""
 _REPORT_SHARE = 20
 """Building the report takes at most this fraction (1/20) of the time: with a million items it takes seconds."""
+_MAX_DETAIL_CHARS = 2_000
+_STATES: dict[PhaseName, State] = {
+    "starting": "connecting",
+    "connecting": "connecting",
+    "snapshot": "connecting",
+    "planning": "planning",
+    "preparing": "planning",
+    "waiting for a node": "waiting",
+    "starting workers": "running",
+    "trial": "trial",
+    "working": "running",
+    "combining": "combining",
+    "pausing": "paused",
+}
+"""What the status of a try is in a phase."""
+
+
+class _Step(NamedTuple):
+    phase: PhaseName
+    state: State
+    detail: str
+    until: float | None
 
 
 class Reporter:
-    """Owns the report of a try and publishes it.
+    """Owns the report of a try and publishes it. As a context manager, it publishes how the try ends.
 
     :param context: of Airflow.
     :param log: the task's log.
     :param report: the report.
+    :ivar phases: measures how long each phase takes.
     """
 
     def __init__(self, context: Context, log: Any, report: Report) -> None:
         self.report = report
+        self.phases = Phases(context)
+        report.began = self.phases.began
         self._context = context
         self._log = log
         self._store = context.get("task_state_store")
         self._next = 0.0
         self._has_warned = False
+        self._step = _Step("starting", "connecting", "", None)
+        self._is_paused = False
+        self._ending: tuple[State, str] = ("success", "")
 
-    def enter(self, state: State, detail: str = "", until: float | None = None) -> None:
-        """Set what the try does now, and publish it at once."""
-        self.report.set_status(state, detail, until)
-        self.publish()
+    @property
+    def phase(self) -> PhaseName:
+        """The phase that the try is in, or goes back to after a pause."""
+        return self._step.phase
+
+    def enter(
+        self, phase: PhaseName, *, state: State | None = None, detail: str = "", until: float | None = None
+    ) -> None:
+        """Begin a phase, and publish a new status at once. A pause hides both until it ends.
+
+        :param state: the status; None: the usual one of the phase.
+        :param detail: what the status does not say.
+        :param until: when a wait ends at the latest, seconds since the epoch.
+        """
+        self._step = _Step(phase, state or _STATES[phase], masked(detail), until)
+        if not self._is_paused:
+            self._show(self._step)
+
+    def pause(self, query: str) -> None:
+        """Begin a pause."""
+        self._is_paused = True
+        self._show(_Step("pausing", "paused", masked(query), None))
+
+    def end_pause(self) -> None:
+        """Go back to what the pause has interrupted."""
+        if self._is_paused:
+            self._is_paused = False
+            self._show(self._step)
+
+    def set_ending(self, state: State, detail: str = "") -> None:
+        """Set how the try will have ended if no error ends it. The default is "success"."""
+        self._ending = state, detail
 
     def tick(self) -> None:
         """Publish the report if it is time."""
@@ -53,19 +114,24 @@ class Reporter:
         if self._store is None:
             return
         started = time.monotonic()
-        report = self.report.as_dict()
+        report = self._as_dict()
         seconds = time.monotonic() - started
         with self.best_effort():
             self._store.set(KEY, report)
         self._next = time.monotonic() + max(REPORT_SECONDS, _REPORT_SHARE * seconds)
 
-    def finish(self, state: State, detail: str = "") -> None:
-        """Store the final report in XCom."""
-        self.report.set_status(state, detail)
-        with self.best_effort():
-            self._context["ti"].xcom_push(key=KEY, value=self.report.as_dict())
-            if self._store is not None:
-                self._store.delete(KEY)
+    def __enter__(self) -> Reporter:
+        self.publish()
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
+        """Log how long the phases took, and store the final report in XCom."""
+        state, detail = self._ending if error is None else _describe_error(error)
+        if state == "incomplete":
+            self._log.warning("The result is incomplete: %s.", detail)
+        self.phases.end()
+        self._log.info("%s", self.phases)
+        self._finish(state, detail)
 
     @contextmanager
     def best_effort(self) -> Iterator[None]:
@@ -76,3 +142,36 @@ class Reporter:
             if not self._has_warned:
                 self._log.warning("Airflow could not store the state of the job. The job continues: %s", error)
             self._has_warned = True
+
+    def _show(self, step: _Step) -> None:
+        self.phases.enter(step.phase)
+        is_new = step.state != self.report.status.state
+        self.report.set_status(step.state, step.detail, step.until)
+        if is_new:
+            self.publish()
+
+    def _finish(self, state: State, detail: str) -> None:
+        self.report.set_status(state, detail)
+        try:
+            self._context["ti"].xcom_push(key=KEY, value=self._as_dict())
+            if self._store is not None:
+                self._store.delete(KEY)
+        except Exception as error:
+            # It must not replace the error of the task, nor fail a task that has succeeded.
+            self._log.warning("Airflow could not store the report of the Ranges tab: %s", error)
+
+    def _as_dict(self) -> dict[str, Any]:
+        self.report.phases = self.phases.as_list()
+        return self.report.as_dict()
+
+
+def _describe_error(error: BaseException) -> tuple[State, str]:
+    """Return how a try has ended that has raised, and why."""
+    if isinstance(error, AirflowRescheduleException):
+        return "rescheduled", ""
+    if isinstance(error, AirflowTaskTimeout):
+        return "failed", "The task took longer than its execution_timeout."
+    text = str(error).strip()
+    if not isinstance(error, BurlaProviderError | TaskKilledError | AirflowException) or not text:
+        text = f"{type(error).__name__}: {text}"
+    return "failed", masked(text)[:_MAX_DETAIL_CHARS]

@@ -115,7 +115,7 @@ def test_a_retry_calls_nothing_again_after_a_result_that_airflow_did_not_store(
     second = airflow.run(operator, try_number=2, max_tries=1)
     assert second.state == "success", second.log
     assert second.value in ([{"n": 1}] * 3, {"n": 3, "row_count": 0})
-    assert second.xcoms["burla_report"]["job"]["id"]
+    assert second.xcoms["burla_report"]["jobs"][0]["id"]
     assert calls.count == 3
     assert airflow.state_store == {}
 

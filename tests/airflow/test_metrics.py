@@ -74,7 +74,7 @@ def test_ranges_and_rows_are_counted_by_dag_and_task(airflow: Airflow, orders: O
 
 def test_every_range_and_every_phase_is_timed(airflow: Airflow, orders: Orders, heard: Heard) -> None:
     airflow.run(operator())
-    phases = ("snapshot", "planning", "starting_the_client", "working", "combining")
+    phases = ("starting", "snapshot", "planning", "starting_the_client", "working", "combining")
     assert heard.timings == {"burla.ranges.duration": 4, **{f"burla.phase.{phase}": 1 for phase in phases}}
 
 

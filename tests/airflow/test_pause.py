@@ -119,6 +119,7 @@ def test_nothing_is_written_during_a_pause_and_every_row_after_it(airflow: Airfl
         [report] = control.reports
         assert report["pause"]["query"] == PAUSED
         assert report["pause"]["since"] > report["began"]
+        assert (report["status"]["state"], report["status"]["detail"]) == ("paused", PAUSED)
     final = result.xcoms["burla_report"]["pause"]
     assert final["since"] is None
     assert final["seconds"] > 0
@@ -175,7 +176,7 @@ def test_after_a_long_pause_the_task_reschedules_itself(
     result = airflow.run(pausing(), max_tries=0)
     assert result.state == "up_for_reschedule", result.error
     assert "the job ends, and the task continues later" in result.log
-    assert result.xcoms["burla_report"]["state"] == "paused"
+    assert result.xcoms["burla_report"]["status"]["state"] == "rescheduled"
     wait_for(lambda: ask(control, SESSIONS) == 0)
     control.execute("UPDATE job_control SET paused = false")
     written = ask(labels, "SELECT count(*) FROM labels")

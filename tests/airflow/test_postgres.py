@@ -278,7 +278,7 @@ def test_tolerated_failures_say_that_the_result_is_not_complete(airflow: Airflow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"table": "ordes"}, "table: ordes does not exist"),
+        ({"table": "ordes"}, 'table: "ordes" not found in database '),
         ({"key": "amoun"}, "key: "),
         ({"columns": ["id", "nope"], "process_rows": add_up}, "columns: "),
         ({"columns": "{{ 'id' }}", "process_rows": add_up}, "columns: must be a list, got 'id'"),
@@ -445,7 +445,7 @@ def test_verify_fails_a_function_that_does_not_take_all_of_its_rows(airflow: Air
     result = airflow.run(operator(process_rows=first_only, verify="count"))
     assert result.state == "failed"
     assert "Either the function does not read all rows of its range" in str(result.error)
-    assert result.xcoms["burla_report"]["state"] == "failed"
+    assert result.xcoms["burla_report"]["status"]["state"] == "failed"
 
 
 def test_rows_with_a_null_key_are_worked_and_verified(airflow: Airflow, orders: Orders) -> None:

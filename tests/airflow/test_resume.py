@@ -20,7 +20,7 @@ from psycopg import sql
 
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
-from burla_provider.task import checkpoint, monitor
+from burla_provider.task import checkpoint, monitor, reporter
 from burla_provider.task.fingerprint import fingerprint
 from burla_provider.task.table_job import TableJob
 from tests.airflow.conftest import Orders, needs_state_stores
@@ -110,7 +110,7 @@ def test_a_retry_that_finds_nothing_missing_still_names_the_job_that_did_the_wor
     stop_file.unlink()
     second = airflow.run(task, try_number=2, max_tries=1)
     assert second.value["ranges"] == 8
-    jobs = [result.xcoms["burla_report"]["job"]["id"] for result in (first, second)]
+    jobs = [result.xcoms["burla_report"]["jobs"][0]["id"] for result in (first, second)]
     assert jobs[0] == jobs[1] != ""
     assert second.xcoms["burla_job_url"] == ""
     assert airflow.state_store == {}
@@ -134,6 +134,7 @@ def away_from_the_start_of_the_job(airflow: Airflow, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(airflow, "send", refuse)
     monkeypatch.setattr(monitor, "REPORT_SECONDS", 0)
+    monkeypatch.setattr(reporter, "REPORT_SECONDS", 0)
     return refused
 
 
@@ -146,7 +147,7 @@ def test_an_api_server_that_is_away_for_a_while_ends_no_healthy_job(
     assert len(refused) == 5
     assert result.log.count("Airflow could not store the state of the job") == 1
     assert result.xcoms["burla_job_url"] == ""
-    assert result.xcoms["burla_report"]["state"] == "success"
+    assert result.xcoms["burla_report"]["status"]["state"] == "success"
 
 
 @needs_state_stores
