@@ -1,11 +1,10 @@
 // Rows per second and busy workers over time, below the timeline and with its time axis.
 
 import { element, find, setChildren, setText } from "./dom.js";
-import { clock, count, percent, plural } from "./format.js";
+import { clock, count, percent, plural, withArticle } from "./format.js";
 import { axisLane, overlay, partsLane, share, timeWindow } from "./time_axis.js";
 import { hideTip, showTip } from "./tip.js";
 
-const SVG = "http://www.w3.org/2000/svg";
 /** The charts' own units; CSS gives their size. */
 const [WIDTH, HEIGHT] = [1000, 100];
 /** A chart of less bins says nothing. */
@@ -49,10 +48,10 @@ function build() {
 }
 
 function caption({ utilization, worker_count: workerCount, unit }) {
-  if (utilization === null || utilization === undefined) return "";
+  if (utilization === null) return "";
   const workers = plural(workerCount, "worker");
   const idle = utilization < 0.7 ? ` The others waited, for example for the last ${unit}s.` : "";
-  return `Utilization ${percent(utilization)}: on average, ${(utilization * workerCount).toFixed(1)} of ${workers} processed a ${unit} while the job worked.${idle}`.replace(" a input", " an input");
+  return `Utilization ${percent(utilization)}: on average, ${(utilization * workerCount).toFixed(1)} of ${workers} processed ${withArticle(unit)} while the job worked.${idle}`;
 }
 
 function lane({ title, values, top, unit }, { activity, window }) {
@@ -60,11 +59,11 @@ function lane({ title, values, top, unit }, { activity, window }) {
   const peak = values.indexOf(Math.max(...values));
   const summary = `${title} over time: ${number(mean)} on average, at most ${number(values[peak])} at ${clock(activity.start + peak * activity.width)}`;
   const outline = steps(values, top, activity, window);
-  const chart = svg(
-    "svg",
+  const chart = element(
+    "svg:svg",
     { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": summary },
-    svg("path", { class: "area", d: `${outline} V${HEIGHT} Z` }),
-    svg("path", { class: "line", d: outline }),
+    element("svg:path", { class: "area", d: `${outline} V${HEIGHT} Z` }),
+    element("svg:path", { class: "line", d: outline }),
   );
   return element(
     "div",
@@ -107,11 +106,4 @@ function number(value) {
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 5, 10].find((factor) => factor * power >= value) * power;
-}
-
-function svg(tag, attributes, ...children) {
-  const created = document.createElementNS(SVG, tag);
-  for (const [name, value] of Object.entries(attributes)) created.setAttribute(name, value);
-  created.append(...children);
-  return created;
 }

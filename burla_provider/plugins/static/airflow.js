@@ -1,6 +1,7 @@
 // Requests to Airflow's REST API with the viewer's session, so that the page shows only what the viewer is allowed to see.
 
-const KEY = "burla_report";
+/** The key of the report, in the state store and in XCom. */
+export const KEY = "burla_report";
 const API = "../api/v2";
 const UNFINISHED = [null, "scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"];
 
@@ -65,7 +66,8 @@ export async function readVersion() {
   return (await get("/version")).version.split(".").map(Number);
 }
 
-function instancePath({ dag, run, task }) {
+/** The path of a task instance in the API. */
+export function instancePath({ dag, run, task }) {
   const [dagId, runId, taskId] = [dag, run, task].map(encodeURIComponent);
   return `/dags/${dagId}/dagRuns/${runId}/taskInstances/${taskId}`;
 }

@@ -1,7 +1,9 @@
 // Where the time of a try went: from the time it was queued to its end, as Airflow knows them.
 
+import { epoch } from "./airflow.js";
 import { element, find, setChildren } from "./dom.js";
 import { duration, percent } from "./format.js";
+import { ENDINGS, isOfEarlierTry, isUnderWay } from "./status.js";
 
 /** A share that is worth naming in the sentence. */
 const LARGE = 0.1;
@@ -9,8 +11,8 @@ const LABELS = { starting: "starting the task" };
 /** A part of less seconds is a matter of rounding. */
 const SHORT = 0.005;
 
-export function showBudget(report, instance, ended) {
-  const parts = budget(report, instance, ended);
+export function showBudget(report, instance) {
+  const parts = isOfEarlierTry(report, instance) ? [] : budget(report, instance);
   find("#budget").hidden = parts.length === 0;
   if (parts.length === 0) return;
   const total = parts.reduce((sum, { seconds }) => sum + seconds, 0);
@@ -19,7 +21,7 @@ export function showBudget(report, instance, ended) {
     element("div", { "data-key": name, "data-part": name, style: { "flex-grow": String(seconds / total) }, title: `${name}: ${duration(seconds)}` }),
   );
   const rows = parts.map(({ name, seconds }) => row(name, seconds, total, { class: "swatch", "data-part": name }));
-  const open = ended ? "" : " so far";
+  const open = isUnderWay(report, instance) ? " so far" : "";
   const sums = [row(queued ? `Duration in Airflow${open}` : `Total${open}`, total - queued, queued ? total : 0)];
   if (queued) sums.push(row(`Total${open}`, total, total));
   setChildren(
@@ -32,11 +34,10 @@ export function showBudget(report, instance, ended) {
 }
 
 /** Return `[{name, seconds}]`, in order, which adds up to the time from the queue to the end. */
-export function budget(report, instance, ended) {
-  const { phases, updated } = report;
-  const [queued, started, finished] = ["queued_when", "start_date", "end_date"].map((name) => seconds(instance?.[name]));
-  // A report of an earlier try says nothing about this one.
-  if (phases.length === 0 || (started !== null && updated < started)) return [];
+export function budget(report, instance) {
+  const { phases, updated, status } = report;
+  const [queued, started, finished] = ["queued_when", "start_date", "end_date"].map((name) => epoch(instance[name]));
+  if (phases.length === 0) return [];
   const parts = new Map();
   const add = (name, time) => time > 0 && parts.set(name, (parts.get(name) ?? 0) + time);
   const begin = phases[0].began;
@@ -47,9 +48,8 @@ export function budget(report, instance, ended) {
     add(labelOf(name), began + time - end);
     end = Math.max(end, began + time);
   }
-  const isFinal = !["connecting", "planning", "waiting", "trial", "running", "paused", "combining"].includes(report.status.state);
-  if (ended) add(isFinal ? "ending the task" : "after the last report", (finished ?? updated) - end);
-  else add(labelOf(phases.at(-1).name), updated - end);
+  if (isUnderWay(report, instance)) add(labelOf(phases.at(-1).name), updated - end);
+  else add(ENDINGS.includes(status.state) ? "ending the task" : "after the last report", (finished ?? updated) - end);
   return [...parts].map(([name, time]) => ({ name, seconds: time })).filter((part) => part.seconds >= SHORT);
 }
 
@@ -82,9 +82,4 @@ function share(fraction) {
 
 function table(rows, name) {
   return element("table", { class: name ?? "parts" }, element("tbody", {}, ...rows));
-}
-
-/** Seconds since the epoch of a time of Airflow's API; null if there is none. */
-function seconds(text) {
-  return text ? Date.parse(text) / 1000 : null;
 }

@@ -8,9 +8,9 @@ const QUANTILES = ["min", "median", "95th percentile", "max"];
 
 export function showDistribution(report) {
   const { timeline, unit } = report;
-  const { rows, seconds } = timeline.spread;
-  find("#distribution").hidden = report.done - report.resumed < 2 || seconds.length === 0;
+  find("#distribution").hidden = report.done - report.resumed < 2 || !timeline;
   if (find("#distribution").hidden) return;
+  const { rows, seconds } = timeline.spread;
   const done = (timeline.spans ?? []).filter((span) => span[5]);
   const hasRows = report.rows !== null && rows[3] > 0;
   const strips = isEven(report)

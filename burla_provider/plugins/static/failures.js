@@ -15,7 +15,7 @@ export function showFailures(report) {
 }
 
 function describeKinds({ kinds, groups }) {
-  if (kinds > groups.length) return `The ${groups.length} most frequent of ${count(kinds)} kinds of error. The log lists all of them.`;
+  if (kinds > groups.length) return `The ${groups.length} most frequent kinds of error, and ${plural(kinds - groups.length, "other kind")}: see the log.`;
   return kinds > 1 ? `${count(kinds)} kinds of error, most frequent first.` : "";
 }
 
@@ -58,20 +58,27 @@ function rangesOf(ranges, size, report) {
   return details("ranges", title, lines);
 }
 
-function rangeLine({ index, item, where, arguments: bounds, attempts }, { reproduce, unit }) {
-  const subject = `${unit} ${index}`;
-  const fill = (template) =>
-    template.replaceAll("{range}", () => where ?? "").replaceAll("{input}", () => bounds ?? String(index));
-  const isTable = unit === "range";
+function rangeLine(range, { reproduce, unit }) {
+  const subject = `${unit} ${range.index}`;
+  const copies = [
+    ["Copy SELECT", fill(reproduce?.select, range)],
+    ["Copy lower=/upper=", range.arguments],
+    ["Copy call", fill(reproduce?.call, range)],
+  ];
   return element(
     "li",
-    { "data-key": String(index) },
-    element("span", { class: "range-name" }, item),
-    attempts > 1 ? element("span", { class: "quiet" }, plural(attempts, "attempt")) : null,
-    reproduce?.select && where ? copyButton("Copy SELECT", fill(reproduce.select), subject) : null,
-    bounds && isTable ? copyButton("Copy lower=/upper=", bounds, subject) : null,
-    reproduce?.call && (where || !isTable) ? copyButton("Copy call", fill(reproduce.call), subject) : null,
+    { "data-key": String(range.index) },
+    element("span", { class: "range-name" }, range.item),
+    range.attempts > 1 ? element("span", { class: "quiet" }, plural(range.attempts, "attempt")) : null,
+    ...copies.map(([label, text]) => (text ? copyButton(label, text, subject) : null)),
   );
+}
+
+/** Replace the placeholders of a template by a range's values; null if it lacks one of them. */
+function fill(template, { where, key_range: keyRange, input }) {
+  const values = { "{range}": where, "{key_range}": keyRange, "{input}": input };
+  const isComplete = template && Object.entries(values).every(([name, value]) => value || !template.includes(name));
+  return isComplete ? template.replace(/\{(range|key_range|input)\}/g, (name) => values[name]) : null;
 }
 
 function details(key, title, content) {

@@ -27,22 +27,25 @@ export function showInFlight(report, underWay) {
   const shown = inFlight.count > listed.length ? `The ${listed.length} oldest of ${plural(inFlight.count, unit)}` : plural(inFlight.count, unit);
   const median = inFlight.median ? ` The median of the finished ${unit}s is ${duration(inFlight.median)}.` : "";
   setText("#in-flight-note", `${shown}.${median}`);
-  const hasRatio = listed.some((entry) => entry.ratio !== null);
   fillTable(
     find("#in-flight table"),
     [
       { title: unit, render: ({ item }) => item },
-      { title: "worker", render: ({ worker }) => worker },
-      { title: "for", numeric: true, render: ({ since }) => roundedDuration(Math.max(updated - since, 0)) },
-      hasRatio ? { title: "× median", numeric: true, render: (entry) => (entry.ratio === null ? "" : ratio(entry.ratio)) } : null,
-      { title: "", render: stageOf },
+      { title: "Worker", render: ({ worker }) => worker },
+      { title: "For", numeric: true, render: ({ since }) => roundedDuration(Math.max(updated - since, 0)) },
+      listed.some((entry) => entry.ratio !== null) ? { title: "× median", numeric: true, render: ratioOf } : null,
+      listed.some(isIsolating) ? { title: "Stage", render: stageOf } : null,
     ],
     listed,
     ({ index }) => String(index),
   );
 }
 
+function ratioOf(entry) {
+  if (entry.ratio === null) return "";
+  return entry.is_slow ? element("strong", { class: "bad" }, `slow, ${ratio(entry.ratio)}`) : ratio(entry.ratio);
+}
+
 function stageOf(entry) {
-  const stage = isIsolating(entry) ? "finding the failing rows" : "";
-  return entry.is_slow ? element("span", {}, element("strong", { class: "slow" }, "slow"), stage ? `, ${stage}` : "") : stage;
+  return isIsolating(entry) ? "finding the failing rows" : "processing";
 }

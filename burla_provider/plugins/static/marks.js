@@ -6,7 +6,7 @@ import { timesMedian } from "./spread.js";
 
 /** Return the names of the lanes: the workers, and those that work on their first range. */
 export function laneNames({ workers, in_flight: inFlight }) {
-  return [...new Set([...workers.map(({ name }) => name), ...(inFlight?.listed ?? []).map(({ worker }) => worker)])];
+  return [...new Set([...workers.map(({ name }) => name), ...inFlight.listed.map(({ worker }) => worker)])];
 }
 
 /** Return the marks of a report. `window` is the time axis. */
@@ -24,7 +24,7 @@ function bars(report, window) {
   return timeline.spans.map(([lane, start, seconds, item, rows, ok, group]) => {
     const times = (seen.get(item) ?? 0) + 1;
     seen.set(item, times);
-    const failure = ok ? null : failures.groups?.[group];
+    const failure = ok ? null : failures.groups[group];
     const name = timeline.labels?.[item] ?? `${unit} ${item}`;
     const outcome = ok && allRows !== null ? `${plural(rows, "row")} in ${duration(seconds)}` : `${ok ? "done" : "failed"} after ${duration(seconds)}`;
     return {
@@ -50,7 +50,7 @@ function bars(report, window) {
 /** Ranges in flight: bars that are open at the right. */
 function openBars({ in_flight: inFlight, updated, ...report }, window) {
   const lanes = new Map(laneNames({ in_flight: inFlight, ...report }).map((name, index) => [name, index]));
-  return (inFlight?.listed ?? []).map(({ index, item, worker, since, stage, ratio, is_slow: isSlow }) => {
+  return inFlight.listed.map(({ index, item, worker, since, stage, ratio, is_slow: isSlow }) => {
     const seconds = Math.max(updated - since, 0);
     const median = timesMedian(ratio ?? 0, ratio === null ? null : 1);
     const action = stage === "isolating" ? "isolating failing rows" : "in progress";

@@ -19,13 +19,20 @@ async function refresh() {
   const stored = instance && (await readReport(ids, instance));
   if (stored === null) {
     setText("#message", noReportMessage(instance, await readVersion()));
-    find("#report").hidden = true;
+    showArticle(false);
   } else {
     const report = currentShape(stored);
     setText("#message", reportWarning(report, instance));
+    showArticle(true);
     showReport(report, instance, ids);
   }
   return instance && !isFinished(instance) ? RUNNING_INTERVAL : FINISHED_INTERVAL;
+}
+
+/** Without a report, the message is the content of the page. */
+function showArticle(visible) {
+  find("#report").hidden = !visible;
+  find("#page-title").hidden = visible;
 }
 
 async function refreshForever() {

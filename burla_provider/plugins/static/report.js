@@ -5,6 +5,7 @@ import { isFinished, now } from "./airflow.js";
 import { showBudget } from "./budget.js";
 import { showDistribution } from "./distribution.js";
 import { element, fillPairs, fillTable, find, setChildren, setText } from "./dom.js";
+import { VERSION } from "./earlier.js";
 import { showFailures } from "./failures.js";
 import { clock, count, duration, percent, plural, roundedClock, roundedDuration } from "./format.js";
 import { showHistory } from "./history.js";
@@ -17,11 +18,13 @@ import { showTimeline } from "./timeline.js";
 
 const PARTS = { trial: "trial", rest: "rest", again: "after a loss" };
 
-/** Show the report of a task instance. If a section cannot be shown, show the others, and raise its error. */
+/**
+ * Show the report of a task instance. If a section cannot be shown, show the others, and raise its error. Reports of a
+ * newer version may have other shapes, which is no error.
+ */
 export function showReport(report, instance, ids) {
   const ended = isFinished(instance);
   const underWay = isUnderWay(report, instance);
-  find("#report").hidden = false;
   const sections = [
     () => showHeading(report, instance, underWay),
     () => showProgress(report, underWay),
@@ -42,7 +45,7 @@ export function showReport(report, instance, ids) {
     () => placePlan(report),
   ];
   const errors = sections.flatMap(errorOf);
-  if (errors.length > 0) throw errors[0];
+  if (errors.length > 0 && report.version <= VERSION) throw errors[0];
 }
 
 function errorOf(show) {

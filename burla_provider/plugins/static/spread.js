@@ -1,6 +1,6 @@
 // How much ranges differ.
 
-import { count } from "./format.js";
+import { ratio } from "./format.js";
 
 /** Up to this ratio of maximum to median, ranges count as equal. */
 export const EVEN = 1.5;
@@ -17,7 +17,5 @@ export function isEven({ timeline }) {
 
 /** "1.3 × median"; null if the median is unknown. */
 export function timesMedian(value, median) {
-  if (!median) return null;
-  const ratio = value / median;
-  return `${ratio < 9.95 ? ratio.toFixed(1) : count(ratio)} × median`;
+  return median ? `${ratio(value / median)} × median` : null;
 }

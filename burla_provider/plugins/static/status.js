@@ -5,7 +5,8 @@ import { clock, count, duration, factor, plural, roundedClock, roundedDuration }
 import { awaitedItem, isIsolating } from "./in_flight.js";
 
 const NOT_RUNNING = [null, "scheduled", "queued", "restarting"];
-const ENDINGS = ["success", "planned", "incomplete", "failed", "rescheduled"];
+/** The states of a report whose try has ended. */
+export const ENDINGS = ["success", "planned", "incomplete", "failed", "rescheduled"];
 
 /** What a task was doing when it was last seen. */
 const LAST_SEEN = {
@@ -37,7 +38,7 @@ const DESCRIPTIONS = {
     `Planned: nothing was processed, because of plan_only. A run processes ${plural(total, unit)}.`,
   ],
   incomplete: describeIncomplete,
-  failed: ({ status }) => ["Failed", "bad", `Failed: ${firstLine(status.detail) || "see the log"}`],
+  failed: (report) => ["Failed", "bad", `Failed: ${reasonOf(report)}`],
   rescheduled: ({ status }) => [
     "Rescheduled",
     "waiting",
@@ -136,9 +137,9 @@ function describeRetry(report, instance) {
   const what = facts.length > 0 ? ` (${facts.join(", ")})` : "";
   const when =
     due === null ? "Airflow retries it later" : due < now() ? `Retry is due since ${clock(due)}` : `Retry at ${roundedClock(due)}`;
-  const { state, detail } = report.status;
+  const { state } = report.status;
   const reason =
-    state === "failed" ? `failed: ${firstLine(detail) || "see the log"}` : `ended without a final report, last seen ${LAST_SEEN[state] ?? state} at ${clock(report.updated)}.`;
+    state === "failed" ? `failed: ${reasonOf(report)}` : `ended without a final report, last seen ${LAST_SEEN[state] ?? state} at ${clock(report.updated)}.`;
   return ["Up for retry", "waiting", `${when}${what}. Try ${number ?? ""} ${reason}`];
 }
 
@@ -148,6 +149,7 @@ function describeLoss(report, instance) {
   return instance.state === "success" ? ["Ended", "neutral", sentence] : ["Failed", "bad", sentence];
 }
 
-function firstLine(text) {
-  return text.split("\n", 1)[0];
+/** The first line of the error; version 1 stored none. */
+function reasonOf({ status, failed, total, unit }) {
+  return status.detail.split("\n", 1)[0] || (failed ? `${count(failed)} of ${plural(total, unit)} failed.` : "see the log.");
 }

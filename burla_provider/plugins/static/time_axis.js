@@ -5,19 +5,16 @@ import { clock, duration } from "./format.js";
 
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200];
 const MAX_TICKS = 8;
-const UNDER_WAY = ["trial", "running", "paused"];
 
 /**
- * Return the seconds since the epoch from the first to the last event. While ranges are in flight, it ends with the report.
- * `seconds` is never 0, so it can be a divisor.
+ * Return the begin, in seconds since the epoch, and the length of the axis. It includes all ranges; those in flight
+ * last until the report was updated. The length is never 0.
  */
-export function timeWindow({ timeline, activity, in_flight: inFlight, status, updated }) {
-  const listed = inFlight?.listed ?? [];
+export function timeWindow({ timeline, activity, in_flight: { listed }, updated }) {
   const starts = [timeline.start, activity?.start, ...listed.map(({ since }) => since)].filter(Boolean);
   const from = Math.min(...(starts.length ? starts : [updated]));
-  const ends = [timeline.start + timeline.seconds];
-  if (listed.length > 0 && UNDER_WAY.includes(status.state)) ends.push(updated);
-  const seconds = Math.max(...ends.filter(Boolean)) - from;
+  const end = Math.max(timeline.start + timeline.seconds, listed.length > 0 ? updated : 0);
+  const seconds = end - from;
   return { from, seconds: seconds > 0 ? seconds : 0.001 };
 }
 

@@ -28,7 +28,7 @@ let pinned = null;
 export function showTimeline(newReport) {
   const isNewTry = report !== null && report.try?.number !== newReport.try?.number;
   report = newReport;
-  const names = laneNames(report);
+  const names = report.timeline === null ? [] : laneNames(report);
   find("#timeline").hidden = names.length === 0;
   if (names.length === 0) return;
   build();
@@ -46,7 +46,7 @@ export function showTimeline(newReport) {
 /** Create the parts of the section once. */
 function build() {
   const section = find("#timeline");
-  if (section.querySelector(".lanes")) return;
+  if (section.querySelector("[role=listbox]")) return;
   const lanes = element("div", { class: "lanes", role: "listbox", tabindex: "0", "aria-labelledby": "timeline-title", "aria-describedby": "timeline-note" });
   const details = element(
     "details",
@@ -60,7 +60,7 @@ function build() {
       ),
     ),
   );
-  section.append(element("p", { id: "timeline-note", class: "quiet" }), lanes, element("div", { class: "pin" }), details);
+  section.replaceChildren(find("#timeline-title"), element("p", { id: "timeline-note", class: "quiet" }), lanes, element("div", { class: "pin" }), details);
   details.addEventListener("toggle", fillTables);
   lanes.addEventListener("pointerover", ({ target }) => point(markOf(target)));
   lanes.addEventListener("pointerleave", () => point(null));
@@ -77,7 +77,7 @@ function describe(names) {
     timeline.kind === "bins"
       ? `Each cell is a time interval. A stronger color means that more ${unit}s ended in it. In hatched cells at least one failed.`
       : `Each bar is one ${unit}.${rows === null ? "" : " A stronger color means more rows."}${report.failed ? " Hatched bars failed." : ""}`;
-  const open = report.in_flight?.count ? " Outlined bars are in progress." : "";
+  const open = report.in_flight.count ? " Outlined bars are in progress." : "";
   return `${who}, ${duration(timeline.seconds)}. ${legend}${open} Select a ${timeline.kind === "bins" ? "cell" : "bar"} for its details.`;
 }
 
