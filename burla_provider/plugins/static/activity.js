@@ -102,8 +102,8 @@ function number(value) {
   return value < 9.95 ? String(Number(value.toFixed(1))) : count(value);
 }
 
-/** The next of 1, 2 or 5 times a power of ten. */
+/** The next number with one or two digits other than 0. */
 function roundUp(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].find((factor) => factor * power >= value) * power;
+  return [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find((factor) => factor * power >= value) * power;
 }

@@ -3,6 +3,7 @@
 import { epoch } from "./airflow.js";
 import { element, find, setChildren } from "./dom.js";
 import { duration, percent } from "./format.js";
+import { bodyOf } from "./section.js";
 import { ENDINGS, isOfEarlierTry, isUnderWay } from "./status.js";
 
 /** A share that is worth naming in the sentence. */
@@ -25,8 +26,7 @@ export function showBudget(report, instance) {
   const sums = [row(queued ? `Duration in Airflow${open}` : `Total${open}`, total - queued, queued ? total : 0)];
   if (queued) sums.push(row(`Total${open}`, total, total));
   setChildren(
-    find("#budget"),
-    find("#budget-title"),
+    bodyOf("#budget"),
     element("p", { "data-key": "sentence" }, sentence(parts, total)),
     element("div", { class: "stack", "aria-hidden": "true", "data-key": "stack" }, ...segments),
     element("div", { class: "legend", "data-key": "legend" }, table(rows), table(sums, "sums")),

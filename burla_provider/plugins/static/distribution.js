@@ -2,7 +2,8 @@
 
 import { element, find, setChildren } from "./dom.js";
 import { count, duration, factor } from "./format.js";
-import { EVEN, isEven, skewOf } from "./spread.js";
+import { bodyOf } from "./section.js";
+import { EVEN, isEven, skewOf, timesMedian } from "./spread.js";
 
 const QUANTILES = ["min", "median", "95th percentile", "max"];
 
@@ -20,8 +21,7 @@ export function showDistribution(report) {
         strip(`Time per ${unit}`, seconds, done.map((span) => span[2]), duration),
       ];
   setChildren(
-    find("#distribution"),
-    find("#distribution-title"),
+    bodyOf("#distribution"),
     element("p", { id: "distribution-note", "data-key": "note" }, summarize(report, hasRows)),
     element("div", { class: "strips", "data-key": "strips" }, ...strips),
   );
@@ -32,8 +32,8 @@ function summarize(report, hasRows) {
   const { rows, seconds } = timeline.spread;
   const [rowSkew, timeSkew] = [hasRows ? skewOf(rows) : null, skewOf(seconds)];
   if (isEven(report)) {
-    const figures = [hasRows ? `median ${count(rows[1])}, max ${count(rows[3])} rows` : null, `median ${duration(seconds[1])}, max ${duration(seconds[3])}`];
-    return `Balanced: all ${unit}s ${hasRows ? "have about the same number of rows and " : ""}took about the same time (${figures.filter(Boolean).join("; ")}).`;
+    const size = hasRows ? `the largest ${unit} has ${timesMedian(rows[3], rows[1])} rows, ` : "";
+    return `Balanced: ${size}the slowest ${hasRows ? "took" : `${unit} took`} ${timesMedian(seconds[3], seconds[1]) ?? "as long as the others"} (${duration(seconds[3])}).`;
   }
   const sentences = [];
   if (rowSkew) {

@@ -56,7 +56,7 @@ function runOf(instance, report) {
 }
 
 function show(report, instance, ids) {
-  const isShown = runs !== null && runs.length > 0 && !isOfEarlierTry(report, instance);
+  const isShown = runs !== null && runs.length > 0 && report.status.state !== "planned" && !isOfEarlierTry(report, instance);
   find("#history").hidden = !isShown;
   if (!isShown) return;
   const current = { ...runOf(instance, report), isCurrent: true };
@@ -69,14 +69,15 @@ function show(report, instance, ids) {
   fill([current, ...runs], ids);
 }
 
-/** "1.4 times as long as the median of the last 5 runs (31.2 s), at 0.7 times their rows per second." */
+/** "1.4 times as long as the median of the last 5 successful runs (31.2 s), at 0.7 times the rows/s." */
 function compare(current, earlier) {
   const successful = earlier.filter(({ state, seconds }) => state === "success" && seconds);
   if (successful.length === 0) return "No earlier run that is listed here was successful.";
   const usual = medianOf(successful.map(({ seconds }) => seconds));
+  const others = successful.length === 1 ? `The last successful run took ${duration(usual)}` : `The last ${count(successful.length)} successful runs took ${duration(usual)} (median)`;
+  if (current.isOpen) return `Running for ${duration(current.seconds)} so far. ${others}.`;
+  if (current.state !== "success" || !current.seconds) return `${others}.`;
   const whose = successful.length === 1 ? "the last successful run" : `the median of the last ${plural(successful.length, "successful run")}`;
-  if (current.isOpen) return `Running for ${duration(current.seconds)} so far; ${whose} took ${duration(usual)}.`.replace("the median of", "median of");
-  if (current.state !== "success" || !current.seconds) return `For comparison: ${whose} took ${duration(usual)}.`;
   const relation = current.seconds / usual;
   const length =
     Math.abs(relation - 1) < USUAL

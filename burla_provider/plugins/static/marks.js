@@ -19,7 +19,8 @@ function bars(report, window) {
   const { timeline, workers, unit, rows: allRows, failures } = report;
   const offset = timeline.start - window.from;
   const median = timeline.spread.seconds[1];
-  const most = Math.max(...timeline.spans.map((span) => span[4]), 1);
+  // Ranges of equal size have a medium color.
+  const most = Math.max(...timeline.spans.map((span) => span[4]), 3 * timeline.spread.rows[1], 1);
   const seen = new Map();
   return timeline.spans.map(([lane, start, seconds, item, rows, ok, group]) => {
     const times = (seen.get(item) ?? 0) + 1;
@@ -33,7 +34,7 @@ function bars(report, window) {
       worker: workers[lane].name,
       from: offset + start,
       to: offset + start + seconds,
-      weight: allRows === null ? 0.5 : rows / most,
+      weight: allRows === null ? 1 / 3 : rows / most,
       state: ok ? "done" : "failed",
       item,
       name,
@@ -88,7 +89,8 @@ function cells({ timeline, workers, unit, rows: allRows }, window) {
       from,
       to: from + width,
       weight: ended / most,
-      state: failed ? "failed" : "done",
+      state: failed ? "some-failed" : "done",
+      share: failed / ended,
       name: `${clock(window.from + from)} to ${clock(window.from + from + width)}`,
       interval: `${duration(bin * width)} to ${duration((bin + 1) * width)}`,
       ended,

@@ -29,7 +29,7 @@ function build(isOpen) {
   const section = find("#plan");
   if (section.querySelector("details")) return;
   const summary = element("summary", {}, find("#plan-title"), element("span", { id: "plan-note", class: "quiet" }));
-  const details = element("details", {}, summary, element("dl", { class: "plan" }));
+  const details = element("details", {}, summary, element("dl", { class: "pairs" }));
   details.open = isOpen;
   section.replaceChildren(details);
 }

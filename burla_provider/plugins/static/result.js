@@ -2,6 +2,7 @@
 
 import { element, find, setChildren } from "./dom.js";
 import { count } from "./format.js";
+import { bodyOf } from "./section.js";
 
 export function showResult({ result, unit, failed, total }) {
   find("#result").hidden = !result;
@@ -14,8 +15,7 @@ export function showResult({ result, unit, failed, total }) {
     verified === false ? ["bad", "Not verified."] : null,
   ].filter(Boolean);
   setChildren(
-    find("#result"),
-    find("#result-title"),
+    bodyOf("#result"),
     values.length === 0
       ? null
       : element(

@@ -3,7 +3,7 @@
 import { ratio } from "./format.js";
 
 /** Up to this ratio of maximum to median, ranges count as equal. */
-export const EVEN = 1.5;
+export const EVEN = 2;
 
 /** Return the ratio of the maximum to the median; null if it is unknown. */
 export function skewOf([, median, , maximum]) {

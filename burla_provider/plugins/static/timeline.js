@@ -75,7 +75,7 @@ function describe(names) {
   const who = total > workers.length ? `${workers.length} of ${count(total)} workers` : plural(Math.max(total, names.length), "worker");
   const legend =
     timeline.kind === "bins"
-      ? `Each cell is a time interval. A stronger color means that more ${unit}s ended in it. In hatched cells at least one failed.`
+      ? `Each cell is a time interval. A stronger color means that more ${unit}s ended in it. The hatched part of a cell is the share that failed.`
       : `Each bar is one ${unit}.${rows === null ? "" : " A stronger color means more rows."}${report.failed ? " Hatched bars failed." : ""}`;
   const open = report.in_flight.count ? " Outlined bars are in progress." : "";
   return `${who}, ${duration(timeline.seconds)}. ${legend}${open} Select a ${timeline.kind === "bins" ? "cell" : "bar"} for its details.`;
@@ -112,6 +112,7 @@ function bar(mark, { seconds }) {
     left: share(mark.from, seconds),
     "--share": share(mark.to - mark.from, seconds),
     "--weight": mark.weight.toFixed(3),
+    "--failures": percent(mark.share ?? 0).replace(" ", ""),
   };
   return element("div", {
     class: `bar ${mark.state}`,
