@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ _BROKEN_WORDS = """
 """
 
 
-def looks(page: Page) -> Iterator[str]:
+def looks(page: Page, looks: Iterable[tuple[int, str]] = LOOKS) -> Iterator[str]:
     """Give the page each width and theme, one after another, and yield the name of the look."""
-    for width, theme in LOOKS:
+    for width, theme in looks:
         page.set_viewport_size({"width": width, "height": 900})
         set_theme(page, theme)
         yield f"{width}-{theme}"
@@ -48,9 +48,10 @@ def set_theme(page: Page, theme: str) -> None:
     )
 
 
-def find_faults(page: Page) -> list[str]:
+def find_faults(page: Page, look: str) -> list[str]:
     """Return violations of accessibility rules (of any level), sideways scrolling, and words that are broken badly."""
-    faults = find_violations(page)
+    # The theme changes colors only.
+    faults = find_violations(page, "color-contrast" if look.endswith("dark") else None)
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     if overflow:
         faults.append(f"the page scrolls sideways by {overflow} px")
@@ -58,11 +59,15 @@ def find_faults(page: Page) -> list[str]:
     return faults
 
 
-def find_violations(page: Page) -> list[str]:
-    """Return the violations that axe finds, each with the first elements."""
+def find_violations(page: Page, rule: str | None = None) -> list[str]:
+    """Return the violations that axe finds, each with the first elements.
+
+    :param rule: the only rule to check; None: all rules.
+    """
     if not page.evaluate("'axe' in window"):
         page.evaluate(_AXE)
-    found = page.evaluate("axe.run({ resultTypes: ['violations'] })")
+    options = {"resultTypes": ["violations"]} | ({"runOnly": [rule]} if rule else {})
+    found = page.evaluate("options => axe.run(options)", options)
     return [_line(violation) for violation in found["violations"]]
 
 

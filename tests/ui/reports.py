@@ -17,6 +17,7 @@ from burla_provider.ranges.key import KeyColumn
 from burla_provider.ranges.window import Window
 from burla_provider.task.report import Report
 from burla_provider.worker.outcome import Failure, Outcome
+from tests.ui.stopgap import fill
 
 ROWS_PER_RANGE = 156_250
 _KEY = Key((KeyColumn("id", "bigint"),))
@@ -65,7 +66,8 @@ class Try:
         self._plan = make_plan(total) if unit == "range" else None
         self._phases: list[dict[str, Any]] = []
         self.ended: set[int] = set()
-        self._begun: dict[int, str] = {}
+        self.outcomes: list[Outcome] = []
+        self._begun: dict[int, Any] = {}
         with self._clock():
             self.report = Report(title, unit, self.began)
             self.report.places = list(PLACES if unit == "range" else PLACES[:3])
@@ -172,7 +174,8 @@ class Try:
     def isolate(self) -> None:
         """Let a worker that processes an item search for its failing rows."""
         with self._clock():
-            index, worker = next((index, worker) for index, worker in self._begun.items() if index not in self.ended)
+            index, worker = next((index, begun[0]) for index, begun in self._begun.items() if index not in self.ended)
+            self._begun[index] = worker, self.now, "isolating"
             self.report.in_flight.begin(ItemBegan(index, worker, stage="isolating"))
 
     def resume(self, index: int) -> None:
@@ -193,14 +196,15 @@ class Try:
         self._phases[-1]["seconds"] = round(self.now - self._phases[-1]["began"], 1)
         with self._clock():
             self.report.phases = list(self._phases)
-            return self.report.as_dict()
+            return fill(self.report.as_dict(), self)
 
     def _begin(self, event: ItemBegan) -> None:
-        self._begun[event.index] = event.worker
+        self._begun[event.index] = event.worker, self.now, event.stage
         self.report.in_flight.begin(event)
 
     def _end(self, outcome: Outcome) -> None:
         self.ended.add(outcome.index)
+        self.outcomes.append(outcome)
         self.report.add(outcome)
 
     @contextmanager
