@@ -93,13 +93,13 @@ function keyOf(node) {
 }
 
 /**
- * Fill a table with records. A column is `{title, numeric, render}`; `render` returns text or an element for a record.
+ * Fill a table with records. A column is `{title, numeric, class, render}`; `render` returns text or an element for a record.
  * Columns that are null are skipped. The first column is the header of the row.
  * `keyOfRecord` returns what identifies a record at the next refresh.
  */
 export function fillTable(table, columns, records, keyOfRecord = () => null) {
   const visible = columns.filter((column) => column !== null);
-  const style = ({ numeric }) => (numeric ? { class: "numeric" } : {});
+  const style = (column) => ({ class: column.numeric ? "numeric" : (column.class ?? null) });
   const headers = visible.map((column) => element("th", { scope: "col", ...style(column) }, column.title));
   const cell = (column, record) =>
     column === visible[0]

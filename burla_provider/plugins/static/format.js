@@ -67,19 +67,35 @@ export function roundedClock(epoch) {
 }
 
 function format(epoch, precision) {
-  const options = { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: timeZone(), ...precision };
-  const date = new Date(epoch * 1000);
-  const day = (moment) => moment.toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: timeZone() });
-  const time = date.toLocaleTimeString("en-GB", options);
-  return day(date) === day(new Date(now() * 1000)) ? time : `${day(date)} ${time}`;
+  const day = formatter({ day: "numeric", month: "short" });
+  const time = formatter({ hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...precision }).format(epoch * 1000);
+  const date = day.format(epoch * 1000);
+  return date === day.format(now() * 1000) ? time : `${date} ${time}`;
 }
 
-function timeZone() {
+/** Creating a formatter takes a millisecond, and a timeline has hundreds of times: each is created once. */
+const formatters = new Map();
+
+function formatter(options) {
+  const zone = storedZone();
+  const key = JSON.stringify([zone, options]);
+  if (!formatters.has(key)) formatters.set(key, createFormatter(options, zone));
+  return formatters.get(key);
+}
+
+function createFormatter(options, zone) {
   try {
-    const zone = JSON.parse(localStorage.getItem("timezone")) ?? undefined;
-    new Intl.DateTimeFormat("en-GB", { timeZone: zone });
-    return zone;
+    return new Intl.DateTimeFormat("en-GB", { ...options, timeZone: JSON.parse(zone) ?? undefined });
   } catch {
-    return undefined;
+    return new Intl.DateTimeFormat("en-GB", options);
+  }
+}
+
+/** The time zone in Airflow's settings, as JSON; null if there is none, or if this browser denies storage to frames. */
+function storedZone() {
+  try {
+    return localStorage.getItem("timezone");
+  } catch {
+    return null;
   }
 }

@@ -100,7 +100,7 @@ function fill(listed, ids) {
   fillTable(
     find("#history table"),
     [
-      { title: "Started", render: (run) => (run.isCurrent ? element("strong", {}, `${clock(run.start)} (this run)`) : clock(run.start)) },
+      { title: "Started", render: startOf },
       { title: "State", render: ({ state }) => stateOf(state) },
       { title: "Duration", numeric: true, render: (run) => timeBar(run, longest) },
       { title: "Rows", numeric: true, render: ({ rows }) => (rows === null ? "" : count(rows)) },
@@ -109,6 +109,10 @@ function fill(listed, ids) {
     listed,
     ({ id }) => id,
   );
+}
+
+function startOf({ start, isCurrent }) {
+  return element(isCurrent ? "strong" : "span", { class: "whole" }, `${clock(start)}${isCurrent ? " (this run)" : ""}`);
 }
 
 function stateOf(state) {

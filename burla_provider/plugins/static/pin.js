@@ -14,7 +14,13 @@ export function showPin(mark, report, close) {
   const { failure } = mark;
   setChildren(
     panel.querySelector(".failure"),
-    ...(failure ? [element("pre", {}, `${failure.type}: ${failure.message}`), failure.advice ? element("p", {}, failure.advice) : null] : []),
+    ...(failure
+      ? [
+          element("pre", {}, `${failure.type}: ${failure.message}`),
+          failure.advice ? element("p", {}, failure.advice) : null,
+          element("p", {}, element("a", { href: "#failures" }, "All failures")),
+        ]
+      : []),
   );
 }
 

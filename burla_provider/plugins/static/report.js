@@ -9,7 +9,7 @@ import { VERSION } from "./earlier.js";
 import { showFailures } from "./failures.js";
 import { clock, count, duration, percent, plural, roundedClock, roundedDuration } from "./format.js";
 import { showHistory } from "./history.js";
-import { awaitedItem, showInFlight } from "./in_flight.js";
+import { awaitedItem, expectedEnd, showInFlight } from "./in_flight.js";
 import { showPlan } from "./plan.js";
 import { showResult } from "./result.js";
 import { showSlowest } from "./slowest.js";
@@ -58,14 +58,14 @@ function errorOf(show) {
 }
 
 function showHeading(report, instance, underWay) {
-  const { label, kind, sentence, reason } = describeStatus(report, instance);
+  const { label, kind, sentence, details } = describeStatus(report, instance);
   setText("#title", report.title);
   setText("#state", label);
   find("#state").className = `badge ${kind}`;
   setText("#try", report.try && report.try.count > 1 ? `try ${report.try.number} of ${report.try.count}` : "");
   setText("#sentence", sentence);
-  setText("#reason", reason);
-  find("#reason").hidden = reason === "";
+  setText("#reason", details);
+  find("#reason").hidden = details === "";
   const started = `Started at ${clock(report.began)}`;
   const took = duration((isFinished(instance) && instance.duration) || report.elapsed);
   setText("#when", underWay ? `${started}, as of ${clock(report.updated)}` : `${started}, took ${took}`);
@@ -117,7 +117,7 @@ function figures(report, underWay) {
     ["Failed", failures],
     ["Rows", rows === null ? null : count(rows)],
     ["Rows/s", rows === null || rate === null ? null : count(rate)],
-    ["Expected end", underWay ? expectedEnd(report) : null],
+    ["Expected end", underWay ? describeEnd(report) : null],
     ["Utilization", utilization === null ? null : percent(utilization)],
     ["Retried", retried ? count(retried) : null],
     ["From an earlier try", resumed ? count(resumed) : null],
@@ -126,11 +126,11 @@ function figures(report, underWay) {
 }
 
 /** Return when the try is expected to end, or what it waits for. */
-function expectedEnd(report) {
+function describeEnd(report) {
   const awaited = awaitedItem(report);
   if (awaited) return `waits for ${report.unit} ${awaited.index}`;
-  if (report.seconds_left === null) return report.status.state === "running" ? "not known yet" : null;
-  const end = report.updated + report.seconds_left;
+  const end = expectedEnd(report);
+  if (end === null) return report.status.state === "running" ? "not known yet" : null;
   return `about ${roundedClock(end)}, in ${roundedDuration(Math.max(end - now(), 1))}`;
 }
 
@@ -159,11 +159,11 @@ function showTries({ tries, unit }) {
     [
       { title: "Try", render: ({ number }) => String(number) },
       { title: "State", render: ({ state }) => state },
-      { title: "Began", numeric: true, render: ({ began }) => clock(began) },
+      { title: "Began", class: "whole", render: ({ began }) => clock(began) },
       { title: "Time", numeric: true, render: ({ seconds }) => duration(seconds) },
       { title: `${unit}s done`, numeric: true, render: ({ done }) => count(done) },
       { title: "Failed", numeric: true, render: ({ failed }) => count(failed) },
-      { title: "Reason", render: ({ detail }) => detail },
+      { title: "Reason", class: "wide", render: ({ detail }) => detail },
     ],
     tries,
     ({ number }) => String(number),

@@ -2,7 +2,7 @@
 
 import { epoch, isFinished, now } from "./airflow.js";
 import { clock, count, duration, factor, plural, roundedClock, roundedDuration } from "./format.js";
-import { awaitedItem, isIsolating } from "./in_flight.js";
+import { awaitedItem, expectedEnd, isIsolating } from "./in_flight.js";
 
 const NOT_RUNNING = [null, "scheduled", "queued", "restarting"];
 /** The states of a report whose try has ended. */
@@ -61,13 +61,13 @@ export function isUnderWay(report, instance) {
 }
 
 /**
- * Return `{label, kind, sentence, reason}`: the text of the badge and its kind (active, waiting, good, warn, bad,
- * neutral), one sentence, and the error in full if it has several lines.
+ * Return `{label, kind, sentence, details}`: the text of the badge and its kind (active, waiting, good, warn, bad,
+ * neutral), the sentence, and the further lines of the error if it has several.
  */
 export function describeStatus(report, instance) {
   const [label, kind, sentence] = describe(report, instance);
   const { state, detail } = report.status;
-  return { label, kind, sentence, reason: state === "failed" && detail.includes("\n") ? detail : "" };
+  return { label, kind, sentence, details: state === "failed" ? detail.split("\n").slice(1).join("\n").trimEnd() : "" };
 }
 
 function describe(report, instance) {
@@ -105,8 +105,8 @@ function describeRunning(report) {
   }
   const slow = inFlight.listed.find((entry) => entry.is_slow);
   const note = slow ? ` Slow: ${slow.item}${describeAge(report, slow)}.` : "";
-  const end = report.seconds_left === null ? "" : `, expected end about ${roundedClock(report.updated + report.seconds_left)}`;
-  return [...label, `Running: ${progress}${end}.${note}`];
+  const end = expectedEnd(report);
+  return [...label, `Running: ${progress}${end === null ? "" : `, expected end about ${roundedClock(end)}`}.${note}`];
 }
 
 function describeAge({ updated }, { worker, since, ratio }) {

@@ -219,7 +219,7 @@ function fillTables() {
   fillTable(
     find("#workers"),
     [
-      { title: "Worker", render: ({ name }) => name },
+      { title: "Worker", render: ({ name }) => whole(name) },
       numberOf(`${unit}s`, ({ ranges }) => count(ranges)),
       rows === null ? null : numberOf("Rows", (worker) => count(worker.rows)),
       numberOf("Busy time", ({ seconds }) => duration(seconds)),
@@ -231,7 +231,7 @@ function fillTables() {
   const columns =
     timeline.kind === "bins"
       ? [
-          { title: "Worker", render: ({ worker }) => worker },
+          { title: "Worker", render: ({ worker }) => whole(worker) },
           { title: "Time", render: ({ interval }) => interval },
           numberOf("Ended", ({ ended }) => count(ended)),
           rows === null ? null : numberOf("Rows", (mark) => count(mark.rows)),
@@ -239,7 +239,7 @@ function fillTables() {
         ]
       : [
           { title: unit, render: ({ name }) => name },
-          { title: "Worker", render: ({ worker }) => worker },
+          { title: "Worker", render: ({ worker }) => whole(worker) },
           { title: "Started", numeric: true, render: ({ began }) => clock(began) },
           numberOf("Time", ({ seconds }) => duration(seconds)),
           rows === null ? null : numberOf("Rows", (mark) => (mark.rows === null ? "" : count(mark.rows))),
@@ -247,4 +247,9 @@ function fillTables() {
         ];
   const listed = timeline.kind === "bins" ? marks.filter(({ item }) => item === undefined) : [...marks].sort((one, other) => one.began - other.began);
   fillTable(find("#spans"), columns, listed, ({ key }) => key);
+}
+
+/** Text that is not broken into lines. */
+function whole(text) {
+  return element("span", { class: "whole" }, text);
 }
