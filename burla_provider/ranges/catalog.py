@@ -8,6 +8,7 @@ from typing import LiteralString, NamedTuple
 
 from psycopg import sql
 
+from burla_provider.database.wording import not_found
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.planner_connection import PlannerConnection
@@ -201,9 +202,9 @@ def find_table(connection: PlannerConnection, table: str) -> FoundTable:
     """
     with connection.errors_blame("table", 'Write it as in SQL: orders, sales.orders or "Sales"."Orders".'):
         row = connection.fetch_one(sql.SQL(_FIND).format(table=sql.Literal(table)))
-        advice = _suggest(connection, table) if row is None else ""
+        database, advice = _suggest(connection, table) if row is None else ("", "")
     if row is None:
-        raise InvalidParameterError("table", f"{table} does not exist.", advice)
+        raise InvalidParameterError("table", not_found(table, database), advice)
     found = FoundTable(*row)
     if found.kind not in _RELATION_KINDS:
         raise InvalidParameterError("table", f"{table} is not a table.", "Name a table, a partitioned table or a view.")
@@ -216,15 +217,16 @@ def find_table(connection: PlannerConnection, table: str) -> FoundTable:
     return found
 
 
-def _suggest(connection: PlannerConnection, table: str) -> str:
+def _suggest(connection: PlannerConnection, table: str) -> tuple[str, str]:
+    """Return the name of the database, and which table was probably meant."""
     database, same_name = connection.fetch_all(sql.SQL(_SAME_NAME).format(table=sql.Literal(table)))[0]
     if same_name:
-        return f"Did you mean {same_name}?"
+        return database, f"Did you mean {same_name}?"
     tables = dict(connection.fetch_all(sql.SQL(_TABLES)))
     similar = difflib.get_close_matches(table.lower(), [*tables, *tables.values()], n=1, cutoff=0.75)
     if similar:
-        return f"Did you mean {tables.get(similar[0], similar[0])}?"
-    return f"The database is {database}. Without a schema, only the search path is searched."
+        return database, f"Did you mean {tables.get(similar[0], similar[0])}?"
+    return database, "Without a schema, only the search path is searched."
 
 
 def tree_query(oid: int, server_version: int) -> sql.Composable:

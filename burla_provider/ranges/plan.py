@@ -11,6 +11,7 @@ from itertools import groupby, pairwise
 from statistics import median
 from typing import Any, Protocol
 
+from burla_provider.database.wording import quantity
 from burla_provider.exceptions import PlanCoverageError
 from burla_provider.ranges.catalog import TableFacts
 from burla_provider.ranges.key import CTID, Bound, Key, KeyColumn
@@ -162,13 +163,13 @@ class RangePlan:
         smallest, middle, largest = (f"{size:,}" for size in self._range_sizes())
         partitions = self._partition_count()
         lines = [
-            ("table", f"{self.schema}.{self.table}" + (f", {partitions:,} partitions" if partitions else "")),
+            ("table", f"{self.schema}.{self.table}" + (f", {quantity(partitions, 'partition')}" if partitions else "")),
             ("key", str(self.key)),
             ("strategy", f"{self.strategy}: {self.reason}"),
-            ("ranges", f"{len(self.ranges):,}, about {self.expected_rows:,} rows"),
+            ("ranges", f"{len(self.ranges):,}, about {quantity(self.expected_rows, 'row')}"),
             ("rows per range", f"{smallest} smallest, {middle} median, {largest} largest"),
             *([("first", _describe(self.ranges[0])), ("last", _describe(self.ranges[-1]))] if self.ranges else []),
-            ("planned with", f"{self.queries} queries in {self.seconds * 1000:,.0f} ms"),
+            ("planned with", f"{quantity(self.queries, 'query')} in {self.seconds * 1000:,.0f} ms"),
             *(("hint", hint) for hint in self.hints),
         ]
         return "\n".join(f"{name:<14} {text}" for name, text in lines)

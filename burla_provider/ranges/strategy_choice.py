@@ -9,6 +9,7 @@ from itertools import islice
 
 from psycopg import sql
 
+from burla_provider.database.wording import quantity
 from burla_provider.ranges.catalog import STORED_KINDS
 from burla_provider.ranges.key import CTID
 from burla_provider.ranges.ordinals import ordinal_codec
@@ -103,11 +104,16 @@ def collect_hints(
 
 def _choose_for_pages(profile: RelationProfile, sizing: RangeSizing, request: PlanRequest) -> StrategyChoice:
     if sizing.ranges_for(profile.rows) == 1:
-        return StrategyChoice("single", f"about {profile.rows:,.0f} rows fit into one range")
+        return StrategyChoice("single", _fits(profile.rows))
     if request.whole_query is None:
         reason = "the table has no unique key, so it is split by physical pages, which requires a shared snapshot"
         return StrategyChoice("pages", reason)
     return StrategyChoice("pages", "the job needs no key, and in one snapshot each physical page is read only once")
+
+
+def _fits(rows: float) -> str:
+    text = quantity(rows, "row")
+    return f"about {text} {'fits' if text == '1 row' else 'fit'} into one range"
 
 
 def _choose_for_key(
@@ -115,7 +121,7 @@ def _choose_for_key(
 ) -> StrategyChoice:
     distrust_reason = profile.distrust_reason
     if _is_small(connection, profile, sizing, distrust_reason):
-        return StrategyChoice("single", f"about {profile.rows:,.0f} rows fit into one range")
+        return StrategyChoice("single", _fits(profile.rows))
     counted = "the planner scanned the index"
     if not profile.is_indexed:
         counted = "the planner sorted the table once, because no index has the order of the key"

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from burla_provider.database.table_state import REPORT_TIMEOUT, find_possible_change
+from burla_provider.database.wording import quantity
 from burla_provider.exceptions import PermanentError
 from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.resume import JobIdentity, Resume, TableState, find_earlier
@@ -219,8 +220,9 @@ class LedgerStore:
         from burla_provider.task.ledger_table import count_finished
 
         if earlier:
-            return f"The ledger has {earlier:,} finished ranges of this run: processing only what is missing."
+            return f"The ledger has {quantity(earlier, 'finished range')} of this run: processing only what is missing."
         written = count_finished(self._session.connection, self._ledger, self._task, self._run)
         again = "The task was cleared" if self._is_cleared else "The DAG run was created again"
-        ranges = f"{written:,} ranges that were already written will be written again"
+        was = "was" if written == 1 else "were"
+        ranges = f"{quantity(written, 'range')} that {was} already written will be written again"
         return f"{again}, which starts a new run: {ranges}." if written else ""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from burla_provider.database.wording import quantity
 from burla_provider.worker.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def log_result(log: Any, result: dict[str, Any]) -> None:
 def log_plan(log: Any, plan: Plan, hint: str = "") -> None:
     """Log a plan as a group, with its table and size in the title, and a hint about the parameters behind it."""
     summary = plan.as_dict()
-    title = f"Plan: {summary['ranges']:,} ranges of {summary['table']}, about {summary['expected_rows']:,} rows"
+    rows = quantity(summary["expected_rows"], "row")
+    title = f"Plan: {quantity(summary['ranges'], 'range')} of {summary['table']}, about {rows}"
     log_group(log, title, str(plan).splitlines())
     if hint:
         log.info(hint)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from burla_provider.database.wording import quantity
 from burla_provider.task.checkpoint import Checkpoint, SavedJob
 
 Resume = Literal["auto"] | bool
@@ -55,7 +56,7 @@ def find_earlier(
     saved = checkpoint.load()
     if saved is None:
         return None, ""
-    done = f"An earlier try has finished {len(saved.outcomes):,} items"
+    done = f"An earlier try has finished {quantity(len(saved.outcomes), 'item')}"
     if reason := _objection(saved, resume, identity, find_possible_change):
         return None, f"{done}, but this try starts from the beginning: {reason}"
     return saved, f"{done}: processing only what is missing."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,9 @@ from burla_provider.combine.sql_combiner import SqlCombiner
 from burla_provider.database.connection_limit import ConnectionLimit, find_connection_limit
 from burla_provider.database.redact import redact
 from burla_provider.database.settings import is_under_row_security, session_identity
-from burla_provider.exceptions import InvalidParameterError, PartitionsChangedError, PermanentError, WrittenResultError
+from burla_provider.exceptions import PartitionsChangedError, PermanentError, WrittenResultError
 from burla_provider.ranges.key_choice import choose_row_key
-from burla_provider.ranges.plan_request import PlanRequest
-from burla_provider.ranges.planner import plan_table
-from burla_provider.ranges.sizing import DEFAULT_PARALLELISM, RangeSizing
+from burla_provider.ranges.sizing import DEFAULT_PARALLELISM
 from burla_provider.ranges.window import WindowLimits
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
@@ -29,12 +27,13 @@ from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.results_table import ResultsTable
 from burla_provider.task.resume import JobIdentity
 from burla_provider.task.run_identity import is_cleared, run_key, task_run
-from burla_provider.task.session import TaskSession, not_covered, worker_settings
+from burla_provider.task.session import TaskSession, worker_settings
 from burla_provider.task.sql_checks import check_source, fill_in_parameters
 from burla_provider.task.sql_text import has_escapes
 from burla_provider.task.sql_totals import check_totals, parse_totals
+from burla_provider.task.table_plan import plan_job
 from burla_provider.task.verify import full_window, verify_row_count, window_end
-from burla_provider.task.whole_query import may_read_other_tables, whole_query
+from burla_provider.task.whole_query import may_read_other_tables
 from burla_provider.worker.json_values import to_json
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange, ProcessRows, RangeProcessor, SqlTotals, Transform
@@ -142,40 +141,15 @@ class TableJob:
         """
         config = self.config
         lower = self.lower if lower is None else lower
-        # A window may exclude partitions, which only the plan shows.
-        if not (config.has_window or lower):
-            self._check_covered({None})
-        request = PlanRequest(
-            key=config.key or None,
-            limits=WindowLimits(config.start_id, self.end_id, lower, self.upper),
-            where=self.source.where,
-            split=config.split,
-            sizing=RangeSizing(config.rows_per_range, config.ranges, self._runner.parallelism),
-            refine=config.refine,
-            # A table that grows during the run would never be finished.
-            freeze_upper=config.requires_key,
-            # The queries of process_range name the table, not its partitions.
-            by_partition=config.process_range is None,
-            whole_query=(lambda key: whole_query(self.source, self.processing[0], key)) if self._needs_no_key else None,
+        return plan_job(
+            config,
+            self.session,
+            self.source,
+            WindowLimits(config.start_id, self.end_id, lower, self.upper),
+            self._runner.parallelism,
+            takes_range=config.process_range is not None,
+            processor=lambda: self.processing[0],
         )
-        plan = plan_table(self.session.connection, self.session.facts, request)
-        if plan.needs_snapshot and self.session.snapshot is None:
-            raise InvalidParameterError(
-                "key",
-                f"{plan.schema}.{plan.table} has no suitable key, and pages need a snapshot.",
-                'Name a column to split by, or use consistency="snapshot".',
-            )
-        self._check_covered({key_range.relation for key_range in plan.ranges})
-        return plan
-
-    def _check_covered(self, relations: Set[tuple[str, str] | None]) -> None:
-        """Check that the snapshot covers all partitions that are read.
-
-        :param relations: schema and name of the partitions; None stands for the whole table.
-        :raises InvalidParameterError: if it does not cover one.
-        """
-        if foreign := self.session.foreign if None in relations else self.session.foreign & relations:
-            raise not_covered(foreign)
 
     @cached_property
     def source(self) -> Source:
@@ -191,15 +165,6 @@ class TableJob:
         source = Source(session.schema, session.table, columns, where, session.partitioned)
         check_source(session.connection, source, in_snapshot=session.snapshot is not None)
         return source
-
-    @property
-    def _needs_no_key(self) -> bool:
-        """Whether the ranges may be ranges of pages although the table has a key."""
-        # Functions use the ids and the condition of a range, also to write. With resume=True, a retry continues in
-        # another snapshot, in which rows may be in other pages.
-        config = self.config
-        uses_key = config.process_range is not None or config.requires_key
-        return self.session.snapshot is not None and not uses_key and config.resume is not True
 
     @cached_property
     def processing(self) -> tuple[RangeProcessor, Combiner]:

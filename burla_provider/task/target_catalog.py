@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from burla_provider.database.table_creation import check_writable
+from burla_provider.database.wording import not_found
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.session import resolve
 from burla_provider.task.target_probe import TargetParameters
@@ -113,9 +114,7 @@ def find_relation(connection: psycopg.Connection[Any], name: str, parameters: Ta
     resolve(connection, parameters.table, name)
     row = connection.execute(_RELATION, [name]).fetchone()
     if row is None:
-        raise InvalidParameterError(
-            parameters.table, f"{name} does not exist in the database {connection.info.dbname}.", "Create it first."
-        )
+        raise InvalidParameterError(parameters.table, not_found(name, connection.info.dbname), "Create it first.")
     oid, schema, table, kind, persistence, row_security, rule = row
     if kind not in _WRITABLE or persistence == "t":
         what = "temporary table" if persistence == "t" else _KINDS.get(kind, "relation of another kind")

@@ -80,7 +80,8 @@ def test_a_misspelt_column_is_answered_with_the_columns(
 
 def test_a_misspelt_table_is_answered_with_the_nearest(airflow: Airflow, orders: Orders) -> None:
     error = str(airflow.run(operator(table="ordres", totals={"n": "count(*)"})).error)
-    assert error == "table: ordres does not exist. Did you mean public.orders?"
+    database = orders.connection.info.dbname
+    assert error == f'table: "ordres" not found in database {database}. Did you mean public.orders?'
 
 
 @pytest.mark.parametrize("name", ["proces_rows", "collumns", "retires"])

@@ -278,7 +278,7 @@ def test_tolerated_failures_say_that_the_result_is_not_complete(airflow: Airflow
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"table": "ordes"}, "table: ordes does not exist"),
+        ({"table": "ordes"}, 'table: "ordes" not found in database '),
         ({"key": "amoun"}, "key: "),
         ({"columns": ["id", "nope"], "process_rows": add_up}, "columns: "),
         ({"columns": "{{ 'id' }}", "process_rows": add_up}, "columns: must be a list, got 'id'"),

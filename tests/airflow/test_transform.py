@@ -182,7 +182,7 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target_table": "nothing"}, "target_table: nothing does not exist in the database"),
+        ({"target_table": "nothing"}, 'target_table: "nothing" not found in database '),
         ({"target_table": "a_view"}, "target_table: public.a_view is a view. Name a table."),
         (
             {"target_columns": ["id", "lable"]},

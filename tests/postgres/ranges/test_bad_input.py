@@ -37,11 +37,11 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({"table": "parcels"}, "table: parcels does not exist. The database is"),
-        ({"table": "order_s"}, r"table: order_s does not exist. Did you mean public.orders\?"),
-        ({"table": "sales.invoice"}, r"table: sales.invoice does not exist. Did you mean sales.invoices\?"),
-        ({"table": "invoices"}, r"table: invoices does not exist. Did you mean sales.invoices\?"),
-        ({"table": "no.orders"}, "table: no.orders does not exist"),
+        ({"table": "parcels"}, r'table: "parcels" not found in database \w+. Without a schema'),
+        ({"table": "order_s"}, r'table: "order_s" not found in database \w+. Did you mean public.orders\?'),
+        ({"table": "sales.invoice"}, r'table: "sales.invoice" not found .* Did you mean sales.invoices\?'),
+        ({"table": "invoices"}, r'table: "invoices" not found .* Did you mean sales.invoices\?'),
+        ({"table": "no.orders"}, 'table: "no.orders" not found in database'),
         ({"table": "a b c"}, "table: .* Write it as in SQL"),
         ({"table": ""}, "table: .* Write it as in SQL"),
         ({"table": "counter"}, "table: counter is not a table."),
