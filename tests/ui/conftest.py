@@ -1,4 +1,4 @@
-"""A complete Airflow with successful, running and failed jobs, and a browser."""
+"""Browsers, a complete Airflow with successful, running and failed jobs, and the page alone for all other states."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from tests.support.airflow_server import AirflowServer, running_airflow
 from tests.support.postgres import PostgresServer
+from tests.ui.firefox import PREFERENCES, find_firefox, write_launcher
+from tests.ui.page_server import PageServer, running_page_server
 
 DAG, RUN = "ui_orders", "manual__2026-11-20T06:00:00+00:00"
 SHOTS = Path(__file__).parents[2] / "test-artifacts" / "ui"
@@ -63,30 +65,66 @@ def airflow(
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[BrowserContext]:
-    """Debian's Chromium. One context, so that Airflow's bundle is loaded once. The sandbox does not work for root."""
+def playwright() -> Iterator[Playwright]:
     expect.set_options(timeout=PATIENCE)
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def chromium(playwright: Playwright) -> Iterator[Browser]:
+    """Debian's Chromium. The sandbox does not work for root."""
     path = shutil.which("chromium")
     assert path, "chromium is not installed. `make test-ui` installs it."
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        context = browser.new_context(reduced_motion="reduce")
-        context.set_default_timeout(PATIENCE)
-        yield context
-        browser.close()
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    browser = playwright.chromium.launch(executable_path=path, args=arguments)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
+def firefox(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Debian's Firefox. Tests that use it are skipped if it is not installed."""
+    if find_firefox() is None:
+        pytest.skip("Firefox is not installed. `make test-ui` installs it.")
+    launcher = write_launcher(tmp_path_factory.mktemp("firefox"))
+    browser = playwright.firefox.launch(
+        channel="moz-firefox", executable_path=launcher, firefox_user_prefs=PREFERENCES, timeout=PATIENCE
+    )
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: Browser) -> Iterator[BrowserContext]:
+    """One context of Chromium, so that Airflow's bundle is loaded once."""
+    context = chromium.new_context(reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def page_server() -> Iterator[PageServer]:
+    """The page alone, with a stand-in for Airflow's API."""
+    with running_page_server() as server:
+        yield server
 
 
 OpenPage = Callable[..., Page]
 
 
 @pytest.fixture
-def open_page(browser: BrowserContext, airflow: AirflowServer) -> Iterator[OpenPage]:
-    """``open_page(path, width=1200, theme="light")``: a page of Airflow.
-
-    A script error or a violation of the Content-Security-Policy fails the test.
-    """
+def problems() -> Iterator[list[str]]:
+    """Script errors and violations of the Content-Security-Policy, which fail the test at its end."""
     problems: list[str] = []
+    yield problems
+    assert problems == []
+
+
+@pytest.fixture
+def open_page(browser: BrowserContext, airflow: AirflowServer, problems: list[str]) -> Iterator[OpenPage]:
+    """``open_page(path, width=1200, theme="light")``: a page of Airflow."""
     pages = []
 
     def open_page(path: str, *, width: int = 1200, height: int = 900, theme: str = "light") -> Page:
@@ -95,15 +133,13 @@ def open_page(browser: BrowserContext, airflow: AirflowServer) -> Iterator[OpenP
         page.set_viewport_size({"width": width, "height": height})
         page.emulate_media(color_scheme=theme)
         page.add_init_script(f"localStorage.setItem('theme', '{theme}')")
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda message: _note(problems, message.text))
+        watch(page, problems)
         page.goto(airflow.url + path)
         return page
 
     yield open_page
     for page in pages:
         page.close()
-    assert problems == []
 
 
 @pytest.fixture
@@ -114,6 +150,39 @@ def open_tab(open_page: OpenPage) -> OpenPage:
         return open_page(f"/burla/?dag_id={DAG}&run_id={quote(RUN)}&task_id={task_id}&map_index={map_index}", **options)
 
     return open_tab
+
+
+@pytest.fixture
+def browser_name() -> str:
+    """The browser of ``open_state``, unless the test has it as a parameter."""
+    return "chromium"
+
+
+@pytest.fixture
+def context(request: pytest.FixtureRequest, browser_name: str) -> Iterator[BrowserContext]:
+    """A context of its own for the page alone."""
+    context = request.getfixturevalue(browser_name).new_context(reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE)
+    yield context
+    context.close()
+
+
+OpenState = Callable[..., Page]
+
+
+@pytest.fixture
+def open_state(context: BrowserContext, page_server: PageServer, problems: list[str]) -> OpenState:
+    """``open_state(report, instance)``: the page, as if this were the report of a task instance in that state."""
+
+    def open_state(report: Any, instance: Any, *, version: str = "3.3.2", earlier: Any = (), width: int = 1200) -> Page:
+        page_server.airflow.show(report, instance, version=version, earlier=earlier)
+        page = context.new_page()
+        page.set_viewport_size({"width": width, "height": 900})
+        watch(page, problems)
+        page.goto(page_server.page)
+        return page
+
+    return open_state
 
 
 def wait_for_state(airflow: AirflowServer, task_id: str, state: str) -> None:
@@ -136,6 +205,12 @@ def shoot(page: Page, name: str, *, full: bool = True) -> None:
     """Save a screenshot in ``test-artifacts/ui``."""
     SHOTS.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=SHOTS / f"{name}.png", full_page=full, animations="disabled")
+
+
+def watch(page: Page, problems: list[str]) -> None:
+    """Add the page's script errors and violations of its Content-Security-Policy to ``problems``."""
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: _note(problems, message.text))
 
 
 def _note(problems: list[str], text: str) -> None:

@@ -1,8 +1,17 @@
 // Requests to Airflow's REST API with the viewer's session, so that the page shows only what the viewer is allowed to see.
 
-const KEY = "burla_report";
+/** The key of the report, in the state store and in XCom. */
+export const KEY = "burla_report";
 const API = "../api/v2";
 const UNFINISHED = [null, "scheduled", "queued", "running", "restarting", "up_for_retry", "up_for_reschedule", "deferred"];
+
+/** How far the clock of Airflow's server is ahead of the viewer's, milliseconds. */
+let serverAhead = 0;
+
+/** Return the time on the clock of Airflow's server, seconds since the epoch. */
+export function now() {
+  return (Date.now() + serverAhead) / 1000;
+}
 
 /** Airflow did not return the resource. `status` is the HTTP status, or 0 if there was no response. */
 export class RequestError extends Error {
@@ -10,6 +19,11 @@ export class RequestError extends Error {
     super(`HTTP ${status}`);
     this.status = status;
   }
+}
+
+/** Return a time of Airflow's API in seconds since the epoch; null if there is none. */
+export function epoch(time) {
+  return time ? Date.parse(time) / 1000 : null;
 }
 
 /** Return the ids of the task instance in the page's address. */
@@ -38,7 +52,7 @@ export function readInstance(ids) {
 
 /** Return the report: from the state store while the task runs, from XCom afterwards; null if there is none. */
 export async function readReport(ids, instance) {
-  // The XCom of the previous try exists until the next try starts.
+  // The store is written during the task, and the XCom when the task ends. The XCom of the previous try exists until the next try starts.
   const sources = isFinished(instance) ? ["xcomEntries", "state-store"] : ["state-store", "xcomEntries"];
   for (const source of sources) {
     const entry = await get(`${instancePath(ids)}/${source}/${KEY}?map_index=${ids.mapIndex}`);
@@ -52,15 +66,19 @@ export async function readVersion() {
   return (await get("/version")).version.split(".").map(Number);
 }
 
-function instancePath({ dag, run, task }) {
+/** The path of a task instance in the API. */
+export function instancePath({ dag, run, task }) {
   const [dagId, runId, taskId] = [dag, run, task].map(encodeURIComponent);
   return `/dags/${dagId}/dagRuns/${runId}/taskInstances/${taskId}`;
 }
 
-async function get(path) {
+/** Return the JSON of a resource of Airflow's API; null if it does not exist. */
+export async function get(path) {
   const response = await fetch(API + path).catch(() => {
     throw new RequestError(0);
   });
+  const date = Date.parse(response.headers.get("Date"));
+  if (!Number.isNaN(date)) serverAhead = date - Date.now();
   if (response.status === 404) return null;
   if (!response.ok) throw new RequestError(response.status);
   return response.json();

@@ -1,39 +1,51 @@
 // How much the ranges differ: one strip for their rows and one for their times, from 0 to the maximum.
 
-import { element, find, setText } from "./dom.js";
+import { element, find, setChildren } from "./dom.js";
 import { count, duration, factor } from "./format.js";
+import { bodyOf } from "./section.js";
+import { EVEN, isEven, skewOf, timesMedian } from "./spread.js";
 
-/** Up to this ratio of maximum to median, ranges count as equal. */
-const EVEN = 1.5;
-const QUANTILES = ["Minimum", "Median", "95th percentile", "Maximum"];
+const QUANTILES = ["min", "median", "95th percentile", "max"];
 
-export function showDistribution(report, noun) {
-  const { rows, seconds } = report.timeline.spread;
-  const done = (report.timeline.spans ?? []).filter((span) => span[5]);
-  find("#distribution").hidden = report.done - report.resumed < 2;
+export function showDistribution(report) {
+  const { timeline, unit } = report;
+  find("#distribution").hidden = report.done - report.resumed < 2 || !timeline;
   if (find("#distribution").hidden) return;
-  setText("#distribution-title", `Distribution of the ${noun}s`);
-  setText("#distribution-note", summarize(rows, seconds, noun));
-  const strips = [strip(`Time per ${noun}`, seconds, done.map((span) => span[2]), duration)];
-  if (rows[3] > 0) strips.unshift(strip(`Rows per ${noun}`, rows, done.map((span) => span[4]), count));
-  find("#distribution .strips").replaceChildren(...strips);
+  const { rows, seconds } = timeline.spread;
+  const done = (timeline.spans ?? []).filter((span) => span[5]);
+  const hasRows = report.rows !== null && rows[3] > 0;
+  const strips = isEven(report)
+    ? []
+    : [
+        hasRows ? strip(`Rows per ${unit}`, rows, done.map((span) => span[4]), count) : null,
+        strip(`Time per ${unit}`, seconds, done.map((span) => span[2]), duration),
+      ];
+  setChildren(
+    bodyOf("#distribution"),
+    element("p", { id: "distribution-note", "data-key": "note" }, summarize(report, hasRows)),
+    element("div", { class: "strips", "data-key": "strips" }, ...strips),
+  );
 }
 
-function summarize(rows, seconds, noun) {
-  const [rowRatio, timeRatio] = [rows, seconds].map(([, median, , maximum]) => (median ? maximum / median : null));
+function summarize(report, hasRows) {
+  const { unit, timeline } = report;
+  const { rows, seconds } = timeline.spread;
+  const [rowSkew, timeSkew] = [hasRows ? skewOf(rows) : null, skewOf(seconds)];
+  if (isEven(report)) {
+    const size = hasRows ? `the largest ${unit} has ${timesMedian(rows[3], rows[1])} rows, ` : "";
+    return `Balanced: ${size}the slowest ${hasRows ? "took" : `${unit} took`} ${timesMedian(seconds[3], seconds[1]) ?? "as long as the others"} (${duration(seconds[3])}).`;
+  }
   const sentences = [];
-  if (rowRatio) {
+  if (rowSkew) {
     sentences.push(
-      rowRatio < EVEN
-        ? `All ${noun}s have about the same number of rows.`
-        : `The largest ${noun} has ${factor(rowRatio)} as many rows as the median.`,
+      rowSkew < EVEN
+        ? `All ${unit}s have about the same number of rows.`
+        : `The largest ${unit} has ${factor(rowSkew)} as many rows as the median.`,
     );
   }
-  if (timeRatio) {
+  if (timeSkew) {
     sentences.push(
-      timeRatio < EVEN
-        ? `All ${noun}s took about the same time.`
-        : `The slowest ${noun} took ${factor(timeRatio)} as long as the median.`,
+      timeSkew < EVEN ? `All ${unit}s took about the same time.` : `The slowest ${unit} took ${factor(timeSkew)} as long as the median.`,
     );
   }
   return sentences.join(" ");
@@ -46,7 +58,7 @@ function strip(title, quantiles, values, format) {
   const band = { left: position(minimum), width: maximum ? `${(100 * (percentile95 - minimum)) / maximum}%` : "0%" };
   return element(
     "figure",
-    {},
+    { "data-key": title },
     element("figcaption", {}, title),
     element(
       "div",
@@ -59,9 +71,7 @@ function strip(title, quantiles, values, format) {
     element(
       "dl",
       {},
-      ...quantiles.map((value, index) =>
-        element("div", {}, element("dt", {}, QUANTILES[index]), element("dd", {}, format(value))),
-      ),
+      ...quantiles.map((value, index) => element("div", {}, element("dt", {}, QUANTILES[index]), element("dd", {}, format(value)))),
     ),
   );
 }

@@ -1,6 +1,10 @@
 // Format numbers, durations and times for people.
 
+import { now } from "./airflow.js";
+
 const integerFormat = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+/** An expected time that is at least so far away is shown without seconds. */
+const FAR = 300;
 
 export function count(number) {
   return integerFormat.format(number);
@@ -11,9 +15,24 @@ export function plural(number, noun) {
   return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** "1.3 times"; without the fraction from 10 on. */
-export function factor(ratio) {
-  return `${ratio < 9.95 ? ratio.toFixed(1) : count(ratio)} times`;
+/** "a range", "an input". */
+export function withArticle(noun) {
+  return `${/^[aeiou]/i.test(noun) ? "an" : "a"} ${noun}`;
+}
+
+/** "Range": for the begin of a title. */
+export function capitalized(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** "1.3"; without the fraction from 10 on. */
+export function ratio(number) {
+  return number < 9.95 ? number.toFixed(1) : count(number);
+}
+
+/** "1.3 times". */
+export function factor(number) {
+  return `${ratio(number)} times`;
 }
 
 export function percent(fraction) {
@@ -30,6 +49,11 @@ export function duration(seconds) {
   return hours ? `${hours} h ${minutes} min` : rest ? `${minutes} min ${rest} s` : `${minutes} min`;
 }
 
+/** How long something has been going on, in whole seconds: "7 s", "4 min 12 s". */
+export function age(seconds) {
+  return seconds < 59.95 ? `${Math.max(Math.floor(seconds), 0)} s` : duration(seconds);
+}
+
 /** An estimated duration, rounded: "20 s", "3 min", "2 h 5 min". */
 export function roundedDuration(seconds) {
   const minutes = Math.round(seconds / 60);
@@ -37,14 +61,46 @@ export function roundedDuration(seconds) {
   return minutes < 60 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
-/** The time of day in the time zone that the viewer chose in Airflow. */
+/** The time of day in the time zone that the viewer chose in Airflow; with the date if it is not today. */
 export function clock(epoch) {
-  const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" };
-  const date = new Date(epoch * 1000);
+  return format(epoch, { second: "2-digit" });
+}
+
+/** The time of day without seconds, unless it is soon. */
+export function roundedClock(epoch) {
+  return epoch - now() < FAR ? clock(epoch) : format(epoch, {});
+}
+
+function format(epoch, precision) {
+  const day = formatter({ day: "numeric", month: "short" });
+  const time = formatter({ hour: "2-digit", minute: "2-digit", hourCycle: "h23", ...precision }).format(epoch * 1000);
+  const date = day.format(epoch * 1000);
+  return date === day.format(now() * 1000) ? time : `${date} ${time}`;
+}
+
+/** Creating a formatter takes a millisecond, and a timeline has hundreds of times: each is created once. */
+const formatters = new Map();
+
+function formatter(options) {
+  const zone = storedZone();
+  const key = JSON.stringify([zone, options]);
+  if (!formatters.has(key)) formatters.set(key, createFormatter(options, zone));
+  return formatters.get(key);
+}
+
+function createFormatter(options, zone) {
   try {
-    const timeZone = JSON.parse(localStorage.getItem("timezone")) ?? undefined;
-    return date.toLocaleTimeString("en-GB", { ...options, timeZone });
+    return new Intl.DateTimeFormat("en-GB", { ...options, timeZone: JSON.parse(zone) ?? undefined });
   } catch {
-    return date.toLocaleTimeString("en-GB", options);
+    return new Intl.DateTimeFormat("en-GB", options);
+  }
+}
+
+/** The time zone in Airflow's settings, as JSON; null if there is none, or if this browser denies storage to frames. */
+function storedZone() {
+  try {
+    return localStorage.getItem("timezone");
+  } catch {
+    return null;
   }
 }

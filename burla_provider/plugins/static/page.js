@@ -1,7 +1,9 @@
 // Read the report, show it, and repeat.
 
 import { isFinished, readIds, readInstance, readReport, readVersion } from "./airflow.js";
+import { enableCopyButtons } from "./copy.js";
 import { find, setText } from "./dom.js";
+import { currentShape } from "./earlier.js";
 import { errorMessage, noReportMessage, reportWarning } from "./messages.js";
 import { showReport } from "./report.js";
 
@@ -14,16 +16,23 @@ const ids = readIds(location.search);
 /** Show the current report and return the milliseconds until the next refresh. */
 async function refresh() {
   const instance = await readInstance(ids);
-  const report = instance && (await readReport(ids, instance));
-  if (report === null) {
+  const stored = instance && (await readReport(ids, instance));
+  if (stored === null) {
     setText("#message", noReportMessage(instance, await readVersion()));
-    find("#report").hidden = true;
+    showArticle(false);
   } else {
+    const report = currentShape(stored);
     setText("#message", reportWarning(report, instance));
-    showReport(report, isFinished(instance));
-    find("#report").hidden = false;
+    showArticle(true);
+    showReport(report, instance, ids);
   }
   return instance && !isFinished(instance) ? RUNNING_INTERVAL : FINISHED_INTERVAL;
+}
+
+/** Without a report, the message is the content of the page. */
+function showArticle(visible) {
+  find("#report").hidden = !visible;
+  find("#page-title").hidden = visible;
 }
 
 async function refreshForever() {
@@ -39,4 +48,5 @@ async function refreshForever() {
   setTimeout(refreshForever, interval);
 }
 
+enableCopyButtons();
 refreshForever();

@@ -1,143 +1,255 @@
-// The timeline: a lane per worker with a bar per range. If there are many ranges, a cell per time interval.
-// It is hidden from screen readers; the tables below have the same content.
+// The timeline: a lane per worker with a bar per range. Hovering over a bar names its range, a click pins it.
+// The lanes are one list box: one tab stop, arrow keys choose a bar, Enter pins it, Escape unpins it.
 
-import { element, fillTable, find, setText } from "./dom.js";
-import { count, duration, percent, plural } from "./format.js";
+import { element, fillTable, find, setChildren, setText } from "./dom.js";
+import { clock, count, duration, percent, plural } from "./format.js";
+import { laneNames, marksOf } from "./marks.js";
+import { showPin } from "./pin.js";
+import { axisLane, overlay, partsLane, share, timeWindow } from "./time_axis.js";
+import { hideTip, showTip } from "./tip.js";
 
-const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200];
-const MAX_TICKS = 8;
 /** Lanes are thin if there are more workers. */
 const MAX_WIDE_LANES = 16;
+const MOVES = {
+  ArrowLeft: (marks, from) => beside(marks, from, -1),
+  ArrowRight: (marks, from) => beside(marks, from, 1),
+  ArrowUp: (marks, from) => above(marks, from, -1),
+  ArrowDown: (marks, from) => above(marks, from, 1),
+  Home: (marks, from) => marks.filter(({ lane }) => lane === from.lane)[0],
+  End: (marks, from) => marks.filter(({ lane }) => lane === from.lane).at(-1),
+};
 
-export function showTimeline(report, noun) {
-  const { timeline, workers } = report;
-  const hasRows = report.rows !== null;
-  find("#timeline").hidden = workers.length === 0;
-  if (workers.length === 0) return;
-  const build = timeline.kind === "bins" ? buildCells : buildBars;
-  const { marks, legend, columns, records } = build(timeline, workers, noun, hasRows);
-  setText("#timeline-note", `${describeWorkers(report)}, ${duration(timeline.seconds)}. ${legend}`);
-  showLanes(timeline, workers, marks, noun, hasRows);
-  fillWorkers(timeline, workers, noun, hasRows);
-  fillTable(find("#spans"), columns, records);
+let report = null;
+let marks = [];
+let active = null;
+/** The pinned mark as it was last seen, so that it stays if the report no longer lists it. */
+let pinned = null;
+
+export function showTimeline(newReport) {
+  const isNewTry = report !== null && report.try?.number !== newReport.try?.number;
+  report = newReport;
+  const names = report.timeline === null ? [] : laneNames(report);
+  find("#timeline").hidden = names.length === 0;
+  if (names.length === 0) return;
+  build();
+  const window = timeWindow(report);
+  marks = marksOf(report, window).sort((one, other) => one.lane - other.lane || one.from - other.from);
+  if (isNewTry) pinned = active = null;
+  if (pinned !== null) pinned = marks.find((mark) => isSame(mark, pinned)) ?? pinned;
+  if (active !== null) active = marks.find((mark) => isSame(mark, active)) ?? null;
+  setText("#timeline-note", describe(names, window));
+  drawLanes(names, window);
+  showPin(pinned, report, unpin);
+  fillTables();
 }
 
-function describeWorkers({ workers, worker_count: total }) {
-  return total > workers.length ? `${workers.length} of ${count(total)} workers` : plural(total, "worker");
-}
-
-/** One bar and one table row per range. */
-function buildBars(timeline, workers, noun, hasRows) {
-  const records = timeline.spans.map(([worker, start, seconds, item, rows, ok]) => ({
-    worker: workers[worker].name,
-    lane: worker,
-    start,
-    seconds,
-    item,
-    rows,
-    result: ok ? "done" : "failed",
-  }));
-  const maxRows = Math.max(...records.map(({ rows }) => rows), 1);
-  const rowText = ({ result, rows }) => (result === "done" && hasRows ? `${plural(rows, "row")} in ` : "");
-  const marks = records.map((record) => ({
-    lane: record.lane,
-    from: record.start / timeline.seconds,
-    share: record.seconds / timeline.seconds,
-    weight: hasRows ? record.rows / maxRows : 1,
-    failed: record.result === "failed",
-    text: `${noun} ${record.item} ${record.result}: ${rowText(record)}${duration(record.seconds)}, started after ${duration(record.start)}, worker ${record.worker}`,
-  }));
-  const columns = [
-    { title: noun, numeric: true, render: ({ item }) => String(item) },
-    { title: "Worker", render: ({ worker }) => worker },
-    { title: "Started after", numeric: true, render: ({ start }) => duration(start) },
-    { title: "Time", numeric: true, render: ({ seconds }) => duration(seconds) },
-    hasRows ? { title: "Rows", numeric: true, render: ({ rows }) => count(rows) } : null,
-    { title: "Result", render: ({ result }) => result },
-  ];
-  const color = hasRows ? " A stronger color means more rows." : "";
-  return { marks, records, columns, legend: `Each bar is one ${noun}.${color} Hatched bars failed.` };
-}
-
-/** One cell and one table row per worker and time interval. */
-function buildCells(timeline, workers, noun, hasRows) {
-  const width = timeline.seconds / timeline.bin_count;
-  const records = timeline.bins.map(([worker, bin, ended, rows, failed]) => ({
-    worker: workers[worker].name,
-    lane: worker,
-    bin,
-    interval: `${duration(bin * width)} to ${duration((bin + 1) * width)}`,
-    ended,
-    rows,
-    failed,
-  }));
-  const maxEnded = Math.max(...records.map(({ ended }) => ended), 1);
-  const marks = records.map((record) => ({
-    lane: record.lane,
-    from: record.bin / timeline.bin_count,
-    share: 1 / timeline.bin_count,
-    weight: record.ended / maxEnded,
-    failed: record.failed > 0,
-    text: `${record.interval}: ${plural(record.ended, noun)} ended, ${count(record.failed)} failed, worker ${record.worker}`,
-  }));
-  const columns = [
-    { title: "Worker", render: ({ worker }) => worker },
-    { title: "Time", render: ({ interval }) => interval },
-    { title: "Ended", numeric: true, render: ({ ended }) => count(ended) },
-    hasRows ? { title: "Rows", numeric: true, render: ({ rows }) => count(rows) } : null,
-    { title: "Failed", numeric: true, render: ({ failed }) => count(failed) },
-  ];
-  const legend = `Each cell is a time interval. A stronger color means that more ${noun}s ended in it. In hatched cells at least one failed.`;
-  return { marks, records, columns, legend };
-}
-
-function showLanes(timeline, workers, marks, noun, hasRows) {
-  const lanes = workers.map((worker) =>
-    element(
-      "div",
-      { class: "lane" },
-      element("span", { class: "name", title: worker.name }, worker.name),
-      element("div", { class: "track" }),
-      element("span", { class: "sum" }, count(hasRows ? worker.rows : worker.ranges)),
+/** Create the parts of the section once. */
+function build() {
+  const section = find("#timeline");
+  if (section.querySelector("[role=listbox]")) return;
+  const lanes = element("div", { class: "lanes", role: "listbox", tabindex: "0", "aria-labelledby": "timeline-title", "aria-describedby": "timeline-note" });
+  const details = element(
+    "details",
+    {},
+    element("summary", {}, "Timeline as tables"),
+    ...["workers", "spans"].map((id) =>
+      element(
+        "div",
+        { class: "scroll", tabindex: "0", role: "region", "aria-label": id === "workers" ? "Workers, table" : "Timeline, table" },
+        element("table", { id }),
+      ),
     ),
   );
-  for (const mark of marks) lanes[mark.lane].querySelector(".track").append(bar(mark));
+  section.replaceChildren(find("#timeline-title"), element("p", { id: "timeline-note", class: "quiet" }), lanes, element("div", { class: "pin" }), details);
+  details.addEventListener("toggle", fillTables);
+  lanes.addEventListener("pointerover", ({ target }) => point(markOf(target)));
+  lanes.addEventListener("pointerleave", () => point(null));
+  lanes.addEventListener("click", ({ target }) => toggle(markOf(target)));
+  lanes.addEventListener("keydown", onKey);
+  lanes.addEventListener("blur", () => point(null));
+  document.addEventListener("keydown", ({ key }) => key === "Escape" && unpin());
+}
+
+function describe(names, { seconds }) {
+  const { worker_count: total, workers, timeline, unit, rows } = report;
+  const who = total > workers.length ? `${workers.length} of ${count(total)} workers` : plural(Math.max(total, names.length), "worker");
+  const legend =
+    timeline.kind === "bins"
+      ? `Each cell is a time interval. A stronger color means that more ${unit}s ended in it. The hatched part of a cell is the share that failed.`
+      : `Each bar is one ${unit}.${rows === null ? "" : " A stronger color means more rows."}${report.failed ? " Hatched bars failed." : ""}`;
+  const open = report.in_flight.count ? " Outlined bars are in progress." : "";
+  return `${who}, ${duration(seconds)}. ${legend}${open} Select a ${timeline.kind === "bins" ? "cell" : "bar"} for its details.`;
+}
+
+function drawLanes(names, window) {
+  const { workers, unit, rows } = report;
+  const tracks = names.map(() => []);
+  for (const mark of marks) tracks[mark.lane].push(bar(mark, window));
+  const lanes = names.map((name, index) => {
+    const sum = workers[index] ? count(rows === null ? workers[index].ranges : workers[index].rows) : "";
+    return element(
+      "div",
+      { class: "lane", role: "group", "aria-label": name, "data-key": name },
+      element("span", { class: "name", title: name, "aria-hidden": "true" }, element("bdi", {}, name)),
+      element("div", { class: "track", role: "presentation" }, ...tracks[index]),
+      element("span", { class: "sum", "aria-hidden": "true" }, sum),
+    );
+  });
   const container = find("#timeline .lanes");
-  container.classList.toggle("dense", workers.length > MAX_WIDE_LANES);
-  container.replaceChildren(...lanes, axis(timeline.seconds, hasRows ? "rows" : `${noun}s`));
-  container.onpointerover = (event) => setText("#timeline .readout", event.target.dataset.text ?? "");
+  container.classList.toggle("dense", names.length > MAX_WIDE_LANES);
+  setChildren(
+    container,
+    partsLane(report, window),
+    ...lanes,
+    axisLane(window, rows === null ? `${unit}s` : "rows"),
+    overlay(report, window),
+  );
+  markActive();
 }
 
-function bar({ from, share, weight, failed, text }) {
-  const style = { left: `${100 * from}%`, "--share": `${100 * share}%`, "--weight": weight.toFixed(3) };
-  return element("div", { class: failed ? "bar failed" : "bar", style, "data-text": text });
+function bar(mark, { seconds }) {
+  const style = {
+    left: `min(${share(mark.from, seconds)}, 100% - 2px)`,
+    "--share": share(mark.to - mark.from, seconds),
+    "--weight": mark.weight.toFixed(3),
+    "--failures": percent(mark.share ?? 0).replace(" ", ""),
+  };
+  return element("div", {
+    class: `bar ${mark.state}`,
+    role: "option",
+    id: `mark-${mark.key}`,
+    "data-key": mark.key,
+    "aria-selected": String(pinned !== null && isSame(mark, pinned)),
+    "aria-label": [mark.name, mark.summary, mark.failure ? errorLine(mark.failure) : null].filter(Boolean).join(", "),
+    style,
+  });
 }
 
-function axis(seconds, sumTitle) {
-  const step = STEPS.find((candidate) => seconds / candidate <= MAX_TICKS) ?? seconds / MAX_TICKS;
-  const times = Array.from({ length: Math.floor(seconds / step) + 1 }, (_, index) => index * step);
-  const ticks = times.map((time) => element("span", { style: { left: `${(100 * time) / seconds}%` } }, tickLabel(time)));
-  return element(
-    "div",
-    { class: "lane axis" },
-    element("span", { class: "name" }),
-    element("div", { class: "track" }, ...ticks),
-    element("span", { class: "sum" }, sumTitle),
+function errorLine({ type, message }) {
+  return `${type}: ${message.split("\n")[0]}`;
+}
+
+/** Cells have other limits at each refresh: the one that includes the same time is the same. */
+function isSame(mark, { key, item, worker, began }) {
+  if (item !== undefined || mark.item !== undefined) return mark.key === key;
+  return mark.worker === worker && Math.abs(mark.began - began) < (mark.to - mark.from) / 2;
+}
+
+function markOf(target) {
+  const { key } = target.closest("[role=option]")?.dataset ?? {};
+  return key === undefined ? null : marks.find((mark) => mark.key === key);
+}
+
+/** Show what the mark is, or nothing. */
+function point(mark) {
+  if (mark === null) return hideTip();
+  const error = mark.failure ? element("p", { class: "error" }, errorLine(mark.failure)) : null;
+  showTip(
+    document.getElementById(`mark-${mark.key}`),
+    element("strong", {}, mark.name),
+    element("p", {}, mark.summary),
+    element("p", { class: "quiet" }, `${mark.worker}${mark.item === undefined ? "" : `, started at ${clock(mark.began)}`}`),
+    error,
   );
 }
 
-/** A round time: "20 s", "5 min". */
-function tickLabel(seconds) {
-  return seconds < 60 ? `${Number(seconds.toFixed(2))} s` : duration(seconds);
+function onKey(event) {
+  const { key } = event;
+  if (key === "Enter" || key === " ") {
+    toggle(active);
+  } else if (key in MOVES && marks.length > 0) {
+    active = active === null ? (pinned && marks.find((mark) => isSame(mark, pinned))) ?? marks[0] : MOVES[key](marks, active) ?? active;
+    markActive();
+    point(active);
+  } else {
+    return;
+  }
+  event.preventDefault();
 }
 
-function fillWorkers(timeline, workers, noun, hasRows) {
-  const columns = [
-    { title: "Worker", render: ({ name }) => name },
-    { title: `${noun}s`, numeric: true, render: ({ ranges }) => count(ranges) },
-    hasRows ? { title: "Rows", numeric: true, render: ({ rows }) => count(rows) } : null,
-    { title: "Busy time", numeric: true, render: ({ seconds }) => duration(seconds) },
-    { title: "Utilization", numeric: true, render: ({ seconds }) => percent(Math.min(seconds / timeline.seconds, 1)) },
-  ];
-  fillTable(find("#workers"), columns, workers);
+function markActive() {
+  const container = find("#timeline .lanes");
+  for (const old of container.querySelectorAll(".active")) old.classList.remove("active");
+  if (active === null) return container.removeAttribute("aria-activedescendant");
+  const id = `mark-${active.key}`;
+  document.getElementById(id).classList.add("active");
+  container.setAttribute("aria-activedescendant", id);
+}
+
+/** The next mark of the same lane. */
+function beside(all, from, step) {
+  const next = all[all.indexOf(from) + step];
+  return next?.lane === from.lane ? next : null;
+}
+
+/** The mark of the next lane that is nearest in time. */
+function above(all, from, step) {
+  const lane = [...new Set(all.map((mark) => mark.lane))].filter((number) => Math.sign(number - from.lane) === step).at(step < 0 ? -1 : 0);
+  const distance = (mark) => Math.abs(mark.from + mark.to - from.from - from.to);
+  const candidates = all.filter((mark) => mark.lane === lane);
+  return candidates.reduce((best, mark) => (best === null || distance(mark) < distance(best) ? mark : best), null);
+}
+
+function toggle(mark) {
+  if (mark === null) return;
+  pinned = pinned !== null && isSame(mark, pinned) ? null : mark;
+  active = mark;
+  showPinned();
+}
+
+function unpin() {
+  if (pinned === null) return;
+  pinned = null;
+  showPinned();
+}
+
+function showPinned() {
+  for (const option of find("#timeline .lanes").querySelectorAll("[role=option]")) {
+    option.setAttribute("aria-selected", String(option.dataset.key === pinned?.key));
+  }
+  markActive();
+  showPin(pinned, report, unpin);
+}
+
+/** Fill the tables if they are open. */
+function fillTables() {
+  if (!find("#timeline details").open) return;
+  const { timeline, workers, unit, rows } = report;
+  const numberOf = (title, render) => ({ title, numeric: true, render });
+  fillTable(
+    find("#workers"),
+    [
+      { title: "Worker", render: ({ name }) => whole(name) },
+      numberOf(`${unit}s`, ({ ranges }) => count(ranges)),
+      rows === null ? null : numberOf("Rows", (worker) => count(worker.rows)),
+      numberOf("Busy time", ({ seconds }) => duration(seconds)),
+      numberOf("Utilization", ({ seconds }) => percent(Math.min(seconds / timeline.seconds, 1))),
+    ],
+    workers,
+    ({ name }) => name,
+  );
+  const columns =
+    timeline.kind === "bins"
+      ? [
+          { title: "Worker", render: ({ worker }) => whole(worker) },
+          { title: "Time", render: ({ interval }) => interval },
+          numberOf("Ended", ({ ended }) => count(ended)),
+          rows === null ? null : numberOf("Rows", (mark) => count(mark.rows)),
+          numberOf("Failed", ({ failed }) => count(failed)),
+        ]
+      : [
+          { title: unit, render: ({ name }) => name },
+          { title: "Worker", render: ({ worker }) => whole(worker) },
+          { title: "Started", numeric: true, render: ({ began }) => clock(began) },
+          numberOf("Time", ({ seconds }) => duration(seconds)),
+          rows === null ? null : numberOf("Rows", (mark) => (mark.rows === null ? "" : count(mark.rows))),
+          { title: "Result", render: ({ state, action, failure }) => action ?? (failure ? errorLine(failure) : state) },
+        ];
+  const listed = timeline.kind === "bins" ? marks.filter(({ item }) => item === undefined) : [...marks].sort((one, other) => one.began - other.began);
+  fillTable(find("#spans"), columns, listed, ({ key }) => key);
+}
+
+/** Text that is not broken into lines. */
+function whole(text) {
+  return element("span", { class: "whole" }, text);
 }
