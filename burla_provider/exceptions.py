@@ -25,6 +25,12 @@ class InvalidParameterError(PermanentError, ValueError):
     def __init__(self, parameter: str, problem: str, advice: str) -> None:
         super().__init__(f"{parameter}: {problem} {advice}")
         self.parameter = parameter
+        self._problem = problem
+        self._advice = advice
+
+    def of_connection(self, conn_id: str) -> InvalidParameterError:
+        """Return the same error about a field of a connection."""
+        return InvalidParameterError(f"connection {conn_id!r}, {self.parameter}", self._problem, self._advice)
 
 
 class JobError(BurlaProviderError):

@@ -11,7 +11,7 @@ import psycopg
 from burla_provider.combine.exact_sum import ExactSum, named_result
 from burla_provider.exceptions import CombineError
 from burla_provider.worker.json_values import find_non_json, find_reserved
-from burla_provider.worker.outcome import PLAIN_DATA, RESERVED_KEYS, Failure, Outcome
+from burla_provider.worker.outcome import PLAIN_DATA, RESERVED_KEYS, Outcome
 
 
 class Combiner(Protocol):
@@ -44,21 +44,16 @@ class Totals:
         self._missing = set(indexes)
         self._row_count: int | None = None
         self.ranges = len(self._missing)
-        self.failures: dict[int, Failure] = {}
 
     def add(self, outcome: Outcome) -> None:
         """Add an outcome. A success replaces a failure; a second success is ignored: the cluster may run a call twice.
 
         :raises CombineError: if the value cannot be combined with the others.
         """
-        if outcome.index not in self._missing:
-            return
-        if outcome.failure is not None:
-            self.failures[outcome.index] = outcome.failure
+        if outcome.index not in self._missing or not outcome.ok:
             return
         self._combiner.add(outcome.index, outcome.value)
         self._missing.remove(outcome.index)
-        self.failures.pop(outcome.index, None)
         if outcome.row_count is not None:
             self._row_count = (self._row_count or 0) + outcome.row_count
 

@@ -15,6 +15,7 @@ from itertools import chain
 from pathlib import Path
 from types import FrameType
 from typing import Any
+from urllib.parse import urlsplit
 
 from burla_provider.demo.airflow_home import AirflowHome, Session
 from burla_provider.demo.cluster import WORKER_NETWORKS, find_bridge, find_login
@@ -38,7 +39,7 @@ class EngineSettings:
     """
 
     description: str
-    connection: dict[str, str] = field(repr=False)
+    connection: dict[str, Any] = field(repr=False)
     listen: tuple[str, ...] = ("127.0.0.1",)
     networks: tuple[str, ...] = ()
 
@@ -101,7 +102,7 @@ def default_directory() -> Path:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    settings = _engine_settings(options.engine)
+    settings = engine_settings(options.engine)
     directory = options.directory.absolute()
     server = EmbeddedPostgres(directory / "postgres-16", listen=settings.listen, networks=settings.networks)
     home = AirflowHome(directory / "airflow")
@@ -121,8 +122,13 @@ def _demo(options: argparse.Namespace) -> int:
         return report(_follow_task(records), query_totals(server.conninfo()))
 
 
-def _engine_settings(engine: str) -> EngineSettings:
-    connection = {"conn_id": "burla_default", "conn_type": "burla"}
+def engine_settings(engine: str) -> EngineSettings:
+    """Return the settings for an engine.
+
+    :raises ClusterNotFoundError: if the engine is "burla", and no cluster runs on this machine.
+    """
+    # Airflow 3.3 cannot test a connection without a port.
+    connection = {"conn_id": "burla_default", "conn_type": "burla", "port": 443}
     if engine == "local":
         return EngineSettings(
             "on the processors of this machine", {**connection, "extra": json.dumps({"engine": "local"})}
@@ -130,7 +136,13 @@ def _engine_settings(engine: str) -> EngineSettings:
     login = find_login()
     return EngineSettings(
         f"on the Burla cluster at {login.url}",
-        {**connection, "host": login.url, "login": login.email, "password": login.token},
+        {
+            **connection,
+            "host": login.url,
+            "port": urlsplit(login.url).port or 443,
+            "login": login.email,
+            "password": login.token,
+        },
         (find_bridge(), "127.0.0.1"),
         WORKER_NETWORKS,
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from burla_provider.database.errors import advice_for
 from burla_provider.database.redact import redact
 from burla_provider.exceptions import BurlaProviderError
-from burla_provider.worker.errors import with_advice
+from burla_provider.worker.outcome import join_sentences
 
 if TYPE_CHECKING:
     from burla_provider.doctor.checks import Check, Checks, Link
@@ -84,7 +84,7 @@ def _check(checks: Checks, link: Link) -> tuple[str, str | None]:
         result, text = "failed", " ".join(str(error).split())
     except Exception as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        result, text = "failed", with_advice(first_line, advice_for(error) or link.remedy)
+        result, text = "failed", join_sentences(first_line, advice_for(error) or link.remedy)
     for secrets in checks.secrets:
         text = text and redact(text, secrets)
     return result, text

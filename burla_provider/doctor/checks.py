@@ -34,9 +34,8 @@ from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.task.config import TableJobConfig
 from burla_provider.task.job_runner import check_reachable
 from burla_provider.task.session import open_session
-from burla_provider.worker.errors import with_advice
 from burla_provider.worker.map_task import MapTask
-from burla_provider.worker.outcome import Outcome, decode
+from burla_provider.worker.outcome import Outcome, decode, join_sentences
 from burla_provider.worker.probe import read_python_version, read_server_version
 
 _QUEUE_SECONDS = 30.0
@@ -48,7 +47,7 @@ _ADD_POSTGRES = (
 )
 _ADD_BURLA = (
     "--conn-type burla --conn-host URL --conn-port 443 --conn-login EMAIL --conn-password TOKEN, or, without a cluster,"
-    ' --conn-type burla --conn-extra \'{"engine": "local"}\''
+    ' --conn-type burla --conn-port 443 --conn-extra \'{"engine": "local"}\''
 )
 _CHECK_ADDRESS = "Check host and port of the connection, the server's listen_addresses, and the firewall."
 _CHECK_ADDRESS_OF_WORKER = (
@@ -148,11 +147,8 @@ class Checks:
         """Ask the cluster for its version."""
         self.engine = with_saved_login(self.hook.engine)
         self.secrets.append({"password": self.engine.token or ""})
-        if self.engine.is_local:
+        if self.engine.is_local or self.engine.url is None:
             return check_cluster(self.engine)
-        if self.engine.url is None:
-            advice = "Set the host of the connection to the cluster's URL."
-            raise BurlaProviderError(f"{check_cluster(self.engine)} {advice}")
         return f"Burla {read_version(self.engine)} at {self.engine.url}"
 
     def login(self) -> str | None:
@@ -189,7 +185,8 @@ class Checks:
         host, port = self.parameters["host"], self.parameters["port"]
         check_reachable(self.engine, host, self.options.postgres_conn_id)
         if self.outcome.failure is not None:
-            raise BurlaProviderError(with_advice(self.outcome.failure.message, _CHECK_ADDRESS_OF_WORKER))
+            failure = self.outcome.failure
+            raise BurlaProviderError(join_sentences(failure.message, failure.advice, _CHECK_ADDRESS_OF_WORKER))
         return f"PostgreSQL {self.outcome.value} at {host}:{port}"
 
     def _read_connection(self, conn_id: str, conn_type: str, options: str) -> str:

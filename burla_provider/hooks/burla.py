@@ -58,12 +58,33 @@ class BurlaHook(BaseHook):
         :raises AirflowNotFoundException: if the connection does not exist.
         :raises InvalidParameterError: if the connection contains a value that cannot be used.
         """
-        engine = read_engine(self.get_connection(self.burla_conn_id))
-        return replace(engine, python=self.python, python_parameter="burla_python") if self.python else engine
+        try:
+            engine = read_engine(self.get_connection(self.burla_conn_id))
+        except InvalidParameterError as error:
+            raise error.of_connection(self.burla_conn_id) from None
+        if self.python:
+            return replace(engine, python=self.python, python_parameter="burla_python")
+        return replace(engine, python_parameter=f"connection {self.burla_conn_id!r}, python")
 
     def get_conn(self) -> Engine:
         """Return the engine of the connection."""
         return self.engine
+
+    def check_login(self) -> None:
+        """Check that the cluster responds, and accepts the login. Returns within 8 seconds.
+
+        Nothing is checked on the local engine, or if the connection has no host or no login.
+
+        :raises InvalidParameterError: if the host cannot be the URL of a cluster.
+        :raises ClusterUnauthorizedError: if the cluster refuses the login.
+        :raises ClusterUnreachableError: if no cluster responds.
+        """
+        from burla_provider.jobs.cluster_api import check_login
+
+        try:
+            check_login(self.engine)
+        except InvalidParameterError as error:
+            raise error.of_connection(self.burla_conn_id) from None
 
     @contextmanager
     def open_client(self, modules: Sequence[str] = ()) -> Iterator[ClientProcess]:
@@ -105,7 +126,8 @@ class BurlaHook(BaseHook):
         from burla_provider.jobs.cluster_api import check_cluster
 
         try:
-            return True, check_cluster(self.engine)
+            # Errors name the field only: Airflow tests a copy of the connection, which has another id.
+            return True, check_cluster(read_engine(self.get_connection(self.burla_conn_id)))
         except BurlaProviderError as error:
             return False, str(error)
 
@@ -131,19 +153,19 @@ def read_engine(connection: Connection) -> Engine:
     unknown = sorted(set(extra) - set(CONNECTION_FIELDS))
     if unknown:
         problem = f"unknown field {unknown[0]!r}."
-        raise _make_error(connection, "extra", problem, f"Use {', '.join(CONNECTION_FIELDS)}.")
+        raise InvalidParameterError("extra", problem, f"Use {', '.join(CONNECTION_FIELDS)}.")
     given_name = _read_text(connection, "engine") or "burla"
     name = next((name for name in ENGINES if name == given_name), None)
     if name is None:
-        raise _make_error(
-            connection, "engine", f"unknown engine {given_name!r}.", f"Use {' or '.join(map(repr, ENGINES))}."
+        raise InvalidParameterError(
+            "engine", f"unknown engine {given_name!r}.", f"Use {' or '.join(map(repr, ENGINES))}."
         )
     email, token = _read_stripped(connection, "login"), _read_stripped(connection, "password")
     if bool(email) != bool(token):
         present, missing = ("login", "password") if email else ("password", "login")
         problem = f"must be set, because {present} is set."
         advice = "Use the Burla user's e-mail as login and the auth token as password, or set neither."
-        raise _make_error(connection, missing, problem, advice)
+        raise InvalidParameterError(missing, problem, advice)
     return Engine(
         name=name,
         url=_cluster_url(connection),
@@ -151,17 +173,8 @@ def read_engine(connection: Connection) -> Engine:
         token=token,
         project_id=_read_text(connection, "project_id"),
         python=_read_text(connection, "python"),
-        python_parameter=_field_name(connection, "python"),
         telemetry=_read_bool(connection, "telemetry"),
     )
-
-
-def _make_error(connection: Connection, field: str, problem: str, advice: str) -> InvalidParameterError:
-    return InvalidParameterError(_field_name(connection, field), problem, advice)
-
-
-def _field_name(connection: Connection, field: str) -> str:
-    return f"connection {connection.conn_id!r}, {field}"
 
 
 def _read_stripped(connection: Connection, field: str) -> str | None:
@@ -169,14 +182,14 @@ def _read_stripped(connection: Connection, field: str) -> str | None:
     if not value.isprintable():
         # The message does not show the value, which may be the token.
         problem = "contains a line break or another character that cannot be printed."
-        raise _make_error(connection, field, problem, "Copy it again.")
+        raise InvalidParameterError(field, problem, "Copy it again.")
     return value or None
 
 
 def _read_text(connection: Connection, field: str) -> str | None:
     value = connection.extra_dejson.get(field)
     if value is not None and not (isinstance(value, str) or type(value) is int):
-        raise _make_error(connection, field, f"must be a string, got {value!r}.", "Put it in quotes.")
+        raise InvalidParameterError(field, f"must be a string, got {value!r}.", "Put it in quotes.")
     return str(value or "") or None
 
 
@@ -188,7 +201,7 @@ def _read_bool(connection: Connection, field: str) -> bool:
         return False
     if normalized in ("true", "1", 1):
         return True
-    raise _make_error(connection, field, f"must be a boolean, got {value!r}.", "Use true or false.")
+    raise InvalidParameterError(field, f"must be a boolean, got {value!r}.", "Use true or false.")
 
 
 def _cluster_url(connection: Connection) -> str | None:

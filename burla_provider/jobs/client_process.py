@@ -16,8 +16,9 @@ from typing import Any
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.jobs.client import client
+from burla_provider.jobs.client.call import MARK
 from burla_provider.jobs.client.client import Frame, FrameReader, write_frame
-from burla_provider.jobs.job import OutputLine, Tick
+from burla_provider.jobs.job import ItemBegan, OutputLine, Tick
 
 _END_SECONDS = 4.0  # client.py takes up to 3 to cancel the job
 _ORPHANS_SECONDS = 2.5
@@ -26,6 +27,9 @@ _BURST_LINES = 500
 _LINES_PER_SECOND = 20.0
 _MAX_LINE_LENGTH = 2_000
 _CONTROL_CHARACTERS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|[\x00-\x08\x0b-\x1f\x7f]")
+_MESSAGE = re.compile(rf"\[(\d+)\] {MARK}(began|isolating) (\S+:\d+)(?: (\d+\.\d))?$")
+_MAX_MESSAGE_LENGTH = 400
+_INCOMPLETE_MESSAGE = re.compile(rf"\[(\d+(\]( ({MARK}.*)?)?)?)?$")
 _INHERITED = {
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV"),
     *("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
@@ -83,8 +87,11 @@ class ClientProcess:
             self._unread += self._read_frames(data)
         return next((frame for frame in self._unread if frame[0] == "failed"), None)
 
-    def events(self, tick_seconds: float) -> Iterator[Frame | OutputLine | Tick]:
-        """Yield frames and output until the client has ended, and a tick every ``tick_seconds``."""
+    def events(self, tick_seconds: float) -> Iterator[Frame | ItemBegan | OutputLine | Tick]:
+        """Yield frames, the output and the messages in it until the client has ended, and ticks.
+
+        :param tick_seconds: maximum seconds between two ticks.
+        """
         lines = LineReader()
         yield from self._unread
         with selectors.DefaultSelector() as selector:
@@ -98,18 +105,18 @@ class ClientProcess:
                     data = _read(self._output.fileno())
                     if data == b"":
                         selector.unregister(self._output)
-                    yield from map(OutputLine, lines.feed(data or b""))
+                    yield from lines.feed(data or b"")
                 if self._frames in ready:
                     data = _read(self._frames.fileno())
                     is_alive = data != b""
                     yield from self._read_frames(data or b"")
                 if time.monotonic() >= next_tick:
-                    yield from map(OutputLine, lines.report_dropped())
+                    yield from lines.report_dropped()
                     yield Tick()
                     next_tick = time.monotonic() + tick_seconds
         while data := _read(self._output.fileno()):
-            yield from map(OutputLine, lines.feed(data))
-        yield from map(OutputLine, lines.end())
+            yield from lines.feed(data)
+        yield from lines.end()
 
     def end(self) -> int:
         """End the client and its process group within 5 seconds. Cancels the job if it still runs.
@@ -189,7 +196,8 @@ class ClientProcess:
 class LineReader:
     """Splits output into lines for the task's log, without control characters and rate-limited.
 
-    A burst of 500 lines passes, then 20 lines per second.
+    A burst of 500 lines passes, then 20 lines per second. Messages that an item has begun are not lines, and have no
+    limit.
     """
 
     def __init__(self) -> None:
@@ -199,23 +207,27 @@ class LineReader:
         self._refilled_at = time.monotonic()
         self._dropped = 0
 
-    def feed(self, data: bytes) -> Iterator[str]:
-        """Yield the lines that ``data`` completes."""
+    def feed(self, data: bytes) -> Iterator[OutputLine | ItemBegan]:
+        """Yield the lines and messages that ``data`` completes."""
         *lines, self._incomplete = (self._incomplete + self._decoder.decode(data)).split("\n")
         if len(self._incomplete) > _MAX_LINE_LENGTH:
-            lines.append(self._incomplete)
-            self._incomplete = ""
-        for line in map(_clean, lines):
-            if line and self._is_within_limit():
-                yield line
+            end = _start_of_message(self._incomplete)
+            lines.append(self._incomplete[:end])
+            self._incomplete = self._incomplete[end:]
+        for line in lines:
+            text, message = _find_message(line)
+            if message:
+                yield message
+            if (text := _clean(text)) and self._is_within_limit():
+                yield OutputLine(text)
 
-    def report_dropped(self) -> Iterator[str]:
+    def report_dropped(self) -> Iterator[OutputLine]:
         """Yield a line with the number of lines that were dropped since the last call, if there were any."""
         if self._dropped:
-            yield f"... {self._dropped:,} more lines exceeded the rate limit and were dropped."
+            yield OutputLine(f"... {self._dropped:,} more lines exceeded the rate limit and were dropped.")
             self._dropped = 0
 
-    def end(self) -> Iterator[str]:
+    def end(self) -> Iterator[OutputLine | ItemBegan]:
         """Yield the remaining lines."""
         yield from self.feed(b"\n")
         yield from self.report_dropped()
@@ -236,6 +248,23 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     inherited = {name: value for name, value in environment.items() if name in _INHERITED or name.startswith("LC_")}
     # Safe path: no module next to client.py, or in the working directory, shadows one of the standard library.
     return {**inherited, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _find_message(line: str) -> tuple[str, ItemBegan | None]:
+    # A program that a worker has started may have written the beginning of the line.
+    found = _MESSAGE.search(line) if MARK in line else None
+    if found is None:
+        return line, None
+    index, stage, worker, seconds = found.groups()
+    is_isolating = stage == "isolating"
+    began = ItemBegan(int(index), worker, float(seconds or 0), "isolating" if is_isolating else "working")
+    return line[: found.start()], began
+
+
+def _start_of_message(text: str) -> int:
+    # Of a message that is not complete yet; otherwise the end of the text.
+    found = _INCOMPLETE_MESSAGE.search(text, len(text) - _MAX_MESSAGE_LENGTH)
+    return len(text) if found is None else found.start()
 
 
 def _clean(line: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import time
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any
@@ -20,6 +21,7 @@ from burla_provider.exceptions import (
 from burla_provider.jobs.client.http_json import request_json
 from burla_provider.jobs.job import Engine
 
+_CHECKS, _CHECK_SECONDS, _CHECK_INTERVAL = 3, 2.0, 1.0
 _LOCAL_NAMES = {"localhost", "main_service", "host.docker.internal"}
 
 
@@ -40,7 +42,7 @@ def check_cluster(engine: Engine, timeout: float = 5.0) -> str:
     """Return the state of the cluster as a text, such as "Burla 1.8.4, 1 node ready".
 
     :param timeout: seconds to wait for each of two responses.
-    :raises InvalidParameterError: if the URL cannot be the URL of a cluster.
+    :raises InvalidParameterError: if there is no URL, or it cannot be the URL of a cluster.
     :raises ClusterUnreachableError: if no cluster responds.
     :raises ClusterUnauthorizedError: if the cluster refuses the credentials.
     """
@@ -52,8 +54,33 @@ def check_cluster(engine: Engine, timeout: float = 5.0) -> str:
             "host", "is missing.", "Set it to the cluster's URL: cluster_dashboard_url in burla_credentials.json."
         )
     if engine.url is None:
-        return "The connection has no host, and no login is saved: Burla will look for a cluster."
+        raise InvalidParameterError(
+            "host",
+            "is missing, and no Burla login is saved on this machine.",
+            "Set host, login and password to cluster_dashboard_url, email and auth_token in burla_credentials.json,"
+            ' which "burla login" writes. Without a cluster, set the engine to local.',
+        )
     return f"Burla {read_version(engine, timeout)}, {read_nodes(engine, timeout)}"
+
+
+def check_login(engine: Engine) -> None:
+    """Check that the cluster responds, and accepts the login. Returns within 8 seconds.
+
+    Nothing is checked on the local engine, or if the connection has no host or no login: Burla finds them itself.
+
+    :raises InvalidParameterError: as ``check_cluster``.
+    :raises JobError: as ``check_cluster``.
+    """
+    if engine.is_local or engine.url is None or engine.token is None:
+        return
+    for number in range(1, _CHECKS + 1):
+        try:
+            read_nodes(engine, _CHECK_SECONDS)
+            return
+        except ClusterUnreachableError:
+            if number == _CHECKS:
+                raise
+        time.sleep(_CHECK_INTERVAL)
 
 
 def read_version(engine: Engine, timeout: float = 5.0) -> str:

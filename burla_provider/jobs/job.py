@@ -136,7 +136,10 @@ class JobWaiting:
 
 @dataclass(frozen=True)
 class ItemBegan:
-    """A worker process has begun an item, or its next stage. Items that take very short may have no such event.
+    """A worker process has begun an item, or its next stage.
+
+    An item that takes less than a second may have no such event. The first item of a process may have two: the second
+    one when the process has loaded the callable.
 
     :param worker: the worker process, ``host:pid``. It processes one item at a time.
     :param seconds: how long ago.

@@ -27,11 +27,13 @@ from burla_provider.jobs.job import (
     DEFAULT_JOB_RETRIES,
     DEFAULT_QUEUE_TIMEOUT,
     Engine,
+    ItemBegan,
     ItemCrashed,
     ItemSucceeded,
     Job,
     JobEvent,
     JobStarted,
+    JobWaiting,
     OutputLine,
     Tick,
 )
@@ -43,7 +45,7 @@ _MAX_CRASHED_ITEMS = 5  # if more items crash their workers, the items are not t
 def start_client(engine: Engine, modules: Sequence[str] = ()) -> ClientProcess:
     """Start a client process, which prepares itself for a job. End it, whether it gets a job or not.
 
-    It imports what it needs and checks the connection; it starts no job.
+    It imports what it needs and checks its interpreter; it starts no job.
 
     :param modules: modules that every worker process imports. The local engine imports them once.
     :raises InvalidParameterError: if the interpreter cannot be run.
@@ -152,6 +154,13 @@ class _MissingItems:
     def has_none_of(self, items: Mapping[int, bytes]) -> bool:
         return self._items.keys().isdisjoint(items)
 
+    def contains(self, index: int) -> bool:
+        return index in self._items
+
+    def crashes(self, index: int) -> int:
+        """Return how often the item has crashed a worker."""
+        return self._crashes[index]
+
     def remove(self, index: int) -> bool:
         """Return False if the item was already removed: a call may run twice."""
         return self._items.pop(index, None) is not None
@@ -188,7 +197,8 @@ class _MissingItems:
         self._crashes[index] += 1
         if self._crashes[index] > self._retries:
             self.remove(index)
-            yield ItemCrashed(index, f"Its worker died {self._crashes[index]} times. {message}")
+            attempts = self._crashes[index]
+            yield ItemCrashed(index, f"Its worker died {attempts} times. {message}", attempts=attempts)
         else:
             yield OutputLine(f"The worker died; running this item again after all others. {message}", index)
 
@@ -203,12 +213,18 @@ def _run_client(
             match event:
                 case OutputLine() | Tick():
                     yield event
+                case ItemBegan(index):
+                    if missing.contains(index):  # its result may be faster than its output
+                        yield event
                 case ("succeeded", index, result):
                     if missing.remove(index):
                         yield ItemSucceeded(index, result)
-                case ("crashed" | "not loaded" as outcome, index, error):
+                case ("crashed" | "not loaded" as outcome, index, error, attempts):
                     if missing.remove(index):
-                        yield ItemCrashed(index, error, is_loaded=outcome == "crashed")
+                        attempts += missing.crashes(index)
+                        yield ItemCrashed(index, error, is_loaded=outcome == "crashed", attempts=attempts)
+                case ("waiting", reason, seconds):
+                    yield JobWaiting(reason, seconds)
                 case ("started", job_id, url):
                     yield JobStarted(job_id, url)
                 case ("line", text, index):
@@ -252,8 +268,8 @@ def _make_error(end: _ClientEnd) -> BurlaProviderError:
         "canceled": JobCanceledError(f"{message} The job was canceled on the cluster."),
         "not installed": BurlaNotInstalledError(message),
         "not loaded": WorkerSetupError(
-            f"A worker could not load what the function needs. {message} The usual cause is too little memory: lower"
-            " max_parallelism, or load less."
+            f"A worker could not load what the function needs. {message} If memory ran out, lower max_parallelism, or"
+            " load less."
         ),
     }
     return errors[end.kind]

@@ -149,11 +149,17 @@ class BurlaBaseOperator(BaseOperator):
 
     def _execute(self, config: JobConfig, context: Context, reporter: Reporter) -> Any:
         if config.starts_job:
+            from burla_provider.task.places import engine_places
+
             config.check_engine(self.hook.engine)
+            reporter.add_places(engine_places(config, self.hook.engine))
         # The client process imports what it needs while this process does so, connects to the database and plans.
         with self.hook.open_client(config.worker_modules) if config.starts_job else nullcontext() as client:
             from burla_provider.task.job_runner import JobRunner, forget_job
 
+            if client is not None:
+                reporter.enter("connecting")
+                self.hook.check_login()
             # Airflow stores the result after execute. If it cannot, a retry needs everything that was stored.
             self.on_success_callback = [forget_job, *self.on_success_callback]
             return self.execute_job(config, JobRunner(config, context, self.hook, self.log, reporter, client))

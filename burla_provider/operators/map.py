@@ -33,6 +33,8 @@ class BurlaMapOperator(BurlaBaseOperator):
         end the job at once.
     :param tolerated_failures: number or percentage ("5%") of inputs that may fail without failing the task. The result
         of a failed input is None.
+    :param describe: returns a short name of an input, for the log, the Ranges tab and errors. It runs in the task, for
+        the inputs that are shown. None: an input is named by its value if it is plain data, else by its type.
 
     See :class:`~burla_provider.operators.base.BurlaBaseOperator` for the other parameters.
 
@@ -53,7 +55,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         "op_kwargs": "json",
     }
     function_fields = ("python_callable",)
-    shallow_copy_attrs: Sequence[str] = ("python_callable", "make_inputs", "init")
+    shallow_copy_attrs: Sequence[str] = ("python_callable", "make_inputs", "init", "describe")
     config_class = MapJobConfig
     unit = "input"
 
@@ -68,6 +70,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         collect: bool = True,
         on_input_failure: OnFailure | str = "finish",
         tolerated_failures: int | str = 0,
+        describe: Callable[[Any], str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -81,6 +84,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         self.collect = collect
         self.on_input_failure = on_input_failure
         self.tolerated_failures = tolerated_failures
+        self.describe = describe
         self._check_at_parse()
 
     def execute_job(self, config: MapJobConfig, runner: JobRunner) -> list[Any] | None:

@@ -216,18 +216,26 @@ class BurlaTableOperator(BurlaBaseOperator):
         from burla_provider.task.incremental import IncrementalRun
         from burla_provider.task.job_runner import check_picklable, check_reachable
         from burla_provider.task.lineage import TableLineage
+        from burla_provider.task.places import session_places
         from burla_provider.task.run_identity import check_loop, pass_label, session_name
         from burla_provider.task.session import open_session
 
         context, reporter = runner.context, runner.reporter
         check_picklable(**{name: getattr(config, name) for name in (*self.worker_functions, "op_kwargs", "init")})
         check_loop(context, [name for name in ("ledger", "incremental") if getattr(config, name)])
-        reporter.enter("snapshot" if config.consistency == "snapshot" else "connecting")
-        name = session_name(context)
+        reporter.enter("connecting")
         results_table = None if config.plan_only else config.results_table
-        with open_session(config.postgres_conn_id, config.table, name, config.consistency, results_table) as session:
+        with open_session(
+            config.postgres_conn_id,
+            config.table,
+            session_name(context),
+            config.consistency,
+            results_table,
+            on_snapshot=lambda: reporter.enter("snapshot"),
+        ) as session:
             if not config.plan_only:
                 check_reachable(runner.hook.engine, session.parameters["host"], config.postgres_conn_id)
+            reporter.add_places(session_places(config, session))
             runner.check_client()
             reporter.enter("planning")
             reporter.report.title = f"{session.schema}.{session.table}{pass_label(context)}"

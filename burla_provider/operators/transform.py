@@ -171,6 +171,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
         """Connect to the target's database, check the target, and return the job."""
         from burla_provider.task.overwrite_job import OverwriteJob
         from burla_provider.task.pause import open_pause
+        from burla_provider.task.places import target_places
         from burla_provider.task.target import open_target
         from burla_provider.task.transform_job import TransformJob
 
@@ -178,6 +179,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
             open_target(config, session, runner.hook.engine) as target,
             open_pause(config, target.parameters, session.name, self.log, runner.reporter) as pause,
         ):
+            runner.reporter.add_places(target_places(config, target))
             if target.exchange is None:
                 yield TransformJob(config, runner, session, lineage, self.outlets, target, pause)
                 return

@@ -72,6 +72,11 @@ class Checkpoint:
         self._unwritten: dict[int, str] = {}
         self._saved_at = time.monotonic()
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether a retry can find the job."""
+        return self._store is not None
+
     def load(self) -> SavedJob | None:
         """Return the job of an earlier try of this task, or None. Further outcomes are added to it."""
         header = self._store.get(_PREFIX) if self._store else None

@@ -76,6 +76,22 @@ def check_arguments(name: str, function: _Function, op_kwargs: Any, init: Any = 
     _check_call(name, function, POSITIONAL[name], arguments, is_complete)
 
 
+def check_describe(function: Any) -> None:
+    """Check that the function can be called with an input.
+
+    :raises InvalidParameterError: if it cannot.
+    """
+    check_function("describe", function)
+    signature = _signature(function)
+    try:
+        if signature is not None:
+            signature.bind("an input")
+    except TypeError as error:
+        name = getattr(function, "__name__", type(function).__name__)
+        problem = f"{name}{signature} cannot be called with an input."
+        raise InvalidParameterError("describe", problem, "Use a function of one argument that returns text.") from error
+
+
 def bind_function(
     name: str, function: _Function, op_kwargs: Mapping[str, Any], init: Mapping[str, _Function] | None = None
 ) -> UserFunction:

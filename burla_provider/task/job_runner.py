@@ -15,6 +15,7 @@ from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.monitor import LAST_JOB, JobMonitor
 from burla_provider.task.resume import NO_STORE
 from burla_provider.task.run_identity import job_name
+from burla_provider.task.tries import TRIES
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -119,7 +120,7 @@ class JobRunner:
             job, part = self._run_trial(job, monitor, trial), "rest"
         self._run_items(job, monitor, part)
         monitor.failures.check(monitor.total)
-        if failed := len(monitor.failures.failed):
+        if failed := self.reporter.report.failed:
             self.reporter.set_ending("incomplete", self._describe_incomplete(failed, monitor.total))
 
     def _run_trial(self, job: Job, monitor: JobMonitor, count: int) -> Job:
@@ -209,6 +210,7 @@ def forget_job(context: Context) -> None:
     if store is not None:
         Checkpoint(store).clear()
         store.delete(LAST_JOB)
+        store.delete(TRIES)
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:

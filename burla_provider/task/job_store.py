@@ -14,6 +14,7 @@ from burla_provider.database.wording import quantity
 from burla_provider.exceptions import PermanentError
 from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.resume import JobIdentity, Resume, TableState, find_earlier
+from burla_provider.task.resumption import Resumption, checkpoint_resumption
 from burla_provider.worker.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class JobStore(Protocol):
     def close(self) -> None:
         """End the job, which has succeeded."""
 
+    @property
+    def resumption(self) -> Resumption:
+        """What the next try finds stored."""
+
 
 class CheckpointStore:
     """Stores a job that reads in Airflow's task state store.
@@ -95,6 +100,12 @@ class CheckpointStore:
     def close(self) -> None:
         """Do nothing: the operator clears the checkpoint when Airflow has stored the result."""
 
+    @property
+    def resumption(self) -> Resumption:
+        """What the next try finds in Airflow's task state store."""
+        has_snapshot = self._session.snapshot is not None
+        return checkpoint_resumption(self._checkpoint.is_stored, self._resume, has_snapshot=has_snapshot)
+
     def _find_possible_change(self, state: TableState) -> str:
         session = self._session
         # With resume=True, the job continues in any case.
@@ -128,6 +139,7 @@ class LedgerStore:
         if there are none. None: the run is new, or a retry.
     :param on_planned: called when the ledger has the plan of a new run, before any range is processed.
     :param has_snapshot: whether this try reads all ranges in one snapshot.
+    :param resumption: what the next try finds in this ledger.
     """
 
     def __init__(
@@ -143,7 +155,9 @@ class LedgerStore:
         find_more: Callable[[Plan], Plan | None] | None = None,
         on_planned: Callable[[], None] = lambda: None,
         has_snapshot: bool = False,
+        resumption: Resumption,
     ) -> None:
+        self._resumption = resumption
         self._session = session
         self._ledger = ledger
         self._fingerprint = fingerprint
@@ -188,6 +202,11 @@ class LedgerStore:
         if self._retention is not None:
             with self._session.final_connection() as connection:
                 remove_old_runs(connection, self._ledger, self._retention)
+
+    @property
+    def resumption(self) -> Resumption:
+        """What the next try finds in the ledger."""
+        return self._resumption
 
     def _extend_plan(self, find_more: Callable[[Plan], Plan | None]) -> list[Any]:
         from burla_provider.ranges.plan import extend_plan, from_record, to_record

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.database.wording import quantity
+from burla_provider.task.estimate import Estimate
+from burla_provider.task.in_flight import SLOW_RATIO, InFlight, RunningItem
+from burla_provider.task.short_text import cut
 from burla_provider.worker.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -19,6 +22,15 @@ PENDING_SECONDS = 2.0
 """How long a line of output waits for other lines of its item."""
 FIRST_LINE, MAX_INTERVAL = 2.0, 60.0
 """Seconds before the first line of progress, and the maximum between two lines."""
+WARN_SECONDS = 10.0
+"""An item that has been running for less is not logged as slow."""
+FIRST_WARN_SECONDS = 30.0
+"""The same while no item has succeeded, so that there is nothing to compare with."""
+WARN_INTERVAL = 5.0
+"""Minimum seconds between two lines about slow items. It grows with the time of the job up to ``MAX_INTERVAL``."""
+_MAX_NAMED, _MAX_UNFINISHED = 3, 10
+"""Items that a line about slow items names, and that the line about unfinished items names."""
+_MAX_NAME = 200
 _MAX_RESULT_CHARS = 10_000
 """Logged characters of a result. Airflow masks secrets in all of the log, and the UI loads it."""
 
@@ -64,14 +76,16 @@ class Progress:
     :param total: number of items.
     :param now: seconds of a monotonic clock; the same clock for all calls.
     :param unit: "range" or "input".
+    :param estimate: estimates the end, and knows what is running; None: the line has neither.
     """
 
-    def __init__(self, total: int, now: float, unit: str = "range") -> None:
+    def __init__(self, total: int, now: float, unit: str = "range", estimate: Estimate | None = None) -> None:
         self.total = total
         self.done = 0
         self.failed = 0
         self.rows = 0
         self._unit = unit
+        self._estimate = estimate
         self._earlier = 0
         self.start(now)
 
@@ -108,15 +122,100 @@ class Progress:
             parts += [f"{self.rows:,} rows", f"{self.rows / seconds:,.0f} rows/s"]
         if self.failed:
             parts.append(f"{self.failed:,} failed")
-        left = self.total - self.done - self.failed
-        if self.processed and left:
-            parts.append(f"about {format_duration(left * seconds / self.processed)} left")
+        if self.total > self.done + self.failed:
+            parts += self._outlook()
         return ", ".join(parts)
+
+    def _outlook(self) -> list[str]:
+        """Return when the job ends, or what it waits for."""
+        if self._estimate is None:
+            return []
+        seconds = self._estimate.seconds_left()
+        if seconds is not None and round(seconds):
+            return [f"about {format_duration(seconds)} left"]
+        in_flight = self._estimate.in_flight
+        running = in_flight.running()
+        if not running:
+            return []
+        is_end = len(running) == self.total - self.done - self.failed
+        oldest = describe_running(in_flight, running[0], time.time())
+        return [
+            f"waiting for {len(running):,}: {oldest}" if is_end else f"{len(running):,} running, the oldest {oldest}"
+        ]
 
     @property
     def processed(self) -> int:
         """The number of items that this try has processed, failed ones included."""
         return self.done + self.failed - self._earlier
+
+
+class SlowItems:
+    """Logs items that take long. A line is due for an item when it becomes slow, and each time its age has doubled.
+
+    :param log: the task's log.
+    :param in_flight: the items that are being processed.
+    """
+
+    def __init__(self, log: Any, in_flight: InFlight) -> None:
+        self._log = log
+        self._in_flight = in_flight
+        self._began = time.time()
+        self._check_at = self._log_at = 0.0
+        self._next_ages: dict[tuple[int, str], float] = {}
+
+    def check(self) -> None:
+        """Log the items for which a line is due. Call it often."""
+        now = time.time()
+        if now < self._check_at:
+            return
+        self._check_at = now + 1
+        running = self._in_flight.running()
+        keys = {_key(item) for item in running}
+        self._next_ages = {key: age for key, age in self._next_ages.items() if key in keys}
+        if self._in_flight.median is None:
+            running = running[:1]  # They may all take so long.
+        if now >= self._log_at and (due := [item for item in running if self._is_due(item, now)]):
+            self._report(due, now)
+
+    def finish(self) -> None:
+        """Log the items that have no outcome at the end of the job."""
+        running = self._in_flight.running()
+        if running:
+            self._log.warning("Not finished: %s", self._list(running, _MAX_UNFINISHED))
+
+    def _report(self, due: list[RunningItem], now: float) -> None:
+        if self._in_flight.median is None:
+            self._log.info("Nothing has succeeded yet. The oldest is %s", self._list(due, 1))
+        else:
+            self._log.warning("Slow: %s", self._list(due, _MAX_NAMED))
+        for item in due:
+            self._next_ages[_key(item)] = 2 * item.age(now)
+        self._log_at = now + min(max(WARN_INTERVAL, (now - self._began) / 10), MAX_INTERVAL)
+
+    def _is_due(self, item: RunningItem, now: float) -> bool:
+        median = self._in_flight.median
+        first = FIRST_WARN_SECONDS if median is None else max(SLOW_RATIO * median, WARN_SECONDS)
+        return item.age(now) > max(first, self._next_ages.get(_key(item), 0.0))
+
+    def _list(self, items: list[RunningItem], maximum: int) -> str:
+        now = time.time()
+        named = [describe_running(self._in_flight, item, now) for item in items[:maximum]]
+        rest = len(items) - len(named)
+        return "; ".join([*named, *([f"and {rest:,} more"] if rest else [])])
+
+
+def _key(item: RunningItem) -> tuple[int, str]:
+    return item.index, item.worker
+
+
+def describe_running(in_flight: InFlight, item: RunningItem, now: float) -> str:
+    """Return, for example, ``range 17 (100 <= id < 200) on host:1234 for 43 s, 12 times the median``."""
+    name = cut(in_flight.describe(item.index), _MAX_NAME)
+    text = f"{name} on {item.worker} for {format_duration(item.age(now))}"
+    if item.stage == "isolating":
+        text += ", searching for its failing rows"
+    ratio = in_flight.ratio(item, now)
+    return text if ratio is None or ratio < 2 else f"{text}, {ratio:,.0f} times the median"
 
 
 def format_duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, get_args
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.config import JobConfig
 from burla_provider.task.failure_policy import OnFailure, allowance
-from burla_provider.task.function_arguments import check_arguments
+from burla_provider.task.function_arguments import check_arguments, check_describe
 from burla_provider.task.validation import UNRENDERED, check_choice, check_function, check_single_output, parse_integer
 
 
@@ -31,6 +31,7 @@ class MapJobConfig(JobConfig):
     on_input_failure: OnFailure
     tolerated_failures: int | str
     multiple_outputs: bool | None
+    describe: Callable[[Any], str] | None
 
     result_size_advice: ClassVar[str] = (
         "Return less: let the function write to a table or an object store, and return the location, or nothing with"
@@ -44,6 +45,8 @@ class MapJobConfig(JobConfig):
             iterate_inputs(self.inputs)
         check_function("python_callable", self.python_callable)
         check_arguments("python_callable", self.python_callable, self.op_kwargs, self.init)
+        if self.describe is not None:
+            check_describe(self.describe)
         self._normalize("trial_inputs", parse_integer("trial_inputs", self.trial_inputs, 0) or 0)
         check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
         allowance(self.tolerated_failures, 1)

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
 from burla_provider.task.function_arguments import bind_function
+from burla_provider.task.input_names import InputNames
 from burla_provider.task.job_runner import JobRunner, check_picklable
 from burla_provider.task.map_config import MapJobConfig, iterate_inputs
 from burla_provider.task.monitor import JobMonitor
+from burla_provider.task.reproduce import MapReproduction
+from burla_provider.task.result_values import result_part
 from burla_provider.task.resume import JobIdentity, find_earlier
+from burla_provider.task.resumption import checkpoint_resumption
 from burla_provider.task.run_identity import run_key
 from burla_provider.worker.json_values import to_json
 from burla_provider.worker.outcome import Outcome, find_unserializable
 
 if TYPE_CHECKING:
     from burla_provider.task.checkpoint import Checkpoint
-
-_describe = "input {}".format
 
 
 def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
@@ -42,10 +44,14 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     checkpoint = runner.open_checkpoint()
     earlier = _restore_outcomes(config, runner, checkpoint, items)
     results = MapResults(config.check_result_size if config.collect else None)
-    failures = FailurePolicy(config.on_input_failure, config.tolerated_failures, _describe)
-    runner.reporter.report.begin_items(len(items), _describe)
+    runner.reporter.resumption = checkpoint_resumption(checkpoint.is_stored, config.resume)
+    report = runner.reporter.report
+    names = InputNames(items, config.describe, runner.log)
+    report.begin_items(len(items), names)
+    MapReproduction(config, items).add_to(report)
+    failures = FailurePolicy(config.on_input_failure, config.tolerated_failures, report.failures)
     monitor = JobMonitor(
-        runner.context, runner.log, runner.reporter, len(items), _describe, failures, checkpoint, [results]
+        runner.context, runner.log, runner.reporter, len(items), names, failures, checkpoint, [results]
     )
     monitor.resume(earlier)
     missing = {index: item for index, item in items.items() if index not in results.values}
@@ -54,7 +60,13 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     job = runner.make_job(task, missing, runner.parallelism)
     with monitor:
         runner.process_items(job, monitor, trial=config.trial_inputs)
-    return [results.values.get(index) for index in items] if config.collect else None
+    if not config.collect:
+        return None
+    values = [results.values.get(index) for index in items]
+    named = ((names(index), value) for index, value in zip(items, values, strict=True))
+    is_complete = len(results.values) == len(items)
+    report.result = result_part(named, len(values), complete=is_complete)
+    return values
 
 
 class MapResults:

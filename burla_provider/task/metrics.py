@@ -61,6 +61,9 @@ PhaseName = Literal[
 _METRIC_NAMES: dict[PhaseName, str] = {"starting workers": "starting the client"}
 """Names in metrics and spans, where they differ: dashboards use the names of earlier versions."""
 
+_MAX_PHASES = 24
+"""With more, the report has one entry per name."""
+
 
 @dataclass
 class _Phase:
@@ -113,9 +116,12 @@ class Phases:
     def as_list(self) -> list[dict[str, Any]]:
         """Return the part ``phases`` of the report: the phases in their order, the last one with its seconds so far."""
         self._measure()
+        phases = self._phases
+        if len(phases) > _MAX_PHASES:  # a job that is paused again and again
+            first = {phase.name: phase.began for phase in reversed(phases)}
+            phases = [_Phase(name, first[name], seconds) for name, seconds in self.seconds.items()]
         return [
-            {"name": phase.name, "began": round(phase.began, 3), "seconds": round(phase.seconds, 3)}
-            for phase in self._phases
+            {"name": phase.name, "began": round(phase.began, 3), "seconds": round(phase.seconds, 3)} for phase in phases
         ]
 
     def __str__(self) -> str:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from burla_provider.jobs.job import ItemBegan, ItemCrashed, ItemSucceeded, JobEvent, JobStarted, JobWaiting, OutputLine
 from burla_provider.links.burla import BurlaJobLink
+from burla_provider.task.failure_log import FailureLog
 from burla_provider.task.failure_policy import FailurePolicy, make_setup_error, with_local_module_hint
-from burla_provider.task.logs import Progress, WorkerOutput, without_markers
+from burla_provider.task.logs import Progress, SlowItems, WorkerOutput, without_markers
 from burla_provider.task.masking import masked
 from burla_provider.task.metrics import Metrics, PhaseName
 from burla_provider.task.report import Part, State
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from burla_provider.task.pause import JobPause
 
-_MAX_TRACEBACKS = 10
-"""Further failed items are logged without their traceback."""
 _WAITING_LOG_SECONDS = 60.0
 """Seconds between two lines about the wait for a node."""
 LAST_JOB = "burla_last_job"
@@ -91,9 +90,11 @@ class JobMonitor:
         self._unpublished_job: tuple[str, str | None] | None = None
         self.total = total
         self.failures = failures
+        self._failure_log = FailureLog(log, self._report.failures)
         self._store = store
         self._listeners = list(listeners)
-        self.progress = Progress(total, time.monotonic(), self._report.unit)
+        self.progress = Progress(total, time.monotonic(), self._report.unit, self._report.estimate)
+        self._slow = SlowItems(log, self._report.in_flight)
 
     def resume(self, outcomes: Iterable[Outcome]) -> None:
         """Add the outcomes of an earlier try."""
@@ -130,9 +131,10 @@ class JobMonitor:
         match event:
             case ItemSucceeded(_, encoded):
                 self._record(decode(encoded))
-            case ItemCrashed(index, error, is_loaded):
+            case ItemCrashed(index, error, is_loaded, attempts):
                 failure = Failure("WorkerError", self._clean(error), ends_job=not is_loaded)
-                self._record(Outcome(index, failure=failure))
+                outcome = Outcome(index, attempts=attempts, failure=failure)
+                self._record(self._report.in_flight.complete(outcome))
             case OutputLine(text, None):
                 self._output.add(self._clean(text))
             case OutputLine(text, int(index)):
@@ -152,7 +154,9 @@ class JobMonitor:
 
     def __exit__(self, *_: object) -> None:
         """Flush everything."""
+        self._slow.finish()
         self._output.flush()
+        self._failure_log.finish()
         self._metrics.flush()
         with self._reporter.best_effort():
             self._store.flush()
@@ -185,27 +189,21 @@ class JobMonitor:
             if failure.ends_job:
                 raise make_setup_error(failure)
             outcome = replace(outcome, failure=failure)
-        if outcome.failure is not None and len(self.failures.failed) >= _MAX_TRACEBACKS:
-            # All failed outcomes are in memory until the end, and there can be 100,000.
-            outcome = replace(outcome, failure=replace(outcome.failure, traceback=""))
-        listeners: list[OutcomeListener] = [
-            self.failures,
-            self.progress,
-            self._report,
-            self._metrics,
-            *self._listeners,
-        ]
+        listeners: list[OutcomeListener] = [self.failures, self.progress, self._report, self._failure_log]
         for listener in listeners:
+            listener.add(outcome)
+        if outcome.failure is not None:  # Some listeners keep all outcomes until the end, and 100,000 may fail.
+            outcome = replace(outcome, failure=replace(outcome.failure, traceback=""))
+        for listener in (self._metrics, *self._listeners):
             listener.add(outcome)
         with self._reporter.best_effort():
             self._store.add(outcome)
-        if outcome.failure is not None:
-            self._log.error("%s\n%s", self.failures.describe(outcome), outcome.failure.traceback)
 
     def _cleaned(self, failure: Failure) -> Failure:
         failure = with_local_module_hint(failure)
-        message, traceback, keys = map(masked, (failure.message, failure.traceback, failure.keys))
-        return replace(failure, message=message, traceback=traceback, keys=keys)
+        texts = (failure.message, failure.traceback, failure.keys, failure.rows, failure.advice)
+        message, traceback, keys, rows, advice = map(masked, texts)
+        return replace(failure, message=message, traceback=traceback, keys=keys, rows=rows, advice=advice)
 
     def _start(self, job_id: str, url: str | None) -> None:
         self._log.info("Job %s%s", job_id, f": {url}" if url else "")
@@ -237,6 +235,8 @@ class JobMonitor:
         if self.pause is not None:
             self.pause.check()
         self._output.flush_expired(now)
+        if self._report.status.state != "paused":
+            self._slow.check()
         # Until a node is free there is no progress.
         if self._reporter.phase != "waiting for a node" and self.progress.is_due(now):
             self._log.info(self.progress.line(now))

@@ -17,6 +17,7 @@ from burla_provider.exceptions import ExchangeError, PermanentError
 from burla_provider.task.exchange import AnotherExchangeError, Exchange, exchange_rows
 from burla_provider.task.ledger_table import prepare_ledger, remove_run
 from burla_provider.task.lineage import TableLineage
+from burla_provider.task.resumption import Resumption
 from burla_provider.task.session import TaskSession, reconnect, worker_settings
 from burla_provider.task.staging import Staging, remove_abandoned
 from burla_provider.task.target import TargetSession
@@ -67,6 +68,14 @@ class OverwriteJob(TransformJob):
     def written(self) -> tuple[Any, ...]:
         """What identifies the target and the rows that are replaced, and the order in which rows are read."""
         return (*super().written, repr(self._exchange))
+
+    @property
+    def ledger_resumption(self) -> Resumption:
+        """What a retry finds staged."""
+        clearing = "Clearing the task stages all rows again. The target changes only when all of them are staged."
+        if self.config.resume is False:
+            return Resumption(keeps=False, reason="because of resume=False", clearing=clearing)
+        return Resumption(keeps=True, reason="the rows of the others are staged", clearing=clearing)
 
     @cached_property
     def ledger(self) -> Ledger:

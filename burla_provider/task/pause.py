@@ -175,6 +175,7 @@ class JobPause:
         while self._began is not None:
             time.sleep(1)
             self.check()
+            self._reporter.tick()
 
     def as_dict(self) -> dict[str, Any]:
         """Return what the report shows: since when the job is paused, and how long it was paused before."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from burla_provider.task.estimate import Estimate
 from burla_provider.task.failure_groups import FailureGroups
 from burla_provider.task.in_flight import InFlight
 from burla_provider.task.timeline import Timeline
@@ -31,6 +32,8 @@ State = Literal[
 Part = Literal["trial", "rest", "all", "again"]
 """The items of a job: those of the trial, all others, all, or those that are missing because a job was lost."""
 ENDINGS: tuple[State, ...] = ("success", "planned", "incomplete", "failed", "rescheduled")
+
+_MAX_JOBS = 12
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,12 @@ class Report:
         self.title = title
         self.unit = unit
         self.status = Status("connecting", time.time())
+        self.attempt = (1, 1)
+        """The number of this try, and the number of tries that Airflow allows."""
+        self.retry: dict[str, Any] | None = None
+        """What Airflow does after a failure: see ``resumption.py``."""
+        self.tries: list[dict[str, Any]] = []
+        """Earlier tries: see ``tries.py``."""
         self.places: list[tuple[str, str]] = []
         """Where the try runs, and what it reads: pairs of a label and a short text."""
         self.advice: list[str] = []
@@ -83,22 +92,40 @@ class Report:
         self.begin_items(0, str)
 
     @property
+    def total(self) -> int:
+        """The number of all items, 0 before they are known."""
+        return self._total
+
+    @property
+    def missing(self) -> int:
+        """The number of items that have not succeeded."""
+        return self._total - self._done
+
+    @property
     def failed(self) -> int:
         """The number of items that have failed."""
         return self._failed
 
-    def begin_items(self, total: int, describe: Callable[[int], str], plan: dict[str, Any] | None = None) -> None:
+    def begin_items(
+        self,
+        total: int,
+        describe: Callable[[int], str],
+        plan: dict[str, Any] | None = None,
+        expected_rows: Sequence[int | None] | None = None,
+    ) -> None:
         """Set what planning has found.
 
         :param total: number of ranges or inputs.
         :param describe: returns an item's name, given its number.
         :param plan: the summary of the plan, JSON, if there is one.
+        :param expected_rows: of each item; None: unknown.
         """
         self._total = total
         self._plan = plan
         self.timeline = Timeline(describe)
         self.in_flight = InFlight(describe)
-        self.failures = FailureGroups(describe)
+        self.estimate = Estimate(total, self.in_flight, expected_rows)
+        self.failures = FailureGroups(describe, self.unit)
 
     def set_status(self, state: State, detail: str = "", until: float | None = None) -> None:
         """Set what the try does now. The same state again keeps its begin."""
@@ -115,12 +142,15 @@ class Report:
         """
         self.jobs.append({"id": job_id, "url": url, "items": items, "part": part})
         self.in_flight.restart()
+        self.estimate.start(is_trial=part == "trial")
+        if part == "rest":
+            self.timeline.end_trial()
         if self.timeline.is_empty:
             self._working_since = time.time()
 
     def add(self, outcome: Outcome) -> None:
         """Count an outcome."""
-        for part in (self.timeline, self.in_flight, self.failures):
+        for part in (self.timeline, self.in_flight, self.estimate, self.failures):
             part.add(outcome)
         self._attempts += outcome.attempts
         if outcome.ok:
@@ -131,6 +161,7 @@ class Report:
 
     def resume(self, outcome: Outcome) -> None:
         """Count an outcome of an earlier try, which is not on this try's timeline."""
+        self.estimate.resume(outcome)
         self._done += 1
         self._resumed += 1
         self._count(outcome)
@@ -143,10 +174,13 @@ class Report:
         """
         elapsed, working = (max((now or time.time()) - since, 0.001) for since in (self.began, self._working_since))
         processed = self._done - self._resumed + self._failed
-        left = self._total - self._done - self._failed
+        is_final = self.status.state in ENDINGS
+        failures = self.failures.as_dict(is_final=is_final)  # before the timeline, which uses its groups
         return {
             "version": VERSION,
             "status": asdict(self.status),
+            "try": dict(zip(("number", "count"), self.attempt, strict=True)),
+            "retry": self.retry,
             "title": self.title,
             "unit": self.unit,
             "updated": round(now or time.time(), 1),
@@ -159,17 +193,18 @@ class Report:
             "retried": self._attempts - processed,
             "rows": self._rows,
             "rows_per_second": None if self._rows is None else round((self._rows - self._earlier_rows) / working),
-            "seconds_left": round(working / processed * left, 1) if processed else None,
-            "places": self.places,
+            "seconds_left": None if is_final else self.estimate.seconds_left(now),
+            "places": [list(place) for place in self.places],  # Airflow marks a tuple in JSON
             "phases": self.phases,
             "plan": self._plan,
-            "jobs": self.jobs,
-            **self.timeline.as_dict(),
-            "in_flight": self.in_flight.as_dict(),
-            "failures": self.failures.as_dict(),
+            "jobs": self.jobs[-_MAX_JOBS:],
+            **self.timeline.as_dict(self.failures.group_of, self.in_flight.begun()),
+            "in_flight": self.in_flight.as_dict(now),
+            "failures": failures,
             "advice": self.advice,
             "reproduce": self.reproduce,
             "result": self.result,
+            "tries": self.tries,
             **({"pause": self.pause()} if self.pause is not None else {}),
         }
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.exceptions import AirflowRescheduleException
-from airflow.providers.common.compat.sdk import AirflowException
+from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowTaskTimeout
 
 from burla_provider.exceptions import BurlaProviderError, TaskKilledError
 from burla_provider.task.masking import masked
 from burla_provider.task.metrics import PhaseName, Phases
 from burla_provider.task.report import Report, State
+from burla_provider.task.resumption import NOTHING_STORED, Resumption, advise, retry_of
+from burla_provider.task.tries import load_tries, save_try
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -25,11 +27,12 @@ REPORT_SECONDS = 3.0
 """Seconds between two updates of the report."""
 _REPORT_SHARE = 20
 """Building the report takes at most this fraction (1/20) of the time: with a million items it takes seconds."""
-_MAX_DETAIL_CHARS = 2_000
+_MAX_DETAIL_CHARS = 1_990
+_MAX_PLACE_CHARS = 200
 _STATES: dict[PhaseName, State] = {
     "starting": "connecting",
     "connecting": "connecting",
-    "snapshot": "connecting",
+    "snapshot": "planning",  # it waits for the lock of the table
     "planning": "planning",
     "preparing": "planning",
     "waiting for a node": "waiting",
@@ -70,6 +73,11 @@ class Reporter:
         self._step = _Step("starting", "connecting", "", None)
         self._is_paused = False
         self._ending: tuple[State, str] = ("success", "")
+        self.resumption: Resumption = NOTHING_STORED
+        """What is stored of the job for a retry."""
+        ti: Any = context["ti"]
+        number = getattr(ti, "try_number", None) or 1
+        report.attempt = (number, max(number, (getattr(ti, "max_tries", None) or 0) + 1))
 
     @property
     def phase(self) -> PhaseName:
@@ -120,7 +128,19 @@ class Reporter:
             self._store.set(KEY, report)
         self._next = time.monotonic() + max(REPORT_SECONDS, _REPORT_SHARE * seconds)
 
+    def add_places(self, places: Iterable[tuple[str, str]], redact: Callable[[str], str] = str) -> None:
+        """Add where the task runs, and what it reads and writes.
+
+        :param redact: removes secrets.
+        """
+        known = dict(self.report.places)
+        known.update((label, _cut(masked(redact(text)), _MAX_PLACE_CHARS)) for label, text in places)
+        self.report.places = list(known.items())
+
     def __enter__(self) -> Reporter:
+        if self._store is not None and self.report.attempt[0] > 1:
+            with self.best_effort():
+                self.report.tries = load_tries(self._store, KEY, self.report.attempt[0])
         self.publish()
         return self
 
@@ -131,6 +151,13 @@ class Reporter:
             self._log.warning("The result is incomplete: %s.", detail)
         self.phases.end()
         self._log.info("%s", self.phases)
+        if isinstance(error, AirflowSkipException):
+            self._forget()
+            return
+        if state == "failed" and error is not None:
+            self._advise(error)
+        if state == "incomplete":
+            self.report.advice = ["Airflow does not retry a task that has succeeded.", self.resumption.clearing]
         self._finish(state, detail)
 
     @contextmanager
@@ -150,15 +177,27 @@ class Reporter:
         if is_new:
             self.publish()
 
+    def _advise(self, error: BaseException) -> None:
+        report = self.report
+        state = self._context, error, self.resumption, report.missing, report.total
+        report.retry = retry_of(*state)
+        report.advice = advise(*state, report.unit)
+
     def _finish(self, state: State, detail: str) -> None:
         self.report.set_status(state, detail)
         try:
-            self._context["ti"].xcom_push(key=KEY, value=self._as_dict())
-            if self._store is not None:
-                self._store.delete(KEY)
+            report = self._as_dict()
+            self._context["ti"].xcom_push(key=KEY, value=report)
+            if self._store is not None and state in ("failed", "rescheduled"):
+                save_try(self._store, self.report.tries, report)
+            self._forget()
         except Exception as error:
             # It must not replace the error of the task, nor fail a task that has succeeded.
             self._log.warning("Airflow could not store the report of the Ranges tab: %s", error)
+
+    def _forget(self) -> None:
+        if self._store is not None:
+            self._store.delete(KEY)
 
     def _as_dict(self) -> dict[str, Any]:
         self.report.phases = self.phases.as_list()
@@ -171,7 +210,13 @@ def _describe_error(error: BaseException) -> tuple[State, str]:
         return "rescheduled", ""
     if isinstance(error, AirflowTaskTimeout):
         return "failed", "The task took longer than its execution_timeout."
+    if isinstance(error, TaskKilledError):
+        return "failed", "The task was stopped: marked failed, cleared, or out of time."
     text = str(error).strip()
-    if not isinstance(error, BurlaProviderError | TaskKilledError | AirflowException) or not text:
+    if not isinstance(error, BurlaProviderError | AirflowException) or not text:
         text = f"{type(error).__name__}: {text}"
-    return "failed", masked(text)[:_MAX_DETAIL_CHARS]
+    return "failed", _cut(masked(text), _MAX_DETAIL_CHARS)
+
+
+def _cut(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else f"{text[:max_chars]} ..."

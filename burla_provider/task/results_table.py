@@ -119,8 +119,7 @@ def _row(run: str, key_range: KeyRange, outcome: Outcome | None, codec: str) -> 
 
 
 def _error(failure: Failure) -> str:
-    text = f"{failure.type}: {failure.message}"
-    return f"{failure.locate('Rows')}: {text}" if failure.keys else text
+    return f"{failure.locate('Rows')}: {failure.text}" if failure.keys else failure.text
 
 
 def _readable(value: Any, codec: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -103,7 +103,12 @@ class TaskSession:
 
 @contextmanager
 def open_session(
-    postgres_conn_id: str, table: str, name: str, consistency: Consistency, results_table: str | None = None
+    postgres_conn_id: str,
+    table: str,
+    name: str,
+    consistency: Consistency,
+    results_table: str | None = None,
+    on_snapshot: Callable[[], None] = lambda: None,
 ) -> Iterator[TaskSession]:
     """Connect, prepare the results table, take the snapshot and read the catalog; roll back and close at the end.
 
@@ -112,6 +117,7 @@ def open_session(
     :param table: the table's name in SQL.
     :param name: the session's application_name.
     :param results_table: the name in SQL of a table that is created if it does not exist.
+    :param on_snapshot: called before the snapshot is taken, which waits for the lock of the table.
     :raises InvalidParameterError: if a table does not exist or cannot be used, or the server does not share snapshots.
     """
     from burla_provider.database.connect import connection_parameters, open_connection
@@ -139,6 +145,7 @@ def open_session(
                 facts = _read_facts(connection, found.schema, found.name)
                 yield TaskSession(name, parameters, connection, facts, settings, results)
                 return
+            on_snapshot()
             state = state_before(connection, found.schema, found.name)
             with held_snapshot(connection, found.schema, found.name) as snapshot:
                 _check_joinable(hook_connection, parameters, snapshot, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.combine.combiners import Combiner, CustomCombiner, SumByKey, Totals
@@ -13,6 +13,7 @@ from burla_provider.combine.sql_combiner import SqlCombiner
 from burla_provider.database.connection_limit import ConnectionLimit, find_connection_limit
 from burla_provider.database.redact import redact
 from burla_provider.database.settings import is_under_row_security, session_identity
+from burla_provider.database.wording import quantity
 from burla_provider.exceptions import PartitionsChangedError, PermanentError, WrittenResultError
 from burla_provider.ranges.key_choice import choose_row_key
 from burla_provider.ranges.sizing import DEFAULT_PARALLELISM
@@ -24,8 +25,12 @@ from burla_provider.task.ledger_table import open_ledger
 from burla_provider.task.lineage import TableLineage, set_outlet_extra
 from burla_provider.task.logs import log_plan, log_result
 from burla_provider.task.monitor import JobMonitor, OutcomeListener
+from burla_provider.task.places import connection_places, source_places
+from burla_provider.task.reproduce import TableReproduction
+from burla_provider.task.result_values import result_part, total_values
 from burla_provider.task.results_table import ResultsTable
 from burla_provider.task.resume import JobIdentity
+from burla_provider.task.resumption import Resumption
 from burla_provider.task.run_identity import is_cleared, run_key, task_run
 from burla_provider.task.session import TaskSession, worker_settings
 from burla_provider.task.sql_checks import check_source, fill_in_parameters
@@ -84,6 +89,7 @@ class TableJob:
         self.function: Any = config.bind_function()
         self.end_id = config.end_id
         self.end: str | None = None
+        self._verified: str | None = None
         self.ledger_key = run_key(self.context)
         self.find_more: Callable[[Plan], Plan | None] | None = None
         self.on_planned: Callable[[], None] = lambda: None
@@ -127,6 +133,9 @@ class TableJob:
         self.end = window_end(plan)
         return result
 
+    def _redact(self, text: str) -> str:
+        return redact(text, self.secrets)
+
     def empty_result(self) -> dict[str, Any]:
         """Return the result of a window without rows."""
         return self._combine(Totals(self.processing[1], ()), snapshot_count=1, published={})
@@ -139,17 +148,18 @@ class TableJob:
         :param lower: the first key, instead of ``self.lower``.
         :raises InvalidParameterError: if the table cannot be split with these parameters.
         """
-        config = self.config
-        lower = self.lower if lower is None else lower
         return plan_job(
-            config,
+            self.config,
             self.session,
             self.source,
-            WindowLimits(config.start_id, self.end_id, lower, self.upper),
+            self._limits(lower),
             self._runner.parallelism,
-            takes_range=config.process_range is not None,
+            takes_range=self.config.process_range is not None,
             processor=lambda: self.processing[0],
         )
+
+    def _limits(self, lower: Any = None) -> WindowLimits:
+        return WindowLimits(self.config.start_id, self.end_id, self.lower if lower is None else lower, self.upper)
 
     @cached_property
     def source(self) -> Source:
@@ -202,6 +212,7 @@ class TableJob:
                 find_more=self.find_more,
                 on_planned=self.on_planned,
                 has_snapshot=session.snapshot is not None,
+                resumption=self.ledger_resumption,
             )
         functions = (config.process_rows, *config.formats, config.process_range, *self.functions)
         server = [session.parameters.get(name) for name in ("host", "port", "dbname")]
@@ -218,6 +229,12 @@ class TableJob:
     def written(self) -> tuple[Any, ...]:
         """What identifies the table that rows are written to, for the fingerprint."""
         return ()
+
+    @property
+    def ledger_resumption(self) -> Resumption:
+        """What a retry finds in the ledger."""
+        clearing = "Clearing the task starts a new run, which writes all ranges again."
+        return Resumption(keeps=True, reason=f"the ledger {self.config.ledger} has the others", clearing=clearing)
 
     @property
     def functions(self) -> tuple[Any, ...]:
@@ -262,16 +279,19 @@ class TableJob:
     def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
         """Return what receives the events of the job."""
         describe = self._begin_items(plan)
+        self._runner.reporter.resumption = store.resumption
+        report = self._runner.reporter.report
+        TableReproduction(self.config, self.source, plan).add_to(report)
         return JobMonitor(
             self.context,
             self.log,
             self._runner.reporter,
             len(plan.ranges),
             describe,
-            FailurePolicy(self.config.on_range_failure, self.config.tolerated_failures, describe),
+            FailurePolicy(self.config.on_range_failure, self.config.tolerated_failures, report.failures),
             store,
             listeners,
-            redact=partial(redact, parameters=self.secrets),
+            redact=self._redact,
         )
 
     def _begin_items(self, plan: Plan) -> Callable[[int], str]:
@@ -280,12 +300,16 @@ class TableJob:
         def describe(index: int) -> str:
             return str(plan.ranges[index])
 
-        self._runner.reporter.report.begin_items(len(plan.ranges), describe, plan.as_dict())
+        reporter = self._runner.reporter
+        expected_rows = [one.expected_rows for one in plan.ranges]
+        reporter.report.begin_items(len(plan.ranges), describe, plan.as_dict(), expected_rows)
+        reporter.add_places(source_places(self.config, self.source, self._limits()), self._redact)
         return describe
 
     def _make_job(self, plan: Plan, processor: RangeProcessor, missing: Sequence[int]) -> Job:
         config, session = self.config, self.session
         self.log.info("%s", self.limit)
+        self._runner.reporter.add_places(connection_places(self.limit, len(missing)))
         task = RangeTask(
             parameters=session.parameters,
             source=self.source,
@@ -337,7 +361,8 @@ class TableJob:
         if self.config.verify is None or not totals.complete or not plan.ranges:
             return
         verify_row_count(self.session.connection, self.source, full_window(plan), totals.row_count)
-        self.log.info("Verified: count(*) gives %s rows too, in the same snapshot.", f"{totals.row_count:,}")
+        self._verified = f"count(*) gives {quantity(totals.row_count, 'row')} too, in the same snapshot."
+        self.log.info("Verified: %s", self._verified)
 
     def _combine_written(self, totals: Totals, snapshot_count: int, published: Mapping[str, int]) -> dict[str, Any]:
         try:
@@ -366,4 +391,6 @@ class TableJob:
         self.config.check_result_size(len(json.dumps(result)))
         set_outlet_extra(self.context, self.outlets, result)
         log_result(self.log, result)
+        part = result_part(total_values(result), len(result), complete=totals.complete, verified=self._verified)
+        self._runner.reporter.report.result = part
         return result

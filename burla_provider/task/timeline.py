@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
-from collections.abc import Callable
+import json
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from typing import Any, NamedTuple
 
+from burla_provider.task.short_text import cut
+from burla_provider.task.time_bins import TimeBins
 from burla_provider.worker.outcome import Outcome
 
 _MAX_RANGES = 300
@@ -17,10 +21,18 @@ _MAX_WORKERS = 48
 """Workers that are listed, and have a row in the timeline."""
 _MAX_CELLS = 800
 """Bins of all workers together."""
-MAX_LISTED = 12
+_ACTIVITY_BINS, _ACTIVITY_SECONDS = 120, 0.1
+"""Maximum number of bins of the activity, and minimum seconds of one."""
+_MAX_LISTED = 12
 """Slowest ranges that are listed."""
-MAX_CHARS = 300
-"""Maximum characters of the name of a range."""
+_MAX_NAME, _MAX_WORKER = 120, 40
+"""Maximum characters of the name of a slow range, and of a worker."""
+_MIN_LABEL, _MAX_LABEL, _LABEL_FRAME = 16, 60, 12
+"""Minimum and maximum characters of the name of a range on the timeline, and characters around it."""
+_MAX_CHARS = 31_500
+"""Maximum characters of all parts as JSON. The labels get what the other parts leave."""
+NO_GROUP = -1
+"""The group of an item that has not failed, or whose group is not listed."""
 
 
 class Timeline:
@@ -32,47 +44,147 @@ class Timeline:
     def __init__(self, describe: Callable[[int], str]) -> None:
         self._describe = describe
         self._workers: dict[str, _Worker] = {}
+        self._names: list[str] = []
         self._spans: list[_Span] = []
-        self._slowest: list[tuple[float, int, int]] = []
-
-    @property
-    def is_empty(self) -> bool:
+        """Until there are too many to show each."""
+        self._cells = TimeBins(_MAX_CELLS)
+        self._activity = TimeBins(_ACTIVITY_BINS * 4)
+        self._rows = array("q")
+        self._seconds = array("d")
+        self._start, self._end = inf, -inf
+        self._slowest: list[tuple[float, int, int, int]] = []
+        self._trial_until: float | None = None
+        self.is_empty = True
         """Whether no item has an outcome yet."""
-        return not self._spans
 
     def add(self, outcome: Outcome) -> None:
         """Add an outcome of this try."""
-        worker = self._workers.setdefault(outcome.worker, _Worker(len(self._workers)))
+        self.is_empty = False
+        # Nobody knows when and where an item was processed whose worker died before it said that it had begun.
+        worker = self._worker(outcome.worker) if outcome.worker and outcome.started else None
         rows = outcome.row_count or 0
-        span = _Span(outcome.started, outcome.seconds, worker.number, outcome.index, rows, outcome.ok)
-        worker.add(span)
-        self._spans.append(span)
+        number = worker.number if worker else -1
         if outcome.ok:
-            heapq.heappush(self._slowest, (outcome.seconds, rows, outcome.index))
-            if len(self._slowest) > MAX_LISTED:
+            self._rows.append(rows)
+            self._seconds.append(outcome.seconds)
+            heapq.heappush(self._slowest, (outcome.seconds, rows, outcome.index, number))
+            if len(self._slowest) > _MAX_LISTED:
                 heapq.heappop(self._slowest)
+        if worker is not None:
+            span = _Span(outcome.started, outcome.seconds, number, outcome.index, rows, outcome.ok)
+            worker.add(span)
+            self._add(span)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the parts of the report: workers, timeline, slowest items."""
-        return {
+    def end_trial(self) -> None:
+        """Note that all items so far were the trial."""
+        self._trial_until = self._end if self._workers else None
+
+    def as_dict(
+        self, group_of: Callable[[int], int] | None = None, running: Iterable[tuple[str, float]] = ()
+    ) -> dict[str, Any]:
+        """Return the parts of the report: workers, timeline, activity, slowest items.
+
+        :param group_of: returns the number of a failed item's group, given the item's number.
+        :param running: worker and begin of each item that is being processed.
+        """
+        busy = sum(worker.seconds for worker in self._workers.values())
+        capacity = self._peak_workers() * (self._end - self._start) if self._workers else 0.0
+        parts: dict[str, Any] = {
             "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), _MAX_WORKERS)],
             "worker_count": len(self._workers),
-            "timeline": self._timeline(),
+            "node_count": len({name.rpartition(":")[0] for name in self._workers}),
+            "timeline": self._timeline(group_of),
+            "activity": self._make_activity(running) if capacity > 0 else None,
+            "utilization": round(min(busy / capacity, 1.0), 3) if capacity > 0 else None,
             "slowest": [self._line(*entry) for entry in sorted(self._slowest, reverse=True)],
         }
+        if parts["timeline"]["kind"] == "ranges":
+            parts["timeline"]["labels"] = self._labels(_MAX_CHARS - len(json.dumps(parts)))
+        return parts
 
-    def _timeline(self) -> dict[str, Any]:
-        spans = [span for span in self._spans if span.worker < _MAX_WORKERS and span.started]
+    def _add(self, span: _Span) -> None:
         # The workers' clocks may differ from this one: the timeline begins at the earliest start.
-        start = min((span.started for span in spans), default=0.0)
-        seconds = max((span.started + span.seconds for span in spans), default=0.0) - start
-        timeline = {"start": round(start, 1), "seconds": round(seconds, 3), "spread": _spread(self._spans)}
-        if len(spans) > _MAX_RANGES:
-            return timeline | {"kind": "bins"} | _bins(spans, start, seconds)
-        return timeline | {"kind": "ranges", "spans": [span.as_list(start) for span in spans]}
+        self._start, self._end = min(self._start, span.started), max(self._end, span.end)
+        self._activity.add(0, span.started, span.end, (span.rows, span.seconds))
+        if span.worker < _MAX_WORKERS:
+            self._cells.add(span.worker, span.end, span.end, (1, span.rows, not span.ok))
+            if len(self._spans) <= _MAX_RANGES:
+                self._spans.append(span)
 
-    def _line(self, seconds: float, rows: int, index: int) -> dict[str, Any]:
-        return {"index": index, "range": self._describe(index)[:MAX_CHARS], "seconds": round(seconds, 3), "rows": rows}
+    def _worker(self, name: str) -> _Worker:
+        worker = self._workers.get(name)
+        if worker is None:
+            worker = self._workers[name] = _Worker(len(self._names))
+            self._names.append(name)
+        return worker
+
+    def _peak_workers(self) -> int:
+        """Return how many workers existed at the same time: one that died is replaced by another."""
+        changes = [(worker.first, 1) for worker in self._workers.values()]
+        changes += [(worker.last, -1) for worker in self._workers.values()]
+        count = peak = 0
+        for _, change in sorted(changes):
+            count += change
+            peak = max(peak, count)
+        return peak
+
+    def _make_activity(self, running: Iterable[tuple[str, float]]) -> dict[str, Any]:
+        start, end = self._start, self._end
+        count = max(min(int((end - start) / _ACTIVITY_SECONDS), _ACTIVITY_BINS), 1)
+        width = (end - start) / count
+        sums = self._activity.resample(0, start, end, count)
+        busy = [seconds for _, seconds in sums]
+        for worker, since in running:
+            known = self._workers.get(worker)
+            # As far as the worker's clock is known: it cannot have begun before the end of its last item.
+            begin = max(since, known.last if known else start)
+            for number in range(int((begin - start) / width), count):
+                busy[number] += min(start + (number + 1) * width - begin, width)
+        return {
+            "start": round(start, 3),
+            "width": round(width, 4),
+            "rows": list(_whole(rows for rows, _ in sums)),
+            "busy": [round(seconds / width, 2) for seconds in busy],
+        }
+
+    def _timeline(self, group_of: Callable[[int], int] | None) -> dict[str, Any]:
+        start, seconds = (self._start, self._end - self._start) if self._workers else (0.0, 0.0)
+        timeline = {
+            "start": round(start, 1),
+            "seconds": round(seconds, 3),
+            "spread": {"rows": _quantiles(self._rows), "seconds": [round(one, 3) for one in _quantiles(self._seconds)]},
+            "trial_until": None if self._trial_until is None else round(self._trial_until, 3),
+        }
+        if len(self._spans) > _MAX_RANGES:
+            return timeline | {"kind": "bins"} | self._make_bins()
+        digits = 3 if seconds < 100 else 1
+        groups = {span.item: group_of(span.item) for span in self._spans if not span.ok} if group_of else {}
+        lines = [span.as_list(start, digits, groups.get(span.item, NO_GROUP)) for span in self._spans]
+        return timeline | {"kind": "ranges", "spans": lines}
+
+    def _make_bins(self) -> dict[str, Any]:
+        """Return cells of [worker, bin, ranges that ended in it, their rows, failed ranges]."""
+        cells, first = self._cells, self._cells.first
+        return {
+            "start": round(first * cells.width, 3),
+            "seconds": round(cells.count * cells.width, 3),
+            "bin_count": cells.count,
+            "bins": [[worker, bin_ - first, *map(round, sums)] for (worker, bin_), sums in sorted(cells.cells.items())],
+        }
+
+    def _labels(self, characters: int) -> dict[str, str]:
+        size = characters // max(len(self._spans), 1) - _LABEL_FRAME
+        size = min(max(size, _MIN_LABEL), _MAX_LABEL)
+        return {str(span.item): cut(self._describe(span.item), size) for span in self._spans}
+
+    def _line(self, seconds: float, rows: int, index: int, worker: int) -> dict[str, Any]:
+        return {
+            "index": index,
+            "item": cut(self._describe(index), _MAX_NAME),
+            "seconds": round(seconds, 3),
+            "rows": rows,
+            "worker": cut(self._names[worker], _MAX_WORKER) if worker >= 0 else "",
+        }
 
 
 class _Span(NamedTuple):
@@ -83,15 +195,13 @@ class _Span(NamedTuple):
     rows: int
     ok: bool
 
-    def as_list(self, start: float) -> list[float]:
-        return [
-            self.worker,
-            round(self.started - start, 3),
-            round(self.seconds, 3),
-            self.item,
-            self.rows,
-            int(self.ok),
-        ]
+    @property
+    def end(self) -> float:
+        return self.started + self.seconds
+
+    def as_list(self, start: float, digits: int, group: int) -> list[float]:
+        begin, seconds = round(self.started - start, digits), round(self.seconds, digits)
+        return [self.worker, begin, seconds, self.item, self.rows, int(self.ok), group]
 
 
 @dataclass
@@ -100,38 +210,32 @@ class _Worker:
     ranges: int = 0
     rows: int = 0
     seconds: float = 0.0
+    first: float = inf
+    last: float = -inf
 
     def add(self, span: _Span) -> None:
         self.ranges += 1
         self.rows += span.rows
         self.seconds += span.seconds
+        self.first = min(self.first, span.started)
+        self.last = max(self.last, span.end)
 
     def as_dict(self, name: str) -> dict[str, Any]:
-        return {"name": name[:60], "ranges": self.ranges, "rows": self.rows, "seconds": round(self.seconds, 2)}
+        seconds = round(self.seconds, 2)
+        return {"name": cut(name, _MAX_WORKER), "ranges": self.ranges, "rows": self.rows, "seconds": seconds}
 
 
-def _spread(spans: list[_Span]) -> dict[str, list[float]]:
-    """Return minimum, median, 95th percentile and maximum of rows and seconds per finished range."""
-    done = [span for span in spans if span.ok]
-    return {
-        "rows": _quantiles(sorted(span.rows for span in done)),
-        "seconds": _quantiles(sorted(round(span.seconds, 3) for span in done)),
-    }
+def _quantiles(values: array[Any]) -> list[Any]:
+    """Return minimum, median, 95th percentile and maximum."""
+    ordered = sorted(values)
+    return [ordered[int(share * (len(ordered) - 1))] for share in (0, 0.5, 0.95, 1)] if ordered else []
 
 
-def _quantiles(values: list[Any]) -> list[Any]:
-    return [values[int(share * (len(values) - 1))] for share in (0, 0.5, 0.95, 1)] if values else []
-
-
-def _bins(spans: list[_Span], start: float, seconds: float) -> dict[str, Any]:
-    """Return cells of [worker, bin, ranges that ended in it, their rows, failed ranges]."""
-    count = max(_MAX_CELLS // (max(span.worker for span in spans) + 1), 1)
-    width = max(seconds, 0.001) / count
-    cells: dict[tuple[int, int], list[int]] = defaultdict(lambda: [0, 0, 0])
-    for span in spans:
-        bin_ = min(int((span.started + span.seconds - start) / width), count - 1)
-        cell = cells[span.worker, bin_]
-        cell[0] += 1
-        cell[1] += span.rows
-        cell[2] += not span.ok
-    return {"bin_count": count, "bins": [[*place, *cells[place]] for place in sorted(cells)]}
+def _whole(values: Iterable[float]) -> Iterator[int]:
+    """Yield whole numbers that have the same sum."""
+    total, given = 0.0, 0
+    for value in values:
+        total += value
+        whole = round(total) - given
+        given += whole
+        yield whole

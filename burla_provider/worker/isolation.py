@@ -12,7 +12,8 @@ from operator import itemgetter
 from typing import TypeGuard
 
 from burla_provider.worker.chunks import Chunk
-from burla_provider.worker.rejects import Rejected, is_row_error, name_rows
+from burla_provider.worker.errors import mark_rows
+from burla_provider.worker.rejects import Rejected, is_row_error
 from burla_provider.worker.row_functions import Failures, MapRow, Part, Produced, Row, RowFormat, RowFunction
 from burla_provider.worker.update_functions import EachRow, UpdateRows
 
@@ -142,7 +143,7 @@ class _Search:
         :raises Exception: the first error, if rows that fail are not recorded.
         """
         if self._error is not None and not self._isolate.is_recorded:
-            name_rows(self._error, self._produced.rejected)
+            mark_rows(self._error, [one.key for one in self._produced.rejected])
             raise self._error
         return self._produced
 

@@ -36,11 +36,12 @@ class Failure:
     """Why a call failed, as text without secrets.
 
     :param type: qualified name of the exception class.
-    :param message: text of the exception.
+    :param message: text of the exception itself.
     :param sqlstate: SQLSTATE, if the error came from the server.
     :param traceback: innermost part of the traceback.
     :param keys: a condition on the table's key that the range's rows meet, if the range's bounds are not keys.
-    :param rows: the rows that fail, if they were searched for; "not found, because ..." if the search failed.
+    :param rows: the rows that fail, if they are known: "id = 5; id = 9"; "not found, because ..." if the search failed.
+    :param advice: what to do about it, as a sentence.
     :param ends_job: whether the job has failed, because no item can be processed.
     """
 
@@ -50,7 +51,24 @@ class Failure:
     traceback: str = ""
     keys: str = ""
     rows: str = ""
+    advice: str = ""
     ends_job: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The class and the SQLSTATE: "psycopg.errors.DivisionByZero [22012]"."""
+        return f"{self.type} [{self.sqlstate}]" if self.sqlstate else self.type
+
+    @property
+    def title(self) -> str:
+        """The kind and the message in one line."""
+        return f"{self.kind}: {' '.join(self.message.split())}".removesuffix(": ")
+
+    @property
+    def text(self) -> str:
+        """All of it as one text, without the traceback."""
+        rows = f"Rows that fail: {self.rows}." if self.rows else ""
+        return f"{self.kind}: {join_sentences(self.message, rows, self.advice)}"
 
     def locate(self, item: str) -> str:
         """Return the name of the item that failed, with its keys if they are known."""
@@ -84,6 +102,14 @@ class Outcome:
     def ok(self) -> bool:
         """Whether the item succeeded."""
         return self.failure is None
+
+
+def join_sentences(*texts: str) -> str:
+    """Return the texts that are not empty, with a full stop between them if it is missing."""
+    joined = ""
+    for text in filter(None, texts):
+        joined += f"{'.' if joined and joined[-1] not in '.!?:;' else ''} {text}"
+    return joined.strip()
 
 
 def find_unserializable(value: Any, path: str = "the return value") -> str | None:

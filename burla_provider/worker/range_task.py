@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -39,7 +40,7 @@ from burla_provider.worker.connection import (
     reset_session,
     set_transaction_mode,
 )
-from burla_provider.worker.errors import to_failure, with_advice
+from burla_provider.worker.errors import to_failure
 from burla_provider.worker.failing_rows import find_failing_keys, is_caused_by_rows, is_specific_to_range
 from burla_provider.worker.ledger import Ledger, run_once
 from burla_provider.worker.outcome import Failure, Outcome, encode
@@ -236,18 +237,20 @@ class RangeTask:
 
     def _failure(self, error: BaseException, key_range: KeyRange) -> Failure:
         secrets = self.secrets or self.parameters
-        failure = to_failure(error, secrets, advice_for(error, self.parameters.get("host", "")))
+        advice = advice_for(error, self.parameters.get("host", ""), self.settings.statement_timeout)
+        failure = to_failure(error, secrets, advice)
         transaction = partial(self._transaction, undo=True)
         if self.row_key.columns and is_specific_to_range(error):
             keys = self._key_finder.find(key_range, transaction, self.source, self.row_key)
             failure = replace(failure, keys=redact(keys, secrets))
         if not self.isolate_failures or not is_caused_by_rows(error):
             return failure
+        _announce_isolating()
         try:
-            keys = find_failing_keys(key_range, transaction, self._call_processor, self.source, self.row_key)
+            rows = find_failing_keys(key_range, transaction, self._call_processor, self.source, self.row_key)
         except Exception as search_error:  # must not hide the failure itself
-            keys = f"not found, because of {to_failure(search_error, secrets).message}"
-        return replace(failure, message=with_advice(failure.message, f"Rows that fail: {keys}."))
+            rows = f"not found, because {to_failure(search_error, {}).message}"
+        return replace(failure, rows=redact(rows, secrets))
 
     @property
     def _session_options(self) -> dict[str, Any]:
@@ -274,6 +277,13 @@ def _elapsed(attempt: Outcome) -> float:
 
 def _worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _announce_isolating() -> None:
+    # See jobs/client/call.py, which is not part of this package on a worker.
+    announce = getattr(sys.stdout, "announce", None)
+    if announce is not None:
+        announce("isolating")
 
 
 def _is_worth_retrying(error: BaseException, attempt: int) -> bool:

@@ -12,8 +12,9 @@ from typing import Any
 import psycopg
 
 from burla_provider.worker.chunks import Chunk
+from burla_provider.worker.errors import mark_rows
 from burla_provider.worker.isolation import IsolateFailures
-from burla_provider.worker.rejects import is_refusal, name_rows
+from burla_provider.worker.rejects import is_refusal
 from burla_provider.worker.sinks import Sink
 from burla_provider.worker.sinks.staged import STAGE
 
@@ -54,7 +55,7 @@ def reject_refused(connection: psycopg.Connection[Any], sink: Sink, isolate: Iso
     rejected = [isolate.reject(chunk.parts[number], refused[number]) for number in sorted(refused)]
     if rejected and not isolate.is_recorded:
         error = refused[min(refused)]
-        name_rows(error, rejected)
+        mark_rows(error, [one.key for one in rejected])
         raise error
     rows, end = [], 0
     for number, part in enumerate(chunk.parts):

@@ -23,9 +23,6 @@ from burla_provider.worker.ledger import describe_bounds
 COUNT = "rows_rejected"
 """Name of the count of rejected rows."""
 
-_MAX_KEYS = 10
-"""Keys that an error names."""
-
 _REFUSALS = ("22", "23")
 """Classes of SQLSTATE of a row that cannot be written: data exceptions, and violated constraints."""
 
@@ -180,14 +177,6 @@ def is_refusal(error: Exception) -> bool:
     if error.sqlstate is None:  # psycopg's own: it cannot send a value
         return isinstance(error, psycopg.DataError | psycopg.ProgrammingError | psycopg.NotSupportedError)
     return error.sqlstate.startswith(_REFUSALS)
-
-
-def name_rows(error: Exception, rejected: Sequence[Rejected]) -> None:
-    """Add the keys of the rows that fail to the text of the error."""
-    keys = [", ".join(map(str, one.key)) for one in rejected if one.key]
-    if keys:
-        more = f"; and {len(keys) - _MAX_KEYS:,} more" if len(keys) > _MAX_KEYS else ""
-        error.add_note(f"The rows that fail have the keys {'; '.join(keys[:_MAX_KEYS])}{more}.")
 
 
 def _dump(value: Mapping[str, Any] | None, codec: str) -> str | None:

@@ -11,6 +11,7 @@ from psycopg import sql
 
 from burla_provider.exceptions import ReturnedRowError, UserFunctionError
 from burla_provider.worker.blocks import Block, read_tuples
+from burla_provider.worker.errors import mark_rows
 from burla_provider.worker.rejects import Rejected, is_row_error
 
 Row = tuple[Any, ...]
@@ -198,7 +199,7 @@ class MapRow:
                         produced.sizes[number] = len(several)
             except Exception as error:
                 if failed is None or not is_row_error(error):
-                    add_key(error, keys[number : number + 1])
+                    mark_rows(error, keys[number : number + 1])
                     raise
                 failed.append((number, error))
                 produced.sizes[number] = 0
@@ -242,15 +243,6 @@ def check_batch(result: Any) -> Iterable[Any]:
             " row."
         )
     return result
-
-
-def add_key(error: Exception, keys: Sequence[Row]) -> None:
-    """Add the key of the row that caused an error to its text.
-
-    :param keys: the key of the row, if it has one.
-    """
-    for key in keys:
-        error.add_note(f"The row has the key {', '.join(map(str, key))}.")
 
 
 def _shown(value: Any) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from burla_provider.exceptions import ReturnedRowError, UserFunctionError
+from burla_provider.worker.errors import mark_rows
 from burla_provider.worker.rejects import is_row_error
-from burla_provider.worker.row_functions import Failures, Produced, Row, RowFormat, add_key
+from burla_provider.worker.row_functions import Failures, Produced, Row, RowFormat
 
 _FAILED = object()
 """Stands for the result of a row on which the function failed."""
@@ -88,7 +89,7 @@ class UpdateRows:
             failed.append((number, error))
             return
         if isinstance(self.function, EachRow):
-            add_key(error, [key[1 : self.width] for key in keys[number : number + 1]])
+            mark_rows(error, [key[self.width :] for key in keys[number : number + 1]])
         raise error
 
     def _checked(self, result: Any) -> Row:

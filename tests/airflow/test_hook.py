@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from airflow.sdk import Connection
 
-from burla_provider.exceptions import InvalidParameterError
+from burla_provider.exceptions import ClusterUnreachableError, InvalidParameterError
 from burla_provider.hooks.burla import BurlaHook, read_engine
 
 
 def connection(**fields: Any) -> Connection:
     return Connection(conn_id="c", conn_type="burla", **fields)
+
+
+def use_connection(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
+    monkeypatch.setattr(BurlaHook, "get_connection", classmethod(lambda cls, conn_id: connection(**fields)))
 
 
 @pytest.mark.parametrize(
@@ -52,24 +57,37 @@ def test_the_defaults_are_the_burla_engine_and_no_telemetry() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"extra": '{"engine": "spark"}'}, "'c', engine: unknown engine 'spark'. Use 'burla' or 'local'"),
-        ({"extra": '{"enigne": "local"}'}, "unknown field 'enigne'"),
-        ({"login": "me@example.com"}, "'c', password: must be set, because login is set"),
-        ({"password": "t0ken"}, "'c', login: must be set, because password is set"),
-        ({"login": " \n", "password": "t0ken"}, "'c', login: must be set, because password is set"),
-        ({"login": "me@example.com", "password": "t0\nken"}, "'c', password: contains a line break"),
-        ({"login": "me@exa\rmple.com", "password": "t0ken"}, "'c', login: contains a line break"),
-        ({"extra": '{"telemetry": "yes"}'}, "'c', telemetry: must be a boolean, got 'yes'. Use true or false"),
-        ({"extra": '{"telemetry": 2}'}, "'c', telemetry: must be a boolean, got 2"),
-        ({"extra": '{"telemetry": [true]}'}, "'c', telemetry: must be a boolean, got .*True"),
-        ({"extra": '{"engine": true}'}, "'c', engine: must be a string, got True"),
-        ({"extra": '{"python": ["python"]}'}, "'c', python: must be a string, got .*'python'"),
+        ({"extra": '{"engine": "spark"}'}, "^engine: unknown engine 'spark'. Use 'burla' or 'local'"),
+        ({"extra": '{"enigne": "local"}'}, "^extra: unknown field 'enigne'"),
+        ({"login": "me@example.com"}, "^password: must be set, because login is set"),
+        ({"password": "t0ken"}, "^login: must be set, because password is set"),
+        ({"login": " \n", "password": "t0ken"}, "^login: must be set, because password is set"),
+        ({"login": "me@example.com", "password": "t0\nken"}, "^password: contains a line break"),
+        ({"login": "me@exa\rmple.com", "password": "t0ken"}, "^login: contains a line break"),
+        ({"extra": '{"telemetry": "yes"}'}, "^telemetry: must be a boolean, got 'yes'. Use true or false"),
+        ({"extra": '{"telemetry": 2}'}, "^telemetry: must be a boolean, got 2"),
+        ({"extra": '{"telemetry": [true]}'}, "^telemetry: must be a boolean, got .*True"),
+        ({"extra": '{"engine": true}'}, "^engine: must be a string, got True"),
+        ({"extra": '{"python": ["python"]}'}, "^python: must be a string, got .*'python'"),
     ],
 )
 def test_the_error_names_the_field_that_cannot_be_used(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidParameterError, match=message) as raised:
         read_engine(connection(**fields))
     assert "t0" not in str(raised.value)
+
+
+def test_the_error_of_a_task_names_the_connection_and_the_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_connection(monkeypatch, login="me@example.com")
+    with pytest.raises(
+        InvalidParameterError, match=r"^connection 'c', password: must be set, because login is set\. Use "
+    ):
+        BurlaHook("c").engine  # noqa: B018
+
+
+def test_the_interpreter_is_named_as_a_field_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_connection(monkeypatch, extra='{"python": "/no/such/python"}')
+    assert BurlaHook("c").engine.python_parameter == "connection 'c', python"
 
 
 def test_whitespace_around_login_and_password_is_removed() -> None:
@@ -101,7 +119,7 @@ def test_the_token_is_not_in_the_engines_repr() -> None:
 
 
 def test_the_interpreter_of_the_operator_overrides_that_of_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(BurlaHook, "get_connection", classmethod(lambda cls, conn_id: connection()))
+    use_connection(monkeypatch)
     assert BurlaHook("c", python="/opt/python").engine.python == "/opt/python"
 
 
@@ -116,7 +134,37 @@ def test_the_interpreter_of_the_operator_overrides_that_of_the_connection(monkey
 def test_test_connection_returns_a_text(
     monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], succeeds: bool, text: str
 ) -> None:
-    monkeypatch.setattr(BurlaHook, "get_connection", classmethod(lambda cls, conn_id: connection(**fields)))
+    use_connection(monkeypatch, **fields)
     status, message = BurlaHook("c").test_connection()
     assert status is succeeds
     assert text in message
+
+
+@pytest.mark.parametrize(
+    ("fields", "start"),
+    [
+        ({"extra": '{"engine": "spark"}'}, "engine: unknown engine"),
+        ({"login": "me@example.com"}, "password: must be set"),
+        ({"host": "http://burla.example.com"}, "host: http://burla.example.com would send"),
+        ({}, "host: is missing, and no Burla login is saved on this machine. Set host, login and password to "),
+    ],
+)
+def test_the_error_of_test_connection_names_the_field_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fields: dict[str, Any], start: str
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("BURLA_CLUSTER_DASHBOARD_URL", raising=False)
+    use_connection(monkeypatch, **fields)
+    status, message = BurlaHook("c").test_connection()
+    assert status is False
+    assert message.startswith(start)
+
+
+def test_the_login_of_a_task_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    login = {"login": "me@example.com", "password": "t0ken"}
+    use_connection(monkeypatch, host="http://127.0.0.1:9", **login)
+    with pytest.raises(ClusterUnreachableError, match=r"^No response from http://127\.0\.0\.1:9 "):
+        BurlaHook("c").check_login()
+    use_connection(monkeypatch, host="http://burla.example.com", **login)
+    with pytest.raises(InvalidParameterError, match=r"^connection 'c', host: http://burla\.example\.com would send"):
+        BurlaHook("c").check_login()

@@ -385,6 +385,6 @@ def test_a_constructor_that_kills_its_process_fails_the_job_once(
     result = airflow.run(totals(process_rows=Deadly, **options), max_tries=1)
     assert result.state == "up_for_retry"
     assert str(result.error).startswith(
-        "A worker could not load what the function needs. 3 worker processes died one after another (signal 9)"
+        "A worker could not load what the function needs. 3 worker processes died one after another (signal 9:"
     )
     assert noted(tmp_path)["loaded"].total() <= 4

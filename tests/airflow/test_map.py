@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import dag, task
+from airflow.sdk import DAG, dag, task
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
@@ -68,7 +68,7 @@ def test_a_failed_input_fails_the_task_after_the_others_are_done(airflow: Airflo
     result = airflow.run(BurlaMapOperator(task_id="t", python_callable=fails_on_three, inputs=list(range(6))))
     assert result.state == "failed"
     assert "1 of 6 failed" in str(result.error)
-    assert "input 3: " in str(result.error)
+    assert "input 3 (3)" in str(result.error)
     assert "Unusual: three is bad" in str(result.error)
 
 
@@ -120,7 +120,7 @@ def test_a_result_whose_keys_are_the_same_text_is_refused_and_loses_no_value(air
     task = BurlaMapOperator(task_id="t", python_callable=lambda one: one, inputs=inputs, tolerated_failures=1)
     result = airflow.run(task)
     assert result.value == [None, {"1": "a", "2": "b"}]
-    assert "input 0: " in result.log
+    assert "input 0 ({1: 'a', '1': 'b'})" in result.log
     assert "the return value has the keys 1 and '1', which are the same in JSON (use another name)" in result.log
 
 
@@ -281,8 +281,8 @@ def test_what_calls_print_is_logged_by_input(airflow: Airflow) -> None:
 
     log = airflow.run(BurlaMapOperator(task_id="t", python_callable=talk, inputs=[0, 1, 3])).log
     said = [line.removeprefix("INFO ").removeprefix("event=") for line in log.splitlines()]
-    assert "input 1: line 0 of 1" in said
-    group = said.index("::group::input 2 printed 3 lines")
+    assert "input 1 (1): line 0 of 1" in said
+    group = said.index("::group::input 2 (3) printed 3 lines")
     assert said[group + 1 : group + 5] == [*(f"line {line} of 3" for line in range(3)), "::endgroup::"]
 
 
@@ -317,7 +317,7 @@ def test_a_function_that_cannot_be_unpickled_fails_the_job_once(airflow: Airflow
     assert result.state == "up_for_retry"
     text = "A worker could not load what the function needs. WorkerError: No module named 'no_such_package' - the"
     assert str(result.error).startswith(text)
-    assert "input 2: WorkerError" not in result.log
+    assert "input 2 (2): WorkerError" not in result.log
 
 
 def test_a_model_that_is_cached_is_loaded_once_per_worker(airflow: Airflow, tmp_path: Path) -> None:
@@ -342,3 +342,67 @@ def test_dates_and_exact_numbers_survive_the_way_back(airflow: Airflow) -> None:
     moment = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
     result = airflow.run(BurlaMapOperator(task_id="t", python_callable=lambda day: day, inputs=[moment]))
     assert result.state == "success"
+
+
+DAYS = ["2026-01-03", "2026-01-04"]
+
+
+def fails_on_the_second_day(day: str) -> None:
+    print("reading", flush=True)
+    if day == DAYS[1]:
+        raise Unusual("no file")
+
+
+def test_an_input_is_named_by_its_value_in_log_errors_and_report(airflow: Airflow) -> None:
+    result = airflow.run(BurlaMapOperator(task_id="t", python_callable=fails_on_the_second_day, inputs=DAYS))
+    assert "input 0 ('2026-01-03'): reading" in result.log
+    assert "input 1 ('2026-01-04')" in str(result.error)
+    report = result.xcoms["burla_report"]
+    assert report["timeline"]["labels"] == {"0": "input 0 ('2026-01-03')", "1": "input 1 ('2026-01-04')"}
+    assert [line["item"] for line in report["slowest"]] == ["input 0 ('2026-01-03')"]
+    assert report["failures"]["groups"][0]["ranges"][0]["item"] == "input 1 ('2026-01-04')"
+
+
+def test_describe_names_the_inputs(airflow: Airflow) -> None:
+    days = [{"day": day, "shops": list(range(100))} for day in DAYS]
+    task = BurlaMapOperator(
+        task_id="t",
+        python_callable=lambda one: fails_on_the_second_day(one["day"]),
+        inputs=days,
+        describe=lambda one: f"shops of {one['day']}",
+    )
+    result = airflow.run(task)
+    assert "input 0 (shops of 2026-01-03): reading" in result.log
+    assert "input 1 (shops of 2026-01-04)" in str(result.error)
+
+
+def test_a_decorated_function_has_describe_too(airflow: Airflow) -> None:
+    @dag(schedule=None, start_date=START)
+    def days() -> None:
+        task.burla(task_id="t", describe=lambda day: f"the day {day}")(fails_on_the_second_day)(DAYS)
+
+    assert "input 0 (the day 2026-01-03): reading" in airflow.run(days().get_task("t")).log
+
+
+def test_a_describe_that_fails_does_not_fail_the_task(airflow: Airflow) -> None:
+    task = BurlaMapOperator(task_id="t", python_callable=print, inputs=[1, 2], describe=lambda one: one["day"])
+    result = airflow.run(task)
+    assert result.state == "success", result.log
+    assert "describe failed for input 0, so that its value names it. TypeError" in result.log
+    assert result.log.count("describe failed") == 1
+    assert result.xcoms["burla_report"]["timeline"]["labels"] == {"0": "input 0 (1)", "1": "input 1 (2)"}
+
+
+@pytest.mark.parametrize("describe", ["{day}", lambda: "", lambda one, other: ""])
+def test_a_describe_that_cannot_be_called_with_an_input_is_refused_at_parse(describe: Any) -> None:
+    with pytest.raises(InvalidParameterError, match=r"^describe: "):
+        BurlaMapOperator(task_id="t", python_callable=square, inputs=[1], describe=describe)
+
+
+def test_a_mapped_task_has_describe_too(airflow: Airflow) -> None:
+    with DAG("mapped", start_date=START, schedule=None):
+        mapped = BurlaMapOperator.partial(
+            task_id="t", python_callable=fails_on_the_second_day, describe=lambda day: f"the day {day}"
+        ).expand(inputs=[DAYS[:1]])
+    task = mapped.unmap({"inputs": DAYS[:1]})
+    assert "input 0 (the day 2026-01-03): reading" in airflow.run(task, map_index=0).log

@@ -74,7 +74,7 @@ def test_ranges_and_rows_are_counted_by_dag_and_task(airflow: Airflow, orders: O
 
 def test_every_range_and_every_phase_is_timed(airflow: Airflow, orders: Orders, heard: Heard) -> None:
     airflow.run(operator())
-    phases = ("starting", "snapshot", "planning", "starting_the_client", "working", "combining")
+    phases = ("starting", "connecting", "snapshot", "planning", "starting_the_client", "working", "combining")
     assert heard.timings == {"burla.ranges.duration": 4, **{f"burla.phase.{phase}": 1 for phase in phases}}
 
 
@@ -115,6 +115,6 @@ def test_every_phase_is_a_span_below_the_tasks_own(
     with trace.get_tracer("airflow").start_as_current_span("worker.t") as task:
         airflow.run(operator())
     spans = [span for span in exporter.get_finished_spans() if span.name.startswith("burla.")]
-    names = ["snapshot", "planning", "starting the client", "working", "combining"]
+    names = ["connecting", "snapshot", "planning", "starting the client", "working", "combining"]
     assert [span.name for span in spans] == [f"burla.{name}" for name in names]
     assert all(span.context.trace_id == task.get_span_context().trace_id for span in spans)

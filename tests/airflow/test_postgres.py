@@ -236,9 +236,11 @@ def test_the_log_begins_with_the_plan_and_ends_with_the_totals_and_the_time_of_e
     places = [log.index(landmark, log.index("::group::Plan")) for landmark in landmarks]
     assert places == sorted(places)
     assert re.findall(r"(\w[\w ]*) \d+\.\d s[,.]", log[places[-1] :].partition(":")[2]) == [
+        "starting",
+        "connecting",
         "snapshot",
         "planning",
-        "starting the client",
+        "starting workers",
         "working",
         "combining",
     ]

@@ -132,7 +132,7 @@ def test_a_batch_that_fails_is_halved(airflow: Airflow, copies: Any) -> None:
 def test_without_a_reject_table_the_error_names_the_rows(airflow: Airflow, copies: Any) -> None:
     options = {"reject_table": None, "isolate_failures": True, "ranges": 1}
     error = str(airflow.run(operator(**options, map_row=lambda row: (row[0], row[0] - 12))).error)
-    assert "The rows that fail have the keys 3; 6; 9." in error
+    assert "Rows that fail: id = 3; id = 6; id = 9" in error
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -12,9 +12,12 @@ import pytest
 from airflow.sdk import Connection
 from playwright.sync_api import Page, expect
 
+from burla_provider.demo.__main__ import engine_settings
 from burla_provider.demo.cluster import find_bridge, find_login
 from burla_provider.exceptions import ClusterNotFoundError
 from burla_provider.hooks.burla import read_engine
+from burla_provider.jobs.cluster_api import with_saved_login
+from burla_provider.jobs.job import Engine
 from tests.support.airflow_server import AirflowServer
 from tests.ui.conftest import OpenPage, shoot
 
@@ -91,6 +94,43 @@ def test_the_values_of_the_quick_start_can_be_entered(open_page: OpenPage, airfl
     fields = {name: saved[name] for name in ("conn_type", "host", "port", "login", "extra")}
     engine = read_engine(Connection(conn_id="quick_start", password="a-long-token", **fields))
     assert (engine.name, engine.url, engine.email) == ("burla", "https://burla.example.com:443", "you@example.com")
+
+
+def test_the_connection_of_the_demo_can_be_tested(open_page: OpenPage, airflow: AirflowServer) -> None:
+    fields = {**engine_settings("local").connection, "connection_id": "of_the_demo"}
+    del fields["conn_id"]
+    airflow.call("POST", "/connections", fields)
+    page = open_page("/connections")
+    press_test(page, "of_the_demo")
+    told = page.get_by_role("status", name="Test Connection Successful")
+    expect(told).to_contain_text("The local engine runs worker processes on this machine")
+    page.get_by_role("row", name="of_the_demo").get_by_role("button", name="Edit Connection").click()
+    expect(page.get_by_role("dialog").get_by_placeholder("443")).to_have_value("443")
+    shoot(page, "connection-form-demo", full=False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({}, "host: is missing, and no Burla login is saved on this machine. Set host, login and password to"),
+        ({"extra": '{"engine": "spark"}'}, "engine: unknown engine 'spark'. Use 'burla' or 'local'."),
+        ({"login": "a@example.com"}, "password: must be set, because login is set."),
+    ],
+    ids=["empty", "unknown_engine", "no_token"],
+)
+def test_the_error_names_the_field_that_is_wrong(
+    open_page: OpenPage, airflow: AirflowServer, fields: dict[str, str], sentence: str, request: pytest.FixtureRequest
+) -> None:
+    name = request.node.callspec.id
+    if name == "empty" and with_saved_login(Engine()).url:
+        pytest.skip("A login is saved on this machine, which an empty connection uses.")
+    airflow.call("POST", "/connections", {"connection_id": name, "conn_type": "burla", "port": 443, **fields})
+    page = open_page("/connections")
+    press_test(page, name)
+    failed = page.get_by_role("status", name="Test Connection Failed")
+    expect(failed).to_contain_text(sentence)
+    expect(failed).not_to_contain_text("connection '")
+    shoot(page, f"connection-tested-{name}", full=False)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ that are not documented; the check of Burla's version and the tests on a real cl
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
 import re
@@ -24,12 +23,11 @@ from urllib.parse import quote
 _MIN_VERSION, _BELOW_VERSION = (1, 8, 4), (1, 9)
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _REQUEST_SECONDS = 2.0
-_CHECKS, _CHECK_INTERVAL = 3, 1.0
 _COMPLETION_SECONDS = 60.0
 
 
 class Setup:
-    """What a job needs in this process, and what can be checked before the task has planned it.
+    """What a job needs in this process, and can be prepared before the task has planned it.
 
     :param setup: the frame that ``runner.py`` sends first.
     :param client: the ``Client`` of this process.
@@ -51,16 +49,15 @@ class Setup:
         return None if self._private_config is None else str(self._private_config.home)
 
     def prepare(self) -> None:
-        """Set the environment and import burla. Check the login as long as the task has not sent the job.
+        """Set the environment and import burla.
 
-        :raises client.JobFailedError: if the interpreter or the connection cannot be used.
+        :raises client.JobFailedError: if the interpreter cannot be used.
         """
         self._check_version()
         self._set_environment()
         import burla._remote_parallel_map as burla_map
 
         burla_map.scan_environment()  # Burla caches the result
-        self._check_cluster()
 
     def end(self) -> None:
         """Delete the credentials."""
@@ -106,28 +103,6 @@ class Setup:
             return False
         return status == 200 and url.startswith("http:")
 
-    def _check_cluster(self) -> None:
-        # Without a host or a login, Burla searches for a cluster, and may start one: not before there is a job.
-        if not self.url or not self._engine["token"]:
-            return
-        for _ in range(_CHECKS):
-            if self._client.has_job():  # Burla checks the same when it starts the job
-                return
-            try:
-                asyncio.run(_read_cluster_state())
-                return
-            except Exception as error:
-                status = getattr(error, "status", None)
-                if status not in (None, 401, 403):  # another response: the job will tell whether that matters
-                    return
-                kind = self.errors.kind_of(error, False) if status is None else "unauthorized"
-                failed = self.make_error(kind, error)
-            if kind in ("unauthorized", "refused"):
-                raise failed
-            time.sleep(_CHECK_INTERVAL)
-        if kind == "unreachable":
-            raise failed
-
     def make_error(self, kind: str, error: Exception, message: str = "", indexes: tuple[int, ...] = ()) -> Exception:
         """Return the error for an exception of Burla."""
         message = message or self.errors.describe(error)
@@ -140,13 +115,6 @@ class Setup:
             message = f"No response from {self.url or 'the cluster'} ({type(error).__name__})."
         failed: Exception = self._client.JobFailedError(kind, message, indexes=indexes, parameter=parameter)
         return failed
-
-
-async def _read_cluster_state() -> None:
-    from burla import _cluster_client
-
-    async with asyncio.timeout(_REQUEST_SECONDS), _cluster_client.aiohttp.ClientSession(trust_env=True) as session:
-        await _cluster_client.ClusterClient(session).get_cluster_state()
 
 
 class JobRun:
@@ -260,7 +228,7 @@ class JobRun:
 
     def _report_result(self, index: int, outcome: str, result: Any) -> None:
         if self._missing.pop(index, None) is not None:
-            self._client.send(outcome, index, result)
+            self._client.send(outcome, index, result, *([] if outcome == "succeeded" else [1]))
 
     def _prepare_next_job(self) -> None:
         # The calls of the last job did not start these items within their time, so that they may take long.
@@ -280,7 +248,7 @@ class JobRun:
     def _wait_for_node(self, reason: str) -> None:
         # Burla would poll the cluster 100 times per second. Many clients may wait at the same time: poll every second.
         remaining = self._queue_deadline - time.monotonic()
-        self._client.send("line", f"{reason} Waiting for a node for up to {remaining:.0f} s.", None)
+        self._client.send("waiting", reason, remaining)
         deadline = time.monotonic() + min(remaining, 30)
         while time.monotonic() < deadline:
             time.sleep(min(1, max(0, deadline - time.monotonic())))

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
+import os
 import pickle
+import re
+import socket
+import struct
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,6 +27,13 @@ BATCH_SECONDS = 1.0
 BATCH_BYTES = 1_000_000
 """A call starts no other item of its batch when it has taken this time, or has results of this size."""
 
+MARK = "\x1f"
+"""Begins a message in the output. Printed output does not contain it."""
+
+_ANNOUNCE_SECONDS = 0.25
+_LINE_ENDS = re.compile("[\v\f\x1c-\x1f\x85\u2028\u2029]")
+"""``str.splitlines``, with which Burla splits the output, splits at these characters and loses the rest of the line."""
+
 
 class Call:
     """What a worker process calls on each batch of items.
@@ -29,6 +44,7 @@ class Call:
     def __init__(self, pickled_callable: bytes) -> None:
         self._pickled_callable = pickled_callable
         self._loaded: list[Any] = []
+        self._announcer = _Announcer()
 
     def __call__(self, batch: Batch) -> Iterator[Result]:
         """Process a batch: a list of ``(index, pickled_item)``.
@@ -70,13 +86,15 @@ class Call:
         if self._loaded:
             return
         # ``_process`` tries again, and returns the error.
-        with _prefixed_output(f"[{index}] "), contextlib.suppress(BaseException):
+        with _prefixed_output(index) as output, contextlib.suppress(BaseException):
+            self._announcer.begin(index, output)
             self._loaded.append(pickle.loads(self._pickled_callable))  # noqa: S301 - pickled by the task
             if hasattr(self._loaded[0], "load"):
                 self._loaded[0].load()
 
     def _process(self, index: int, item: bytes) -> Result:
-        with _prefixed_output(f"[{index}] "):
+        with _prefixed_output(index) as output:
+            self._announcer.begin(index, output)
             try:
                 if not self._loaded:
                     self._loaded.append(pickle.loads(self._pickled_callable))  # noqa: S301
@@ -85,6 +103,8 @@ class Call:
                     raise TypeError(f"The callable must return bytes, got {type(result).__qualname__}.")
             except BaseException as error:  # SystemExit too
                 return index, "crashed" if self._loaded else "not loaded", _describe(error)
+            finally:
+                self._announcer.end()
             return index, "succeeded", result
 
 
@@ -108,13 +128,85 @@ def _describe(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, frames, limit=-8)).strip()
 
 
+class _Announcer:
+    # Announces the item that this process has begun: at once, or, if the last announcement is not old, after a second,
+    # so that short items cost nothing. A process of its own announces late items: a thread of this process could not
+    # run while the user's function holds Python's lock, such as in a regular expression that takes forever.
+    def __init__(self) -> None:
+        self._last = (-1, -_ANNOUNCE_SECONDS)
+        self._slot: mmap.mmap | None = None
+        self._has_watcher = False
+
+    def begin(self, index: int, output: _PrefixedOutput) -> None:
+        now = time.monotonic()
+        if now - self._last[1] >= _ANNOUNCE_SECONDS:
+            self._last = (index, now)
+            output.announce("began")
+        elif index != self._last[0]:
+            if not self._has_watcher:
+                self._has_watcher = True
+                with contextlib.suppress(OSError, ValueError):  # the item is processed, announced or not
+                    self._start_watcher(output)
+            if self._slot is not None:
+                struct.pack_into(_SLOT, self._slot, 0, index, now)
+
+    def end(self) -> None:
+        if self._slot is not None:
+            struct.pack_into(_SLOT, self._slot, 0, 0, 0.0)
+
+    def _start_watcher(self, output: _PrefixedOutput) -> None:
+        # Started by a shell, which ends: the user's function may wait for all child processes of this process.
+        alive, ours = os.pipe()
+        end_watcher = weakref.finalize(self, os.close, ours)
+        with tempfile.TemporaryFile() as file, open(alive, "rb"):
+            file.truncate(struct.calcsize(_SLOT))
+            script = [sys.executable, "-I", "-S", "-c", _WATCHER, str(alive), str(file.fileno()), _worker_name()]
+            subprocess.run(
+                ["/bin/sh", "-c", '"$@" &', "sh", *script],
+                stdin=subprocess.DEVNULL,
+                stdout=output.fileno(),
+                stderr=subprocess.DEVNULL,
+                pass_fds=[alive, file.fileno()],
+            )
+            self._slot = mmap.mmap(file.fileno(), struct.calcsize(_SLOT))
+        announcer = weakref.ref(self)
+
+        def leave_watcher() -> None:  # the items of a fork are not the worker's
+            end_watcher()
+            if (found := announcer()) is not None:
+                found._slot = None
+
+        os.register_at_fork(after_in_child=leave_watcher)
+
+
+_SLOT = "qd"
+"""The item that the worker processes and is not yet announced, and when it began; 0.0: none."""
+
+_WATCHER = f"""
+import mmap, os, select, struct, sys, time
+alive, slot, worker = int(sys.argv[1]), mmap.mmap(int(sys.argv[2]), {struct.calcsize(_SLOT)}), sys.argv[3]
+announced = 0.0
+while not select.select([alive], [], [], 0.5)[0]:
+    index, began = struct.unpack("{_SLOT}", slot[:])
+    seconds = time.monotonic() - began
+    # Read twice: the worker may have written in between.
+    if began not in (0.0, announced) and seconds >= 1 and struct.unpack("{_SLOT}", slot[:]) == (index, began):
+        os.write(1, f"[{{index}}] {MARK}began {{worker}} {{seconds:.1f}}\\n".encode())
+        announced = began
+"""
+
+
+def _worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 @contextlib.contextmanager
-def _prefixed_output(prefix: str) -> Iterator[None]:
+def _prefixed_output(index: int) -> Iterator[_PrefixedOutput]:
     # One stream for both: Burla loses stderr that arrives after the end of the call was marked on stdout.
-    output = _PrefixedOutput(sys.stdout, prefix)
+    output = _PrefixedOutput(sys.stdout, f"[{index}] ")
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         try:
-            yield
+            yield output
         finally:
             output.finish()
 
@@ -129,9 +221,15 @@ class _PrefixedOutput(io.TextIOBase):
     def write(self, text: str) -> int:
         *lines, self._incomplete = (self._incomplete + text).split("\n")
         if lines:
-            self._stream.write("".join(f"{self._prefix}{line}\n" for line in lines))
+            self._stream.write("".join(f"{self._prefix}{_clean(line)}\n" for line in lines))
             self._stream.flush()
         return len(text)
+
+    def announce(self, stage: str) -> None:
+        """Write the message that the item has begun this stage: "began" or "isolating"."""
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(f"{self._prefix}{MARK}{stage} {_worker_name()}\n")
+            self._stream.flush()
 
     def writable(self) -> bool:
         return True
@@ -142,3 +240,8 @@ class _PrefixedOutput(io.TextIOBase):
     def finish(self) -> None:
         if self._incomplete:
             self.write("\n")
+
+
+def _clean(line: str) -> str:
+    # Text after the last carriage return is what a terminal would show.
+    return _LINE_ENDS.sub(" ", line.rstrip("\r").rpartition("\r")[2])

@@ -8,10 +8,11 @@ Two pipes connect it to the task. The task sends two frames: the setup, which co
 planned, and later the job. The client prepares itself in between. When the task closes its end of the pipe (or dies),
 this means "cancel". The client sends frames, tuples of plain data:
 
+    ("waiting", reason, seconds)                    no node is free; the job waits for one, at most for this time
     ("started", job_id, url)                        the job exists; url is its page, or None
     ("succeeded", index, result)                    the call returned result, bytes
-    ("crashed", index, error)                       the call raised, or killed its worker several times
-    ("not loaded", index, error)                    the callable could not be unpickled
+    ("crashed", index, error, attempts)             the call raised, or killed its worker several times
+    ("not loaded", index, error, attempts)          the callable could not be unpickled
     ("line", text, index)                           a message for the log; index is the item it is about, or None
     ("done",)                                       every item has succeeded or crashed
     ("failed", kind, message, indexes, parameter)   see JobFailedError
@@ -138,10 +139,6 @@ class Client:
         frame = self._run_engine()
         self.send(*frame)
         self.end(cancel=frame[0] != "done")
-
-    def has_job(self) -> bool:
-        """Return whether the task has sent the job."""
-        return not self._received.empty()
 
     def finish(self) -> None:
         """Report the job as done and end, although the engine has not returned."""

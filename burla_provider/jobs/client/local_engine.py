@@ -10,6 +10,7 @@ import collections
 import contextlib
 import os
 import pickle
+import signal
 import socket
 import struct
 import subprocess
@@ -19,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 _MAX_CRASHES = 3  # workers that one item may kill, or that may die one after another while they load
+_CRASHES = {signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV}
 _END_SECONDS = 5.0  # a worker that exits waits for the threads of the user's function, possibly forever
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -136,7 +138,7 @@ class JobRun:
             worker.indexes.clear()
         else:
             index, outcome, result = answer
-            self._client.send(outcome, index, result)
+            self._client.send(outcome, index, result, *([] if outcome == "succeeded" else [self._crashes[index] + 1]))
             del self._items[index]
         if worker.indexes:
             return
@@ -159,8 +161,8 @@ class JobRun:
             self._client.send("line", f"A worker process died ({_describe(status)}); running its item again.", index)
             self._waiting.append(index)
         else:
-            error = f"This item killed {_MAX_CRASHES} worker processes ({_describe(status)})."
-            self._client.send("crashed", index, error)
+            error = f"Its worker died {_MAX_CRASHES} times ({_describe(status)})."
+            self._client.send("crashed", index, error, _MAX_CRASHES)
             del self._items[index]
 
     def _handle_failed_load(self, worker: _Worker, status: str) -> None:
@@ -207,4 +209,7 @@ class _Worker:
 
 
 def _describe(status: int) -> str:
-    return f"signal {-status}" if status < 0 else f"exit status {status}"
+    text, number = (f"signal {-status}", -status) if status < 0 else (f"exit status {status}", status - 128)
+    if number == signal.SIGKILL:
+        return f"{text}: killed, usually because memory ran out"
+    return f"{text}: a crash in native code" if number in _CRASHES else text

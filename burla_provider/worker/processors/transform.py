@@ -19,6 +19,7 @@ from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.blocks import Block
 from burla_provider.worker.chunk_ledger import Progress
 from burla_provider.worker.chunks import CHUNK_ROWS, Chunk, ChunkLimits, compute_chunks
+from burla_provider.worker.errors import mark_row_names
 from burla_provider.worker.isolation import IsolateFailures, row_at
 from burla_provider.worker.processors.processor import RangeResult
 from burla_provider.worker.refused_rows import PartsRefusedError
@@ -57,6 +58,13 @@ class Transform:
 
         Continues behind the last chunk in the ledger, which this or another worker has committed.
         """
+        try:
+            return self._transform(connection, source, key_range)
+        except Exception as error:
+            mark_row_names(error, order_key(key_range, self.unique_key).names)
+            raise
+
+    def _transform(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> RangeResult:
         progress = self.writer.read_progress(key_range)
         self._check_limit(progress)
         rounds = 0

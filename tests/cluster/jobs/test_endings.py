@@ -19,7 +19,7 @@ from burla_provider.exceptions import (
     JobCanceledError,
 )
 from burla_provider.jobs.cluster_api import cancel_job
-from burla_provider.jobs.job import ItemSucceeded, JobOptions, JobStarted, OutputLine
+from burla_provider.jobs.job import ItemSucceeded, JobOptions, JobStarted, JobWaiting, OutputLine
 from burla_provider.jobs.runner import check_client, run_job, start_client
 from tests.cluster.jobs.conftest import Cluster
 from tests.unit.jobs.running import client_of, make_job, process_group, results, run, start_task
@@ -142,13 +142,13 @@ def test_a_job_that_is_cancelled_on_the_cluster_raises_its_own_error(cluster):
 def test_a_job_waits_for_a_busy_cluster(cluster):
     first, _, _ = started_job(cluster)
     with start_task(WAITING) as second:
-        assert "Waiting for a node" in second.stdout.readline()
+        assert second.stdout.readline() == "waiting: AllNodesBusy: All nodes are busy, please try again later.\n"
         first.close()
         assert second.communicate(timeout=120)[0].strip().endswith("answered")
 
 
 WAITING = """
-    from burla_provider.jobs.job import ItemSucceeded, OutputLine
+    from burla_provider.jobs.job import ItemSucceeded, JobWaiting
     from burla_provider.jobs.runner import run_job
     from tests.cluster.jobs.conftest import Cluster
     from tests.unit.jobs.running import make_job
@@ -157,8 +157,8 @@ WAITING = """
         return b"second"
 
     for event in run_job(make_job(work, [1]), Cluster.engine):
-        if isinstance(event, OutputLine):
-            print(event.text, flush=True)
+        if isinstance(event, JobWaiting):
+            print(f"waiting: {event.reason}", flush=True)
         if isinstance(event, ItemSucceeded):
             print("answered")
 """
@@ -184,7 +184,8 @@ def test_a_busy_cluster_raises_its_own_error(cluster):
 def test_a_job_that_waits_for_a_node_can_be_closed(cluster):
     first, _, _ = started_job(cluster)
     second = run_job(make_job(sleep_long, [1]), cluster.engine, queue_timeout=60)
-    next(event for event in second if isinstance(event, OutputLine) and "Waiting for a node" in event.text)
+    waiting = next(event for event in second if isinstance(event, JobWaiting))
+    assert 0 < waiting.seconds <= 60
     leaders = {child.pid for child in psutil.Process().children()}
     second.close()
     ended = leaders - {child.pid for child in psutil.Process().children()}

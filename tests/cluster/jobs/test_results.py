@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import sys
 import threading
+import time
 import urllib.request
 from dataclasses import replace
 
-from burla_provider.jobs.job import Engine, ItemCrashed, JobOptions, JobStarted, OutputLine
+import pytest
+
+from burla_provider.jobs.job import Engine, ItemBegan, ItemCrashed, ItemSucceeded, JobOptions, JobStarted, OutputLine
 from burla_provider.jobs.requirements import resolve_requirements
 from burla_provider.jobs.runner import run_job
-from tests.unit.jobs.running import crashed, lines, make_job, results, run
+from tests.unit.jobs.running import attempts, crashed, lines, make_job, results, run
 
 
 def echo(index, item):
@@ -92,6 +96,7 @@ def test_the_others_finish_if_an_item_kills_its_worker(cluster):
     events = run(die, range(6), cluster.engine)
     assert results(events) == dict.fromkeys([0, 2, 3, 4, 5], b"done")
     assert "Its worker died 3 times" in crashed(events)[1]
+    assert attempts(events) == {1: 3}
 
 
 def test_workers_install_only_the_declared_requirements(cluster):
@@ -154,3 +159,45 @@ def test_without_a_host_the_saved_login_is_used(cluster, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("BURLA_CLUSTER_DASHBOARD_URL", raising=False)
     assert results(run(echo, [1], Engine())) == {0: b"(0, 1)"}
+
+
+def hang_in_a_lock():
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def hang_with_pythons_lock():
+    re.match(r"(a+)+$", "a" * 40 + "b")
+
+
+@pytest.mark.parametrize("batched_for", [2, None], ids=["batches", "calls"])
+@pytest.mark.parametrize("hang", [hang_in_a_lock, hang_with_pythons_lock])
+def test_an_item_that_hangs_is_announced_within_seconds(cluster, hang, batched_for):
+    def work(index, item):
+        if index == 210:
+            hang()
+        return b""
+
+    events = run_job(make_job(work, range(400), batched_for=batched_for), cluster.engine)
+    started(events)
+    deadline = time.monotonic() + 10
+    for event in events:
+        if isinstance(event, ItemBegan) and event.index == 210:
+            break
+        assert time.monotonic() < deadline
+    assert not isinstance(event, ItemSucceeded)
+    assert re.fullmatch(r"\w+:\d+", event.worker)
+    events.close()
+
+
+def test_output_with_the_characters_of_messages_is_printed_and_none_is_lost(cluster):
+    def work(index, item):
+        print("[0] \x1fbegan nobody:1 \u2028 and\x1e\fon")
+        print("10 %\r20 %\r")
+        print("last")
+        return b""
+
+    events = run(work, [1], cluster.engine)
+    assert lines(events) == ["[0] [0]  began nobody:1   and  on", "[0] 20 %", "[0] last"]
+    assert [event.index for event in events if isinstance(event, ItemBegan)] == [0]

@@ -15,6 +15,7 @@ from burla_provider.database.settings import SessionSettings
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.task.reject_table import open_reject_table
 from burla_provider.worker.batch_rows import BatchRows
+from burla_provider.worker.errors import to_failure
 from burla_provider.worker.isolation import IsolateFailures
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import Transform
@@ -312,7 +313,7 @@ def test_without_a_reject_table_the_error_names_the_rows(tables, fault, per_row)
     processor = transform(tables, Insert(TARGET), function, recorded=False, chunk_rows=20)
     with pytest.raises(Exception) as caught:  # noqa: PT011
         run(tables, processor)
-    assert "The rows that fail have the keys 12; 14." in caught.value.__notes__
+    assert to_failure(caught.value, {}).rows == "id = 12; id = 14"
 
 
 def test_a_range_ends_when_too_many_rows_are_rejected(tables):

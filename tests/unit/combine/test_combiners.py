@@ -65,9 +65,9 @@ def test_an_outcome_of_an_unplanned_range_is_ignored():
 def test_a_success_replaces_a_failure():
     totals = Totals(SumByKey(), range(1))
     totals.add(failed(0))
-    assert totals.failures == {0: failed(0).failure}
+    assert (totals.missing, totals.complete) == ([0], False)
     totals.add(outcome(0, {"n": 1}))
-    assert (totals.failures, totals.complete) == ({}, True)
+    assert (totals.missing, totals.complete) == ([], True)
 
 
 def test_incomplete_totals_are_marked():

@@ -87,7 +87,51 @@ def test_an_expired_token_gives_advice():
 
 
 def test_a_plain_error_needs_no_advice():
-    assert advice_for(errors.DivisionByZero("division by zero")) == ""
+    assert advice_for(errors.RaiseException("no")) == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "advice"),
+    [
+        (errors.UndefinedColumn, 'column "amont" does not exist\nLINE 1: SELECT "x"', "Check the name amont."),
+        (errors.UndefinedColumn, "column o.amont does not exist", "Check the name o.amont."),
+        (errors.UndefinedTable, 'relation "ordes" does not exist', "Check the name ordes."),
+        (errors.UndefinedFunction, "function f(integer, text) does not exist", "Check the name f(integer, text)."),
+        (errors.UndefinedColumn, "die Spalte fehlt", "dropped or renamed."),
+        (errors.InsufficientPrivilege, "permission denied for table orders", "GRANT"),
+        (errors.DivisionByZero, "division by zero", "NULLIF"),
+        (errors.NumericValueOutOfRange, "integer out of range", "bigint"),
+        (errors.InvalidTextRepresentation, "invalid input syntax", "isolate_failures"),
+        (errors.UniqueViolation, "duplicate key", "ledger"),
+        (errors.SerializationFailure, "could not serialize access", "range_retries"),
+        (errors.DeadlockDetected, "deadlock detected", "same order"),
+        (errors.TooManyConnections, "too many", "max_parallelism"),
+        (errors.DiskFull, "could not extend file", "disk"),
+        (errors.OutOfMemory, "out of memory", "work_mem"),
+        (errors.LockNotAvailable, "canceling statement due to lock timeout", "pg_locks"),
+        (errors.AdminShutdown, "terminating connection", "pg_terminate_backend"),
+        (errors.InFailedSqlTransaction, "current transaction is aborted", "connection.transaction()"),
+        (errors.ReadOnlySqlTransaction, "cannot execute UPDATE", "ledger"),
+        (errors.ConnectionFailure, "connection failure", "The connection was lost"),
+        (errors.ProtocolViolation, "protocol violation", "The connection was lost"),
+        (psycopg.OperationalError, "server closed the connection unexpectedly", "The connection was lost"),
+        (psycopg.OperationalError, "the connection is lost", "The connection was lost"),
+    ],
+)
+def test_known_errors_have_advice(kind, text, advice):
+    assert advice in advice_for(kind(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "advice"),
+    [
+        ("canceling statement due to statement timeout", 2.5, "Raise statement_timeout (2.5 seconds)"),
+        ("canceling statement due to statement timeout", None, "The operator sets no statement_timeout"),
+        ("canceling statement due to user request", 2.5, "pg_cancel_backend"),
+    ],
+)
+def test_advice_about_a_canceled_statement_says_where_the_limit_is_from(text, limit, advice):
+    assert advice in advice_for(errors.QueryCanceled(text), statement_timeout=limit)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from burla_provider.jobs.runner import run_job
 
 Function = Callable[[int, Any], bytes]
 LOCAL = Engine("local")
+KILLED = "A worker process died (signal 9: killed, usually because memory ran out); running its item again."
 
 
 def make_job(function: Function, items: Iterable[Any], **options: Any) -> Job:
@@ -33,6 +34,10 @@ def results(events: Iterable[JobEvent]) -> dict[int, bytes]:
 
 def crashed(events: Iterable[JobEvent]) -> dict[int, str]:
     return {event.index: event.error for event in events if isinstance(event, ItemCrashed)}
+
+
+def attempts(events: Iterable[JobEvent]) -> dict[int, int]:
+    return {event.index: event.attempts for event in events if isinstance(event, ItemCrashed)}
 
 
 def lines(events: Iterable[JobEvent]) -> list[str]:

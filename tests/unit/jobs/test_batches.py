@@ -15,7 +15,7 @@ from burla_provider.jobs.client.call import BATCH_SECONDS, Call, make_list_call
 from burla_provider.jobs.code.pickler import pickle_for_workers
 from burla_provider.jobs.job import ItemSucceeded, JobOptions, JobStarted, OutputLine
 from burla_provider.jobs.runner import run_job
-from tests.unit.jobs.running import LOCAL, client_of, crashed, lines, make_job, process_group, results
+from tests.unit.jobs.running import KILLED, LOCAL, client_of, crashed, lines, make_job, process_group, results
 
 COUNT = 1_000
 """With two workers, the first calls process 20 items each."""
@@ -97,7 +97,7 @@ def test_only_the_item_of_a_batch_that_kills_every_worker_crashes(tmp_path):
 
     calls = CountedCalls(tmp_path, die)
     events = list(events_of(calls))
-    assert crashed(events) == {7: "This item killed 3 worker processes (signal 9)."}
+    assert crashed(events) == {7: "Its worker died 3 times (signal 9: killed, usually because memory ran out)."}
     assert results(events) == expected(without=[7])
     assert sum(isinstance(event, ItemSucceeded) for event in events) == COUNT - 1
 
@@ -112,7 +112,7 @@ def test_items_of_a_batch_run_once_although_their_worker_is_killed(tmp_path):
     assert results(events) == expected()
     started = " ".join(file.read_text() for file in tmp_path.glob("worker-*")).split()
     assert sorted(map(int, started)) == sorted([*range(COUNT), 7])
-    assert OutputLine("A worker process died (signal 9); running its item again.", index=7) in events
+    assert OutputLine(KILLED, index=7) in events
 
 
 def test_each_result_of_a_batch_arrives_at_once(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from burla_provider.jobs.client_process import ClientProcess, LineReader, child_environment
+from burla_provider.jobs.job import ItemBegan, OutputLine
 
 
 def test_another_python_version_is_refused_before_anything_is_unpickled():
@@ -28,7 +29,8 @@ def test_the_client_inherits_only_known_variables():
 
 def read(*chunks):
     reader = LineReader()
-    return [line for chunk in chunks for line in reader.feed(chunk)] + list(reader.end())
+    events = [event for chunk in chunks for event in reader.feed(chunk)] + list(reader.end())
+    return [event.text if isinstance(event, OutputLine) else event for event in events]
 
 
 def test_lines_are_joined_from_chunks():
@@ -64,3 +66,31 @@ def test_lines_beyond_the_rate_limit_are_dropped_and_counted():
     lines = read(b"drip\n" * 10_000)
     assert lines[:500] == ["drip"] * 500
     assert lines[-1].startswith("... 9,")
+
+
+def test_a_message_that_an_item_has_begun_is_no_line():
+    assert read(b"[17] \x1fbegan host-1:42\n[17] text\n") == [ItemBegan(17, "host-1:42"), "[17] text"]
+
+
+def test_a_message_may_say_how_long_ago_and_which_stage():
+    assert read(b"[17] \x1fbegan host:42 1.2\n[8] \x1fisolating host:43\n") == [
+        ItemBegan(17, "host:42", 1.2),
+        ItemBegan(8, "host:43", 0.0, "isolating"),
+    ]
+
+
+def test_messages_have_no_rate_limit():
+    messages = read(*(b"drip\n[%d] \x1fbegan host:1\n" % index for index in range(10_000)))
+    assert [message.index for message in messages if isinstance(message, ItemBegan)] == list(range(10_000))
+
+
+def test_a_message_is_found_behind_the_beginning_of_another_line():
+    assert read(b"10 %[17] \x1fbegan host:42\nnext\n") == [ItemBegan(17, "host:42"), "10 %", "next"]
+
+
+def test_a_message_that_arrives_in_parts_is_found_behind_a_very_long_line():
+    message = b"[17] \x1fbegan host:42 1.2\n"
+    for end in range(len(message)):
+        events = read(b"x" * 3_000 + message[:end], message[end:])
+        assert ItemBegan(17, "host:42", 1.2) in events, end
+        assert "".join(event for event in events if isinstance(event, str)) in ("x" * 3_000, "x" * 2_000), end

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 import traceback
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from burla_provider.exceptions import ClusterUnauthorizedError, ClusterUnreachableError, InvalidParameterError
-from burla_provider.jobs.cluster_api import cancel_job, check_cluster
+from burla_provider.jobs.cluster_api import cancel_job, check_cluster, check_login
 from burla_provider.jobs.job import Engine
 
 VERSION = {"version": "1.8.4", "project": "p", "namespace": "n"}
@@ -146,8 +147,9 @@ def test_without_a_host_the_saved_login_is_used(api, config_home):
     assert api.requests[0][2]["Authorization"] == "Bearer saved"
 
 
-def test_without_a_host_and_a_login_burla_looks_for_a_cluster():
-    assert "no host" in check_cluster(Engine())
+def test_without_a_host_and_a_login_the_error_says_what_to_fill_in():
+    with pytest.raises(InvalidParameterError, match="host: is missing, and no Burla login is saved on this machine"):
+        check_cluster(Engine())
 
 
 def test_a_login_without_a_host_is_refused():
@@ -171,3 +173,56 @@ def test_a_server_with_other_answers_is_not_a_cluster(api):
     api.responses["/version"] = (200, {"hello": "world"})
     with pytest.raises(ClusterUnreachableError, match="is not a Burla cluster"):
         check_cluster(api.engine)
+
+
+# Before a task does anything else
+
+
+def test_a_login_that_the_cluster_accepts_costs_one_request(api):
+    api.responses["/v1/cluster/state"] = (200, state())
+    check_login(api.engine)
+    assert [path for _, path, _ in api.requests] == ["/v1/cluster/state"]
+
+
+@pytest.mark.parametrize("answer", [(401, {}), (403, {}), (200, b"<html>log in</html>")])
+def test_a_wrong_token_is_found_at_once(api, answer):
+    api.responses["/v1/cluster/state"] = answer
+    with pytest.raises(ClusterUnauthorizedError, match="refused the login") as raised:
+        check_login(api.engine)
+    assert len(api.requests) == 1
+    assert "t0ken" not in str(raised.value)
+
+
+def test_a_cluster_that_does_not_respond_is_tried_three_times(api):
+    api.responses["/v1/cluster/state"] = (502, {})
+    with pytest.raises(ClusterUnreachableError, match="HTTP 502"):
+        check_login(api.engine)
+    assert len(api.requests) == 3
+
+
+def test_a_cluster_that_responds_late_is_accepted(api):
+    threading.Timer(0.5, lambda: api.responses.update({"/v1/cluster/state": (200, state())})).start()
+    check_login(api.engine)
+    assert len(api.requests) == 2
+
+
+def test_a_host_that_never_responds_is_given_up_after_seconds():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        started = time.monotonic()
+        with pytest.raises(ClusterUnreachableError, match="timed out"):
+            check_login(Engine(url=f"http://127.0.0.1:{server.getsockname()[1]}", email="a@example.com", token="t0ken"))
+    assert time.monotonic() - started < 12
+
+
+def test_a_host_to_which_the_token_would_go_unencrypted_gets_no_request():
+    with pytest.raises(InvalidParameterError, match="unencrypted"):
+        check_login(Engine(url="http://burla.example.com", email="a@example.com", token="t0ken"))
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [Engine("local", url="http://127.0.0.1:9", email="a", token="t"), Engine(url="http://127.0.0.1:9"), Engine()],
+    ids=["local", "no login", "no host"],
+)
+def test_a_connection_without_a_host_or_a_login_is_left_to_burla(engine):
+    check_login(engine)

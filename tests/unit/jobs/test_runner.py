@@ -26,7 +26,19 @@ from burla_provider.jobs.job import (
     Tick,
 )
 from burla_provider.jobs.runner import run_job
-from tests.unit.jobs.running import LOCAL, client_of, crashed, lines, make_job, process_group, results, run, start_task
+from tests.unit.jobs.running import (
+    KILLED,
+    LOCAL,
+    attempts,
+    client_of,
+    crashed,
+    lines,
+    make_job,
+    process_group,
+    results,
+    run,
+    start_task,
+)
 
 
 def echo(index, item):
@@ -173,7 +185,7 @@ def test_an_item_whose_worker_was_killed_while_it_sent_the_result_is_run_again(t
 
     events = run(die_once, range(5))
     assert results(events) == dict.fromkeys(range(5), b"done")
-    assert OutputLine("A worker process died (signal 9); running its item again.", index=2) in events
+    assert OutputLine(KILLED, index=2) in events
 
 
 def test_an_item_that_kills_every_worker_crashes_and_the_others_finish():
@@ -183,8 +195,35 @@ def test_an_item_that_kills_every_worker_crashes_and_the_others_finish():
         return b"done"
 
     events = run(die, range(20))
-    assert crashed(events) == {1: "This item killed 3 worker processes (signal 9)."}
+    assert crashed(events) == {1: "Its worker died 3 times (signal 9: killed, usually because memory ran out)."}
     assert len(results(events)) == 19
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        (lambda: os._exit(137), "exit status 137: killed, usually because memory ran out"),
+        (lambda: os.kill(os.getpid(), signal.SIGSEGV), "signal 11: a crash in native code"),
+        (os.abort, "signal 6: a crash in native code"),
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), "signal 15"),
+        (lambda: os._exit(1), "exit status 1"),
+    ],
+    ids=["137", "segfault", "abort", "terminated", "1"],
+)
+def test_the_end_of_a_worker_is_explained(end, text):
+    assert crashed(run(lambda index, item: end(), [1])) == {0: f"Its worker died 3 times ({text})."}
+
+
+def test_a_crash_counts_how_often_the_item_was_tried(tmp_path):
+    def work(index, item):
+        if index == 1:
+            os._exit(1)
+        if index == 2 and not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            os._exit(1)
+        raise ValueError
+
+    assert attempts(run(work, range(4))) == {0: 1, 1: 3, 2: 2, 3: 1}
 
 
 def test_the_job_ends_although_a_function_left_a_thread():
@@ -218,7 +257,7 @@ def test_a_worker_that_closed_its_connection_is_killed(tmp_path):
 
     events = run(close_connection_once, range(3))
     assert results(events) == dict.fromkeys(range(3), b"done")
-    assert OutputLine("A worker process died (signal 9); running its item again.", index=1) in events
+    assert OutputLine(KILLED, index=1) in events
 
 
 def test_a_worker_that_died_does_not_keep_the_others_from_finishing(tmp_path):
@@ -249,7 +288,7 @@ def test_a_child_process_of_a_worker_that_died_does_not_keep_the_job_waiting(tmp
         return b""
 
     events = run(leave_a_child, [0])
-    assert OutputLine("A worker process died (signal 9); running its item again.", index=0) in events
+    assert OutputLine(KILLED, index=0) in events
 
 
 def test_a_function_that_returns_in_a_forked_child_too_has_one_result():

@@ -41,12 +41,11 @@ def test_it_counts_what_is_done_what_failed_and_what_was_tried_again() -> None:
     assert seen["failures"]["count"] == 1
 
 
-def test_the_estimate_follows_the_pace_so_far() -> None:
+def test_the_pace_is_that_of_the_work_so_far() -> None:
     report = new_report(10)
     for index in range(4):
         report.add(outcome(index))
     seen = report.as_dict(now=report.began + 8.0)
-    assert seen["seconds_left"] == 12.0
     assert seen["rows_per_second"] == 50
 
 
@@ -57,7 +56,7 @@ def test_ranges_of_an_earlier_try_count_as_done_but_not_for_the_pace() -> None:
     for index in range(6, 8):
         report.add(outcome(index))
     seen = report.as_dict(now=report.began + 4.0)
-    assert (seen["done"], seen["resumed"], seen["seconds_left"]) == (8, 6, 4.0)
+    assert (seen["done"], seen["resumed"]) == (8, 6)
     assert (seen["rows"], seen["rows_per_second"]) == (800, 50)
 
 
@@ -67,7 +66,7 @@ def test_waiting_for_a_node_does_not_count_for_the_pace(monkeypatch: pytest.Monk
     report.start("job-1", None, 10, "all")
     report.add(outcome(0))
     seen = report.as_dict(now=report.began + 62)
-    assert (seen["elapsed"], seen["seconds_left"], seen["rows_per_second"]) == (62.0, 18.0, 50)
+    assert (seen["elapsed"], seen["rows_per_second"]) == (62.0, 50)
     assert seen["jobs"] == [{"id": "job-1", "url": None, "items": 10, "part": "all"}]
 
 

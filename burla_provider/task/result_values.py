@@ -1,0 +1,45 @@
+"""The result of a task as the Ranges tab shows it: pairs of names and short texts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+from burla_provider.task.masking import masked
+
+_MAX_VALUES = 40
+_MAX_CHARS = 200
+
+
+def result_part(
+    values: Iterable[tuple[str, Any]], count: int, *, complete: bool, verified: str | None = None
+) -> dict[str, Any]:
+    """Return the part ``result`` of the report.
+
+    :param values: names and JSON values. At most 40 are read.
+    :param count: number of all values.
+    :param complete: whether the result has all items.
+    :param verified: what was checked, a sentence.
+    """
+    shown = [[_cut(name), _cut(_text(value))] for name, value in islice(values, _MAX_VALUES)]
+    return {"values": shown, "complete": complete, "verified": verified, "more": count - len(shown)}
+
+
+def total_values(result: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a table's result."""
+    # The page has a place of its own for it.
+    yield from ((name, value) for name, value in result.items() if name != "complete")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _cut(text: str) -> str:
+    return masked(text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} ...")

@@ -1,0 +1,101 @@
+"""What the next try of a failed task processes, and what a new run after clearing does: in the words of the tab."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from burla_provider.database.wording import quantity
+from burla_provider.exceptions import PermanentError, TaskKilledError
+
+if TYPE_CHECKING:
+    from airflow.providers.common.compat.sdk import Context
+
+    from burla_provider.task.resume import Resume
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """What is stored of a job for later tries.
+
+    :param keeps: whether a retry skips what this try has finished.
+    :param reason: where the finished items are stored, or why they are not: a part of a sentence.
+    :param clearing: what a new run does after the task was cleared, a sentence.
+    """
+
+    keeps: bool
+    reason: str
+    clearing: str = "Clearing the task starts from the beginning."
+
+
+NOTHING_STORED = Resumption(keeps=False, reason="nothing was processed yet")
+"""A try that has not begun its job."""
+
+
+def checkpoint_resumption(has_store: bool, resume: Resume, *, has_snapshot: bool = False) -> Resumption:
+    """Return what is stored of a job that does not write.
+
+    :param has_store: whether Airflow has a task state store.
+    :param resume: the operator's parameter.
+    :param has_snapshot: whether all items are read in one snapshot of a table.
+    """
+    if resume is False:
+        return Resumption(keeps=False, reason="because of resume=False")
+    if not has_store:
+        return Resumption(keeps=False, reason="because this Airflow has no task state store, which 3.3 added")
+    unless = ", unless the table changes before" if has_snapshot and resume == "auto" else ""
+    return Resumption(keeps=True, reason=f"Airflow's task state store has the others{unless}")
+
+
+def retry_of(context: Context, error: BaseException, resumption: Resumption, missing: int, total: int) -> Any:
+    """Return the part ``retry`` of the report: None if Airflow does not try the task again.
+
+    :param missing: number of items that have no outcome.
+    :param total: number of all items.
+    """
+    if not _retries(context, error):
+        return None
+    task: Any = context["task"]
+    delay = getattr(task, "retry_delay", None)
+    is_fixed = not getattr(task, "retry_exponential_backoff", 0) and getattr(task, "retry_policy", None) is None
+    seconds = delay.total_seconds() if is_fixed and delay is not None else None
+    return {"seconds": seconds, "remaining": (missing if resumption.keeps else total) or None}
+
+
+def advise(
+    context: Context, error: BaseException, resumption: Resumption, missing: int, total: int, unit: str
+) -> list[str]:
+    """Return what to do about a try that has failed, as sentences.
+
+    :param unit: "range" or "input".
+    """
+    advice = []
+    if _retries(context, error):
+        retry = _describe_retry(resumption, missing, total, unit)
+        # Airflow does not try a task again that was marked failed, and this is not known here.
+        is_stopped = isinstance(error, TaskKilledError)
+        advice.append(f"If Airflow tries the task again: {retry[0].lower()}{retry[1:]}" if is_stopped else retry)
+    elif isinstance(error, PermanentError):
+        advice.append("Airflow does not retry the task, because a retry would fail again. Correct the error first.")
+    else:
+        advice.append("No retry is left.")
+    if total:
+        advice.append(resumption.clearing)
+    return advice
+
+
+def _describe_retry(resumption: Resumption, missing: int, total: int, unit: str) -> str:
+    if not total:
+        return f"The next try starts from the beginning: {resumption.reason}."
+    if not resumption.keeps:
+        return f"The next try processes all {quantity(total, unit)} again, {resumption.reason}."
+    if not missing:
+        return f"The next try processes no {unit} again: {resumption.reason}."
+    return f"The next try processes only the {quantity(missing, f'missing {unit}')}: {resumption.reason}."
+
+
+def _retries(context: Context, error: BaseException) -> bool:
+    """Return whether Airflow tries the task again. A retry policy may decide otherwise."""
+    ti: Any = context["ti"]
+    is_permanent = isinstance(error, PermanentError) or type(error).__name__ == "AirflowFailException"
+    return not is_permanent and getattr(ti, "try_number", 1) <= (getattr(ti, "max_tries", None) or 0)

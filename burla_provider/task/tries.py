@@ -1,0 +1,53 @@
+"""A short record of the earlier tries of a task, for the Ranges tab: Airflow deletes a try's XComs before the next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from burla_provider.task.checkpoint import StateStore
+
+TRIES = "burla_tries"
+"""Key of the task state store: the earlier tries."""
+_MAX_TRIES = 10
+_MAX_DETAIL_CHARS = 250
+
+
+def load_tries(store: StateStore, report_key: str, number: int) -> list[dict[str, Any]]:
+    """Return the earlier tries, the oldest first.
+
+    :param report_key: key of a report that a try has left because its process was killed.
+    :param number: the number of this try. A DAG run that was created again counts from 1.
+    """
+    stored = store.get(TRIES)
+    tries = [one for one in stored if one["number"] <= number] if isinstance(stored, list) else []
+    left = store.get(report_key)
+    left_number = (left.get("try") or {}).get("number", number) if isinstance(left, dict) else number
+    if left_number < number and left_number not in [one["number"] for one in tries]:
+        tries.append(try_record(left | {"status": {"state": "failed", "detail": "The process of the try was killed."}}))
+    return tries[-_MAX_TRIES:]
+
+
+def save_try(store: StateStore, tries: list[dict[str, Any]], report: dict[str, Any]) -> None:
+    """Add a try that has ended to the earlier ones, for the next try.
+
+    :param report: its last report.
+    """
+    store.set(TRIES, [*tries, try_record(report)][-_MAX_TRIES:])
+
+
+def try_record(report: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a try.
+
+    :param report: its last report.
+    """
+    status = report["status"]
+    detail = status["detail"].split("\n")[0]
+    return {
+        "number": report["try"]["number"],
+        "state": status["state"],
+        "detail": detail[:_MAX_DETAIL_CHARS] + (" ..." if len(detail) > _MAX_DETAIL_CHARS else ""),
+        "began": report["began"],
+        "seconds": report["elapsed"],
+        "done": report["done"],
+        "failed": report["failed"],
+    }
