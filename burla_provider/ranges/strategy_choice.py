@@ -60,7 +60,7 @@ def choose_strategy(
     if profile.window.is_empty or not profile.rows:
         return StrategyChoice("single", "there are no rows" if profile.key == CTID else "the window contains no keys")
     if request.split != AUTO:
-        return StrategyChoice(request.split, "it was requested")
+        return StrategyChoice(request.split, f"set by split={request.split!r}")
     if profile.key == CTID:
         return _choose_for_pages(profile, sizing, request)
     if not profile.key.columns:

@@ -62,7 +62,7 @@ function show(report, instance, ids) {
   const current = { ...runOf(instance, report), isCurrent: true };
   if (isUnderWay(report, instance)) Object.assign(current, { seconds: Math.max(now() - current.start, 0), isOpen: true });
   if (!find("#history table")) {
-    const scroll = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "history-title" }, element("table"));
+    const scroll = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Earlier runs, table" }, element("table"));
     find("#history").append(element("p", { id: "history-note" }), scroll);
   }
   setChildren(find("#history-note"), compare(current, runs));

@@ -17,12 +17,17 @@ export function expectedEnd({ updated, seconds_left: secondsLeft }) {
   return secondsLeft === null || isOverdue(updated + secondsLeft) ? null : updated + secondsLeft;
 }
 
-/** Return the entry that the end of the job waits for: a slow one, or the oldest if the expected end has passed. Else null. */
-export function awaitedItem({ in_flight: { count: running, listed }, total, done, failed, updated, seconds_left: secondsLeft }) {
+/**
+ * Return the entry that the end of the job waits for; null if it is not known. It is a slow one, or the oldest one if
+ * the estimate is used up.
+ */
+export function awaitedItem(report) {
+  const { in_flight: inFlight, total, done, failed, resumed, updated, seconds_left: secondsLeft } = report;
   const remaining = total - done - failed;
-  if (listed.length === 0 || remaining <= 0) return null;
-  if (secondsLeft !== null && isOverdue(updated + secondsLeft)) return listed[0];
-  return remaining <= running ? (listed.find((entry) => entry.is_slow) ?? null) : null;
+  const { listed } = inFlight;
+  if (listed.length === 0 || remaining <= 0 || remaining > inFlight.count) return null;
+  const isUsedUp = secondsLeft === null ? done + failed > resumed : isOverdue(updated + secondsLeft);
+  return listed.find((entry) => entry.is_slow) ?? (isUsedUp ? listed[0] : null);
 }
 
 function isOverdue(end) {
@@ -43,9 +48,9 @@ export function showInFlight(report, underWay) {
     find("#in-flight table"),
     [
       { title: unit, class: "wide", render: ({ item }) => item },
-      { title: "Worker", class: "whole", render: ({ worker }) => worker },
       { title: "For", numeric: true, render: ({ since }) => roundedDuration(Math.max(updated - since, 0)) },
       listed.some((entry) => entry.ratio !== null) ? { title: "× median", numeric: true, render: ratioOf } : null,
+      { title: "Worker", class: "whole", render: ({ worker }) => worker },
       listed.some(isIsolating) ? { title: "Stage", render: stageOf } : null,
     ],
     listed,
@@ -55,7 +60,8 @@ export function showInFlight(report, underWay) {
 
 function ratioOf(entry) {
   if (entry.ratio === null) return "";
-  return entry.is_slow ? element("strong", { class: "bad" }, `slow, ${ratio(entry.ratio)}`) : ratio(entry.ratio);
+  const times = `${ratio(entry.ratio)} ×`;
+  return entry.is_slow ? element("strong", { class: "bad" }, `slow: ${times}`) : times;
 }
 
 function stageOf(entry) {

@@ -10,6 +10,7 @@ import { showFailures } from "./failures.js";
 import { clock, count, duration, percent, plural, roundedClock, roundedDuration } from "./format.js";
 import { showHistory } from "./history.js";
 import { awaitedItem, expectedEnd, showInFlight } from "./in_flight.js";
+import { openOutside } from "./outside.js";
 import { showPlan } from "./plan.js";
 import { showResult } from "./result.js";
 import { showSlowest } from "./slowest.js";
@@ -83,16 +84,6 @@ function jobLink({ id, url, part, items }, { jobs, unit }) {
   );
 }
 
-/** The page's frame cannot open windows, so Airflow's own page opens a link. */
-function openOutside(event) {
-  const link = event.target.closest("a");
-  if (link === null || parent === window) return;
-  const outerLink = parent.document.createElement("a");
-  Object.assign(outerLink, { href: link.href, target: "_blank", rel: "noopener noreferrer" });
-  outerLink.click();
-  event.preventDefault();
-}
-
 function showProgress(report, underWay) {
   const bar = find("#progress");
   const { total, done, failed, unit } = report;
@@ -127,10 +118,13 @@ function figures(report, underWay) {
 
 /** Return when the try is expected to end, or what it waits for. */
 function describeEnd(report) {
+  const { state } = report.status;
+  if (!["trial", "running"].includes(state) || report.done + report.failed >= report.total) return null;
   const awaited = awaitedItem(report);
   if (awaited) return `waits for ${report.unit} ${awaited.index}`;
   const end = expectedEnd(report);
-  if (end === null) return report.status.state === "running" ? "not known yet" : null;
+  if (end === null && report.seconds_left !== null) return `later than ${clock(report.updated + report.seconds_left)}`;
+  if (end === null) return state === "running" ? "not known yet" : null;
   return `about ${roundedClock(end)}, in ${roundedDuration(Math.max(end - now(), 1))}`;
 }
 

@@ -16,10 +16,10 @@ export function showSlowest(report) {
     find("#slowest table"),
     [
       { title: unit, render: ({ item }) => item },
-      { title: "Worker", render: ({ worker }) => element("span", { class: "whole" }, worker ?? "") },
-      report.rows === null ? null : { title: "Rows", numeric: true, render: ({ rows }) => count(rows) },
       { title: "Time", numeric: true, render: ({ seconds }) => timeBar(seconds, longest) },
       { title: "Compared", numeric: true, render: ({ seconds }) => timesMedian(seconds, median) ?? "" },
+      report.rows === null ? null : { title: "Rows", numeric: true, render: ({ rows }) => count(rows) },
+      slowest.some(({ worker }) => worker) ? { title: "Worker", render: ({ worker }) => element("span", { class: "whole" }, worker ?? "") } : null,
     ],
     slowest,
     ({ index }) => index,

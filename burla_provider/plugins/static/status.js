@@ -19,6 +19,9 @@ const LAST_SEEN = {
   combining: "combining the results",
 };
 
+/** From here on, it is said how many times the median an item takes. */
+const NOTABLE_RATIO = 2;
+
 const DESCRIPTIONS = {
   connecting: ({ status }) => ["Connecting", "active", `Connecting since ${clock(status.since)}.`],
   planning: ({ status }) => ["Planning", "active", `Planning since ${clock(status.since)}.`],
@@ -38,7 +41,7 @@ const DESCRIPTIONS = {
     `Planned: nothing was processed, because of plan_only. A run processes ${plural(total, unit)}.`,
   ],
   incomplete: describeIncomplete,
-  failed: (report) => ["Failed", "bad", `Failed: ${reasonOf(report)}`],
+  failed: (report) => ["Failed", "bad", failed(report)],
   rescheduled: ({ status }) => [
     "Rescheduled",
     "waiting",
@@ -96,23 +99,27 @@ function describeRunning(report) {
   const awaited = awaitedItem(report);
   if (awaited) {
     const what = isIsolating(awaited) ? `Finding the failing rows of ${awaited.item}` : `Running: waits for ${awaited.item}`;
-    const others = report.total - done - failed - 1;
+    const others = total - done - failed - 1;
     return [...label, `${what}${describeAge(report, awaited)}${others > 0 ? ` (and for ${plural(others, `other ${unit}`)})` : ""}.`];
   }
-  if (inFlight.listed.length > 0 && inFlight.count >= total - done - failed && inFlight.listed.every(isIsolating)) {
-    const more = inFlight.listed.length > 1 ? ` and ${inFlight.listed.length - 1} more` : "";
-    return [...label, `Finding the failing rows of ${inFlight.listed[0].item}${more}.`];
-  }
-  const slow = inFlight.listed.find((entry) => entry.is_slow);
-  const note = slow ? ` Slow: ${slow.item}${describeAge(report, slow)}.` : "";
+  const isolating = inFlight.listed.filter(isIsolating);
+  const more = isolating.length > 1 ? ` and ${isolating.length - 1} more` : "";
+  const search = isolating.length > 0 ? `Finding the failing rows of ${isolating[0].item}${more}.` : "";
+  if (search && isolating.length === total - done - failed) return [...label, search];
+  const slow = inFlight.listed.find((entry) => entry.is_slow && !isIsolating(entry));
   const end = expectedEnd(report);
-  return [...label, `Running: ${progress}${end === null ? "" : `, expected end about ${roundedClock(end)}`}.${note}`];
+  const notes = [
+    `Running: ${progress}${end === null ? "" : `, expected end about ${roundedClock(end)}`}.`,
+    slow ? `Slow: ${slow.item}${describeAge(report, slow)}.` : "",
+    search,
+  ];
+  return [...label, notes.filter(Boolean).join(" ")];
 }
 
 function describeAge({ updated }, { worker, since, ratio }) {
   const place = worker ? ` on ${worker}` : "";
   const age = roundedDuration(Math.max(updated - since, 0));
-  return `${place}, which has been running for ${age}${ratio ? `, ${factor(ratio)} the median` : ""}`;
+  return `${place}, which has been running for ${age}${ratio >= NOTABLE_RATIO ? `, ${factor(ratio)} the median` : ""}`;
 }
 
 function describeSuccess({ total, unit, rows, elapsed }, instance) {
@@ -147,6 +154,12 @@ function describeLoss(report, instance) {
   const { state } = report.status;
   const sentence = `Ended without a final report (killed?): last seen ${LAST_SEEN[state] ?? state} at ${clock(report.updated)}.`;
   return instance.state === "success" ? ["Ended", "neutral", sentence] : ["Failed", "bad", sentence];
+}
+
+/** "18 of 48 ranges failed" needs no prefix. */
+function failed(report) {
+  const reason = reasonOf(report);
+  return /^\d.*\bfailed\b/.test(reason) ? reason : `Failed: ${reason}`;
 }
 
 /** The first line of the error; version 1 stored none. */

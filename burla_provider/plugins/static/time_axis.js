@@ -4,6 +4,7 @@ import { element } from "./dom.js";
 import { clock, duration } from "./format.js";
 
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200];
+/** On a narrow screen, every other label is hidden. */
 const MAX_TICKS = 8;
 /** Beyond this part of the axis, a label may not fit at the right of its line. */
 const LATE = 0.88;

@@ -37,7 +37,7 @@ export function showTimeline(newReport) {
   if (isNewTry) pinned = active = null;
   if (pinned !== null) pinned = marks.find((mark) => isSame(mark, pinned)) ?? pinned;
   if (active !== null) active = marks.find((mark) => isSame(mark, active)) ?? null;
-  setText("#timeline-note", describe(names));
+  setText("#timeline-note", describe(names, window));
   drawLanes(names, window);
   showPin(pinned, report, unpin);
   fillTables();
@@ -70,7 +70,7 @@ function build() {
   document.addEventListener("keydown", ({ key }) => key === "Escape" && unpin());
 }
 
-function describe(names) {
+function describe(names, { seconds }) {
   const { worker_count: total, workers, timeline, unit, rows } = report;
   const who = total > workers.length ? `${workers.length} of ${count(total)} workers` : plural(Math.max(total, names.length), "worker");
   const legend =
@@ -78,7 +78,7 @@ function describe(names) {
       ? `Each cell is a time interval. A stronger color means that more ${unit}s ended in it. The hatched part of a cell is the share that failed.`
       : `Each bar is one ${unit}.${rows === null ? "" : " A stronger color means more rows."}${report.failed ? " Hatched bars failed." : ""}`;
   const open = report.in_flight.count ? " Outlined bars are in progress." : "";
-  return `${who}, ${duration(timeline.seconds)}. ${legend}${open} Select a ${timeline.kind === "bins" ? "cell" : "bar"} for its details.`;
+  return `${who}, ${duration(seconds)}. ${legend}${open} Select a ${timeline.kind === "bins" ? "cell" : "bar"} for its details.`;
 }
 
 function drawLanes(names, window) {
@@ -109,7 +109,7 @@ function drawLanes(names, window) {
 
 function bar(mark, { seconds }) {
   const style = {
-    left: share(mark.from, seconds),
+    left: `min(${share(mark.from, seconds)}, 100% - 2px)`,
     "--share": share(mark.to - mark.from, seconds),
     "--weight": mark.weight.toFixed(3),
     "--failures": percent(mark.share ?? 0).replace(" ", ""),
