@@ -1,4 +1,4 @@
-"""What a viewer does on the "Ranges" tab: select and copy text, open details, choose a bar, while the page refreshes."""
+"""What a viewer does on the "Ranges" tab: select and copy text, open details, choose a bar. The page refreshes."""
 
 from __future__ import annotations
 
