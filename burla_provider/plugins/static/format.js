@@ -49,6 +49,11 @@ export function duration(seconds) {
   return hours ? `${hours} h ${minutes} min` : rest ? `${minutes} min ${rest} s` : `${minutes} min`;
 }
 
+/** How long something has been going on, in whole seconds: "7 s", "4 min 12 s". */
+export function age(seconds) {
+  return seconds < 59.95 ? `${Math.max(Math.floor(seconds), 0)} s` : duration(seconds);
+}
+
 /** An estimated duration, rounded: "20 s", "3 min", "2 h 5 min". */
 export function roundedDuration(seconds) {
   const minutes = Math.round(seconds / 60);

@@ -2,7 +2,7 @@
 
 import { now } from "./airflow.js";
 import { element, fillTable, find, setText } from "./dom.js";
-import { duration, plural, ratio, roundedDuration } from "./format.js";
+import { age, duration, plural, ratio } from "./format.js";
 
 /** Reports are some seconds old. */
 const GRACE_SECONDS = 5;
@@ -48,7 +48,7 @@ export function showInFlight(report, underWay) {
     find("#in-flight table"),
     [
       { title: unit, class: "wide", render: ({ item }) => item },
-      { title: "For", numeric: true, render: ({ since }) => roundedDuration(Math.max(updated - since, 0)) },
+      { title: "For", numeric: true, render: ({ since }) => age(updated - since) },
       listed.some((entry) => entry.ratio !== null) ? { title: "× median", numeric: true, render: ratioOf } : null,
       { title: "Worker", class: "whole", render: ({ worker }) => worker },
       listed.some(isIsolating) ? { title: "Stage", render: stageOf } : null,

@@ -1,7 +1,7 @@
 // The status sentence: what the task does now, or how it has ended.
 
 import { epoch, isFinished, now } from "./airflow.js";
-import { clock, count, duration, factor, plural, roundedClock, roundedDuration } from "./format.js";
+import { age, clock, count, duration, factor, plural, roundedClock } from "./format.js";
 import { awaitedItem, expectedEnd, isIsolating } from "./in_flight.js";
 
 const NOT_RUNNING = [null, "scheduled", "queued", "restarting"];
@@ -23,8 +23,8 @@ const LAST_SEEN = {
 const NOTABLE_RATIO = 2;
 
 const DESCRIPTIONS = {
-  connecting: ({ status }) => ["Connecting", "active", `Connecting since ${clock(status.since)}.`],
-  planning: ({ status }) => ["Planning", "active", `Planning since ${clock(status.since)}.`],
+  connecting: (report) => ["Connecting", "active", `Connecting since ${since(report)}.`],
+  planning: (report) => ["Planning", "active", `Planning since ${since(report)}.`],
   waiting: describeWaiting,
   paused: ({ status }) => [
     "Paused",
@@ -118,8 +118,7 @@ function describeRunning(report) {
 
 function describeAge({ updated }, { worker, since, ratio }) {
   const place = worker ? ` on ${worker}` : "";
-  const age = roundedDuration(Math.max(updated - since, 0));
-  return `${place}, which has been running for ${age}${ratio >= NOTABLE_RATIO ? `, ${factor(ratio)} the median` : ""}`;
+  return `${place}, which has been running for ${age(updated - since)}${ratio >= NOTABLE_RATIO ? `, ${factor(ratio)} the median` : ""}`;
 }
 
 function describeSuccess({ total, unit, rows, elapsed }, instance) {
@@ -154,6 +153,10 @@ function describeLoss(report, instance) {
   const { state } = report.status;
   const sentence = `Ended without a final report (killed?): last seen ${LAST_SEEN[state] ?? state} at ${clock(report.updated)}.`;
   return instance.state === "success" ? ["Ended", "neutral", sentence] : ["Failed", "bad", sentence];
+}
+
+function since({ status, updated }) {
+  return `${clock(status.since)} (${age(updated - status.since)})`;
 }
 
 /** "18 of 48 ranges failed" needs no prefix. */

@@ -131,6 +131,10 @@ def test_a_small_table_without_a_key_is_one_range(connection, plan: Planner) -> 
     assert (made.strategy, made.key.names, made.needs_snapshot) == ("single", (), False)
 
 
+def test_the_reason_of_a_strategy_that_was_set_names_the_parameter(connection, plan: Planner, skewed: str) -> None:
+    assert plan(skewed, split="width", ranges=4).reason == "Set by split='width'."
+
+
 @pytest.mark.parametrize("asked", [{"ranges": 3}, {"rows_per_range": 1000}])
 def test_a_small_table_without_a_key_is_split_if_requested(connection, plan: Planner, asked: dict) -> None:
     connection.execute("CREATE TABLE lines AS SELECT n, repeat('x', 400) FROM generate_series(1, 3000) AS n")
