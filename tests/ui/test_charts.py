@@ -240,6 +240,8 @@ def test_a_finished_run_is_compared_with_earlier_ones(open_state: OpenState) -> 
     page = show(open_state, STATES["success"]())
     history = page.get_by_role("region", name="Earlier runs", exact=True)
     expect(history).to_contain_text(re.compile(r"as long as the median of the last 6 successful runs \(.+\)"))
+    link = history.get_by_role("link").first
+    expect(link).to_have_attribute("href", re.compile(r"^\.\./dags/nightly/runs/.+/tasks/digest_orders/plugin/ranges$"))
 
 
 def test_without_permission_for_other_runs_there_is_no_comparison(open_state: OpenState, context: Any) -> None:

@@ -3,6 +3,7 @@
 import { KEY, epoch, get, instancePath, isFinished, now } from "./airflow.js";
 import { element, fillTable, find, setChildren } from "./dom.js";
 import { clock, count, duration, factor, plural } from "./format.js";
+import { openOutside } from "./outside.js";
 import { isOfEarlierTry, isUnderWay } from "./status.js";
 
 /** Earlier runs that are shown. Each needs one request, and the list needs one. */
@@ -63,6 +64,7 @@ function show(report, instance, ids) {
   if (isUnderWay(report, instance)) Object.assign(current, { seconds: Math.max(now() - current.start, 0), isOpen: true });
   if (!find("#history table")) {
     const scroll = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Earlier runs, table" }, element("table"));
+    scroll.onclick = openOutside;
     find("#history").append(element("p", { id: "history-note" }), scroll);
   }
   setChildren(find("#history-note"), compare(current, runs));
@@ -100,7 +102,7 @@ function fill(listed, ids) {
   fillTable(
     find("#history table"),
     [
-      { title: "Started", render: startOf },
+      { title: "Started", render: (run) => startOf(run, ids) },
       { title: "State", render: ({ state }) => stateOf(state) },
       { title: "Duration", numeric: true, render: (run) => timeBar(run, longest) },
       { title: "Rows", numeric: true, render: ({ rows }) => (rows === null ? "" : count(rows)) },
@@ -111,8 +113,12 @@ function fill(listed, ids) {
   );
 }
 
-function startOf({ start, isCurrent }) {
-  return element(isCurrent ? "strong" : "span", { class: "whole" }, `${clock(start)}${isCurrent ? " (this run)" : ""}`);
+/** When a run started, as a link to its report. */
+function startOf({ id, start, isCurrent }, { dag, task, mapIndex }) {
+  if (isCurrent) return element("strong", { class: "whole" }, `${clock(start)} (this run)`);
+  const [dagId, runId, taskId] = [dag, id, task].map(encodeURIComponent);
+  const instance = `../dags/${dagId}/runs/${runId}/tasks/${taskId}${mapIndex < 0 ? "" : `/mapped/${mapIndex}`}`;
+  return element("a", { class: "whole", href: `${instance}/plugin/ranges`, target: "_self" }, clock(start));
 }
 
 function stateOf(state) {
