@@ -22,7 +22,7 @@ from tests.ui.page_server import PageServer, running_page_server
 
 DAG, RUN = "ui_orders", "manual__2026-11-20T06:00:00+00:00"
 SHOTS = Path(__file__).parents[2] / "test-artifacts" / "ui"
-PATIENCE = int(os.environ.get("UI_PATIENCE", "180000"))
+PATIENCE = 180_000
 """Milliseconds. A busy machine is slow, not broken."""
 
 # 64 ranges of equal width have 2,000 rows each, but one has 16,000 and one 4,000: far enough apart for a busy machine.
