@@ -13,7 +13,7 @@ help:
 	@echo "make check          format, lint, types, import layers and unit tests, in about a minute: run it while you work"
 	@echo "make lint           ruff, mypy and import-linter"
 	@echo "make test           lint, and all tests that need no cluster, no browser and no wheel"
-	@echo "make test-ui        the tests of Airflow's UI in a browser (installs Debian's Chromium if it is missing)"
+	@echo "make test-ui        the tests of Airflow's UI in a browser (installs Debian's Chromium and Firefox if they are missing)"
 	@echo "make cluster        start a real Burla cluster on this machine (Debian or Ubuntu, root)"
 	@echo "make test-cluster   the tests that run on this cluster"
 	@echo "make cluster-down   stop the cluster"
@@ -40,7 +40,7 @@ test: lint
 	PYTHONPATH="$(CURDIR)/tests/support/measured" $(PYTEST) --cov --cov-report=term -m "not cluster and not ui and not wheel"
 
 test-ui: .venv/ready
-	@command -v chromium > /dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes chromium > /dev/null; }
+	@command -v chromium > /dev/null && command -v firefox-esr > /dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes chromium firefox-esr > /dev/null; }
 	$(PYTEST) tests/ui -m ui
 
 test-cluster: .venv/ready

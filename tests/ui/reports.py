@@ -15,9 +15,9 @@ from burla_provider.ranges import Key, KeyRange, RangePlan
 from burla_provider.ranges.catalog import Leaf, TableFacts
 from burla_provider.ranges.key import KeyColumn
 from burla_provider.ranges.window import Window
+from burla_provider.task.failure_groups import RangePlace
 from burla_provider.task.report import Report
 from burla_provider.worker.outcome import Failure, Outcome
-from tests.ui.stopgap import fill
 
 ROWS_PER_RANGE = 156_250
 _KEY = Key((KeyColumn("id", "bigint"),))
@@ -66,8 +66,7 @@ class Try:
         self._plan = make_plan(total) if unit == "range" else None
         self._phases: list[dict[str, Any]] = []
         self.ended: set[int] = set()
-        self.outcomes: list[Outcome] = []
-        self._begun: dict[int, Any] = {}
+        self._begun: dict[int, str] = {}
         with self._clock():
             self.report = Report(title, unit, self.began)
             self.report.places = list(PLACES if unit == "range" else PLACES[:3])
@@ -106,7 +105,10 @@ class Try:
             if self._plan is None:
                 self.report.begin_items(self._total, self.describe)
             else:
-                self.report.begin_items(self._total, self.describe, self._plan.as_dict())
+                rows = [one.expected_rows for one in self._plan.ranges]
+                self.report.begin_items(self._total, self.describe, self._plan.as_dict(), rows)
+                self.report.reproduce = dict(REPRODUCE)
+                self.report.failures.place = self._place
 
     def start(self, part: Any = "all", items: int | None = None, *, starting: float = 1.5) -> None:
         """Start a job."""
@@ -174,8 +176,7 @@ class Try:
     def isolate(self) -> None:
         """Let a worker that processes an item search for its failing rows."""
         with self._clock():
-            index, worker = next((index, begun[0]) for index, begun in self._begun.items() if index not in self.ended)
-            self._begun[index] = worker, self.now, "isolating"
+            index, worker = next((index, worker) for index, worker in self._begun.items() if index not in self.ended)
             self.report.in_flight.begin(ItemBegan(index, worker, stage="isolating"))
 
     def resume(self, index: int) -> None:
@@ -196,15 +197,20 @@ class Try:
         self._phases[-1]["seconds"] = round(self.now - self._phases[-1]["began"], 1)
         with self._clock():
             self.report.phases = list(self._phases)
-            return fill(self.report.as_dict(), self)
+            return self.report.as_dict()
+
+    def _place(self, index: int) -> RangePlace:
+        assert self._plan is not None
+        key_range = self._plan.ranges[index]
+        lower, upper = (bound and bound[0] for bound in (key_range.lower, key_range.upper))
+        return RangePlace(key_range.where.as_string(), f"lower={lower}, upper={upper}", None)
 
     def _begin(self, event: ItemBegan) -> None:
-        self._begun[event.index] = event.worker, self.now, event.stage
+        self._begun[event.index] = event.worker
         self.report.in_flight.begin(event)
 
     def _end(self, outcome: Outcome) -> None:
         self.ended.add(outcome.index)
-        self.outcomes.append(outcome)
         self.report.add(outcome)
 
     @contextmanager
@@ -224,3 +230,16 @@ PLACES = [
     ("Window", "all keys"),
     ("Columns", "id, amount, currency, customer_id"),
 ]
+
+REPRODUCE = {
+    "select": "SELECT id, amount, currency, customer_id FROM public.orders WHERE (status = 'paid') AND\n{range}\n",
+    "call": '''from nightly import digest
+
+query = r"""
+SELECT id, amount, currency, customer_id FROM public.orders WHERE (status = 'paid') AND
+{range}
+"""
+print(digest(iter(cursor)))
+''',
+}
+"""The texts of ``TableReproduction``, which has tests of its own."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from burla_provider.task.result_values import result_part
 from burla_provider.worker.outcome import Failure
 from tests.ui.page_server import make_instance
 from tests.ui.reports import Try
@@ -134,7 +135,7 @@ def after_a_trial() -> State:
 @state
 def hung_range() -> State:
     run = running(until=700, seconds=lambda index: 2.5 if index != 21 else 5000)
-    return State(run.as_dict(), make_instance("running", start_date=time.time() - 706), ("range 21", r"11 min \d+ s"))
+    return State(run.as_dict(), make_instance("running", start_date=time.time() - 706), ("range 21", "for 11 min"))
 
 
 @state
@@ -156,9 +157,11 @@ def paused() -> State:
     run = running()
     run.phase("pausing")
     run.status("paused", "SELECT paused FROM job_control WHERE job = 'digest_orders'")
+    pause = {"since": run.now, "query": "SELECT paused FROM job_control WHERE job = 'digest_orders'", "seconds": 0}
+    run.report.pause = lambda: pause
     run.wait(340)
     return State(
-        run.as_dict() | {"pause": {"since": run.now - 340, "query": "SELECT paused FROM job_control", "seconds": 0}},
+        run.as_dict(),
         make_instance("running", start_date=time.time() - 372),
         ("paused", "SELECT paused FROM job_control"),
     )
@@ -175,12 +178,8 @@ def combining() -> State:
 @state
 def success() -> State:
     run = done()
-    run.report.result = {
-        "values": [["row_count", "7,513,297"], ["paid", "1234567890123.45"], ["largest", "99,812.10"]],
-        "complete": True,
-        "verified": True,
-        "more": 0,
-    }
+    values = [("row_count", 7_521_736), ("paid", "1234567890123.45"), ("largest", "99812.10")]
+    run.report.result = result_part(values, 3, complete=True, verified="The number of rows equals count(*).")
     earlier = [make_earlier(number, seconds=41 + number * 3 % 11) for number in range(1, 9)]
     return State(run.end("success"), make_instance("success"), ("finished|success", "48 ranges"), earlier)
 
@@ -206,7 +205,7 @@ def incomplete() -> State:
     failures = dict.fromkeys((5, 21, 30), KINDS[0])
     run = done(failures=failures)
     run.report.advice = ["The rows of 3 ranges are missing from the result. Clear the task to process them again."]
-    run.report.result = {"values": [["row_count", "7,044,119"]], "complete": False, "verified": None, "more": 0}
+    run.report.result = result_part([("row_count", 7_044_119)], 1, complete=False)
     detail = "3 of 48 ranges failed and are not in the result (tolerated_failures=5)"
     return State(run.end("incomplete", detail), make_instance("success"), ("incomplete", "3 of 48 ranges failed"))
 
@@ -246,9 +245,10 @@ def cluster_unreachable() -> State:
 @state
 def waits_for_a_retry() -> State:
     run = done(failures=fail_18())
+    run.report.attempt = (1, 3)
+    run.report.retry = {"seconds": 300, "remaining": 18}
+    run.report.advice = ["A retry processes the 18 ranges that are missing. Clearing the task starts afresh."]
     report = run.end("failed", FAILED_18, combining=0)
-    report |= {"try": {"number": 1, "count": 3}, "retry": {"seconds": 300, "remaining": 18}}
-    report["advice"] = ["A retry processes the 18 ranges that are missing. Clearing the task starts afresh."]
     instance = make_instance("up_for_retry", max_tries=2)
     return State(report, instance, ("retry", r"\d\d:\d\d", "try 2 of 3", "18 ranges"))
 
@@ -261,14 +261,10 @@ def second_try() -> State:
         run.resume(index)
     run.start(items=18)
     run.work(sorted(fail_18()), until=5)
-    began = run.began - 400
-    report = run.as_dict() | {
-        "try": {"number": 2, "count": 3},
-        "tries": [
-            {"number": 1, "state": "failed", "detail": FAILED_18, "began": began, "seconds": 95.2, "done": 30}
-            | {"failed": 18}
-        ],
-    }
+    run.report.attempt = (2, 3)
+    first = {"number": 1, "state": "failed", "detail": FAILED_18, "began": run.began - 400, "seconds": 95.2}
+    run.report.tries = [first | {"done": 30, "failed": 18}]
+    report = run.as_dict()
     return State(report, make_instance("running", try_number=2, max_tries=2), ("running", "try 2 of 3", r"3\d of 48"))
 
 
@@ -276,9 +272,9 @@ def second_try() -> State:
 def rescheduled() -> State:
     run = running()
     run.phase("pausing", 600)
-    report = run.end("rescheduled", "", combining=0)
-    report |= {"pause": {"since": run.now - 600, "query": "SELECT paused FROM job_control", "seconds": 0}}
-    return State(report, make_instance("up_for_reschedule"), ("rescheduled|pause",))
+    pause = {"since": run.now - 600, "query": "SELECT paused FROM job_control", "seconds": 0}
+    run.report.pause = lambda: pause
+    return State(run.end("rescheduled", combining=0), make_instance("up_for_reschedule"), ("rescheduled|pause",))
 
 
 @state

@@ -1,4 +1,4 @@
-"""The jobs of the browser tests: skewed, with failed ranges, waiting, and others."""
+"""The jobs of the browser tests: skewed, with failed ranges, waiting, with a range that hangs, and others."""
 
 from __future__ import annotations
 
@@ -49,6 +49,14 @@ def take_ticket() -> bool:
             continue
         return True
     return False
+
+
+def wait_in_one_range(connection: Any, key_range: Any) -> dict[str, Any]:
+    """One range does not end before the gate opens; the others take 0.2 s."""
+    time.sleep(0.2)
+    while key_range.index == 11 and not (GATE / "open-hung").exists():
+        time.sleep(0.05)
+    return {"checked": 1}
 
 
 def fail_some(connection: Any, key_range: Any) -> dict[str, Any]:
@@ -118,6 +126,35 @@ def ui_orders():
     )
     # The sessions at the gate do not report their statistics, without which the retry starts from the beginning.
     resume_orders >> wait_orders
+    hung_orders = BurlaPostgresOperator(
+        task_id="hung_orders",
+        table="steady",
+        process_range=wait_in_one_range,
+        split="width",
+        ranges=48,
+        **ON_THIS_MACHINE,
+    )
+    wait_orders >> hung_orders
+    BurlaPostgresOperator(
+        task_id="tolerate_orders",
+        table="steady",
+        process_range=fail_some,
+        split="width",
+        ranges=48,
+        tolerated_failures=5,
+        **ON_THIS_MACHINE,
+    )
+    BurlaPostgresOperator(
+        task_id="plan_orders",
+        table="orders",
+        columns=["id"],
+        process_rows=digest,
+        split="width",
+        ranges=64,
+        plan_only=True,
+        **ON_THIS_MACHINE,
+    )
+    BurlaPostgresOperator(task_id="miss_table", table="ordes", totals={"maximum": "max(id)"}, **ON_THIS_MACHINE)
     BurlaPostgresOperator.partial(task_id="count_table", totals={"maximum": "max(id)"}, **ON_THIS_MACHINE).expand(
         table=["orders", "steady"]
     )
