@@ -208,6 +208,31 @@ def test_nothing_is_left_of_a_worker_that_died(number, tmp_path):
     assert process_group(leader) == []
 
 
+HAS_NAMESPACES = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not HAS_NAMESPACES, reason="this machine allows no mount in a namespace of its own")
+def test_a_function_that_fills_the_temporary_directory_does_not_kill_its_worker(tmp_path):
+    script = """
+import os, pickle, tempfile
+from burla_provider.jobs.client.call import Call
+
+def work(index, item):
+    if index == 0:
+        try:
+            with open(os.path.join(tempfile.gettempdir(), "large"), "wb") as file:
+                file.write(bytes(1_000_000))
+        except OSError:
+            pass
+    return b""
+
+print(len(list(Call(pickle.dumps(work))([(index, pickle.dumps(None)) for index in range(5)]))))
+"""
+    mount = f"mount -t tmpfs -o size=64k none {tmp_path} && exec env TMPDIR={tmp_path} {sys.executable} -c \"$0\""
+    run = subprocess.run(["unshare", "-rm", "sh", "-c", mount, script], capture_output=True, text=True)
+    assert (run.returncode, run.stdout.splitlines()[-1:]) == (0, ["5"]), run.stderr
+
+
 @pytest.mark.parametrize("character", ["\v", "\f", "\x1c", "\x1d", "\x1e", "\x1f", "\x85", "\u2028", "\u2029"])
 def test_a_character_at_which_burla_would_split_a_line_is_printed_as_a_space(character):
     def work(index, item):
