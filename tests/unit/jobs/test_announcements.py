@@ -228,7 +228,7 @@ def work(index, item):
 
 print(len(list(Call(pickle.dumps(work))([(index, pickle.dumps(None)) for index in range(5)]))))
 """
-    mount = f"mount -t tmpfs -o size=64k none {tmp_path} && exec env TMPDIR={tmp_path} {sys.executable} -c \"$0\""
+    mount = f'mount -t tmpfs -o size=64k none {tmp_path} && exec env TMPDIR={tmp_path} {sys.executable} -c "$0"'
     run = subprocess.run(["unshare", "-rm", "sh", "-c", mount, script], capture_output=True, text=True)
     assert (run.returncode, run.stdout.splitlines()[-1:]) == (0, ["5"]), run.stderr
 
