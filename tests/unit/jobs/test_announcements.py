@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from burla_provider.jobs.client.call import MARK
-from burla_provider.jobs.job import ItemBegan, ItemSucceeded, JobOptions
-from burla_provider.jobs.runner import run_job
+from burla_provider.jobs.job import ItemBegan, ItemSucceeded, JobOptions, JobStarted
+from burla_provider.jobs.runner import run_job, start_client
 from tests.support.waiting import wait_for
 from tests.unit.jobs.running import LOCAL, client_of, lines, make_job, process_group, results
 
@@ -122,6 +122,20 @@ def test_a_message_comes_before_the_result_of_its_item():
         assert not (isinstance(event, ItemBegan) and event.index in done)
         if isinstance(event, ItemSucceeded):
             done.add(event.index)
+
+
+def test_a_job_starts_before_its_messages():
+    client = start_client(LOCAL)
+    start = client.start
+
+    def start_and_wait(frame):
+        start(frame)
+        time.sleep(3)  # a busy machine: everything has arrived
+
+    client.start = start_and_wait
+    events = list(run_job(make_job(lambda index, item: b"", range(3)), LOCAL, client=client))
+    assert isinstance(events[0], JobStarted)
+    assert isinstance(events[1], ItemBegan)
 
 
 def test_output_does_not_look_like_a_message():
