@@ -12,7 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipExc
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowTaskTimeout
 
 from burla_provider.exceptions import BurlaProviderError, TaskKilledError
-from burla_provider.task.masking import masked
+from burla_provider.task.masking import masked, masked_json
 from burla_provider.task.metrics import PhaseName, Phases
 from burla_provider.task.report import Report, State
 from burla_provider.task.resumption import NOTHING_STORED, Resumption, advise, retry_of
@@ -201,7 +201,7 @@ class Reporter:
 
     def _as_dict(self) -> dict[str, Any]:
         self.report.phases = self.phases.as_list()
-        return self.report.as_dict()
+        return dict(masked_json(self.report.as_dict()))
 
 
 def _describe_error(error: BaseException) -> tuple[State, str]:

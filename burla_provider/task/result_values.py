@@ -42,4 +42,5 @@ def _text(value: Any) -> str:
 
 
 def _cut(text: str) -> str:
-    return masked(text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} ...")
+    text = masked(text)  # before it is cut: the rest of a secret would not be found
+    return text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} ..."
