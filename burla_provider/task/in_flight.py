@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from burla_provider.jobs.job import ItemBegan
-from burla_provider.task.short_text import cut
+from burla_provider.task.short_text import shorten_json
 from burla_provider.worker.outcome import Outcome
 
 _MAX_LISTED = 12
@@ -152,8 +152,8 @@ class InFlight:
         ratio = self.ratio(item, now)
         return {
             "index": item.index,
-            "item": cut(self.describe(item.index), _MAX_NAME),
-            "worker": cut(item.worker, _MAX_WORKER),
+            "item": shorten_json(self.describe(item.index), _MAX_NAME),
+            "worker": shorten_json(item.worker, _MAX_WORKER),
             "since": round(item.since, 1),
             "stage": item.stage,
             "ratio": None if ratio is None else round(ratio, 1),

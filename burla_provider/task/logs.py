@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from burla_provider.database.wording import quantity
 from burla_provider.task.estimate import Estimate
 from burla_provider.task.in_flight import SLOW_RATIO, InFlight, RunningItem
-from burla_provider.task.short_text import cut
+from burla_provider.task.short_text import shorten
 from burla_provider.worker.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _key(item: RunningItem) -> tuple[int, str]:
 
 def describe_running(in_flight: InFlight, item: RunningItem, now: float) -> str:
     """Return, for example, ``range 17 (100 <= id < 200) on host:1234 for 43 s, 12 times the median``."""
-    name = cut(in_flight.describe(item.index), _MAX_NAME)
+    name = shorten(in_flight.describe(item.index), _MAX_NAME)
     text = f"{name} on {item.worker} for {format_duration(item.age(now))}"
     if item.stage == "isolating":
         text += ", searching for its failing rows"
