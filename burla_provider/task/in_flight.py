@@ -17,7 +17,7 @@ _MAX_LISTED = 12
 SLOW_RATIO = 3.0
 """An item is slow if it takes longer than this many times the median."""
 SLOW_SECONDS = 5.0
-"""A shorter time is not slow."""
+"""An item that takes less time is not slow."""
 _MAX_NAME = 120
 _MAX_WORKER = 40
 

@@ -173,7 +173,7 @@ class SlowItems:
         keys = {_key(item) for item in running}
         self._next_ages = {key: age for key, age in self._next_ages.items() if key in keys}
         if self._in_flight.median is None:
-            running = running[:1]  # They may all take so long.
+            running = running[:1]  # There is nothing to compare with: all items may take so long.
         if now >= self._log_at and (due := [item for item in running if self._is_due(item, now)]):
             self._report(due, now)
 

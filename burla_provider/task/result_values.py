@@ -30,7 +30,7 @@ def result_part(
 
 def total_values(result: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the values of a table's result."""
-    # The page has a place of its own for it.
+    # The page shows it separately.
     yield from ((name, value) for name, value in result.items() if name != "complete")
 
 

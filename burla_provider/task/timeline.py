@@ -60,7 +60,7 @@ class Timeline:
     def add(self, outcome: Outcome) -> None:
         """Add an outcome of this try."""
         self.is_empty = False
-        # Nobody knows when and where an item was processed whose worker died before it said that it had begun.
+        # If a worker died before it announced an item, it is unknown when and where the item was processed.
         worker = self._worker(outcome.worker) if outcome.worker and outcome.started else None
         rows = outcome.row_count or 0
         number = worker.number if worker else -1
