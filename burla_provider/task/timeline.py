@@ -127,7 +127,7 @@ class Timeline:
         return worker
 
     def _open_periods(self, begun: Mapping[str, float], end: float) -> list[float]:
-        """Return when each running item began, as far as the worker's clock is known: not before its last item ended."""
+        """Return when each running item began: by the task's clock, but not before the worker's last item ended."""
         first = {name: worker.last for name, worker in self._workers.items()}
         return [min(max(since, first.get(name, self._start)), end) for name, since in begun.items()]
 
