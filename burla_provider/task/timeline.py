@@ -5,13 +5,13 @@ from __future__ import annotations
 import heapq
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
 from typing import Any, NamedTuple
 
-from burla_provider.task.short_text import cut
+from burla_provider.task.short_text import shorten_json
 from burla_provider.task.time_bins import TimeBins
 from burla_provider.worker.outcome import Outcome
 
@@ -60,7 +60,7 @@ class Timeline:
     def add(self, outcome: Outcome) -> None:
         """Add an outcome of this try."""
         self.is_empty = False
-        # Nobody knows when and where an item was processed whose worker died before it said that it had begun.
+        # If a worker died before it announced an item, it is unknown when and where the item was processed.
         worker = self._worker(outcome.worker) if outcome.worker and outcome.started else None
         rows = outcome.row_count or 0
         number = worker.number if worker else -1
@@ -80,21 +80,29 @@ class Timeline:
         self._trial_until = self._end if self._workers else None
 
     def as_dict(
-        self, group_of: Callable[[int], int] | None = None, running: Iterable[tuple[str, float]] = ()
+        self,
+        group_of: Callable[[int], int] | None = None,
+        running: Iterable[tuple[str, float]] = (),
+        now: float | None = None,
     ) -> dict[str, Any]:
         """Return the parts of the report: workers, timeline, activity, slowest items.
 
         :param group_of: returns the number of a failed item's group, given the item's number.
         :param running: worker and begin of each item that is being processed.
+        :param now: until when these count, seconds since the epoch; None: until the end of the last outcome.
         """
-        busy = sum(worker.seconds for worker in self._workers.values())
-        capacity = self._peak_workers() * (self._end - self._start) if self._workers else 0.0
+        begun = dict(running)
+        end = max(self._end, now) if begun and now is not None else self._end
+        open_periods = self._open_periods(begun, end)
+        names = {*self._workers, *begun}
+        busy = sum(worker.seconds for worker in self._workers.values()) + sum(end - begin for begin in open_periods)
+        capacity = self._peak_workers(begun, end) * (end - self._start) if self._workers else 0.0
         parts: dict[str, Any] = {
             "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), _MAX_WORKERS)],
-            "worker_count": len(self._workers),
-            "node_count": len({name.rpartition(":")[0] for name in self._workers}),
+            "worker_count": len(names),
+            "node_count": len({name.rpartition(":")[0] for name in names}),
             "timeline": self._timeline(group_of),
-            "activity": self._make_activity(running) if capacity > 0 else None,
+            "activity": self._make_activity(open_periods, end) if capacity > 0 else None,
             "utilization": round(min(busy / capacity, 1.0), 3) if capacity > 0 else None,
             "slowest": [self._line(*entry) for entry in sorted(self._slowest, reverse=True)],
         }
@@ -118,26 +126,29 @@ class Timeline:
             self._names.append(name)
         return worker
 
-    def _peak_workers(self) -> int:
+    def _open_periods(self, begun: Mapping[str, float], end: float) -> list[float]:
+        """Return when each running item began: by the task's clock, but not before the worker's last item ended."""
+        first = {name: worker.last for name, worker in self._workers.items()}
+        return [min(max(since, first.get(name, self._start)), end) for name, since in begun.items()]
+
+    def _peak_workers(self, begun: Mapping[str, float], end: float) -> int:
         """Return how many workers existed at the same time: one that died is replaced by another."""
-        changes = [(worker.first, 1) for worker in self._workers.values()]
-        changes += [(worker.last, -1) for worker in self._workers.values()]
+        lasts = {name: worker.last for name, worker in self._workers.items()} | dict.fromkeys(begun, end)
+        changes = [(last, -1) for last in lasts.values()]
+        changes += [(self._workers[name].first if name in self._workers else begun[name], 1) for name in lasts]
         count = peak = 0
         for _, change in sorted(changes):
             count += change
             peak = max(peak, count)
         return peak
 
-    def _make_activity(self, running: Iterable[tuple[str, float]]) -> dict[str, Any]:
-        start, end = self._start, self._end
+    def _make_activity(self, open_periods: Iterable[float], end: float) -> dict[str, Any]:
+        start = self._start
         count = max(min(int((end - start) / _ACTIVITY_SECONDS), _ACTIVITY_BINS), 1)
         width = (end - start) / count
         sums = self._activity.resample(0, start, end, count)
         busy = [seconds for _, seconds in sums]
-        for worker, since in running:
-            known = self._workers.get(worker)
-            # As far as the worker's clock is known: it cannot have begun before the end of its last item.
-            begin = max(since, known.last if known else start)
+        for begin in open_periods:
             for number in range(int((begin - start) / width), count):
                 busy[number] += min(start + (number + 1) * width - begin, width)
         return {
@@ -175,15 +186,15 @@ class Timeline:
     def _labels(self, characters: int) -> dict[str, str]:
         size = characters // max(len(self._spans), 1) - _LABEL_FRAME
         size = min(max(size, _MIN_LABEL), _MAX_LABEL)
-        return {str(span.item): cut(self._describe(span.item), size) for span in self._spans}
+        return {str(span.item): shorten_json(self._describe(span.item), size) for span in self._spans}
 
     def _line(self, seconds: float, rows: int, index: int, worker: int) -> dict[str, Any]:
         return {
             "index": index,
-            "item": cut(self._describe(index), _MAX_NAME),
+            "item": shorten_json(self._describe(index), _MAX_NAME),
             "seconds": round(seconds, 3),
             "rows": rows,
-            "worker": cut(self._names[worker], _MAX_WORKER) if worker >= 0 else "",
+            "worker": shorten_json(self._names[worker], _MAX_WORKER) if worker >= 0 else "",
         }
 
 
@@ -222,7 +233,7 @@ class _Worker:
 
     def as_dict(self, name: str) -> dict[str, Any]:
         seconds = round(self.seconds, 2)
-        return {"name": cut(name, _MAX_WORKER), "ranges": self.ranges, "rows": self.rows, "seconds": seconds}
+        return {"name": shorten_json(name, _MAX_WORKER), "ranges": self.ranges, "rows": self.rows, "seconds": seconds}
 
 
 def _quantiles(values: array[Any]) -> list[Any]:
