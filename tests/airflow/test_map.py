@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -375,7 +376,7 @@ def test_a_describe_that_fails_does_not_fail_the_task(airflow: Airflow) -> None:
     task = BurlaMapOperator(task_id="t", python_callable=print, inputs=[1, 2], describe=lambda one: one["day"])
     result = airflow.run(task)
     assert result.state == "success", result.log
-    assert "describe failed for input 0, so that its value names it. TypeError" in result.log
+    assert re.search(r"describe failed for input \d, so that its value names it. TypeError", result.log)
     assert result.log.count("describe failed") == 1
     assert result.xcoms["burla_report"]["timeline"]["labels"] == {"0": "input 0 (1)", "1": "input 1 (2)"}
 
