@@ -403,6 +403,25 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BurlaHook, "open_client", lambda *_: engine.open_client())
 
 
+class SlowEngine(InProcessEngine):
+    """A fake: workers start slowly. Those of the local engine do not."""
+
+    def run(self, job: Job, **options: Any) -> Iterator[JobEvent]:
+        time.sleep(2.1)
+        yield Tick()
+        yield from super().run(job, **options)
+
+
+def test_the_log_says_that_workers_are_starting(
+    airflow: Airflow, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = SlowEngine()
+    monkeypatch.setattr(BurlaHook, "run", lambda _, job, **options: engine.run(job, **options))
+    monkeypatch.setattr(BurlaHook, "open_client", lambda *_: engine.open_client())
+    result = airflow.run(operator())
+    assert "0 of 6 ranges, starting workers" in result.log
+
+
 @pytest.mark.usefixtures("busy")
 def test_waiting_for_a_node_is_no_work(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator())
