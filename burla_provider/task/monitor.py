@@ -237,9 +237,11 @@ class JobMonitor:
         self._output.flush_expired(now)
         if self._report.status.state != "paused":
             self._slow.check()
+        phase = self._reporter.phase
         # Until a node is free there is no progress.
-        if self._reporter.phase != "waiting for a node" and self.progress.is_due(now):
-            self._log.info(self.progress.line(now))
+        if phase != "waiting for a node" and self.progress.is_due(now):
+            what = f", {phase}" if phase == "starting workers" else ""
+            self._log.info("%s%s", self.progress.line(now), what)
         if now >= self._flush_at:
             self._flush()
         self._reporter.tick()

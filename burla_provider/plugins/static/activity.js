@@ -1,7 +1,7 @@
 // Rows per second and busy workers over time, below the timeline and with its time axis.
 
 import { element, find, setChildren, setText } from "./dom.js";
-import { clock, count, percent, plural, withArticle } from "./format.js";
+import { clock, count, percent } from "./format.js";
 import { axisLane, overlay, partsLane, share, timeWindow } from "./time_axis.js";
 import { hideTip, showTip } from "./tip.js";
 
@@ -47,11 +47,12 @@ function build() {
   section.append(element("p", { id: "activity-note", class: "quiet" }), lanes);
 }
 
-function caption({ utilization, worker_count: workerCount, unit }) {
+function caption({ utilization, activity: { busy }, unit }) {
   if (utilization === null) return "";
-  const workers = plural(workerCount, "worker");
+  // Of how many workers, the report does not say: one that died, or that a job replaced, is listed too.
+  const mean = busy.reduce((sum, workers) => sum + workers, 0) / busy.length;
   const idle = utilization < 0.7 ? ` The others waited, for example for the last ${unit}s.` : "";
-  return `Utilization ${percent(utilization)}: on average, ${(utilization * workerCount).toFixed(1)} of ${workers} processed ${withArticle(unit)} while the job worked.${idle}`;
+  return `Utilization ${percent(utilization)}: ${number(mean)} busy workers on average.${idle}`;
 }
 
 function lane({ title, values, top, unit }, { activity, window }) {
