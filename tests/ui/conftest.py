@@ -214,7 +214,10 @@ def watch(page: Page, problems: list[str]) -> None:
 
 
 def _note(problems: list[str], text: str) -> None:
-    if re.search("Content.Security.Policy|TrustedHTML", text):
+    # Firefox asks for an icon by itself.
+    if re.search("Content.Security.Policy|violates the following directive|TrustedHTML", text) and not re.search(
+        r"/favicon\.ico", text
+    ):
         problems.append(text)
 
 
