@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help check demo airflow test test-ui test-cluster test-matrix test-wheel bench bench-quick docs lint cluster cluster-down clean
+.PHONY: help check demo airflow test test-ui test-cluster test-matrix test-wheel bench bench-quick docs dist sbom audit lint cluster cluster-down clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,9 @@ help:
 	@echo "make bench          compare this provider with other tools; writes benchmarks/RESULTS.md (run \`make cluster\` first, for Burla)"
 	@echo "make bench-quick    a small version of the benchmarks, in a minute"
 	@echo "make docs           build the documentation in build/docs"
+	@echo "make dist           build wheel and sdist in dist"
+	@echo "make sbom           write the packages that the wheel needs to build/sbom.json (CycloneDX)"
+	@echo "make audit          ask the Python index for known vulnerabilities of the packages in constraints.txt"
 	@echo "make clean          remove everything that these targets created, except the cluster"
 
 demo: .venv/ready
@@ -70,6 +73,26 @@ bench-quick: .venv/ready
 
 docs: .venv/ready
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --site-dir build/docs
+
+dist: .venv/ready
+	@rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
+# The versions are those of constraints.txt.
+sbom: .venv-audit/ready
+	@ls dist/*.whl > /dev/null 2>&1 || $(MAKE) dist
+	@mkdir -p build
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv venv --quiet --clear --python $(BIN)/python .venv-sbom
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python .venv-sbom/bin/python --constraint constraints.txt dist/*.whl
+	.venv-audit/bin/cyclonedx-py environment --output-reproducible --output-file build/sbom.json .venv-sbom
+
+audit: .venv-audit/ready
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
+
+.venv-audit/ready: | .venv/ready
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv venv --quiet --clear --python $(BIN)/python $(@D)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(@D)/bin/python 'pip-audit>=2.9,<3' 'cyclonedx-bom>=7,<8'
+	@touch $@
 
 lint: .venv/ready
 	$(BIN)/ruff check --no-cache .

@@ -57,8 +57,8 @@ def check_cluster(engine: Engine, timeout: float = 5.0) -> str:
         raise InvalidParameterError(
             "host",
             "is missing, and no Burla login is saved on this machine.",
-            "Set host, login and password to cluster_dashboard_url, email and auth_token in burla_credentials.json,"
-            ' which "burla login" writes. Without a cluster, set the engine to local.',
+            "Set it to the cluster's URL, login to the e-mail and password to the auth token. They are in"
+            ' burla_credentials.json, which "burla login" writes. Without a cluster, choose the engine "local".',
         )
     return f"Burla {read_version(engine, timeout)}, {read_nodes(engine, timeout)}"
 

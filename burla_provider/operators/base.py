@@ -72,6 +72,8 @@ class BurlaBaseOperator(BaseOperator):
     function_fields: tuple[str, ...] = ()
     init: Mapping[str, Callable[..., Any]] | None = None
     operator_extra_links = (BurlaJobLink(),)
+    # Airflow's provider registry lists operators with this attribute as durable.
+    __supports_durable_execution: ClassVar[bool] = True
     config_class: ClassVar[type[JobConfig]]
     unit: ClassVar[str] = "range"
 

@@ -10,6 +10,8 @@ from burla_provider.task.failure_policy import OnFailure
 from burla_provider.task.map_config import MapJobConfig
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
+
     from burla_provider.task.job_runner import JobRunner
 
 
@@ -92,6 +94,13 @@ class BurlaMapOperator(BurlaBaseOperator):
         from burla_provider.task.map_job import run_map_job
 
         return run_map_job(config, runner)
+
+    def get_openlineage_facets_on_complete(self, _: Any) -> OperatorLineage[Any, Any]:
+        """Return the inlets and outlets. OpenLineage calls this, also if the task has failed."""
+        # Without this method, datasets of hooks that the inputs' function uses would replace them.
+        from burla_provider.task.lineage import declared_lineage
+
+        return declared_lineage(self.inlets, self.outlets)
 
     def _title(self) -> str:
         return getattr(self.python_callable, "__name__", "the function")

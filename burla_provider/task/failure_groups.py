@@ -26,8 +26,9 @@ _OTHER_MESSAGES = "(other messages)"
 _MAX_KEYS = 1_000
 """Items per group whose keys are remembered."""
 _MAX_WORKERS = 5
+_MAX_WORKER_CHARS = 40
 _MAX_NAME_CHARS = 120
-_MAX_CHARS = 28_000
+_MAX_CHARS = 16_000
 """Characters of the part of a report of a task that runs: Airflow's state store accepts 64 KB."""
 SEE_LOG = ", see the log"
 
@@ -171,7 +172,7 @@ class FailureGroups:
 
         :param is_final: whether the task has ended; otherwise the part has at most ``_MAX_CHARS`` characters as JSON.
         """
-        limits = _Limits() if is_final else _Limits(message=600, tracebacks=20_000)
+        limits = _Limits() if is_final else _Limits(message=600, tracebacks=12_000)
         groups = self._listed(limits)
         while not is_final and limits.groups > _MIN_GROUPS and len(json.dumps(groups)) > _MAX_CHARS:
             limits = limits.smaller()
@@ -196,7 +197,7 @@ class FailureGroups:
             "count": group.count,
             "first": round(group.first, 1),
             "last": round(group.last, 1),
-            "workers": [name[:_MAX_NAME_CHARS] for name in list(group.workers)[:_MAX_WORKERS]],
+            "workers": [name[:_MAX_WORKER_CHARS] for name in list(group.workers)[:_MAX_WORKERS]],
             "worker_count": len(group.workers),
             "attempts": group.attempts,
             "rows": cut(failure.rows, message, SEE_LOG) or None,

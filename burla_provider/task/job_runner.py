@@ -210,7 +210,8 @@ def forget_job(context: Context) -> None:
     if store is not None:
         Checkpoint(store).clear()
         store.delete(LAST_JOB)
-        store.delete(TRIES)
+        if context["ti"].try_number > 1:
+            store.delete(TRIES)
 
 
 def spread(items: Sequence[Any], count: int) -> list[Any]:

@@ -229,10 +229,9 @@ class LedgerStore:
     def _check(self, stored: list[Any]) -> None:
         if stored[0] != self._fingerprint:
             raise PermanentError(
-                "The table, its primary key, the window, condition, split, target or (under row security) login changed"
-                " since this run's first try,"
-                f" whose writes are recorded in the ledger {self._ledger}. Clear the task to start a new run, or undo"
-                " the change."
+                "The version of the provider, the table, its primary key, the window, condition, split, target or"
+                " (under row security) login changed since this run's first try, whose writes are recorded in the"
+                f" ledger {self._ledger}. Clear the task to start a new run, or undo the change."
             )
 
     def _note(self, earlier: int) -> str:

@@ -14,6 +14,7 @@ from burla_provider.database.table_creation import check_writable, lock_table_cr
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.run_identity import old_run_key, run_started
 from burla_provider.task.session import resolve
+from burla_provider.task.table_version import upgrade_table
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.outcome import Outcome, decode
 
@@ -32,6 +33,9 @@ COLUMNS = {
     "started_at": "timestamp with time zone",
     "finished_at": "timestamp with time zone",
 }
+
+ADDED_COLUMNS: Sequence[Mapping[str, str]] = ()
+"""Columns of versions 2, 3, ..., see ``table_version.py``."""
 
 DDL = """
 CREATE TABLE IF NOT EXISTS {table} (
@@ -115,6 +119,7 @@ def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     _check_columns(connection, ledger, table)
     _check_obstacles(connection, ledger, table)
     _check_permission(connection, ledger, table)
+    upgrade_table(connection, ledger.relation, ADDED_COLUMNS)
 
 
 def store_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Sequence[Any]) -> list[Any]:

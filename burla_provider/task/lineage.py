@@ -58,18 +58,17 @@ class TableLineage:
         Only OpenLineage's listener calls this, so OpenLineage is installed. Its events have the error of a failed task.
         """
         from airflow.providers.openlineage.extractors import OperatorLineage
-        from airflow.providers.openlineage.extractors.manager import ExtractorManager
         from openlineage.client.event_v2 import InputDataset, OutputDataset
         from openlineage.client.facet_v2 import input_statistics_input_dataset, sql_job
 
         statistics = input_statistics_input_dataset.InputStatisticsInputDatasetFacet(rowCount=self.row_count)
         table = InputDataset(self._namespace, self._name(*self._table), inputFacets={"inputStatistics": statistics})
         written = [OutputDataset(namespace, name) for namespace, name in self._written]
-        inputs = filter(None, map(ExtractorManager.convert_to_ol_dataset, inlets))
-        outputs = filter(None, map(ExtractorManager.convert_to_ol_dataset, outlets))
+        given = declared_lineage(inlets, outlets)
+        others = (data for data in given.inputs if (data.namespace, data.name) != (table.namespace, table.name))
         return OperatorLineage(
-            inputs=[table, *(data for data in inputs if (data.namespace, data.name) != (table.namespace, table.name))],
-            outputs=[*written, *outputs],
+            inputs=[table, *others],
+            outputs=[*written, *given.outputs],
             job_facets={"sql": sql_job.SQLJobFacet(query=self._sql, dialect="postgres")} if self._sql else {},
         )
 
@@ -81,6 +80,15 @@ class TableLineage:
 
         path = "/".join(quote(part, safe="") for part in (self._database, *self._table))
         return Asset(f"{self._namespace}/{path}")
+
+
+def declared_lineage(inlets: Iterable[Any], outlets: Iterable[Any]) -> OperatorLineage[Any, Any]:
+    """Return the inlets and outlets of a task as datasets. Only OpenLineage's listener calls this."""
+    from airflow.providers.openlineage.extractors import OperatorLineage
+    from airflow.providers.openlineage.extractors.manager import ExtractorManager
+
+    inputs, outputs = (filter(None, map(ExtractorManager.convert_to_ol_dataset, given)) for given in (inlets, outlets))
+    return OperatorLineage(inputs=list(inputs), outputs=list(outputs))
 
 
 def _namespace(server: ConnectionInfo) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Any
@@ -16,6 +16,7 @@ from burla_provider.exceptions import InvalidParameterError, TooManyRejectsError
 from burla_provider.task.failure_policy import allowance
 from burla_provider.task.logs import without_markers
 from burla_provider.task.session import resolve
+from burla_provider.task.table_version import upgrade_table
 from burla_provider.worker.outcome import Outcome
 from burla_provider.worker.rejects import COUNT, RejectLimit, RejectTable
 
@@ -32,6 +33,9 @@ COLUMNS = {
     "rejected_at": "timestamptz NOT NULL DEFAULT clock_timestamp()",
 }
 """Name -> type. ``run_key``, ``range_index`` and ``range`` are those of the ledger."""
+
+ADDED_COLUMNS: Sequence[Mapping[str, str]] = ()
+"""Columns of versions 2, 3, ..., see ``table_version.py``."""
 
 _MAX_KINDS = 5
 _MAX_CHARS = 200
@@ -81,6 +85,7 @@ def open_reject_table(
             f"the role {role} cannot {' and '.join(needed)} in {rejects}.",
             f"Run: GRANT {', '.join(needed)} ON {quoted} TO {role};",
         )
+    upgrade_table(connection, rejects.relation, ADDED_COLUMNS)
     return rejects
 
 

@@ -188,7 +188,7 @@ class Reporter:
         try:
             report = self._as_dict()
             self._context["ti"].xcom_push(key=KEY, value=report)
-            if self._store is not None and state in ("failed", "rescheduled"):
+            if self._store is not None and state == "failed":
                 save_try(self._store, self.report.tries, report)
             self._forget()
         except Exception as error:

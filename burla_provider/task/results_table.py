@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -15,6 +15,7 @@ from burla_provider.database.quoting import Identifier
 from burla_provider.database.table_creation import check_writable, lock_table_creation
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key_range import KeyRange
+from burla_provider.task.table_version import upgrade_table
 from burla_provider.worker.json_values import storable_text, to_json
 from burla_provider.worker.outcome import Failure, Outcome
 
@@ -32,6 +33,9 @@ COLUMNS = {
     "seconds": "double precision",
 }
 """Name -> type. The range is lower <= key < upper; NULL is open. Bounds of several columns are joined by commas."""
+
+ADDED_COLUMNS: Sequence[Mapping[str, str]] = ()
+"""Columns of versions 2, 3, ..., see ``table_version.py``."""
 
 _COLUMN_NAMES = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 
@@ -62,6 +66,7 @@ def prepare_results_table(connection: psycopg.Connection[Any], schema: str, tabl
             f"{error.diag.message_primary or error}.",
             "Name a table that this role can create and write, or one that this provider created.",
         ) from None
+    upgrade_table(connection, relation, ADDED_COLUMNS)
 
 
 class ResultsTable:

@@ -39,7 +39,7 @@ _TABLES = f"""
     SELECT n.nspname::text, c.relname::text, obj_description(c.oid, 'pg_class')
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind = 'r' AND starts_with(c.relname, '{PREFIX}') AND pg_has_role(c.relowner, 'USAGE')
-"""
+"""  # noqa: S608 (a constant)
 
 
 @dataclass(frozen=True)

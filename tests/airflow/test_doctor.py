@@ -321,7 +321,7 @@ def test_no_cluster_is_named(chain: Chain) -> None:
     chain.burla = {"conn_type": "burla"}
     result = chain.run()
     assert result.failed == ["Cluster"]
-    assert "Set the host of the connection to the cluster's URL." in result.text("Cluster")
+    assert result.text("Cluster").startswith("host: is missing, and no Burla login is saved on this machine. Set it to")
 
 
 def test_a_cluster_that_refuses_the_login(chain: Chain, head: Any) -> None:

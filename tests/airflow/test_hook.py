@@ -146,7 +146,7 @@ def test_test_connection_returns_a_text(
         ({"extra": '{"engine": "spark"}'}, "engine: unknown engine"),
         ({"login": "me@example.com"}, "password: must be set"),
         ({"host": "http://burla.example.com"}, "host: http://burla.example.com would send"),
-        ({}, "host: is missing, and no Burla login is saved on this machine. Set host, login and password to "),
+        ({}, "host: is missing, and no Burla login is saved on this machine. Set it to "),
     ],
 )
 def test_the_error_of_test_connection_names_the_field_only(

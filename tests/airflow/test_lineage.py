@@ -176,11 +176,19 @@ def test_openlineage_hears_of_the_target_of_a_transform(openlineage: Emitted) ->
 
 
 @needs_openlineage
+def test_openlineage_gets_the_inlets_and_outlets_of_a_map(openlineage: Emitted) -> None:
+    complete = openlineage.events["mapped"][-1]
+    assert complete["eventType"] == "COMPLETE"
+    assert datasets(complete["inputs"]) == set(named(("postgres://elsewhere:5432", "db.public.rates")))
+    assert datasets(complete["outputs"]) == set(named(("postgres://elsewhere:5432", "db.public.reports")))
+
+
+@needs_openlineage
 def test_openlineage_hears_which_ranges_failed_and_how_many_rows_were_worked(openlineage: Emitted) -> None:
     _, fail = openlineage.events["failing"]
     assert fail["eventType"] == "FAIL"
     error = fail["run"]["facets"]["errorMessage"]["message"]
-    assert " of 7 failed" in error
+    assert " of 7 ranges failed" in error
     assert "ValueError: too late" in error
     assert "<= id <" in error
     [read] = fail["inputs"]
@@ -196,4 +204,5 @@ def test_a_task_that_never_saw_its_table_fails_without_lineage(openlineage: Emit
 
 @needs_openlineage
 def test_no_event_has_the_password(openlineage: Emitted) -> None:
+    assert openlineage.password
     assert openlineage.password not in str(openlineage.events)

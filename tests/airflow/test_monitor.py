@@ -11,6 +11,7 @@ import pytest
 from burla_provider.jobs.job import Tick
 from burla_provider.task import monitor, reporter
 from burla_provider.task.checkpoint import Checkpoint
+from burla_provider.task.failure_groups import FailureGroups
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.monitor import JobMonitor
 from burla_provider.task.report import Report
@@ -47,7 +48,7 @@ def test_a_report_that_takes_long_is_made_less_often(
     monkeypatch.setattr(reporter, "time", clock)
     monkeypatch.setattr(Report, "as_dict", as_dict)
     context: Any = {"ti": SimpleNamespace(dag_id="d", task_id="t"), "task_state_store": Store()}
-    failures = FailurePolicy("finish", 0, str)
+    failures = FailurePolicy("finish", 0, FailureGroups(str))
     log = logging.getLogger()
     one = JobMonitor(context, log, Reporter(context, log, Report("orders")), 10, str, failures, Checkpoint(None), [])
     for _ in range(720):  # a minute and a half

@@ -208,7 +208,7 @@ def test_a_failed_trial_ends_the_task_before_the_fan_out(airflow: Airflow, order
     result = airflow.run(operator(process_rows=fail, trial_ranges=2))
     assert result.state == "failed"
     assert "The trial failed" in str(result.error)
-    assert "2 of 2 failed" in str(result.error)
+    assert "2 of 2 ranges failed" in str(result.error)
 
 
 def test_plan_only_returns_the_plan_and_starts_nothing(airflow: Airflow, orders: Orders) -> None:
@@ -260,7 +260,7 @@ def test_failed_ranges_are_named_with_their_bounds_and_errors(airflow: Airflow, 
 
     result = airflow.run(operator(process_rows=fail_late, columns=["id", "amount"], key="id"), max_tries=1)
     assert result.state == "up_for_retry"
-    assert "of 7 failed" in str(result.error)
+    assert "of 7 ranges failed" in str(result.error)
     assert "ValueError: too late" in str(result.error)
     assert "<= id <" in str(result.error)
 

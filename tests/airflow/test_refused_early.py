@@ -155,7 +155,7 @@ def test_when_all_ranges_fail_in_a_way_that_no_retry_can_mend_there_is_no_retry(
         airflow.connections["orders_db"].login = airflow.connections["orders_db"].password = name
         result = airflow.run(operator(process_range=function, **options), max_tries=3)
         assert result.state == state, result.log
-        assert "failed (tolerated: 0)" in str(result.error)
+        assert "ranges failed (tolerated: 0)" in str(result.error)
         assert ("A retry would fail again" in str(result.error)) == (state == "failed")
     finally:
         orders.connection.execute(f"REVOKE ALL ON orders FROM {name}; DROP ROLE {name}")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from burla_provider.decorators.burla import BurlaDecoratedOperator
+from burla_provider.decorators.map_operator import BurlaDecoratedOperator
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.task.rendered import RenderedText, source_code

@@ -141,7 +141,9 @@ def run_code(code: str, folder: Path, info: psycopg.ConnectionInfo) -> subproces
     environment = {**os.environ, "AIRFLOW_CONN_ORDERS_DB": json.dumps(connection), "PYTHONPATH": os.getcwd()}
     (folder / "pasted.py").write_text(code)
     command = [sys.executable, "pasted.py"]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    process = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 1, (process, code)
+    return process
 
 
 def failed_group(result: TaskResult) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

@@ -104,7 +104,7 @@ def test_tolerated_inputs_have_the_result_none(airflow: Airflow) -> None:
     report = report_of(airflow.run(task))
     assert report["status"]["state"] == "incomplete"
     assert report["status"]["detail"] == "1 of 2 inputs failed and have the result None (tolerated_failures=1)"
-    assert report["result"]["values"] == [["input 0", "2"], ["input 1", "null"]]
+    assert report["result"]["values"] == [["input 0 (1)", "2"], ["input 1 (-1)", "null"]]
 
 
 def closed_port() -> int:
@@ -159,7 +159,7 @@ def test_a_cluster_that_is_not_reached_has_its_reason(airflow: Airflow) -> None:
     report = report_of(result)
     assert f"127.0.0.1:{port}" in report["status"]["detail"]
     assert dict(report["places"])["Cluster"] == "127.0.0.1"
-    assert report["retry"] == {"seconds": 300, "remaining": 1}
+    assert report["retry"] == {"seconds": 300, "remaining": None}  # the inputs are not read yet
     assert SECRET not in json.dumps(report)
 
 

@@ -69,10 +69,30 @@ def plan() -> dict[str, Any]:
     return {**transform(), "plan_only": True}
 
 
-TASKS = {"totals": totals, "failing": failing, "nowhere": nowhere, "transform": transform, "plan": plan}
+def mapped() -> dict[str, Any]:
+    from airflow.providers.common.compat.lineage.hook import get_hook_lineage_collector
+    from airflow.sdk import Asset
+
+    def read_inputs() -> list[int]:
+        collector = get_hook_lineage_collector()
+        collector.add_input_asset(read_inputs, uri="postgres://elsewhere:5432/db/public/list")
+        return [1, 2]
+
+    return {
+        "python_callable": lambda number, password: number,
+        "inputs": read_inputs,
+        "op_kwargs": {"password": "{{ conn.orders_db.password }}"},
+        "inlets": [Asset("postgres://elsewhere:5432/db/public/rates")],
+        "outlets": [Asset("postgres://elsewhere:5432/db/public/reports")],
+    }
+
+
+TABLE_TASKS = {"totals": totals, "failing": failing, "nowhere": nowhere, "transform": transform, "plan": plan}
+TASKS = {"mapped", *TABLE_TASKS}
 
 
 def main() -> None:
+    from burla_provider.operators.map import BurlaMapOperator
     from burla_provider.operators.postgres import BurlaPostgresOperator
     from burla_provider.operators.transform import BurlaPostgresTransformOperator
 
@@ -80,7 +100,8 @@ def main() -> None:
     airflow.add_connection("burla_default", "burla", extra={"engine": "local"})
     airflow.add_connection("orders_db", "postgres", **json.load(sys.stdin))
     options = {"table": "orders", "postgres_conn_id": "orders_db", "key": "id", "ranges": 7}
-    for name, make in TASKS.items():
+    print(airflow.run(BurlaMapOperator(task_id="mapped", **mapped())).log)
+    for name, make in TABLE_TASKS.items():
         operator = BurlaPostgresTransformOperator if make in (transform, plan) else BurlaPostgresOperator
         print(airflow.run(operator(**{**options, "task_id": name, **make()})).log)
 

@@ -112,7 +112,7 @@ def test_the_connection_of_the_demo_can_be_tested(open_page: OpenPage, airflow: 
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({}, "host: is missing, and no Burla login is saved on this machine. Set host, login and password to"),
+        ({}, "host: is missing, and no Burla login is saved on this machine. Set it to the cluster's URL, login"),
         ({"extra": '{"engine": "spark"}'}, "engine: unknown engine 'spark'. Use 'burla' or 'local'."),
         ({"login": "a@example.com"}, "password: must be set, because login is set."),
     ],

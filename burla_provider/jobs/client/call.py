@@ -145,7 +145,7 @@ class _Announcer:
         elif index != self._last[0]:
             if not self._has_watcher:
                 self._has_watcher = True
-                with contextlib.suppress(OSError, ValueError):  # the item is processed, announced or not
+                with contextlib.suppress(Exception):  # the item is processed, announced or not
                     self._start_watcher(output)
             if self._slot is not None:
                 struct.pack_into(_SLOT, self._slot, 0, index, now)
@@ -227,7 +227,7 @@ class _PrefixedOutput(io.TextIOBase):
 
     def announce(self, stage: str) -> None:
         """Write the message that the item has begun this stage: "began" or "isolating"."""
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(Exception):
             self._stream.write(f"{self._prefix}{MARK}{stage} {_worker_name()}\n")
             self._stream.flush()
 

@@ -6,7 +6,9 @@ import { timesMedian } from "./spread.js";
 
 /** Return the names of the lanes: the workers, and those that work on their first range. */
 export function laneNames({ workers, in_flight: inFlight }) {
-  return [...new Set([...workers.map(({ name }) => name), ...inFlight.listed.map(({ worker }) => worker)])];
+  const names = workers.map(({ name }) => name);
+  const others = inFlight.listed.map(({ worker }) => worker).filter((worker) => worker && !names.includes(worker));
+  return [...names, ...new Set(others)];
 }
 
 /** Return the marks of a report. `window` is the time axis. */
@@ -51,7 +53,7 @@ function bars(report, window) {
 /** Ranges in flight: bars that are open at the right. */
 function openBars({ in_flight: inFlight, updated, ...report }, window) {
   const lanes = new Map(laneNames({ in_flight: inFlight, ...report }).map((name, index) => [name, index]));
-  return inFlight.listed.map(({ index, item, worker, since, stage, ratio, is_slow: isSlow }) => {
+  return inFlight.listed.filter(({ worker }) => lanes.has(worker)).map(({ index, item, worker, since, stage, ratio, is_slow: isSlow }) => {
     const seconds = Math.max(updated - since, 0);
     const median = timesMedian(ratio ?? 0, ratio === null ? null : 1);
     const action = stage === "isolating" ? "isolating failing rows" : "in progress";

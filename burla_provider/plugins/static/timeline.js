@@ -89,8 +89,8 @@ function drawLanes(names, window) {
     const sum = workers[index] ? count(rows === null ? workers[index].ranges : workers[index].rows) : "";
     return element(
       "div",
-      { class: "lane", role: "group", "aria-label": name, "data-key": name },
-      element("span", { class: "name", title: name, "aria-hidden": "true" }, element("bdi", {}, name)),
+      { class: "lane", role: "group", "aria-label": name || "unknown worker", "data-key": `lane-${index}` },
+      element("span", { class: "name", title: name, "aria-hidden": "true" }, element("bdi", {}, name || "unknown worker")),
       element("div", { class: "track", role: "presentation" }, ...tracks[index]),
       element("span", { class: "sum", "aria-hidden": "true" }, sum),
     );

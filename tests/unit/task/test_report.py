@@ -98,7 +98,7 @@ def test_few_ranges_are_told_one_by_one() -> None:
         report.add(outcome(index))
     timeline = report.as_dict()["timeline"]
     assert timeline["kind"] == "ranges"
-    assert timeline["spans"][2] == [2, 1.0, 0.5, 2, 100, 1]
+    assert timeline["spans"][2] == [2, 1.0, 0.5, 2, 100, 1, -1]
 
 
 def test_the_slowest_come_first() -> None:
