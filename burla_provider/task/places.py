@@ -44,6 +44,7 @@ def session_places(config: TableConfig, session: TaskSession) -> Places:
     yield "Database", f"{config.postgres_conn_id}: {_database(session.parameters)}"
     one = "one snapshot for all ranges" if session.snapshot else "each range reads its own snapshot"
     yield "Consistency", one
+    yield "Sessions", f"{session.name} in pg_stat_activity.application_name, with the number of the range"
 
 
 def source_places(config: TableConfig, source: Source, limits: WindowLimits) -> Places:

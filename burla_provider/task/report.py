@@ -106,6 +106,10 @@ class Report:
         """The number of items that have failed."""
         return self._failed
 
+    @property
+    def _open(self) -> int:
+        return self.missing - self._failed
+
     def begin_items(
         self,
         total: int,
@@ -193,7 +197,7 @@ class Report:
             "retried": self._attempts - processed,
             "rows": self._rows,
             "rows_per_second": None if self._rows is None else round((self._rows - self._earlier_rows) / working),
-            "seconds_left": None if is_final else self.estimate.seconds_left(now),
+            "seconds_left": None if is_final or self._open == 0 else self.estimate.seconds_left(now),
             "places": [list(place) for place in self.places],  # Airflow marks a tuple in JSON
             "phases": self.phases,
             "plan": self._plan,

@@ -58,7 +58,8 @@ def test_advice_begins_a_sentence_of_its_own(airflow: Airflow, orders: Orders) -
         connection.execute("UPDATE orders SET note = ''")
 
     message = str(airflow.run(operator(process_range=write)).error)
-    assert "cannot execute UPDATE in a read-only transaction. Ranges are read in a read-only transaction: " in message
+    assert "cannot execute UPDATE in a read-only transaction" in message
+    assert "\n  Ranges are read in a read-only transaction: " in message
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_what_users_print_or_raise_opens_and_closes_no_group_of_the_log(airflow:
     assert result.state == "success"
     opened = [line for line in result.log.splitlines() if "::group::" in line and "Execute" not in line]
     assert opened
-    assert all("printed 2 lines" in line for line in opened), result.log
+    assert all("printed 2 lines" in line or "3 inputs failed" in line for line in opened), result.log
     since_first = result.log[result.log.index("::group::input") :]
     assert since_first.count("::endgroup::") == since_first.count("::group::")
     assert ":group:mine" in result.log

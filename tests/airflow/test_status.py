@@ -218,6 +218,7 @@ def test_a_ledger_says_that_clearing_writes_again(airflow: Airflow, orders: Orde
     places = dict(report["places"])
     assert places["Target"] == "public.labels (insert)"
     assert places["Ledger"] == "public.runs"
+    assert places["Sessions"].startswith("test_dag.t.scheduled__2026-11 in pg_stat_activity")
 
 
 @pytest.mark.parametrize(
