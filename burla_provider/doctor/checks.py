@@ -152,7 +152,7 @@ class Checks:
         return f"Burla {read_version(self.engine)} at {self.engine.url}"
 
     def login(self) -> str | None:
-        """Ask the cluster for its nodes, which it tells only to its users."""
+        """Ask the cluster for its nodes, which needs a login."""
         if self.engine.is_local:
             return None
         self.nodes = read_nodes(self.engine)

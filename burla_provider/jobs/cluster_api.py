@@ -84,7 +84,7 @@ def check_login(engine: Engine) -> None:
 
 
 def read_version(engine: Engine, timeout: float = 5.0) -> str:
-    """Return the version of Burla on the cluster, which it tells without a login.
+    """Return the version of Burla on the cluster, which needs no login.
 
     :raises JobError: as ``check_cluster``.
     """
@@ -92,7 +92,7 @@ def read_version(engine: Engine, timeout: float = 5.0) -> str:
 
 
 def read_nodes(engine: Engine, timeout: float = 5.0) -> Nodes:
-    """Return the numbers of nodes, which the cluster tells to its users.
+    """Return the numbers of nodes, which needs a login.
 
     :raises JobError: as ``check_cluster``.
     """

@@ -26,8 +26,9 @@ _HANGS_RATIO = 10
 class Estimate:
     """Estimates the seconds until all items have an outcome. An outcome listener.
 
-    An item is expected to take time in proportion to its size: its expected rows, or the same for all items. The items
-    that wait are shared by the workers that were busy lately, and those in flight count as far as they are.
+    An item is expected to take time in proportion to its size: its expected rows, or the same for all items. The
+    waiting items are shared by the workers that were busy in the last window. Items in flight count with the time that
+    they still need.
 
     :param total: number of items.
     :param in_flight: the items that are being processed.
@@ -115,14 +116,14 @@ class Estimate:
         return left if left > 0 else None
 
     def _pace(self) -> float:
-        """Return the seconds per size, lately if enough items have ended lately."""
+        """Return the seconds per size, those of the last window if enough items have ended in it."""
         mark = self._marks[0]
         if self._ended - mark.ended >= _PACE_ROUNDS * max(self._workers_seen, 1):
             return (self._seconds - mark.seconds) / (self._size - mark.size)
         return self._seconds / self._size
 
     def _workers(self, now: float) -> float:
-        """Return how many workers are busy, lately."""
+        """Return how many workers were busy in the last window."""
         mark = self._marks[0]
         workers = (self._busy_seconds(now) - mark.busy) / max(now - mark.time, 0.001)
         return max(workers, self.in_flight.count) if now - mark.time < self._window(now) else workers
@@ -141,7 +142,7 @@ class Estimate:
 
 
 class _Mark(NamedTuple):
-    """What had happened at a time.
+    """The sums at a time.
 
     :param time: seconds since the epoch.
     :param busy: seconds of work of this job, of the running items too.

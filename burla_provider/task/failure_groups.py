@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from burla_provider.task.message_pattern import message_pattern
 from burla_provider.task.remedies import advice_for_group
+from burla_provider.task.short_text import SEE_LOG
 from burla_provider.worker.errors import cut
 from burla_provider.worker.outcome import Failure, Outcome
 
@@ -21,7 +22,7 @@ MAX_RANGES = 100
 """Items in the report, of all groups together."""
 
 _MAX_KINDS = 200
-"""If there are more kinds, messages of further ones are ignored: errors of one class are one kind."""
+"""Beyond this number, further kinds are distinguished by the class of the error only."""
 _OTHER_MESSAGES = "(other messages)"
 _MAX_KEYS = 1_000
 """Items per group whose keys are remembered."""
@@ -30,7 +31,6 @@ _MAX_WORKER_CHARS = 40
 _MAX_NAME_CHARS = 120
 _MAX_CHARS = 16_000
 """Characters of the part of a report of a task that runs: Airflow's state store accepts 64 KB."""
-SEE_LOG = ", see the log"
 
 
 @dataclass(frozen=True)
@@ -210,11 +210,6 @@ class FailureGroups:
         place = {name: text for name, text in asdict(self.place(item.number)).items() if not text or len(text) <= limit}
         named = {"index": item.number, "item": cut(self.name(item.number), _MAX_NAME_CHARS), "attempts": item.attempts}
         return named | asdict(RangePlace(**place))
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number of things: "1 range", "1,800 ranges"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def share(sizes: Sequence[int], limit: int) -> list[int]:

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from burla_provider.task.failure_groups import FailureGroup, FailureGroups, counted, share
+from burla_provider.database.wording import quantity
+from burla_provider.task.failure_groups import FailureGroup, FailureGroups, share
 from burla_provider.task.logs import log_group
 from burla_provider.task.remedies import advice_for_group
 from burla_provider.worker.errors import cut
@@ -52,11 +53,11 @@ class FailureLog:
         if count < 2:
             return
         kinds = "with the same error" if len(groups) == 1 else f"with {len(groups):,} kinds of errors"
-        log_group(self._log, f"{counted(count, self._groups.unit)} failed, {kinds}", self._summary(groups))
+        log_group(self._log, f"{quantity(count, self._groups.unit)} failed, {kinds}", self._summary(groups))
 
     def _summary(self, groups: list[FailureGroup]) -> Iterator[str]:
         for group, number in zip(groups, share([group.count for group in groups], _MAX_NAMED), strict=True):
-            yield cut(f"{counted(group.count, self._groups.unit)}: {group.failure.title}", _MAX_LINE)
+            yield cut(f"{quantity(group.count, self._groups.unit)}: {group.failure.title}", _MAX_LINE)
             line = "   "
             for item in group.items[:number]:
                 name = f" {self._groups.name(item.number)},"

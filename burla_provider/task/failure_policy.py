@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Literal
 
+from burla_provider.database.wording import quantity
 from burla_provider.exceptions import (
     AllFailedError,
     BurlaProviderError,
@@ -15,8 +16,9 @@ from burla_provider.exceptions import (
     WorkerSetupError,
 )
 from burla_provider.jobs.code.local_modules import is_local_name
-from burla_provider.task.failure_groups import SEE_LOG, FailureGroups, counted
+from burla_provider.task.failure_groups import FailureGroups
 from burla_provider.task.remedies import advice_for_group
+from burla_provider.task.short_text import SEE_LOG
 from burla_provider.task.validation import UNRENDERED
 from burla_provider.worker.errors import cut
 from burla_provider.worker.outcome import Failure, Outcome
@@ -112,8 +114,8 @@ class FailurePolicy:
     def _describe(self, item_count: int) -> str:
         """Return what has failed, one kind of failure after the other."""
         groups = list(self._groups)
-        kinds = f", with {counted(len(groups), 'kind')} of errors" if len(groups) > 1 else ""
-        head = f"{self._groups.count:,} of {counted(item_count, self._groups.unit)} failed{kinds}"
+        kinds = f", with {quantity(len(groups), 'kind')} of errors" if len(groups) > 1 else ""
+        head = f"{self._groups.count:,} of {quantity(item_count, self._groups.unit)} failed{kinds}"
         lines = [f"{head} (tolerated: {self._tolerated}):"]
         for group in groups[:_MAX_KINDS]:
             named = [self._groups.name(item.number) for item in group.items[:_MAX_EXAMPLES]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from burla_provider.jobs.job import ItemBegan
-from burla_provider.task.short_text import cut
+from burla_provider.task.short_text import shorten_json
 from burla_provider.worker.outcome import Outcome
 
 _MAX_LISTED = 12
@@ -17,7 +17,7 @@ _MAX_LISTED = 12
 SLOW_RATIO = 3.0
 """An item is slow if it takes longer than this many times the median."""
 SLOW_SECONDS = 5.0
-"""A shorter time is not slow."""
+"""An item that takes less time is not slow."""
 _MAX_NAME = 120
 _MAX_WORKER = 40
 
@@ -152,8 +152,8 @@ class InFlight:
         ratio = self.ratio(item, now)
         return {
             "index": item.index,
-            "item": cut(self.describe(item.index), _MAX_NAME),
-            "worker": cut(item.worker, _MAX_WORKER),
+            "item": shorten_json(self.describe(item.index), _MAX_NAME),
+            "worker": shorten_json(item.worker, _MAX_WORKER),
             "since": round(item.since, 1),
             "stage": item.stage,
             "ratio": None if ratio is None else round(ratio, 1),

@@ -11,6 +11,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import redact
 
 from burla_provider.task.masking import masked
+from burla_provider.task.short_text import shorten
 from burla_provider.worker.outcome import find_unserializable
 
 _MAX_VALUE, _MAX_DESCRIPTION = 60, 100
@@ -57,7 +58,7 @@ class InputNames:
                 self._log.warning("describe failed for input %d, so that its value names it. %s", index, reason)
             self._has_warned = True
             return ""
-        return _cut(" ".join(masked(text).split()), _MAX_DESCRIPTION)
+        return shorten(" ".join(masked(text).split()), _MAX_DESCRIPTION)
 
     def _shown(self, index: int) -> str:
         pickled = self._items[index]
@@ -67,14 +68,10 @@ class InputNames:
             value = pickle.loads(pickled)  # noqa: S301 (pickled by this task)
             if find_unserializable(value):
                 return type(value).__name__
-            # Before the value is cut: the rest of a secret would not be found.
-            return _cut(masked(_short.repr(redact(value))), _MAX_VALUE)
+            # Redacted before it is shortened: a part of a secret would not be found.
+            return shorten(masked(_short.repr(redact(value))), _MAX_VALUE)
         except Exception:  # an unusual class, or an integer of too many digits
             return ""
-
-
-def _cut(text: str, maximum: int) -> str:
-    return text if len(text) <= maximum else f"{text[: maximum - 3]}..."
 
 
 _short = reprlib.Repr()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from burla_provider.database.wording import quantity
 from burla_provider.task.estimate import Estimate
 from burla_provider.task.in_flight import SLOW_RATIO, InFlight, RunningItem
-from burla_provider.task.short_text import cut
+from burla_provider.task.short_text import shorten
 from burla_provider.worker.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class SlowItems:
         keys = {_key(item) for item in running}
         self._next_ages = {key: age for key, age in self._next_ages.items() if key in keys}
         if self._in_flight.median is None:
-            running = running[:1]  # They may all take so long.
+            running = running[:1]  # There is nothing to compare with: all items may take so long.
         if now >= self._log_at and (due := [item for item in running if self._is_due(item, now)]):
             self._report(due, now)
 
@@ -210,7 +210,7 @@ def _key(item: RunningItem) -> tuple[int, str]:
 
 def describe_running(in_flight: InFlight, item: RunningItem, now: float) -> str:
     """Return, for example, ``range 17 (100 <= id < 200) on host:1234 for 43 s, 12 times the median``."""
-    name = cut(in_flight.describe(item.index), _MAX_NAME)
+    name = shorten(in_flight.describe(item.index), _MAX_NAME)
     text = f"{name} on {item.worker} for {format_duration(item.age(now))}"
     if item.stage == "isolating":
         text += ", searching for its failing rows"

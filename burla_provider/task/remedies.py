@@ -16,7 +16,7 @@ _CRASHED = (
     " python -X faulthandler, to see where."
 )
 _DIED = (
-    "The worker process ended while it worked on this item: it ran out of memory, code in C crashed, or the function"
+    "The worker process ended while it processed this item: it ran out of memory, code in C crashed, or the function"
     f" ended the process. {_OUT_OF_MEMORY}"
 )
 _NOT_SENT = (
@@ -29,7 +29,7 @@ _WORKER_ERRORS = (
     (re.compile(r"\b(?:signal (?:4|6|7|8|11)|132|134|135|136|139|SIGSEGV|SIGABRT)\b", re.I), _CRASHED),
     (re.compile(r"\b(?:died|killed|exit)", re.I), _DIED),
 )
-"""Texts of the engines about a worker that ended -> what to do. The first that is found counts."""
+"""Texts of the engines about a worker that ended -> what to do. The first match counts."""
 
 _BY_CLASS = {
     "MemoryError": f"The function needs more memory than the worker has. {_OUT_OF_MEMORY}",

@@ -16,7 +16,9 @@ from burla_provider.task.masking import masked
 from burla_provider.task.metrics import PhaseName, Phases
 from burla_provider.task.report import Report, State
 from burla_provider.task.resumption import NOTHING_STORED, Resumption, advise, retry_of
+from burla_provider.task.short_text import SEE_LOG, shorten
 from burla_provider.task.tries import load_tries, save_try
+from burla_provider.worker.errors import cut
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -134,7 +136,7 @@ class Reporter:
         :param redact: removes secrets.
         """
         known = dict(self.report.places)
-        known.update((label, _cut(masked(redact(text)), _MAX_PLACE_CHARS)) for label, text in places)
+        known.update((label, shorten(masked(redact(text)), _MAX_PLACE_CHARS)) for label, text in places)
         self.report.places = list(known.items())
 
     def __enter__(self) -> Reporter:
@@ -215,8 +217,4 @@ def _describe_error(error: BaseException) -> tuple[State, str]:
     text = str(error).strip()
     if not isinstance(error, BurlaProviderError | AirflowException) or not text:
         text = f"{type(error).__name__}: {text}"
-    return "failed", _cut(masked(text), _MAX_DETAIL_CHARS)
-
-
-def _cut(text: str, max_chars: int) -> str:
-    return text if len(text) <= max_chars else f"{text[:max_chars]} ..."
+    return "failed", cut(masked(text), _MAX_DETAIL_CHARS, SEE_LOG)

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 from burla_provider.task.masking import masked
+from burla_provider.task.short_text import shorten
 
 _MAX_VALUES = 40
 _MAX_CHARS = 200
@@ -23,13 +24,13 @@ def result_part(
     :param complete: whether the result has all items.
     :param verified: what was checked, a sentence.
     """
-    shown = [[_cut(name), _cut(_text(value))] for name, value in islice(values, _MAX_VALUES)]
+    shown = [[_shown(name), _shown(_text(value))] for name, value in islice(values, _MAX_VALUES)]
     return {"values": shown, "complete": complete, "verified": verified, "more": count - len(shown)}
 
 
 def total_values(result: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the values of a table's result."""
-    # The page has a place of its own for it.
+    # The page shows it separately.
     yield from ((name, value) for name, value in result.items() if name != "complete")
 
 
@@ -41,5 +42,6 @@ def _text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _cut(text: str) -> str:
-    return masked(text if len(text) <= _MAX_CHARS else f"{text[:_MAX_CHARS]} ...")
+def _shown(text: str) -> str:
+    # A part of a secret would not be found.
+    return shorten(masked(text[: 10 * _MAX_CHARS]), _MAX_CHARS)

@@ -43,7 +43,7 @@ def checkpoint_resumption(has_store: bool, resume: Resume, *, has_snapshot: bool
         return Resumption(keeps=False, reason="because of resume=False")
     if not has_store:
         return Resumption(keeps=False, reason="because this Airflow has no task state store, which 3.3 added")
-    unless = ", unless the table changes before" if has_snapshot and resume == "auto" else ""
+    unless = ". If the table changes before, it processes all ranges" if has_snapshot and resume == "auto" else ""
     return Resumption(keeps=True, reason=f"Airflow's task state store has the others{unless}")
 
 

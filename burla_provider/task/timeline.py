@@ -11,7 +11,7 @@ from itertools import islice
 from math import inf
 from typing import Any, NamedTuple
 
-from burla_provider.task.short_text import cut
+from burla_provider.task.short_text import shorten_json
 from burla_provider.task.time_bins import TimeBins
 from burla_provider.worker.outcome import Outcome
 
@@ -60,7 +60,7 @@ class Timeline:
     def add(self, outcome: Outcome) -> None:
         """Add an outcome of this try."""
         self.is_empty = False
-        # Nobody knows when and where an item was processed whose worker died before it said that it had begun.
+        # If a worker died before it announced an item, it is unknown when and where the item was processed.
         worker = self._worker(outcome.worker) if outcome.worker and outcome.started else None
         rows = outcome.row_count or 0
         number = worker.number if worker else -1
@@ -175,15 +175,15 @@ class Timeline:
     def _labels(self, characters: int) -> dict[str, str]:
         size = characters // max(len(self._spans), 1) - _LABEL_FRAME
         size = min(max(size, _MIN_LABEL), _MAX_LABEL)
-        return {str(span.item): cut(self._describe(span.item), size) for span in self._spans}
+        return {str(span.item): shorten_json(self._describe(span.item), size) for span in self._spans}
 
     def _line(self, seconds: float, rows: int, index: int, worker: int) -> dict[str, Any]:
         return {
             "index": index,
-            "item": cut(self._describe(index), _MAX_NAME),
+            "item": shorten_json(self._describe(index), _MAX_NAME),
             "seconds": round(seconds, 3),
             "rows": rows,
-            "worker": cut(self._names[worker], _MAX_WORKER) if worker >= 0 else "",
+            "worker": shorten_json(self._names[worker], _MAX_WORKER) if worker >= 0 else "",
         }
 
 
@@ -222,7 +222,7 @@ class _Worker:
 
     def as_dict(self, name: str) -> dict[str, Any]:
         seconds = round(self.seconds, 2)
-        return {"name": cut(name, _MAX_WORKER), "ranges": self.ranges, "rows": self.rows, "seconds": seconds}
+        return {"name": shorten_json(name, _MAX_WORKER), "ranges": self.ranges, "rows": self.rows, "seconds": seconds}
 
 
 def _quantiles(values: array[Any]) -> list[Any]:

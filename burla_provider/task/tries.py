@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from burla_provider.task.checkpoint import StateStore
+from burla_provider.task.short_text import SEE_LOG
+from burla_provider.worker.errors import cut
 
 TRIES = "burla_tries"
 """Key of the task state store: the earlier tries."""
@@ -45,7 +47,7 @@ def try_record(report: dict[str, Any]) -> dict[str, Any]:
     return {
         "number": report["try"]["number"],
         "state": status["state"],
-        "detail": detail[:_MAX_DETAIL_CHARS] + (" ..." if len(detail) > _MAX_DETAIL_CHARS else ""),
+        "detail": cut(detail, _MAX_DETAIL_CHARS, SEE_LOG),
         "began": report["began"],
         "seconds": report["elapsed"],
         "done": report["done"],

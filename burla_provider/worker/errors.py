@@ -82,7 +82,7 @@ def cut(text: str, limit: int, more: str = "") -> str:
     """
     if len(text) <= limit:
         return text
-    # The length of the mark depends on the number in it only by a few characters.
+    # The mark is at most a few characters shorter than this.
     kept = max(limit - len(f"... ({len(text):,} more characters{more})"), 0)
     return f"{text[:kept]}... ({len(text) - kept:,} more characters{more})"
 

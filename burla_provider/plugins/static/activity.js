@@ -7,7 +7,7 @@ import { hideTip, showTip } from "./tip.js";
 
 /** The charts' own units; CSS gives their size. */
 const [WIDTH, HEIGHT] = [1000, 100];
-/** A chart of less bins says nothing. */
+/** With fewer bins, there is no chart. */
 const MIN_BINS = 4;
 
 let shown = null;

@@ -6,10 +6,10 @@ import { duration, percent } from "./format.js";
 import { bodyOf } from "./section.js";
 import { ENDINGS, isOfEarlierTry, isUnderWay } from "./status.js";
 
-/** A share that is worth naming in the sentence. */
+/** The sentence names parts from this share of the total on. */
 const LARGE = 0.1;
 const LABELS = { starting: "starting the task" };
-/** A part of less seconds is a matter of rounding. */
+/** Parts with fewer seconds are rounding errors. */
 const SHORT = 0.005;
 
 export function showBudget(report, instance) {

@@ -34,7 +34,7 @@ const EMPTY = {
   pause: null,
 };
 
-/** Return the report with all parts of the current version. Parts that it does not have say nothing. */
+/** Return the report with all parts of the current version. Parts that it does not have are empty. */
 export function currentShape(report) {
   const shaped = report.version === 1 ? fromVersion1(report) : report;
   return {

@@ -8,7 +8,7 @@ import { isOfEarlierTry, isUnderWay } from "./status.js";
 
 /** Earlier runs that are shown. Each needs one request, and the list needs one. */
 const MAX_RUNS = 6;
-/** A run that differs less from the median is as usual. */
+/** A run that differs less from the median took about as long. */
 const USUAL = 0.1;
 
 /** The earlier runs, latest first; null until they are read. */
@@ -24,7 +24,7 @@ export function showHistory(report, instance, ids) {
         runs = found;
         show(report, instance, ids);
       },
-      // The comparison is an extra: without permission for other runs there is none.
+      // Without permission to read other runs, there is no comparison.
       () => {},
     );
   }

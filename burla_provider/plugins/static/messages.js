@@ -53,7 +53,7 @@ export function reportWarning(report, instance) {
   }
   const silent = now() - report.updated;
   if (isUnderWay(report, instance) && silent > SILENT_SECONDS) {
-    return `The task has stored no report since ${clock(report.updated)} (${roundedDuration(silent)}). It may have died, or it cannot reach Airflow's API server. See its log.`;
+    return `The task has stored no report since ${clock(report.updated)} (${roundedDuration(silent)}). It may have been killed, or it cannot reach Airflow's API server. See its log.`;
   }
   if (instance.state === "failed" && SUCCESSFUL.includes(state)) {
     return "Airflow shows this task as failed, although the job was successful: it failed after the job, or its state was set by hand. See its log.";

@@ -19,7 +19,7 @@ const LAST_SEEN = {
   combining: "combining the results",
 };
 
-/** From here on, it is said how many times the median an item takes. */
+/** From this ratio on, the sentence says how many times the median an item takes. */
 const NOTABLE_RATIO = 2;
 
 const DESCRIPTIONS = {
