@@ -202,7 +202,7 @@ class Report:
             "phases": self.phases,
             "plan": self._plan,
             "jobs": self.jobs[-_MAX_JOBS:],
-            **self.timeline.as_dict(self.failures.group_of, self.in_flight.begun()),
+            **self.timeline.as_dict(self.failures.group_of, self.in_flight.begun(), now or time.time()),
             "in_flight": self.in_flight.as_dict(now),
             "failures": failures,
             "advice": self.advice,

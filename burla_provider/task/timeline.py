@@ -80,21 +80,29 @@ class Timeline:
         self._trial_until = self._end if self._workers else None
 
     def as_dict(
-        self, group_of: Callable[[int], int] | None = None, running: Iterable[tuple[str, float]] = ()
+        self,
+        group_of: Callable[[int], int] | None = None,
+        running: Iterable[tuple[str, float]] = (),
+        now: float = -inf,
     ) -> dict[str, Any]:
         """Return the parts of the report: workers, timeline, activity, slowest items.
 
         :param group_of: returns the number of a failed item's group, given the item's number.
         :param running: worker and begin of each item that is being processed.
+        :param now: the end of the time for which activity and utilization are returned, if items are being processed.
+            Otherwise it is the end of the last item.
         """
+        begun = [(worker, self._begin_of(worker, since)) for worker, since in running]
+        end = max(self._end, now) if begun else self._end
         busy = sum(worker.seconds for worker in self._workers.values())
-        capacity = self._peak_workers() * (self._end - self._start) if self._workers else 0.0
+        busy += sum(max(end - begin, 0.0) for _, begin in begun)
+        capacity = self._peak_workers(begun, end) * (end - self._start) if self._workers else 0.0
         parts: dict[str, Any] = {
             "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), _MAX_WORKERS)],
-            "worker_count": len(self._workers),
+            "worker_count": len({*self._workers, *(worker for worker, _ in begun)}),
             "node_count": len({name.rpartition(":")[0] for name in self._workers}),
             "timeline": self._timeline(group_of),
-            "activity": self._make_activity(running) if capacity > 0 else None,
+            "activity": self._make_activity(begun, end) if capacity > 0 else None,
             "utilization": round(min(busy / capacity, 1.0), 3) if capacity > 0 else None,
             "slowest": [self._line(*entry) for entry in sorted(self._slowest, reverse=True)],
         }
@@ -118,26 +126,29 @@ class Timeline:
             self._names.append(name)
         return worker
 
-    def _peak_workers(self) -> int:
+    def _begin_of(self, worker: str, since: float) -> float:
+        # As far as the worker's clock is known: it cannot have begun before the end of its last item.
+        known = self._workers.get(worker)
+        return max(since, known.last if known else self._start)
+
+    def _peak_workers(self, begun: list[tuple[str, float]], end: float) -> int:
         """Return how many workers existed at the same time: one that died is replaced by another."""
-        changes = [(worker.first, 1) for worker in self._workers.values()]
-        changes += [(worker.last, -1) for worker in self._workers.values()]
+        lives = {name: (worker.first, worker.last) for name, worker in self._workers.items()}
+        for name, begin in begun:
+            lives[name] = lives[name][0] if name in lives else begin, end
         count = peak = 0
-        for _, change in sorted(changes):
+        for _, change in sorted(change for first, last in lives.values() for change in ((first, 1), (last, -1))):
             count += change
             peak = max(peak, count)
         return peak
 
-    def _make_activity(self, running: Iterable[tuple[str, float]]) -> dict[str, Any]:
-        start, end = self._start, self._end
+    def _make_activity(self, begun: list[tuple[str, float]], end: float) -> dict[str, Any]:
+        start = self._start
         count = max(min(int((end - start) / _ACTIVITY_SECONDS), _ACTIVITY_BINS), 1)
         width = (end - start) / count
         sums = self._activity.resample(0, start, end, count)
         busy = [seconds for _, seconds in sums]
-        for worker, since in running:
-            known = self._workers.get(worker)
-            # As far as the worker's clock is known: it cannot have begun before the end of its last item.
-            begin = max(since, known.last if known else start)
+        for _, begin in begun:
             for number in range(int((begin - start) / width), count):
                 busy[number] += min(start + (number + 1) * width - begin, width)
         return {

@@ -209,14 +209,14 @@ def shoot(page: Page, name: str, *, full: bool = True) -> None:
 
 def watch(page: Page, problems: list[str]) -> None:
     """Add the page's script errors and violations of its Content-Security-Policy to ``problems``."""
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if _is_violation(message.text) else None)
+    page.on("pageerror", lambda error: _note(problems, str(error), ""))
+    page.on("console", lambda message: _note(problems, message.text, "Content.Security.Policy|TrustedHTML"))
 
 
-def _is_violation(text: str) -> bool:
+def _note(problems: list[str], text: str, pattern: str) -> None:
     # Firefox asks for an icon by itself, and applies the policy to the styles that playwright adds for a screenshot.
-    own = re.search(r"/favicon\.ico|inline style \(style-src-elem\)", text)
-    return own is None and re.search("Content.Security.Policy|TrustedHTML", text) is not None
+    if re.search(pattern, text) and not re.search(r"/favicon\.ico|inline style \(style-src-elem\)", text):
+        problems.append(text)
 
 
 def _postgres_connection(conninfo: str) -> dict[str, Any]:

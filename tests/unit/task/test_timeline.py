@@ -167,6 +167,25 @@ def test_workers_that_wait_lower_the_utilization() -> None:
     assert seen["utilization"] == 0.7
 
 
+def test_a_range_that_hangs_lowers_the_utilization_as_long_as_it_runs() -> None:
+    timeline = Timeline(str)
+    timeline.add(Outcome(0, row_count=100, started=START, seconds=10.0, worker="a:1"))
+    timeline.add(Outcome(1, row_count=100, started=START, seconds=10.0, worker="a:2"))
+    seen = timeline.as_dict(running=[("a:1", START + 10.0)], now=START + 100.0)
+    assert (seen["utilization"], seen["worker_count"]) == (0.55, 2)
+    part = seen["activity"]
+    assert part["start"] + part["width"] * len(part["busy"]) == pytest.approx(START + 100.0, abs=0.1)
+    assert part["busy"][20:] == pytest.approx([1.0] * 100, abs=0.01)
+    assert (sum(part["rows"]), sum(part["rows"][20:])) == (200, 0)
+
+
+def test_a_worker_that_has_finished_nothing_counts() -> None:
+    timeline = Timeline(str)
+    timeline.add(Outcome(0, row_count=100, started=START, seconds=10.0, worker="a:1"))
+    seen = timeline.as_dict(running=[("a:2", START + 5.0)], now=START + 10.0)
+    assert (seen["utilization"], seen["worker_count"]) == (0.75, 2)
+
+
 def test_times_of_a_long_job_are_rounded_to_what_a_screen_shows() -> None:
     seen = make(outcome(0, seconds=0.1234), outcome(4000, seconds=0.1234))["timeline"]
     assert seen["spans"] == [[0, 0.0, 0.1, 0, 100, 1, -1], [0, 500.0, 0.1, 4000, 100, 1, -1]]
