@@ -153,7 +153,7 @@ class Reporter:
         state, detail = self._ending if error is None else _describe_error(error)
         is_stopped = isinstance(error, AirflowTaskTimeout | TaskKilledError)
         if is_stopped and (unfinished := describe_unfinished(self.report.in_flight)):
-            detail = _cut(f"{detail} {masked(unfinished)}.", _MAX_DETAIL_CHARS)
+            detail = shorten(f"{detail} {masked(unfinished)}.", _MAX_DETAIL_CHARS)
         if state == "incomplete":
             self._log.warning("The result is incomplete: %s.", detail)
         self.phases.end()
