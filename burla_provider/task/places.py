@@ -82,6 +82,8 @@ def connection_places(limit: ConnectionLimit, items: int) -> Places:
 
     :param items: number of items to process.
     """
+    if not items:
+        return
     calls = min(limit.limit, items)
     yield "Workers", f"up to {calls:,} at the same time"
     yield "Connections", f"up to {calls * limit.per_call:,} used, {limit.slots * limit.per_call:,} allowed"

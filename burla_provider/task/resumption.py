@@ -93,7 +93,7 @@ def _describe_retry(resumption: Resumption, missing: int, total: int, unit: str)
     if missing == total:
         return f"The next try processes {everything}."
     if not missing:
-        return f"The next try processes no {unit} again: {resumption.reason}."
+        return f"The next try processes no {unit} again: {resumption.reason.replace('the others', 'all of them')}."
     return f"The next try processes only the {quantity(missing, f'missing {unit}')}: {resumption.reason}."
 
 

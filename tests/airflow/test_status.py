@@ -185,6 +185,17 @@ def test_failed_ranges_say_what_a_retry_processes(airflow: Airflow, orders: Orde
         assert f"only the {report['failed']} missing range" in report["advice"][0]
 
 
+@needs_state_stores
+def test_a_failure_of_combine_says_that_no_range_is_processed_again(airflow: Airflow, orders: Orders) -> None:
+    def combine(results: Any) -> Any:
+        raise ValueError("not yet")
+
+    task = operator(process_rows=lambda rows: {"n": 1}, combine=combine, columns=["id"], resume=True)
+    report = report_of(airflow.run(task, max_tries=1))
+    sentence = "The next try processes no range again: Airflow's task state store has all of them."
+    assert report["advice"][0] == sentence
+
+
 def test_a_last_try_says_that_no_retry_is_left(airflow: Airflow, orders: Orders) -> None:
     report = report_of(airflow.run(operator(process_rows=fail_below_10000, columns=["id"]), max_tries=0))
     assert report["retry"] is None
