@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from burla_provider.task.message_pattern import message_pattern
@@ -24,6 +24,9 @@ MAX_RANGES = 100
 _MAX_KINDS = 200
 """Beyond this number, further kinds are distinguished by the class of the error only."""
 _OTHER_MESSAGES = "(other messages)"
+_MAX_CLASSES = 100
+"""Beyond this number of further classes, all other errors are one kind."""
+_OTHER_ERRORS = "(other errors)"
 _MAX_KEYS = 1_000
 """Items per group whose keys are remembered."""
 _MAX_WORKERS = 5
@@ -140,6 +143,9 @@ class FailureGroups:
         pattern = message_pattern(failure)
         key = failure.type, failure.sqlstate, pattern
         if key not in self._groups and len(self._groups) >= _MAX_KINDS:
+            key = failure.type, failure.sqlstate, _OTHER_MESSAGES
+        if key not in self._groups and len(self._groups) >= _MAX_KINDS + _MAX_CLASSES:
+            failure = replace(failure, type=_OTHER_ERRORS, sqlstate=None)
             key = failure.type, failure.sqlstate, _OTHER_MESSAGES
         group = self._groups.get(key)
         if group is None:

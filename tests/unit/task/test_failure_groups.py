@@ -191,3 +191,13 @@ def test_many_different_failures_need_little_memory() -> None:
     assert size < 8_000_000
     seen = groups.as_dict()
     assert (seen["count"], seen["kinds"]) == (20_000, 201)
+
+
+def test_the_number_of_kinds_is_limited_whatever_the_errors_are() -> None:
+    groups = FailureGroups("range {}".format)
+    for index in range(2000):
+        groups.add(failed(index, words(index), f"Error{words(index)}"))
+    seen = groups.as_dict(is_final=True)
+    assert (seen["count"], seen["kinds"]) == (2000, 301)
+    assert seen["groups"][0]["type"] == "(other errors)"
+    assert seen["groups"][0]["count"] == 1700
