@@ -71,8 +71,8 @@ function build() {
 }
 
 function describe(names, { seconds }) {
-  const { worker_count: total, workers, timeline, unit, rows } = report;
-  const who = total > workers.length ? `${workers.length} of ${count(total)} workers` : plural(Math.max(total, names.length), "worker");
+  const { worker_count: total, timeline, unit, rows } = report;
+  const who = total > names.length ? `${names.length} of ${count(total)} workers` : plural(Math.max(total, names.length), "worker");
   const legend =
     timeline.kind === "bins"
       ? `Each cell is a time interval. A stronger color means that more ${unit}s ended in it. The hatched part of a cell is the share that failed.`
