@@ -32,6 +32,53 @@ _BROKEN_WORDS = """
 }
 """
 
+# Text that cannot be seen: it ends outside the box of an ancestor that cuts it, or outside the page. What scrolls is no
+# fault, and neither is text with an ellipsis or text for screen readers only.
+_CUT_TEXTS = """
+() => {
+  const cut = [];
+  const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+  const range = document.createRange();
+  const isCut = (node, box) => {
+    for (let parent = node.parentElement; parent; parent = parent.parentElement) {
+      const { display, overflowX, textOverflow } = getComputedStyle(parent);
+      const { left, right, width } = parent.getBoundingClientRect();
+      if (width <= 1 || overflowX === "auto" || overflowX === "scroll" || textOverflow === "ellipsis") return false;
+      const cuts = (overflowX !== "visible" && display !== "inline") || parent === document.documentElement;
+      if (cuts && (box.left < left - 1 || box.right > right + 1)) return true;
+    }
+    return false;
+  };
+  while (walker.nextNode()) {
+    const node = walker.currentNode;
+    if (!node.data.trim() || !node.parentElement.checkVisibility({ visibilityProperty: true })) continue;
+    range.selectNodeContents(node);
+    if ([...range.getClientRects()].some((box) => isCut(node, box))) cut.push(node.data.trim());
+    const { parentElement: parent } = node;
+    const isBox = parent.clientWidth > 1 && getComputedStyle(parent).overflowX === "visible";
+    if (isBox && parent.scrollWidth > parent.clientWidth + 1) cut.push(`${node.data.trim()} (wider than its box)`);
+  }
+  return cut;
+}
+"""
+
+# Cells whose text has more than one line, in a column that is narrower than 4 characters.
+_NARROW_CELLS = """
+() => {
+  const range = document.createRange();
+  const context = document.createElement("canvas").getContext("2d");
+  return [...document.querySelectorAll("main :is(td, th, dd)")].filter((cell) => {
+    if (!cell.checkVisibility() || !cell.innerText.trim()) return false;
+    const { font, paddingLeft, paddingRight } = getComputedStyle(cell);
+    range.selectNodeContents(cell);
+    const lines = new Set([...range.getClientRects()].map(({ top }) => Math.round(top / 4))).size;
+    context.font = font;
+    const width = cell.clientWidth - Number.parseFloat(paddingLeft) - Number.parseFloat(paddingRight);
+    return lines > 1 && width < 4 * context.measureText("0").width;
+  }).map((cell) => cell.innerText);
+}
+"""
+
 
 def looks(page: Page, looks: Iterable[tuple[int, str]] = LOOKS) -> Iterator[str]:
     """Give the page each width and theme, one after another, and yield the name of the look."""
@@ -49,13 +96,15 @@ def set_theme(page: Page, theme: str) -> None:
 
 
 def find_faults(page: Page, look: str) -> list[str]:
-    """Return violations of accessibility rules (of any level), sideways scrolling, and words that are broken badly."""
+    """Return violations of accessibility rules of any level, and text that is cut, broken badly or in a narrow cell."""
     # The theme changes colors only.
     faults = find_violations(page, "color-contrast" if look.endswith("dark") else None)
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     if overflow:
         faults.append(f"the page scrolls sideways by {overflow} px")
     faults += [f"broken word: {word}" for word in page.evaluate(_BROKEN_WORDS)]
+    faults += [f"narrow cell: {text}" for text in page.evaluate(_NARROW_CELLS)]
+    faults += [f"cut text: {text}" for text in page.evaluate(_CUT_TEXTS)]
     return faults
 
 

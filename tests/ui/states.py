@@ -152,10 +152,19 @@ def dead_worker() -> State:
     return State(run.as_dict(), make_instance("running"), ("running|processing", "1.* failed"))
 
 
+def paused_after_40(*, seconds: float) -> Try:
+    """Return a try that has been paused for so long. The workers have finished what they had begun."""
+    run = Try(ago=30 + seconds)
+    run.plan()
+    run.start()
+    run.work(range(40))
+    run.phase("pausing")
+    return run
+
+
 @state
 def paused() -> State:
-    run = running()
-    run.phase("pausing")
+    run = paused_after_40(seconds=340)
     run.status("paused", "SELECT paused FROM job_control WHERE job = 'digest_orders'")
     pause = {"since": run.now, "query": "SELECT paused FROM job_control WHERE job = 'digest_orders'", "seconds": 0}
     run.report.pause = lambda: pause
@@ -277,8 +286,8 @@ def second_try() -> State:
 
 @state
 def rescheduled() -> State:
-    run = running()
-    run.phase("pausing", 600)
+    run = paused_after_40(seconds=600)
+    run.wait(600)
     pause = {"since": run.now - 600, "query": "SELECT paused FROM job_control", "seconds": 0}
     run.report.pause = lambda: pause
     return State(run.end("rescheduled", combining=0), make_instance("up_for_reschedule"), ("rescheduled|pause",))

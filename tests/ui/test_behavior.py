@@ -149,38 +149,6 @@ def test_hovering_over_a_bar_shows_its_range_and_error(open_state: OpenState, br
     expect(tip).to_contain_text("Error: ")
 
 
-@both_browsers
-def test_a_click_pins_a_bar_until_the_next_one(open_state: OpenState, refresh: Refresh, browser_name: str) -> None:
-    page = open_state(running_with_failures(), make_instance("running"))
-    bar = page.locator("#timeline .bar.failed").first
-    bar.click()
-    pin = page.locator("#timeline .pin")
-    expect(pin).to_contain_text("<= id <")
-    text = pin.inner_text()
-    refresh(page)
-    expect(pin).to_have_text(text, use_inner_text=True)
-    expect(page.locator("#timeline [aria-selected=true]")).to_have_count(1)
-    page.locator("#timeline .bar.failed").first.click()
-    expect(pin).to_be_hidden()
-
-
-@both_browsers
-def test_the_keyboard_chooses_and_pins_a_bar(open_state: OpenState, refresh: Refresh, browser_name: str) -> None:
-    page = open_state(running_with_failures(), make_instance("running"))
-    lanes = page.get_by_role("listbox")
-    lanes.focus()
-    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "Enter"):
-        page.keyboard.press(key)
-    pin = page.locator("#timeline .pin")
-    expect(pin).to_contain_text("<= id <")
-    text = pin.inner_text()
-    refresh(page)
-    expect(pin).to_have_text(text, use_inner_text=True)
-    expect(lanes).to_be_focused()
-    page.keyboard.press("Escape")
-    expect(pin).to_be_hidden()
-
-
 def test_an_error_that_lists_the_failures_is_not_shown_twice(open_state: OpenState) -> None:
     page = open_state(STATES["failed"]().report, make_instance("failed"))
     expect(page.locator("#sentence")).to_have_text("18 of 48 ranges failed, with 4 kinds of errors (tolerated: 0).")
@@ -198,25 +166,6 @@ def test_few_failures_among_many_ranges_are_visible_in_the_progress_bar(open_sta
     box = failed.bounding_box()
     assert box is not None
     assert box["width"] >= 3
-
-
-def test_the_history_of_a_task_needs_few_requests(
-    open_state: OpenState, page_server: PageServer, refresh: Refresh
-) -> None:
-    state = STATES["success"]()
-    page = open_state(done().as_dict(), make_instance("running"), earlier=state.earlier)
-    expect(page.locator("#history tbody tr")).not_to_have_count(0)
-    refresh(page)
-    refresh(page)
-    asked = [path for path in page_server.airflow.requests if "20T06" not in path or "~" in path]
-    assert 1 <= len(asked) <= 8
-    assert all("limit=" in path for path in asked if "/~/" in path)
-
-
-def test_without_permission_for_other_runs_there_is_no_history(open_state: OpenState, page_server: PageServer) -> None:
-    page = open_state(done().end("success"), make_instance("success"))
-    page.locator("#plan").wait_for()
-    expect(page.locator("#history")).to_be_hidden()
 
 
 def test_a_job_url_that_is_not_http_is_not_a_link(open_state: OpenState) -> None:
@@ -241,8 +190,8 @@ def test_a_map_shows_inputs_instead_of_ranges(open_state: OpenState) -> None:
     run.work(range(40), rows=lambda _: None)
     page = open_state(run.end("success"), make_instance("success", operator_name="BurlaMapOperator"))
     expect(figure(page, "Done")).to_have_text("40 of 40")
-    expect(page.locator("main")).not_to_contain_text("range", ignore_case=True)
-    expect(page.locator("main")).not_to_contain_text("a input", ignore_case=True)
+    expect(page.locator("#report")).not_to_contain_text("range", ignore_case=True)
+    expect(page.locator("#report")).not_to_contain_text("a input", ignore_case=True)
 
 
 def test_the_report_stays_while_airflow_does_not_respond(open_state: OpenState, page_server: PageServer) -> None:

@@ -4,10 +4,10 @@ import { element } from "./dom.js";
 import { clock, duration } from "./format.js";
 
 const STEPS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200];
-/** On a narrow screen, every other label is hidden. */
+/** On a narrow screen, every other label is hidden, and so is the last one if it does not fit at the right of its line. */
 const MAX_TICKS = 8;
-/** Beyond this part of the axis, a label may not fit at the right of its line. */
-const LATE = 0.88;
+/** The parts of a narrow axis that a character and the space around a label need. */
+const [CHARACTER, SPACE] = [0.036, 0.03];
 
 /**
  * Return the begin, in seconds since the epoch, and the length of the axis. It includes all ranges; those in flight
@@ -23,9 +23,11 @@ export function timeWindow({ timeline, activity, in_flight: { listed }, updated 
 
 /** Return a lane with the ticks of the axis. `sumTitle` is the heading of the column at the right. */
 export function axisLane({ from, seconds }, sumTitle) {
-  const ticks = tickTimes(seconds).map((time) =>
-    element("span", { class: time > LATE * seconds ? "late" : "early", style: { left: share(time, seconds) } }, tickLabel(time)),
-  );
+  const ticks = tickTimes(seconds).map((time) => {
+    const label = tickLabel(time);
+    const isLate = time / seconds > 1 - SPACE - CHARACTER * label.length;
+    return element("span", { class: isLate ? "late" : "early", style: { left: share(time, seconds) } }, label);
+  });
   return element(
     "div",
     { class: "lane axis", "data-key": "axis", "aria-hidden": "true" },

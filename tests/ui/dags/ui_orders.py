@@ -52,10 +52,11 @@ def take_ticket() -> bool:
 
 
 def wait_in_one_range(connection: Any, key_range: Any) -> dict[str, Any]:
-    """One range does not end before the gate opens; the others take 0.2 s."""
-    time.sleep(0.2)
-    while key_range.index == 11 and not (GATE / "open-hung").exists():
+    """Begin when a file ``hang`` exists. One range ends when ``hung`` exists. Each creates a file when it ends."""
+    while not (GATE / "hang").exists() or (key_range.index == 11 and not (GATE / "hung").exists()):
         time.sleep(0.05)
+    time.sleep(0.2)
+    (GATE / f"ended-{key_range.index}").touch()
     return {"checked": 1}
 
 

@@ -179,6 +179,13 @@ def test_workers_that_wait_lower_the_utilization() -> None:
     assert seen["utilization"] == 0.7
 
 
+def test_a_worker_that_has_finished_nothing_counts() -> None:
+    timeline = Timeline(str)
+    timeline.add(Outcome(0, row_count=100, started=START, seconds=10.0, worker="a:1"))
+    seen = timeline.as_dict(running=[("a:2", START + 5.0)], now=START + 10.0)
+    assert (seen["utilization"], seen["worker_count"]) == (0.75, 2)
+
+
 def test_times_of_a_long_job_are_rounded_to_what_a_screen_shows() -> None:
     seen = make(outcome(0, seconds=0.1234), outcome(4000, seconds=0.1234))["timeline"]
     assert seen["spans"] == [[0, 0.0, 0.1, 0, 100, 1, -1], [0, 500.0, 0.1, 4000, 100, 1, -1]]
