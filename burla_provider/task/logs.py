@@ -184,9 +184,9 @@ class SlowItems:
 
     def _report(self, due: list[RunningItem], now: float) -> None:
         if self._in_flight.median is None:
-            self._log.info("Nothing has succeeded yet. The oldest is %s", _name(self._in_flight, due, 1))
+            self._log.info("Nothing has succeeded yet. The oldest is %s", _list_running(self._in_flight, due, 1))
         else:
-            self._log.warning("Slow: %s", _name(self._in_flight, due, _MAX_NAMED))
+            self._log.warning("Slow: %s", _list_running(self._in_flight, due, _MAX_NAMED))
         for item in due:
             self._next_ages[_key(item)] = 2 * item.age(now)
         self._log_at = now + min(max(WARN_INTERVAL, (now - self._began) / 10), MAX_INTERVAL)
@@ -203,10 +203,10 @@ def describe_unfinished(in_flight: InFlight, maximum: int = _MAX_NAMED) -> str:
     :param maximum: number of items that are named.
     """
     running = in_flight.running()
-    return f"Not finished: {_name(in_flight, running, maximum)}" if running else ""
+    return f"Not finished: {_list_running(in_flight, running, maximum)}" if running else ""
 
 
-def _name(in_flight: InFlight, items: list[RunningItem], maximum: int) -> str:
+def _list_running(in_flight: InFlight, items: list[RunningItem], maximum: int) -> str:
     now = time.time()
     named = [describe_running(in_flight, item, now) for item in items[:maximum]]
     rest = len(items) - len(named)
