@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -83,26 +83,26 @@ class Timeline:
         self,
         group_of: Callable[[int], int] | None = None,
         running: Iterable[tuple[str, float]] = (),
-        now: float = -inf,
+        now: float | None = None,
     ) -> dict[str, Any]:
         """Return the parts of the report: workers, timeline, activity, slowest items.
 
         :param group_of: returns the number of a failed item's group, given the item's number.
         :param running: worker and begin of each item that is being processed.
-        :param now: the end of the time for which activity and utilization are returned, if items are being processed.
-            Otherwise it is the end of the last item.
+        :param now: until when these count, seconds since the epoch; None: until the end of the last outcome.
         """
-        begun = [(worker, self._begin_of(worker, since)) for worker, since in running]
-        end = max(self._end, now) if begun else self._end
-        busy = sum(worker.seconds for worker in self._workers.values())
-        busy += sum(max(end - begin, 0.0) for _, begin in begun)
+        begun = dict(running)
+        end = max(self._end, now) if begun and now is not None else self._end
+        open_periods = self._open_periods(begun, end)
+        names = {*self._workers, *begun}
+        busy = sum(worker.seconds for worker in self._workers.values()) + sum(end - begin for begin in open_periods)
         capacity = self._peak_workers(begun, end) * (end - self._start) if self._workers else 0.0
         parts: dict[str, Any] = {
             "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), _MAX_WORKERS)],
-            "worker_count": len({*self._workers, *(worker for worker, _ in begun)}),
-            "node_count": len({name.rpartition(":")[0] for name in self._workers}),
+            "worker_count": len(names),
+            "node_count": len({name.rpartition(":")[0] for name in names}),
             "timeline": self._timeline(group_of),
-            "activity": self._make_activity(begun, end) if capacity > 0 else None,
+            "activity": self._make_activity(open_periods, end) if capacity > 0 else None,
             "utilization": round(min(busy / capacity, 1.0), 3) if capacity > 0 else None,
             "slowest": [self._line(*entry) for entry in sorted(self._slowest, reverse=True)],
         }
@@ -126,29 +126,29 @@ class Timeline:
             self._names.append(name)
         return worker
 
-    def _begin_of(self, worker: str, since: float) -> float:
-        # As far as the worker's clock is known: it cannot have begun before the end of its last item.
-        known = self._workers.get(worker)
-        return max(since, known.last if known else self._start)
+    def _open_periods(self, begun: Mapping[str, float], end: float) -> list[float]:
+        """Return when each running item began: by the task's clock, but not before the worker's last item ended."""
+        first = {name: worker.last for name, worker in self._workers.items()}
+        return [min(max(since, first.get(name, self._start)), end) for name, since in begun.items()]
 
-    def _peak_workers(self, begun: list[tuple[str, float]], end: float) -> int:
+    def _peak_workers(self, begun: Mapping[str, float], end: float) -> int:
         """Return how many workers existed at the same time: one that died is replaced by another."""
-        lives = {name: (worker.first, worker.last) for name, worker in self._workers.items()}
-        for name, begin in begun:
-            lives[name] = lives[name][0] if name in lives else begin, end
+        lasts = {name: worker.last for name, worker in self._workers.items()} | dict.fromkeys(begun, end)
+        changes = [(last, -1) for last in lasts.values()]
+        changes += [(self._workers[name].first if name in self._workers else begun[name], 1) for name in lasts]
         count = peak = 0
-        for _, change in sorted(change for first, last in lives.values() for change in ((first, 1), (last, -1))):
+        for _, change in sorted(changes):
             count += change
             peak = max(peak, count)
         return peak
 
-    def _make_activity(self, begun: list[tuple[str, float]], end: float) -> dict[str, Any]:
+    def _make_activity(self, open_periods: Iterable[float], end: float) -> dict[str, Any]:
         start = self._start
         count = max(min(int((end - start) / _ACTIVITY_SECONDS), _ACTIVITY_BINS), 1)
         width = (end - start) / count
         sums = self._activity.resample(0, start, end, count)
         busy = [seconds for _, seconds in sums]
-        for _, begin in begun:
+        for begin in open_periods:
             for number in range(int((begin - start) / width), count):
                 busy[number] += min(start + (number + 1) * width - begin, width)
         return {

@@ -43,7 +43,7 @@ def try_record(report: dict[str, Any]) -> dict[str, Any]:
     :param report: its last report.
     """
     status = report["status"]
-    detail = status["detail"].split("\n")[0]
+    detail = status["detail"].split("\n")[0].removesuffix(":")  # of an error that lists the failures
     return {
         "number": report["try"]["number"],
         "state": status["state"],

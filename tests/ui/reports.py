@@ -125,6 +125,7 @@ class Try:
         items: Iterable[int],
         *,
         workers: int = 4,
+        host: str = "10-0-0",
         seconds: Callable[[int], float] = lambda index: 2 + index * 7 % 5 / 4,
         rows: Callable[[int], int | None] = lambda index: ROWS_PER_RANGE + index * 37 % 1000,
         failures: Mapping[int, Failure] | None = None,
@@ -134,6 +135,7 @@ class Try:
     ) -> None:
         """Process items, each on the worker that is free first.
 
+        :param host: part of the workers' names.
         :param seconds: how long an item takes.
         :param failures: index -> why it fails.
         :param attempts: how often an item is tried.
@@ -149,7 +151,7 @@ class Try:
             start, number = heapq.heappop(free)
             if start >= end:
                 break
-            worker = f"ip-10-0-0-{number // 4 + 11}:{2400 + number}"
+            worker = f"ip-{host}-{number // 4 + 11}:{2400 + number}"
             length = seconds(index)
             heapq.heappush(free, (start + length, number))
             began_event = ItemBegan(index, worker)

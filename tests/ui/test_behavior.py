@@ -149,6 +149,15 @@ def test_hovering_over_a_bar_shows_its_range_and_error(open_state: OpenState, br
     expect(tip).to_contain_text("Error: ")
 
 
+def test_an_error_that_lists_the_failures_is_not_shown_twice(open_state: OpenState) -> None:
+    page = open_state(STATES["failed"]().report, make_instance("failed"))
+    expect(page.locator("#sentence")).to_have_text("18 of 48 ranges failed, with 4 kinds of errors (tolerated: 0).")
+    expect(page.locator("#failures h3").first).to_have_text("ZeroDivisionError")
+    expect(page.locator("#reason")).to_be_hidden()
+    page = open_state(STATES["cluster-unreachable"]().report, make_instance("failed"))
+    expect(page.locator("#reason")).to_have_text("httpx.ConnectTimeout: timed out")
+
+
 def test_few_failures_among_many_ranges_are_visible_in_the_progress_bar(open_state: OpenState) -> None:
     state = STATES["many-ranges-few-failures"]()
     page = open_state(state.report, state.instance)

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from burla_provider.task.result_values import result_part
 from tests.ui.conftest import OpenState
-from tests.ui.page_server import PageServer
+from tests.ui.page_server import PageServer, make_instance
+from tests.ui.reports import Try
 from tests.ui.states import STATES, State
 
 pytestmark = pytest.mark.ui
@@ -264,9 +266,24 @@ def test_the_plan_is_open_if_it_is_the_result(open_state: OpenState) -> None:
 def test_the_result_is_shown_with_its_checks(open_state: OpenState) -> None:
     state = STATES["success"]()
     assert state.report is not None
-    state.report["result"] = {"values": [["sum_amount", "12.50"]], "complete": True, "verified": True, "more": 2}
+    verified = "count(*) gives 3 rows too, in the same snapshot."
+    state.report["result"] = result_part([("sum_amount", "12.50")], 3, complete=True, verified=verified)
     result = show(open_state, state).get_by_role("region", name="Result")
     expect(result).to_contain_text("sum_amount")
     expect(result).to_contain_text("12.50")
     expect(result).to_contain_text("Complete: every range is in the result.")
+    expect(result).to_contain_text("Verified: count(*) gives 3 rows too, in the same snapshot.")
     expect(result).to_contain_text("2 more values are in XCom.")
+
+
+def test_the_utilization_is_that_of_the_workers_that_existed_at_the_same_time(open_state: OpenState) -> None:
+    run = Try(8, ago=30)
+    run.plan()
+    run.start("trial", 2)
+    run.work(range(2), workers=2, seconds=lambda _: 4)
+    run.start("rest", 6, starting=0)
+    run.work(range(2, 8), workers=2, seconds=lambda _: 4, host="10-0-1")
+    state = State(run.end("success", combining=0), make_instance("success"), ())
+    assert (state.report or {})["worker_count"] == 4
+    page = show(open_state, state)
+    expect(page.locator("#activity-note")).to_contain_text("on average, 2.0 of 2 workers")

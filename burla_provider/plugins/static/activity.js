@@ -13,7 +13,7 @@ const MIN_BINS = 4;
 let shown = null;
 
 export function showActivity(report) {
-  const { activity, rows, unit, worker_count: workerCount } = report;
+  const { activity, rows, unit } = report;
   find("#activity").hidden = !activity || activity.busy.length < MIN_BINS;
   if (find("#activity").hidden) return;
   build();
@@ -21,7 +21,7 @@ export function showActivity(report) {
   const rates = activity.rows.map((number) => number / activity.width);
   const charts = [
     rows === null ? null : { title: "Rows/s", values: rates, top: roundUp(Math.max(...rates, 1)), unit: "rows/s" },
-    { title: "Busy workers", values: activity.busy, top: Math.max(workerCount, Math.round(Math.max(...activity.busy)), 1), unit: "busy workers" },
+    { title: "Busy workers", values: activity.busy, top: Math.max(workersAtOnce(report), Math.round(Math.max(...activity.busy)), 1), unit: "busy workers" },
   ].filter(Boolean);
   shown = { activity, charts, window };
   setText("#activity-note", caption(report));
@@ -47,15 +47,25 @@ function build() {
   section.append(element("p", { id: "activity-note", class: "quiet" }), lanes);
 }
 
-function caption({ utilization, worker_count: workerCount, unit }) {
+/** The number of workers that existed at the same time, of which the utilization is the busy share. */
+function workersAtOnce({ activity, utilization }) {
+  return utilization ? Math.round(meanOf(activity.busy) / utilization) : 0;
+}
+
+function meanOf(values) {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+function caption(report) {
+  const { activity, utilization, unit } = report;
   if (utilization === null) return "";
-  const workers = plural(workerCount, "worker");
+  const workers = plural(workersAtOnce(report), "worker");
   const idle = utilization < 0.7 ? ` The others waited, for example for the last ${unit}s.` : "";
-  return `Utilization ${percent(utilization)}: on average, ${(utilization * workerCount).toFixed(1)} of ${workers} processed ${withArticle(unit)} while the job worked.${idle}`;
+  return `Utilization ${percent(utilization)}: on average, ${meanOf(activity.busy).toFixed(1)} of ${workers} processed ${withArticle(unit)} while the job worked.${idle}`;
 }
 
 function lane({ title, values, top, unit }, { activity, window }) {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  const mean = meanOf(values);
   const peak = values.indexOf(Math.max(...values));
   const summary = `${title} over time: ${number(mean)} on average, at most ${number(values[peak])} at ${clock(activity.start + peak * activity.width)}`;
   const outline = steps(values, top, activity, window);

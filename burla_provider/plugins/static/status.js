@@ -22,6 +22,9 @@ const LAST_SEEN = {
 /** From this ratio on, the sentence says how many times the median an item takes. */
 const NOTABLE_RATIO = 2;
 
+/** The beginning of an error that lists failures: "18 of 48 ranges failed". */
+const COUNTED = /^\d.*\bfailed\b/;
+
 const DESCRIPTIONS = {
   connecting: (report) => ["Connecting", "active", `Connecting since ${since(report)}.`],
   planning: (report) => ["Planning", "active", `Planning since ${since(report)}.`],
@@ -65,12 +68,13 @@ export function isUnderWay(report, instance) {
 
 /**
  * Return `{label, kind, sentence, details}`: the text of the badge and its kind (active, waiting, good, warn, bad,
- * neutral), the sentence, and the further lines of the error if it has several.
+ * neutral), the sentence, and the further lines of the error if it has several and no section shows them.
  */
 export function describeStatus(report, instance) {
   const [label, kind, sentence] = describe(report, instance);
   const { state, detail } = report.status;
-  return { label, kind, sentence, details: state === "failed" ? detail.split("\n").slice(1).join("\n").trimEnd() : "" };
+  const isShown = state === "failed" && !listsFailures(report);
+  return { label, kind, sentence, details: isShown ? detail.split("\n").slice(1).join("\n").trimEnd() : "" };
 }
 
 function describe(report, instance) {
@@ -162,10 +166,18 @@ function since({ status, updated }) {
 /** "18 of 48 ranges failed" needs no prefix. */
 function failed(report) {
   const reason = reasonOf(report);
-  return /^\d.*\bfailed\b/.test(reason) ? reason : `Failed: ${reason}`;
+  return COUNTED.test(reason) ? reason : `Failed: ${reason}`;
 }
 
 /** The first line of the error; version 1 stored none. */
-function reasonOf({ status, failed, total, unit }) {
-  return status.detail.split("\n", 1)[0] || (failed ? `${count(failed)} of ${plural(total, unit)} failed.` : "see the log.");
+function reasonOf(report) {
+  const { status, failed, total, unit } = report;
+  const [reason] = status.detail.split("\n", 1);
+  if (!reason) return failed ? `${count(failed)} of ${plural(total, unit)} failed.` : "see the log.";
+  return listsFailures(report) ? reason.replace(/:$/, ".") : reason;
+}
+
+/** Whether the error lists the failures, which the section of the failures shows. */
+function listsFailures({ status, failures }) {
+  return COUNTED.test(status.detail) && failures.groups.length > 0;
 }

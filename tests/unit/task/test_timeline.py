@@ -142,6 +142,18 @@ def test_ranges_in_flight_make_their_workers_busy() -> None:
     assert busy[91:] == pytest.approx([3.0] * 9, abs=0.01)
 
 
+def test_a_range_that_hangs_keeps_its_worker_busy_until_now() -> None:
+    done = [outcome(0, seconds=10.0, worker="a:1"), outcome(1, started=START, seconds=10.0, worker="b:2")]
+    seen = make(*done, running=[("c:3", START)], now=START + 40.0)
+    assert (seen["worker_count"], seen["node_count"], len(seen["workers"])) == (3, 3, 2)
+    activity = seen["activity"]
+    assert activity["width"] * len(activity["busy"]) == pytest.approx(40.0, rel=0.01)
+    assert activity["busy"][1:29] == pytest.approx([3.0] * 28, abs=0.01)
+    assert activity["busy"][31:] == pytest.approx([1.0] * 89, abs=0.01)
+    assert sum(activity["rows"]) == 200
+    assert seen["utilization"] == 0.5  # two workers have been waiting for 30 of 40 seconds
+
+
 def test_before_the_first_range_there_is_no_activity() -> None:
     seen = make()
     assert (seen["activity"], seen["utilization"], seen["timeline"]["spans"]) == (None, None, [])
@@ -165,18 +177,6 @@ def test_workers_that_wait_lower_the_utilization() -> None:
         Outcome(2, started=START + 8.0, seconds=2.0, worker="a:2"),
     )
     assert seen["utilization"] == 0.7
-
-
-def test_a_range_that_hangs_lowers_the_utilization_as_long_as_it_runs() -> None:
-    timeline = Timeline(str)
-    timeline.add(Outcome(0, row_count=100, started=START, seconds=10.0, worker="a:1"))
-    timeline.add(Outcome(1, row_count=100, started=START, seconds=10.0, worker="a:2"))
-    seen = timeline.as_dict(running=[("a:1", START + 10.0)], now=START + 100.0)
-    assert (seen["utilization"], seen["worker_count"]) == (0.55, 2)
-    part = seen["activity"]
-    assert part["start"] + part["width"] * len(part["busy"]) == pytest.approx(START + 100.0, abs=0.1)
-    assert part["busy"][20:] == pytest.approx([1.0] * 100, abs=0.01)
-    assert (sum(part["rows"]), sum(part["rows"][20:])) == (200, 0)
 
 
 def test_a_worker_that_has_finished_nothing_counts() -> None:
