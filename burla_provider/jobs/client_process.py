@@ -101,15 +101,17 @@ class ClientProcess:
             next_tick = time.monotonic() + tick_seconds
             while is_alive:
                 ready = {key.fileobj for key, _ in selector.select(max(0, next_tick - time.monotonic()))}
-                if self._output in ready:
-                    data = _read(self._output.fileno())
-                    if data == b"":
-                        selector.unregister(self._output)
-                    yield from lines.feed(data or b"")
-                if self._frames in ready:
-                    data = _read(self._frames.fileno())
-                    is_alive = data != b""
-                    yield from self._read_frames(data or b"")
+                output = _read(self._output.fileno()) if self._output in ready else None
+                # Read after the output: the job has started before it prints anything, and is reported before.
+                data = _read(self._frames.fileno())
+                is_alive = data != b""
+                frames = self._read_frames(data or b"")
+                until_start = next((number for number, frame in enumerate(frames, 1) if frame[0] == "started"), 0)
+                yield from frames[:until_start]
+                if output == b"":
+                    selector.unregister(self._output)
+                yield from lines.feed(output or b"")
+                yield from frames[until_start:]
                 if time.monotonic() >= next_tick:
                     yield from lines.report_dropped()
                     yield Tick()

@@ -138,6 +138,7 @@ class _MissingItems:
         self._crashes: collections.Counter[int] = collections.Counter()
         self._suspects: set[int] = set()
         self._crashed_batches = 0
+        self._deaths = 0
 
     def next_items(self) -> dict[int, bytes]:
         """Return the items to run next: suspects after all others, then the items that crashed a worker."""
@@ -173,6 +174,7 @@ class _MissingItems:
         if end.kind not in ("lost", "done"):
             raise _make_error(end)
         message = end.message or "The client ended before every item had a result."
+        self._deaths += bool(end.indexes)
         if end.indexes and (suspects := self._items.keys() & end.indexes):
             if len(end.indexes) > 1 and self._crashed_batches < _MAX_CRASHED_ITEMS:
                 self._crashed_batches += 1
@@ -187,11 +189,20 @@ class _MissingItems:
                 return
         self._losses += 1
         if self._losses > self._retries:
-            raise JobLostError(
-                f"The job was lost {self._losses} times, and {len(self._items):,} of {self._total:,} items are still "
-                f"missing. See the job's page, and run the task again to process them. {message}"
-            )
+            raise JobLostError(self._describe_loss(message))
         yield OutputLine(f"The job was lost; running {len(self._items):,} missing items again. {message}")
+
+    def _describe_loss(self, message: str) -> str:
+        missing = f"{len(self._items):,} of {self._total:,} items are still missing."
+        if self._deaths > _MAX_CRASHED_ITEMS:
+            return (
+                f"Worker processes died {self._deaths} times, on different items, and {missing} {message} In most cases"
+                " memory runs out: give each worker more (func_ram), or make the ranges or inputs smaller."
+            )
+        return (
+            f"The job was lost {self._losses} times, and {missing} See the job's page, and run the task again to"
+            f" process them. {message}"
+        )
 
     def _handle_crash(self, index: int, message: str) -> Generator[JobEvent]:
         self._crashes[index] += 1

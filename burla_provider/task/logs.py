@@ -179,15 +179,14 @@ class SlowItems:
 
     def finish(self) -> None:
         """Log the items that have no outcome at the end of the job."""
-        running = self._in_flight.running()
-        if running:
-            self._log.warning("Not finished: %s", self._list(running, _MAX_UNFINISHED))
+        if unfinished := describe_unfinished(self._in_flight, _MAX_UNFINISHED):
+            self._log.warning(unfinished)
 
     def _report(self, due: list[RunningItem], now: float) -> None:
         if self._in_flight.median is None:
-            self._log.info("Nothing has succeeded yet. The oldest is %s", self._list(due, 1))
+            self._log.info("Nothing has succeeded yet. The oldest is %s", _name(self._in_flight, due, 1))
         else:
-            self._log.warning("Slow: %s", self._list(due, _MAX_NAMED))
+            self._log.warning("Slow: %s", _name(self._in_flight, due, _MAX_NAMED))
         for item in due:
             self._next_ages[_key(item)] = 2 * item.age(now)
         self._log_at = now + min(max(WARN_INTERVAL, (now - self._began) / 10), MAX_INTERVAL)
@@ -197,11 +196,21 @@ class SlowItems:
         first = FIRST_WARN_SECONDS if median is None else max(SLOW_RATIO * median, WARN_SECONDS)
         return item.age(now) > max(first, self._next_ages.get(_key(item), 0.0))
 
-    def _list(self, items: list[RunningItem], maximum: int) -> str:
-        now = time.time()
-        named = [describe_running(self._in_flight, item, now) for item in items[:maximum]]
-        rest = len(items) - len(named)
-        return "; ".join([*named, *([f"and {rest:,} more"] if rest else [])])
+
+def describe_unfinished(in_flight: InFlight, maximum: int = _MAX_NAMED) -> str:
+    """Return, for example, ``Not finished: range 17 (100 <= id < 200) on host:1234 for 43 s``, or "" if nothing runs.
+
+    :param maximum: number of items that are named.
+    """
+    running = in_flight.running()
+    return f"Not finished: {_name(in_flight, running, maximum)}" if running else ""
+
+
+def _name(in_flight: InFlight, items: list[RunningItem], maximum: int) -> str:
+    now = time.time()
+    named = [describe_running(in_flight, item, now) for item in items[:maximum]]
+    rest = len(items) - len(named)
+    return "; ".join([*named, *([f"and {rest:,} more"] if rest else [])])
 
 
 def _key(item: RunningItem) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from burla_provider.jobs.job import ItemBegan, ItemCrashed, ItemSucceeded, JobEv
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.failure_log import FailureLog
 from burla_provider.task.failure_policy import FailurePolicy, make_setup_error, with_local_module_hint
-from burla_provider.task.logs import Progress, SlowItems, WorkerOutput, without_markers
+from burla_provider.task.logs import Progress, SlowItems, WorkerOutput
 from burla_provider.task.masking import masked
 from burla_provider.task.metrics import Metrics, PhaseName
 from burla_provider.task.report import Part, State
@@ -85,7 +85,7 @@ class JobMonitor:
         self._metrics = Metrics(context, self._report.unit)
         self._describe = describe
         self._output = WorkerOutput(log, total, describe)
-        self._clean: Callable[[str], str] = lambda text: without_markers(redact(text))
+        self._clean: Callable[[str], str] = lambda text: masked(redact(text))
         self._flush_at = 0.0
         self._unpublished_job: tuple[str, str | None] | None = None
         self.total = total
@@ -237,9 +237,11 @@ class JobMonitor:
         self._output.flush_expired(now)
         if self._report.status.state != "paused":
             self._slow.check()
+        phase = self._reporter.phase
         # Until a node is free there is no progress.
-        if self._reporter.phase != "waiting for a node" and self.progress.is_due(now):
-            self._log.info(self.progress.line(now))
+        if phase != "waiting for a node" and self.progress.is_due(now):
+            what = f", {phase}" if phase == "starting workers" else ""
+            self._log.info("%s%s", self.progress.line(now), what)
         if now >= self._flush_at:
             self._flush()
         self._reporter.tick()

@@ -7,8 +7,8 @@ import re
 from burla_provider.worker.outcome import Failure
 
 _OUT_OF_MEMORY = (
-    "Give each worker more memory (func_ram), or make the ranges smaller (rows_per_range). On the local engine, lower"
-    " max_parallelism."
+    "Give each worker more memory (func_ram), or make the ranges (rows_per_range) or inputs smaller. On the local"
+    " engine, lower max_parallelism."
 )
 _KILLED = f"The worker process was killed. In most cases the machine ran out of memory. {_OUT_OF_MEMORY}"
 _CRASHED = (

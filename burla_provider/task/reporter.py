@@ -12,7 +12,8 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipExc
 from airflow.sdk.exceptions import AirflowRuntimeError, AirflowTaskTimeout
 
 from burla_provider.exceptions import BurlaProviderError, TaskKilledError
-from burla_provider.task.masking import masked
+from burla_provider.task.logs import describe_unfinished
+from burla_provider.task.masking import masked, masked_json
 from burla_provider.task.metrics import PhaseName, Phases
 from burla_provider.task.report import Report, State
 from burla_provider.task.resumption import NOTHING_STORED, Resumption, advise, retry_of
@@ -31,6 +32,7 @@ _REPORT_SHARE = 20
 """Building the report takes at most this fraction (1/20) of the time: with a million items it takes seconds."""
 _MAX_DETAIL_CHARS = 1_990
 _MAX_PLACE_CHARS = 200
+_HANGING = "Set range_timeout: a range that takes longer then fails, and its traceback shows what the worker did."
 _STATES: dict[PhaseName, State] = {
     "starting": "connecting",
     "connecting": "connecting",
@@ -149,6 +151,9 @@ class Reporter:
     def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
         """Log how long the phases took, and store the final report in XCom."""
         state, detail = self._ending if error is None else _describe_error(error)
+        is_stopped = isinstance(error, AirflowTaskTimeout | TaskKilledError)
+        if is_stopped and (unfinished := describe_unfinished(self.report.in_flight)):
+            detail = cut(f"{detail} {masked(unfinished)}.", _MAX_DETAIL_CHARS, SEE_LOG)
         if state == "incomplete":
             self._log.warning("The result is incomplete: %s.", detail)
         self.phases.end()
@@ -158,6 +163,8 @@ class Reporter:
             return
         if state == "failed" and error is not None:
             self._advise(error)
+            if is_stopped and self.report.unit == "range" and self.report.in_flight.count:
+                self.report.advice.append(_HANGING)
         if state == "incomplete":
             self.report.advice = ["Airflow does not retry a task that has succeeded.", self.resumption.clearing]
         self._finish(state, detail)
@@ -203,7 +210,7 @@ class Reporter:
 
     def _as_dict(self) -> dict[str, Any]:
         self.report.phases = self.phases.as_list()
-        return self.report.as_dict()
+        return dict(masked_json(self.report.as_dict()))
 
 
 def _describe_error(error: BaseException) -> tuple[State, str]:

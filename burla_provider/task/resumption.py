@@ -87,8 +87,11 @@ def advise(
 def _describe_retry(resumption: Resumption, missing: int, total: int, unit: str) -> str:
     if not total:
         return f"The next try starts from the beginning: {resumption.reason}."
+    everything = f"all {quantity(total, unit)}" if total > 1 else f"the {unit}"
     if not resumption.keeps:
-        return f"The next try processes all {quantity(total, unit)} again, {resumption.reason}."
+        return f"The next try processes {everything} again, {resumption.reason}."
+    if missing == total:
+        return f"The next try processes {everything}."
     if not missing:
         return f"The next try processes no {unit} again: {resumption.reason}."
     return f"The next try processes only the {quantity(missing, f'missing {unit}')}: {resumption.reason}."

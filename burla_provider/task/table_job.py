@@ -24,6 +24,7 @@ from burla_provider.task.job_store import CheckpointStore, JobStore, LedgerSessi
 from burla_provider.task.ledger_table import open_ledger
 from burla_provider.task.lineage import TableLineage, set_outlet_extra
 from burla_provider.task.logs import log_plan, log_result
+from burla_provider.task.masking import masked
 from burla_provider.task.monitor import JobMonitor, OutcomeListener
 from burla_provider.task.places import connection_places, source_places
 from burla_provider.task.reproduce import TableReproduction
@@ -298,7 +299,7 @@ class TableJob:
         """Report the plan, and return what describes a range."""
 
         def describe(index: int) -> str:
-            return str(plan.ranges[index])
+            return masked(str(plan.ranges[index]))
 
         reporter = self._runner.reporter
         expected_rows = [one.expected_rows for one in plan.ranges]

@@ -43,7 +43,7 @@ def try_record(report: dict[str, Any]) -> dict[str, Any]:
     :param report: its last report.
     """
     status = report["status"]
-    detail = status["detail"].split("\n")[0].removesuffix(":")  # of an error that lists the failures
+    detail = _first_sentence(status["detail"])
     return {
         "number": report["try"]["number"],
         "state": status["state"],
@@ -53,3 +53,9 @@ def try_record(report: dict[str, Any]) -> dict[str, Any]:
         "done": report["done"],
         "failed": report["failed"],
     }
+
+
+def _first_sentence(text: str) -> str:
+    """Return the first line, and the second one too if the first one announces it."""
+    first, *others = text.split("\n")
+    return f"{first} {others[0].removeprefix('- ')}" if first.endswith(":") and others else first

@@ -11,9 +11,10 @@ from typing import Any
 
 import psutil
 import pytest
-from airflow.providers.common.compat.sdk import redact
+from airflow.providers.common.compat.sdk import mask_secret, redact
 from psycopg import sql
 
+from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders
 from tests.support.task_runner import Airflow, TaskResult
@@ -230,3 +231,86 @@ def test_a_secret_among_the_arguments_is_shown_nowhere(
     # Airflow masks the log in the supervisor, which this test does not have.
     shown = everything(secret_connections, result).replace(result.log, str(redact(result.log)))
     assert not [secret for secret in (SERVICE_PASSWORD, API_TOKEN) if secret in shown + "".join(capfd.readouterr())]
+
+
+class Stored(dict[str, Any]):
+    """A state store that keeps every value that was stored in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all: list[str] = []
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.all.append(f"{key}: {json.dumps(value)}")
+
+
+SECRET = "s3cret-value-of-a-row"
+
+
+@pytest.mark.parametrize("outcome", ["success", "failed"])
+def test_a_secret_in_keys_and_parameters_is_in_no_report(airflow: Airflow, orders: Orders, outcome: str) -> None:
+    orders.connection.execute(f"""
+        CREATE TABLE names (name text PRIMARY KEY, n int);
+        INSERT INTO names SELECT n || '-of-a-row', n FROM generate_series(100, 999) AS n;
+        INSERT INTO names SELECT '{SECRET}' || coalesce(n, ''), 0 FROM unnest(ARRAY[NULL, 'a', 'b', 'c', 'd']) AS n;
+        ANALYZE names
+    """)
+
+    def work(rows: Iterable[Any], given: str) -> dict[str, Any]:
+        print(f"printed {given}")
+        names = [row[0] for row in rows]
+        if outcome == "failed" and any(given in name for name in names):
+            raise RuntimeError(f"failed for {names[0]} {given}")
+        return {"last": given + "x" * 190}
+
+    task = BurlaPostgresOperator(
+        task_id="t",
+        table="names",
+        postgres_conn_id="orders_db",
+        key="name",
+        ranges=400,
+        process_rows=work,
+        where="name <> %(given)s || 'e'",
+        parameters={"given": SECRET},
+        op_kwargs={"given": SECRET},
+        combine=lambda results: {"last": "x" * 190 + SECRET},
+        isolate_failures=False,
+    )
+    stored = airflow.state_store = Stored()
+    result = airflow.run(task, max_tries=1, on_ready=lambda: mask_secret(SECRET))
+    report = result.xcoms["burla_report"]
+    assert result.state == ("success" if outcome == "success" else "up_for_retry"), result.log
+    assert any(name.startswith("burla_report") for name in stored.all)
+    assert [text for text in stored.all if SECRET in text] == []
+    assert SECRET not in json.dumps(report)
+    assert [text for text in find_parts(report) if SECRET[:-3] in text] == []
+    if outcome == "failed":
+        ranges = [one for group in report["failures"]["groups"] for one in group["ranges"]]
+        assert any("***" in one["item"] and "***" in one["where"] for one in ranges), ranges
+        assert SECRET not in str(result.error)
+    assert [line for line in result.log.splitlines() if SECRET in line and "printed" in line] == []
+    assert "printed ***" in result.log
+
+
+def find_parts(value: Any) -> list[str]:
+    """Return all texts in JSON data."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for part in value for text in find_parts(part)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_a_secret_in_an_input_is_in_no_report(airflow: Airflow) -> None:
+    def work(value: dict[str, str]) -> str:
+        raise RuntimeError(f"failed for {value}")
+
+    task = BurlaMapOperator(
+        task_id="t", python_callable=work, inputs=[{"password": SECRET}, {"text": "x" * 40 + SECRET}]
+    )
+    stored = airflow.state_store = Stored()
+    result = airflow.run(task, max_tries=1, on_ready=lambda: mask_secret(SECRET))
+    assert result.state == "up_for_retry", result.log
+    shown = [*stored.all, json.dumps(result.xcoms), str(result.error), result.log]
+    assert [text for text in shown if SECRET in text or SECRET[:-3] in text] == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import signal
 import socket
 import threading
@@ -244,12 +245,27 @@ def test_a_timeout_has_its_reason(airflow: Airflow) -> None:
         task_id="t",
         python_callable=time.sleep,
         inputs=[300],
-        execution_timeout=datetime.timedelta(seconds=6),
+        execution_timeout=datetime.timedelta(seconds=15),
     )
     result = airflow.run(task)
     assert result.state == "failed"
     status = report_of(result)["status"]
-    assert (status["state"], status["detail"]) == ("failed", "The task took longer than its execution_timeout.")
+    unfinished = r"Not finished: input 0 \(300\) on \S+ for \d+ s\."
+    assert status["state"] == "failed"
+    assert re.fullmatch(rf"The task took longer than its execution_timeout\. {unfinished}", status["detail"])
+
+
+def test_a_range_that_hangs_until_the_timeout_has_its_name_and_advice(airflow: Airflow, orders: Orders) -> None:
+    def hang(connection: Any, key_range: Any) -> Any:
+        import time
+
+        time.sleep(300 if key_range.index == 2 else 0)
+        return {"n": 1}
+
+    task = operator(process_range=hang, execution_timeout=datetime.timedelta(seconds=15))
+    report = report_of(airflow.run(task, max_tries=1))
+    assert re.search(r"Not finished: range 2 \(.* <= id < .*\) on \S+ for \d+ s", report["status"]["detail"])
+    assert "Set range_timeout" in report["advice"][-1]
 
 
 @needs_state_stores
@@ -266,7 +282,8 @@ def test_a_killed_task_leaves_its_reason_for_the_next_try(airflow: Airflow, tmp_
     run_and_kill(airflow, task, signal.SIGTERM, when=started.exists)
     [first] = airflow.state_store["burla_tries"]
     assert (first["number"], first["state"], first["done"]) == (1, "failed", 0)
-    assert first["detail"] == "The task was stopped: marked failed, cleared, or out of time."
+    stopped = "The task was stopped: marked failed, cleared, or out of time. Not finished: input 0 (1) on "
+    assert first["detail"].startswith(stopped)
     stop.touch()
     result = airflow.run(task, try_number=2, max_tries=1)
     assert report_of(result)["tries"] == [first]
@@ -384,6 +401,25 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = BusyEngine()
     monkeypatch.setattr(BurlaHook, "run", lambda _, job, **options: engine.run(job, **options))
     monkeypatch.setattr(BurlaHook, "open_client", lambda *_: engine.open_client())
+
+
+class SlowEngine(InProcessEngine):
+    """A fake: workers start slowly. Those of the local engine do not."""
+
+    def run(self, job: Job, **options: Any) -> Iterator[JobEvent]:
+        time.sleep(2.1)
+        yield Tick()
+        yield from super().run(job, **options)
+
+
+def test_the_log_says_that_workers_are_starting(
+    airflow: Airflow, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = SlowEngine()
+    monkeypatch.setattr(BurlaHook, "run", lambda _, job, **options: engine.run(job, **options))
+    monkeypatch.setattr(BurlaHook, "open_client", lambda *_: engine.open_client())
+    result = airflow.run(operator())
+    assert "0 of 6 ranges, starting workers" in result.log
 
 
 @pytest.mark.usefixtures("busy")

@@ -111,6 +111,10 @@ class Setup:
             kind = "refused"  # no cluster is configured, and Burla has found none
         if kind == "refused":
             parameter = self.errors.refused_parameter(message)
+        if type(error).__name__ == "UnauthorizedError":  # its text is about Burla's command line
+            message = f"{self.url} refused the login."
+        elif kind == "unauthorized" and not self._engine["token"]:
+            message = f"The connection has no login, and Burla found none. {message}"
         if kind == "unreachable":
             message = f"No response from {self.url or 'the cluster'} ({type(error).__name__})."
         failed: Exception = self._client.JobFailedError(kind, message, indexes=indexes, parameter=parameter)
@@ -270,7 +274,7 @@ class JobRun:
         if kind == "refused" and (value := self._job["options"].get(self._errors.refused_parameter(message))):
             message = f"{message} Got {value!r}."
         if kind == "lost" and self._has_started:
-            position = self._errors.crashed_input(message)
+            position = self._errors.crashed_input(str(error))
             indexes = () if position is None else tuple(self._batches[position])
             if install_error := self._find_install_error(str(error)):
                 kind, message = "refused", install_error

@@ -41,6 +41,8 @@ _REFUSED_PARAMETERS = (
     ("LocalHeadError", "host"),
     ("large objects", "function"),
 )
+_WORKER_FAILED = re.compile(r"Worker on node (\S+) failed while executing input index (\d+):")
+_CLASS = re.compile(r"^[\w.]+(?:Error|Exception): ")
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n.*\n(?=[\w.]+(Error|Exception|Exit|Interrupt): )", re.S)
 
 
@@ -62,16 +64,18 @@ def describe(error: Exception) -> str:
     if refused := _REFUSED_START.search(str(error)):
         return f"The cluster refused the job: {refused[2]}."
     text, _, last_error = str(error).partition("Last error reported by the node:")
+    if failed := _WORKER_FAILED.search(text):  # the node's last error may be that of an earlier job
+        return f"Node {failed[1]}: {_describe_end(text[failed.end() :])}"
     parts = [f"{type(error).__name__}:", _without_traceback(text)]
-    if last_error and crashed_input(text) is None:  # it may be the error of an earlier job
+    if last_error:
         parts += ["The node's last error:", _without_traceback(last_error)]
     return " ".join(parts)
 
 
 def crashed_input(message: str) -> int | None:
     """Return the position of the input whose worker died, if the message says it."""
-    found = re.search(r"while executing input index (\d+)", message)
-    return int(found[1]) if found else None
+    found = _WORKER_FAILED.search(message)
+    return int(found[2]) if found else None
 
 
 def refused_parameter(message: str) -> str:
@@ -99,6 +103,12 @@ def describe_recorded_errors(errors: Mapping[str, Any]) -> Iterator[str]:
     """Yield the errors that the cluster recorded for a job, at most five kinds."""
     for error in errors["items"][:5]:
         yield f"The cluster recorded {error['count']} times: {_without_traceback(error['representative_error'])}"
+
+
+def _describe_end(text: str) -> str:
+    """Return how a worker ended, without Burla's guesses: the same ones for each cause."""
+    end, _, _ = _without_traceback(text).partition(" This usually means ")
+    return _CLASS.sub("", end)
 
 
 def _without_traceback(text: str) -> str:

@@ -156,19 +156,22 @@ class _Announcer:
 
     def _start_watcher(self, output: _PrefixedOutput) -> None:
         # Started by a shell, which ends: the user's function may wait for all child processes of this process.
-        alive, ours = os.pipe()
-        end_watcher = weakref.finalize(self, os.close, ours)
-        with tempfile.TemporaryFile() as file, open(alive, "rb"):
-            file.truncate(struct.calcsize(_SLOT))
-            script = [sys.executable, "-I", "-S", "-c", _WATCHER, str(alive), str(file.fileno()), _worker_name()]
-            subprocess.run(
-                ["/bin/sh", "-c", '"$@" &', "sh", *script],
-                stdin=subprocess.DEVNULL,
-                stdout=output.fileno(),
-                stderr=subprocess.DEVNULL,
-                pass_fds=[alive, file.fileno()],
-            )
-            self._slot = mmap.mmap(file.fileno(), struct.calcsize(_SLOT))
+        with tempfile.TemporaryFile(buffering=0) as file:
+            # Written, not truncated: if the disk is full, this raises, and not the first access, which is SIGBUS.
+            file.write(bytes(struct.calcsize(_SLOT)))
+            slot = mmap.mmap(file.fileno(), struct.calcsize(_SLOT))
+            alive, ours = os.pipe()
+            end_watcher = weakref.finalize(self, os.close, ours)
+            with open(alive, "rb"):
+                script = [sys.executable, "-I", "-S", "-c", _WATCHER, str(alive), str(file.fileno()), _worker_name()]
+                subprocess.run(
+                    ["/bin/sh", "-c", '"$@" &', "sh", *script],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output.fileno(),
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=[alive, file.fileno()],
+                )
+        self._slot = slot
         announcer = weakref.ref(self)
 
         def leave_watcher() -> None:  # the items of a fork are not the worker's

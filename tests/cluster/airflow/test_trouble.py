@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -167,7 +168,8 @@ def test_a_wrong_token_fails_the_task_and_the_error_names_the_fields(
     )
     result = on_burla.run(slow.task(queue_timeout=20), max_tries=1)
     assert result.state == "failed"
-    assert "login (e-mail) and password" in str(result.error)
+    assert f"{cluster.engine.url} refused the login. Check login (e-mail) and password" in str(result.error)
+    assert "burla login" not in str(result.error)
     assert "wr0ng-token" not in result.log + str(result.error)
     assert slow.marks.count() == 0
 
@@ -194,6 +196,24 @@ def test_the_other_ranges_finish_if_a_range_kills_its_worker(on_burla: Airflow, 
     assert result.state == "success", result.log
     assert (result.value["ranges"], result.value["failed_ranges"], result.value["complete"]) == (11, 1, False)
     assert "The worker died" in result.log
+    [group] = result.xcoms["burla_report"]["failures"]["groups"]
+    node = r"burla-node-\w+"
+    end = "Worker process ended unexpectedly while the container was still healthy"
+    assert re.fullmatch(rf"Its worker died 3 times\. Node {node}: {end}\.", group["message"])
+    assert "it ran out of memory, code in C crashed, or the function ended the process" in group["advice"]
+    assert (group["attempts"], len(group["workers"])) == (3, 1)
+
+
+def test_workers_that_die_on_every_range_are_no_fault_of_the_ranges(on_burla: Airflow, slow: SlowOrders) -> None:
+    def crash(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+        import os
+
+        os._exit(137)
+
+    result = on_burla.run(slow.task(process_rows=None, columns=None, process_range=crash, ranges=12, job_retries=0))
+    detail = result.xcoms["burla_report"]["status"]["detail"]
+    assert "Worker processes died 6 times, on different items, and 7 of 12 items are still missing" in detail
+    assert "give each worker more (func_ram)" in detail
 
 
 def test_exceptions_of_every_kind_are_reported_with_their_range(on_burla: Airflow, slow: SlowOrders) -> None:

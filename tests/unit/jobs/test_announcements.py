@@ -15,8 +15,8 @@ import psutil
 import pytest
 
 from burla_provider.jobs.client.call import MARK
-from burla_provider.jobs.job import ItemBegan, ItemSucceeded, JobOptions
-from burla_provider.jobs.runner import run_job
+from burla_provider.jobs.job import ItemBegan, ItemSucceeded, JobOptions, JobStarted
+from burla_provider.jobs.runner import run_job, start_client
 from tests.support.waiting import wait_for
 from tests.unit.jobs.running import LOCAL, client_of, lines, make_job, process_group, results
 
@@ -124,6 +124,20 @@ def test_a_message_comes_before_the_result_of_its_item():
             done.add(event.index)
 
 
+def test_a_job_starts_before_its_messages():
+    client = start_client(LOCAL)
+    start = client.start
+
+    def start_and_wait(frame):
+        start(frame)
+        time.sleep(3)  # a busy machine: everything has arrived
+
+    client.start = start_and_wait
+    events = list(run_job(make_job(lambda index, item: b"", range(3)), LOCAL, client=client))
+    assert isinstance(events[0], JobStarted)
+    assert isinstance(events[1], ItemBegan)
+
+
 def test_output_does_not_look_like_a_message():
     def work(index, item):
         print(f"[1] {MARK}began nobody:1")
@@ -206,6 +220,31 @@ def test_nothing_is_left_of_a_worker_that_died(number, tmp_path):
     wait_for(lambda: sum("mmap" in " ".join(member.cmdline()) for member in process_group(leader)) <= 2, 10)
     events.close()
     assert process_group(leader) == []
+
+
+HAS_NAMESPACES = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not HAS_NAMESPACES, reason="this machine allows no mount in a namespace of its own")
+def test_a_function_that_fills_the_temporary_directory_does_not_kill_its_worker(tmp_path):
+    script = """
+import os, pickle, tempfile
+from burla_provider.jobs.client.call import Call
+
+def work(index, item):
+    if index == 0:
+        try:
+            with open(os.path.join(tempfile.gettempdir(), "large"), "wb") as file:
+                file.write(bytes(1_000_000))
+        except OSError:
+            pass
+    return b""
+
+print(len(list(Call(pickle.dumps(work))([(index, pickle.dumps(None)) for index in range(5)]))))
+"""
+    mount = f'mount -t tmpfs -o size=64k none {tmp_path} && exec env TMPDIR={tmp_path} {sys.executable} -c "$0"'
+    run = subprocess.run(["unshare", "-rm", "sh", "-c", mount, script], capture_output=True, text=True)
+    assert (run.returncode, run.stdout.splitlines()[-1:]) == (0, ["5"]), run.stderr
 
 
 @pytest.mark.parametrize("character", ["\v", "\f", "\x1c", "\x1d", "\x1e", "\x1f", "\x85", "\u2028", "\u2029"])

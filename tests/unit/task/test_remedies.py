@@ -8,9 +8,28 @@ import threading
 import pytest
 
 from burla_provider.exceptions import ConnectionLimitError, RangeTimeoutError, SnapshotLostError
+from burla_provider.jobs.client import burla_errors
 from burla_provider.task.remedies import advice_for_group
 from burla_provider.worker.errors import to_failure
 from burla_provider.worker.outcome import Failure
+
+# The texts of Burla's nodes.
+KILLED = """node_service.worker_client.WorkerOutOfMemoryError:
+
+Worker process was killed by the Linux OOM killer while the container stayed healthy.
+This usually means this function call used more memory than was available at the current node parallelism.
+"""
+ENDED = """node_service.worker_client.WorkerProcessTerminatedError:
+
+Worker process ended unexpectedly while the container was still healthy.
+This usually means the user function called `os._exit`, or crashed a C extension (segfault / OOM of
+the worker subprocess specifically). The cluster itself is fine.
+"""
+
+
+def burla(text: str) -> str:
+    failed = "Worker on node burla-node-5b failed while executing input index 12:"
+    return str(burla_errors.describe(Exception(f"{failed}\n\n{text}")))
 
 
 @pytest.mark.parametrize(
@@ -23,7 +42,8 @@ from burla_provider.worker.outcome import Failure
         ("This item killed 3 worker processes (signal 11).", "Code in C crashed"),
         ("This item killed 3 worker processes (exit status 1).", "or the function ended the process"),
         ("Its worker died 3 times. NodeError: container exited with 137", "The worker process was killed"),
-        ("Its worker died 3 times. ", "or the function ended the process"),
+        (f"Its worker died 3 times. {burla(KILLED)}", "The worker process was killed"),
+        (f"Its worker died 3 times. {burla(ENDED)}", "or the function ended the process"),
     ],
 )
 def test_the_end_of_a_worker_is_explained(text: str, advice: str) -> None:

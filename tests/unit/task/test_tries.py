@@ -31,6 +31,13 @@ def test_at_most_ten_tries_are_kept_the_last_ones() -> None:
     assert tries[-1]["detail"] == "error 15"
 
 
+def test_a_try_keeps_the_reason_of_its_failed_ranges() -> None:
+    store = Store()
+    save_try(store, [], report(1, "3 of 12 ranges failed (tolerated: 0):\n- ValueError: no\n  in range 5"))
+    [first] = load_tries(store, "report", 2)
+    assert first["detail"] == "3 of 12 ranges failed (tolerated: 0): ValueError: no"
+
+
 def test_a_dag_run_that_was_created_again_forgets_the_tries_of_the_first_one() -> None:
     store = Store({TRIES: [{"number": 1, "state": "failed"}, {"number": 2, "state": "failed"}]})
     assert [one["number"] for one in load_tries(store, "report", 1)] == [1]

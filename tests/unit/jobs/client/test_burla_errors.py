@@ -25,7 +25,9 @@ Traceback (most recent call last):
     raise WorkerProcessTerminatedError(
 node_service.worker_client.WorkerProcessTerminatedError:\x20
 
-Worker process ended unexpectedly.
+Worker process ended unexpectedly while the container was still healthy.
+This usually means the user function called `os._exit`, or crashed a C extension (segfault / OOM of
+the worker subprocess specifically). The cluster itself is fine.
 
 
 Last error reported by the node:
@@ -60,10 +62,9 @@ def test_every_exception_has_a_kind(error, started, kind):
     assert burla_errors.kind_of(error, started) == kind
 
 
-def test_the_description_of_a_dead_worker_has_no_traceback():
+def test_the_description_of_a_dead_worker_has_neither_traceback_nor_guesses():
     assert burla_errors.describe(raised("NodeDisconnected", WORKER_DIED)) == (
-        "NodeDisconnected: Worker on node burla-node-5b failed while executing input index 12: "
-        "node_service.worker_client.WorkerProcessTerminatedError: Worker process ended unexpectedly."
+        "Node burla-node-5b: Worker process ended unexpectedly while the container was still healthy."
     )
 
 

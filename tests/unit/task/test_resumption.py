@@ -1,0 +1,38 @@
+"""What to do about a try that has failed, in words."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from burla_provider.task.resumption import Resumption, advise
+
+
+def context(max_tries: int = 1) -> Any:
+    return {"ti": SimpleNamespace(try_number=1, max_tries=max_tries), "task": SimpleNamespace()}
+
+
+@pytest.mark.parametrize(
+    ("keeps", "missing", "total", "text"),
+    [
+        (True, 3, 10, "The next try processes only the 3 missing ranges: the ledger has the others."),
+        (True, 10, 10, "The next try processes all 10 ranges."),
+        (True, 1, 1, "The next try processes the range."),
+        (True, 0, 10, "The next try processes no range again: the ledger has the others."),
+        (True, 0, 0, "The next try starts from the beginning: the ledger has the others."),
+        (False, 3, 10, "The next try processes all 10 ranges again, the ledger has the others."),
+    ],
+)
+def test_the_next_try_is_described(keeps: bool, missing: int, total: int, text: str) -> None:
+    resumption = Resumption(keeps=keeps, reason="the ledger has the others")
+    assert advise(context(), ValueError("no"), resumption, missing, total, "range")[0] == text
+
+
+def test_a_last_try_has_no_next_one() -> None:
+    resumption = Resumption(keeps=True, reason="it is stored", clearing="Clearing starts again.")
+    assert advise(context(0), ValueError("no"), resumption, 1, 2, "range") == [
+        "No retry is left.",
+        "Clearing starts again.",
+    ]
