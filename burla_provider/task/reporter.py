@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.exceptions import AirflowRescheduleException
-from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException, AirflowTaskTimeout
-from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowRuntimeError, AirflowTaskTimeout
 
 from burla_provider.exceptions import BurlaProviderError, TaskKilledError
 from burla_provider.task.logs import describe_unfinished
@@ -153,7 +153,7 @@ class Reporter:
         state, detail = self._ending if error is None else _describe_error(error)
         is_stopped = isinstance(error, AirflowTaskTimeout | TaskKilledError)
         if is_stopped and (unfinished := describe_unfinished(self.report.in_flight)):
-            detail = shorten(f"{detail} {masked(unfinished)}.", _MAX_DETAIL_CHARS)
+            detail = cut(f"{detail} {masked(unfinished)}.", _MAX_DETAIL_CHARS, SEE_LOG)
         if state == "incomplete":
             self._log.warning("The result is incomplete: %s.", detail)
         self.phases.end()

@@ -10,6 +10,7 @@ from tests.ui.states import STATES
 
 pytestmark = pytest.mark.ui
 
+MAX_MILLISECONDS = 1_000
 MAX_NODES = 6_000
 """Elements of the page, with all of its parts closed."""
 SHOW = """
@@ -36,6 +37,7 @@ def test_what_is_drawn_has_a_limit(open_state: OpenState, name: str, browser_nam
     # A new object each time, as after a request. The first time is in the page's own request.
     milliseconds = [page.evaluate(SHOW, state.report) for _ in range(3)]
     print(f"{name}, {browser_name}: a refresh takes {min(milliseconds):.0f} ms")
+    assert min(milliseconds) < MAX_MILLISECONDS
     assert page.evaluate("document.querySelectorAll('*').length") < MAX_NODES
     assert page.locator("#timeline .bar").count() <= 900
     assert page.locator("#failures > ol > li").count() <= 50
@@ -43,9 +45,14 @@ def test_what_is_drawn_has_a_limit(open_state: OpenState, name: str, browser_nam
 
 def test_the_first_display_of_many_ranges(open_state: OpenState) -> None:
     state = STATES["many-ranges"]()
-    page = open_state(None, state.instance)
-    page.locator("#message:has-text('no report')").wait_for()
-    assert page.locator("#timeline .bar").count() == 0
-    print(f"20,000 ranges, 500 failures: the first display takes {page.evaluate(SHOW, state.report):.0f} ms")
-    assert page.locator("#timeline .bar").count() > 100
-    expect(page.locator("#failures-title")).to_have_text("500 ranges failed")
+    milliseconds = []
+    for _ in range(3):
+        page = open_state(None, state.instance)
+        page.locator("#message:has-text('no report')").wait_for()
+        assert page.locator("#timeline .bar").count() == 0
+        milliseconds.append(page.evaluate(SHOW, state.report))
+        assert page.locator("#timeline .bar").count() > 100
+        expect(page.locator("#failures-title")).to_have_text("500 ranges failed")
+        page.close()
+    print(f"20,000 ranges, 500 failures: the first display takes {min(milliseconds):.0f} ms")
+    assert min(milliseconds) < MAX_MILLISECONDS

@@ -21,7 +21,7 @@ export function showActivity(report) {
   const rates = activity.rows.map((number) => number / activity.width);
   const charts = [
     rows === null ? null : { title: "Rows/s", values: rates, top: roundUp(Math.max(...rates, 1)), unit: "rows/s" },
-    { title: "Busy workers", values: activity.busy, top: Math.max(workersAtOnce(report), Math.ceil(Math.max(...activity.busy)), 1), unit: "busy workers" },
+    { title: "Busy workers", values: activity.busy, top: Math.max(workersAtOnce(report), Math.round(Math.max(...activity.busy)), 1), unit: "busy workers" },
   ].filter(Boolean);
   shown = { activity, charts, window };
   setText("#activity-note", caption(report));

@@ -72,7 +72,7 @@ function build() {
 
 function describe(names, { seconds }) {
   const { worker_count: total, timeline, unit, rows } = report;
-  const who = total > names.length ? `${names.length} of ${count(total)} workers` : plural(names.length, "worker");
+  const who = total > names.length ? `${names.length} of ${count(total)} workers` : plural(Math.max(total, names.length), "worker");
   const legend =
     timeline.kind === "bins"
       ? `Each cell is a time interval. A stronger color means that more ${unit}s ended in it. The hatched part of a cell is the share that failed.`
