@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow.exceptions import AirflowRescheduleException
-from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException
-from airflow.sdk.exceptions import AirflowRuntimeError, AirflowTaskTimeout
+from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipException, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowRuntimeError
 
 from burla_provider.exceptions import BurlaProviderError, TaskKilledError
 from burla_provider.task.logs import describe_unfinished
