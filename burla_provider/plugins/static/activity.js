@@ -1,7 +1,7 @@
 // Rows per second and busy workers over time, below the timeline and with its time axis.
 
 import { element, find, setChildren, setText } from "./dom.js";
-import { clock, count, percent } from "./format.js";
+import { clock, count, percent, plural, withArticle } from "./format.js";
 import { axisLane, overlay, partsLane, share, timeWindow } from "./time_axis.js";
 import { hideTip, showTip } from "./tip.js";
 
