@@ -10,7 +10,6 @@ from tests.ui.states import STATES
 
 pytestmark = pytest.mark.ui
 
-MAX_MILLISECONDS = 1_000
 MAX_NODES = 6_000
 """Elements of the page, with all of its parts closed."""
 SHOW = """
@@ -37,7 +36,6 @@ def test_what_is_drawn_has_a_limit(open_state: OpenState, name: str, browser_nam
     # A new object each time, as after a request. The first time is in the page's own request.
     milliseconds = [page.evaluate(SHOW, state.report) for _ in range(3)]
     print(f"{name}, {browser_name}: a refresh takes {min(milliseconds):.0f} ms")
-    assert min(milliseconds) < MAX_MILLISECONDS
     assert page.evaluate("document.querySelectorAll('*').length") < MAX_NODES
     assert page.locator("#timeline .bar").count() <= 900
     assert page.locator("#failures > ol > li").count() <= 50
@@ -55,4 +53,3 @@ def test_the_first_display_of_many_ranges(open_state: OpenState) -> None:
         expect(page.locator("#failures-title")).to_have_text("500 ranges failed")
         page.close()
     print(f"20,000 ranges, 500 failures: the first display takes {min(milliseconds):.0f} ms")
-    assert min(milliseconds) < MAX_MILLISECONDS

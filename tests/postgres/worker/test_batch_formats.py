@@ -237,7 +237,7 @@ def test_keys_that_are_read_as_text_do_not_make_blocks_small(results):
 def test_a_function_of_one_batch_is_told_that_it_gets_an_iterator(worker):
     function = lambda batch: {"n": len(batch["id"])}  # noqa: E731
     failure = worker(ProcessRows(function, batch_format="pandas"))(ranges(1)[0]).failure
-    assert "with an iterator over its batches: write for batch in batches." in failure.message
+    assert "with an iterator over its batches: write for batch in batches." in failure.text
 
 
 def test_a_batch_that_cannot_be_converted_fails_although_the_function_catches_it(worker, orders):

@@ -140,7 +140,7 @@ def test_the_server_itself_refuses_an_early_commit(writer, with_ledger, statemen
         return {}
 
     failure = writer(commit)(FIRST).failure
-    assert "tried to COMMIT" in failure.message
+    assert "tried to COMMIT" in failure.text
     assert counts(with_ledger) == (0, 0)
 
 
@@ -172,7 +172,7 @@ def test_close_all_is_reported(writer, with_ledger):
         connection.execute("CLOSE ALL")
         return {}
 
-    assert "CLOSE ALL" in writer(close_all)(FIRST).failure.message
+    assert "CLOSE ALL" in writer(close_all)(FIRST).failure.text
     assert counts(with_ledger) == (0, 0)
 
 
@@ -188,14 +188,14 @@ def test_code_that_rolls_back_and_retries_writes_nothing(writer, with_ledger):
         return {}
 
     failure = writer(stubborn)(FIRST).failure
-    assert "ended the transaction" in failure.message
+    assert "ended the transaction" in failure.text
     assert counts(with_ledger) == (0, 0)
 
 
 def test_a_changed_plan_is_refused(writer):
     assert writer()(FIRST).ok
     failure = writer()(ranges(3)[0]).failure
-    assert "The plan has changed since the first try" in failure.message
+    assert "The plan has changed since the first try" in failure.text
 
 
 def test_a_function_that_changes_the_ledger_is_reported(writer, with_ledger):
@@ -203,7 +203,7 @@ def test_a_function_that_changes_the_ledger_is_reported(writer, with_ledger):
         connection.execute("DELETE FROM burla_ledger")
         return {}
 
-    assert "is gone" in writer(meddle)(FIRST).failure.message
+    assert "is gone" in writer(meddle)(FIRST).failure.text
 
 
 def test_the_first_plan_of_a_run_stays(with_ledger):

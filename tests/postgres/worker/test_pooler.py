@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
 
 import psycopg
 import pytest
@@ -21,6 +23,8 @@ from burla_provider.database.connect import connection_parameters, is_pooled
 from burla_provider.database.settings import SessionSettings
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.task.pause import JobPause, PauseQuery
+from burla_provider.task.report import Report
+from burla_provider.task.reporter import Reporter
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange, ProcessRows, Transform
 from burla_provider.worker.row_functions import MapRow, RowFormat
@@ -202,7 +206,9 @@ def test_a_task_pauses_workers_through_a_pooler(worker_behind, pooled, orders, m
     with psycopg.connect(pooled) as connection:
         parameters = connection_parameters(connection)
     query = PauseQuery("SELECT paused FROM control", parameters, "task")
-    with closing(JobPause(query, parameters, "task", logging.getLogger())) as pause:
+    ti: Any = SimpleNamespace(dag_id="dag", task_id="task", start_date=None)
+    reporter = Reporter({"ti": ti}, logging.getLogger(), Report("orders"))
+    with closing(JobPause(query, parameters, "task", logging.getLogger(), reporter)) as pause:
         monkeypatch.setattr("burla_provider.task.pause.ASK_SECONDS", 0)
         pause.check()
         lock = replace(pause.lock, seconds=0.1)

@@ -49,7 +49,7 @@ def test_without_a_snapshot_the_function_may_write(worker, orders):
 def test_with_a_snapshot_writing_fails_with_advice(worker, held):
     failure = worker(ProcessRange(increment), snapshot=held.snapshot)(FIRST).failure
     assert failure.sqlstate == "25006"
-    assert "ledger" in failure.message
+    assert "ledger" in failure.text
 
 
 def test_writes_of_a_failing_function_are_rolled_back(worker, orders):
@@ -133,7 +133,7 @@ def test_a_database_error_that_the_function_caught_is_reported(worker, orders):
             return {"done": 1}
 
     failure = worker(ProcessRange(careless))(FIRST).failure
-    assert "caught a database error and continued" in failure.message
+    assert "caught a database error and continued" in failure.text
     assert total_n(orders) == 0
 
 
@@ -153,7 +153,7 @@ def test_a_range_takes_no_longer_than_allowed(worker, orders):
 
     failure = worker(ProcessRange(slow), range_timeout=0.2)(FIRST).failure
     assert failure.type.endswith("RangeTimeoutError")
-    assert "range_timeout=0.2" in failure.message
+    assert "range_timeout=0.2" in failure.text
     running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%%' AND state = 'active'"
     while orders.execute(running).fetchone()[0]:
         pass

@@ -213,7 +213,7 @@ def test_a_value_that_arrow_cannot_hold_is_an_error(worker, orders):
     outcome = work(
         worker, lambda batches: {"n": len(list(batches))}, source=Source("public", "endless"), batch_format="arrow"
     )
-    assert "cannot hold a value of at" in outcome.failure.message
+    assert "cannot hold a value of at" in outcome.failure.text
 
 
 def test_values_of_all_types_are_read_exactly(worker):
@@ -274,9 +274,9 @@ def test_an_expression_that_is_not_one_value_per_row_is_refused(orders, expressi
 def test_the_remedy_for_a_value_that_python_cannot_hold_works(worker, orders):
     orders.execute("CREATE TABLE terms AS SELECT 1::bigint AS id, date 'infinity' AS valid_to")
     outcome = work(worker, lambda rows: {"n": len(list(rows))}, source=Source("public", "terms"))
-    assert "a value of valid_to: got 'infinity'" in outcome.failure.message
+    assert "a value of valid_to: got 'infinity'" in outcome.failure.text
     columns = {"id": "id", "valid_to": "valid_to::text"}
-    assert str(columns)[1:-1].split(", ")[1] in outcome.failure.message
+    assert str(columns)[1:-1].split(", ")[1] in outcome.failure.text
     source = Source("public", "terms", columns)
     outcome = work(worker, lambda rows: {"valid_to": next(rows)[1]}, source=source)
     assert outcome.value == {"valid_to": "infinity"}

@@ -124,4 +124,4 @@ def test_a_snapshot_that_replay_ends_is_explained(primary, standby, reader):
         task.close()
         assert not is_alive(held.connection)
     assert failure.type.endswith("SnapshotLostError")
-    assert "hot standby" in failure.message
+    assert "hot standby" in failure.text

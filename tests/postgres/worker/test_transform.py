@@ -362,7 +362,7 @@ def test_pending_rows_are_written_by_the_next_attempt(update, results):
         return (1,)
 
     one = ranges(1)[0]
-    assert "no" in update(disturbed)(one).failure.message
+    assert "no" in update(disturbed)(one).failure.text
     assert results.execute("SELECT id FROM orders WHERE n <> 0 ORDER BY id").fetchall() == [
         (n,) for n in (1, 2, 3, 4, 7, 8, 9, 10)
     ]
@@ -392,7 +392,7 @@ def test_rows_that_change_all_the_time_fail_the_range(update, results):
 
     failure = update(disturbed)(ranges(100)[0]).failure
     assert failure.type.endswith("RowsChangedError")
-    assert "such as id = 5." in failure.message
+    assert "such as id = 5." in failure.text
 
 
 def test_a_row_that_a_trigger_writes_again_is_computed_once(worker, results):
@@ -419,16 +419,14 @@ def test_advice_about_the_target_is_not_about_the_source(transform, worker, resu
     parameters = connection_parameters(results) | {"host": "localhost", "port": "1"}
     writer = TargetWriter(parameters, SessionSettings(), INSERT, LEDGER)
     failure = worker(Transform(MapRow(cents, FORMAT), writer, KEY), range_retries=0)(ranges(1)[0]).failure
-    assert "On a worker, localhost is the worker's machine" in failure.message
+    assert "On a worker, localhost is the worker's machine" in failure.text
     results.execute("""
         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '25006'; END $$;
         CREATE TRIGGER refuse BEFORE INSERT ON results EXECUTE FUNCTION refuse();
     """)
     failure = transform(INSERT)(ranges(1)[0]).failure
-    assert failure.message.endswith(
-        "The server of the target does not accept writes now: it may have become a standby."
-    )
+    assert failure.text.endswith("The server of the target does not accept writes now: it may have become a standby.")
 
 
 KEYS = {
