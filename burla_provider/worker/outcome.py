@@ -82,7 +82,7 @@ class Outcome:
     :param index: number of the range (or input).
     :param value: result, plain data; None if it failed.
     :param row_count: rows processed; None if rows are not counted.
-    :param seconds: duration of the last attempt.
+    :param seconds: duration of the last attempt, with the search for the rows that fail.
     :param started: start of the last attempt on the worker's clock, seconds since the epoch.
     :param worker: the worker process, ``host:pid``.
     :param attempts: number of attempts on the worker.

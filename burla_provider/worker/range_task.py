@@ -144,7 +144,8 @@ class RangeTask:
                 raise
             except BaseException as error:  # a user's exception class may have any base, and must not be sent
                 if number > self.range_retries or not _is_worth_retrying(error, number):
-                    return replace(attempt, seconds=_elapsed(attempt), failure=self._failure(error, key_range))
+                    failure = self._failure(error, key_range)
+                    return replace(attempt, seconds=_elapsed(attempt), failure=failure)
             time.sleep(_wait_seconds(number))
 
     def _attempt(self, key_range: KeyRange, attempt: Outcome) -> Outcome:

@@ -1,3 +1,5 @@
+import time
+
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.task.sql_totals import check_totals, parse_totals
@@ -41,6 +43,16 @@ def test_writes_of_the_search_are_rolled_back(worker, orders):
     failure = worker(ProcessRange(write), isolate_failures=True)(WHOLE).failure
     assert (failure.message, failure.rows) == ("no", "id = 17")
     assert orders.execute("SELECT sum(n) FROM orders").fetchone() == (0,)
+
+
+def test_the_search_is_part_of_the_time_of_the_range(worker, orders):
+    def process(rows):
+        time.sleep(0.05)
+        return {"n": sum(1 / (id - 17) for (id, *_) in rows)}
+
+    outcome = worker(ProcessRows(process), isolate_failures=True)(WHOLE)
+    assert outcome.failure.rows == "id = 17"
+    assert outcome.seconds > 0.2  # The search calls the function at least four times.
 
 
 def test_rows_of_one_key_are_named_together(worker, orders):
