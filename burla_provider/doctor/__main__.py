@@ -84,7 +84,7 @@ def _check(checks: Checks, link: Link) -> tuple[str, str | None]:
         result, text = "failed", " ".join(str(error).split())
     except Exception as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        result, text = "failed", join_sentences(first_line, advice_for(error) or link.remedy)
+        result, text = "failed", join_sentences(first_line, advice_for(error), link.remedy)
     for secrets in checks.secrets:
         text = text and redact(text, secrets)
     return result, text

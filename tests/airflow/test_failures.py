@@ -50,7 +50,7 @@ def test_the_log_has_one_traceback_per_kind(airflow: Airflow) -> None:
     assert "6 inputs: ValueError: input " in summary
     assert "1 input: LookupError: late" in summary
     for number in range(LATE + 1):
-        assert bool(re.search(rf"input {number}(,|$)", summary, re.M)) == (number % 5 < 3 or number == LATE)
+        assert bool(re.search(rf"input {number} \({number}\)(,|$)", summary, re.M)) == (number % 5 < 3 or number == LATE)
     lines = log[log.index(" failed: ") :].splitlines()
     assert len(lines) < 60
     assert all(len(line) < 200 for line in lines)
@@ -62,7 +62,7 @@ def test_the_error_lists_the_kinds(airflow: Airflow) -> None:
     assert lines[0] == "19 of 30 inputs failed, with 4 kinds of errors (tolerated: 0):"
     assert sum(line.startswith("- ") for line in lines) == 4
     assert "- LookupError: late" in lines
-    assert f"  in input {LATE}" in lines
+    assert f"  in input {LATE} ({LATE})" in lines
     assert sum(line.endswith(" and 3 more") for line in lines) == 3
     assert len(error) < 1000
 
@@ -91,7 +91,7 @@ def test_one_failure_is_singular_and_has_no_summary(airflow: Airflow) -> None:
 
     operator = BurlaMapOperator(task_id="t", python_callable=fail, inputs=[1])
     result = airflow.run(operator)
-    assert str(result.error) == "1 of 1 input failed (tolerated: 0):\n- ValueError: no\n  in input 0"
+    assert str(result.error) == "1 of 1 input failed (tolerated: 0):\n- ValueError: no\n  in input 0 (1)"
     assert "kinds of errors" not in result.log
     assert "inputs failed" not in result.log
 

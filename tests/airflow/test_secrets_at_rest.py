@@ -22,7 +22,7 @@ from tests.support.airflow_commands import run_commands
 from tests.support.postgres import PostgresServer
 
 DAG = "secrets_everywhere"
-FILE = Path(__file__).parent / "dags" / f"{DAG}.py"
+FILE = Path(__file__).parent / "secret_dags" / f"{DAG}.py"
 SECRETS = {
     "the database's password": "s3cret'pass%word",
     "the cluster's token": "t0ken-of-the-cluster",
