@@ -24,6 +24,7 @@ def burla_task(
     collect: bool = ...,
     on_input_failure: OnFailure | str = ...,
     tolerated_failures: int | str = ...,
+    describe: Callable[[Any], str] | None = ...,
     burla_conn_id: str = ...,
     max_parallelism: int | None = ...,
     func_cpu: int | Literal["dynamic"] = ...,
