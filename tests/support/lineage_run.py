@@ -100,10 +100,11 @@ def main() -> None:
     airflow.add_connection("burla_default", "burla", extra={"engine": "local"})
     airflow.add_connection("orders_db", "postgres", **json.load(sys.stdin))
     options = {"table": "orders", "postgres_conn_id": "orders_db", "key": "id", "ranges": 7}
-    print(airflow.run(BurlaMapOperator(task_id="mapped", **mapped())).log)
     for name, make in TABLE_TASKS.items():
         operator = BurlaPostgresTransformOperator if make in (transform, plan) else BurlaPostgresOperator
         print(airflow.run(operator(**{**options, "task_id": name, **make()})).log)
+    # The last one: the collector of the hooks' datasets is that of the process.
+    print(airflow.run(BurlaMapOperator(task_id="mapped", **mapped())).log)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def context(max_tries: int = 1) -> Any:
         (True, 3, 10, "The next try processes only the 3 missing ranges: the ledger has the others."),
         (True, 10, 10, "The next try processes all 10 ranges."),
         (True, 1, 1, "The next try processes the range."),
-        (True, 0, 10, "The next try processes no range again: the ledger has the others."),
+        (True, 0, 10, "The next try processes no range again: the ledger has all of them."),
         (True, 0, 0, "The next try starts from the beginning: the ledger has the others."),
         (False, 3, 10, "The next try processes all 10 ranges again, the ledger has the others."),
     ],
