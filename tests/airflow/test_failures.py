@@ -50,7 +50,9 @@ def test_the_log_has_one_traceback_per_kind(airflow: Airflow) -> None:
     assert "6 inputs: ValueError: input " in summary
     assert "1 input: LookupError: late" in summary
     for number in range(LATE + 1):
-        assert bool(re.search(rf"input {number} \({number}\)(,|$)", summary, re.M)) == (number % 5 < 3 or number == LATE)
+        assert bool(re.search(rf"input {number} \({number}\)(,|$)", summary, re.M)) == (
+            number % 5 < 3 or number == LATE
+        )
     lines = log[log.index(" failed: ") :].splitlines()
     assert len(lines) < 60
     assert all(len(line) < 200 for line in lines)

@@ -66,7 +66,9 @@ def test_a_database_error_in_a_batch_fails_alone(worker, snapshot):
     assert outcomes[3].failure.sqlstate == psycopg.errors.DivisionByZero.sqlstate
 
 
-def test_range_timeout_applies_to_each_range_of_a_batch(worker, snapshot):
+def test_range_timeout_applies_to_each_range_of_a_batch(worker, snapshot, monkeypatch):
+    monkeypatch.setattr("burla_provider.jobs.client.call.BATCH_SECONDS", 60.0)
+
     def sleep(connection, key_range):
         if key_range.index in (1, 4):
             connection.execute("SELECT pg_sleep(600)")
