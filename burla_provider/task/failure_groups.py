@@ -140,7 +140,7 @@ class FailureGroups:
         failure = outcome.failure
         if failure is None or outcome.index in self._group_of:
             return
-        pattern = message_pattern(failure)
+        pattern = message_pattern(failure, self._describe(outcome.index))
         key = failure.type, failure.sqlstate, pattern
         if key not in self._groups and len(self._groups) >= _MAX_KINDS:
             key = failure.type, failure.sqlstate, _OTHER_MESSAGES

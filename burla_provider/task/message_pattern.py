@@ -33,10 +33,12 @@ _NAMED_STATES = ("23", "26", "34", "3D", "3F", "42", "44")
 _NAMED_TYPES = ("AttributeError", "ImportError", "ModuleNotFoundError", "NameError", "UnboundLocalError")
 
 
-def message_pattern(failure: Failure) -> str:
+def message_pattern(failure: Failure, item: str = "") -> str:
     """Return the message with ``<number>``, ``<text>`` and the like in the place of values.
 
     Names of columns, constraints and modules stay: they are different errors.
+
+    :param item: name of the item that failed, which is a value too.
     """
     keeps_quoted = failure.type in _NAMED_TYPES or (failure.sqlstate or "").startswith(_NAMED_STATES)
 
@@ -46,6 +48,8 @@ def message_pattern(failure: Failure) -> str:
         return found[0] if is_kept else "=(<key>)" if name == "key" else f"<{name}>"
 
     text = failure.message[:_MAX_READ]
+    if item:
+        text = text.replace(item, "<item>")
     if failure.sqlstate:  # the other lines are DETAIL, CONTEXT and the query
         text = text.partition("\n")[0]
     return _LIST.sub(r"\1, ...", _VALUE.sub(replace, text))[:_MAX_PATTERN].strip()

@@ -201,3 +201,11 @@ def test_the_number_of_kinds_is_limited_whatever_the_errors_are() -> None:
     assert (seen["count"], seen["kinds"]) == (2000, 301)
     assert seen["groups"][0]["type"] == "(other errors)"
     assert seen["groups"][0]["count"] == 1700
+
+
+def test_the_name_of_the_item_is_not_part_of_the_kind() -> None:
+    names = ["range 0 (... <= id < 5)", "range 1 (5 <= id < 9)", "range 2 (9 <= id < ...)"]
+    groups = FailureGroups(names.__getitem__)
+    for index, name in enumerate(names):
+        groups.add(failed(index, f"The function returned a list for {name}."))
+    assert groups.as_dict()["kinds"] == 1
