@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,9 +21,9 @@ from psycopg import sql
 
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
-from burla_provider.task import checkpoint, monitor, reporter
+from burla_provider.ranges.planner import plan_table
+from burla_provider.task import checkpoint, monitor, reporter, table_plan
 from burla_provider.task.fingerprint import fingerprint
-from burla_provider.task.table_job import TableJob
 from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.marks import Marks, conninfo_of
 from tests.support.postgres import PostgresServer
@@ -322,12 +323,17 @@ def test_resume_true_splits_by_the_key_if_there_is_one(
     assert (set(marks.worked().values()) == {1}) == has_key
 
 
+def plan_by_key(connection: Any, facts: Any, request: Any) -> Any:
+    """Plan as if the job needed the key."""
+    return plan_table(connection, facts, replace(request, whole_query=None))
+
+
 @needs_state_stores
 def test_a_plan_by_key_of_an_earlier_version_goes_on(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
-        earlier.setattr(TableJob, "_needs_no_key", False)
+        earlier.setattr(table_plan, "plan_table", plan_by_key)
         result = fail_then_retry(airflow, marks, tmp_path, before_retry=earlier.undo, key=None)
     assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
     assert "key            id" in result.log
