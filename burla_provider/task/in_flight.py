@@ -103,11 +103,6 @@ class InFlight:
         self._items.clear()
         self._current.clear()
 
-    def worker_of(self, index: int) -> str:
-        """Return the worker process that has begun the item last; "" if that is unknown. Call it before ``add``."""
-        item = self._items.get(index)
-        return item.worker if item else ""
-
     def complete(self, outcome: Outcome, now: float | None = None) -> Outcome:
         """Return the outcome with worker, start and duration, as far as they are known. Call it before ``add``.
 

@@ -21,7 +21,7 @@ export class RequestError extends Error {
   }
 }
 
-/** Return a time of Airflow's API in seconds since the epoch; null if there is none. */
+/** Return a time of Airflow's API in seconds since the epoch; null if Airflow has not set it. */
 export function epoch(time) {
   return time ? Date.parse(time) / 1000 : null;
 }
@@ -50,7 +50,7 @@ export function readInstance(ids) {
   return get(instancePath(ids) + (ids.mapIndex < 0 ? "" : `/${ids.mapIndex}`));
 }
 
-/** Return the report: from the state store while the task runs, from XCom afterwards; null if there is none. */
+/** Return the report: from the state store while the task runs, from XCom afterwards; null if none was stored. */
 export async function readReport(ids, instance) {
   // The store is written during the task, and the XCom when the task ends. The XCom of the previous try exists until the next try starts.
   const sources = isFinished(instance) ? ["xcomEntries", "state-store"] : ["state-store", "xcomEntries"];

@@ -20,11 +20,6 @@ export function withArticle(noun) {
   return `${/^[aeiou]/i.test(noun) ? "an" : "a"} ${noun}`;
 }
 
-/** "Range": for the begin of a title. */
-export function capitalized(text) {
-  return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
 /** "1.3"; without the fraction from 10 on. */
 export function ratio(number) {
   return number < 9.95 ? number.toFixed(1) : count(number);
@@ -96,7 +91,7 @@ function createFormatter(options, zone) {
   }
 }
 
-/** The time zone in Airflow's settings, as JSON; null if there is none, or if this browser denies storage to frames. */
+/** Return the time zone in Airflow's settings, as JSON; null if none is set, or if this browser denies storage to frames. */
 function storedZone() {
   try {
     return localStorage.getItem("timezone");

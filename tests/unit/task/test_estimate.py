@@ -214,6 +214,7 @@ def test_nothing_is_left_at_the_end() -> None:
 
 
 def end(in_flight: InFlight, estimate: Estimate, index: int, seconds: float, at: float) -> None:
-    outcome = Outcome(index, seconds=seconds, worker=in_flight.worker_of(index))
+    worker = in_flight.complete(Outcome(index)).worker
+    outcome = Outcome(index, seconds=seconds, worker=worker)
     in_flight.add(outcome)
     estimate.add(outcome, now=at)

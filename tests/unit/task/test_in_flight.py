@@ -114,7 +114,6 @@ def test_another_job_forgets_the_items_and_keeps_the_median() -> None:
 
 def test_the_outcome_of_a_worker_that_died_gets_its_worker_and_its_time() -> None:
     seen = in_flight((1, "a:1", 9.0))
-    assert seen.worker_of(1) == "a:1"
     died = Outcome(1, attempts=3, failure=Failure("WorkerError", "exit code 137"))
     done = seen.complete(died, now=NOW)
     assert (done.worker, done.started, done.seconds, done.attempts) == ("a:1", NOW - 9.0, 9.0, 3)
@@ -131,7 +130,6 @@ def test_an_outcome_that_has_a_worker_or_whose_begin_is_unknown_stays_as_it_is()
     known, unknown = Outcome(1, seconds=3.0, worker="a:1"), Outcome(2, failure=Failure("WorkerError", ""))
     assert seen.complete(known) is known
     assert seen.complete(unknown) is unknown
-    assert seen.worker_of(2) == ""
 
 
 def test_the_median_is_the_one_of_all_durations() -> None:
