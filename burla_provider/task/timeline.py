@@ -100,7 +100,6 @@ class Timeline:
         parts: dict[str, Any] = {
             "workers": [worker.as_dict(name) for name, worker in islice(self._workers.items(), _MAX_WORKERS)],
             "worker_count": len(names),
-            "node_count": len({name.rpartition(":")[0] for name in names}),
             "timeline": self._timeline(group_of),
             "activity": self._make_activity(open_periods, end) if capacity > 0 else None,
             "utilization": round(min(busy / capacity, 1.0), 3) if capacity > 0 else None,

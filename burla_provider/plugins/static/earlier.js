@@ -22,7 +22,6 @@ const EMPTY = {
   plan: null,
   workers: [],
   worker_count: 0,
-  node_count: 0,
   timeline: null,
   activity: null,
   utilization: null,
