@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Connection
 
     from burla_provider.jobs.client_process import ClientProcess
+    from burla_provider.jobs.cluster_api import Nodes
 
 
 class BurlaHook(BaseHook):
@@ -70,11 +71,12 @@ class BurlaHook(BaseHook):
         """Return the engine of the connection."""
         return self.engine
 
-    def check_login(self) -> None:
-        """Check that the cluster responds, and accepts the login. Returns within 8 seconds.
+    def check_login(self) -> Nodes | None:
+        """Check that the cluster responds, and accepts the login. Return its nodes within 8 seconds.
 
         Nothing is checked on the local engine, or if the connection has no host or no login.
 
+        :returns: None if nothing was checked.
         :raises InvalidParameterError: if the host cannot be the URL of a cluster.
         :raises ClusterUnauthorizedError: if the cluster refuses the login.
         :raises ClusterUnreachableError: if no cluster responds.
@@ -82,7 +84,7 @@ class BurlaHook(BaseHook):
         from burla_provider.jobs.cluster_api import check_login
 
         try:
-            check_login(self.engine)
+            return check_login(self.engine)
         except InvalidParameterError as error:
             raise error.of_connection(self.burla_conn_id) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
@@ -63,24 +64,23 @@ def check_cluster(engine: Engine, timeout: float = 5.0) -> str:
     return f"Burla {read_version(engine, timeout)}, {read_nodes(engine, timeout)}"
 
 
-def check_login(engine: Engine) -> None:
-    """Check that the cluster responds, and accepts the login. Returns within 8 seconds.
+def check_login(engine: Engine) -> Nodes | None:
+    """Check that the cluster responds, and accepts the login. Return its nodes within 8 seconds.
 
     Nothing is checked on the local engine, or if the connection has no host or no login: Burla finds them itself.
+
+    :returns: None if nothing was checked.
 
     :raises InvalidParameterError: as ``check_cluster``.
     :raises JobError: as ``check_cluster``.
     """
     if engine.is_local or engine.url is None or engine.token is None:
-        return
-    for number in range(1, _CHECKS + 1):
-        try:
-            read_nodes(engine, _CHECK_SECONDS)
-            return
-        except ClusterUnreachableError:
-            if number == _CHECKS:
-                raise
+        return None
+    for _ in range(1, _CHECKS):
+        with contextlib.suppress(ClusterUnreachableError):
+            return read_nodes(engine, _CHECK_SECONDS)
         time.sleep(_CHECK_INTERVAL)
+    return read_nodes(engine, _CHECK_SECONDS)
 
 
 def read_version(engine: Engine, timeout: float = 5.0) -> str:

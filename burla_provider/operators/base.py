@@ -161,7 +161,8 @@ class BurlaBaseOperator(BaseOperator):
 
             if client is not None:
                 reporter.enter("connecting")
-                self.hook.check_login()
+                if nodes := self.hook.check_login():
+                    reporter.add_places([("Nodes at the start", str(nodes))])
             # Airflow stores the result after execute. If it cannot, a retry needs everything that was stored.
             self.on_success_callback = [forget_job, *self.on_success_callback]
             return self.execute_job(config, JobRunner(config, context, self.hook, self.log, reporter, client))

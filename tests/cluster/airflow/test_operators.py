@@ -54,6 +54,7 @@ def test_the_job_is_named_after_dag_and_task_and_the_link_opens_it(
     assert job_id.startswith("test_dag-t-scheduled__2026-11-20-try1-")
     assert cluster.job(job_id)
     assert result.xcoms["burla_job_url"] == f"{cluster.engine.url}/jobs/{quote(job_id)}"
+    assert dict(result.xcoms["burla_report"]["places"])["Nodes at the start"] == "1 node ready"
 
 
 def test_no_secret_reaches_the_dashboard(on_burla: Airflow, orders: Orders, cluster: Cluster) -> None:
