@@ -169,7 +169,11 @@ class Data:
         return Expected(rows, str(total))
 
     def _create(
-        self, table: str, query: str, key: str = "ALTER TABLE {} ADD PRIMARY KEY (id)", kind: Literal["", "UNLOGGED"] = ""
+        self,
+        table: str,
+        query: str,
+        key: str = "ALTER TABLE {} ADD PRIMARY KEY (id)",
+        kind: Literal["", "UNLOGGED"] = "",
     ) -> str:
         name, comment = sql.Identifier(table), f"benchmark, edition {DATA_VERSION}"
         with psycopg.connect(self.server.conninfo(), autocommit=True) as connection:

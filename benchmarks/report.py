@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import balance, batches_report, model, pages_report, writing_report
+from benchmarks import balance, batches_report, large_report, model, pages_report, writing_report
 from benchmarks.chart import Axis, Points, line_chart
 from benchmarks.code_lines import code_lines
 from benchmarks.compare import LONG_SECONDS
@@ -55,6 +55,8 @@ def write(results: Path) -> None:
         *cost(sides),
         "",
         *balance.text(json.loads((results / "balance.json").read_text())),
+        "",
+        *section(large_report, results / "large.json"),
         "",
         *scale_and_forecasts(sides, results / "scale.json"),
     ]
