@@ -51,6 +51,7 @@ def ready(task: Task, burla: dict[str, Any], module: str = "benchmarks.sides.our
                 "ranges": report["total"],
                 "timeline": report["timeline"],
                 "plan": report["plan"],
+                "used_workers": report["worker_count"],
                 "phases": {phase["name"]: phase["seconds"] for phase in report["phases"]},
                 "report": len(json.dumps(report)),
                 "largest_state": airflow.largest_state,

@@ -5,9 +5,9 @@
     python -m benchmarks.large --save                  update results/large.json, then RESULTS.md
 
 Jobs: ``inputs`` is a map of 1,000,000 inputs, ``totals`` of 100,000 ranges, ``results`` returns 200 results of 1 MB,
-``refused`` the same with the default limit, ``range_results`` gives ``combine`` 2,000 results of 100 kB. ``pages``
-and ``keyed`` sum a table of 200,000,000 rows, and ``part`` calls a Python function on 10,000,000 of them. Each job runs
-in a new process, because the memory of a process does not shrink.
+``refused`` the same with the default limit, ``range_results`` gives ``combine`` 2,000 results of 100 kB. ``rows`` calls
+a Python function on 1,000,000 rows. ``pages`` and ``keyed`` sum a table of 200,000,000 rows, and ``part`` calls the
+function on 10,000,000 of them. Each job runs in a new process, because the memory of a process does not shrink.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 from benchmarks import report
@@ -46,18 +47,22 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help="update results/large.json, and write RESULTS.md")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the iptables rules are removed
-    path = RESULTS / "large.json"
-    runs = json.loads(path.read_text()) if path.exists() else []
     with running(options.home, 1_000_000) as data, Wire(data.server.port) as wire:
         for name in options.jobs:
             run = measure(data, wire, name, options.side, options.workers, options.count, options.rows)
             print("\n".join(lines([run])), flush=True)
-            same = [(one["job"], one["side"]) == (name, options.side) for one in runs]
-            runs = [one for one, is_same in zip(runs, same, strict=True) if not is_same] + [run]
             if options.save:
-                save(path, runs)
+                store(run)
     if options.save:
         report.write(RESULTS)
+
+
+def store(run: dict[str, Any]) -> None:
+    """Replace the stored run of the same job and side."""
+    path = RESULTS / "large.json"
+    runs = json.loads(path.read_text()) if path.exists() else []
+    others = [one for one in runs if (one["job"], one["side"]) != (run["job"], run["side"])]
+    save(path, sorted([*others, run], key=lambda one: (list(JOBS).index(one["job"]), one["side"])))
 
 
 def measure(data: Data, wire: Wire, name: str, side: str, workers: int, count: int | None, rows: int) -> dict[str, Any]:
@@ -73,9 +78,16 @@ def measure(data: Data, wire: Wire, name: str, side: str, workers: int, count: i
             run |= started.run(task)
         except SideFailed as error:
             return run | {"error": str(error)}
-    run |= run.pop("details")
+    run |= run.pop("details") | {"backend_mb": backend_memory(data)}
     del run["timeline"]
     return run | ({"sql": one_statement(data, table, name)} if job.is_large else {})
+
+
+def backend_memory(data: Data) -> float:
+    """Return the MB of the server's process of a connection, without the memory that it shares with others."""
+    with psycopg.connect(data.server.conninfo()) as connection:
+        connection.execute(f"SELECT sum(amount) FROM {data.orders()}")  # type: ignore[arg-type]
+        return float(psutil.Process(connection.info.backend_pid).memory_full_info().uss / 2**20)
 
 
 def one_statement(data: Data, table: str, name: str) -> dict[str, Any]:

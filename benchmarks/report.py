@@ -58,7 +58,7 @@ def write(results: Path) -> None:
         "",
         *section(large_report, results / "large.json"),
         "",
-        *scale_and_forecasts(sides, results / "scale.json"),
+        *scale_and_forecasts(sides, results),
     ]
     (HERE / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
     print("Wrote benchmarks/RESULTS.md.")
@@ -165,8 +165,9 @@ def cpu(run: dict[str, Any]) -> float:
     return float(run["cpu_database"] + run["cpu_workers"] + run["cpu_task"])
 
 
-def scale_and_forecasts(sides: dict[str, Any], path: Path) -> list[str]:
+def scale_and_forecasts(sides: dict[str, Any], results: Path) -> list[str]:
     """Return how the cost grows, and the forecasts; write the plots."""
+    path, large = results / "scale.json", results / "large.json"
     if not path.exists():
         return ["## How cost grows", "", "Not measured, so there are no plots and no forecasts."]
     scale = json.loads(path.read_text())
@@ -181,7 +182,8 @@ def scale_and_forecasts(sides: dict[str, Any], path: Path) -> list[str]:
     note = f"Measured on {scale['when']}; the load average at the start was {scale['load']:g}. This provider only."
     if full_runs:
         note += f" The runs with {sides['rows']:,} rows are those of the comparison above."
-    return [*growth(scale), "", note, "", "## Forecasts for larger machines", "", *model.text(sides, scale)]
+    runs = json.loads(large.read_text()) if large.exists() else []
+    return [*growth(scale), "", note, "", "## Forecasts for larger machines", "", *model.text(sides, scale, runs)]
 
 
 def comparison(sides: dict[str, Any], key: str) -> list[str]:

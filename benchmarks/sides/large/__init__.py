@@ -31,6 +31,7 @@ JOBS = {
     "results": Job("a map, results of 1 MB", 200),
     "refused": Job("the same, default `max_result_bytes`", 200),
     "range_results": Job("`process_rows`, results of 100 kB for `combine`", 2_000),
+    "rows": Job("`process_rows` of 1,000,000 orders"),
     "pages": Job("SQL totals of the largest table, by pages", is_large=True),
     "keyed": Job("SQL totals of the largest table, by key", is_large=True),
     "part": Job("`process_rows` on a part of the largest table, by key", is_large=True),

@@ -41,6 +41,7 @@ def make_operator(task: Task) -> BurlaBaseOperator:
     work = {
         "totals": {"totals": {"total": "sum(amount)"}},
         "range_results": {"process_rows": make_range_text, "columns": ["id"], "combine": count_texts},
+        "rows": {"process_rows": checksum_rows, "columns": task.columns},
         "part": {"process_rows": checksum_rows, "columns": task.columns, "end_id": PART_END},
     }
     return BurlaPostgresOperator(
