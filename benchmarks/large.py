@@ -84,10 +84,11 @@ def measure(data: Data, wire: Wire, name: str, side: str, workers: int, count: i
 
 
 def backend_memory(data: Data) -> float:
-    """Return the MB of the server's process of a connection, without the memory that it shares with others."""
+    """Return the MB of the server's process of a connection, without the server's shared memory."""
     with psycopg.connect(data.server.conninfo()) as connection:
         connection.execute(f"SELECT sum(amount) FROM {data.orders()}")  # type: ignore[arg-type]
-        return float(psutil.Process(connection.info.backend_pid).memory_full_info().uss / 2**20)
+        memory = psutil.Process(connection.info.backend_pid).memory_info()
+        return float((memory.rss - memory.shared) / 2**20)
 
 
 def one_statement(data: Data, table: str, name: str) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from typing import Any
 from burla_provider.ranges.sizing import RangeSizing
 
 RESULTS = Path(__file__).with_name("results")
+START, END = (f"<!-- --8<-- [{mark}:limits] -->" for mark in ("start", "end"))
+"""The documentation includes the lines in between."""
+
 ROWS = (10**8, 10**9, 10**10)
 WORKERS = (10, 100, 1_000)
 MAX_CONNECTIONS = 100
@@ -207,10 +210,12 @@ def text(sides: dict[str, Any], scale: dict[str, Any], large: list[dict[str, Any
         lines.append(f"- {job}: number of workers that use the database or its network fully: {enough}.")
     lines += [
         "",
+        START,
         f"{WORKERS[-1]:,} workers on {ROWS[-1]:,} rows need:",
         "",
         *limits(costs, large),
         *check(costs, large),
+        END,
     ]
     return [*lines, "", "Assumptions: " + "; ".join(ASSUMPTIONS) + "."]
 
