@@ -5,6 +5,8 @@ ENGINE ?= local
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell $(name) --version >/dev/null 2>&1 && echo $(name))))
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+# A process per processor; at most 8, because each of them imports Airflow.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist
 
 .PHONY: help check demo airflow test test-ui test-cluster test-matrix test-wheel bench bench-quick docs dist sbom audit lint cluster cluster-down clean
 .DEFAULT_GOAL := help
@@ -35,17 +37,16 @@ demo: .venv/ready
 airflow: .venv/ready
 	@$(BIN)/python -m burla_provider.demo --rows $(ROWS) --engine $(ENGINE) --serve
 
-# A process per processor; at most 8, because each of them imports Airflow.
 check: lint
-	$(PYTEST) --quiet --numprocesses logical --maxprocesses 8 --dist worksteal tests/unit
+	$(PYTEST) --quiet $(PARALLEL) worksteal tests/unit
 
 test: lint
-	PYTHONPATH="$(CURDIR)/tests/support/measured" $(PYTEST) --cov --cov-report=term -m "not cluster and not ui and not wheel"
+	PYTHONPATH="$(CURDIR)/tests/support/measured" $(PYTEST) $(PARALLEL) worksteal --cov --cov-report=term -m "not cluster and not ui and not wheel"
 
 test-ui: .venv/ready
 	@command -v chromium > /dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes chromium > /dev/null; }
 	@command -v firefox-esr > /dev/null || DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes firefox-esr > /dev/null || echo "The tests in Firefox are skipped: firefox-esr cannot be installed."
-	$(PYTEST) tests/ui -m ui
+	$(PYTEST) $(PARALLEL) loadgroup tests/ui -m ui
 
 test-cluster: .venv/ready
 	$(PYTEST) -m cluster
