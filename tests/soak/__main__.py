@@ -9,8 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import shutil
+import signal
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,9 @@ from tests.soak.writers import Writers
 from tests.support.airflow_server import postgres_connection, running_airflow
 from tests.support.postgres import PostgresServer, running_server
 
+DAGS = 10
+_HOME = Path(__file__).parents[2] / "test-artifacts" / "soak"
+"""Of Airflow, with its logs."""
 _QUIET_SECONDS = 80
 """How long before the end the kills and the writers stop: each DAG then runs once more."""
 _LAST_RUNS_SECONDS = 420
@@ -67,6 +71,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of the kills and the writers")
     parser.add_argument("--engine", choices=["both", "local"], default="both", help="both: if a cluster runs here")
     options = parser.parse_args()
+    # Ending in between must end Airflow, too. A process that a shell starts with & ignores SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     adopt_orphans()
     cluster = find_cluster() if options.engine == "both" else None
     say(f"Soak of {options.minutes:g} minutes, --seed {options.seed}, {_where(cluster)}")
@@ -102,7 +109,8 @@ def start(cluster: Cluster | None) -> Iterator[Soak]:
         for conninfo, statements in ((source, SOURCE), (target, TARGET)):
             with psycopg.connect(conninfo) as connection:
                 connection.execute(statements.encode())
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="burla-soak-", )))
+        shutil.rmtree(_HOME, ignore_errors=True)
+        _HOME.mkdir(parents=True)
         connections = {
             "soak_source": postgres_connection(source),
             "soak_target": postgres_connection(target),
@@ -112,10 +120,11 @@ def start(cluster: Cluster | None) -> Iterator[Soak]:
         settings = {**SETTINGS, "DATABASE__SQL_ALCHEMY_CONN": _sqlalchemy_url(metadata)}
         environment = {f"AIRFLOW__{name}": value for name, value in settings.items()}
         dags = Path(__file__).parent / "dags"
-        airflow_server = stack.enter_context(running_airflow(home, dags, connections, environment))
+        airflow_server = stack.enter_context(running_airflow(_HOME, dags, connections, environment))
         airflow = SoakAirflow(airflow_server, metadata.conninfo())
         stack.callback(airflow.close)
-        say(f"Airflow is healthy: {airflow_server.url}, log {airflow_server.log}")
+        say(f"Airflow is healthy: {airflow_server.url}, logs in {_HOME}")
+        airflow.unpause(DAGS)
         yield Soak(airflow, server, source, target, cluster)
 
 
@@ -164,13 +173,13 @@ def finish(airflow: SoakAirflow) -> list[str]:
     deadline = time.monotonic() + _LAST_RUNS_SECONDS
     while waiting or any(run.state in ("running", "queued") for run in airflow.runs()):
         for run in airflow.runs():
-            if run.dag in waiting and run.state == "success" and run.started > since:
+            if run.dag in waiting and run.state in ("success", "failed") and run.started > since:
                 waiting.remove(run.dag)
                 airflow.pause(run.dag)
         if time.monotonic() > deadline:
             return [f"{run.dag} {run.id} has not ended" for run in airflow.runs() if run.state != "success"]
         time.sleep(1)
-    return [] if len(dags) == 10 else [f"only {len(dags)} DAGs have run"]
+    return [] if len(dags) == DAGS else [f"only {len(dags)} DAGs have run"]
 
 
 def say(text: str) -> None:

@@ -21,12 +21,9 @@ from tests.support.chaos import command
 
 PARALLELISM = 5
 SETTINGS = {
-    "CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",
+    "CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",  # until Airflow has the connections
     "CORE__PARALLELISM": str(PARALLELISM),
-    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
-    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
-    "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
-    "SCHEDULER__ENABLE_TRACEBACK": "True",
+    "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",  # the tasks of a killed scheduler
 }
 _OF_PROVIDER = ("/client.py", "/local_worker.py")
 _PR_SET_CHILD_SUBREAPER = 36
@@ -117,9 +114,14 @@ class SoakAirflow:
         """Start a run."""
         self.server.call("POST", f"/dags/{dag}/dagRuns", {"logical_date": None})
 
-    def pause(self, dag: str, *, paused: bool = True) -> None:
-        """Let the scheduler start no further run, or let it start runs."""
-        self.server.call("PATCH", f"/dags/{dag}", {"is_paused": paused})
+    def unpause(self, count: int) -> None:
+        """Wait until Airflow knows this number of DAGs, and start them."""
+        self.server.wait_for("the DAGs", lambda: self.ask("SELECT count(*) FROM dag") == [(count,)], 300)
+        self.server.call("PATCH", "/dags?dag_id_pattern=soak_%25", {"is_paused": False})
+
+    def pause(self, dag: str) -> None:
+        """Start no further run."""
+        self.server.call("PATCH", f"/dags/{dag}", {"is_paused": True})
 
 
 def adopt_orphans() -> None:

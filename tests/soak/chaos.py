@@ -44,6 +44,7 @@ class SoakChaos(Chaos):
         self._began = time.monotonic()
         self._end = self._began + seconds
         self._cluster_restart: float | None = None
+        # Mean seconds between two kills of a kind.
         kinds: dict[Callable[[], None], float] = {
             self.kill_worker: 15,
             self.kill_client: 20,
@@ -54,9 +55,10 @@ class SoakChaos(Chaos):
         }
         if cluster is not None and seconds > _NODE_MINUTES * 60:
             kinds[self.kill_node] = 1200
+        self._intervals = kinds
         # The first one comes early enough for a short run.
-        self._intervals = {kill: min(interval, seconds * 0.6) for kill, interval in kinds.items()}
-        self._due = {kill: self._began + self.random.uniform(0.2, 0.8) * t for kill, t in self._intervals.items()}
+        first = {kill: min(interval, seconds / 2) for kill, interval in kinds.items()}
+        self._due = {kill: self._began + self.random.uniform(0.5, 1) * interval for kill, interval in first.items()}
 
     def __call__(self) -> bool:
         """Kill what is due. Return whether kills go on."""

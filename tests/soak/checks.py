@@ -46,7 +46,7 @@ class Checks:
         return [failure for check in checks for failure in check()]
 
     def _of(self, *dags: str) -> list[Run]:
-        return [run for run in self._runs if run.dag in dags]
+        return [run for run in self._runs if run.dag in dags and run.state == "success"]
 
     def _states(self) -> Iterator[str]:
         for run in self._runs:
@@ -57,7 +57,7 @@ class Checks:
     def _totals(self) -> Iterator[str]:
         for run in self._of(*_TOTALS):
             value = run.value
-            snapshots = value["snapshots"] if "snapshots" in value else sorted({value["first"], value["last"]})
+            snapshots = value["seen"] if "seen" in value else sorted({value["first"], value["last"]})
             self.done["totals"] += 1
             if len(snapshots) != 1:
                 yield f"{run.dag} {run.id} has read {len(snapshots)} snapshots: {snapshots[:_SHOWN]}"

@@ -99,7 +99,7 @@ class Writers:
                                 raise psycopg.Rollback(transaction)
                         self.commits += 1
                         self._stopped.wait(draw.uniform(0.05, 0.4))
-            except psycopg.OperationalError:
+            except (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout):
                 # The server restarts, or another session holds a lock for too long.
                 self._stopped.wait(0.5)
             except Exception as error:

@@ -155,7 +155,7 @@ def postgres_connection(conninfo: str) -> dict[str, Any]:
 
 
 def _wait_until_healthy(url: str, child: subprocess.Popen[str], log: Path) -> str:
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600
     while child.poll() is None and time.monotonic() < end:
         try:
             health = _request("GET", f"{url}/api/v2/monitor/health")

@@ -47,10 +47,10 @@ def on_table(table: str, **arguments: Any) -> dict[str, Any]:
 
 def merge(parts: list[dict[str, Any]]) -> dict[str, Any]:
     """Combine the results of ranges."""
-    snapshots = {snapshot for part in parts for snapshot in part["snapshots"]}
+    snapshots = {snapshot for part in parts for snapshot in part["seen"]}
     return {
         "amount": sum((Decimal(part["amount"]) for part in parts), Decimal(0)),
-        "snapshots": sorted(snapshots),
+        "seen": sorted(snapshots),
         "row_count": sum(part["row_count"] for part in parts),
     }
 
@@ -65,7 +65,7 @@ def add_rows(rows: Iterable[tuple[Decimal, str]]) -> dict[str, Any]:
         snapshots.add(snapshot)
         count += 1
     time.sleep(0.3)  # time to be killed
-    return {"amount": total, "snapshots": sorted(snapshots), "row_count": count}
+    return {"amount": total, "seen": sorted(snapshots), "row_count": count}
 
 
 def add_range(connection: Any, key_range: Any) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def add_range(connection: Any, key_range: Any) -> dict[str, Any]:
     query = sql.SQL("SELECT count(*), coalesce(sum(amount), 0), read_snapshot() FROM orders WHERE {}")
     [(count, amount, snapshot)] = connection.execute(query.format(key_range.where)).fetchall()
     connection.execute("SELECT pg_sleep(0.3)")
-    return {"amount": amount, "snapshots": [snapshot], "row_count": count}
+    return {"amount": amount, "seen": [snapshot], "row_count": count}
 
 
 def add_batches(batches: Iterable[Any]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def add_batches(batches: Iterable[Any]) -> dict[str, Any]:
         snapshots.update(batch["snapshot"])
         count += len(batch)
     time.sleep(0.3)
-    return {"amount": total, "snapshots": sorted(snapshots), "row_count": count}
+    return {"amount": total, "seen": sorted(snapshots), "row_count": count}
 
 
 def copy_events(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
