@@ -136,11 +136,13 @@ def run(soak: Soak, seconds: float, seed: int) -> list[str]:
         with Writers(soak.source, soak.target, seed) as writers:
             chaos = SoakChaos(seed, seconds - _QUIET_SECONDS, soak.airflow, soak.server, soak.cluster)
             while chaos():
-                time.sleep(0.5)
+                time.sleep(1)
                 failures += look_at_overwrite(soak, overwrites)
         say(f"The writers have committed {writers.commits:,} transactions. Each DAG runs once more.")
         failures += writers.failures
         failures += finish(soak.airflow)
+        failures += look_at_overwrite(soak, overwrites)
+    failures += [] if chaos.killed else ["nothing was killed: the run shows nothing"]
     say("Killed: " + ", ".join(f"{count} {name}" for name, count in sorted(_kinds(chaos.killed).items())))
     with soak.connect() as (source, target):
         checks = Checks(soak.airflow, source, target)

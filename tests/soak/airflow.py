@@ -51,7 +51,6 @@ class SoakAirflow:
         self.server = server
         self._metadata = psycopg.connect(metadata, autocommit=True)
         self._scheduler: subprocess.Popen[bytes] | None = None
-        self.scheduler_started = time.monotonic()
 
     def kill_scheduler(self) -> None:
         """Kill the scheduler and its tasks, but not the clients and workers of these tasks. Start another one."""
@@ -70,7 +69,14 @@ class SoakAirflow:
                 stderr=output,
                 preexec_fn=end_with_parent(signal.SIGKILL),
             )
-        self.scheduler_started = time.monotonic()
+
+    def is_complete(self) -> bool:
+        """Return whether the scheduler has all its workers, and each DAG has succeeded once."""
+        workers = [process for process in descendants() if "LocalExecutor" in " ".join(command(process))]
+        query = (
+            "SELECT count(*) > 0 AND bool_and(dag_id IN (SELECT dag_id FROM dag_run WHERE state = 'success')) FROM dag"
+        )
+        return len(workers) >= PARALLELISM and self.ask(query) == [(True,)]
 
     def close(self) -> None:
         """End what ``airflow standalone`` does not end."""

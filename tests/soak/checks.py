@@ -90,7 +90,7 @@ class Checks:
 
     def _upsert(self) -> Iterator[str]:
         labels = dict(self._pairs("SELECT order_id, (label, version)::text FROM order_labels", self._target))
-        orders = dict(self._pairs("SELECT id, (round(amount, 2)::text, version)::text FROM orders", self._source))
+        orders = dict(self._pairs("SELECT id, (amount::text, version)::text FROM orders", self._source))
         self.done["rows upserted"] += len(orders)
         yield from self._none("order_labels", [(k, v, labels.get(k)) for k, v in orders.items() if labels.get(k) != v])
         found = ask(self._target, "SELECT sum(touches) FROM order_labels")

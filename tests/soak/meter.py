@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +12,7 @@ import psycopg
 from tests.soak.airflow import SoakAirflow, descendants
 
 _EVERY_SECONDS = 4
-_SCHEDULER_SECONDS = 40
-"""After the scheduler was killed, its processes start, and those of its tasks end."""
+_MIN_SAMPLES = 9
 WINDOW = "burla_incremental_window"
 """Rows of the task state store that a task leaves there for as long as Airflow keeps its run."""
 
@@ -67,15 +65,14 @@ class Meter:
 
         A third counts by its lower quartile: what leaks is there when few tasks run, too.
         """
+        if len(self._samples) < _MIN_SAMPLES:
+            return [f"Only {len(self._samples)} samples were taken: too few to see whether anything grows."], []
         lines = [f"{'':20}{'first third':>12}{'middle':>12}{'last third':>12}{'maximum':>12}"]
         grown = []
         third = len(self._samples) // 3
         for number, quantity in enumerate(QUANTITIES):
             values = [sample[number] for sample in self._samples]
             thirds = [values[:third], values[third:-third], values[-third:]]
-            if not third:
-                grown.append(f"{quantity.name}: there are not enough samples")
-                continue
             first, middle, last = map(_lower_quartile, thirds)
             lines.append(f"{quantity.name:20}{first:12.0f}{middle:12.0f}{last:12.0f}{max(values):12.0f}")
             if last > first * quantity.factor + quantity.margin:
@@ -84,7 +81,7 @@ class Meter:
 
     def _run(self) -> None:
         while not self._stopped.wait(_EVERY_SECONDS):
-            if time.monotonic() - self._airflow.scheduler_started > _SCHEDULER_SECONDS:
+            if self._airflow.is_complete():
                 try:
                     self._samples.append(self._sample())
                 except psycopg.OperationalError:

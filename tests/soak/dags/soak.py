@@ -99,7 +99,7 @@ def copy_events(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 def label_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
     number, amount, version = row
-    return number, f"{amount:.2f}", version
+    return number, str(amount), version
 
 
 def count_run(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
