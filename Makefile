@@ -1,6 +1,7 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it sets up.
 ROWS ?= 1000000
 ENGINE ?= local
+MINUTES ?= 60
 # Python 3.11 first: the workers of `make cluster` have it.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell $(name) --version >/dev/null 2>&1 && echo $(name))))
 BIN := .venv/bin
@@ -8,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 # A process per processor; at most 8, because each of them imports Airflow.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist
 
-.PHONY: help check demo airflow test test-ui test-cluster test-matrix test-wheel bench bench-quick docs dist sbom audit lint cluster cluster-down clean
+.PHONY: help check demo airflow test test-ui test-cluster soak test-matrix test-wheel bench bench-quick docs dist sbom audit lint cluster cluster-down clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +24,7 @@ help:
 	@echo "make test-matrix    the tests on Airflow 3.1, 3.2 and 3.3, Python 3.11 to 3.13, and the oldest packages (ENVIRONMENTS=)"
 	@echo "make demo           run the example DAG on a table of 1,000,000 rows on this machine (ROWS=, ENGINE=burla)"
 	@echo "make airflow        open the same database and DAGs in Airflow's UI, on http://127.0.0.1:8080 (ENGINE=burla)"
+	@echo "make soak           ten DAGs in a real Airflow for an hour, while tables change and processes are killed (MINUTES=, SEED=)"
 	@echo "make bench          compare this provider with other tools; writes benchmarks/RESULTS.md (run \`make cluster\` first, for Burla)"
 	@echo "make bench-quick    a small version of the benchmarks, in a minute"
 	@echo "make docs           build the documentation in build/docs"
@@ -56,6 +58,10 @@ test-wheel: .venv/ready
 
 test-matrix: .venv/ready
 	$(BIN)/python tests/matrix/run.py $(ENVIRONMENTS)
+
+# Uses the cluster, too, if it runs.
+soak: .venv/ready
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: .venv/ready .venv-bench/ready .venv-bench-daft/ready .venv-bench-guide/ready
 	@command -v java > /dev/null && [ -e /usr/share/java/postgresql.jar ] || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes default-jre-headless libpostgresql-jdbc-java > /dev/null; } || echo "Spark is skipped: Java and PostgreSQL's JDBC driver cannot be installed."
