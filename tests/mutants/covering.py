@@ -48,7 +48,9 @@ class Coverage:
         """
         covering = [test for test in self.tests if self._covers(test, path, lines)]
         if not covering or path.startswith("burla_provider/jobs/client/"):
-            covering += [test for test in self.tests if test.has_client and test not in covering]
+            folder = "tests/unit/jobs/" if path.startswith("burla_provider/jobs/") else "tests/airflow/"
+            covering += [test for test in self.tests if test.has_client and test.name.startswith(folder)]
+        covering = list({test.name: test for test in covering}.values())
         covering.sort(key=lambda test: (not is_mirrored(test.file, path), test.seconds))
         total, chosen = 0.0, []
         for test in covering:

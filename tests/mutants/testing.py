@@ -27,6 +27,7 @@ CLIENT = "burla_provider/jobs/client/"
 EQUIVALENT = Path("tests/mutants/equivalent.txt")
 TESTS = ("tests/unit", "tests/postgres", "tests/airflow")
 _KILLED = ("failed", "crashed", "timeout", "error")
+_MEASURE_SECONDS = 90.0
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -185,12 +186,19 @@ def _measure(session: Session, files: list[str], folder: Path, output: Any) -> N
     for file in files:
         began = time.monotonic()
         names = [name for name in session.items if name.startswith(f"{file}::")]
-        result = session.run(dict.fromkeys(names, 300.0), around=_measured_lines)
-        failed = set(result.messages.get("failed", ()))
-        measured = {name: value for name, value in result.messages.get("measured", ()) if name not in failed}
-        store_coverage(folder, file, measured)
-        problem = f", {len(names) - len(measured)} failed: {' '.join(failed)}" if len(measured) < len(names) else ""
-        print(f"measured {file}: {len(measured)} tests, {time.monotonic() - began:.1f} s{problem}", file=output)
+        measured, failed = {}, set()
+        waiting = names
+        while waiting:
+            result = session.run(dict.fromkeys(waiting, _MEASURE_SECONDS), around=_measured_lines)
+            measured |= dict(result.messages.get("measured", ()))
+            failed |= {*result.messages.get("failed", ()), *([] if result.outcome == "passed" else [result.test])}
+            left = [name for name in waiting if name not in measured and name not in failed]
+            if left == waiting:
+                raise SystemExit(f"{file} cannot be measured: {result.messages}")
+            waiting = left
+        store_coverage(folder, file, {name: value for name, value in measured.items() if name not in failed})
+        problem = f", {len(failed)} failed: {' '.join(sorted(failed))}" if failed else ""
+        print(f"measured {file}: {len(names)} tests, {time.monotonic() - began:.1f} s{problem}", file=output)
 
 
 @contextlib.contextmanager
@@ -198,7 +206,8 @@ def _measured_lines(_: str) -> Iterator[list[Any]]:
     import coverage
 
     root = f"{Path.cwd()}/"
-    measurement = coverage.Coverage(data_file=None, config_file=False, source=[f"{root}burla_provider"])
+    # ``source`` would look for files that were not imported.
+    measurement = coverage.Coverage(data_file=None, config_file=False, include=[f"{root}burla_provider/*"])
     collected: list[Any] = []
     began = time.monotonic()
     measurement.start()
