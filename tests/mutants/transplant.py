@@ -36,7 +36,7 @@ def transplant(module: ModuleType, original: bytes, mutated: bytes, functions: F
     :returns: whether anything in this process has changed.
     """
     file = str(module.__file__)
-    old, new = compile(original, file, "exec"), compile(mutated, file, "exec")
+    old, new = (compile(source, file, "exec", dont_inherit=True) for source in (original, mutated))
     if is_eager:
         return _replace_values(module, new)
     pairs = list(_changed_codes(old, new))
