@@ -18,7 +18,7 @@ help:
 	@echo "make test-cluster   the tests that run on this cluster"
 	@echo "make cluster-down   stop the cluster"
 	@echo "make test-wheel     build the package and install it into new environments"
-	@echo "make test-matrix    the tests on Airflow 3.1, 3.2 and 3.3, Python 3.11 to 3.13, and the oldest packages (ENVIRONMENTS=)"
+	@echo "make test-matrix    the tests on Airflow 3.1 to 3.3, Python 3.11 to 3.13, PostgreSQL 14 to 18, and the oldest packages (ENVIRONMENTS=)"
 	@echo "make demo           run the example DAG on a table of 1,000,000 rows on this machine (ROWS=, ENGINE=burla)"
 	@echo "make airflow        open the same database and DAGs in Airflow's UI, on http://127.0.0.1:8080 (ENGINE=burla)"
 	@echo "make bench          compare this provider with other tools; writes benchmarks/RESULTS.md (run \`make cluster\` first, for Burla)"
@@ -54,7 +54,7 @@ test-wheel: .venv/ready
 	$(PYTEST) -m "wheel and not cluster"
 
 test-matrix: .venv/ready
-	$(BIN)/python tests/matrix/run.py $(ENVIRONMENTS)
+	$(BIN)/python -m tests.matrix.run $(ENVIRONMENTS)
 
 bench: .venv/ready .venv-bench/ready .venv-bench-daft/ready .venv-bench-guide/ready
 	@command -v java > /dev/null && [ -e /usr/share/java/postgresql.jar ] || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes default-jre-headless libpostgresql-jdbc-java > /dev/null; } || echo "Spark is skipped: Java and PostgreSQL's JDBC driver cannot be installed."
