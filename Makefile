@@ -23,8 +23,8 @@ help:
 	@echo "make test-cluster   the tests that run on this cluster"
 	@echo "make cluster-down   stop the cluster"
 	@echo "make test-wheel     build the package and install it into new environments"
-	@echo "make test-matrix    the tests on Airflow 3.1, 3.2 and 3.3, Python 3.11 to 3.13, and the oldest packages (ENVIRONMENTS=)"
 	@echo "make mutants        change the code in small ways, and list the changes that no test notices (FILES=, SAMPLE=percent, OPTIONS=)"
+	@echo "make test-matrix    the tests on Airflow 3.1 to 3.3, Python 3.11 to 3.13, PostgreSQL 14 to 18, and the oldest packages (ENVIRONMENTS=)"
 	@echo "make demo           run the example DAG on a table of 1,000,000 rows on this machine (ROWS=, ENGINE=burla)"
 	@echo "make airflow        open the same database and DAGs in Airflow's UI, on http://127.0.0.1:8080 (ENGINE=burla)"
 	@echo "make soak           ten DAGs in a real Airflow for an hour, while tables change and processes are killed (MINUTES=, SEED=)"
@@ -60,7 +60,7 @@ test-wheel: .venv/ready
 	$(PYTEST) -m "wheel and not cluster"
 
 test-matrix: .venv/ready
-	$(BIN)/python tests/matrix/run.py $(ENVIRONMENTS)
+	$(BIN)/python -m tests.matrix.run $(ENVIRONMENTS)
 
 # Uses the cluster, too, if it runs.
 soak: .venv/ready
