@@ -17,6 +17,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders, needs_state_stores
+from tests.support.postgres import report_writes
 from tests.support.task_runner import START, Airflow
 
 
@@ -107,7 +108,7 @@ def test_multiple_outputs_of_a_list_are_refused_at_parse() -> None:
 def test_a_retry_calls_nothing_again_after_a_result_that_airflow_did_not_store(
     airflow: Airflow, orders: Orders, calls: Calls, monkeypatch: pytest.MonkeyPatch, make: Any
 ) -> None:
-    orders.connection.execute("SELECT pg_stat_force_next_flush()")
+    report_writes(orders.connection)
     refuse_result_once(airflow, monkeypatch)
     operator = make(calls.function({"n": 1}))
     assert airflow.run(operator, max_tries=1).state == "up_for_retry"

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from burla_provider.ranges import RangePlan, plan_ranges
+from tests.support.postgres import report_writes
 
 Planner = Callable[..., RangePlan]
 
@@ -22,7 +23,7 @@ SKEWED = """
 
 def flush_counters(connection: psycopg.Connection) -> None:
     """Make the session report its changes now. By default it does so at most once a second."""
-    connection.execute("SELECT pg_stat_force_next_flush()")
+    report_writes(connection)
 
 
 @pytest.fixture
