@@ -43,7 +43,7 @@ class Coverage:
     digests: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def find_tests(self, path: str, lines: range, budget: float) -> list[Test]:
-        """Return the tests for a mutant of these lines: those of the mirrored file first, then the fastest of each function.
+        """Return the tests for a mutant of these lines: those of the mirrored file, then the fastest of each function.
 
         :param budget: seconds that all together may take. Those of the mirrored file always run.
         """
