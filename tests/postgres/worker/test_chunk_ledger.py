@@ -90,3 +90,11 @@ def test_progress_of_other_bounds_is_refused(ledger):
     ):
         with pytest.raises(UserFunctionError, match="other bounds for range 0"):
             look()
+
+
+def test_a_retry_after_an_upgrade_continues_what_an_earlier_version_stored(ledger):
+    claim_chunk(ledger, LEDGER, FIRST, Progress(), "a:1")
+    stored = """{"rows_inserted": 7, "chunks": 2, "position": ["7"], "pending": [["3"], ["5"]]}"""
+    ledger.execute("UPDATE ledger SET row_count = 9, result = %s", [stored])
+    expected = Progress(2, ("7",), 9, {"rows_inserted": 7}, (("3",), ("5",)))
+    assert read_progress(ledger, LEDGER, FIRST) == expected
