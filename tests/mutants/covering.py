@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -42,7 +43,7 @@ class Coverage:
     digests: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def find_tests(self, path: str, lines: range, budget: float) -> list[Test]:
-        """Return the tests for a mutant of these lines: those of the mirrored file first, then the fastest.
+        """Return the tests for a mutant of these lines: those of the mirrored file, then the fastest of each function.
 
         :param budget: seconds that all together may take. Those of the mirrored file always run.
         """
@@ -50,8 +51,14 @@ class Coverage:
         if not covering or path.startswith("burla_provider/jobs/client/"):
             folder = "tests/unit/jobs/" if path.startswith("burla_provider/jobs/") else "tests/airflow/"
             covering += [test for test in self.tests if test.has_client and test.name.startswith(folder)]
-        covering = list({test.name: test for test in covering}.values())
-        covering.sort(key=lambda test: (not is_mirrored(test.file, path), test.seconds))
+        covering = sorted({test.name: test for test in covering}.values(), key=lambda test: test.seconds)
+        seen: collections.Counter[str] = collections.Counter()
+        ranks = {}
+        for test in covering:  # a test with many parameters must not displace the others
+            function = test.name.partition("[")[0]
+            ranks[test.name] = seen[function]
+            seen[function] += 1
+        covering.sort(key=lambda test: (not is_mirrored(test.file, path), ranks[test.name], test.seconds))
         total, chosen = 0.0, []
         for test in covering:
             total += test.seconds

@@ -17,7 +17,7 @@ from typing import Any
 
 import hypothesis
 
-from tests.mutants.covering import Coverage, is_measured, is_mirrored, load_coverage, store_coverage
+from tests.mutants.covering import Coverage, is_measured, load_coverage, store_coverage
 from tests.mutants.forking import Result, Session
 from tests.mutants.mutations import Mutant, find_mutants
 from tests.mutants.transplant import find_functions, transplant
@@ -91,14 +91,7 @@ class Campaign:
         """Return the tests to run, the likeliest first."""
         lines = range(mutant.line, mutant.line + 1 + mutant.replacement.count("\n"))
         tests = self._coverage.find_tests(mutant.path, range(0) if mutant.is_eager else lines, self._options.budget)
-        return sorted(
-            tests,
-            key=lambda test: (
-                -self._killers[test.name] / (1 + test.seconds),
-                not is_mirrored(test.file, mutant.path),
-                test.seconds,
-            ),
-        )
+        return sorted(tests, key=lambda test: -self._killers[test.name] / (1 + test.seconds))
 
     def results(self, path: Path) -> dict[str, list[Any]]:
         """Return outcome, test, number of tests, by key."""
@@ -132,9 +125,7 @@ class Campaign:
                         path.write_bytes(original)
                 outcome = result.outcome
                 if outcome == "passed":
-                    in_files = result.messages["prepared"] == [True] or mutant.path.startswith(
-                        "burla_provider/jobs/client/"
-                    )
+                    in_files = result.messages["prepared"] == [True] or mutant.path.startswith(CLIENT)
                     outcome = "survived" if in_files else "not applied"
                 elif outcome == "failed":
                     self._killers[result.test] += 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import random
 import shutil
 import signal
@@ -74,9 +75,11 @@ def main() -> int:
     # Ending in between must end Airflow, too. A process that a shell starts with & ignores SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of sessions that were killed
     adopt_orphans()
     cluster = find_cluster() if options.engine == "both" else None
-    say(f"Soak of {options.minutes:g} minutes, --seed {options.seed}, {_where(cluster)}")
+    where = "and the cluster" if cluster else "alone: no cluster runs here" if options.engine == "both" else "alone"
+    say(f"Soak of {options.minutes:g} minutes, --seed {options.seed}, on the local engine {where}")
     with start(cluster) as soak:
         failures = run(soak, options.minutes * 60, options.seed)
     for failure in failures:
@@ -190,10 +193,6 @@ def say(text: str) -> None:
 
 def _kinds(killed: list[str]) -> Mapping[str, int]:
     return Counter(name.partition(" ")[0] for name in killed)
-
-
-def _where(cluster: Cluster | None) -> str:
-    return "on the local engine and the cluster" if cluster else "on the local engine: no cluster runs here"
 
 
 def _cluster_connection(cluster: Cluster) -> dict[str, Any]:

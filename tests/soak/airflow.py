@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +59,8 @@ class SoakAirflow:
         for child in [child for process in dead for child in process.children(recursive=True)]:
             dead += [] if is_of_provider(child) else [child]
         for process in dead:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         log = self.server.log.with_name(f"scheduler-{int(time.time())}.log")
         with log.open("w") as output:
             self._scheduler = subprocess.Popen(
@@ -73,9 +75,7 @@ class SoakAirflow:
     def is_complete(self) -> bool:
         """Return whether the scheduler has all its workers, and each DAG has succeeded once."""
         workers = [process for process in descendants() if "LocalExecutor" in " ".join(command(process))]
-        query = (
-            "SELECT count(*) > 0 AND bool_and(dag_id IN (SELECT dag_id FROM dag_run WHERE state = 'success')) FROM dag"
-        )
+        query = "SELECT bool_and(dag_id IN (SELECT dag_id FROM dag_run WHERE state = 'success')) FROM dag"
         return len(workers) >= PARALLELISM and self.ask(query) == [(True,)]
 
     def close(self) -> None:
@@ -85,7 +85,8 @@ class SoakAirflow:
             self._scheduler.kill()
             for child in descendants():
                 if "airflow" in " ".join(command(child)):
-                    child.kill()
+                    with suppress(psutil.NoSuchProcess):
+                        child.kill()
 
     def ask(self, query: str) -> list[Any]:
         """Return the rows of a query on the metadata database."""

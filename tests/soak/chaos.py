@@ -8,7 +8,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
+import psutil
 import psycopg
 
 from tests.cluster.jobs.conftest import Cluster
@@ -71,7 +73,9 @@ class SoakChaos(Chaos):
         for kill, due in self._due.items():
             if now >= due:
                 before = len(self.killed)
-                kill()
+                # The server is recovering, or the process has ended: later.
+                with suppress(psycopg.OperationalError, psutil.Error):
+                    kill()
                 for killed in self.killed[before:]:
                     print(f"[{time.monotonic() - self._began:5.0f} s] killed: {killed}", flush=True)
                 if len(self.killed) > before:  # otherwise there is no such process at the moment
@@ -112,7 +116,8 @@ class SoakChaos(Chaos):
         if time.monotonic() + _NODE_BACK_SECONDS > self._end:
             return
         nodes = subprocess.run(["docker", "ps", "-q", "--filter", "name=node_"], capture_output=True, text=True)
-        for container in nodes.stdout.split():
+        if containers := sorted(nodes.stdout.split()):
+            container = self.random.choice(containers)
             subprocess.run(["docker", "kill", container], check=True, capture_output=True)
             self.killed.append(f"node {container}")
-        self._cluster_restart = time.monotonic() + _NODE_LOST_SECONDS
+            self._cluster_restart = time.monotonic() + _NODE_LOST_SECONDS

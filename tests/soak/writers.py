@@ -99,8 +99,8 @@ class Writers:
                                 raise psycopg.Rollback(transaction)
                         self.commits += 1
                         self._stopped.wait(draw.uniform(0.05, 0.4))
-            except (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout):
-                # The server restarts, or another session holds a lock for too long.
+            except (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout, psycopg.Rollback):
+                # The server restarts, also before a rollback, or another session holds a lock for too long.
                 self._stopped.wait(0.5)
             except Exception as error:
                 self.failures.append(f"{change.__name__}: {type(error).__name__}: {error}")

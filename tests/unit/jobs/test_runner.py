@@ -507,7 +507,7 @@ def test_the_error_names_an_interpreter_that_does_not_exist():
 
 def test_the_error_of_an_interpreter_without_burla_says_what_to_install(tmp_path):
     bare = tmp_path / "python"
-    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "$@"\n')
     bare.chmod(0o700)
     with pytest.raises(BurlaNotInstalledError, match=r"pip install 'airflow-provider-burla\[burla\]'"):
         run(echo, [1], Engine("burla", python=str(bare)))
