@@ -35,6 +35,7 @@ CREATE FUNCTION text_of(value text, type_name text) RETURNS text LANGUAGE plpgsq
 DECLARE found text;
 BEGIN  -- format, because a cast takes the blanks from char(n)
     EXECUTE format('SELECT format(''%%s'', %L::%s)', value, type_name) INTO found;
+    PERFORM convert_to(found, 'UTF8');  -- before PostgreSQL 15, "char" keeps the first byte of a character
     RETURN found;
 EXCEPTION WHEN OTHERS THEN
     RETURN NULL;
