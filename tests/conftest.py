@@ -14,7 +14,7 @@ from tests.support.postgres import PostgresServer, running_server
 # A busy machine is no reason to fail, and CI is to say the same of the same code; elsewhere every run looks anew.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "patient")
+hypothesis.settings.load_profile(os.environ.get("BURLA_TEST_PROFILE", "ci" if os.environ.get("CI") else "patient"))
 
 
 @pytest.fixture(scope="session")

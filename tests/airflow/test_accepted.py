@@ -168,6 +168,16 @@ def test_a_list_of_results_that_is_too_large_is_refused_as_soon_as_it_is(airflow
     assert calls.count < 2_000
 
 
+def test_results_that_are_too_many_are_refused_before_the_function_is_called(airflow: Airflow, calls: Calls) -> None:
+    operator = BurlaMapOperator(
+        task_id="t", python_callable=calls.function(1), inputs=list(range(400)), max_result_bytes=1_000
+    )
+    result = airflow.run(operator, max_tries=3)
+    assert result.state == "failed"
+    assert "max_result_bytes: the result has more than 1,000 bytes as JSON." in str(result.error)
+    assert calls.count == 0
+
+
 def test_a_result_that_is_refused_when_all_is_written_leaves_the_retries(airflow: Airflow, orders: Orders) -> None:
     def write(connection: Any, key_range: Any) -> dict[str, Any]:
         update = sql.SQL("UPDATE orders SET status = status || '+' WHERE {}").format(key_range.where)
