@@ -24,7 +24,7 @@ from burla_provider.worker.source import Source
 from burla_provider.worker.target_writer import TargetWriter
 from burla_provider.worker.update_functions import EachRow, UpdateRows
 from tests.postgres.worker.conftest import KEY, ranges
-from tests.postgres.worker.test_values import DECLARED, TYPES, exact, values_of  # noqa: F401 (a fixture)
+from tests.postgres.worker.test_values import TYPES, declared_types, exact, values_of  # noqa: F401 (a fixture)
 
 MODES = ["insert", "upsert", "update", "in place"]
 
@@ -105,7 +105,7 @@ def _only_v(row: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("mode", MODES)
 def test_a_value_of_any_type_is_written_as_it_was_read(connection, exact, mode) -> None:  # noqa: F811
     types = [name for (name,) in exact.execute(TYPES) if name.removesuffix("[]") != "cstring"]
-    types += [*DECLARED, "note", "notes", "happiness"]
+    types += [*declared_types(exact), "note", "notes", "happiness"]
     exact.execute(DOMAINS)
     texts = {type_name: values_of(exact, type_name) for type_name in types}
     exact.commit()

@@ -35,6 +35,7 @@ CREATE FUNCTION text_of(value text, type_name text) RETURNS text LANGUAGE plpgsq
 DECLARE found text;
 BEGIN  -- format, because a cast takes the blanks from char(n)
     EXECUTE format('SELECT format(''%%s'', %L::%s)', value, type_name) INTO found;
+    PERFORM convert_to(found, 'UTF8');  -- before PostgreSQL 15, "char" keeps the first byte of a character
     RETURN found;
 EXCEPTION WHEN OTHERS THEN
     RETURN NULL;
@@ -76,6 +77,13 @@ def exact(connection: psycopg.Connection) -> psycopg.Connection:
     connection.autocommit = False
     connection.execute(local_settings(EXACT_TEXT | {"timezone": "Asia/Kolkata"}), prepare=False)
     return connection
+
+
+def declared_types(connection: psycopg.Connection) -> list[str]:
+    """Return ``DECLARED`` without what this server refuses."""
+    if connection.info.server_version >= 150000:
+        return DECLARED
+    return [name for name in DECLARED if name not in ("numeric(3,-2)", "numeric(3,5)")]
 
 
 def values_of(connection: psycopg.Connection, type_name: str) -> list[str]:
@@ -158,7 +166,7 @@ def page_values(connection: psycopg.Connection):
 
 @pytest.mark.parametrize("values", [arrow_values, page_values, tuple_values])
 def test_a_value_of_any_type_is_the_servers_or_an_error_that_names_the_column(exact, values) -> None:
-    types = [name for (name,) in exact.execute(TYPES)] + DECLARED
+    types = [name for (name,) in exact.execute(TYPES)] + declared_types(exact)
     read = values(exact)
     tried = 0
     for type_name in types:
