@@ -132,7 +132,8 @@ def _reduce_by_value(value: Any) -> Any:
     name, or not at all.
     """
     if type(value) is functools.cached_property:
-        return functools.cached_property, (None,), {name: part for name, part in vars(value).items() if name != "lock"}
+        # A function, because later releases of Python 3.13 read its __module__. The state replaces it.
+        return functools.cached_property, (len,), {name: part for name, part in vars(value).items() if name != "lock"}
     is_dispatcher = isinstance(value, types.FunctionType) and value.__code__ is _DISPATCHER
     is_named = is_dispatcher or isinstance(value, (functools._lru_cache_wrapper, typing.NewType, *_TYPE_PARAMETERS))
     if not is_named or _is_importable(value):

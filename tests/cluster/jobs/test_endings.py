@@ -22,6 +22,7 @@ from burla_provider.jobs.cluster_api import cancel_job
 from burla_provider.jobs.job import ItemSucceeded, JobOptions, JobStarted, JobWaiting, OutputLine
 from burla_provider.jobs.runner import check_client, run_job, start_client
 from tests.cluster.jobs.conftest import Cluster
+from tests.support.waiting import wait_for
 from tests.unit.jobs.running import client_of, make_job, process_group, results, run, start_task
 
 
@@ -113,6 +114,22 @@ def test_a_task_and_its_client_killed_together_leave_no_heartbeat(cluster):
         _, alive = psutil.wait_procs(members, timeout=10)
         assert alive == []
         cluster.wait_until_free(30)
+
+
+def test_a_container_that_is_killed_frees_the_node(cluster):
+    """Nobody can cancel the job: the task, its client and the heartbeat end at once."""
+    with start_task(TASK, as_pid_1=True) as task:
+        task.stdout.readline()
+        wait_for(lambda: has_heartbeat(task.pid), 60)  # before the first one, a node waits for the client forever
+        task.kill()
+        cluster.wait_until_free(120)
+
+
+def has_heartbeat(task):
+    """Return whether the heartbeat process below a task is connected to a node."""
+    below = psutil.Process(task).children(recursive=True)
+    heartbeats = [process for process in below if any("cloudpickle.load" in word for word in process.cmdline())]
+    return any(process.net_connections() for process in heartbeats)
 
 
 def test_after_a_killed_client_only_missing_items_run_again(cluster):

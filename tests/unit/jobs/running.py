@@ -63,7 +63,11 @@ def process_group(leader: int) -> list[psutil.Process]:
     return members
 
 
-def start_task(script: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """Start a process that runs ``script``, which prints a line when the test may continue."""
-    command = [sys.executable, "-c", textwrap.dedent(script), *arguments]
+def start_task(script: str, *arguments: str, as_pid_1: bool = False, **environment: str) -> subprocess.Popen[str]:
+    """Start a process that runs ``script``, which prints a line when the test may continue.
+
+    :param as_pid_1: in a PID namespace, as in a container: if the returned process is killed, the kernel kills all.
+    """
+    namespace = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"] if as_pid_1 else []
+    command = [*namespace, sys.executable, "-c", textwrap.dedent(script), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
