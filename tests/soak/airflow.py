@@ -73,9 +73,9 @@ class SoakAirflow:
             )
 
     def is_complete(self) -> bool:
-        """Return whether the scheduler has all its workers, and each DAG has succeeded once."""
+        """Return whether the scheduler has all its workers, and half of the DAGs have succeeded."""
         workers = [process for process in descendants() if "LocalExecutor" in " ".join(command(process))]
-        query = "SELECT bool_and(dag_id IN (SELECT dag_id FROM dag_run WHERE state = 'success')) FROM dag"
+        query = "SELECT count(DISTINCT dag_id) >= 5 FROM dag_run WHERE state = 'success'"
         return len(workers) >= PARALLELISM and self.ask(query) == [(True,)]
 
     def close(self) -> None:

@@ -48,10 +48,10 @@ class SoakChaos(Chaos):
         self._cluster_restart: float | None = None
         # Mean seconds between two kills of a kind.
         kinds: dict[Callable[[], None], float] = {
-            self.kill_worker: 15,
-            self.kill_client: 20,
-            self.kill_task: 15,
-            self.kill_backend: 15,
+            self.kill_worker: 20,
+            self.kill_client: 30,
+            self.kill_task: 25,
+            self.kill_backend: 20,
             self.restart_server: 100,
             self.kill_scheduler: 600,
         }
