@@ -21,8 +21,8 @@ from tests.support.postgres import PostgresServer
 _TASK = re.compile(r"airflow worker -- [0-9a-f-]{36}")
 _NODE_LOST_SECONDS = 200
 """Burla gives up a node that does not answer after about 190 seconds."""
-_NODE_MINUTES = 12
-"""A shorter run does not kill nodes."""
+_NODE_MINUTES = 13
+"""Shorter chaos does not kill nodes."""
 _NODE_BACK_SECONDS = 400
 """From the kill of a node until the cluster works again."""
 
