@@ -107,3 +107,21 @@ def test_the_text_of_a_total_does_not_depend_on_the_role_s_settings(connection, 
     assert sum_on_server(connection, "interval", ["-1 day", "-1 mon"]) == "-1 mons -1 days"
     for name, value in STYLES.items():
         assert connection.execute(f"SHOW {name}").fetchone() == (value,)
+
+
+@pytest.mark.parametrize(
+    ("function", "type_name", "values"),
+    [
+        ("sum", "interval", ["3 days", "-1 mons", "7 hours", "1 day 00:00:01"]),
+        ("avg", "interval", ["3 days", "-1 mons", "7 hours", "1 day 00:00:01"]),
+        ("sum", "money", ["$3.01", "-$1.00", "$7.00", "$0.10"]),  # there is no avg(money)
+    ],
+)
+def test_totals_of_other_types_equal_those_of_the_server(connection, function, type_name, values):
+    partial = [[values[0], 1], [None, 0], [sum_on_server(connection, type_name, values[1:]), 3]]
+    total = Aggregate("x", function, "a", type=type_name, argument_type=type_name)
+    combiner = SqlCombiner((total,), Source("s", "t"))
+    for index, part in enumerate(partial):
+        combiner.add(index, {"x": part if function == "avg" else part[:1]})
+    query = f"SELECT {function}(v::{type_name})::text FROM unnest(%s::text[]) AS v"
+    assert combiner.result(connection)["x"] == connection.execute(query, [values]).fetchone()[0]

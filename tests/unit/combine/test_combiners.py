@@ -78,6 +78,36 @@ def test_incomplete_totals_are_marked():
     assert totals.result() == {"row_count": 4, "n": 1, "complete": False, "failed_ranges": 2}
 
 
+def test_what_a_range_did_before_it_failed_counts_and_the_range_is_missing():
+    totals = Totals(SumByKey(), range(3))
+    totals.add_partial(0, {"rows_inserted": 3}, 4)
+    totals.add(outcome(1, {"rows_inserted": 5}, row_count=6))
+    totals.add_partial(2, {"rows_inserted": 1}, 1)
+    assert totals.missing == [0, 2]
+    assert totals.result() == {"row_count": 11, "rows_inserted": 9, "complete": False, "failed_ranges": 2}
+
+
+@pytest.mark.parametrize("name", ["complete", "failed_ranges", "row_count"])
+def test_combine_cannot_replace_what_the_result_says_about_the_job(name):
+    totals = Totals(CustomCombiner(lambda values: {name: 5}), [0])
+    totals.add(outcome(0, {"v": 1}, row_count=4))
+    with pytest.raises(CombineError, match=f"combine returned the key '{name}', which is reserved"):
+        totals.result()
+
+
+def test_combine_may_return_the_row_count_itself():
+    totals = Totals(CustomCombiner(lambda values: {"row_count": 4}), [0])
+    totals.add(outcome(0, {"v": 1}, row_count=4))
+    assert totals.result() == {"row_count": 4}
+
+
+def test_numbers_under_keys_that_xcom_cannot_store_are_refused():
+    totals = Totals(SumByKey(), range(2))
+    totals.add(outcome(0, {"__type": 1}))
+    with pytest.raises(CombineError, match=r"Range 1 returned the key '__type', which Airflow reserves"):
+        totals.add(outcome(1, {"__var": 1}))
+
+
 def test_a_plan_without_ranges_has_zero_rows():
     assert Totals(SumByKey(), []).result() == {"row_count": 0}
 

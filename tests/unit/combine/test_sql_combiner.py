@@ -8,8 +8,8 @@ from burla_provider.worker.aggregates import Aggregate
 from burla_provider.worker.source import Source
 
 
-def aggregate(function, argument_type="numeric"):
-    return Aggregate("x", function, "a", type=argument_type, argument_type=argument_type)
+def aggregate(function, argument_type="numeric", name="x"):
+    return Aggregate(name, function, "a", type=argument_type, argument_type=argument_type)
 
 
 def combined(function, parts, argument_type="numeric"):
@@ -78,3 +78,10 @@ def test_a_total_that_needs_the_server_fails_without_a_connection():
         assert combiner.needs_server
         with pytest.raises(ValueError, match="only the server"):
             combiner.result(None)
+
+
+@pytest.mark.parametrize("function", ["count", "sum", "min", "max"])
+def test_the_server_is_asked_only_for_what_it_alone_can_combine(function):
+    numbers = aggregate(function)
+    assert not SqlCombiner((numbers,), Source("s", "t")).needs_server
+    assert SqlCombiner((numbers, aggregate("max", "text", "y")), Source("s", "t")).needs_server
