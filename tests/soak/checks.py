@@ -51,7 +51,7 @@ class Checks:
     def _states(self) -> Iterator[str]:
         for run in self._runs:
             self.done["runs"] += 1
-            if run.state != "success":
+            if run.state not in ("success", "queued"):  # queued: when its DAG was paused
                 yield f"{run.dag} {run.id} is {run.state}"
 
     def _totals(self) -> Iterator[str]:
