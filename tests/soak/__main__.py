@@ -174,17 +174,21 @@ def finish(airflow: SoakAirflow) -> list[str]:
     dags = sorted({run.dag for run in airflow.runs()})
     for dag in dags:
         airflow.trigger(dag)
-    waiting = set(dags)
+    paused: set[str] = set()
     deadline = time.monotonic() + _LAST_RUNS_SECONDS
-    while waiting or any(run.state in ("running", "queued") for run in airflow.runs()):
-        for run in airflow.runs():
-            if run.dag in waiting and run.state in ("success", "failed") and run.started > since:
-                waiting.remove(run.dag)
-                airflow.pause(run.dag)
-        if time.monotonic() > deadline:
-            return [f"{run.dag} {run.id} has not ended" for run in airflow.runs() if run.state != "success"]
-        time.sleep(1)
-    return [] if len(dags) == DAGS else [f"only {len(dags)} DAGs have run"]
+    while time.monotonic() < deadline:
+        runs = airflow.runs()
+        running = {run.dag for run in runs if run.state == "running"}
+        ended = {run.dag for run in runs if run.state in ("success", "failed") and run.started > since}
+        if len(paused) == DAGS and not running:
+            return []
+        # A run may start just before its DAG is paused.
+        for dag in (ended - running) ^ paused:
+            airflow.pause(dag, dag not in paused)
+            paused ^= {dag}
+        time.sleep(2)
+    late = [f"{run.dag} {run.id} has not ended" for run in airflow.runs() if run.state == "running"]
+    return late or [f"only {len(dags)} DAGs have run"]
 
 
 def say(text: str) -> None:

@@ -73,9 +73,9 @@ class SoakAirflow:
             )
 
     def is_complete(self) -> bool:
-        """Return whether the scheduler has all its workers, and each DAG has succeeded once."""
+        """Return whether the scheduler has all its workers, and half of the DAGs have succeeded."""
         workers = [process for process in descendants() if "LocalExecutor" in " ".join(command(process))]
-        query = "SELECT bool_and(dag_id IN (SELECT dag_id FROM dag_run WHERE state = 'success')) FROM dag"
+        query = "SELECT count(DISTINCT dag_id) >= 5 FROM dag_run WHERE state = 'success'"
         return len(workers) >= PARALLELISM and self.ask(query) == [(True,)]
 
     def close(self) -> None:
@@ -126,9 +126,9 @@ class SoakAirflow:
         self.server.wait_for("the DAGs", lambda: self.ask("SELECT count(*) FROM dag") == [(count,)], 300)
         self.server.call("PATCH", "/dags?dag_id_pattern=soak_%25", {"is_paused": False})
 
-    def pause(self, dag: str) -> None:
-        """Start no further run."""
-        self.server.call("PATCH", f"/dags/{dag}", {"is_paused": True})
+    def pause(self, dag: str, is_paused: bool) -> None:
+        """Pause a DAG, or go on. A paused DAG starts no run, and its running run starts no task."""
+        self.server.call("PATCH", f"/dags/{dag}", {"is_paused": is_paused})
 
 
 def adopt_orphans() -> None:

@@ -21,8 +21,8 @@ from tests.support.postgres import PostgresServer
 _TASK = re.compile(r"airflow worker -- [0-9a-f-]{36}")
 _NODE_LOST_SECONDS = 200
 """Burla gives up a node that does not answer after about 190 seconds."""
-_NODE_MINUTES = 12
-"""A shorter run does not kill nodes."""
+_NODE_MINUTES = 13
+"""Shorter chaos does not kill nodes."""
 _NODE_BACK_SECONDS = 400
 """From the kill of a node until the cluster works again."""
 
@@ -48,10 +48,10 @@ class SoakChaos(Chaos):
         self._cluster_restart: float | None = None
         # Mean seconds between two kills of a kind.
         kinds: dict[Callable[[], None], float] = {
-            self.kill_worker: 15,
-            self.kill_client: 20,
-            self.kill_task: 15,
-            self.kill_backend: 15,
+            self.kill_worker: 20,
+            self.kill_client: 30,
+            self.kill_task: 25,
+            self.kill_backend: 20,
             self.restart_server: 100,
             self.kill_scheduler: 600,
         }

@@ -51,7 +51,7 @@ class Checks:
     def _states(self) -> Iterator[str]:
         for run in self._runs:
             self.done["runs"] += 1
-            if run.state != "success":
+            if run.state not in ("success", "queued"):  # queued: when its DAG was paused
                 yield f"{run.dag} {run.id} is {run.state}"
 
     def _totals(self) -> Iterator[str]:
@@ -156,13 +156,18 @@ class Checks:
 def check_overwrite(source: Connection, target: Connection, known: set[str]) -> str | None:
     """Compare the rows of ``order_scores`` with the snapshot that they are from. Return what is wrong.
 
+    A retry reads a new snapshot, but only up to the maximum id at the first try of its run.
+
     :param known: snapshots that were compared before; the new one is added.
     """
-    query = "SELECT count(*), sum(score), min(snapshot), max(snapshot) FROM order_scores WHERE source = 'burla'"
-    count, score, first, last = ask(target, query)
+    query = """
+        SELECT count(*), sum(score), min(snapshot), max(snapshot), max(order_id) FROM order_scores
+        WHERE source = 'burla'
+    """
+    count, score, first, last, end = ask(target, query)
     if first is None or first != last or first in known:  # a retry continues with the rows of the try before
         return None
     known.add(first)
-    if (count, score / 2) != (true := totals_of(source, first)):
+    if (count, score / 2) != (true := totals_of(source, first, end)):
         return f"order_scores has {count} rows and the total {score / 2}, and SQL {true} in the snapshot {first}"
     return None
