@@ -1,14 +1,17 @@
 # `make` lists the targets. Everything runs in .venv, which the first target that needs it sets up.
 ROWS ?= 1000000
 ENGINE ?= local
+MINUTES ?= 60
 FILES ?= $(addprefix burla_provider/,combine worker task database jobs hooks operators ranges)
 SAMPLE ?= 100
 # Python 3.11 first: the workers of `make cluster` have it.
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell $(name) --version >/dev/null 2>&1 && echo $(name))))
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
+# A process per processor; at most 8, because each of them imports Airflow.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist
 
-.PHONY: help check demo airflow test test-ui test-cluster test-matrix test-wheel mutants bench bench-quick docs dist sbom audit lint cluster cluster-down clean
+.PHONY: help check demo airflow test test-ui test-cluster soak test-matrix test-wheel mutants bench bench-quick docs dist sbom audit lint cluster cluster-down clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,10 +23,11 @@ help:
 	@echo "make test-cluster   the tests that run on this cluster"
 	@echo "make cluster-down   stop the cluster"
 	@echo "make test-wheel     build the package and install it into new environments"
-	@echo "make test-matrix    the tests on Airflow 3.1, 3.2 and 3.3, Python 3.11 to 3.13, and the oldest packages (ENVIRONMENTS=)"
 	@echo "make mutants        change the code in small ways, and list the changes that no test notices (FILES=, SAMPLE=percent, OPTIONS=)"
+	@echo "make test-matrix    the tests on Airflow 3.1 to 3.3, Python 3.11 to 3.13, PostgreSQL 14 to 18, and the oldest packages (ENVIRONMENTS=)"
 	@echo "make demo           run the example DAG on a table of 1,000,000 rows on this machine (ROWS=, ENGINE=burla)"
 	@echo "make airflow        open the same database and DAGs in Airflow's UI, on http://127.0.0.1:8080 (ENGINE=burla)"
+	@echo "make soak           ten DAGs in a real Airflow for an hour, while tables change and processes are killed (MINUTES=, SEED=)"
 	@echo "make bench          compare this provider with other tools; writes benchmarks/RESULTS.md (run \`make cluster\` first, for Burla)"
 	@echo "make bench-quick    a small version of the benchmarks, in a minute"
 	@echo "make docs           build the documentation in build/docs"
@@ -38,17 +42,16 @@ demo: .venv/ready
 airflow: .venv/ready
 	@$(BIN)/python -m burla_provider.demo --rows $(ROWS) --engine $(ENGINE) --serve
 
-# A process per processor; at most 8, because each of them imports Airflow.
 check: lint
-	$(PYTEST) --quiet --numprocesses logical --maxprocesses 8 --dist worksteal tests/unit
+	$(PYTEST) --quiet $(PARALLEL) worksteal tests/unit
 
 test: lint
-	PYTHONPATH="$(CURDIR)/tests/support/measured" $(PYTEST) --cov --cov-report=term -m "not cluster and not ui and not wheel"
+	PYTHONPATH="$(CURDIR)/tests/support/measured" $(PYTEST) $(PARALLEL) worksteal --cov --cov-report=term -m "not cluster and not ui and not wheel"
 
 test-ui: .venv/ready
 	@command -v chromium > /dev/null || { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes chromium > /dev/null; }
 	@command -v firefox-esr > /dev/null || DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes firefox-esr > /dev/null || echo "The tests in Firefox are skipped: firefox-esr cannot be installed."
-	$(PYTEST) tests/ui -m ui
+	$(PYTEST) $(PARALLEL) loadgroup tests/ui -m ui
 
 test-cluster: .venv/ready
 	$(PYTEST) -m cluster
@@ -57,7 +60,11 @@ test-wheel: .venv/ready
 	$(PYTEST) -m "wheel and not cluster"
 
 test-matrix: .venv/ready
-	$(BIN)/python tests/matrix/run.py $(ENVIRONMENTS)
+	$(BIN)/python -m tests.matrix.run $(ENVIRONMENTS)
+
+# Uses the cluster, too, if it runs.
+soak: .venv/ready
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # The results are in build/mutants. The next run continues. OPTIONS: --minutes 60, --retry, --budget 30.
 mutants: .venv/ready

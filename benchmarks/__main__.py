@@ -4,6 +4,7 @@ python -m benchmarks                        run everything and write RESULTS.md
 python -m benchmarks sides --only ray,dask  run some sides again; the other results stay
 python -m benchmarks pages report           measure whole tables by key, by pages, and in one query
 python -m benchmarks writing report         measure writes: 1,000,000 rows by each tool
+python -m benchmarks.large --save           measure the largest jobs: 1,000,000 inputs, 200,000,000 rows
 python -m benchmarks report                 write RESULTS.md, and the figures that README and docs/ quote
 """
 

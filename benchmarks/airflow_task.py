@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import resource
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,8 +28,18 @@ def ready(task: Task, burla: dict[str, Any], module: str = "benchmarks.sides.our
         from burla_provider.task.reporter import KEY
         from tests.support.task_runner import Airflow
 
+        class MeasuredAirflow(Airflow):
+            largest_state = 0
+
+            def send(self, msg: Any) -> Any:
+                answer = super().send(msg)
+                self.messages.clear()  # Airflow does not keep them in the task's memory
+                if type(msg).__name__ == "SetTaskStateStore":
+                    self.largest_state = max(self.largest_state, len(json.dumps(msg.value)))
+                return answer
+
         def run(task: Task) -> Result:
-            airflow = Airflow()
+            airflow = MeasuredAirflow()
             airflow.add_connection("burla_default", "burla", **burla)
             login = {"host": task.host, "port": task.port, "login": task.user, "password": task.password}
             airflow.add_connection("orders_db", "postgres", schema=task.dbname, **login)
@@ -35,7 +47,18 @@ def ready(task: Task, burla: dict[str, Any], module: str = "benchmarks.sides.our
             if result.state != "success":
                 raise RuntimeError(str(result.error))
             report = result.xcoms[KEY]
-            details = {"ranges": report["total"], "timeline": report["timeline"], "plan": report["plan"]}
+            details = {
+                "ranges": report["total"],
+                "timeline": report["timeline"],
+                "plan": report["plan"],
+                "used_workers": report["worker_count"],
+                "phases": {phase["name"]: phase["seconds"] for phase in report["phases"]},
+                "report": len(json.dumps(report)),
+                "largest_state": airflow.largest_state,
+                "task_peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+            if not isinstance(result.value, dict):  # a map
+                return Result(report["done"], None, details)
             return Result(result.value["row_count"], result.value.get("total"), details)
 
         yield run

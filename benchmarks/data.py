@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import psycopg
 from psycopg import sql
@@ -56,6 +56,10 @@ _WIDE = f"""
     SELECT n * 3 AS id, ({_AMOUNT})::numeric(12, 2) AS amount, rpad(md5(n::text), 80, md5(n::text || 'x')) AS label,
            repeat(md5(n::text || 'y'), 10) AS note
     FROM generate_series(1::bigint, {{rows}}) AS n
+"""
+_NARROW = """
+    SELECT (n * 3)::integer AS id, (n * 48271 % 99991)::integer AS amount
+    FROM generate_series(1::bigint, {rows}) AS n
 """
 _NULL_KEYS = f"""
     SELECT CASE WHEN n % 100 > 0 THEN n END AS id, ({_AMOUNT})::numeric(12, 2) AS amount
@@ -133,6 +137,10 @@ class Data:
         rows = min(self.rows // 10, 100_000)
         return self._create(f"null_keys_{rows}", _NULL_KEYS.format(rows=rows), key="CREATE INDEX ON {} (id)")
 
+    def narrow(self, rows: int) -> str:
+        """Return the name of an unlogged table of two integers."""
+        return self._create(f"narrow_{rows}", _NARROW.format(rows=rows), kind="UNLOGGED")
+
     def skewed(self, percent: int) -> str:
         rows = self.rows // ORDERS_PER_ROW
         return self._create(f"skewed_{percent}_{rows}", _SKEWED.format(rows=rows, skew=percent))
@@ -160,14 +168,20 @@ class Data:
                 total += checksum(row)
         return Expected(rows, str(total))
 
-    def _create(self, table: str, query: str, key: str = "ALTER TABLE {} ADD PRIMARY KEY (id)") -> str:
+    def _create(
+        self,
+        table: str,
+        query: str,
+        key: str = "ALTER TABLE {} ADD PRIMARY KEY (id)",
+        kind: Literal["", "UNLOGGED"] = "",
+    ) -> str:
         name, comment = sql.Identifier(table), f"benchmark, edition {DATA_VERSION}"
         with psycopg.connect(self.server.conninfo(), autocommit=True) as connection:
             row = connection.execute("SELECT obj_description(to_regclass(%s), 'pg_class')", [table]).fetchone()
             if row != (comment,):
                 print(f"  creating {table}", flush=True)
                 connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(name))
-                connection.execute(sql.SQL("CREATE TABLE {} AS ").format(name) + sql.SQL(query))  # type: ignore[arg-type]
+                connection.execute(sql.SQL(f"CREATE {kind} TABLE {{}} AS ").format(name) + sql.SQL(query))  # type: ignore[arg-type]
                 connection.execute(sql.SQL(key).format(name))  # type: ignore[arg-type]
                 connection.execute(sql.SQL("VACUUM ANALYZE {}").format(name))
                 connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(name, comment))

@@ -8,14 +8,29 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
 from burla_provider.ranges.sizing import RangeSizing
 
 RESULTS = Path(__file__).with_name("results")
+START, END = (f"<!-- --8<-- [{mark}:limits] -->" for mark in ("start", "end"))
+"""The documentation includes the lines in between."""
+
 ROWS = (10**8, 10**9, 10**10)
 WORKERS = (10, 100, 1_000)
+MAX_CONNECTIONS = 100
+"""The default of PostgreSQL."""
+CONNECTIONS_LEFT = 0.05
+"""Share of the connections that the provider leaves to others if ``max_parallelism`` is given."""
+OTHER_CONNECTIONS = 6
+"""Those that PostgreSQL reserves for superusers, and those of the task."""
+GROW_VCPUS = 2_560
+"""vCPUs that Burla's head (1.8.4) boots for ``grow=True``, unless its setting ``max_vcpus`` is another."""
+NODE_VCPUS = (2, 32)
+RESULT_SECONDS = 15
+"""Seconds in which Burla's client (1.8.4) must have received a response of a node: about 1 MB of results, or one."""
 JOBS = ("totals", "checksum")
 ASSUMPTIONS = (
     "the cost per row for database, workers and network is the one measured here, for any number of rows and workers: "
@@ -129,7 +144,55 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def text(sides: dict[str, Any], scale: dict[str, Any]) -> list[str]:
+def limits(costs: dict[str, Costs], large: list[dict[str, Any]]) -> list[str]:
+    """Return what the largest forecast needs, beside the limits of the database and of Burla, as a Markdown table.
+
+    :param large: the runs of ``benchmarks/large.py``.
+    """
+    workers, rows = WORKERS[-1], ROWS[-1]
+    sizing = RangeSizing(parallelism=workers, rows=rows)
+    ranges = sizing.range_count(rows)
+    connections = ceil(workers / (1 - CONNECTIONS_LEFT)) + OTHER_CONNECTIONS
+    backend = max((run["backend_mb"] for run in large if "backend_mb" in run), default=None)
+    memory = "" if backend is None else f": {backend:.1f} MB per connection, {backend * connections / 1e3:.1f} GB here"
+    per_range = max(cost.per_range for cost in costs.values())
+    nodes = ", ".join(f"{ceil(workers / vcpus):,} with {vcpus} vCPUs each" for vcpus in NODE_VCPUS)
+    enough = "; ".join(f"{job} {enough_workers(cost, SITES[-1])[0]:,.0f}" for job, cost in costs.items())
+    rows_of_table = [
+        ("workers that make the job faster", enough, f"{workers:,}", "fewer workers, or a larger database or network"),
+        ("`max_connections` of PostgreSQL", f"{MAX_CONNECTIONS} (default)", f"{connections:,}", f"raise it{memory}"),
+        ("ranges of a plan", f"{sizing.max_ranges:,}", f"{ranges:,}", "nothing"),
+        ("time to distribute the ranges", "", f"{ranges * per_range:.1f} s", "one client distributes: fewer ranges"),
+        ("vCPUs that Burla boots for `grow=True`", f"{GROW_VCPUS:,} (default)", f"{workers:,}", "nothing"),
+        (
+            "nodes that report to Burla's head every second",
+            "2 vCPUs (default head)",
+            nodes,
+            "large nodes",
+        ),
+        ("result of one range", f"received within {RESULT_SECONDS} s", "some hundred bytes", "nothing"),
+    ]
+    return [
+        "| | limit | needed | what would have to change |",
+        "|---|---:|---:|---|",
+        *[f"| {' | '.join(line)} |" for line in rows_of_table],
+    ]
+
+
+def check(costs: dict[str, Costs], large: list[dict[str, Any]]) -> list[str]:
+    """Return how the costs compare with those of the largest table that was measured."""
+    run = next((run for run in large if run["job"] == "pages" and "error" not in run), None)
+    if run is None:
+        return []
+    measured = run["cpu_database"] / run["rows"] * 1e6
+    return [
+        "",
+        f"Check: totals of {run['rows']:,} rows took {measured:.2f} µs of the database's CPU per row, with a load "
+        f"average of {run['load']:g}; the forecasts use {costs['totals'].database * 1e6:.2f} µs.",
+    ]
+
+
+def text(sides: dict[str, Any], scale: dict[str, Any], large: list[dict[str, Any]]) -> list[str]:
     """Return the lines of the section of the results."""
     costs = calibrate(sides, scale)
     if not costs:
@@ -142,11 +205,21 @@ def text(sides: dict[str, Any], scale: dict[str, Any]) -> list[str]:
         lines.append(f"| {job} | {' | '.join(f'{part:.2f}' for part in parts)} |")
     lines += ["", "Forecasts, with the part that limits the job:", "", *table(costs), ""]
     for job, cost in costs.items():
-        limits = ((site, *enough_workers(cost, site)) for site in SITES)
-        enough = "; ".join(f"with {site.cores} cores {count:,.0f} ({limit})" for site, count, limit in limits)
+        sites = ((site, *enough_workers(cost, site)) for site in SITES)
+        enough = "; ".join(f"with {site.cores} cores {count:,.0f} ({limit})" for site, count, limit in sites)
         lines.append(f"- {job}: number of workers that use the database or its network fully: {enough}.")
+    lines += [
+        "",
+        START,
+        f"{WORKERS[-1]:,} workers on {ROWS[-1]:,} rows need:",
+        "",
+        *limits(costs, large),
+        *check(costs, large),
+        END,
+    ]
     return [*lines, "", "Assumptions: " + "; ".join(ASSUMPTIONS) + "."]
 
 
 if __name__ == "__main__":
-    print("\n".join(text(*(json.loads((RESULTS / f"{name}.json").read_text()) for name in ("sides", "scale")))))
+    results = [json.loads((RESULTS / f"{name}.json").read_text()) for name in ("sides", "scale", "large")]
+    print("\n".join(text(*results)))

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks import balance, batches_report, model, pages_report, writing_report
+from benchmarks import balance, batches_report, large_report, model, pages_report, writing_report
 from benchmarks.chart import Axis, Points, line_chart
 from benchmarks.code_lines import code_lines
 from benchmarks.compare import LONG_SECONDS
@@ -56,7 +56,9 @@ def write(results: Path) -> None:
         "",
         *balance.text(json.loads((results / "balance.json").read_text())),
         "",
-        *scale_and_forecasts(sides, results / "scale.json"),
+        *section(large_report, results / "large.json"),
+        "",
+        *scale_and_forecasts(sides, results),
     ]
     (HERE / "RESULTS.md").write_text("\n".join(lines).rstrip() + "\n")
     print("Wrote benchmarks/RESULTS.md.")
@@ -163,8 +165,9 @@ def cpu(run: dict[str, Any]) -> float:
     return float(run["cpu_database"] + run["cpu_workers"] + run["cpu_task"])
 
 
-def scale_and_forecasts(sides: dict[str, Any], path: Path) -> list[str]:
+def scale_and_forecasts(sides: dict[str, Any], results: Path) -> list[str]:
     """Return how the cost grows, and the forecasts; write the plots."""
+    path, large = results / "scale.json", results / "large.json"
     if not path.exists():
         return ["## How cost grows", "", "Not measured, so there are no plots and no forecasts."]
     scale = json.loads(path.read_text())
@@ -179,7 +182,8 @@ def scale_and_forecasts(sides: dict[str, Any], path: Path) -> list[str]:
     note = f"Measured on {scale['when']}; the load average at the start was {scale['load']:g}. This provider only."
     if full_runs:
         note += f" The runs with {sides['rows']:,} rows are those of the comparison above."
-    return [*growth(scale), "", note, "", "## Forecasts for larger machines", "", *model.text(sides, scale)]
+    runs = json.loads(large.read_text()) if large.exists() else []
+    return [*growth(scale), "", note, "", "## Forecasts for larger machines", "", *model.text(sides, scale, runs)]
 
 
 def comparison(sides: dict[str, Any], key: str) -> list[str]:

@@ -19,6 +19,7 @@ from benchmarks.environments import INTERPRETERS, ROOT
 from benchmarks.meter import Meter, Wire
 from benchmarks.sides import SIDES, Side
 from benchmarks.sides.batches import BATCHERS
+from benchmarks.sides.large import LARGE
 from benchmarks.sides.writing import WRITERS
 from benchmarks.task import Task
 from burla_provider.demo.children import end_with_parent
@@ -116,7 +117,7 @@ def running_side(name: str, data: Data, task: Task, wire: Wire) -> Iterator[Runn
 def find_side(name: str) -> Side:
     """Return the side of a module in ``benchmarks.sides``."""
     group, _, module = name.rpartition(".")
-    return {"": SIDES, "batches": BATCHERS, "writing": WRITERS}[group][module]
+    return {"": SIDES, "batches": BATCHERS, "large": LARGE, "writing": WRITERS}[group][module]
 
 
 def end(process: subprocess.Popen[str]) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from burla_provider.database.settings import set_config, unreachable_client_settings
+
 _PORTABLE_PARAMETERS = frozenset(
     """
     host port dbname user password options connect_timeout target_session_attrs client_encoding
@@ -96,6 +98,15 @@ def is_pooled(connection: psycopg.Connection[Any]) -> bool:
     """Return whether a pooler such as pgbouncer is in between. It does not report the process id of the backend."""
     row = connection.execute("SELECT pg_backend_pid()").fetchone()
     return row is not None and row[0] != connection.info.backend_pid
+
+
+def limit_unreachable_client(connection: psycopg.Connection[Any]) -> None:
+    """Let the server end this idle session a minute after this machine has become unreachable.
+
+    Behind a pooler nothing is set: its sessions have other clients, too.
+    """
+    if not is_pooled(connection):
+        connection.execute(set_config(unreachable_client_settings(connection), local=False))
 
 
 def _tls_contents(given: Mapping[str, str]) -> dict[str, str]:

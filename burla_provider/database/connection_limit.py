@@ -27,15 +27,16 @@ LOCK_CLASS = 0x42_75_72_6C
 _WAITS = (0, 0.2, 0.5, 1, 2)
 """Seconds before each check: a session that was just closed is counted until its process has ended."""
 
+# Functions, because an administrator may have hidden the views pg_stat_database and pg_stat_activity from all roles.
 _QUERY = """
     SELECT current_setting('max_connections')::int AS allowed,
            current_setting('superuser_reserved_connections')::int
                + coalesce(current_setting('reserved_connections', true), '0')::int AS reserved,
-           (SELECT coalesce(sum(numbackends), 0)::int FROM pg_stat_database) AS in_use,
+           (SELECT coalesce(sum(pg_stat_get_db_numbackends(oid)), 0)::int FROM pg_database) AS in_use,
            nullif(CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END, -1) AS role_limit,
-           (SELECT count(*)::int FROM pg_stat_activity WHERE usesysid = r.oid) AS role_in_use,
+           (SELECT count(*)::int FROM pg_stat_get_activity(NULL) WHERE usesysid = r.oid) AS role_in_use,
            nullif(CASE WHEN rolsuper THEN -1 ELSE datconnlimit END, -1) AS database_limit,
-           (SELECT numbackends FROM pg_stat_database s WHERE s.datid = d.oid) AS database_in_use
+           pg_stat_get_db_numbackends(d.oid) AS database_in_use
     FROM pg_roles r, pg_database d
     WHERE rolname = current_user AND datname = current_database()
 """

@@ -47,6 +47,13 @@ _IDENTITY_QUERY = """
                AND split_part(setting, '=', 1) LIKE '%%.%%')
 """
 
+_UNREACHABLE_CLIENT = {
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
 _SET_NAME = sql.SQL("SET LOCAL application_name = ")
 
 
@@ -65,6 +72,15 @@ def inherited_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
     """
     rows = connection.execute(query, [list(_INHERITED), list(_NOT_INHERITED)], prepare=False).fetchall()
     return dict(rows)
+
+
+def unreachable_client_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
+    """Return settings with which the server ends the session a minute after the client has become unreachable.
+
+    By default it ends it after two hours: until then a session whose client is behind a dead network, or on a machine
+    without power, holds its snapshot and its locks.
+    """
+    return _UNREACHABLE_CLIENT if connection.info.server_version >= 120000 else {}
 
 
 def session_identity(connection: psycopg.Connection[Any]) -> list[Any]:

@@ -11,7 +11,12 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.errors import ON_STANDBY
-from burla_provider.database.settings import SessionSettings, application_name, local_settings
+from burla_provider.database.settings import (
+    SessionSettings,
+    application_name,
+    local_settings,
+    unreachable_client_settings,
+)
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError, SnapshotLostError
 
 _REFUSALS = (
@@ -72,7 +77,8 @@ def held_snapshot(connection: psycopg.Connection[Any], schema: str, table: str) 
     try:
         lockable = _is_lockable(connection, schema, table)
         # In one round trip, so that no timeout of the role applies in between.
-        connection.execute(sql.SQL("{}; {}").format(BEGIN, local_settings(HOLDER_SETTINGS | _no_timeout(connection))))
+        settings = HOLDER_SETTINGS | _no_timeout(connection) | unreachable_client_settings(connection)
+        connection.execute(sql.SQL("{}; {}").format(BEGIN, local_settings(settings)))
         # Before the first query: a snapshot older than the lock could see a table that was truncated in between.
         _wait_for_lock(connection, relation, lockable)
         snapshot_id = _export(connection)

@@ -27,7 +27,7 @@ _SEEN_AT = "seen_at"
 REPORT_TIMEOUT = 90.0
 """Seconds to wait until the other sessions have reported."""
 
-UNKNOWN = "the server does not count all writes to what the job reads"
+UNKNOWN = "the server does not count all writes to what the job reads, or this role cannot see the counters"
 DIFFERENT = "its write counters, files, columns or policies differ"
 HIDDEN = "this role cannot see when other sessions last wrote: grant it pg_read_all_stats"
 BUSY = "another session has been active since, and might not have reported its writes"
@@ -152,7 +152,12 @@ def _unsettled(connection: psycopg.Connection[Any], before: str, now: str, repor
     connection.execute("SELECT pg_stat_clear_snapshot()")
     values = {"first": before, "second": now, "idle": _IDLE_REPORT}
     reason = ""
-    for pid, is_hidden, idle_since in connection.execute(_UNSETTLED, values).fetchall():
+    try:
+        with connection.transaction():
+            sessions = connection.execute(_UNSETTLED, values).fetchall()
+    except psycopg.errors.InsufficientPrivilege:  # an administrator has hidden pg_stat_activity
+        return HIDDEN
+    for pid, is_hidden, idle_since in sessions:
         if is_hidden:
             return HIDDEN
         if (

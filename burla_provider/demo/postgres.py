@@ -80,6 +80,10 @@ class EmbeddedPostgres:
             host=self.host, port=self.port, user=self.user, password=self.password, dbname=dbname, connect_timeout=10
         )
 
+    def find_binaries(self) -> Path:
+        """Return the directory with the programs of this version."""
+        return find_binaries(self.version)
+
     def start(self) -> None:
         """Start the server and wait until it accepts connections. The first start creates an empty database cluster.
 
@@ -88,7 +92,7 @@ class EmbeddedPostgres:
         create_public_directory(self.home)
         self._lock = _lock_directory(self.home)
         try:
-            self._binaries = find_binaries(self.version)
+            self._binaries = self.find_binaries()
             self._account = _Account.choose(self.home)
             if not self._account.can_reach(self._binaries):
                 # Otherwise a private directory would have to be made public.

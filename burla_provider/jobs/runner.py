@@ -5,8 +5,9 @@ from __future__ import annotations
 import collections
 import pickle
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,15 +105,13 @@ def run_job(
     """
     missing = _MissingItems(job.items, job_retries)
     is_retry = False
-    while items := missing.next_items():
-        frame = _job_frame(job, items, queue_timeout, is_retry=is_retry)
-        if missing.has_suspects(items):
-            frame["batched_for"] = None  # so that the item that kills its worker is known
+    while indexes := missing.next_indexes():
         if client is None or client.has_job:
             client = start_client(engine)
-        end = yield from _run_client(frame, client, missing, tick_seconds)
+        make_frame = partial(_job_frame, job, missing, indexes, queue_timeout, is_retry)
+        end = yield from _run_client(make_frame, client, missing, tick_seconds)
         # Results count even if the client failed after it sent them.
-        if not missing.next_items() or (end.kind == "done" and missing.has_none_of(items)):
+        if not missing.next_indexes() or (end.kind == "done" and missing.has_none_of(indexes)):
             continue
         is_retry = True
         yield from missing.handle_loss(end)
@@ -131,7 +130,7 @@ class _MissingItems:
     """The items without a result, and how often they crashed a worker."""
 
     def __init__(self, items: Mapping[int, Any], retries: int) -> None:
-        self._items = {index: pickle.dumps(item, protocol=5) for index, item in items.items()}
+        self._items = dict(items)
         self._total = len(self._items)
         self._retries = retries
         self._losses = 0
@@ -140,20 +139,24 @@ class _MissingItems:
         self._crashed_batches = 0
         self._deaths = 0
 
-    def next_items(self) -> dict[int, bytes]:
+    def next_indexes(self) -> list[int]:
         """Return the items to run next: suspects after all others, then the items that crashed a worker."""
         stage = min(map(self._stage, self._items), default=0)
-        return {index: item for index, item in self._items.items() if self._stage(index) == stage}
+        return [index for index in self._items if self._stage(index) == stage]
+
+    def pickle_items(self, indexes: Iterable[int]) -> dict[int, bytes]:
+        """Return these items for the client."""
+        return {index: pickle.dumps(self._items[index], protocol=5) for index in indexes}
 
     def _stage(self, index: int) -> int:
         return 1 + self._crashes[index] if index in self._crashes else int(index in self._suspects)
 
-    def has_suspects(self, items: Mapping[int, bytes]) -> bool:
+    def has_suspects(self, indexes: Iterable[int]) -> bool:
         """Return whether an item may have crashed a worker."""
-        return any(self._stage(index) for index in items)
+        return any(self._stage(index) for index in indexes)
 
-    def has_none_of(self, items: Mapping[int, bytes]) -> bool:
-        return self._items.keys().isdisjoint(items)
+    def has_none_of(self, indexes: Iterable[int]) -> bool:
+        return self._items.keys().isdisjoint(indexes)
 
     def contains(self, index: int) -> bool:
         return index in self._items
@@ -215,11 +218,11 @@ class _MissingItems:
 
 
 def _run_client(
-    frame: Mapping[str, Any], process: ClientProcess, missing: _MissingItems, tick_seconds: float
+    make_frame: Callable[[], Mapping[str, Any]], process: ClientProcess, missing: _MissingItems, tick_seconds: float
 ) -> Generator[JobEvent, None, _ClientEnd]:
     end = None
     try:
-        process.start(frame)
+        process.start(make_frame())  # not kept: it has another copy of all items
         for event in process.events(tick_seconds):
             match event:
                 case OutputLine() | Tick():
@@ -249,12 +252,15 @@ def _run_client(
     return end or _ClientEnd("lost", f"The client process died (exit status {status}).")
 
 
-def _job_frame(job: Job, items: dict[int, bytes], queue_timeout: float, *, is_retry: bool) -> dict[str, Any]:
+def _job_frame(
+    job: Job, missing: _MissingItems, indexes: Sequence[int], queue_timeout: float, is_retry: bool
+) -> dict[str, Any]:
     return {
         "name": job.name,
         "pickled_callable": job.pickled_callable,
-        "items": items,
-        "batched_for": job.batched_for,
+        "items": missing.pickle_items(indexes),
+        # A call per suspect, so that the item that kills its worker is known.
+        "batched_for": None if missing.has_suspects(indexes) else job.batched_for,
         "options": asdict(job.options),
         "requirements": None if job.requirements is None else dict(job.requirements),
         "queue_timeout": queue_timeout,

@@ -64,6 +64,14 @@ class PlannerConnection:
             # prepare=False: a pooler may run the next statement in another session.
             return cursor.execute(sql.Composed([statement]), binary=True, prepare=False).fetchall()
 
+    def fetch_visible(self, statement: sql.Composable) -> list[tuple[Any, ...]]:
+        """Return all rows as tuples; none if the role has no privilege to read them. The transaction survives that."""
+        try:
+            with self._connection.transaction():
+                return self.fetch_all(statement)
+        except psycopg.errors.InsufficientPrivilege:
+            return []
+
     def fetch_one(self, statement: sql.Composable) -> tuple[Any, ...] | None:
         """Return the first row, or None if there are no rows."""
         return next(iter(self.fetch_all(statement)), None)

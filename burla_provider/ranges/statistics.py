@@ -100,7 +100,8 @@ def read_statistics(
         upper_is_last=sql.Literal(len(sort_key.columns) > 1),
     )
     statistics: list[Statistics | None] = [None] * len(groups)
-    for group_number, rows in groupby(connection.fetch_all(statement), key=lambda row: row[0]):
+    # An administrator may have hidden pg_stats from all roles.
+    for group_number, rows in groupby(connection.fetch_visible(statement), key=lambda row: row[0]):
         weights = [weight for _, _, weight in groups[group_number]]
         statistics[group_number] = _combine([row[1:] for row in rows], weights, sort_key.columns, window, outside)
     return statistics

@@ -106,10 +106,12 @@ class Estimate:
         if waiting <= 0:
             return max(rests) if all(rests) else None
         rests = [rest for rest, seconds, age in zip(rests, expected, ages, strict=True) if age < _HANGS_RATIO * seconds]
-        workers = max(self._workers(now) - (len(running) - len(rests)), 1.0)
+        # Fewer than one worker is busy if items take less time than their way to a worker.
+        busy = self._workers(now) or 1.0
+        workers = max(busy - (len(running) - len(rests)), min(busy, 1.0))
         work = pace * max(self._open_size - sum(self._size_of(item.index) for item in running), 0.0)
         # The worker that is free first gets the next item, and the last round may be incomplete.
-        rounds = ceil(waiting / round(workers))
+        rounds = ceil(waiting / max(round(workers), 1))
         left = max((work + sum(rests)) / workers, min(rests, default=0.0) + rounds * work / waiting, *rests)
         if not running:  # No worker has said yet that it has begun one of them.
             left -= now - self._last

@@ -21,7 +21,7 @@ from burla_provider.task.ledger_table import read_exchange, store_exchange
 from burla_provider.worker.sinks import Target
 
 if TYPE_CHECKING:
-    from burla_provider.database.settings import SessionSettings
+    from burla_provider.database.settings import SessionSettings, unreachable_client_settings
     from burla_provider.worker.ledger import Ledger
 
 LOCK_TIMEOUT = "5s"
@@ -241,7 +241,7 @@ def _exchange(
 
 def _set_up(connection: psycopg.Connection[Any], settings: SessionSettings) -> None:
     # Without row security: an error instead of rows that a policy hides.
-    defaults = {"lock_timeout": LOCK_TIMEOUT, "row_security": "off"}
+    defaults = {"lock_timeout": LOCK_TIMEOUT, "row_security": "off", **unreachable_client_settings(connection)}
     connection.execute(settings.transaction_sql(" exchange", defaults))
     # If the task is killed, the server soon ends the transaction, which locks the target. Some systems cannot.
     with suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject), connection.transaction():

@@ -44,7 +44,7 @@ class FailureLog:
             self._log.error("%s", "\n".join(_whole(name, outcome, outcome.failure)))
         elif number <= 1 + _SHORT_LINES:
             line = cut(f"{name} failed too: {outcome.failure.title}", _MAX_LINE)
-            more = ". Further failures of this kind are listed at the end." if number == 1 + _SHORT_LINES else ""
+            more = "\nFurther failures of this kind are listed at the end." if number == 1 + _SHORT_LINES else ""
             self._log.error("%s%s", line, more)
 
     def finish(self) -> None:

@@ -114,8 +114,7 @@ def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     """
     check_writable(connection, "ledger", ledger.schema)
     table = ledger.relation.as_regclass(connection)
-    if not _exists(connection, table):
-        _create(connection, ledger)
+    _create(connection, ledger, table)
     _check_columns(connection, ledger, table)
     _check_obstacles(connection, ledger, table)
     _check_permission(connection, ledger, table)
@@ -234,8 +233,10 @@ def _exists(connection: psycopg.Connection[Any], table: str) -> bool:
     return bool(exists)
 
 
-def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
+def _create(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
     try:
+        if _exists(connection, table):  # fails without USAGE on the schema
+            return
         with connection.transaction():
             lock_table_creation(connection)
             connection.execute(sql.SQL(DDL).format(table=ledger.relation))
@@ -246,7 +247,7 @@ def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
         schema = sql.Identifier(ledger.schema).as_string(connection)
         raise InvalidParameterError(
             "ledger",
-            f"the table {ledger} does not exist and cannot be created ({error.diag.message_primary}).",
+            f"the table {ledger} cannot be found or created ({error.diag.message_primary}).",
             f"Run: GRANT CREATE, USAGE ON SCHEMA {schema} TO {quoted_role(connection)}; Or create the table with the"
             " statement in the documentation.",
         ) from None

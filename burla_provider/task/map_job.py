@@ -43,7 +43,7 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     runner.log.info("Calling %s on %d inputs", name, len(items))
     checkpoint = runner.open_checkpoint()
     earlier = _restore_outcomes(config, runner, checkpoint, items)
-    results = MapResults(config.check_result_size if config.collect else None)
+    results = MapResults(len(items), config.check_result_size if config.collect else None)
     runner.reporter.resumption = checkpoint_resumption(checkpoint.is_stored, config.resume)
     report = runner.reporter.report
     names = InputNames(items, config.describe, runner.log)
@@ -72,13 +72,17 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
 class MapResults:
     """Collects the results of the inputs that succeeded as JSON, by the number of the input.
 
-    :param check_size: receives the size of all results so far in bytes; None: the results are not collected.
+    :param total: number of inputs.
+    :param check_size: receives the minimum size of all results in bytes; None: the results are not collected.
+    :raises InvalidParameterError: if there are too many inputs to collect their results.
     """
 
-    def __init__(self, check_size: Callable[[int], None] | None) -> None:
+    def __init__(self, total: int, check_size: Callable[[int], None] | None) -> None:
         self._check_size = check_size
-        self._size = 0
+        self._size = total * len("0, ")  # the shortest result of each input
         self.values: dict[int, Any] = {}
+        if check_size is not None:
+            check_size(self._size)
 
     def add(self, outcome: Outcome) -> None:
         """Add the result of one input.
@@ -90,7 +94,7 @@ class MapResults:
         self.values[outcome.index] = None
         if self._check_size is not None:
             value = self.values[outcome.index] = to_json(outcome.value)
-            self._size += len(json.dumps(value)) + len(", ")
+            self._size += len(json.dumps(value)) - len("0")
             self._check_size(self._size)
 
 

@@ -17,10 +17,10 @@ import psycopg
 from airflow.exceptions import AirflowRescheduleException
 from psycopg import sql
 
-from burla_provider.database.connect import connection_parameters, is_alive, open_connection
+from burla_provider.database.connect import connection_parameters, is_alive, limit_unreachable_client, open_connection
 from burla_provider.database.errors import is_canceled, is_transient
 from burla_provider.database.redact import redact
-from burla_provider.database.settings import application_name, local_settings
+from burla_provider.database.settings import application_name, local_settings, unreachable_client_settings
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError, PauseQueryError
 from burla_provider.hooks.postgres import open_hook_connection
 from burla_provider.task.transform_config import MAX_PAUSE_SECONDS, TransformJobConfig
@@ -98,6 +98,7 @@ class PauseQuery:
         if self._connection is None or self._connection.closed:
             self._connection = open_connection(self._parameters, application_name=self._name, autocommit=True)
             self._connection.prepare_threshold = None  # there may be a pooler
+            limit_unreachable_client(self._connection)
         with self._connection.transaction(force_rollback=True):
             self._connection.execute(sql.SQL("SET TRANSACTION READ ONLY; {}").format(local_settings(_ASK_SETTINGS)))
             cursor = self._connection.execute(sql.SQL(self.query))
@@ -201,7 +202,7 @@ class JobPause:
             connection.prepare_threshold = None
             # A transaction without a snapshot does not hold back vacuum.
             begin = "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; {}"
-            settings = dict(_HOLD_SETTINGS)
+            settings = _HOLD_SETTINGS | unreachable_client_settings(connection)
             if connection.info.server_version >= 170000:
                 settings["transaction_timeout"] = "0"
             connection.execute(sql.SQL(begin).format(local_settings(settings)))

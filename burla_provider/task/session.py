@@ -120,7 +120,7 @@ def open_session(
     :param on_snapshot: called before the snapshot is taken, which waits for the lock of the table.
     :raises InvalidParameterError: if a table does not exist or cannot be used, or the server does not share snapshots.
     """
-    from burla_provider.database.connect import connection_parameters, open_connection
+    from burla_provider.database.connect import connection_parameters, limit_unreachable_client, open_connection
     from burla_provider.database.leaves import read_leaves
     from burla_provider.database.settings import application_name, inherited_settings
     from burla_provider.database.snapshot import held_snapshot
@@ -136,6 +136,7 @@ def open_session(
         session_name = application_name(name, " snapshot") if has_snapshot else name
         with closing(open_connection(parameters, application_name=session_name, autocommit=True)) as connection:
             settings = inherited_settings(connection)
+            limit_unreachable_client(connection)
             # Only the name: the facts are read in the snapshot.
             found = find_table(PlannerConnection(connection), table)
             if has_snapshot and found.kind == "f":

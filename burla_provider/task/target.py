@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from burla_provider.database.connect import connection_parameters, is_alive, open_connection
+from burla_provider.database.connect import connection_parameters, is_alive, limit_unreachable_client, open_connection
 from burla_provider.database.settings import inherited_settings
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.hooks.postgres import open_hook_connection
@@ -89,6 +89,7 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
     if not config.plan_only:
         check_reachable(engine, parameters["host"], config.target_conn_id, parameter)
     with closing(open_connection(parameters, application_name=session.name, autocommit=True)) as connection:
+        limit_unreachable_client(connection)
         exchange = find_exchange(connection, config) if config.write_mode == "overwrite" else None
         sink = _find_sink(connection, config, session, exchange)
         [source], [target] = (one.execute(_SERVER).fetchall() for one in (session.connection, connection))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from burla_provider.database.table_creation import check_writable
+from burla_provider.database.table_creation import check_writable, quoted_role
 from burla_provider.database.wording import not_found
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.session import resolve
@@ -111,8 +111,16 @@ def find_relation(connection: psycopg.Connection[Any], name: str, parameters: Ta
 
     :raises InvalidParameterError: if it does not exist, or is not a table, or cannot be written.
     """
-    resolve(connection, parameters.table, name)
-    row = connection.execute(_RELATION, [name]).fetchone()
+    import psycopg
+    from psycopg import sql
+
+    schema, _ = resolve(connection, parameters.table, name)
+    try:
+        row = connection.execute(_RELATION, [name]).fetchone()
+    except psycopg.errors.InsufficientPrivilege as error:
+        usage = f"GRANT USAGE ON SCHEMA {sql.Identifier(schema).as_string(connection)} TO {quoted_role(connection)};"
+        problem = f"the table {name} cannot be found ({error.diag.message_primary})."
+        raise InvalidParameterError(parameters.table, problem, f"Run: {usage}") from None
     if row is None:
         raise InvalidParameterError(parameters.table, not_found(name, connection.info.dbname), "Create it first.")
     oid, schema, table, kind, persistence, row_security, rule = row

@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_r
 
 from burla_provider.database.connect import is_pooled, open_connection
 from burla_provider.database.connection_limit import release_locks_except_slot, take_slot
-from burla_provider.database.settings import set_config
+from burla_provider.database.settings import set_config, unreachable_client_settings
 from burla_provider.exceptions import ConnectionLimitError, UserFunctionError
 from burla_provider.worker.time_limit import sleep_outside_limit
 
@@ -207,6 +207,7 @@ def _set_up(connection: psycopg.Connection[Any], slots: int | None, settings: Ma
     if slots is not None and not take_slot(connection, slots):
         raise _no_free_slot(slots)
     orphan_settings = _ORPHAN_SETTINGS if connection.info.server_version >= 140000 else {}
+    settings = {**unreachable_client_settings(connection), **settings}
     try:
         connection.execute(set_config({**settings, **orphan_settings}, local=False))
     except psycopg.errors.InvalidParameterValue:  # the server's operating system cannot check its clients

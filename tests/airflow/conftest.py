@@ -15,6 +15,7 @@ os.environ.setdefault("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
 import psycopg  # noqa: E402
 import pytest  # noqa: E402
 
+from tests.support.postgres import report_writes  # noqa: E402
 from tests.support.task_runner import HAS_STATE_STORES, NO_STATE_STORES, Airflow  # noqa: E402
 
 needs_state_stores = pytest.mark.skipif(not HAS_STATE_STORES, reason=NO_STATE_STORES)
@@ -40,7 +41,7 @@ def orders(connection: psycopg.Connection[Any], airflow: Airflow) -> Orders:
         ANALYZE orders;
     """)
     # Otherwise this session reports its writes up to ten seconds later, and a slow test's retry sees a changed table.
-    connection.execute("SELECT pg_stat_force_next_flush()")
+    report_writes(connection)
     add_database(airflow, "orders_db", connection.info)
     return Orders(connection)
 

@@ -17,6 +17,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders, needs_state_stores
+from tests.support.postgres import report_writes
 from tests.support.task_runner import START, Airflow
 
 
@@ -107,7 +108,7 @@ def test_multiple_outputs_of_a_list_are_refused_at_parse() -> None:
 def test_a_retry_calls_nothing_again_after_a_result_that_airflow_did_not_store(
     airflow: Airflow, orders: Orders, calls: Calls, monkeypatch: pytest.MonkeyPatch, make: Any
 ) -> None:
-    orders.connection.execute("SELECT pg_stat_force_next_flush()")
+    report_writes(orders.connection)
     refuse_result_once(airflow, monkeypatch)
     operator = make(calls.function({"n": 1}))
     assert airflow.run(operator, max_tries=1).state == "up_for_retry"
@@ -165,6 +166,16 @@ def test_a_list_of_results_that_is_too_large_is_refused_as_soon_as_it_is(airflow
     assert str(result.error).startswith("max_result_bytes: the result has more than 1,000 bytes as JSON.")
     assert "collect=False" in str(result.error)
     assert calls.count < 2_000
+
+
+def test_results_that_are_too_many_are_refused_before_the_function_is_called(airflow: Airflow, calls: Calls) -> None:
+    operator = BurlaMapOperator(
+        task_id="t", python_callable=calls.function(1), inputs=list(range(400)), max_result_bytes=1_000
+    )
+    result = airflow.run(operator, max_tries=3)
+    assert result.state == "failed"
+    assert "max_result_bytes: the result has more than 1,000 bytes as JSON." in str(result.error)
+    assert calls.count == 0
 
 
 def test_a_result_that_is_refused_when_all_is_written_leaves_the_retries(airflow: Airflow, orders: Orders) -> None:

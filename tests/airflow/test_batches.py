@@ -10,6 +10,7 @@ from typing import Any
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders, needs_state_stores
 from tests.airflow.test_resume import Marks, marks, operator  # noqa: F401
+from tests.support.postgres import report_writes
 from tests.support.task_runner import Airflow, run_and_kill
 from tests.support.waiting import wait_for
 
@@ -84,7 +85,7 @@ def test_a_job_of_batches_stops_at_the_first_failure(airflow: Airflow, orders: O
 @needs_state_stores
 def test_a_killed_task_with_batches_is_resumed(airflow: Airflow, orders: Orders, marks: Marks) -> None:  # noqa: F811
     slow = marks.slow(0.03)
-    orders.connection.execute("SELECT pg_stat_force_next_flush()")
+    report_writes(orders.connection)
     task = operator(slow, **MANY)
     run_and_kill(airflow, task, signal.SIGKILL, when=lambda: "burla_checkpoint_outcomes_00000" in airflow.state_store)
     at_work = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'test_dag.t%'"

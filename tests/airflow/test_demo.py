@@ -21,7 +21,7 @@ ROWS = 30_000
 @pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
     # pytest's directory is private, but root's PostgreSQL runs as another user.
-    directory = Path(tempfile.mkdtemp(prefix="burla-test-demo-"))
+    directory = Path(tempfile.mkdtemp(prefix="burla test demo "))  # a home may have a space in its name
     directory.chmod(0o755)
     yield directory
     shutil.rmtree(directory)

@@ -23,7 +23,7 @@ def fail_in_four_ways(number: int) -> int:
         time.sleep(1.5)
         raise LookupError("late")
     if number % 5 == 0:
-        raise ValueError(f"input {number} has no currency")
+        raise ValueError(f"Input {number} has no currency.")
     if number % 5 == 1:
         return 1 // (number - number)
     if number % 5 == 2:
@@ -46,8 +46,9 @@ def test_the_log_has_one_traceback_per_kind(airflow: Airflow) -> None:
     # One that is whole per kind, then short ones of the three frequent kinds.
     assert (log.count(" failed: "), log.count(" failed too: ")) == (4, 3 * 2)
     assert log.count("Further failures of this kind are listed at the end.") == 3
+    assert ".." not in log
     summary = log[log.index("::group::19 inputs failed, with 4 kinds of errors") :]
-    assert "6 inputs: ValueError: input " in summary
+    assert "6 inputs: ValueError: Input " in summary
     assert "1 input: LookupError: late" in summary
     for number in range(LATE + 1):
         assert bool(re.search(rf"input {number} \({number}\)(,|$)", summary, re.M)) == (

@@ -26,7 +26,7 @@ from burla_provider.task import checkpoint, monitor, reporter, table_plan
 from burla_provider.task.fingerprint import fingerprint
 from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.marks import Marks, conninfo_of
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, report_writes
 from tests.support.task_runner import START, Airflow, TaskResult, run_and_kill
 from tests.support.waiting import wait_for
 
@@ -104,7 +104,7 @@ def test_a_retry_that_finds_nothing_missing_still_names_the_job_that_did_the_wor
             raise RuntimeError("not yet")
         return {"ranges": len(list(values))}
 
-    orders.connection.execute("SELECT pg_stat_force_next_flush()")
+    report_writes(orders.connection)
     task = operator(lambda rows: {"n": 1}, combine=combine)
     first = airflow.run(task, max_tries=1)
     assert first.state == "up_for_retry"
@@ -207,7 +207,7 @@ def test_other_tables_of_subselects_are_read_afresh_at_one_moment(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, options: dict[str, Any], total: str
 ) -> None:
     orders.connection.execute("CREATE TABLE rates AS SELECT id, 2 AS rate FROM orders")
-    orders.connection.execute("SELECT pg_stat_force_next_flush()")
+    report_writes(orders.connection)
 
     def change() -> None:
         orders.connection.execute("UPDATE rates SET rate = 7; DELETE FROM rates WHERE id % 2 = 1")
@@ -228,7 +228,7 @@ def test_a_write_just_before_the_retry_that_is_not_counted_yet_is_noticed(
     stop_file.unlink()
     with psycopg.connect(marks.conninfo, autocommit=True) as writer:
         # It has just reported, so it reports the next write when it has been idle for ten seconds.
-        writer.execute("SELECT pg_stat_force_next_flush()")
+        report_writes(writer)
         writer.execute("SELECT 1")
         writer.execute("INSERT INTO orders VALUES (1, 0.01)")
         result = airflow.run(operator(function), try_number=2, max_tries=1)
@@ -269,7 +269,7 @@ def test_ranges_of_pages_go_on_only_if_no_row_has_moved(
 ) -> None:
     def apply() -> None:
         orders.connection.execute(change)
-        orders.connection.execute("SELECT pg_stat_force_next_flush()")
+        report_writes(orders.connection)
 
     result = fail_then_retry(airflow, marks, tmp_path, before_retry=apply, key=None)
     assert result.state == "success", result.log
@@ -508,7 +508,7 @@ def test_a_task_killed_with_sigkill_is_resumed_by_its_retry(
 ) -> None:
     slow = marks.slow(0.4)
     # What the fixture has written is counted before the first try looks, not only when its session says so.
-    orders.connection.execute("SELECT pg_stat_force_next_flush()")
+    report_writes(orders.connection)
     task = operator(slow, ranges=30, max_parallelism=2)
     run_and_kill(airflow, task, signal.SIGKILL, when=lambda: "burla_checkpoint_outcomes_00000" in airflow.state_store)
     at_work = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'test_dag.t%'"

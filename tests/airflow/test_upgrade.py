@@ -15,6 +15,7 @@ from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.task.ledger_table import read_outcomes
 from burla_provider.worker.ledger import Ledger
 from tests.airflow.conftest import Orders, needs_state_stores
+from tests.support.postgres import report_writes
 from tests.support.task_runner import Airflow
 
 RUN_KEY = "test_dag/t/-1/scheduled__2026-11-20/1"
@@ -123,8 +124,8 @@ def counters(orders: Orders) -> Orders:
         CREATE TABLE counters (id bigint PRIMARY KEY, n integer NOT NULL DEFAULT 0);
         INSERT INTO counters SELECT id, (id <= 30)::int FROM generate_series(1, 40) AS id;
         ANALYZE counters;
-        SELECT pg_stat_force_next_flush();
     """)
+    report_writes(orders.connection)
     return orders
 
 

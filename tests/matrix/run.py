@@ -1,21 +1,28 @@
-"""Run the tests that need no cluster in several environments: ``make test-matrix``.
+"""Run the tests that need no cluster with several versions of everything: ``make test-matrix``.
 
-An environment is a file in this folder with the versions of all packages. It is installed as ``.venv-NAME`` if it does
-not exist or its file has changed. ``--update`` writes the files again, with the newest versions.
+A lane is an environment, a PostgreSQL server and the tests to run. An environment is a file in this folder with the
+versions of all packages. It is installed as ``.venv-NAME`` if it does not exist or its file has changed. The results
+are in ``build/matrix``: a lane that passed on this commit is not run again. ``--update`` writes the files of versions
+again, with the newest versions.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.matrix.servers import install_server
+
 ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "build" / "matrix"
 TESTS = ("tests/unit", "tests/airflow", "tests/postgres")
 REPORTED_PACKAGES = ("apache-airflow", "apache-airflow-providers-postgres", "sqlalchemy", "psycopg", "psycopg2-binary")
 
@@ -48,50 +55,93 @@ class Environment:
         return self.directory / "bin" / "python"
 
 
+@dataclass(frozen=True)
+class Lane:
+    """Tests that run in one environment on one PostgreSQL server.
+
+    :param postgres: major version of PostgreSQL.
+    :param tests: folders of tests.
+    """
+
+    name: str
+    environment: Environment
+    postgres: int
+    tests: tuple[str, ...] = TESTS
+
+    @property
+    def stored_result(self) -> Path:
+        return RESULTS / f"{self.name}.json"
+
+
 # Airflow 3.1's constraints require SQLAlchemy 1.4, so its Postgres hook uses psycopg2. Airflow 3.1.0 cannot be imported
 # with a newer structlog, and the API of 3.2 does not work with newer versions of fastapi and svcs.
-ENVIRONMENTS = (
-    Environment("lowest", "3.11", ("sqlalchemy<2", "structlog<25.5"), "lowest-direct"),
-    Environment("airflow-3.1", "3.11", ("apache-airflow==3.1.*", "sqlalchemy<2")),
-    Environment("airflow-3.2", "3.12", ("apache-airflow==3.2.*", "fastapi<0.137", "svcs<26")),
-    Environment("airflow-3.3", "3.13", ("apache-airflow==3.3.*",)),
+LOWEST = Environment("lowest", "3.11", ("sqlalchemy<2", "structlog<25.5"), "lowest-direct")
+AIRFLOW_3_1 = Environment("airflow-3.1", "3.11", ("apache-airflow==3.1.*", "sqlalchemy<2"))
+AIRFLOW_3_2 = Environment("airflow-3.2", "3.12", ("apache-airflow==3.2.*", "fastapi<0.137", "svcs<26"))
+AIRFLOW_3_3 = Environment("airflow-3.3", "3.13", ("apache-airflow==3.3.*",))
+
+# Each PostgreSQL is tested with the lowest and the newest psycopg.
+LANES = (
+    Lane("lowest", LOWEST, 14),
+    Lane("airflow-3.1", AIRFLOW_3_1, 15),
+    Lane("airflow-3.2", AIRFLOW_3_2, 17),
+    Lane("airflow-3.3", AIRFLOW_3_3, 18),
+    Lane("postgres-14", AIRFLOW_3_3, 14, ("tests/postgres",)),
+    Lane("postgres-15", LOWEST, 15, ("tests/postgres",)),
+    Lane("postgres-16", LOWEST, 16, ("tests/postgres",)),
+    Lane("postgres-17", LOWEST, 17, ("tests/postgres",)),
+    Lane("postgres-18", LOWEST, 18, ("tests/postgres",)),
 )
 
 
 @dataclass(frozen=True)
-class MatrixResult:
-    """The results of the tests in one environment."""
+class Result:
+    """The results of a lane.
 
-    environment: Environment
+    :param commit: the commit that was tested; None if files were not committed.
+    :param repeated: tests that failed beside others and passed alone. ``passed`` includes them.
+    """
+
+    commit: str | None
     passed: int
     failed: int
     skipped: int
+    repeated: int = 0
 
-    def __str__(self) -> str:
-        pins = dict(line.split("==") for line in self.environment.pins.read_text().splitlines() if "==" in line)
-        versions = " | ".join(pins.get(name, "-") for name in REPORTED_PACKAGES)
-        counts = f"{self.passed} | {self.failed} | {self.skipped}"
-        return f"| {self.environment.name} | {self.environment.python} | {versions} | {counts} |"
+    @property
+    def is_success(self) -> bool:
+        return self.passed > 0 and self.failed == 0
 
 
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    names = [environment.name for environment in ENVIRONMENTS]
+    names = [lane.name for lane in LANES]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(names)}; default: all")
     parser.add_argument("--update", action="store_true", help="write the files of versions again, without tests")
     options = parser.parse_args()
     if unknown := set(options.names) - set(names):
-        parser.error(f"unknown environment: {', '.join(sorted(unknown))}")
-    chosen = [environment for environment in ENVIRONMENTS if environment.name in (options.names or names)]
+        parser.error(f"unknown lane: {', '.join(sorted(unknown))}")
+    chosen = [lane for lane in LANES if lane.name in (options.names or names)]
     if options.update:
-        for environment in chosen:
+        for environment in dict.fromkeys(lane.environment for lane in chosen):
             update(environment)
         return 0
-    results = [run_tests(environment) for environment in chosen]
-    heads = ["environment", "Python", *REPORTED_PACKAGES, "passed", "failed", "skipped"]
-    print(f"\n| {' | '.join(heads)} |", "|---" * len(heads) + "|", *results, sep="\n")
-    return 0 if all(result.passed and not result.failed for result in results) else 1
+    results = [(lane, find_result(lane) or run_lane(lane)) for lane in chosen]
+    print("", *table(results), sep="\n")
+    return 0 if all(result.is_success for _, result in results) else 1
+
+
+def table(results: list[tuple[Lane, Result]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table."""
+    heads = ["lane", "Python", "PostgreSQL", *REPORTED_PACKAGES, "passed", "failed", "skipped", "passed alone"]
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
+    for lane, result in results:
+        pins = dict(line.split("==") for line in lane.environment.pins.read_text().splitlines() if "==" in line)
+        versions = (lane.environment.python, lane.postgres, *(pins.get(name, "-") for name in REPORTED_PACKAGES))
+        counts = (result.passed, result.failed, result.skipped, result.repeated)
+        yield f"| {' | '.join(map(str, (lane.name, *versions, *counts)))} |"
 
 
 def update(environment: Environment) -> None:
@@ -104,21 +154,61 @@ def update(environment: Environment) -> None:
     )
 
 
-def run_tests(environment: Environment) -> MatrixResult:
-    """Install the environment and run the tests."""
-    print(f"\n{environment.name}, Python {environment.python}", flush=True)
-    install(environment)
-    report = environment.directory / "tests.xml"
+def find_result(lane: Lane) -> Result | None:
+    """Return the stored result if the lane passed on this commit and no file has changed since."""
+    if not lane.stored_result.exists():
+        return None
+    result = Result(**json.loads(lane.stored_result.read_text()))
+    return result if result.is_success and result.commit and result.commit == read_commit() else None
+
+
+def run_lane(lane: Lane) -> Result:
+    """Install what the lane needs, run its tests, and store the result."""
+    print(f"\n{lane.name}: Python {lane.environment.python}, PostgreSQL {lane.postgres}", flush=True)
+    install(lane.environment)
+    install_server(lane.postgres)
+    commit = read_commit()
+    passed, failed, skipped = run_tests(lane, "--numprocesses", "2", "--dist", "worksteal")
+    repeated = 0
+    if failed:
+        # A busy machine makes some tests fail, so the failures count only if they are repeated alone.
+        repeated, *_ = run_tests(lane, "--last-failed", "--last-failed-no-failures", "none")
+    result = Result(commit, passed + repeated, failed - repeated, skipped, repeated)
+    lane.stored_result.write_text(json.dumps(asdict(result)))
+    return result
+
+
+def run_tests(lane: Lane, *options: str) -> tuple[int, int, int]:
+    """Run the lane's tests.
+
+    :returns: how many passed, failed and were skipped.
+    """
+    report = RESULTS / f"{lane.name}.xml"
+    report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
     # The benchmarks are not part of the product and run in one environment only.
     chosen = ("-m", "not cluster and not ui", "--ignore", "tests/unit/benchmarks")
-    options = (*chosen, "-q", "-p", "no:cacheprovider", f"--junit-xml={report}")
-    subprocess.run([environment.interpreter, "-m", "pytest", *options, *TESTS], cwd=ROOT, check=False)
-    if not report.exists():
-        return MatrixResult(environment, 0, 1, 0)
+    stored = ("-o", f"cache_dir={RESULTS / lane.name}", f"--junit-xml={report}")
+    done = subprocess.run(
+        [lane.environment.interpreter, "-m", "pytest", "-q", *chosen, *stored, *options, *lane.tests],
+        cwd=ROOT,
+        check=False,
+        env={**os.environ, "BURLA_TEST_POSTGRES": str(lane.postgres)},
+    )
+    if done.returncode not in (0, 1):  # not all tests ran
+        return 0, 1, 0
     [suite] = ElementTree.parse(report).getroot()
     tests, *others = (int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped"))
-    return MatrixResult(environment, tests - sum(others), others[0] + others[1], others[2])
+    return tests - sum(others), others[0] + others[1], others[2]
+
+
+def read_commit() -> str | None:
+    """Return the commit of the checkout; None if files differ from it, or this is not a checkout of git."""
+    status, commit = (
+        subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True, check=False)
+        for command in (("status", "--porcelain"), ("rev-parse", "--short", "HEAD"))
+    )
+    return None if status.returncode or status.stdout else commit.stdout.strip()
 
 
 def install(environment: Environment) -> None:

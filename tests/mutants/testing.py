@@ -126,9 +126,7 @@ class Campaign:
                         path.write_bytes(original)
                 outcome = result.outcome
                 if outcome == "passed":
-                    in_files = result.messages["prepared"] == [True] or mutant.path.startswith(
-                        "burla_provider/jobs/client/"
-                    )
+                    in_files = result.messages["prepared"] == [True] or mutant.path.startswith(CLIENT)
                     outcome = "survived" if in_files else "not applied"
                 elif outcome == "failed":
                     self._killers[result.test] += 1

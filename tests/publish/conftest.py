@@ -72,6 +72,6 @@ def wheel(distributions: Path) -> Path:
 def environment() -> Iterator[Environment]:
     """Return an empty environment."""
     # pytest's tmp_path is private to this user, but for root PostgreSQL runs as another user.
-    with tempfile.TemporaryDirectory(prefix="burla-test-wheel-") as home:
+    with tempfile.TemporaryDirectory(prefix="burla test wheel ") as home:  # a home may have a space in its name
         os.chmod(home, 0o755)
         yield Environment(Path(home))

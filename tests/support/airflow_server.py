@@ -13,10 +13,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from psycopg.conninfo import conninfo_to_dict
 from tenacity import Retrying, retry_if_exception, stop_after_attempt
 
 from burla_provider.demo.children import end_group, end_with_parent
@@ -50,11 +51,16 @@ class NotUp(RuntimeError):
 
 @dataclass(frozen=True)
 class AirflowServer:
-    """:param url: where the UI and the REST API are, without a slash at the end."""
+    """A running Airflow.
+
+    :param url: where the UI and the REST API are, without a slash at the end.
+    :param environment: of its processes.
+    """
 
     url: str
     token: str
     log: Path
+    environment: Mapping[str, str] = field(repr=False)
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """A request to the REST API, ``path`` from after ``/api/v2``; its answer from JSON, None where it is empty."""
@@ -113,10 +119,11 @@ def running_airflow(
         **{f"AIRFLOW__{name}": value for name, value in settings.items()},
     }
     log = home / "standalone.log"
+    complete = {**inherited, **ours, **environment}
     with log.open("w") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "airflow", "standalone"],
-            env={**inherited, **ours, **environment},
+            env=complete,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -125,7 +132,7 @@ def running_airflow(
             preexec_fn=end_with_parent(signal.SIGINT),
         )
         try:
-            server = AirflowServer(url, _wait_until_healthy(url, child, log), log)
+            server = AirflowServer(url, _wait_until_healthy(url, child, log), log, complete)
             for conn_id, fields in connections.items():
                 server.call("POST", "/connections", {"connection_id": conn_id, **fields})
             yield server
@@ -134,8 +141,21 @@ def running_airflow(
             end_group(child, signal.SIGINT, 10)
 
 
+def postgres_connection(conninfo: str) -> dict[str, Any]:
+    """The fields of Airflow's connection to a database."""
+    known = conninfo_to_dict(conninfo)
+    return {
+        "conn_type": "postgres",
+        "host": known["host"],
+        "port": int(known["port"]),
+        "login": known["user"],
+        "password": known["password"],
+        "schema": known["dbname"],
+    }
+
+
 def _wait_until_healthy(url: str, child: subprocess.Popen[str], log: Path) -> str:
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600
     while child.poll() is None and time.monotonic() < end:
         try:
             health = _request("GET", f"{url}/api/v2/monitor/health")

@@ -46,7 +46,7 @@ class Chaos:
     def kill_task(self) -> None:
         # The task is a fork of this process; the database server is a child too, and stays.
         us = psutil.Process()
-        for task in [child for child in us.children() if _command(child) == us.cmdline()]:
+        for task in [child for child in us.children() if command(child) == us.cmdline()]:
             task.send_signal(self.random.choice([signal.SIGTERM, signal.SIGKILL]))
             self.killed.append("task")
 
@@ -60,13 +60,14 @@ class Chaos:
 
     def _kill(self, program: str, number: int) -> None:
         processes = psutil.Process().children(recursive=True)
-        victims = [one for one in processes if any(part.endswith(program) for part in _command(one))]
+        victims = [one for one in processes if any(part.endswith(program) for part in command(one))]
         if victims:
             self.random.choice(victims).send_signal(number)
             self.killed.append(program)
 
 
-def _command(process: psutil.Process) -> list[str]:
+def command(process: psutil.Process) -> list[str]:
+    """Return the command line of a process; [] if it has ended."""
     try:
         return process.cmdline()
     except psutil.Error:

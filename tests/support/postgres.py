@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -27,8 +28,18 @@ FAST = {
 """Settings of a server whose data nobody needs tomorrow."""
 
 
+def matrix_server(version: int) -> Path:
+    """Return the directory of the programs that ``make test-matrix`` installs for a major version."""
+    return Path(__file__).parents[2] / "build" / f"postgres-{version}" / "package" / "native" / "bin"
+
+
 class PostgresServer(EmbeddedPostgres):
-    """The embedded server, with what tests ask of it."""
+    """The embedded server, with what tests ask of it. BURLA_TEST_POSTGRES chooses a server of the matrix."""
+
+    def find_binaries(self) -> Path:
+        binaries = matrix_server(self.version)
+        is_chosen = os.environ.get("BURLA_TEST_POSTGRES") == str(self.version)
+        return binaries if is_chosen and binaries.exists() else super().find_binaries()
 
     @property
     def dsn(self) -> str:
@@ -48,6 +59,15 @@ class PostgresServer(EmbeddedPostgres):
     def _execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(self.dsn, autocommit=True) as connection:
             connection.execute(statement)
+
+
+def report_writes(connection: psycopg.Connection[Any]) -> None:
+    """Let the session report its writes to the server's counters now, not up to ten seconds later.
+
+    Before PostgreSQL 15 a session cannot be told to, and the provider does not use the counters.
+    """
+    if connection.info.server_version >= 150000:
+        connection.execute("SELECT pg_stat_force_next_flush()")
 
 
 @contextmanager

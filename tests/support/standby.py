@@ -25,10 +25,13 @@ def running_standby(
     home = Path(tempfile.mkdtemp(prefix="burla-test-standby-"))
     home.chmod(0o755)
     try:
-        connection.execute("SELECT pg_backup_start('standby', true)")
+        is_renamed = connection.info.server_version >= 150000
+        start, stop = ("backup_start", "backup_stop") if is_renamed else ("start_backup", "stop_backup")
+        # As "fast" and, before PostgreSQL 15, not "exclusive".
+        connection.execute(f"SELECT pg_{start}('standby', true{'' if is_renamed else ', false'})")
         shutil.copytree(primary.data, home / "data", ignore=shutil.ignore_patterns("postmaster.*", "pg_replslot"))
         owner = primary.data.stat()
-        [(label,)] = connection.execute("SELECT labelfile FROM pg_backup_stop(false)").fetchall()
+        [(label,)] = connection.execute(f"SELECT labelfile FROM pg_{stop}(false)").fetchall()
         (home / "data" / "backup_label").write_text(label)
         (home / "data" / "pg_replslot").mkdir()
         (home / "data" / "standby.signal").touch()

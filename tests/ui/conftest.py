@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
-from tests.support.airflow_server import AirflowServer, running_airflow
+from tests.support.airflow_server import AirflowServer, postgres_connection, running_airflow
 from tests.support.postgres import PostgresServer
 from tests.ui.firefox import PREFERENCES, find_firefox, write_launcher
 from tests.ui.page_server import PageServer, running_page_server
@@ -37,6 +37,14 @@ ANALYZE;
 """
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests that need Airflow in one process: two would start it twice."""
+    for item in items:
+        if "airflow" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("airflow"))
+
+
 @pytest.fixture(scope="session")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory. The job ``wait_orders`` ends when it contains a file ``open``."""
@@ -52,7 +60,7 @@ def airflow(
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute(TABLES)
         connections = {
-            "orders_db": _postgres_connection(conninfo),
+            "orders_db": postgres_connection(conninfo),
             "burla_local": {"conn_type": "burla", "port": 443, "extra": json.dumps({"engine": "local"})},
         }
         home = tmp_path_factory.mktemp("airflow")
@@ -217,15 +225,3 @@ def _note(problems: list[str], text: str, pattern: str) -> None:
     # Firefox asks for an icon by itself, and applies the policy to the styles that playwright adds for a screenshot.
     if re.search(pattern, text) and not re.search(r"/favicon\.ico|inline style \(style-src-elem\)", text):
         problems.append(text)
-
-
-def _postgres_connection(conninfo: str) -> dict[str, Any]:
-    known = psycopg.conninfo.conninfo_to_dict(conninfo)
-    return {
-        "conn_type": "postgres",
-        "host": known["host"],
-        "port": int(known["port"]),
-        "login": known["user"],
-        "password": known["password"],
-        "schema": known["dbname"],
-    }

@@ -14,7 +14,8 @@ def measure(connection: PlannerConnection, profile: RelationProfile, sizing: Ran
     name = profile.key if profile.relation is None else f"{profile.key} in {'.'.join(profile.relation)}"
     if profile.statistics is None:
         problem = f"this role sees no statistics of {name}."
-        raise InvalidParameterError("split", problem, "ANALYZE the table, or use split='keyset'.")
+        advice = "ANALYZE the table, GRANT SELECT ON pg_stats, or use split='keyset'."
+        raise InvalidParameterError("split", problem, advice)
     if profile.statistics.distribution is None:
         problem = f"the statistics of {name} contain no usable bounds."
         raise InvalidParameterError("split", problem, "Use split='keyset'.")

@@ -11,6 +11,7 @@ from typing import Any
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders
 from tests.support.marks import Marks
+from tests.support.postgres import report_writes
 from tests.support.waiting import wait_for
 
 RANGES = 40
@@ -23,7 +24,7 @@ class SlowOrders:
         self.orders = orders
         self.marks = Marks(orders.connection)
         # The first try must see the statistics of the rows that the fixture has written.
-        orders.connection.execute("SELECT pg_stat_force_next_flush()")
+        report_writes(orders.connection)
 
     def task(self, **options: Any) -> BurlaPostgresOperator:
         work = {"process_rows": self.marks.slow(0.5), "columns": ["id", "amount"]}

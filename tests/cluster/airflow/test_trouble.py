@@ -19,11 +19,10 @@ import psycopg
 import pytest
 
 from burla_provider.demo.cluster import find_state_directory
-from burla_provider.jobs.client.http_json import request_json
 from burla_provider.operators.map import BurlaMapOperator
 from tests.airflow.conftest import Orders
 from tests.cluster.airflow.slow_orders import RANGES, SlowOrders, meanwhile
-from tests.cluster.jobs.conftest import TOKEN, URL, Cluster
+from tests.cluster.jobs.conftest import Cluster
 from tests.support.task_runner import Airflow
 from tests.support.waiting import wait_for
 from tests.unit.jobs.running import client_of
@@ -44,8 +43,7 @@ def slow(orders: Orders) -> SlowOrders:
 def breakable(cluster: Cluster) -> Iterator[Cluster]:
     """Return the cluster, and restart it after the test."""
     yield cluster
-    status, _ = request_json("POST", f"{URL}/v1/cluster/restart", {"Authorization": f"Bearer {TOKEN}"}, 60)
-    assert status == 200
+    cluster.restart()
     cluster.wait_until_free(180)
 
 

@@ -36,6 +36,10 @@ class Cluster:
     def is_free(self) -> bool:
         return bool(self.get("/v1/cluster/state")["ready_nodes"])
 
+    def restart(self) -> None:
+        status, _ = request_json("POST", f"{URL}/v1/cluster/restart", {"Authorization": f"Bearer {TOKEN}"}, 60)
+        assert status == 200
+
     def wait_until_free(self, seconds: float = 120) -> None:
         wait_for(self.is_free, seconds)
 

@@ -6,10 +6,8 @@ import time
 
 import pytest
 
-from burla_provider.jobs.client.http_json import request_json
 from burla_provider.jobs.job import ItemSucceeded, JobStarted
 from burla_provider.jobs.runner import run_job
-from tests.cluster.jobs.conftest import TOKEN, URL
 from tests.unit.jobs.running import make_job, results
 
 
@@ -18,16 +16,11 @@ def one_second(index, item):
     return b"done"
 
 
-def restart():
-    status, _ = request_json("POST", f"{URL}/v1/cluster/restart", {"Authorization": f"Bearer {TOKEN}"}, 60)
-    assert status == 200
-
-
 @pytest.fixture
 def breakable(cluster):
     """Return the cluster, and restart it after the test."""
     yield cluster
-    restart()
+    cluster.restart()
     cluster.wait_until_free(180)
 
 
@@ -42,6 +35,6 @@ def run_and_break(job, engine, break_cluster):
 
 
 def test_after_a_restart_of_the_cluster_only_missing_items_run_again(breakable):
-    events = run_and_break(make_job(one_second, range(12)), breakable.engine, restart)
+    events = run_and_break(make_job(one_second, range(12)), breakable.engine, breakable.restart)
     assert results(events) == dict.fromkeys(range(12), b"done")
     assert sum(isinstance(event, JobStarted) for event in events) == 2

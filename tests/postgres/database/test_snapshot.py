@@ -51,6 +51,15 @@ def test_a_holder_whose_session_was_ended_is_not_alive(parameters, connection):
         assert not is_alive(held.connection)
 
 
+def test_the_server_releases_a_snapshot_whose_holder_is_unreachable_after_a_minute(parameters):
+    with open_snapshot(parameters, "public", "t") as held:
+        limits = [
+            held.connection.execute(f"SHOW {name}").fetchone()[0]
+            for name in ("tcp_keepalives_idle", "tcp_user_timeout")
+        ]
+    assert limits == ["30", "60000"]
+
+
 def test_nothing_is_held_afterwards_whatever_happened(parameters, connection):
     with pytest.raises(ZeroDivisionError), open_snapshot(parameters, "public", "t") as held:
         raise ZeroDivisionError

@@ -50,7 +50,7 @@ def test_the_size_of_the_wide_table_is_that_of_the_measurement() -> None:
 def test_the_forecasts_say_that_runs_for_the_calibration_are_missing() -> None:
     sides = {"sides": {"ours_burla": {"missing": "there is no cluster", "jobs": {}}}}
     scale = {"ranges": [{"side": "ours_burla", "ranges": 1_000, "seconds": 1.0}], "rows": []}
-    assert model.text(sides, scale) == ["Not calibrated: there are too few runs of this provider."]
+    assert model.text(sides, scale, []) == ["Not calibrated: there are too few runs of this provider."]
 
 
 def test_a_quick_run_fails_for_missing_runs_and_wrong_results_of_exact_sides() -> None:

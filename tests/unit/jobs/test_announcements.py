@@ -153,6 +153,7 @@ def test_output_does_not_look_like_a_message():
 def test_a_program_that_a_worker_starts_cannot_announce_an_item_that_is_done():
     def work(index, item):
         if index == 1:
+            time.sleep(1)  # until the outcome of the first item has arrived
             subprocess.run(["printf", f"[0] {MARK}began nobody:1\n"], check=True)
         time.sleep(0.3)
         return b""
@@ -242,8 +243,9 @@ def work(index, item):
 
 print(len(list(Call(pickle.dumps(work))([(index, pickle.dumps(None)) for index in range(5)]))))
 """
-    mount = f'mount -t tmpfs -o size=64k none {tmp_path} && exec env TMPDIR={tmp_path} {sys.executable} -c "$0"'
-    run = subprocess.run(["unshare", "-rm", "sh", "-c", mount, script], capture_output=True, text=True)
+    mount = 'mount -t tmpfs -o size=64k none "$1" && TMPDIR="$1" exec "$2" -c "$0"'
+    command = ["unshare", "-rm", "sh", "-c", mount, script, str(tmp_path), sys.executable]
+    run = subprocess.run(command, capture_output=True, text=True)
     assert (run.returncode, run.stdout.splitlines()[-1:]) == (0, ["5"]), run.stderr
 
 

@@ -91,7 +91,7 @@ def test_a_job_whose_workers_cannot_be_forked_any_more_runs_again():
 
 def test_a_failure_is_known_before_there_is_a_job(tmp_path):
     bare = tmp_path / "python"
-    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "$@"\n')
     bare.chmod(0o700)
     client = start_client(Engine("burla", python=str(bare)))
     try:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 from typing import get_args
 
@@ -506,7 +507,21 @@ def test_the_error_names_an_interpreter_that_does_not_exist():
 
 def test_the_error_of_an_interpreter_without_burla_says_what_to_install(tmp_path):
     bare = tmp_path / "python"
-    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "$@"\n')
     bare.chmod(0o700)
     with pytest.raises(BurlaNotInstalledError, match=r"pip install 'airflow-provider-burla\[burla\]'"):
         run(echo, [1], Engine("burla", python=str(bare)))
+
+
+def test_the_items_of_a_job_are_not_copied_while_it_runs():
+    job = make_job(echo, [str(number) * 5_000 for number in range(2_000)])
+    size = sum(map(len, job.items.values()))
+    tracemalloc.start()
+    try:
+        events = run_job(job, LOCAL)
+        next(event for event in events if isinstance(event, ItemSucceeded))
+        copied, _ = tracemalloc.get_traced_memory()
+        events.close()
+    finally:
+        tracemalloc.stop()
+    assert copied < size / 10

@@ -139,6 +139,10 @@ def test_time_between_two_ranges_of_a_worker() -> None:
     assert worst_error(Job([1.0] * 1600, TEN, pauses=1.0), at_least=5.0) < 1.4
 
 
+def test_items_that_take_less_time_than_their_way_to_a_worker() -> None:
+    assert worst_error(Job([0.00001] * 20_000, TEN[:2], pauses=0.003), at_least=5.0) < 1.2
+
+
 def test_a_database_that_becomes_three_times_slower() -> None:
     job = Job([2.0] * 400 + [6.0] * 1200, TEN)
     assert worst_error(job, from_share=0.35, at_least=10.0) < 1.6

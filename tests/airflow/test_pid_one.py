@@ -1,0 +1,109 @@
+"""A task in a container: it, or what started it, is PID 1, nobody reaps orphans, and SIGKILL ends all at once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from burla_provider.operators.postgres import BurlaPostgresOperator
+from tests.airflow.conftest import Orders, needs_state_stores
+from tests.support import pid_namespace
+from tests.support.task_runner import Airflow, run_and_kill
+from tests.support.waiting import wait_for
+
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'test_dag.t%'"
+RANGES = 12
+
+
+@pytest.fixture(autouse=True)
+def _allowed() -> None:
+    try:
+        pid_namespace.outside(lambda: None)
+    except PermissionError:
+        pytest.skip("This user cannot create PID namespaces.")
+
+
+def operator() -> BurlaPostgresOperator:
+    return BurlaPostgresOperator(
+        task_id="t",
+        table="orders",
+        postgres_conn_id="orders_db",
+        key="id",
+        columns=["amount"],
+        process_rows=slow_total,
+        ranges=RANGES,
+        max_parallelism=2,
+    )
+
+
+def slow_total(rows: Any) -> dict[str, Any]:
+    import time
+
+    time.sleep(0.3)
+    return {"total": sum(amount for (amount,) in rows)}
+
+
+def is_stored(airflow: Airflow) -> Callable[[], bool]:
+    return lambda: "burla_checkpoint_outcomes_00000" in airflow.state_store
+
+
+def run_as_pid_1(airflow: Airflow, number: int = 0, **options: Any) -> None:
+    """Run a try whose process is PID 1, and send it a signal when outcomes are stored."""
+
+    def run() -> Airflow:
+        run_and_kill(airflow, operator(), number, when=is_stored(airflow), on_ready=pid_namespace.enter, **options)
+        return Airflow(state_store=airflow.state_store, states=airflow.states)
+
+    ended = pid_namespace.outside(run)
+    airflow.state_store, airflow.states = ended.state_store, ended.states
+
+
+def no_sessions(orders: Orders) -> bool:
+    return orders.connection.execute(SESSIONS).fetchone() == (0,)
+
+
+def test_a_task_that_is_pid_1_succeeds(airflow: Airflow, orders: Orders) -> None:
+    left: dict[str, Any] = {}
+
+    def run() -> Any:
+        def task() -> Any:
+            pid_namespace.enter()
+            result = airflow.run(operator())
+            return result.state, result.value, result.log, pid_namespace.processes()
+
+        return pid_namespace.in_another_process(task)
+
+    state, value, log, left = pid_namespace.outside(run)
+    assert value == {"row_count": 20_000, "total": str(orders.ask("sum(amount)"))}, (state, log)
+    assert {pid: state for pid, state in left.items() if state != "Z"} == {1: "R"}
+    assert no_sessions(orders)
+
+
+@needs_state_stores
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_retry_resumes_a_task_that_was_pid_1_and_was_killed(airflow: Airflow, orders: Orders, number: int) -> None:
+    run_as_pid_1(airflow, number)
+    assert airflow.states == (["up_for_retry"] if number == signal.SIGTERM else [])
+    wait_for(lambda: no_sessions(orders))
+    result = airflow.run(operator(), try_number=2, max_tries=1)
+    assert result.value == {"row_count": 20_000, "total": str(orders.ask("sum(amount)"))}, result.log
+    assert 0 < result.xcoms["burla_report"]["resumed"] < RANGES
+
+
+def test_a_killed_task_leaves_no_process_if_nobody_reaps_them(airflow: Airflow, orders: Orders) -> None:
+    """As with Airflow's supervisor as PID 1: it waits for the task only."""
+
+    def supervisor() -> Any:
+        pid_namespace.enter()
+        run_and_kill(airflow, operator(), signal.SIGKILL, when=is_stored(airflow))
+        before = pid_namespace.processes()
+        wait_for(lambda: set(pid_namespace.processes().values()) <= {"R", "Z"})
+        return before, pid_namespace.processes()
+
+    before, after = pid_namespace.outside(lambda: pid_namespace.in_another_process(supervisor))
+    assert len([state for state in before.values() if state != "Z"]) > 1, before
+    assert [pid for pid, state in after.items() if state != "Z"] == [1]
+    wait_for(lambda: no_sessions(orders))
