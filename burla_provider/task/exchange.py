@@ -16,12 +16,13 @@ from psycopg import sql
 from burla_provider.database.errors import is_canceled, is_transient
 from burla_provider.database.quoting import Identifier
 from burla_provider.database.redact import redact
+from burla_provider.database.settings import unreachable_client_settings
 from burla_provider.exceptions import ExchangeError, OverwriteError
 from burla_provider.task.ledger_table import read_exchange, store_exchange
 from burla_provider.worker.sinks import Target
 
 if TYPE_CHECKING:
-    from burla_provider.database.settings import SessionSettings, unreachable_client_settings
+    from burla_provider.database.settings import SessionSettings
     from burla_provider.worker.ledger import Ledger
 
 LOCK_TIMEOUT = "5s"
