@@ -80,7 +80,8 @@ class Campaign:
     def waiting(self, path: Path) -> list[Mutant]:
         """Return the mutants of the sample that were not tested yet. With ``--retry``, also those that survived."""
         stored = self.results(path)
-        done = {key for key, result in stored.items() if not (self._options.retry and result[0] not in _KILLED)}
+        again = {"uncovered", *(("survived", "not applied") if self._options.retry else ())}
+        done = {key for key, result in stored.items() if result[0] not in again}
         return [mutant for mutant in self.mutants(path) if mutant.key not in done and not self.is_equivalent(mutant)]
 
     def is_equivalent(self, mutant: Mutant) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -15,6 +16,8 @@ from burla_provider.task.exchange import Exchange, exchange_rows
 from burla_provider.task.ledger_table import prepare_ledger, read_exchange
 from burla_provider.task.staging import Staging
 from burla_provider.worker.sinks import Target
+from tests.support.marks import conninfo_of
+from tests.support.waiting import wait_for
 
 COLUMNS = ("a", "b", "Day%", "note", "amount", "doc")
 WHERE = """ "Day%" >= 2 -- the condition ends with a comment"""
@@ -232,3 +235,23 @@ def test_a_statement_timeout_is_named(connection: Any) -> None:
     """)
     with pytest.raises(ExchangeError, match=r"statement timeout\. Raise statement_timeout before the next retry"):
         overwrite.run(1)
+
+
+def test_nobody_writes_to_the_staging_table_during_the_exchange(connection: Any) -> None:
+    overwrite = Overwrite(connection, ("a", "b"))
+    overwrite.insert(f'"{overwrite.staging.table}"', [ROW])
+    conninfo = conninfo_of(connection)
+    with psycopg.connect(conninfo) as writer, psycopg.connect(conninfo, autocommit=True) as late_worker:
+        writer.execute("LOCK TABLE target IN ROW EXCLUSIVE MODE")  # as an INSERT that is not committed
+        with ThreadPoolExecutor() as pool:
+            exchange = pool.submit(overwrite.run, 1)
+            waiting = "SELECT FROM pg_locks WHERE NOT granted AND relation = 'target'::regclass"
+            wait_for(lambda: late_worker.execute(waiting).fetchone() is not None)
+            late_worker.execute("SET lock_timeout = '100ms'")
+            try:
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    late_worker.execute(f"INSERT INTO \"{overwrite.staging.table}\" (a, b) VALUES (9, 'y')")
+            finally:
+                writer.rollback()
+            assert exchange.result()["rows_inserted"] == 1
+    assert [row[:6] for row in overwrite.rows()] == [ROW]

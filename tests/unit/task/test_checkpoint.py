@@ -84,6 +84,7 @@ def test_clear_leaves_no_key_behind(store: Store) -> None:
     first.add(outcome(1))
     first.flush()
     first.clear()
+    first.flush()
     assert store == {}
     assert Checkpoint(store).load() is None
 
@@ -199,6 +200,21 @@ def test_outcomes_are_written_by_time_and_not_one_by_one(store: Store, monkeypat
     now += checkpoint.FLUSH_SECONDS
     kept.add(outcome(20))
     assert store.sets == before + 1
+    for _ in range(2):  # nothing is new
+        kept.flush()
+    assert store.sets == before + 1
+
+
+def test_each_chunk_is_written_once_while_no_time_passes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: 100.0)
+    random_source = random.Random(7)
+    kept = Checkpoint(store)
+    kept.begin({})
+    for index in range(300):
+        kept.add(outcome(index, noise=random_source.randbytes(1_000)))
+    kept.flush()
+    assert len(store) > 10
+    assert store.sets == len(store)
 
 
 def test_values_stay_below_the_stores_limit_whatever_the_outcomes_hold(store: Store) -> None:

@@ -200,6 +200,27 @@ def test_ranges_of_an_earlier_try_are_not_left() -> None:
     assert estimate.seconds_left(START + 10.0) == pytest.approx(80.0)
 
 
+@pytest.mark.parametrize("earlier", [1, 5, 9])
+def test_a_job_ends_when_the_items_that_an_earlier_try_has_left_have_ended(earlier: int) -> None:
+    in_flight = InFlight(str)
+    estimate = Estimate(10, in_flight)
+    for index in range(earlier):
+        estimate.resume(Outcome(index))
+    estimate.start(now=START)
+    for number, index in enumerate(range(earlier, 10), 1):
+        end(in_flight, estimate, index, 10.0, at=START + 10.0 * number)
+        left = 10.0 * (9 - index)
+        assert estimate.seconds_left(START + 10.0 * number) == pytest.approx(left)
+
+
+def test_a_range_with_an_unknown_number_of_rows_takes_as_long_as_the_mean() -> None:
+    in_flight = InFlight(str)
+    estimate = Estimate(4, in_flight, [40, None, 100, 10])
+    estimate.start(now=START)
+    end(in_flight, estimate, 0, 20.0, at=START + 20.0)
+    assert estimate.seconds_left(START + 20.0) == pytest.approx((50 + 100 + 10) / 2)
+
+
 def test_without_messages_from_workers_the_estimate_is_used_up_too() -> None:
     in_flight = InFlight(str)
     estimate = Estimate(10, in_flight)
