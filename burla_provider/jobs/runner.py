@@ -167,7 +167,10 @@ class _MissingItems:
 
     def remove(self, index: int) -> bool:
         """Return False if the item was already removed: a call may run twice."""
-        return self._items.pop(index, None) is not None
+        if index not in self._items:
+            return False
+        del self._items[index]
+        return True
 
     def handle_loss(self, end: _ClientEnd) -> Generator[JobEvent]:
         """Count the loss, and yield its events.

@@ -72,6 +72,11 @@ def test_a_tuple_is_one_item():
     assert results(run(echo, [(1, 2), ((3,),)])) == {0: b"(0, (1, 2))", 1: b"(1, ((3,),))"}
 
 
+def test_an_item_may_be_any_value():
+    items = [None, False, 0, "", b"", (), [], {}, float("nan"), ...]
+    assert results(run(echo, items)) == {index: echo(index, item) for index, item in enumerate(items)}
+
+
 def test_no_items_start_no_process():
     assert run(echo, []) == []
 
