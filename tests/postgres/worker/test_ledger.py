@@ -329,7 +329,7 @@ def test_a_role_that_may_not_write_the_ledger_is_told(poor):
 def test_a_role_that_may_not_create_it_is_told(poor, with_ledger):
     with_ledger.execute("REVOKE CREATE ON SCHEMA public FROM public")
     with pytest.raises(
-        InvalidParameterError, match=r'cannot be created .*Run: GRANT CREATE, USAGE ON SCHEMA "public" TO'
+        InvalidParameterError, match=r'cannot be found or created .*Run: GRANT CREATE, USAGE ON SCHEMA "public" TO'
     ):
         prepare_ledger(poor, Ledger("public", "other", "x"))
 
