@@ -1,4 +1,4 @@
-"""A task in a container: it, or what started it, is PID 1, nobody reaps orphans, and SIGKILL ends all at once."""
+"""Tasks in a container without an init: the task or its supervisor is PID 1, and orphans are not reaped."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_retry_resumes_a_task_that_was_pid_1_and_was_killed(airflow: Airflow, 
     assert 0 < result.xcoms["burla_report"]["resumed"] < RANGES
 
 
-def test_a_killed_task_leaves_no_process_if_nobody_reaps_them(airflow: Airflow, orders: Orders) -> None:
+def test_a_killed_task_leaves_no_live_process_if_orphans_are_not_reaped(airflow: Airflow, orders: Orders) -> None:
     """As with Airflow's supervisor as PID 1: it waits for the task only."""
 
     def supervisor() -> Any:

@@ -111,7 +111,7 @@ class SoakAirflow:
         """)
 
     def watermark(self, asset: str) -> Any:
-        """Return the end of the last window of an incremental task; None: there is none."""
+        """Return the end of the last window of an incremental task, or None if no window is stored."""
         rows = self.ask(f"""
             SELECT value FROM asset_state_store JOIN asset ON asset.id = asset_id WHERE asset.name = '{asset}'
         """)

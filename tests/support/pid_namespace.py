@@ -63,7 +63,7 @@ def enter() -> None:
 
 
 def processes() -> dict[int, str]:
-    """Return the state of each process of this namespace, such as "S", and "Z" if nobody has reaped it."""
+    """Return the state of each process of this namespace, such as "S", and "Z" after its end."""
     found = {}
     for entry in Path("/proc").iterdir():
         try:

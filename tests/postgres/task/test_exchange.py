@@ -237,7 +237,7 @@ def test_a_statement_timeout_is_named(connection: Any) -> None:
         overwrite.run(1)
 
 
-def test_nobody_writes_to_the_staging_table_during_the_exchange(connection: Any) -> None:
+def test_the_staging_table_is_locked_against_writes_during_the_exchange(connection: Any) -> None:
     overwrite = Overwrite(connection, ("a", "b"))
     overwrite.insert(f'"{overwrite.staging.table}"', [ROW])
     conninfo = conninfo_of(connection)
