@@ -64,7 +64,8 @@ def create_orders(conninfo: str, rows: int, progress: Callable[[int], None]) -> 
             connection.execute("ALTER TABLE orders ADD PRIMARY KEY (id)")
             connection.execute(sql.SQL("COMMENT ON TABLE orders IS {}").format(comment))
         # Otherwise PostgreSQL counts these rows after ANALYZE, as rows that changed since.
-        connection.execute("SELECT pg_stat_force_next_flush()")
+        if connection.info.server_version >= 150000:
+            connection.execute("SELECT pg_stat_force_next_flush()")
         connection.execute("VACUUM ANALYZE orders")
         return True
 
