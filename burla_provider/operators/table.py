@@ -30,7 +30,8 @@ class BurlaTableOperator(BurlaBaseOperator):
     :param table: name of the table, with its schema if that is not on the search path: "orders", "sales.orders".
     :param postgres_conn_id: Airflow connection to PostgreSQL. Workers connect with its parameters.
     :param key: column (or columns) to split by. None: the provider chooses: the physical pages of the table, or its
-        primary key for functions that write, a window, ``refine``, ``resume=True`` or ``consistency="none"``.
+        primary key for ``process_range``, jobs that write, a window, ``refine``, ``resume=True`` or
+        ``consistency="none"``.
     :param columns: columns of the rows that a function gets, in this order: a list of names, or a dict of
         name -> SQL expression, ``{"id": "id", "day": "created_at::date"}``. None: all columns. Not used by
         ``process_range``, whose queries select their own columns.
