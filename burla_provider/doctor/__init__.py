@@ -1,1 +1,1 @@
-"""``python -m burla_provider.doctor``: check every link from Airflow to the workers before the first job."""
+"""``python -m burla_provider.doctor``: check the connections from Airflow to the workers before the first job."""

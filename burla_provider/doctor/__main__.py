@@ -1,6 +1,6 @@
-"""``python -m burla_provider.doctor``: check every link from Airflow to the workers, before the first job.
+"""``python -m burla_provider.doctor``: check the connections from Airflow to the workers, before the first job.
 
-Each link gets one line: what was found, or the error and what to do about it. If a link fails, those that need it are
+Each step gets one line: what was found, or the error and what to do about it. If a step fails, those that need it are
 skipped, and the others are still checked. No line contains a secret.
 """
 
@@ -21,7 +21,7 @@ from burla_provider.exceptions import BurlaProviderError
 from burla_provider.worker.outcome import join_sentences
 
 if TYPE_CHECKING:
-    from burla_provider.doctor.checks import Check, Checks, Link
+    from burla_provider.doctor.checks import Check, Checks, Step
 
 _PRIVILEGES = ("INSERT", "UPDATE", "DELETE")
 _MARKS = {"ok": "✓", "failed": "✗", "skipped": "-"}
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            results = check_chain(options)
+            results = run_checks(options)
     finally:
         logging.disable(logging.NOTSET)
     if results["failed"]:
@@ -53,38 +53,38 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def check_chain(options: argparse.Namespace) -> Counter[str]:
-    """Check every link, print a line for each, and count the results: "ok", "failed" and "skipped"."""
+def run_checks(options: argparse.Namespace) -> Counter[str]:
+    """Run all checks, print a line for each, and count the results: "ok", "failed" and "skipped"."""
     # Airflow, which takes seconds to load, logs while it does.
-    from burla_provider.doctor.checks import LINKS, Checks
+    from burla_provider.doctor.checks import STEPS, Checks
 
-    links = [link for link in LINKS if link.option is None or getattr(options, link.option) is not None]
-    titles = {link.check: link.title.format(**vars(options)) for link in links}
+    steps = [step for step in STEPS if step.option is None or getattr(options, step.option) is not None]
+    titles = {step.check: step.title.format(**vars(options)) for step in steps}
     width = max(map(len, titles.values()))
     broken: dict[Check, str] = {}
     results: Counter[str] = Counter()
     with ExitStack() as stack:
         checks = Checks(options, stack)
-        for link in links:
-            cause = next((broken[check] for check in link.needs if check in broken), None)
-            result, text = _check(checks, link) if cause is None else ("skipped", f"needs {cause}")
+        for step in steps:
+            cause = next((broken[check] for check in step.needs if check in broken), None)
+            result, text = _check(checks, step) if cause is None else ("skipped", f"needs {cause}")
             if result != "ok":
-                broken[link.check] = cause or titles[link.check]
+                broken[step.check] = cause or titles[step.check]
             if text is not None:
                 results[result] += 1
-                _show(f"{_mark(result)} {titles[link.check]:<{width}}  {text}")
+                _show(f"{_mark(result)} {titles[step.check]:<{width}}  {text}")
     return results
 
 
-def _check(checks: Checks, link: Link) -> tuple[str, str | None]:
+def _check(checks: Checks, step: Step) -> tuple[str, str | None]:
     text: str | None
     try:
-        result, text = "ok", link.check(checks)
+        result, text = "ok", step.check(checks)
     except BurlaProviderError as error:
         result, text = "failed", " ".join(str(error).split())
     except Exception as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        result, text = "failed", join_sentences(first_line, advice_for(error), link.remedy)
+        result, text = "failed", join_sentences(first_line, advice_for(error), step.remedy)
     for secrets in checks.secrets:
         text = text and redact(text, secrets)
     return result, text
@@ -105,7 +105,7 @@ def _show(line: str) -> None:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m burla_provider.doctor", description="Check every link from Airflow to the workers."
+        prog="python -m burla_provider.doctor", description="Check the connections from Airflow to the workers."
     )
     parser.add_argument("--postgres-conn-id", default="postgres_default", help="connection to the database")
     parser.add_argument("--burla-conn-id", default="burla_default", help="connection to the cluster")

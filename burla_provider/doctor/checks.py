@@ -1,4 +1,4 @@
-"""The links from Airflow to the workers, and the check of each. A check uses the same functions as a task."""
+"""The steps from Airflow to the workers, and the check of each. A check uses the same functions as a task."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _MISSING_PRIVILEGES = """
 class Checks:
     """The checks, and what they have found so far.
 
-    A check returns a text, or None if the engine does not have the link. It raises if the link is broken.
+    A check returns a text, or None if the engine does not have this step. It raises if the check fails.
 
     :param options: of the command.
     :param stack: closes the database connection.
@@ -225,8 +225,8 @@ Check = Callable[[Checks], str | None]
 
 
 @dataclass(frozen=True)
-class Link:
-    """One link of the chain.
+class Step:
+    """One check of the doctor.
 
     :param title: its name in the output.
     :param needs: the checks without which this one is skipped.
@@ -241,20 +241,20 @@ class Link:
     remedy: str = ""
 
 
-LINKS = (
-    Link("Provider", Checks.provider),
-    Link("Connection {postgres_conn_id}", Checks.postgres_connection),
-    Link("Connection {burla_conn_id}", Checks.burla_connection),
-    Link("Database from here", Checks.database, (Checks.postgres_connection,), remedy=_CHECK_ADDRESS),
-    Link("Read {table}", Checks.read, (Checks.database,), option="table"),
-    Link("Write {table}", Checks.write, (Checks.read,), option="write"),
-    Link("Connection limit", Checks.connection_limit, (Checks.database,)),
-    Link("Snapshot", Checks.snapshot, (Checks.connection_limit, Checks.read), remedy=_NO_SNAPSHOT),
-    Link("Cluster", Checks.cluster, (Checks.burla_connection,)),
-    Link("Login", Checks.login, (Checks.cluster,)),
-    Link("Free node", Checks.node, (Checks.login,)),
-    Link("Start a job", Checks.versions, (Checks.node,)),
-    Link("Packages", Checks.packages, (Checks.versions,)),
-    Link("Database from a worker", Checks.database_from_worker, (Checks.connection_limit, Checks.packages)),
+STEPS = (
+    Step("Provider", Checks.provider),
+    Step("Connection {postgres_conn_id}", Checks.postgres_connection),
+    Step("Connection {burla_conn_id}", Checks.burla_connection),
+    Step("Database from here", Checks.database, (Checks.postgres_connection,), remedy=_CHECK_ADDRESS),
+    Step("Read {table}", Checks.read, (Checks.database,), option="table"),
+    Step("Write {table}", Checks.write, (Checks.read,), option="write"),
+    Step("Connection limit", Checks.connection_limit, (Checks.database,)),
+    Step("Snapshot", Checks.snapshot, (Checks.connection_limit, Checks.read), remedy=_NO_SNAPSHOT),
+    Step("Cluster", Checks.cluster, (Checks.burla_connection,)),
+    Step("Login", Checks.login, (Checks.cluster,)),
+    Step("Free node", Checks.node, (Checks.login,)),
+    Step("Start a job", Checks.versions, (Checks.node,)),
+    Step("Packages", Checks.packages, (Checks.versions,)),
+    Step("Database from a worker", Checks.database_from_worker, (Checks.connection_limit, Checks.packages)),
 )
-"""All links, in the order in which they are checked."""
+"""All steps, in the order in which they are checked."""

@@ -1,4 +1,4 @@
-"""Pause a job while a query of the user answers true.
+"""Pause a job while a query of the user returns true.
 
 The task asks every ten seconds. While the answer is true it holds a lock on the target's database, which the workers
 try before they write (``worker/pause.py``).
@@ -138,7 +138,7 @@ class JobPause:
     def check(self) -> None:
         """Ask, if it is time, and begin or end a pause. Call it about every second.
 
-        :raises PauseQueryError: if there is no answer.
+        :raises PauseQueryError: if the query fails.
         :raises AirflowRescheduleException: if the pause takes too long.
         """
         if self.is_over_limit:
@@ -156,19 +156,20 @@ class JobPause:
             raise PauseQueryError(str(error)) from error
         except psycopg.Error as error:
             self._failures += 1
-            message = f"pause_while: no answer, {self._failures} times in a row: {self._query.redact(error)}"
+            attempt = f"attempt {self._failures} of {_MAX_FAILURES}"
+            message = f"pause_while: the query failed ({attempt}): {self._query.redact(error)}"
             if self._failures >= _MAX_FAILURES:
                 raise PauseQueryError(f"{message}. Make the query faster, or the server reachable.") from error
-            self._log.warning("%s. The job goes on as it is.", message)
+            self._log.warning("%s. The job continues as before.", message)
         else:
             if not must_wait and self._began is not None:
                 self._release(self._began)
         self._ask_at = time.monotonic() + ASK_SECONDS
 
     def wait(self) -> None:
-        """Ask now, and wait until the answer is false.
+        """Ask now, and wait until the query returns false.
 
-        :raises PauseQueryError: if there is no answer.
+        :raises PauseQueryError: if the query fails.
         :raises AirflowRescheduleException: if the pause takes too long.
         """
         self._ask_at = 0.0
@@ -245,7 +246,7 @@ def open_pause(
 
 
 def wait_to_start(config: TransformJobConfig, name: str, log: Any, reporter: Reporter) -> None:
-    """Wait while the query answers true. Call it before anything is opened.
+    """Wait while the query returns true. Call it before anything is opened.
 
     :param name: the session's application_name.
     :raises InvalidParameterError: if the query cannot be used.
@@ -282,4 +283,4 @@ def _ask_first(query: PauseQuery) -> bool:
     try:
         return query.ask()
     except psycopg.Error as error:
-        raise BurlaProviderError(f"pause_while: no answer: {query.redact(error)}.") from error
+        raise BurlaProviderError(f"pause_while: the query failed: {query.redact(error)}.") from error

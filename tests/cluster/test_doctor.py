@@ -9,21 +9,21 @@ import pytest
 
 from burla_provider.demo.cluster import find_bridge
 from tests.airflow.conftest import airflow, orders  # noqa: F401
-from tests.airflow.test_doctor import TOKEN, Chain, chain  # noqa: F401
+from tests.airflow.test_doctor import TOKEN, Doctor, doctor  # noqa: F401
 from tests.cluster.airflow.conftest import postgres_server  # noqa: F401
 from tests.cluster.jobs.conftest import Cluster, cluster, running_cluster  # noqa: F401
 from tests.support.postgres import running_server
 
 
 @pytest.fixture
-def on_cluster(chain: Chain, cluster: Cluster) -> Chain:  # noqa: F811
-    """Return a chain in which every link holds, with the cluster."""
+def on_cluster(doctor: Doctor, cluster: Cluster) -> Doctor:  # noqa: F811
+    """Return all that the doctor checks, in order, with the cluster."""
     engine = cluster.engine
-    chain.burla = {"conn_type": "burla", "host": engine.url, "login": engine.email, "password": engine.token}
-    return chain
+    doctor.burla = {"conn_type": "burla", "host": engine.url, "login": engine.email, "password": engine.token}
+    return doctor
 
 
-def test_every_link_holds(on_cluster: Chain) -> None:
+def test_everything_passes(on_cluster: Doctor) -> None:
     result = on_cluster.run("--table", "orders", "--requirements", "six")
     assert result.status == 0, result.output
     assert result.output.endswith("\nAll 13 checks passed.\n")
@@ -33,7 +33,7 @@ def test_every_link_holds(on_cluster: Chain) -> None:
     assert result.text("Database from a worker").startswith("PostgreSQL ")
 
 
-def test_a_wrong_token(on_cluster: Chain) -> None:
+def test_a_wrong_token(on_cluster: Doctor) -> None:
     # The head of this cluster accepts every login; its nodes do not.
     on_cluster.burla["password"] = TOKEN
     result = on_cluster.run()
@@ -41,7 +41,7 @@ def test_a_wrong_token(on_cluster: Chain) -> None:
     assert "Check login (e-mail) and password (token) of the Burla connection." in result.text("Start a job")
 
 
-def test_packages_that_cannot_be_installed(on_cluster: Chain) -> None:
+def test_packages_that_cannot_be_installed(on_cluster: Doctor) -> None:
     result = on_cluster.run("--requirements", "six==0.0.0")
     assert (result.failed, result.skipped) == (["Packages"], ["Database from a worker"])
     assert "uv failed to install" in result.text("Packages")
@@ -57,7 +57,7 @@ def closed_server(running_cluster: Cluster) -> Iterator[psycopg.ConnectionInfo]:
         yield connection.info
 
 
-def test_a_database_that_does_not_accept_workers(on_cluster: Chain, closed_server: psycopg.ConnectionInfo) -> None:
+def test_a_database_that_does_not_accept_workers(on_cluster: Doctor, closed_server: psycopg.ConnectionInfo) -> None:
     info = closed_server
     on_cluster.postgres |= {"host": find_bridge(), "port": info.port, "schema": info.dbname}
     on_cluster.postgres |= {"login": info.user, "password": info.password}
@@ -69,7 +69,7 @@ def test_a_database_that_does_not_accept_workers(on_cluster: Chain, closed_serve
     assert info.password not in result.output
 
 
-def test_a_loopback_address(on_cluster: Chain) -> None:
+def test_a_loopback_address(on_cluster: Doctor) -> None:
     on_cluster.postgres["host"] = "127.0.0.1"
     result = on_cluster.run()
     assert (result.failed, result.skipped) == (["Database from a worker"], [])

@@ -1,4 +1,4 @@
-"""A job on a real cluster waits while the query of ``pause_while`` answers true."""
+"""A job on a real cluster waits while the query of ``pause_while`` returns true."""
 
 from __future__ import annotations
 
