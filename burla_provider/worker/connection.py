@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,9 @@ from burla_provider.worker.time_limit import sleep_outside_limit
 
 SLOT_TIMEOUT = 600
 """Seconds that a worker waits for another job to release a connection."""
+
+_OLDEST_PSYCOPG = (3, 2, 11)
+"""As in pyproject.toml. Older versions lose the cause of some errors: of a COPY, and of a session that was ended."""
 
 _ORPHAN_SETTINGS = {"idle_session_timeout": "10min", "client_connection_check_interval": "10s"}
 """From PostgreSQL 14 on, the server ends the idle session or the running query of a worker that died."""
@@ -177,11 +181,12 @@ def set_transaction_mode(connection: psycopg.Connection[Any], *, read_only: bool
 
 
 def _check_psycopg() -> None:
-    # Burla does not upgrade packages of a node's image. ``capabilities`` was added in psycopg 3.2.
-    if not hasattr(psycopg, "capabilities"):
+    # Burla does not upgrade packages of a node's image.
+    if tuple(map(int, re.findall(r"\d+", psycopg.__version__)[:3])) < _OLDEST_PSYCOPG:
+        oldest = ".".join(map(str, _OLDEST_PSYCOPG))
         raise UserFunctionError(
-            f"The workers have psycopg {psycopg.__version__}, which is too old: install psycopg[binary]>=3.2.1 in their"
-            " image, or use an image without psycopg."
+            f"The workers have psycopg {psycopg.__version__}, which is too old: install psycopg[binary]>={oldest} in"
+            " their image, or use an image without psycopg."
         )
 
 
