@@ -33,7 +33,7 @@ _LOCAL_CLOCK: LiteralString = """
 
 # The sessions that write rows may have any of these. The settings of roles that cannot write do not matter.
 _ZONES: LiteralString = """
-    SELECT 'UTC' UNION SELECT current_setting('TimeZone') UNION
+    SELECT current_setting('TimeZone') UNION
     SELECT substr(setting, 10) FROM pg_db_role_setting, unnest(setconfig) AS setting
     WHERE setting ILIKE 'timezone=%'
         AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
