@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import select
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,9 @@ from burla_provider.worker.time_limit import sleep_outside_limit
 
 SLOT_TIMEOUT = 600
 """Seconds that a worker waits for another job to release a connection."""
+
+_OLDEST_PSYCOPG = (3, 2, 11)
+"""As in pyproject.toml. Older versions lose the cause of some errors: of a COPY, and of a session that was ended."""
 
 _ORPHAN_SETTINGS = {"idle_session_timeout": "10min", "client_connection_check_interval": "10s"}
 """From PostgreSQL 14 on, the server ends the idle session or the running query of a worker that died."""
@@ -114,12 +118,14 @@ def connect_worker(
     read_only: bool,
     slots: int | None,
     settings: Mapping[str, str] = MappingProxyType({}),
+    reads_slowly: bool = True,
 ) -> psycopg.Connection[Any]:
     """Connect; transactions are read-only and repeatable read, or read-write and read committed.
 
     :param name: shown in ``pg_stat_activity`` between ranges.
     :param slots: connections of all jobs on the database together; None: no limit.
     :param settings: settings of the session. Behind a pooler each transaction must set them.
+    :param reads_slowly: whether a function may compute for any time between two rows.
     :raises ConnectionLimitError: if other jobs used all slots for ten minutes.
     :raises UserFunctionError: if psycopg is too old.
     """
@@ -132,7 +138,7 @@ def connect_worker(
         sleep=sleep_outside_limit,  # waiting for other jobs does not count as the range's time
         reraise=True,
     )
-    return retrying(_connect, parameters, name, read_only, slots, settings)
+    return retrying(_connect, parameters, name, read_only, slots, settings, reads_slowly)
 
 
 def reset_session(
@@ -158,7 +164,7 @@ def reset_session(
     elif is_idle:
         connection.autocommit = True
         connection.execute("DISCARD ALL")
-        _set_up(connection, slots, settings)
+        _set_up(connection, slots, settings, reads_slowly=True)
     else:
         connection.execute("DEALLOCATE ALL")
         if not release_locks_except_slot(connection, slots):
@@ -177,16 +183,22 @@ def set_transaction_mode(connection: psycopg.Connection[Any], *, read_only: bool
 
 
 def _check_psycopg() -> None:
-    # Burla does not upgrade packages of a node's image. ``capabilities`` was added in psycopg 3.2.
-    if not hasattr(psycopg, "capabilities"):
+    # Burla does not upgrade packages of a node's image.
+    if tuple(map(int, re.findall(r"\d+", psycopg.__version__)[:3])) < _OLDEST_PSYCOPG:
+        oldest = ".".join(map(str, _OLDEST_PSYCOPG))
         raise UserFunctionError(
-            f"The workers have psycopg {psycopg.__version__}, which is too old: install psycopg[binary]>=3.2.1 in their"
-            " image, or use an image without psycopg."
+            f"The workers have psycopg {psycopg.__version__}, which is too old: install psycopg[binary]>={oldest} in"
+            " their image, or use an image without psycopg."
         )
 
 
 def _connect(
-    parameters: Mapping[str, str], name: str, read_only: bool, slots: int | None, settings: Mapping[str, str]
+    parameters: Mapping[str, str],
+    name: str,
+    read_only: bool,
+    slots: int | None,
+    settings: Mapping[str, str],
+    reads_slowly: bool,
 ) -> psycopg.Connection[Any]:
     connection = open_connection(parameters, application_name=name, autocommit=True)
     try:
@@ -195,7 +207,7 @@ def _connect(
             # because the pooler limits connections.
             connection.prepare_threshold = None
         else:
-            _set_up(connection, slots, settings)
+            _set_up(connection, slots, settings, reads_slowly)
     except BaseException:
         connection.close()
         raise
@@ -203,11 +215,13 @@ def _connect(
     return connection
 
 
-def _set_up(connection: psycopg.Connection[Any], slots: int | None, settings: Mapping[str, str]) -> None:
+def _set_up(
+    connection: psycopg.Connection[Any], slots: int | None, settings: Mapping[str, str], reads_slowly: bool
+) -> None:
     if slots is not None and not take_slot(connection, slots):
         raise _no_free_slot(slots)
     orphan_settings = _ORPHAN_SETTINGS if connection.info.server_version >= 140000 else {}
-    settings = {**unreachable_client_settings(connection), **settings}
+    settings = {**unreachable_client_settings(connection, reads_slowly=reads_slowly), **settings}
     try:
         connection.execute(set_config({**settings, **orphan_settings}, local=False))
     except psycopg.errors.InvalidParameterValue:  # the server's operating system cannot check its clients

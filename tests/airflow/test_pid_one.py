@@ -95,6 +95,7 @@ def test_a_retry_resumes_a_task_that_was_pid_1_and_was_killed(airflow: Airflow, 
     assert 0 < result.xcoms["burla_report"]["resumed"] < RANGES
 
 
+@needs_state_stores
 def test_a_killed_task_leaves_no_live_process_if_orphans_are_not_reaped(airflow: Airflow, orders: Orders) -> None:
     """As with Airflow's supervisor as PID 1: it waits for the task only."""
 
