@@ -87,9 +87,9 @@ class Checkpoint:
     def load(self) -> SavedJob | None:
         """Return the job of an earlier try of this task, or None. Further outcomes are added to it."""
         header = self._store.get(_PREFIX) if self._store else None
-        if not isinstance(header, dict) or not isinstance(header.get(_JOB_ID), str):
+        if not isinstance(header, dict):
             return None
-        self._job_id = header[_JOB_ID]
+        self._job_id = header.get(_JOB_ID, "")  # a job of version 0.1.0 has none
         header = {name: value for name, value in header.items() if name != _JOB_ID}
         plan = _unpack("".join(self._own_chunks("plan")))
         self._chunk = sum(1 for _ in self._chunks("outcomes"))
@@ -116,7 +116,7 @@ class Checkpoint:
         if self._store is None:
             return
         stored = self._store.get(_PREFIX)
-        if isinstance(stored, dict) and stored.get(_JOB_ID) == self._job_id:
+        if isinstance(stored, dict) and stored.get(_JOB_ID, "") == self._job_id:
             self._store.set(_PREFIX, header | {_JOB_ID: self._job_id})
 
     def add(self, outcome: Outcome) -> None:
