@@ -88,8 +88,8 @@ class BurlaTableOperator(BurlaBaseOperator):
 
     :param ledger: table ("schema.table", created if it does not exist) with which writes happen exactly once: the
         writes and the ledger's row about them are one transaction.
-    :param ledger_retention: delete runs from the ledger whose last range was finished longer ago than this. It must be
-        longer than your longest run with its retries: a retry of a deleted run writes again. None: delete nothing.
+    :param ledger_retention: delete runs from the ledger that last wrote longer ago than this. A run with missing ranges
+        must also have written nothing for seven days: a retry of a deleted run writes again. None: delete nothing.
     :param results_table: table ("schema.table", created if it does not exist) that gets one row per range at the end.
     :param incremental: process only keys that are new since the last success. The watermark is stored in Airflow's
         asset state store, for the one asset in ``outlets`` (Airflow 3.3). A run with a window does not advance it.

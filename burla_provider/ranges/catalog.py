@@ -241,7 +241,7 @@ def _read_leaves(connection: PlannerConnection, oid: int, tree: sql.Composable) 
 
 
 def _read_columns(connection: PlannerConnection, oid: int, tree: sql.Composable) -> tuple[Column, ...]:
-    rows = connection.fetch_all(sql.SQL(_COLUMNS).format(oid=sql.Literal(oid), tree=tree))
+    rows = connection.fetch_all(sql.SQL(_COLUMNS).format(oid=sql.Literal(oid), tree=tree, operators=sql.SQL(OPERATORS)))
     return tuple(
         Column(name, type_, nullable, tuple(operators or ()), collation and (collation[0], collation[1]), is_composite)
         for name, type_, nullable, collation, is_composite, operators in rows
@@ -315,6 +315,21 @@ _LEAVES: LiteralString = """
     ORDER BY n.nspname, c.relname
 """
 
+OPERATORS: LiteralString = """(
+            SELECT array_agg(
+                'OPERATOR(' || quote_ident(namespace.nspname) || '.' || o.oprname || ')' ORDER BY member.amopstrategy
+            )
+            FROM pg_catalog.pg_opclass AS class
+            JOIN pg_catalog.pg_am AS am ON am.oid = class.opcmethod AND am.amname = 'btree'
+            JOIN pg_catalog.pg_amop AS member ON member.amopfamily = class.opcfamily AND member.amoppurpose = 's'
+                AND member.amoplefttype = class.opcintype AND member.amoprighttype = class.opcintype
+            JOIN pg_catalog.pg_operator AS o ON o.oid = member.amopopr
+            JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = o.oprnamespace
+            WHERE class.opcdefault AND class.opcintype = t.oid
+            HAVING bool_or(namespace.nspname <> 'pg_catalog')
+        )"""
+"""``KeyColumn.operators`` of the type ``t`` (``pg_type``)."""
+
 # Remove the quotes that quote_all_identifiers adds, except where they change the type: char is character(1). Replace a
 # domain by its base type. A child can allow NULL where its parent does not, and existing rows can violate a NOT NULL
 # that was added NOT VALID (version 18).
@@ -339,17 +354,7 @@ _COLUMNS: LiteralString = """
         ),
         CASE WHEN c.oid IS NOT NULL THEN ARRAY[n.nspname::text, c.collname::text] END,
         t.typtype = 'c',
-        (
-            SELECT array_agg(format('OPERATOR(%I.%s)', namespace.nspname, o.oprname) ORDER BY member.amopstrategy)
-            FROM pg_catalog.pg_opclass AS class
-            JOIN pg_catalog.pg_am AS am ON am.oid = class.opcmethod AND am.amname = 'btree'
-            JOIN pg_catalog.pg_amop AS member ON member.amopfamily = class.opcfamily AND member.amoppurpose = 's'
-                AND member.amoplefttype = class.opcintype AND member.amoprighttype = class.opcintype
-            JOIN pg_catalog.pg_operator AS o ON o.oid = member.amopopr
-            JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = o.oprnamespace
-            WHERE class.opcdefault AND class.opcintype = typed.oid
-            HAVING bool_or(namespace.nspname <> 'pg_catalog')
-        )
+        {operators}
     FROM typed
     JOIN pg_catalog.pg_type AS t ON t.oid = typed.oid AND t.typtype <> 'd'
     LEFT JOIN pg_catalog.pg_collation AS c ON c.oid = typed.collated

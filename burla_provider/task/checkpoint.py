@@ -3,12 +3,16 @@
 The store takes JSON values of up to 64 KB. A job is stored as a header that identifies it, its plan, and its outcomes,
 the latter two as compressed text in chunks. Outcomes are appended to the last chunk until it is full, so that a flush
 writes one key. The header is written last and removed first: without it there is nothing to resume.
+
+Each job has a random id, which begins its chunks: an earlier try that is still alive may write chunks of its own job
+after a retry has begun another one.
 """
 
 from __future__ import annotations
 
 import base64
 import itertools
+import secrets
 import struct
 import time
 import zlib
@@ -19,6 +23,8 @@ from typing import Any, Protocol
 from burla_provider.worker.outcome import Outcome, decode, encode
 
 _PREFIX = "burla_checkpoint"
+_JOB_ID = "job_id"
+"""Key of the header."""
 CHUNK_CHARS = 30_000
 """A chunk with a longer text is full."""
 MEASURE_BYTES = 8_000
@@ -65,6 +71,7 @@ class Checkpoint:
 
     def __init__(self, store: StateStore | None) -> None:
         self._store = store
+        self._job_id = ""
         self._chunk = 0
         self._tail = _Chunk()
         self._unmeasured = 0
@@ -82,9 +89,11 @@ class Checkpoint:
         header = self._store.get(_PREFIX) if self._store else None
         if not isinstance(header, dict):
             return None
-        plan = _unpack("".join(self._chunks("plan")))
-        chunks = list(self._chunks("outcomes"))
-        self._chunk = len(chunks)
+        self._job_id = header.get(_JOB_ID, "")  # a job of version 0.1.0 has none
+        header = {name: value for name, value in header.items() if name != _JOB_ID}
+        plan = _unpack("".join(self._own_chunks("plan")))
+        self._chunk = sum(1 for _ in self._chunks("outcomes"))
+        chunks = self._own_chunks("outcomes")
         return SavedJob(header, plan, [decode(encoded) for chunk in chunks for encoded in _split(_unpack(chunk))])
 
     def begin(self, header: dict[str, Any], plan: bytes = b"") -> None:
@@ -96,15 +105,19 @@ class Checkpoint:
         self.clear()
         if self._store is None:
             return
+        self._job_id = secrets.token_hex(8)
         text = _pack(plan)
         for number, start in enumerate(range(0, len(text), CHUNK_CHARS)):
-            self._store.set(_name("plan", number), text[start : start + CHUNK_CHARS])
-        self._store.set(_PREFIX, header)
+            self._store.set(_name("plan", number), self._job_id + text[start : start + CHUNK_CHARS])
+        self._store.set(_PREFIX, header | {_JOB_ID: self._job_id})
 
     def update(self, header: dict[str, Any]) -> None:
-        """Replace the header, and keep the plan and the outcomes."""
-        if self._store is not None:
-            self._store.set(_PREFIX, header)
+        """Replace the header, and keep the plan and the outcomes. Do nothing if another try has begun another job."""
+        if self._store is None:
+            return
+        stored = self._store.get(_PREFIX)
+        if isinstance(stored, dict) and stored.get(_JOB_ID, "") == self._job_id:
+            self._store.set(_PREFIX, header | {_JOB_ID: self._job_id})
 
     def add(self, outcome: Outcome) -> None:
         """Store an outcome. A failed outcome is not stored: a retry runs its item again.
@@ -154,11 +167,17 @@ class Checkpoint:
         try:
             # In ascending order, because ``load`` counts until one is missing.
             for number in sorted(self._unwritten):
-                self._store.set(_name("outcomes", number), self._unwritten[number])
+                self._store.set(_name("outcomes", number), self._job_id + self._unwritten[number])
                 del self._unwritten[number]
             self._unsaved = False
         finally:
             self._saved_at = time.monotonic()
+
+    def _own_chunks(self, part: str) -> Iterator[str]:
+        """Yield the text of the chunks of this job."""
+        for text in self._chunks(part):
+            if text.startswith(self._job_id):
+                yield text.removeprefix(self._job_id)
 
     def _chunks(self, part: str) -> Iterator[str]:
         if self._store is None:

@@ -20,6 +20,7 @@ from burla_provider.database.settings import unreachable_client_settings
 from burla_provider.exceptions import ExchangeError, OverwriteError
 from burla_provider.task.ledger_table import read_exchange, store_exchange
 from burla_provider.worker.sinks import Target
+from burla_provider.worker.sinks.staged import has_other_types
 
 if TYPE_CHECKING:
     from burla_provider.database.settings import SessionSettings
@@ -134,8 +135,8 @@ class Exchange:
 
     @property
     def _same_key(self) -> sql.Composed:
-        pairs = [sql.SQL("{} = {}").format(self._column(name), self._value(name)) for name in self.key]
-        return sql.SQL(" AND ").join(pairs)
+        columns = [(self._column(name), self.target.operator(name, "="), self._value(name)) for name in self.key]
+        return sql.SQL(" AND ").join(sql.SQL("{} {} {}").format(*parts) for parts in columns)
 
     def _staged(self, staging: Identifier) -> sql.Composed:
         # With other names, so that those in the condition are columns of the target.
@@ -219,6 +220,11 @@ def _exchange(
         raise OverwriteError(
             f"The staging table {staging.as_string()} has {staged:,} rows instead of {row_count:,}: did another session"
             f" change it? {exchange.target} is unchanged. Clear the task to start a new run."
+        )
+    if has_other_types(connection, staging, exchange.target.relation):
+        raise OverwriteError(
+            f"Types of the columns of {exchange.target} were changed since its rows were staged. The target's rows are"
+            " unchanged. Clear the task to start a new run."
         )
     if exchange.key and (duplicate := connection.execute(exchange.find_duplicate(staging)).fetchone()):
         raise OverwriteError(

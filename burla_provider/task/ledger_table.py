@@ -15,6 +15,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.run_identity import old_run_key, run_started
 from burla_provider.task.session import resolve
 from burla_provider.task.table_version import upgrade_table
+from burla_provider.worker.chunk_ledger import WRITTEN_AT
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.outcome import Outcome, decode
 
@@ -87,6 +88,26 @@ _PLAN = -1
 
 _EXCHANGE = -2
 """The range_index of the row that stores the last step of an overwrite."""
+
+ABANDONED_AFTER = datetime.timedelta(days=7)
+"""A run that is not complete and has written nothing for this time will not continue."""
+
+# A range that is not finished has a row only if it is written in chunks.
+_REMOVE_OLD_RUNS = """
+    WITH idle AS (
+        SELECT run_key, max(coalesce(finished_at, (result ->> {written_at})::timestamptz, started_at)) AS since,
+            count(*) FILTER (WHERE range_index > {plan} AND finished_at IS NOT NULL) AS finished
+        FROM {table} WHERE run_key <> %(run)s GROUP BY run_key
+    )
+    DELETE FROM {table} WHERE run_key IN (
+        SELECT idle.run_key FROM idle LEFT JOIN {table} AS plan
+            ON plan.run_key = idle.run_key AND plan.range_index = {plan}
+        WHERE since < clock_timestamp() - %(age)s AND (
+            since < clock_timestamp() - %(abandoned)s
+            OR finished >= jsonb_array_length(plan.result -> 1 -> 'items')
+        )
+    )
+"""
 
 _RESULT_OF_RANGE: LiteralString = "SELECT result::text FROM {} WHERE run_key = %s AND range_index = %s"
 
@@ -190,16 +211,19 @@ def count_finished(connection: psycopg.Connection[Any], ledger: Ledger, task: st
 
 
 def remove_old_runs(connection: psycopg.Connection[Any], ledger: Ledger, age: datetime.timedelta) -> int:
-    """Remove the runs, other than this one, whose last range finished longer ago than ``age``.
+    """Remove the runs, other than this one, that last wrote longer ago than ``age``.
+
+    A run that has not finished all ranges of its plan may still be running, or wait for a retry. It is removed if it
+    has written nothing for ``ABANDONED_AFTER`` either.
 
     :returns: the number of rows removed.
     """
-    query = sql.SQL(
-        "DELETE FROM {table} WHERE run_key IN (SELECT run_key FROM {table} WHERE run_key <> %s"
-        " GROUP BY run_key HAVING max(finished_at) < clock_timestamp() - %s)"
-    ).format(table=ledger.relation)
+    query = sql.SQL(_REMOVE_OLD_RUNS).format(
+        table=ledger.relation, plan=sql.Literal(_PLAN), written_at=sql.Literal(WRITTEN_AT)
+    )
+    values = {"run": ledger.run_key, "age": age, "abandoned": ABANDONED_AFTER}
     with connection.transaction():
-        return connection.execute(query, [ledger.run_key, age]).rowcount
+        return connection.execute(query, values).rowcount
 
 
 def store_exchange(connection: psycopg.Connection[Any], ledger: Ledger, counts: Mapping[str, int]) -> None:

@@ -15,7 +15,7 @@ from psycopg import sql
 
 from burla_provider.database.quoting import Identifier, Literal
 from burla_provider.database.table_creation import lock_table_creation
-from burla_provider.task.ledger_table import is_planned, read_exchange, remove_run
+from burla_provider.task.ledger_table import ABANDONED_AFTER, is_planned, read_exchange, remove_run
 from burla_provider.task.reject_table import remove_rejects
 from burla_provider.task.run_identity import task_run
 from burla_provider.worker.ledger import Ledger
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 PREFIX = "burla_staging_"
 _LEDGER_SUFFIX = "_ledger"
-
-ABANDONED_AFTER = datetime.timedelta(days=7)
-"""A later run of the task removes the staging table of another DAG run that began longer ago."""
 
 _LOCK_TIMEOUT = "2s"
 """A table that is in use for longer is not removed."""

@@ -155,7 +155,8 @@ def find_in_place(connection: psycopg.Connection[Any], config: TransformJobConfi
             f"{min(keys)} is a column of the key: a row with another key would be read again, or left out.",
             "Update other columns, or split by another key.",
         )
-    target = target_of(schema, table, [columns[name] for name in config.update_columns])
+    updated, identifying = ([columns[name] for name in some] for some in (config.update_columns, key.names))
+    target = target_of(schema, table, updated, identifying)
     check_privileges(connection, target, {"SELECT": target.columns, "UPDATE": target.columns}, IN_PLACE)
     return UpdateInPlace(target, key.names)
 

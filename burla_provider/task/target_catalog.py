@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from burla_provider.database.table_creation import check_writable, quoted_role
 from burla_provider.database.wording import not_found
 from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.catalog import OPERATORS
 from burla_provider.task.session import resolve
 from burla_provider.task.target_probe import TargetParameters
 from burla_provider.worker.sinks import Target
@@ -26,7 +27,7 @@ _RELATION = """
     FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace WHERE c.oid = to_regclass(%s)
 """
 
-_COLUMNS = """
+_COLUMNS = f"""
     WITH RECURSIVE base (number, type) AS (  -- the last one of a column is not a domain
         SELECT attnum, atttypid FROM pg_attribute WHERE attrelid = %(oid)s AND attnum > 0 AND NOT attisdropped
         UNION ALL
@@ -38,11 +39,11 @@ _COLUMNS = """
            OR EXISTS (  -- a BEFORE INSERT trigger of each row may set it
                SELECT FROM pg_trigger AS g
                WHERE g.tgrelid = a.attrelid AND g.tgtype & 7 = 7 AND g.tgenabled IN ('O', 'A')
-           )
+           ), {OPERATORS}
     FROM pg_attribute AS a JOIN pg_type AS d ON d.oid = a.atttypid
         JOIN base ON base.number = a.attnum JOIN pg_type AS t ON t.oid = base.type AND t.typtype <> 'd'
     WHERE a.attrelid = %(oid)s AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum
-"""
+"""  # noqa: S608 (a constant)
 
 _UNIQUE = """
     SELECT array_agg(a.attname::text), i.indisprimary
@@ -68,7 +69,10 @@ class TargetRelation(NamedTuple):
 
 @dataclass(frozen=True)
 class TargetColumn:
-    """A column of a target."""
+    """A column of a target.
+
+    :param operators: see ``KeyColumn.operators``.
+    """
 
     name: str
     is_json: bool
@@ -77,6 +81,7 @@ class TargetColumn:
     is_always_identity: bool
     is_not_null: bool
     may_have_default: bool
+    operators: Sequence[str] | None = None
 
     @property
     def accepts_values(self) -> bool:
@@ -89,11 +94,15 @@ def read_columns(connection: psycopg.Connection[Any], oid: int) -> list[TargetCo
     return [TargetColumn(*row) for row in connection.execute(_COLUMNS, {"oid": oid}).fetchall()]
 
 
-def target_of(schema: str, table: str, columns: Sequence[TargetColumn]) -> Target:
-    """Return the target that gets values for these columns."""
+def target_of(schema: str, table: str, columns: Sequence[TargetColumn], key: Sequence[TargetColumn] = ()) -> Target:
+    """Return the target that gets values for these columns.
+
+    :param key: further columns, by which rows are found.
+    """
     json_columns = tuple(column.name for column in columns if column.is_json)
     json_arrays = tuple(column.name for column in columns if column.is_json_array)
-    return Target(schema, table, tuple(column.name for column in columns), json_columns, json_arrays)
+    operators = {column.name: tuple(column.operators) for column in (*columns, *key) if column.operators}
+    return Target(schema, table, tuple(column.name for column in columns), json_columns, json_arrays, operators)
 
 
 def read_generated(connection: psycopg.Connection[Any], target: Target) -> dict[str, str]:

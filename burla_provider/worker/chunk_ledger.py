@@ -6,17 +6,20 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import psycopg
 from psycopg import sql
 
+from burla_provider.exceptions import UserFunctionError
 from burla_provider.ranges.key import Bound
 from burla_provider.ranges.key_range import KeyRange
-from burla_provider.worker.ledger import Ledger, check_bounds, describe_bounds
+from burla_provider.worker.ledger import Ledger, check_bounds, describe_bounds, missing_row
 from burla_provider.worker.outcome import Outcome, encode
 
 _CHUNKS, _POSITION, _PENDING = "chunks", "position", "pending"
+WRITTEN_AT = "written_at"
+"""Key in ``result`` of a range that is not finished: when its last chunk was written."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def claim_chunk(
     """Return how far the range is, and lock it until the transaction ends. Other workers of the range wait.
 
     :param before: the progress behind which the chunk was read.
-    :raises UserFunctionError: if the ledger has other bounds for the range.
+    :raises UserFunctionError: if the ledger has other bounds for the range, or no row for it any more.
     """
     insert = sql.SQL(
         "INSERT INTO {} (run_key, range_index, range, attempt, worker) VALUES (%s, %s, %s, 1, %s)"
@@ -91,7 +94,10 @@ def claim_chunk(
     values = [ledger.run_key, key_range.index, describe_bounds(key_range), worker]
     if before.chunks == 0 and connection.execute(insert, values).rowcount:
         return Progress()
-    return _select(connection, ledger, key_range, sql.SQL(" FOR UPDATE")) or Progress()
+    progress = _select(connection, ledger, key_range, sql.SQL(" FOR UPDATE"))
+    if progress is None:
+        _refuse_missing_row(ledger, key_range, before)
+    return progress
 
 
 def store_progress(
@@ -105,11 +111,15 @@ def store_progress(
     else:
         result |= {_CHUNKS: progress.chunks, _POSITION: progress.position, _PENDING: progress.pending}
     query = sql.SQL(
-        "UPDATE {} SET row_count = %s, result = %s::jsonb, answer = %s, worker = %s,"
-        " finished_at = CASE WHEN %s THEN clock_timestamp() END WHERE run_key = %s AND range_index = %s"
-    ).format(ledger.relation)
-    values = [progress.row_count, json.dumps(result, ensure_ascii=False), answer, worker, progress.is_finished]
-    connection.execute(query, [*values, ledger.run_key, key_range.index])
+        "UPDATE {} SET row_count = %s, answer = %s, worker = %s,"
+        " finished_at = CASE WHEN %s THEN clock_timestamp() END,"
+        " result = %s::jsonb || CASE WHEN %s THEN '{{}}' ELSE jsonb_build_object({}, clock_timestamp()) END"
+        " WHERE run_key = %s AND range_index = %s"
+    ).format(ledger.relation, sql.Literal(WRITTEN_AT))
+    is_finished = progress.is_finished
+    values = [progress.row_count, answer, worker, is_finished, json.dumps(result, ensure_ascii=False), is_finished]
+    if connection.execute(query, [*values, ledger.run_key, key_range.index]).rowcount != 1:
+        _refuse_missing_row(ledger, key_range, progress)
 
 
 def _select(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyRange, lock: sql.SQL) -> Progress | None:
@@ -128,7 +138,15 @@ def _select(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyR
 
 def _read_result(result: str | None) -> tuple[dict[str, int], int, Any, Any]:
     counts = json.loads(result or "{}")
+    counts.pop(WRITTEN_AT, None)
     return counts, counts.pop(_CHUNKS, 0), counts.pop(_POSITION, None), counts.pop(_PENDING, ())
+
+
+def _refuse_missing_row(ledger: Ledger, key_range: KeyRange, progress: Progress) -> NoReturn:
+    raise UserFunctionError(
+        f"{missing_row(ledger, key_range)}, of which {progress.row_count:,} rows are written: was it deleted? A retry"
+        " writes the range from its beginning."
+    )
 
 
 def _add(first: Mapping[str, int], second: Mapping[str, int]) -> Counter[str]:

@@ -53,7 +53,7 @@ def run_once(
     Runs in the open transaction. Waits while another worker processes the same range. If the response to a COMMIT was
     lost, the next attempt finds the stored outcome.
 
-    :raises UserFunctionError: if the ledger has other bounds for the range, or its claim is gone.
+    :raises UserFunctionError: if the ledger has other bounds for the range, or no row for it any more.
     """
     if not _claim(connection, ledger, key_range, attempt):
         return _read_stored(connection, ledger, key_range)
@@ -93,9 +93,12 @@ def _finish(connection: psycopg.Connection[Any], ledger: Ledger, key_range: KeyR
         key_range.index,
     ]
     if connection.execute(query, values).rowcount != 1:
-        raise UserFunctionError(
-            f"The claim of {key_range} in the ledger {ledger} is gone: did the function change the ledger?"
-        )
+        raise UserFunctionError(f"{missing_row(ledger, key_range)}: did the function change the ledger?")
+
+
+def missing_row(ledger: Ledger, key_range: KeyRange) -> str:
+    """Return the problem that the row of a range is gone, as the beginning of a sentence."""
+    return f"The ledger {ledger} has no row any more for {key_range}"
 
 
 def check_bounds(ledger: Ledger, key_range: KeyRange, stored: str) -> None:

@@ -30,6 +30,9 @@ PLAIN_DATA = (
 RESERVED_KEYS = ("complete", "failed_ranges", "snapshots")
 """Keys that the job adds to its result, besides ``row_count``."""
 
+_MAX_DEPTH = 100
+"""Levels of nested lists, tuples and dicts. Python's own limit is near for 300."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -112,21 +115,59 @@ def join_sentences(*texts: str) -> str:
     return joined.strip()
 
 
-def find_unserializable(value: Any, path: str = "the return value") -> str | None:
+def find_unserializable(value: Any, path: str = "the return value", depth: int = 0) -> str | None:
     """Return where ``value`` contains something other than plain data, and its type; None if all is plain data.
 
     Plain data is None, bool, int, float, str, bytes, Decimal, UUID, dates, times and intervals, and lists, tuples and
-    dicts of plain data. Subclasses are not plain: the task's interpreter might not have the class.
+    dicts of plain data. Subclasses are not plain: the task's interpreter might not have the class. A datetime with any
+    time zone is plain, and becomes the same time in UTC.
     """
     if type(value) in PLAIN_TYPES:
-        return None
+        return _find_zone(value, path)
+    if depth > _MAX_DEPTH:
+        return f"{path[:60]}... is nested more than {_MAX_DEPTH} levels deep, or contains itself"
     if type(value) in (list, tuple):
         parts = ((f"{path}[{number}]", item) for number, item in enumerate(value))
     elif type(value) is dict:
-        parts = ((f"{path}[{name!r}]", item) for pair in value.items() for name, item in ((pair[0], pair[0]), pair))
+        parts = ((f"{path}[{_shown(key)}]", item) for pair in value.items() for key, item in ((pair[0], pair[0]), pair))
     else:
         return f"{path} is of type {type(value).__module__}.{type(value).__qualname__}{_hint(value)}"
-    return next((found for name, item in parts if (found := find_unserializable(item, name))), None)
+    return next((found for name, item in parts if (found := find_unserializable(item, name, depth + 1))), None)
+
+
+def _shown(key: Any) -> str:
+    try:
+        return repr(key)
+    except Exception:  # an unusual class, or an integer of too many digits
+        return type(key).__name__
+
+
+def _find_zone(value: Any, path: str) -> str | None:
+    """Return the problem with the time zone of a value of a plain type, or None."""
+    if not _has_zone(value):
+        return None
+    if isinstance(value, datetime.time):
+        return (
+            f"{path} is a time of the zone {value.tzinfo!s:.60}, whose offset depends on the date (use x.isoformat())"
+        )
+    try:
+        _in_utc(value)
+    except Exception as error:  # of the user's class
+        return f"{path} is a datetime that cannot be converted to UTC: {error} (use x.replace(tzinfo=None))"
+    return None
+
+
+def _has_zone(value: Any) -> bool:
+    """Return whether the value is a datetime or a time of a zone that is not plain data."""
+    if type(value) not in (datetime.datetime, datetime.time):
+        return False
+    return type(value.tzinfo) not in (type(None), datetime.timezone)
+
+
+def _in_utc(moment: datetime.datetime) -> datetime.datetime:
+    if moment.utcoffset() is None:  # Python would take it for a local time
+        raise ValueError("the zone has no offset at that time")
+    return moment.astimezone(datetime.UTC)
 
 
 def _hint(value: Any) -> str:
@@ -167,8 +208,8 @@ def decode(encoded: bytes) -> Outcome:
 class _PlainPickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         # Send the same time in UTC: unpickling a zoneinfo requires an attribute access, which is refused.
-        if type(value) is datetime.datetime and type(value.tzinfo) not in (type(None), datetime.timezone):
-            return value.astimezone(datetime.UTC).__reduce_ex__(5)
+        if type(value) is datetime.datetime and _has_zone(value):
+            return _in_utc(value).__reduce_ex__(5)
         return NotImplemented
 
 

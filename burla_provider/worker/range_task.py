@@ -30,7 +30,7 @@ from burla_provider.database.snapshot import (
     settings_between_ranges,
     settings_in_snapshot,
 )
-from burla_provider.exceptions import ConnectionLimitError
+from burla_provider.exceptions import ConnectionLimitError, RangeTimeoutError
 from burla_provider.ranges.key import CTID, Key
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.connection import (
@@ -163,6 +163,11 @@ class RangeTask:
         processor = self.processor if self.function is None else bind_range(self.processor, key_range)
         return processor(connection, source, key_range)
 
+    def _call_limited(self, connection: psycopg.Connection[Any], source: Source, part: KeyRange) -> RangeResult:
+        """Process a part of a range that failed: the function may hang on it, because it stops at another row."""
+        with time_limit(self.range_timeout):
+            return self._call_processor(connection, source, part)
+
     @contextmanager
     def _transaction(self, key_range: KeyRange, *, undo: bool = False) -> Iterator[psycopg.Connection[Any]]:
         begin = self._range_transaction if self.snapshot is None else self._snapshot_transaction
@@ -249,8 +254,8 @@ class RangeTask:
             return failure
         _announce_isolating()
         try:
-            rows = find_failing_keys(key_range, transaction, self._call_processor, self.source, self.row_key)
-        except Exception as search_error:  # must not hide the failure itself
+            rows = find_failing_keys(key_range, transaction, self._call_limited, self.source, self.row_key)
+        except (Exception, RangeTimeoutError) as search_error:  # must not hide the failure itself
             rows = f"not found, because {to_failure(search_error, {}).message}"
         return replace(failure, rows=redact(rows, secrets))
 

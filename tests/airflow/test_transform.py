@@ -10,6 +10,8 @@ import pytest
 
 from burla_provider.operators.transform import BurlaPostgresTransformOperator
 from tests.airflow.conftest import Orders, add_database
+from tests.support import drawn_keys
+from tests.support.marks import conninfo_of
 from tests.support.task_runner import Airflow
 
 WANTED = "SELECT id, upper(status) AS label, amount * 2 AS doubled FROM orders"
@@ -44,7 +46,7 @@ def operator(**options: Any) -> BurlaPostgresTransformOperator:
         "max_parallelism": 2,
         "ranges": 6,
     }
-    if "map_batch" not in options:
+    if not {"map_batch", "map_row"} & set(options):
         usual["map_row"] = label
     return BurlaPostgresTransformOperator(task_id="t", **usual | options)
 
@@ -277,6 +279,60 @@ def test_a_trigger_or_a_domain_may_set_a_column(airflow: Airflow, labels: Any) -
         result = airflow.run(operator(target_table=table, target_columns=["id", "label", "doubled"]))
         assert result.state == "success", result.error
         assert labels.execute(f"SELECT sum(zero), count(*) FROM {table}").fetchone() == (0, 20_000)
+
+
+def upper_words(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    return f"W{row[0]}", row[0], "B" if row[0] % 2 else "b"
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({"write_mode": "update", "update_columns": ["id"]}, "rows_updated"),
+        ({"write_mode": "upsert", "version_column": "version"}, "rows_unchanged"),
+        ({"write_mode": "overwrite", "overwrite_where": "id <> 0"}, "rows_updated"),
+    ],
+)
+def test_keys_and_versions_are_compared_by_the_operators_of_their_types(
+    airflow: Airflow, orders: Orders, options: dict[str, Any], count: str
+) -> None:
+    # ext.word ignores case, like citext. Its operators are not on the search path, where those of text are found.
+    drawn_keys.prepare(orders.connection)
+    orders.connection.execute("""
+        CREATE TABLE numbers AS SELECT generate_series(1, 300) AS id;
+        ALTER TABLE numbers ADD PRIMARY KEY (id);
+        CREATE TABLE words (k ext.word PRIMARY KEY, id bigint, version ext.word);
+        INSERT INTO words SELECT 'w' || id, -id, CASE WHEN id % 2 = 0 THEN 'B' ELSE 'b' END FROM numbers
+    """)
+    usual = {"table": "numbers", "columns": ["id"], "target_table": "words", "map_row": upper_words}
+    result = airflow.run(operator(**usual | options))
+    assert result.state == "success", result.error
+    assert result.value[count] == 300
+    assert orders.connection.execute("SELECT count(*) FROM words").fetchone() == (300,)
+
+
+def test_a_row_whose_key_is_written_otherwise_is_computed_again(airflow: Airflow, orders: Orders) -> None:
+    connection, conninfo = orders.connection, conninfo_of(orders.connection)
+    drawn_keys.prepare(connection)
+    connection.execute("""
+        CREATE TABLE words (k ext.word PRIMARY KEY, n integer);
+        INSERT INTO words SELECT 'w' || g, 0 FROM generate_series(1, 500) AS g;
+    """)
+
+    def disturbed(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        import psycopg
+
+        if row == ("w77", 0):
+            with psycopg.connect(conninfo) as other:
+                other.execute("UPDATE words SET k = 'W77', n = 5 WHERE k::text = 'w77'")
+        return (row[1] + 1,)
+
+    options = {"table": "words", "columns": ["k", "n"], "upper": "x", "target_table": None, "write_mode": "update"}
+    result = airflow.run(operator(map_row=disturbed, update_columns=["n"], ledger="runs", **options))
+    assert result.state == "success", result.error
+    assert result.value["rows_updated"] == 500
+    assert connection.execute("SELECT k::text FROM words WHERE n = 6").fetchall() == [("W77",)]
+    assert connection.execute("SELECT count(*) FROM words WHERE n = 1").fetchone() == (499,)
 
 
 def test_the_target_is_the_source_also_by_another_host_name(airflow: Airflow, labels: Any) -> None:

@@ -183,7 +183,7 @@ def test_a_new_run_uses_the_ledger_table_of_0_1_0(airflow: Airflow, ledger: Orde
 
 
 def test_old_runs_of_0_1_0_are_removed_from_the_ledger(airflow: Airflow, ledger: Orders) -> None:
-    ledger.connection.execute("UPDATE books SET finished_at = finished_at - interval '2 days'")
+    ledger.connection.execute("UPDATE books SET finished_at = finished_at - interval '8 days'")
     task = make_task(process_range=increment, ledger="public.books", ledger_retention=datetime.timedelta(days=1))
     assert airflow.run(task, run_id="scheduled__2026-11-21").state == "success"
     query = "SELECT count(*) FROM books WHERE run_key = %s"

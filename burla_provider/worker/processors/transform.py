@@ -194,10 +194,13 @@ def _is_behind(source: Source, order: Key, position: Bound) -> sql.Composable:
 
 
 def _is_one_of(source: Source, key: Key, progress: Progress) -> sql.Composed:
-    comma = sql.SQL(", ")
-    columns = comma.join(_columns(source, key))
-    rows = [sql.SQL("({})").format(comma.join(_values(key, values))) for values in progress.pending]
-    return sql.SQL("({}) IN ({})").format(columns, comma.join(rows))
+    columns, comma = _columns(source, key), sql.SQL(", ")
+    bounds = [_values(key, values) for values in progress.pending]
+    if any(column.operators for column in key.columns):  # IN would search the path for the operator
+        rows = [comparison(key.columns, columns, "=", bound) for bound in bounds]
+        return sql.SQL("({})").format(sql.SQL(" OR ").join(rows))
+    rows = [sql.SQL("({})").format(comma.join(bound)) for bound in bounds]
+    return sql.SQL("({}) IN ({})").format(comma.join(columns), comma.join(rows))
 
 
 def _values(key: Key, values: Bound) -> list[sql.Composable]:

@@ -19,7 +19,7 @@ def copy_rows(
     connection: psycopg.Connection[Any],
     relation: sql.Composable,
     target: Target,
-    rows: Sequence[tuple[Any, ...]],
+    rows: Iterable[tuple[Any, ...]],
 ) -> int:
     """Copy rows with the columns of ``target`` into ``relation``, and return how many were inserted.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from psycopg import sql
 
-from burla_provider.database.quoting import Identifier
+from burla_provider.database.quoting import Identifier, type_name
+from burla_provider.ranges.key import COMPARISONS
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Target:
     :param columns: names in the order of a row's values.
     :param json_columns: those of type json or jsonb: their values are written as JSON.
     :param json_arrays: those of type json[] or jsonb[]: the items of their lists are written as JSON.
+    :param operators: column -> ``KeyColumn.operators``, for columns that have them.
     """
 
     schema: str
@@ -26,6 +28,7 @@ class Target:
     columns: tuple[str, ...]
     json_columns: tuple[str, ...] = ()
     json_arrays: tuple[str, ...] = ()
+    operators: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False, hash=False)
 
     @property
     def relation(self) -> Identifier:
@@ -36,6 +39,11 @@ class Target:
     def column_list(self) -> sql.Composed:
         """The columns as SQL."""
         return names(self.columns)
+
+    def operator(self, column: str, comparison: str) -> sql.Composable:
+        """Return the column's operator for one of ``COMPARISONS``."""
+        operators = self.operators.get(column)
+        return type_name(operators[COMPARISONS.index(comparison)] if operators else comparison)
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"

@@ -9,16 +9,15 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg import sql
 
-from burla_provider.worker.sinks.copy_rows import copy_rows
 from burla_provider.worker.sinks.sink import Written
 from burla_provider.worker.sinks.staged import (
     BY_INDEX,
-    STAGE,
     assignments,
     create_stage,
     row_of,
     same_key,
     sorted_rows,
+    stage_rows,
 )
 from burla_provider.worker.sinks.target import Target
 
@@ -43,7 +42,7 @@ class Update:
 
     def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> Written:
         """Update the rows. Those that are equal, or not there, are counted as unchanged."""
-        copy_rows(connection, STAGE, self.target, rows)
+        stage_rows(connection, self, rows)
         updated = connection.execute(self._statement).rowcount
         return Written({"rows_updated": updated, "rows_unchanged": len(rows) - updated})
 
@@ -53,7 +52,7 @@ class Update:
             self.target.relation,
             assignments(self.update_columns, "given"),
             sorted_rows(self.target, self.key, None),
-            same_key(self.key, "target", "given"),
+            same_key(self.target, self.key, "target", "given"),
             row_of(self.update_columns, "target"),
             row_of(self.update_columns, "given"),
         )

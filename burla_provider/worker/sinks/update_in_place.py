@@ -9,9 +9,16 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg import sql
 
-from burla_provider.worker.sinks.copy_rows import copy_rows
 from burla_provider.worker.sinks.sink import Written
-from burla_provider.worker.sinks.staged import BY_INDEX, STAGE, assignments, create_stage, row_of, same_key
+from burla_provider.worker.sinks.staged import (
+    BY_INDEX,
+    STAGE,
+    assignments,
+    create_stage,
+    row_of,
+    same_key,
+    stage_as_given,
+)
 from burla_provider.worker.sinks.target import Target, names
 
 VERSION = "burla xmin"
@@ -46,7 +53,7 @@ class UpdateInPlace:
     def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> Written:
         """Update the rows that have not changed since they were read."""
         given = replace(self.target, columns=(VERSION, *self.key, *self.target.columns))
-        copy_rows(connection, STAGE, given, rows)
+        stage_as_given(connection, self, given, rows)
         updated = connection.execute(self._update).rowcount
         # A new statement sees what was committed until the update has ended.
         pending = tuple(connection.execute(self._changed).fetchall())
@@ -66,7 +73,7 @@ class UpdateInPlace:
             self.target.relation,
             assignments(self.target.columns, "given"),
             given,
-            same_key(self.key, "target", "given"),
+            same_key(self.target, self.key, "target", "given"),
             sql.Identifier(VERSION),
             row_of(self.target.columns, "target"),
             row_of(self.target.columns, "given"),
@@ -86,7 +93,7 @@ class UpdateInPlace:
             sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in key),
             STAGE,
             self.target.relation,
-            same_key(self.key, "target", "given"),
+            same_key(self.target, self.key, "target", "given"),
             sql.Identifier(VERSION),
             sql.SQL(", ").join(key),
         )

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg import sql
 
-from burla_provider.worker.sinks.copy_rows import copy_rows
 from burla_provider.worker.sinks.sink import Written
-from burla_provider.worker.sinks.staged import STAGE, assignments, create_stage, row_of, sorted_rows
+from burla_provider.worker.sinks.staged import assignments, create_stage, row_of, sorted_rows, stage_rows
 from burla_provider.worker.sinks.target import Target, names
 
 
@@ -37,7 +36,7 @@ class Upsert:
 
     def write(self, connection: psycopg.Connection[Any], rows: Sequence[tuple[Any, ...]]) -> Written:
         """Upsert the rows. The server does not say how many of them were inserted."""
-        copy_rows(connection, STAGE, self.target, rows)
+        stage_rows(connection, self, rows)
         written = connection.execute(self._statement).rowcount
         return Written({"rows_written": written, "rows_unchanged": len(rows) - written})
 
@@ -59,4 +58,5 @@ class Upsert:
         if self.version is None:
             return sql.SQL("")
         old, new = sql.Identifier("target", self.version), sql.Identifier("excluded", self.version)
-        return sql.SQL(" AND ({} > {} OR {} IS NULL)").format(new, old, old)
+        greater = self.target.operator(self.version, ">")
+        return sql.SQL(" AND ({} {} {} OR {} IS NULL)").format(new, greater, old, old)

@@ -255,3 +255,10 @@ def test_the_staging_table_is_locked_against_writes_during_the_exchange(connecti
                 writer.rollback()
             assert exchange.result()["rows_inserted"] == 1
     assert [row[:6] for row in overwrite.rows()] == [ROW]
+
+
+def test_types_that_were_changed_since_the_rows_were_staged_are_refused(connection: Any) -> None:
+    overwrite = Overwrite(connection, ("a", "b"))
+    connection.execute("ALTER TABLE target ALTER note TYPE varchar(3)")
+    with pytest.raises(OverwriteError, match=r"Types of the columns of public\.target were changed"):
+        overwrite.run(0)

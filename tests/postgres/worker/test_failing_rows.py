@@ -31,6 +31,21 @@ def test_rows_that_fail_in_sql_are_named(worker, orders):
     assert failure.rows == "id = 7"
 
 
+def test_a_part_on_which_the_function_hangs_ends_the_search(worker):
+    def hang_behind_the_failure(rows):
+        import time
+
+        if any(row[0] == 17 for row in rows):
+            raise ValueError("no")
+        time.sleep(60)
+
+    started = time.monotonic()
+    failure = worker(ProcessRows(hang_behind_the_failure), isolate_failures=True, range_timeout=1)(WHOLE).failure
+    assert time.monotonic() - started < 30
+    assert failure.message == "no"
+    assert failure.rows == "not found, because The range took longer than range_timeout=1 seconds."
+
+
 def test_writes_of_the_search_are_rolled_back(worker, orders):
     def write(connection, key_range):
         connection.execute(

@@ -4,8 +4,11 @@ import threading
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.key_range import KeyRange
 from burla_provider.task.ledger_table import (
     COLUMNS,
     prepare_ledger,
@@ -13,9 +16,10 @@ from burla_provider.task.ledger_table import (
     remove_old_runs,
     store_plan,
 )
+from burla_provider.worker.chunk_ledger import Progress, claim_chunk, read_progress, store_progress
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import ProcessRange
-from tests.postgres.worker.conftest import ROWS, ranges
+from tests.postgres.worker.conftest import KEY, ROWS, ranges
 
 LEDGER = Ledger("public", "burla_ledger", "dag/task/run-1")
 FIRST, LAST = ranges(2)
@@ -203,7 +207,8 @@ def test_a_function_that_changes_the_ledger_is_reported(writer, with_ledger):
         connection.execute("DELETE FROM burla_ledger")
         return {}
 
-    assert "is gone" in writer(meddle)(FIRST).failure.text
+    message = writer(meddle)(FIRST).failure.message
+    assert message.startswith("The ledger public.burla_ledger has no row any more for range 0")
 
 
 def test_the_first_plan_of_a_run_stays(with_ledger):
@@ -224,6 +229,46 @@ def test_old_runs_are_removed_and_this_one_is_not(writer, with_ledger):
     with_ledger.execute("UPDATE burla_ledger SET finished_at = now() - interval '40 days' WHERE run_key <> 'new'")
     assert remove_old_runs(with_ledger, LEDGER, datetime.timedelta(days=30)) == 1
     assert {key for (key,) in with_ledger.execute("SELECT run_key FROM burla_ledger")} == {"new", LEDGER.run_key}
+
+
+DAYS_AGO = st.floats(0, 20).filter(lambda days: abs(days - 1) > 0.01 and abs(days - 7) > 0.01)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(planned=st.integers(0, 4), plan=DAYS_AGO, kinds=st.lists(st.tuples(st.booleans(), DAYS_AGO), max_size=4))
+def test_a_run_that_may_continue_is_removed_only_if_it_has_written_nothing_for_a_week(
+    with_ledger, planned, plan, kinds
+):
+    other = Ledger("public", "burla_ledger", "other")
+    with_ledger.execute("TRUNCATE burla_ledger")
+    store_plan(with_ledger, other, ["the parameters", {"items": [[]] * planned}])
+    store_plan(with_ledger, LEDGER, [])
+    kinds = kinds[:planned]
+    for index, (is_finished, _) in enumerate(kinds):
+        key_range = KeyRange(KEY, index)
+        claim_chunk(with_ledger, other, key_range, Progress(), "worker")
+        store_progress(with_ledger, other, key_range, Progress(1, ("1",), 1, is_finished=is_finished), "worker")
+    for index, days in enumerate([plan, *(days for _, days in kinds)], -1):
+        with_ledger.execute(
+            "UPDATE burla_ledger SET started_at = '-infinity', finished_at = finished_at - %(age)s,"
+            " result = CASE WHEN result ? 'written_at' THEN result || jsonb_build_object('written_at', now() - %(age)s)"
+            " ELSE result END WHERE run_key = 'other' AND range_index = %(index)s",
+            {"age": datetime.timedelta(days=days), "index": index},
+        )
+    is_complete = sum(is_finished for is_finished, _ in kinds) == planned
+    idle = datetime.timedelta(days=min([plan, *(days for _, days in kinds)]))
+    removed = remove_old_runs(with_ledger, LEDGER, datetime.timedelta(days=1))
+    assert removed == (1 + len(kinds) if idle > datetime.timedelta(days=1 if is_complete else 7) else 0)
+
+
+def test_a_run_that_commits_a_chunk_is_alive(with_ledger):
+    other, key_range = Ledger("public", "burla_ledger", "other"), ranges(1)[0]
+    store_plan(with_ledger, other, ["the parameters", {"items": [key_range.to_item()]}])
+    claim_chunk(with_ledger, other, key_range, Progress(), "worker")
+    with_ledger.execute("UPDATE burla_ledger SET started_at = '-infinity', finished_at = finished_at - '1 y'::interval")
+    store_progress(with_ledger, other, key_range, Progress(1, ("1",), 1), "worker")
+    assert remove_old_runs(with_ledger, LEDGER, datetime.timedelta(days=30)) == 0
+    assert read_progress(with_ledger, other, key_range) == Progress(1, ("1",), 1)
 
 
 def test_the_ledger_is_created_once(with_ledger):

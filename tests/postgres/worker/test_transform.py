@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 
 from burla_provider.database.connect import connection_parameters
 from burla_provider.database.settings import SessionSettings
+from burla_provider.exceptions import UserFunctionError
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.task.ledger_table import prepare_ledger, read_outcomes
@@ -22,6 +24,7 @@ from burla_provider.worker.update_functions import EachRow, UpdateRows
 from tests.postgres.worker.conftest import KEY, ORDERS, ROWS, ranges
 from tests.support.marks import conninfo_of
 from tests.support.postgres import report_writes
+from tests.support.waiting import wait_for
 
 TARGET = Target("public", "results", ("id", "cents"))
 FORMAT = RowFormat(("id", "amount"), ("id", "cents"))
@@ -129,8 +132,44 @@ def test_a_new_range_is_claimed_in_one_statement(results, monkeypatch):
     store_progress(results, LEDGER, one, Progress(1, ("7",), 7), "worker")
     for before in (Progress(), Progress(1)):
         assert claim_chunk(results, LEDGER, one, before, "another").position == ("7",)
-    results.execute("DELETE FROM ledger")
-    assert claim_chunk(results, LEDGER, one, Progress(1), "another") == Progress()
+
+
+def test_a_range_does_not_begin_again_if_its_row_in_the_ledger_is_gone(transform, results):
+    conninfo = conninfo_of(results)
+
+    def meddle(row):
+        import psycopg
+
+        if row[0] == 25:
+            with psycopg.connect(conninfo) as other:
+                other.execute("DELETE FROM ledger")
+        return row[0], 1
+
+    failure = transform(INSERT, meddle)(ranges(1)[0]).failure
+    assert failure.type.endswith("UserFunctionError")
+    assert "The ledger public.ledger has no row any more for range 0" in failure.message
+    assert "of which 20 rows are written" in failure.message
+    assert written(results) == [(number, 1) for number in range(1, 21)]
+
+
+def test_the_row_of_a_range_that_another_session_removes_while_it_is_claimed_is_missed(results):
+    one = ranges(1)[0]
+    claim_chunk(results, LEDGER, one, Progress(), "worker")
+    with psycopg.connect(conninfo_of(results)) as other, ThreadPoolExecutor(1) as threads:
+        other.execute("DELETE FROM ledger")
+        with psycopg.connect(conninfo_of(results), autocommit=True) as waiting:
+            claim = threads.submit(claim_chunk, waiting, LEDGER, one, Progress(1), "another")
+            query = "SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s"
+            pid = waiting.info.backend_pid
+            wait_for(lambda: results.execute(query, [pid]).fetchone() == ("Lock",))
+            other.commit()
+            with pytest.raises(UserFunctionError, match="has no row any more"):
+                claim.result()
+
+
+def test_progress_is_not_stored_without_a_row(results):
+    with pytest.raises(UserFunctionError, match="has no row any more"):
+        store_progress(results, LEDGER, ranges(1)[0], Progress(1, ("7",), 7), "worker")
 
 
 def test_a_range_without_a_unique_key_is_one_chunk(transform, results):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from burla_provider.task import checkpoint
-from burla_provider.task.checkpoint import Checkpoint
+from burla_provider.task.checkpoint import Checkpoint, SavedJob
 from burla_provider.worker.outcome import Failure, Outcome
 
 
@@ -66,6 +66,24 @@ def test_a_third_try_finds_the_outcomes_of_both_before(store: Store) -> None:
     saved = Checkpoint(store).load()
     assert saved is not None
     assert [item.index for item in saved.outcomes] == [1, 2]
+
+
+def test_an_earlier_try_that_is_still_alive_adds_nothing_to_a_new_job(store: Store) -> None:
+    first, second = Checkpoint(store), Checkpoint(store)
+    first.begin({"which": "first"}, plan=b"first")
+    first.add(outcome(0))
+    first.flush()
+    second.begin({"which": "second"}, plan=b"second")
+    first.add(outcome(1))
+    first.flush()
+    first.update({"which": "first again"})
+    assert Checkpoint(store).load() == SavedJob({"which": "second"}, b"second", [])
+    for number in (2, 3):
+        second.add(outcome(number))
+    second.flush()
+    assert Checkpoint(store).load() == SavedJob({"which": "second"}, b"second", [outcome(2), outcome(3)])
+    Checkpoint(store).clear()
+    assert store == {}
 
 
 def test_a_failed_item_is_not_kept_so_that_a_retry_runs_it(store: Store) -> None:
