@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from burla_provider.jobs.job import Engine
     from burla_provider.worker.user_function import UserFunction
 
-# Written out, because the modules that define them import psycopg. A unit test compares them with STRATEGIES,
-# ROW_FORMATS and BATCH_FORMATS.
+# Written out, because the modules that define them import psycopg. A unit test compares the names.
 Split = Literal["auto", "width", "histogram", "probed", "keyset", "pages", "single"]
 RowFormat = Literal["tuple", "dict"]
 BatchFormat = Literal["pandas", "polars", "arrow"]
@@ -250,6 +249,11 @@ class TableConfig(JobConfig):
     def requires_key(self) -> bool:
         """Whether a later try continues the ranges of the first one, so that their bounds must be keys."""
         return self.ledger is not None
+
+    @property
+    def continues_plan(self) -> bool:
+        """Whether a later try processes the rest of the ranges although the table has changed since."""
+        return self.ledger is not None or self.resume is True
 
     @property
     def task_connections(self) -> int:
