@@ -28,6 +28,8 @@ EQUIVALENT = Path("tests/mutants/equivalent.txt")
 TESTS = ("tests/unit", "tests/postgres", "tests/airflow")
 _KILLED = ("failed", "crashed", "timeout", "error")
 _MEASURE_SECONDS = 90.0
+_MAX_TIMEOUTS = 2
+"""Of a test file. The others are then not measured: they will probably hang too, as Polars does in a forked process."""
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -180,16 +182,19 @@ def _measure(session: Session, files: list[str], folder: Path, output: Any) -> N
         names = [name for name in session.items if name.startswith(f"{file}::")]
         measured, failed = {}, set()
         waiting = names
-        while waiting:
+        timeouts = 0
+        while waiting and timeouts < _MAX_TIMEOUTS:
             result = session.run(dict.fromkeys(waiting, _MEASURE_SECONDS), around=_measured_lines)
             measured |= dict(result.messages.get("measured", ()))
             failed |= {*result.messages.get("failed", ()), *([] if result.outcome == "passed" else [result.test])}
+            timeouts += result.outcome == "timeout"
             left = [name for name in waiting if name not in measured and name not in failed]
             if left == waiting:
                 raise SystemExit(f"{file} cannot be measured: {result.messages}")
             waiting = left
         store_coverage(folder, file, {name: value for name, value in measured.items() if name not in failed})
-        problem = f", {len(failed)} failed: {' '.join(sorted(failed))}" if failed else ""
+        failed |= {*waiting}
+        problem = f", {len(failed)} failed or hung: {' '.join(sorted(failed))}" if failed else ""
         print(f"measured {file}: {len(names)} tests, {time.monotonic() - began:.1f} s{problem}", file=output)
 
 
