@@ -40,18 +40,18 @@ class Transform:
     :param writer: writes the rows.
     :param unique_key: NOT NULL columns that identify a row; no columns if the source has no such key.
     :param chunk_rows: number of rows of a chunk that reaches none of the other ``ChunkLimits``.
-    :param fixed_key: those of them that other sessions do not change; None: all.
     :param reads_xmin: whether the function gets the xmin and the unique key of each row, which is updated in place.
     :param limit: rows of all ranges together that may be rejected; None: no limit.
+    :param fixed_key: columns of the unique key that other sessions do not change; None: all.
     """
 
     function: RowFunction
     writer: TargetWriter
     unique_key: Key
     chunk_rows: int = CHUNK_ROWS
-    fixed_key: tuple[str, ...] | None = None
     reads_xmin: bool = False
     limit: RejectLimit | None = None
+    fixed_key: tuple[str, ...] | None = None
 
     writes: ClassVar[bool] = False
 
