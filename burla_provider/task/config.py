@@ -258,7 +258,8 @@ class TableConfig(JobConfig):
     @property
     def task_connections(self) -> int:
         """The connections that the task may open while workers hold theirs."""
-        return int(self.results_table is not None)
+        locks_watermark = self.is_increment and self.consistency == "snapshot"
+        return int(self.results_table is not None or locks_watermark)
 
     @property
     def reading_idle_timeout(self) -> float | None:
@@ -322,9 +323,8 @@ class TableConfig(JobConfig):
     def _check_increments(self) -> None:
         if not self.incremental:
             if self.start is not None or self.lag is not None:
-                raise InvalidParameterError(
-                    "start, lag", "are for incremental=True.", "Use lower or start_id for a window."
-                )
+                advice = "Use lower or start_id for a window."
+                raise InvalidParameterError("start, lag", "are for incremental=True.", advice)
             return
         check_lag("lag", self.lag)
         if self.key is not UNRENDERED and not isinstance(self.key, str):
