@@ -6,12 +6,11 @@ after the snapshot, with all rows that the snapshot sees in them. No lock that a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 import psycopg
 from psycopg import sql
-
-from burla_provider.exceptions import PartitionsChangedError
 
 Leaves = dict[int, tuple[str, str]]
 """oid -> schema and name of the relations that store rows."""
@@ -27,23 +26,21 @@ def read_leaves(connection: psycopg.Connection, schema: str, table: str) -> Leav
     return {oid: (schema, name) for oid, schema, name in rows}
 
 
-def check_leaves(snapshot: psycopg.Connection, before: Leaves, now: Leaves) -> None:
-    """Compare the leaves as of the snapshot with the current ones.
+def identify_leaves(leaves: Leaves) -> str:
+    """Return a short text that is equal for the same leaves."""
+    return hashlib.sha256(repr(sorted(leaves)).encode()).hexdigest()[:16]
+
+
+def find_changed_leaves(snapshot: psycopg.Connection, before: Leaves, now: Leaves) -> list[str]:
+    """Return the names of the leaves that were detached, and of those that were attached with rows of the snapshot.
 
     :param snapshot: a connection in the snapshot's transaction.
     :param before: the leaves as of the snapshot.
     :param now: the current leaves.
-    :raises PartitionsChangedError: if a leaf was detached, or a leaf was attached that may have rows in the snapshot.
     """
     changed = [before[oid] for oid in before.keys() - now.keys()]
     changed += [now[oid] for oid in _with_rows(snapshot, {oid: now[oid] for oid in now.keys() - before.keys()})]
-    if changed:
-        names = ", ".join(sorted(".".join(name) for name in changed))
-        raise PartitionsChangedError(
-            f"Partitions or children changed while the ranges were read: {names}. The result would mix"
-            " rows of different snapshots. Retry the task: it starts from the beginning. Attach and detach partitions"
-            " when no job reads the table."
-        )
+    return sorted(".".join(name) for name in changed)
 
 
 def _with_rows(snapshot: psycopg.Connection, added: Leaves) -> Iterator[int]:

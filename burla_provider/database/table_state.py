@@ -28,7 +28,7 @@ REPORT_TIMEOUT = 90.0
 """Seconds to wait until the other sessions have reported."""
 
 UNKNOWN = "the server does not count all writes to what the job reads, or this role cannot see the counters"
-DIFFERENT = "its write counters, files, columns or policies differ"
+DIFFERENT = "its write counters, files, columns or policies differ, or partitions were attached or detached"
 HIDDEN = "this role cannot see when other sessions last wrote: grant it pg_read_all_stats"
 BUSY = "another session has been active since, and might not have reported its writes"
 
@@ -53,6 +53,11 @@ _STATE = """
         (SELECT string_agg(concat_ws(' ', relrowsecurity, relforcerowsecurity, pg_policy::text), ', '
                            ORDER BY pg_class.oid, pg_policy.oid)
            FROM tree JOIN pg_class USING (oid) LEFT JOIN pg_policy ON polrelid = pg_class.oid) AS policies,
+        -- A partition that was attached and detached again, here or in another table of the database.
+        (SELECT concat_ws(' ', n_tup_ins, n_tup_upd, n_tup_del)
+           FROM pg_stat_all_tables, pg_class
+          WHERE relid = 'pg_inherits'::regclass AND pg_class.oid = {relation}::regclass
+            AND (relkind = 'p' OR relhassubclass)) AS attached,
         (SELECT bool_and(relkind IN ('r', 'p')) FROM tree JOIN pg_class USING (oid))
             AND current_setting('server_version_num')::int >= 150000
             AND current_setting('track_counts')::bool AND NOT pg_is_in_recovery()
@@ -81,7 +86,7 @@ _UNSETTLED = """
 
 
 def table_state(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str] | None:
-    """Return digests of the table's files, write counters, size, columns and policies, which change with its rows.
+    """Return digests of the table's files, write counters, size, columns, policies and partitions.
 
     :returns: JSON; None if the role cannot read them, or the counters are not reliable: for a view, on a hot standby
         (replayed writes are not counted), with ``track_counts`` off for any role, before PostgreSQL 15 (idle sessions
@@ -99,7 +104,7 @@ def table_state(connection: psycopg.Connection[Any], schema: str, table: str) ->
         return None
     # Digests, because the texts of thousands of partitions are too long for Airflow's state store.
     digests = [hashlib.sha256(str(value).encode()).hexdigest()[:32] for value in row]
-    return dict(zip(("server", "counting_since", "written", "columns", "policies"), digests, strict=False))
+    return dict(zip(("server", "counting_since", "written", "columns", "policies", "attached"), digests, strict=False))
 
 
 def state_before(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str] | None:

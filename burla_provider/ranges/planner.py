@@ -85,8 +85,9 @@ def plan_ranges(
         "histogram" and "probed" cut ranges that are too large.
     :param freeze_upper: end the last range directly after the current maximum key. Otherwise a table that grows during
         the run would never be finished.
-    :param by_partition: split a partitioned table partition by partition. False: across all partitions, so that the
-        bounds alone (``start_id`` and ``end_id``) select a range's rows from the table.
+    :param by_partition: split a partitioned table partition by partition. Read all ranges in one snapshot then, because
+        rows may move to other partitions. False: across all partitions, so that the bounds alone (``start_id`` and
+        ``end_id``) select a range's rows from the table.
     :raises InvalidParameterError: if a parameter cannot be used. The message names it.
     """
     limits = WindowLimits(start_id, end_id, lower, upper)
@@ -144,6 +145,7 @@ def _make_plan(connection: PlannerConnection, facts: TableFacts, request: PlanRe
             table.relations,
             sizing,
             row_security=facts.row_security,
+            by_partition=request.by_partition,
             allows_pages=allows_pages(facts, request),
         ),
         facts=facts,

@@ -90,14 +90,17 @@ def collect_hints(
     sizing: RangeSizing,
     *,
     row_security: bool = False,
+    by_partition: bool = True,
     allows_pages: bool = True,
 ) -> tuple[str, ...]:
     """Return at most five sentences about what makes the job slow, and what to do about it.
 
     :param row_security: whether policies decide which rows the role sees.
+    :param by_partition: whether a table with fewer partitions than ranges is split partition by partition.
     :param allows_pages: whether the pages of the table could be read instead of its key, in one snapshot.
     """
-    hints = (hint for profile in profiles for hint in _hints(profile, sizing, row_security=row_security))
+    options = {"row_security": row_security, "by_partition": by_partition}
+    hints = (hint for profile in profiles for hint in _hints(profile, sizing, **options))
     pages_hints = _pages_hints(profiles, sizing) if allows_pages else ()
     return tuple(islice(dict.fromkeys([*pages_hints, *hints]), _MAX_HINTS))
 
@@ -188,16 +191,17 @@ def _coarseness(profile: RelationProfile, sizing: RangeSizing) -> str | None:
     return None
 
 
-def _hints(profile: RelationProfile, sizing: RangeSizing, *, row_security: bool) -> Iterator[str]:
+def _hints(profile: RelationProfile, sizing: RangeSizing, *, row_security: bool, by_partition: bool) -> Iterator[str]:
     if profile.sort_key.columns and profile.pages and not profile.is_indexed:
         # Another index, or one in another order, may help: the server's plan of a range is not known here.
         cause = ", or row security prevents the server from seeking in it" if row_security else ""
         effect = "Every range reads the whole table, unless another index finds its rows."
         yield f"No index has the order of {profile.key}{cause}. {effect}"
     if profile.relation is None and len(profile.leaves) > _MANY_LOCKS:
+        more = "Request more ranges than partitions" if by_partition else "Use a key that begins with the partition key"
         yield (
             f"Every range may lock all {len(profile.leaves):,} partitions, and the server's locks are limited"
-            " (max_locks_per_transaction). Request more ranges than partitions, or process fewer ranges at a time."
+            f" (max_locks_per_transaction). {more}, or process fewer ranges at a time."
         )
     if profile.statistics is None:
         return

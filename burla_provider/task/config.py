@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from burla_provider.jobs.job import Engine
     from burla_provider.worker.user_function import UserFunction
 
-# Written out, because the modules that define them import psycopg. A unit test compares them with STRATEGIES,
-# ROW_FORMATS and BATCH_FORMATS.
+# Written out, because the modules that define them import psycopg. A unit test compares the names.
 Split = Literal["auto", "width", "histogram", "probed", "keyset", "pages", "single"]
 RowFormat = Literal["tuple", "dict"]
 BatchFormat = Literal["pandas", "polars", "arrow"]
@@ -252,6 +251,11 @@ class TableConfig(JobConfig):
         return self.ledger is not None
 
     @property
+    def continues_plan(self) -> bool:
+        """Whether a later try processes the rest of the ranges although the table has changed since."""
+        return self.ledger is not None or self.resume is True
+
+    @property
     def task_connections(self) -> int:
         """The connections that the task may open while workers hold theirs."""
         locks_watermark = self.is_increment and self.consistency == "snapshot"
@@ -319,9 +323,8 @@ class TableConfig(JobConfig):
     def _check_increments(self) -> None:
         if not self.incremental:
             if self.start is not None or self.lag is not None:
-                raise InvalidParameterError(
-                    "start, lag", "are for incremental=True.", "Use lower or start_id for a window."
-                )
+                advice = "Use lower or start_id for a window."
+                raise InvalidParameterError("start, lag", "are for incremental=True.", advice)
             return
         check_lag("lag", self.lag)
         if self.key is not UNRENDERED and not isinstance(self.key, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +14,7 @@ from burla_provider.database.wording import quantity
 from burla_provider.exceptions import PermanentError
 from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.resume import JobIdentity, Resume, TableState, find_earlier
-from burla_provider.task.resumption import Resumption, checkpoint_resumption
+from burla_provider.task.resumption import DISCARDED, Resumption, checkpoint_resumption
 from burla_provider.worker.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ _NOT_RESUMABLE = (
     " with resume=True. Give key=... to continue in another snapshot."
 )
 
+_OTHER_LEAVES = (
+    "Partitions or children of the table were attached, detached, created or dropped since the first try. The finished"
+    " ranges have read those of an earlier time: rows of a new partition may be left out, and rows of a detached one"
+    " may be written."
+)
+
 
 @dataclass(frozen=True)
 class RestoredJob:
@@ -39,12 +45,14 @@ class RestoredJob:
     :param earlier: the outcomes of earlier tries.
     :param snapshot_count: number of snapshots in which the table is read, all tries together.
     :param note: a sentence for the log, or "".
+    :param warning: a warning for the log, or "".
     """
 
     plan: Plan
     earlier: list[Outcome]
     snapshot_count: int = 1
     note: str = ""
+    warning: str = ""
 
 
 class JobStore(Protocol):
@@ -61,6 +69,13 @@ class JobStore(Protocol):
 
     def close(self) -> None:
         """End the job, which has succeeded."""
+
+    def discard(self, problem: str) -> None:
+        """Remove the job, so that the next try starts from the beginning.
+
+        :param problem: what is wrong with the outcomes, a sentence.
+        :raises PermanentError: if that is not possible, because the ranges have written rows.
+        """
 
     @property
     def resumption(self) -> Resumption:
@@ -79,6 +94,7 @@ class CheckpointStore:
         self._identity = identity
         self._session = session
         self._possible_change = ""
+        self._is_discarded = False
         self.add = checkpoint.add
         self.flush = checkpoint.flush
 
@@ -100,9 +116,16 @@ class CheckpointStore:
     def close(self) -> None:
         """Do nothing: the operator clears the checkpoint when Airflow has stored the result."""
 
+    def discard(self, _: str) -> None:
+        """Remove the checkpoint."""
+        self._checkpoint.clear()
+        self._is_discarded = True
+
     @property
     def resumption(self) -> Resumption:
         """What the next try finds in Airflow's task state store."""
+        if self._is_discarded:
+            return DISCARDED
         has_snapshot = self._session.snapshot is not None
         return checkpoint_resumption(self._checkpoint.is_stored, self._resume, has_snapshot=has_snapshot)
 
@@ -138,7 +161,8 @@ class LedgerStore:
     :param find_more: for a run that continues with the ledger's plan: returns the plan of the ranges to append, or None
         if there are none. None: the run is new, or a retry.
     :param on_planned: called when the ledger has the plan of a new run, before any range is processed.
-    :param has_snapshot: whether this try reads all ranges in one snapshot.
+    :param leaves: identifies the partitions and children that this try reads; "" if each range reads the current ones.
+    :param is_staging: whether the ranges write to a staging table, which the next try can drop.
     :param resumption: what the next try finds in this ledger.
     """
 
@@ -154,7 +178,8 @@ class LedgerStore:
         *,
         find_more: Callable[[Plan], Plan | None] | None = None,
         on_planned: Callable[[], None] = lambda: None,
-        has_snapshot: bool = False,
+        leaves: str = "",
+        is_staging: bool = False,
         resumption: Resumption,
     ) -> None:
         self._resumption = resumption
@@ -167,7 +192,8 @@ class LedgerStore:
         self._retention = retention
         self._find_more = find_more
         self._on_planned = on_planned
-        self._has_snapshot = has_snapshot
+        self._leaves = leaves
+        self._is_staging = is_staging
 
     def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob:
         """Store the plan of a new run, or restore the plan and the outcomes of an earlier try.
@@ -180,14 +206,17 @@ class LedgerStore:
         connection = self._session.connection
         # All tries use the plan of the first try, because its bounds decide what the finished ranges have written.
         if self._find_more is None:
-            stored = store_plan(connection, self._ledger, [self._fingerprint, to_record(make_plan())])
+            items = [self._fingerprint, to_record(make_plan()), self._leaves]
+            stored = store_plan(connection, self._ledger, items)
             self._check(stored)
             self._on_planned()
         else:
             stored = self._extend_plan(self._find_more)
         earlier = list(read_outcomes(connection, self._ledger))
-        snapshot_count = 2 if self._has_snapshot and is_begun(connection, self._ledger) else 1
-        return RestoredJob(from_record(stored[1]), earlier, snapshot_count, self._note(len(earlier)))
+        snapshot_count = 2 if self._leaves and is_begun(connection, self._ledger) else 1
+        has_other_leaves = snapshot_count > 1 and stored[2:] not in ([], [""], [self._leaves])
+        warning = _OTHER_LEAVES if has_other_leaves else ""
+        return RestoredJob(from_record(stored[1]), earlier, snapshot_count, self._note(len(earlier)), warning)
 
     def add(self, outcome: Outcome) -> None:
         """Do nothing: the range's own transaction has stored it."""
@@ -202,6 +231,24 @@ class LedgerStore:
         if self._retention is not None:
             with self._session.final_connection() as connection:
                 remove_old_runs(connection, self._ledger, self._retention)
+
+    def discard(self, problem: str) -> None:
+        """Remove the run from the ledger. The next try then drops the staging table, because there is no plan.
+
+        :raises PermanentError: if rows are written, and not to a staging table.
+        """
+        from burla_provider.task.ledger_table import is_begun, remove_run
+
+        with self._session.final_connection() as connection:
+            if self._is_staging:
+                remove_run(connection, self._ledger)
+            elif is_begun(connection, self._ledger):
+                raise PermanentError(
+                    f"{problem} Some ranges may have written their rows, and others not. A retry cannot correct that:"
+                    f" the ledger {self._ledger} has what is written. Compare the target with these partitions."
+                    " Clearing the task starts a new run, which writes all ranges again."
+                )
+        self._resumption = replace(self._resumption, keeps=False, reason=DISCARDED.reason)
 
     @property
     def resumption(self) -> Resumption:
@@ -222,7 +269,7 @@ class LedgerStore:
             self._check(stored)
             plan = from_record(stored[1])
             more = find_more(plan)
-            return [self._fingerprint, to_record(extend_plan(plan, more))] if more else stored
+            return [self._fingerprint, to_record(extend_plan(plan, more)), *stored[2:]] if more else stored
 
         return update_plan(self._session.connection, self._ledger, extend)
 
@@ -232,6 +279,12 @@ class LedgerStore:
                 "The version of the provider, the table, its primary key, the window, condition, split, target or"
                 " (under row security) login changed since this run's first try, whose writes are recorded in the"
                 f" ledger {self._ledger}. Clear the task to start a new run, or undo the change."
+            )
+        if any(relation for _, _, _, relation, _ in stored[1]["items"]):
+            raise PermanentError(
+                "An earlier version of the provider has planned this run partition by partition. A row that has moved"
+                " to another partition since would be written twice or left out. Clear the task to start a new run,"
+                " which writes all ranges again."
             )
 
     def _note(self, earlier: int) -> str:

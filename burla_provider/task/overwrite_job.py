@@ -41,6 +41,8 @@ _WAIT_SECONDS = 5.0
 class OverwriteJob(TransformJob):
     """Replace rows of the target by what a function makes of the rows of a table."""
 
+    is_staging = True
+
     def __init__(
         self,
         config: TransformJobConfig,
@@ -56,6 +58,8 @@ class OverwriteJob(TransformJob):
         if config.resume is False:
             # Workers of an earlier try may still write to its staging table.
             self.ledger_key += f"/try {self.context['ti'].try_number}"
+        # A try that was killed may have staged rows of other partitions.
+        self.ledger_key += f"/{session.leaves_id}" if session.leaves_id else ""
         self._exchange = exchange
         self._staging = Staging(exchange.target.schema, self.ledger_key)
 

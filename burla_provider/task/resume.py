@@ -25,12 +25,14 @@ class JobIdentity:
     :param fingerprint: fingerprint of database, table, window, condition, and the functions with their code.
     :param has_snapshot: whether all ranges are read in one snapshot.
     :param state: the table's state just before that snapshot (``state_before``); None: unknown.
+    :param leaves: identifies the partitions and children in that snapshot.
     """
 
     run: str
     fingerprint: str
     has_snapshot: bool = False
     state: TableState = None
+    leaves: str = ""
 
     def as_header(self, snapshot_count: int = 1, *, pages: bool = False) -> dict[str, Any]:
         """Return the header of the checkpoint, JSON. Other versions of this provider read the same keys.
@@ -39,7 +41,7 @@ class JobIdentity:
         :param pages: whether the ranges are ranges of physical pages.
         """
         header = {"run": self.run, "fingerprint": self.fingerprint, "state": self.state}
-        return header | {"moments": snapshot_count, "pages": pages}
+        return header | {"leaves": self.leaves, "moments": snapshot_count, "pages": pages}
 
 
 def find_earlier(
@@ -76,6 +78,8 @@ def _objection(
         )
     if saved.header.get("pages") and not identity.has_snapshot:
         return "its ranges are ranges of physical pages, which can be read in a snapshot only."
+    if identity.has_snapshot and saved.header.get("leaves") not in ("", identity.leaves):
+        return "partitions or children of the table were attached, detached, created or dropped since."
     possible_change = (
         find_possible_change(saved.header.get("state")) if find_possible_change and identity.has_snapshot else ""
     )

@@ -32,6 +32,10 @@ NOTHING_STORED = Resumption(keeps=False, reason="nothing was processed yet")
 """A try that has not begun its job."""
 
 
+DISCARDED = Resumption(keeps=False, reason="because partitions or children changed while ranges were read")
+"""A try whose ranges have not all read the same partitions."""
+
+
 def checkpoint_resumption(has_store: bool, resume: Resume, *, has_snapshot: bool = False) -> Resumption:
     """Return what is stored of a job that does not write.
 

@@ -69,6 +69,13 @@ class TaskSession:
         return self.facts.kind == "p"
 
     @property
+    def leaves_id(self) -> str:
+        """A text that is different if partitions or children were added or removed; "" without a snapshot."""
+        from burla_provider.database.leaves import identify_leaves
+
+        return identify_leaves(self.leaves) if self.snapshot else ""
+
+    @property
     def foreign(self) -> frozenset[tuple[str, str]]:
         """Schema and name of the partitions and children that the snapshot does not cover."""
         if self.snapshot is None:
@@ -102,16 +109,16 @@ class TaskSession:
         with reconnect(self.parameters, self.name) as connection, connection.transaction():
             yield connection
 
-    def check_leaves(self) -> None:
-        """Check that the ranges have read the partitions or children that the snapshot sees.
+    def find_changed_leaves(self) -> list[str]:
+        """Return the names of the partitions and children that ranges may have read, but the snapshot does not see.
 
-        :raises PartitionsChangedError: if partitions or children were attached or detached while ranges were read.
+        Those that the snapshot sees and that ranges may not have read are included.
         """
-        from burla_provider.database.leaves import check_leaves, read_leaves
+        from burla_provider.database.leaves import find_changed_leaves, read_leaves
 
         with reconnect(self.parameters, self.name) as connection:
             now = read_leaves(connection, self.schema, self.table)
-        check_leaves(self.connection, self.leaves, now)
+        return find_changed_leaves(self.connection, self.leaves, now)
 
 
 @contextmanager
@@ -246,13 +253,17 @@ def resolve(connection: psycopg.Connection[Any], parameter: str, name: str) -> t
     return (schema[0] if schema else row[1]), table
 
 
-def not_covered(foreign: Collection[tuple[str, str]]) -> InvalidParameterError:
-    """Return the error for rows that the snapshot does not cover."""
+def not_covered(foreign: Collection[tuple[str, str]], *, by_partition: bool = False) -> InvalidParameterError:
+    """Return the error for rows that the snapshot does not cover.
+
+    :param by_partition: whether the job reads only the partitions that are in its window.
+    """
+    window = ", or a window without these rows" if by_partition else ""
     names = ", ".join(".".join(name) for name in sorted(foreign))
     return InvalidParameterError(
         "consistency",
         f"rows are in the foreign table {names}, whose server does not share the snapshot.",
-        'Use consistency="none", where every range has its own snapshot, or a window without these rows.',
+        f'Use consistency="none", where every range has its own snapshot{window}.',
     )
 
 

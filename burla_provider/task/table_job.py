@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from burla_provider.combine.combiners import Combiner, CustomCombiner, SumByKey, Totals
 from burla_provider.combine.sql_combiner import SqlCombiner
@@ -14,13 +14,14 @@ from burla_provider.database.connection_limit import ConnectionLimit, find_conne
 from burla_provider.database.redact import redact
 from burla_provider.database.settings import is_under_row_security, session_identity
 from burla_provider.database.wording import quantity
-from burla_provider.exceptions import PartitionsChangedError, PermanentError, WrittenResultError
+from burla_provider.exceptions import PermanentError, WrittenResultError
 from burla_provider.ranges.key_choice import choose_row_key
 from burla_provider.ranges.sizing import DEFAULT_PARALLELISM
 from burla_provider.ranges.window import WindowLimits
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
 from burla_provider.task.job_store import CheckpointStore, JobStore, LedgerSession, LedgerStore
+from burla_provider.task.leaf_check import leaves_checked
 from burla_provider.task.ledger_table import open_ledger
 from burla_provider.task.lineage import TableLineage, set_outlet_extra
 from burla_provider.task.logs import log_plan, log_result
@@ -63,12 +64,15 @@ class TableJob:
     :param session: the task's session with the database.
     :param lineage: counts the rows, and learns which tables are written.
     :param outlets: of the task.
+    :cvar is_staging: whether the ranges write to a staging table.
     :ivar function: the ``UserFunction`` of the workers; None: SQL computes everything.
     :ivar lower: the first key. An incremental run replaces it, and ``upper`` or ``end_id``.
     :ivar end: end of the window that was processed, after ``run``; None: the window was open.
     :ivar find_more: if the run continues the ledger's plan: returns what to add to that plan. See ``LedgerStore``.
     :ivar on_planned: called when the ledger has the plan of a new run.
     """
+
+    is_staging: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -112,6 +116,8 @@ class TableJob:
         plan = restored.plan
         if restored.note:
             self.log.info(restored.note)
+        if restored.warning:
+            self.log.warning(restored.warning)
         log_plan(self.log, plan, self.config.batch_hint)
         totals = Totals(combiner, range(len(plan.ranges)))
         names = self.session.results_table
@@ -121,9 +127,10 @@ class TableJob:
         monitor.resume(restored.earlier)  # adds them to totals, so that totals.missing is right below
         with monitor:
             job = self._make_job(plan, processor, totals.missing)
-            self._runner.process_items(job, monitor, trial=self.config.trial_ranges)
-            self._runner.reporter.enter("combining")
-            self._check_leaves(plan, store)
+            reporter, counts_table = self._runner.reporter, self.config.verify is not None
+            with leaves_checked(self.session, plan, store, reporter, self.log, counts_table=counts_table):
+                self._runner.process_items(job, monitor, trial=self.config.trial_ranges)
+                reporter.enter("combining")
             self._verify(plan, totals)
             published = self.finish_writing(totals)
             if results:
@@ -212,7 +219,8 @@ class TableJob:
                 config.ledger_retention,
                 find_more=self.find_more,
                 on_planned=self.on_planned,
-                has_snapshot=session.snapshot is not None,
+                leaves=session.leaves_id,
+                is_staging=self.is_staging,
                 resumption=self.ledger_resumption,
             )
         functions = (config.process_rows, *config.formats, config.process_range, *self.functions)
@@ -223,6 +231,7 @@ class TableJob:
             session.snapshot is not None,
             # It is the state of one table only.
             None if may_read_other_tables(self.source, config.totals) else session.state_before,
+            session.leaves_id,
         )
         return CheckpointStore(self._runner.open_checkpoint(), config.resume, identity, session)
 
@@ -342,20 +351,6 @@ class TableJob:
     def finish_writing(self, totals: Totals) -> Mapping[str, int]:
         """Complete what the ranges have written and its totals, and return further counts for the result."""
         return {}
-
-    def _check_leaves(self, plan: Plan, store: JobStore) -> None:
-        """Check the partitions again. Ranges of the whole table, and the count, read those that exist at the time.
-
-        :raises PartitionsChangedError: if they are not those of the snapshot any more.
-        """
-        reads_table = self.config.verify is not None or any(key_range.relation is None for key_range in plan.ranges)
-        if self.session.snapshot is None or not reads_table:
-            return
-        try:
-            self.session.check_leaves()
-        except PartitionsChangedError:
-            store.close()  # It is unknown which outcomes are right.
-            raise
 
     def _verify(self, plan: Plan, totals: Totals) -> None:
         # A plan without ranges has no window to count in.

@@ -39,13 +39,15 @@ def plan_job(
     :param processor: returns how a range is processed.
     :raises InvalidParameterError: if the table cannot be split with these parameters.
     """
+    # In another snapshot, rows may be in other pages and in other partitions, also if their keys are the same.
+    is_one_snapshot = session.snapshot is not None and not config.continues_plan
+    # The queries of process_range name the table, not its partitions.
+    by_partition = is_one_snapshot and not takes_range
     # A window may exclude partitions, which only the plan shows.
     if not (config.has_window or limits.lower):
-        _check_covered(session, {None})
-    # Functions use the ids and the condition of a range, also to write. With resume=True, a retry continues in another
-    # snapshot, in which rows may be in other pages.
-    uses_key = takes_range or config.requires_key
-    needs_no_key = session.snapshot is not None and not uses_key and config.resume is not True
+        _check_covered(session, {None}, by_partition)
+    # Functions use the ids and the condition of a range, also to write.
+    needs_no_key = is_one_snapshot and not takes_range and not config.requires_key
     request = PlanRequest(
         key=config.key or None,
         limits=limits,
@@ -55,8 +57,7 @@ def plan_job(
         refine=config.refine,
         # A table that grows during the run would never be finished.
         freeze_upper=config.requires_key,
-        # The queries of process_range name the table, not its partitions.
-        by_partition=not takes_range,
+        by_partition=by_partition,
         # The ranges may be ranges of pages although the table has a key.
         whole_query=(lambda key: whole_query(source, processor(), key)) if needs_no_key else None,
     )
@@ -67,15 +68,15 @@ def plan_job(
             f"{plan.schema}.{plan.table} has no suitable key, and pages need a snapshot.",
             'Name a column to split by, or use consistency="snapshot".',
         )
-    _check_covered(session, {key_range.relation for key_range in plan.ranges})
+    _check_covered(session, {key_range.relation for key_range in plan.ranges}, by_partition)
     return plan
 
 
-def _check_covered(session: TaskSession, relations: Set[tuple[str, str] | None]) -> None:
+def _check_covered(session: TaskSession, relations: Set[tuple[str, str] | None], by_partition: bool) -> None:
     """Check that the snapshot covers all partitions that are read.
 
     :param relations: schema and name of the partitions; None stands for the whole table.
     :raises InvalidParameterError: if it does not cover one.
     """
     if foreign := session.foreign if None in relations else session.foreign & relations:
-        raise not_covered(foreign)
+        raise not_covered(foreign, by_partition=by_partition)

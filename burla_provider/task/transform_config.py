@@ -58,6 +58,11 @@ class TransformJobConfig(TableConfig):
         return True
 
     @property
+    def continues_plan(self) -> bool:
+        """Whether a later try processes the rest of the ranges although the table has changed since."""
+        return super().continues_plan or (self.write_mode == "overwrite" and self.resume is not False)
+
+    @property
     def task_connections(self) -> int:
         """During a pause, the task holds a lock on a connection of its own."""
         return super().task_connections + int(self.pause_while is not None)

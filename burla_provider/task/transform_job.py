@@ -79,12 +79,25 @@ class TransformJob(TableJob):
         counts.add(-1, dict.fromkeys(names, 0))  # also if no row is written
         function = self._isolated(self._function)
         limit = self._reject_limit
-        return Transform(function, writer, self._unique_key, reads_xmin=config.is_in_place, limit=limit), counts
+        key, fixed = self._unique_key, self._fixed_key
+        return Transform(function, writer, key, fixed_key=fixed, reads_xmin=config.is_in_place, limit=limit), counts
 
     @property
     def sink(self) -> Sink:
         """What writes the rows."""
-        return self._target.sink
+        sink = self._target.sink
+        return replace(sink, fixed=self._fixed_key) if isinstance(sink, UpdateInPlace) else sink
+
+    @cached_property
+    def _fixed_key(self) -> tuple[str, ...] | None:
+        """The columns of the unique key that are in the given split key, which no session changes; None: all."""
+        # Rows with the same values of these columns are computed again together, which must not change them twice.
+        if not self.config.is_in_place or self.config.key is None or self._read_and_written:
+            return None
+        split = [self.config.key] if isinstance(self.config.key, str) else self.config.key
+        names = self._unique_key.names
+        fixed = tuple(name for name in names if name in split)
+        return fixed if fixed and fixed != names else None
 
     def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
         """Return a monitor that also pauses the workers, and counts rejected rows."""
@@ -223,8 +236,17 @@ class TransformJob(TableJob):
 
         :raises InvalidParameterError: if a column is both read and written.
         """
-        if not self.config.is_in_place or self.ledger is not None:
-            return
+        both = self._read_and_written if self.config.is_in_place and self.ledger is None else []
+        if both:
+            raise InvalidParameterError(
+                "ledger",
+                f"is required, because {both[0]} is read and written: a retry would compute it from its new value.",
+                'Name a table, which is created: ledger="public.burla_ledger". Or read other columns.',
+            )
+
+    @cached_property
+    def _read_and_written(self) -> list[str]:
+        """The columns that the function computes, and that it may get."""
         columns = self.source.columns
         expressions = " ".join(columns.values()).lower() if isinstance(columns, Mapping) else ""
         # The name of the table, other than before a column, stands for all columns.
@@ -232,13 +254,7 @@ class TransformJob(TableJob):
         read = expressions or " ".join(columns).lower()
         generated = read_generated(self._target.connection, self._target.target)
         read += " " + " ".join(text for name, text in generated.items() if re.search(_word(name), read)).lower()
-        both = [name for name in self._target.target.columns if reads_all or re.search(_word(name), read)]
-        if both:
-            raise InvalidParameterError(
-                "ledger",
-                f"is required, because {both[0]} is read and written: a retry would compute it from its new value.",
-                'Name a table, which is created: ledger="public.burla_ledger". Or read other columns.',
-            )
+        return [name for name in self._target.target.columns if reads_all or re.search(_word(name), read)]
 
 
 def _word(name: str) -> str:

@@ -68,6 +68,13 @@ def test_a_window_without_the_partitions_of_another_server_has_a_snapshot(airflo
     assert result.value["row_count"] == orders.ask("count(*)", "id < 20000"), result.log
 
 
+@pytest.mark.usefixtures("out_of_reach")
+def test_a_window_is_no_advice_for_a_job_that_reads_the_table_as_a_whole(airflow: Airflow) -> None:
+    result = airflow.run(operator(table="mixed", key="id", upper="20000", totals=TOTALS, resume=True))
+    assert "consistency: rows are in the foreign table public.far" in str(result.error)
+    assert "a window without these rows" not in str(result.error)
+
+
 @pytest.mark.parametrize(("table", "rows"), [("far", "id >= 30000"), ("mixed", "TRUE")])
 @pytest.mark.usefixtures("elsewhere")
 def test_what_is_on_another_server_is_read_at_moments_of_its_own(

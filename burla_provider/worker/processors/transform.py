@@ -44,6 +44,7 @@ class Transform:
     :param chunk_rows: number of rows of a chunk that reaches none of the other ``ChunkLimits``.
     :param reads_xmin: whether the function gets the xmin and the unique key of each row, which is updated in place.
     :param limit: rows of all ranges together that may be rejected; None: no limit.
+    :param fixed_key: columns of the unique key that other sessions do not change; None: all.
     """
 
     function: RowFunction
@@ -52,6 +53,7 @@ class Transform:
     chunk_rows: int = CHUNK_ROWS
     reads_xmin: bool = False
     limit: RejectLimit | None = None
+    fixed_key: tuple[str, ...] | None = None
 
     writes: ClassVar[bool] = False
 
@@ -103,9 +105,9 @@ class Transform:
     def _write_pending(self, source: Source, key_range: KeyRange, progress: Progress, rounds: int) -> Progress:
         """Read again what other sessions have changed, compute and write it."""
         order = order_key(key_range, self.unique_key)
-        query = self._query(source, key_range, order) + sql.SQL(" AND ") + _is_one_of(source, self.unique_key, progress)
+        query = self._query(source, key_range, order) + sql.SQL(" AND ") + self._is_one_of(source, progress)
         blocks = self.writer.read(key_range, partial(self._read, order, query))
-        vanished = len(progress.pending) - sum(map(len, blocks))
+        vanished = max(len(progress.pending) - sum(map(len, blocks)), 0)
         chunk = Chunk(vanished=vanished, key_names=order.names)
         if rounds > MAX_ROUNDS:
             self._give_up(key_range, progress, blocks, chunk)
@@ -155,6 +157,19 @@ class Transform:
         texts = [sql.SQL("{}::text").format(column) for column in columns]
         return source.select(sql.SQL(", ").join([source.column_list, *texts]), key_range)
 
+    def _is_one_of(self, source: Source, progress: Progress) -> sql.Composed:
+        """Return the condition that selects the pending rows, also if their other columns have changed."""
+        unique, fixed, comma = self.unique_key, self.fixed_key, sql.SQL(", ")
+        places = [place for place, name in enumerate(unique.names) if fixed is None or name in fixed]
+        key = Key(tuple(unique.columns[place] for place in places))
+        pending = dict.fromkeys(tuple(values[place] for place in places) for values in progress.pending)
+        columns, bounds = _columns(source, key), [_values(key, values) for values in pending]
+        if any(column.operators for column in key.columns):  # IN would search the path for the operator
+            conditions = [comparison(key.columns, columns, "=", bound) for bound in bounds]
+            return sql.SQL("({})").format(sql.SQL(" OR ").join(conditions))
+        rows = [sql.SQL("({})").format(comma.join(bound)) for bound in bounds]
+        return sql.SQL("({}) IN ({})").format(comma.join(columns), comma.join(rows))
+
     def _compute(self, blocks: Iterable[Block], order: Key) -> Iterator[Chunk]:
         for chunk in compute_chunks(blocks, self.function, len(order.columns), ChunkLimits(self.chunk_rows)):
             chunk.key_names = order.names
@@ -191,16 +206,6 @@ def _columns(source: Source, key: Key) -> list[sql.Composable]:
 
 def _is_behind(source: Source, order: Key, position: Bound) -> sql.Composable:
     return comparison(order.columns, _columns(source, order), ">", _values(order, position))
-
-
-def _is_one_of(source: Source, key: Key, progress: Progress) -> sql.Composed:
-    columns, comma = _columns(source, key), sql.SQL(", ")
-    bounds = [_values(key, values) for values in progress.pending]
-    if any(column.operators for column in key.columns):  # IN would search the path for the operator
-        rows = [comparison(key.columns, columns, "=", bound) for bound in bounds]
-        return sql.SQL("({})").format(sql.SQL(" OR ").join(rows))
-    rows = [sql.SQL("({})").format(comma.join(bound)) for bound in bounds]
-    return sql.SQL("({}) IN ({})").format(comma.join(columns), comma.join(rows))
 
 
 def _values(key: Key, values: Bound) -> list[sql.Composable]:

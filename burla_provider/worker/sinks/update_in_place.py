@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import psycopg
@@ -35,12 +35,18 @@ class UpdateInPlace:
     A row that another session has changed has another xmin. It is left as it is, and its key is returned. VACUUM
     FREEZE, VACUUM FULL and CLUSTER do not change xmin.
 
+    A row that moves to another partition gets another key, because every unique key of a partitioned table contains the
+    partition key.
+
     :param target: the table, with the columns to update.
     :param key: columns of a unique key of the table.
+    :param fixed: those of them that other sessions do not change. A row that is gone, while there is one with the same
+        values of these columns, has changed too. None: all.
     """
 
     target: Target
     key: tuple[str, ...]
+    fixed: tuple[str, ...] | None = field(default=None, repr=False)
 
     counts: ClassVar[tuple[str, ...]] = ("rows_updated", "rows_unchanged")
 
@@ -85,15 +91,21 @@ class UpdateInPlace:
     def _changed(self) -> sql.Composed:
         # OFFSET keeps the subquery separate, so that the index of the key is read for each given row.
         query = (
-            "SELECT {} FROM {} AS given, LATERAL (SELECT xmin AS now FROM {} AS target WHERE {} OFFSET 0) AS target"
-            " WHERE now <> given.{} ORDER BY {}"
+            "SELECT {} FROM {} AS given LEFT JOIN LATERAL (SELECT xmin AS now FROM {} AS target WHERE {} OFFSET 0)"
+            " AS target ON TRUE WHERE now <> given.{} OR now IS NULL AND {} ORDER BY {}"
         )
         key = [sql.Identifier("given", name) for name in self.key]
+        has_moved: sql.Composable = sql.SQL("FALSE")
+        if self.fixed is not None:
+            has_moved = sql.SQL("EXISTS (SELECT FROM {} AS target WHERE {} OFFSET 0)").format(
+                self.target.relation, same_key(self.fixed, "target", "given")
+            )
         return sql.SQL(query).format(
             sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in key),
             STAGE,
             self.target.relation,
             same_key(self.target, self.key, "target", "given"),
             sql.Identifier(VERSION),
+            has_moved,
             sql.SQL(", ").join(key),
         )

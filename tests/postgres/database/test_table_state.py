@@ -61,6 +61,37 @@ def test_policies_and_partitions_are_changes_too(connection) -> None:
     assert len({str(one) for one in states}) == 7
 
 
+ATTACH = "ALTER TABLE orders ATTACH PARTITION second FOR VALUES FROM (10) TO (20)"
+
+
+@pytest.mark.usefixtures("counted_writes")
+@pytest.mark.parametrize(
+    ("orders", "change", "undo"),
+    [
+        ("(id bigint) PARTITION BY RANGE (id)", ATTACH, "ALTER TABLE orders DETACH PARTITION second"),
+        ("(id bigint) PARTITION BY RANGE (id)", "CREATE TABLE third PARTITION OF orders DEFAULT", "DROP TABLE third"),
+        ("(id bigint)", "ALTER TABLE second INHERIT orders", "ALTER TABLE second NO INHERIT orders"),
+    ],
+)
+def test_a_partition_that_came_and_went_is_a_change(connection, orders: str, change: str, undo: str) -> None:
+    connection.execute(f"CREATE TABLE orders {orders}; CREATE TABLE second (id bigint)")
+    before = state(connection)
+    connection.execute(change)
+    connection.execute(undo)
+    after = state(connection)
+    assert before is not None
+    assert after is not None
+    assert {name for name in before if before[name] != after[name]} == {"attached"}
+
+
+@pytest.mark.usefixtures("counted_writes")
+def test_partitions_of_other_tables_are_no_change_of_a_table_without_any(connection) -> None:
+    connection.execute("CREATE TABLE orders (id bigint); CREATE TABLE other (id bigint) PARTITION BY RANGE (id)")
+    before = state(connection)
+    connection.execute("CREATE TABLE other_1 PARTITION OF other DEFAULT")
+    assert state(connection) == before
+
+
 @pytest.mark.usefixtures("counted_writes")
 @pytest.mark.parametrize("rewrite", ["VACUUM FULL {}", "CLUSTER {0} USING {0}_id_idx"])
 @pytest.mark.parametrize("leaf", ["first", "second"])

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg import sql
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges import RangePlan, plan_ranges
@@ -104,6 +105,35 @@ def test_the_condition_alone_selects_the_rows_of_a_range(connection: psycopg.Con
             assert sum(counts) == len(rows_of(connection, "t", f"{condition} {nulls}"))
 
     check()
+
+
+@pytest.mark.parametrize("kind", ["list", "three levels", "range with default"])
+def test_a_row_stays_in_its_range_of_the_whole_table_wherever_it_moves(connection, kind: str) -> None:
+    connection.execute(KINDS[kind])
+    connection.execute(f"{ROWS} FROM generate_series(1, 900) AS n")
+
+    @HOSTILE
+    @given(split=st.sampled_from(list(STRATEGIES)), size=SIZES, step=st.integers(2, 9), shift=st.integers(0, 99))
+    def check(split: str, size: dict[str, int], step: int, shift: int) -> None:
+        plan = planned(connection, table="t", key="row_id", split=split, by_partition=False, **size)
+        if plan is None:
+            return
+        before = ranges_of_rows(connection, plan)
+        moved = "CASE region WHEN 'a%%' THEN 'b' WHEN 'b' THEN 'c' ELSE 'a%%' END"
+        connection.execute(f"UPDATE t SET id = (id + {shift}) % 100, region = {moved} WHERE row_id % {step} = 0")
+        assert ranges_of_rows(connection, plan) == before
+        assert sorted(row for row, _ in before) == list(range(1, 901))
+
+    check()
+
+
+def ranges_of_rows(connection: psycopg.Connection, plan: RangePlan) -> list[Any]:
+    """The ``row_id`` of every row of every range, with the number of the range."""
+    return sorted(
+        (row_id, one.index)
+        for one in plan.ranges
+        for (row_id,) in connection.execute(sql.SQL("SELECT row_id FROM t WHERE {}").format(one.where))
+    )
 
 
 def planned(connection: psycopg.Connection, **request: Any) -> RangePlan | None:

@@ -14,6 +14,7 @@ import pytest
 
 from burla_provider.database.connect import connection_parameters
 from burla_provider.database.settings import SessionSettings
+from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.outcome import Outcome
@@ -44,11 +45,22 @@ CHECKS = """
 """The job stores the version that it has read. A writer increments it."""
 
 
+PARTITIONED = """
+    ALTER TABLE orders RENAME TO plain;
+    CREATE TABLE orders (LIKE plain INCLUDING DEFAULTS, st integer NOT NULL DEFAULT 0, PRIMARY KEY (id, st))
+        PARTITION BY LIST (st);
+    CREATE TABLE orders_0 PARTITION OF orders FOR VALUES IN (0);
+    CREATE TABLE orders_1 PARTITION OF orders FOR VALUES IN (1);
+    CREATE TABLE orders_2 PARTITION OF orders FOR VALUES IN (2);
+    INSERT INTO orders SELECT *, id % 3 FROM plain;
+"""
+
+
 class Writers:
     """Sessions that change, delete and insert orders until they are stopped."""
 
-    def __init__(self, conninfo: str, seed: int) -> None:
-        self.conninfo, self.seed = conninfo, seed
+    def __init__(self, conninfo: str, seed: int, change: str) -> None:
+        self.conninfo, self.seed, self.change = conninfo, seed, change
         self.changed: Counter[int] = Counter()
         self.deleted: set[int] = set()
         self.stop = threading.Event()
@@ -62,7 +74,7 @@ class Writers:
                 if id_ in self.deleted:
                     continue
                 if action < 0.8:
-                    connection.execute("UPDATE orders SET version = version + 1, others = 1 WHERE id = %s", [id_])
+                    connection.execute(f"UPDATE orders SET {self.change} WHERE id = %s", [id_])
                     self.changed[id_] += 1
                 elif action < 0.9:
                     connection.execute("DELETE FROM orders WHERE id = %s", [id_])
@@ -74,9 +86,16 @@ class Writers:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("ledger", [LEDGER, None], ids=["ledger", "none"])
+@pytest.mark.parametrize("moves", [False, True], ids=["plain", "rows move to other partitions"])
 def test_no_update_is_lost_and_every_row_is_computed(
-    orders: psycopg.Connection[Any], worker: Any, ledger: Ledger | None, seed: int
+    orders: psycopg.Connection[Any], worker: Any, moves: bool, ledger: Ledger | None, seed: int
 ) -> None:
+    change = "version = version + 1, others = 1"
+    unique, fixed = KEY, None
+    if moves:
+        orders.execute(PARTITIONED)
+        change += ", st = mod(st + 1 + version / 2, 3)"
+        unique, fixed = Key((*KEY.columns, KeyColumn("st", "integer"))), KEY.names
     orders.execute(CHECKS)
     prepare_ledger(orders, LEDGER)
 
@@ -86,13 +105,13 @@ def test_no_update_is_lost_and_every_row_is_computed(
         time.sleep(0.0005)
         return (row[1],)
 
-    sink = UpdateInPlace(Target("public", "orders", ("computed",)), ("id",))
+    sink = UpdateInPlace(Target("public", "orders", ("computed",)), unique.names, fixed)
     writer = TargetWriter(connection_parameters(orders), SessionSettings(), sink, ledger)
-    function = UpdateRows(EachRow(compute), RowFormat(("id", "version"), ("computed",)), 2, 20)
-    processor = Transform(function, writer, KEY, chunk_rows=100, reads_xmin=True)
+    function = UpdateRows(EachRow(compute), RowFormat(("id", "version"), ("computed",)), 1 + len(unique.names), 20)
+    processor = Transform(function, writer, unique, chunk_rows=100, fixed_key=fixed, reads_xmin=True)
     source = Source("public", "orders", ("id", "version"))
     jobs = [worker(processor, source=source, ledger=None) for _ in range(2)]
-    writers = Writers(conninfo_of(orders), seed)
+    writers = Writers(conninfo_of(orders), seed, change)
 
     def run(number: int) -> list[Outcome]:
         return [jobs[number](one) for one in ranges(4)[number::2]]

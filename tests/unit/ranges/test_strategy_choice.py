@@ -87,6 +87,15 @@ def test_many_partitions_per_range_are_many_locks(leaves: int, relation: Any, ha
     assert ["Every range may lock all 501 partitions" in hint for hint in hints] == [True] * has_hint
 
 
+@pytest.mark.parametrize(
+    ("by_partition", "advice"),
+    [(True, "Request more ranges than partitions,"), (False, "Use a key that begins with the partition key,")],
+)
+def test_the_advice_about_locks_fits_how_the_table_is_split(by_partition: bool, advice: str) -> None:
+    [hint] = collect_hints([profile(leaves=(LEAF,) * 501)], SIZING, by_partition=by_partition)
+    assert advice in hint
+
+
 def test_a_frequent_value_of_the_first_column_is_cut_by_the_second() -> None:
     pair = replace(profile(), key=Key((ID, NUMBER)), sort_key=SortKey((ID, NUMBER)))
     assert collect_hints([pair], RangeSizing(rows_per_range=100)) == ()
