@@ -12,7 +12,7 @@ from psycopg import sql
 
 from burla_provider.database.table_creation import check_writable, lock_table_creation, quoted_role
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.task.run_identity import old_run_key, run_started
+from burla_provider.task.run_identity import key_of_try, old_run_key, run_started
 from burla_provider.task.session import resolve
 from burla_provider.task.table_version import upgrade_table
 from burla_provider.worker.ledger import Ledger
@@ -223,9 +223,18 @@ def is_planned(connection: psycopg.Connection[Any], ledger: Ledger) -> bool:
     return connection.execute(query, [ledger.run_key, _PLAN]).fetchone() is not None
 
 
-def remove_run(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
-    """Remove the plan and the outcomes of the run."""
-    connection.execute(sql.SQL("DELETE FROM {} WHERE run_key = %s").format(ledger.relation), [ledger.run_key])
+def remove_run(connection: psycopg.Connection[Any], ledger: Ledger, run: str) -> None:
+    """Remove the plan and the outcomes of a run.
+
+    :param run: the key of the run. Its tries may have keys of their own.
+    """
+    connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(ledger.relation, of_all_tries(run)))
+
+
+def of_all_tries(run: str) -> sql.Composed:
+    """Return the condition of the rows of a run and of its tries, if these have keys of their own (``key_of_try``)."""
+    condition = sql.SQL("(run_key = {run} OR starts_with(run_key, {tries}))")
+    return condition.format(run=sql.Literal(run), tries=sql.Literal(key_of_try(run, "")))
 
 
 def _exists(connection: psycopg.Connection[Any], table: str) -> bool:

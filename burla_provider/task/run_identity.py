@@ -54,6 +54,11 @@ def old_run_key(context: Context) -> str:
     return f"{task_run(context)}/{context['ti'].max_tries}"
 
 
+def key_of_try(run: str, try_number: Any) -> str:
+    """Return the key of a try that continues nothing of the run's earlier tries."""
+    return f"{run}/try {try_number}"
+
+
 def is_cleared(context: Context) -> bool:
     """Return whether the task was cleared in this DAG run: its ``max_tries`` is then greater than its retries."""
     return (context["ti"].max_tries or 0) > (context["task"].retries or 0)

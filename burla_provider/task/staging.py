@@ -17,7 +17,7 @@ from burla_provider.database.quoting import Identifier, Literal
 from burla_provider.database.table_creation import lock_table_creation
 from burla_provider.task.ledger_table import is_planned, read_exchange, remove_run
 from burla_provider.task.reject_table import remove_rejects
-from burla_provider.task.run_identity import task_run
+from burla_provider.task.run_identity import run_key, run_started, task_run
 from burla_provider.worker.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -94,8 +94,8 @@ class Staging:
             # of an earlier try's workers: the statements below then see what these have written.
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.relation))
             if rejects:
-                remove_rejects(connection, rejects)
-            remove_run(connection, ledger)
+                remove_rejects(connection, rejects, run_key(context))
+            remove_run(connection, ledger, run_key(context))
             connection.execute(exchange.create_staging(self.relation))
             connection.execute(_comment(self.relation, comment))
             return False
@@ -117,9 +117,10 @@ class Staging:
 def remove_abandoned(connection: psycopg.Connection[Any], staging: Staging, context: Context) -> list[str]:
     """Drop the tables of runs of this task that are dead, and return their names.
 
-    A run is dead if the same task of the same DAG run has another key now: it was cleared, or the DAG run was created
-    again. The runs of other DAG runs count as dead after ``ABANDONED_AFTER``. If such a run is retried nevertheless, it
-    starts from the beginning: rows are in the target only when a run has ended.
+    A run is dead if the same task of the same DAG run has another key now: it was cleared. The runs of other DAG runs
+    count as dead after ``ABANDONED_AFTER``, because a DAG run with the same id and another start may be that of another
+    Airflow. If such a run is retried nevertheless, it starts from the beginning: rows are in the target only when a run
+    has ended.
     """
     removed = []
     for relation, run in _find_runs(connection):
@@ -143,7 +144,7 @@ def _is_dead(run: Mapping[str, Any], context: Context) -> bool:
     ti = context["ti"]
     if (run.get("dag"), run.get("task")) != (ti.dag_id, ti.task_id):
         return False
-    if run.get("task_run") == task_run(context):
+    if (run.get("task_run"), run.get("started")) == (task_run(context), str(run_started(context))):
         return True
     since = datetime.datetime.fromisoformat(run["since"])
     return datetime.datetime.now(datetime.UTC) - since > ABANDONED_AFTER
@@ -160,6 +161,7 @@ def _describe(context: Context, run_key: str) -> str:
             "map_index": ti.map_index,
             "since": datetime.datetime.now(datetime.UTC).isoformat(),
             "task_run": task_run(context),
+            "started": str(run_started(context)),
             "run_key": run_key,
         },
         ensure_ascii=False,
