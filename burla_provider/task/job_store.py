@@ -103,8 +103,8 @@ class CheckpointStore:
     @property
     def resumption(self) -> Resumption:
         """What the next try finds in Airflow's task state store."""
-        has_snapshot = self._session.snapshot is not None
-        return checkpoint_resumption(self._checkpoint.is_stored, self._resume, has_snapshot=has_snapshot)
+        is_comparable = None if self._session.snapshot is None else self._identity.state is not None
+        return checkpoint_resumption(self._checkpoint.is_stored, self._resume, is_comparable=is_comparable)
 
     def _find_possible_change(self, state: TableState) -> str:
         session = self._session
