@@ -144,7 +144,7 @@ class _Reader:
             yield step.opname
             if following and following.opname == "STORE_NAME" and following.argval in _GENERATED:
                 continue
-            yield from self.texts(code.co_consts[step.arg] if step.opcode in dis.hasconst else step.arg)
+            yield from self.texts(code.co_consts[step.arg or 0] if step.opcode in dis.hasconst else step.arg)
 
     def _object(self, value: Any) -> Iterator[str]:
         try:
