@@ -37,6 +37,9 @@ prepare_workers() {
     cp $seed/ca.crt /etc/burla/tls/ca-bundle.pem
     export SSL_CERT_FILE=/etc/burla/tls/ca-bundle.pem
     # The first worker would download uv from GitHub.
+    # Another cluster of this machine may have had another Python. Its compiled packages cannot be imported.
+    [ "$(cat $storage/python_version 2> /dev/null)" = "$WORKER_PYTHON" ] || rm -rf $storage/python_env
+    echo "$WORKER_PYTHON" > $storage/python_version
     mkdir -p $storage/python_env/bin $storage/uv_cache
     cp /opt/burla/site/bin/uv $storage/python_env/bin/uv
     UV_CACHE_DIR=$storage/uv_cache $storage/python_env/bin/uv pip install --quiet --target $storage/python_env \

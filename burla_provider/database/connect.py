@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import os
+import socket
 import tempfile
 import weakref
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,31 @@ def limit_unreachable_client(connection: psycopg.Connection[Any]) -> None:
     """
     if not is_pooled(connection):
         connection.execute(set_config(unreachable_client_settings(connection), local=False))
+
+
+@contextmanager
+def no_user_timeout(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    """Let the server leave unread, for any time, what this client sends inside the block.
+
+    While a COPY waits for a lock, the server does not read the following rows. Linux then ends the connection after
+    ``tcp_user_timeout``, although the server is reachable.
+    """
+    before = _set_user_timeout(connection, 0)
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            _set_user_timeout(connection, before)
+
+
+def _set_user_timeout(connection: psycopg.Connection[Any], milliseconds: int) -> int:
+    """Set the limit of a connection by TCP on Linux, and return the one before."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as line:
+        if line.family == socket.AF_UNIX or not hasattr(socket, "TCP_USER_TIMEOUT"):
+            return 0
+        before = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        return before
 
 
 def _tls_contents(given: Mapping[str, str]) -> dict[str, str]:

@@ -116,7 +116,7 @@ def _connecting_advice(text: str, host: str) -> str:
         return "The server accepts the task, but not the workers: allow their addresses too."
     if is_this_machine(host) and "refused" in text:
         return f"On a worker, {host} is the worker's machine: give the connection a host name that workers can resolve."
-    if "unexpectedly" in text or "connection is lost" in text:
+    if _LOST.search(text):
         return _CONNECTION_LOST
     return ""
 
@@ -140,9 +140,10 @@ _UNKNOWN_NAMES = {
 }
 """SQLSTATE of an error that names what does not exist -> what to say about it."""
 
+_LOST = re.compile("unexpectedly|connection is lost|could not (?:receive|send) data|SSL SYSCALL error")
 _CONNECTION_LOST = (
-    "The connection was lost: the server was restarted or has crashed, or the network or a firewall has ended it. See"
-    " the log of the server. range_retries limits how often a range is tried again."
+    "The connection was lost: the server was restarted or has crashed, or the network, a firewall or tcp_user_timeout"
+    " has ended it. See the log of the server. range_retries limits how often a range is tried again."
 )
 _SESSION_ENDED = (
     "The server was restarted, or an administrator ended the session (pg_terminate_backend). Retry the task when the"

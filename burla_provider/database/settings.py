@@ -74,13 +74,19 @@ def inherited_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
     return dict(rows)
 
 
-def unreachable_client_settings(connection: psycopg.Connection[Any]) -> dict[str, str]:
+def unreachable_client_settings(connection: psycopg.Connection[Any], *, reads_slowly: bool = False) -> dict[str, str]:
     """Return settings with which the server ends the session a minute after the client has become unreachable.
 
     By default it ends it after two hours: until then a session whose client is behind a dead network, or on a machine
     without power, holds its snapshot and its locks.
+
+    :param reads_slowly: whether the client may leave rows unread for any time. Linux applies ``tcp_user_timeout`` to
+        that too, so there is no such limit. If the client becomes unreachable while the server sends, the server
+        notices it when the system ends its retransmissions, after 15 to 30 minutes.
     """
-    return _UNREACHABLE_CLIENT if connection.info.server_version >= 120000 else {}
+    if connection.info.server_version < 120000:
+        return {}
+    return _UNREACHABLE_CLIENT | ({"tcp_user_timeout": "0"} if reads_slowly else {})
 
 
 def session_identity(connection: psycopg.Connection[Any]) -> list[Any]:

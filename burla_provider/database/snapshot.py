@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg import sql
 
+from burla_provider.database.connect import is_alive
 from burla_provider.database.errors import ON_STANDBY
 from burla_provider.database.settings import (
     SessionSettings,
@@ -89,18 +90,22 @@ def held_snapshot(connection: psycopg.Connection[Any], schema: str, table: str) 
         _release(connection, snapshot)
 
 
-def check_joinable(connection: psycopg.Connection[Any], snapshot: Snapshot) -> None:
+def check_joinable(connection: psycopg.Connection[Any], snapshot: Snapshot, holder: psycopg.Connection[Any]) -> None:
     """Check that another session can join the snapshot.
 
     Servers that do not import snapshots, and poolers that distribute sessions over several servers, fail here instead
     of in every range.
 
     :param connection: an autocommit connection that is not in a transaction.
+    :param holder: the connection that holds the snapshot.
     :raises InvalidParameterError: if it cannot join.
+    :raises SnapshotLostError: if the session that held the snapshot has ended.
     """
     try:
         connection.execute(sql.SQL("{}; {}; ROLLBACK").format(BEGIN, _set_snapshot(snapshot)))
     except (*_REFUSALS, psycopg.errors.UndefinedObject) as error:
+        if not is_alive(holder):
+            raise _lost(error) from error
         raise _not_shareable(error) from None
 
 
@@ -140,10 +145,7 @@ def join_snapshot(connection: psycopg.Connection[Any], snapshot: Snapshot, relat
         connection.execute(_set_snapshot(snapshot))
     except (*_REFUSALS, psycopg.errors.UndefinedObject) as error:
         reason = ON_STANDBY if connection.info.parameter_status("in_hot_standby") == "on" else ""
-        raise SnapshotLostError(
-            f"The snapshot that all ranges share is gone ({_first_line(error)}): the session that held it ended."
-            f" Run the task again: it uses a new snapshot. {reason}"
-        ) from error
+        raise _lost(error, reason) from error
     only = not snapshot.locks_partitions
     connection.execute(_lock(relation, snapshot.lockable, nowait=True, only=only))
 
@@ -229,6 +231,13 @@ def _export(connection: psycopg.Connection[Any]) -> str:
     except _REFUSALS as error:
         raise _not_shareable(error) from None
     return str(row[0]) if row else ""
+
+
+def _lost(error: psycopg.Error, reason: str = "") -> SnapshotLostError:
+    return SnapshotLostError(
+        f"The snapshot that all ranges share is gone ({_first_line(error)}): the session that held it ended."
+        f" Run the task again: it uses a new snapshot. {reason}".rstrip()
+    )
 
 
 def _not_shareable(error: psycopg.Error) -> InvalidParameterError:

@@ -68,7 +68,8 @@ class BurlaTableOperator(BurlaBaseOperator):
 
     :param consistency: "snapshot": all ranges read the same snapshot of the table, and cannot write to it; "none": each
         range reads its own. None: "snapshot", or "none" if a function or an update writes to the table that it reads.
-    :param statement_timeout: maximum number of seconds per statement. None: the server's setting.
+    :param statement_timeout: maximum number of seconds per statement. The query of a range's rows runs until the
+        function has read them. None: the server's setting.
     :param lock_timeout: maximum number of seconds to wait for a lock. None: the server's setting, or 60 in a snapshot,
         because the holder of the lock may be waiting for the end of the snapshot.
     :param idle_in_transaction_session_timeout: maximum number of seconds that a session may be idle in a transaction,

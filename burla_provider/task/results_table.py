@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.connect import codec_of, open_connection
+from burla_provider.database.connect import codec_of, no_user_timeout, open_connection
 from burla_provider.database.quoting import Identifier
 from burla_provider.database.table_creation import check_writable, lock_table_creation
 from burla_provider.exceptions import InvalidParameterError
@@ -97,7 +97,7 @@ class ResultsTable:
             rows = [_row(self._run, key_range, self._outcomes.get(key_range.index), codec) for key_range in ranges]
             connection.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(self._relation), [self._run])
             copy_rows = sql.SQL("COPY {} ({}) FROM STDIN").format(self._relation, _COLUMN_NAMES)
-            with connection.cursor() as cursor, cursor.copy(copy_rows) as copy:
+            with no_user_timeout(connection), connection.cursor() as cursor, cursor.copy(copy_rows) as copy:
                 for row in rows:
                     copy.write_row(row)
         return len(rows)

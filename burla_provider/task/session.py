@@ -149,7 +149,7 @@ def open_session(
             on_snapshot()
             state = state_before(connection, found.schema, found.name)
             with held_snapshot(connection, found.schema, found.name) as snapshot:
-                _check_joinable(hook_connection, parameters, snapshot, name)
+                _check_joinable(hook_connection, parameters, snapshot, name, connection)
                 hook_connection.close()
                 facts = _read_facts(connection, found.schema, found.name)
                 leaves = read_leaves(connection, found.schema, found.name)
@@ -179,19 +179,23 @@ def _prepare_results_table(connection: psycopg.Connection[Any], name: str | None
 
 
 def _check_joinable(
-    connection: psycopg.Connection[Any], parameters: Mapping[str, str], snapshot: Snapshot, name: str
+    connection: psycopg.Connection[Any],
+    parameters: Mapping[str, str],
+    snapshot: Snapshot,
+    name: str,
+    holder: psycopg.Connection[Any],
 ) -> None:
     from burla_provider.database.connect import is_alive, open_connection
     from burla_provider.database.settings import application_name
     from burla_provider.database.snapshot import check_joinable
 
     if is_alive(connection):
-        check_joinable(connection, snapshot)
+        check_joinable(connection, snapshot, holder)
         return
     # The server ended it (idle_session_timeout) while the session waited for the table's lock.
     probe_name = application_name(name, " snapshot probe")
     with closing(open_connection(parameters, application_name=probe_name, autocommit=True)) as probe:
-        check_joinable(probe, snapshot)
+        check_joinable(probe, snapshot, holder)
 
 
 def worker_settings(config: TableConfig, name: str, inherited: Mapping[str, str]) -> SessionSettings:

@@ -89,6 +89,7 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
     if not config.plan_only:
         check_reachable(engine, parameters["host"], config.target_conn_id, parameter)
     with closing(open_connection(parameters, application_name=session.name, autocommit=True)) as connection:
+        settings = inherited_settings(connection)
         limit_unreachable_client(connection)
         exchange = find_exchange(connection, config) if config.write_mode == "overwrite" else None
         sink = _find_sink(connection, config, session, exchange)
@@ -110,7 +111,7 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
             session.name,
             parameters,
             connection,
-            inherited_settings(connection),
+            settings,
             sink,
             sink.target,
             source[:2] == target[:2],

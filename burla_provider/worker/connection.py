@@ -118,12 +118,14 @@ def connect_worker(
     read_only: bool,
     slots: int | None,
     settings: Mapping[str, str] = MappingProxyType({}),
+    reads_slowly: bool = True,
 ) -> psycopg.Connection[Any]:
     """Connect; transactions are read-only and repeatable read, or read-write and read committed.
 
     :param name: shown in ``pg_stat_activity`` between ranges.
     :param slots: connections of all jobs on the database together; None: no limit.
     :param settings: settings of the session. Behind a pooler each transaction must set them.
+    :param reads_slowly: whether a function may compute for any time between two rows.
     :raises ConnectionLimitError: if other jobs used all slots for ten minutes.
     :raises UserFunctionError: if psycopg is too old.
     """
@@ -136,7 +138,7 @@ def connect_worker(
         sleep=sleep_outside_limit,  # waiting for other jobs does not count as the range's time
         reraise=True,
     )
-    return retrying(_connect, parameters, name, read_only, slots, settings)
+    return retrying(_connect, parameters, name, read_only, slots, settings, reads_slowly)
 
 
 def reset_session(
@@ -162,7 +164,7 @@ def reset_session(
     elif is_idle:
         connection.autocommit = True
         connection.execute("DISCARD ALL")
-        _set_up(connection, slots, settings)
+        _set_up(connection, slots, settings, reads_slowly=True)
     else:
         connection.execute("DEALLOCATE ALL")
         if not release_locks_except_slot(connection, slots):
@@ -191,7 +193,12 @@ def _check_psycopg() -> None:
 
 
 def _connect(
-    parameters: Mapping[str, str], name: str, read_only: bool, slots: int | None, settings: Mapping[str, str]
+    parameters: Mapping[str, str],
+    name: str,
+    read_only: bool,
+    slots: int | None,
+    settings: Mapping[str, str],
+    reads_slowly: bool,
 ) -> psycopg.Connection[Any]:
     connection = open_connection(parameters, application_name=name, autocommit=True)
     try:
@@ -200,7 +207,7 @@ def _connect(
             # because the pooler limits connections.
             connection.prepare_threshold = None
         else:
-            _set_up(connection, slots, settings)
+            _set_up(connection, slots, settings, reads_slowly)
     except BaseException:
         connection.close()
         raise
@@ -208,11 +215,13 @@ def _connect(
     return connection
 
 
-def _set_up(connection: psycopg.Connection[Any], slots: int | None, settings: Mapping[str, str]) -> None:
+def _set_up(
+    connection: psycopg.Connection[Any], slots: int | None, settings: Mapping[str, str], reads_slowly: bool
+) -> None:
     if slots is not None and not take_slot(connection, slots):
         raise _no_free_slot(slots)
     orphan_settings = _ORPHAN_SETTINGS if connection.info.server_version >= 140000 else {}
-    settings = {**unreachable_client_settings(connection), **settings}
+    settings = {**unreachable_client_settings(connection, reads_slowly=reads_slowly), **settings}
     try:
         connection.execute(set_config({**settings, **orphan_settings}, local=False))
     except psycopg.errors.InvalidParameterValue:  # the server's operating system cannot check its clients

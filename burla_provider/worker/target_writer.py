@@ -173,6 +173,7 @@ class TargetWriter:
             read_only=False,
             slots=self.slots,
             settings=self.settings.inherited,
+            reads_slowly=False,
         )
         self._cached.is_pooled = connection.prepare_threshold is None
         return connection

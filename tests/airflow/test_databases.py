@@ -183,6 +183,18 @@ def test_a_unix_socket_is_for_this_machine_only(airflow: Airflow) -> None:
     assert airflow.run(operator(**options, burla_conn_id="cluster", plan_only=True)).state == "success"
 
 
+@pytest.mark.usefixtures("socket_db")
+def test_functions_and_results_use_a_unix_socket(airflow: Airflow) -> None:
+    def count(connection: Any, key_range: Any) -> dict[str, Any]:
+        query = sql.SQL("SELECT count(*) FROM ids WHERE {}").format(key_range.where)
+        return {"row_count": connection.execute(query).fetchone()[0]}
+
+    options = {"table": "ids", "postgres_conn_id": "socket_db", "key": "id", "results_table": "public.results"}
+    result = airflow.run(operator(**options, process_range=count))
+    assert result.error is None, result.log
+    assert result.value["row_count"] == 100
+
+
 def test_a_role_that_may_read_some_columns_only_reads_them_at_moments_of_their_own(
     airflow: Airflow, orders: Orders
 ) -> None:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from burla_provider.operators.postgres import BurlaPostgresOperator
+from burla_provider.operators.transform import BurlaPostgresTransformOperator
 from tests.airflow.conftest import Orders
 from tests.support.task_runner import Airflow
 
@@ -92,6 +93,21 @@ def test_ranges_see_the_rows_that_one_query_of_the_task_sees(
     result = airflow.run(BurlaPostgresOperator(task_id="t", consistency=consistency, **options))
     assert result.error is None, result.log
     assert result.value["n"] == expected
+
+
+def test_the_sessions_that_write_keep_the_limits_for_an_unreachable_client(
+    airflow: Airflow, events: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c tcp_user_timeout=7000 -c tcp_keepalives_idle=7")
+    events.execute("""
+        CREATE TABLE copies (id bigint, user_timeout text DEFAULT current_setting('tcp_user_timeout'),
+                             idle text DEFAULT current_setting('tcp_keepalives_idle'))
+    """)
+    options: dict[str, Any] = {"table": "events", "columns": ["id"], "key": "id", "ranges": 3, "write_mode": "insert"}
+    options |= {"target_table": "copies", "target_columns": ["id"], "map_row": lambda row: row, "ledger": "runs"}
+    result = airflow.run(BurlaPostgresTransformOperator(task_id="t", postgres_conn_id="orders_db", **options))
+    assert result.error is None, result.log
+    assert events.execute("SELECT DISTINCT user_timeout, idle FROM copies").fetchall() == [("7000", "7")]
 
 
 def test_a_worker_s_own_environment_changes_nothing(

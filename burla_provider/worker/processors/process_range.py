@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import psycopg
 
+from burla_provider.database.connect import no_user_timeout
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.worker.processors.processor import RangeResult, check_value
 from burla_provider.worker.source import Source
@@ -24,7 +25,7 @@ class ProcessRange:
 
     def __call__(self, connection: psycopg.Connection[Any], source: Source, key_range: KeyRange) -> RangeResult:
         """Return what the function returned."""
-        with guard_transaction(connection):
+        with guard_transaction(connection), no_user_timeout(connection):
             value = check_value(self.function(connection, key_range), key_range)
         row_count = value.get("row_count")
         return RangeResult(value, row_count if type(row_count) is int else None)

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Json
 
+from burla_provider.database.connect import no_user_timeout
 from burla_provider.worker.sinks.target import Target
 
 
@@ -26,7 +27,7 @@ def copy_rows(
     """
     query = sql.SQL("COPY {} ({}) FROM STDIN").format(relation, target.column_list)
     with connection.cursor() as cursor:
-        with cursor.copy(query) as copy:
+        with no_user_timeout(connection), cursor.copy(query) as copy:
             for row in _with_json(rows, target) if target.json_columns or target.json_arrays else rows:
                 try:
                     copy.write_row(row)

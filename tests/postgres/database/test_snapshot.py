@@ -1,9 +1,11 @@
+from contextlib import ExitStack, closing
+
 import psycopg
 import pytest
 
 from burla_provider.database import snapshot
-from burla_provider.database.connect import connection_parameters, is_alive
-from burla_provider.database.snapshot import Snapshot, check_joinable, join_snapshot
+from burla_provider.database.connect import connection_parameters, is_alive, open_connection
+from burla_provider.database.snapshot import Snapshot, check_joinable, held_snapshot, join_snapshot
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError, SnapshotLostError
 from tests.support.snapshots import open_snapshot
 
@@ -100,8 +102,20 @@ def test_a_table_that_somebody_keeps_locked_is_named(parameters, connection, dat
             open_snapshot(parameters, "public", "t").__enter__()
 
 
-def test_an_error_of_a_server_that_refuses_names_the_alternative(connection):
+def test_an_error_of_a_server_that_refuses_names_the_alternative(connection, joiner):
     # As behind a pooler that spreads sessions over two servers: this one does not know the snapshot.
     with pytest.raises(InvalidParameterError, match='consistency="none"') as error:
-        check_joinable(connection, Snapshot("0000FFFF-0000FFFF-1"))
+        check_joinable(connection, Snapshot("0000FFFF-0000FFFF-1"), joiner)
     assert error.value.parameter == "consistency"
+
+
+def test_a_snapshot_whose_holder_was_ended_can_be_taken_again(parameters, connection):
+    """The server shares snapshots: it has restarted, or an administrator has ended the session."""
+    with closing(open_connection(parameters, application_name="holder", autocommit=True)) as holder:
+        taken = ExitStack()
+        snapshot = taken.enter_context(held_snapshot(holder, "public", "t"))
+        check_joinable(connection, snapshot, holder)
+        connection.execute("SELECT pg_terminate_backend(%s, 5000)", [holder.info.backend_pid])
+        with pytest.raises(SnapshotLostError, match=r"the session that held it ended\. Run the task again"):
+            check_joinable(connection, snapshot, holder)
+        taken.close()

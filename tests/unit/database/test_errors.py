@@ -116,6 +116,8 @@ def test_a_plain_error_needs_no_advice():
         (errors.ProtocolViolation, "protocol violation", "The connection was lost"),
         (psycopg.OperationalError, "server closed the connection unexpectedly", "The connection was lost"),
         (psycopg.OperationalError, "the connection is lost", "The connection was lost"),
+        (psycopg.OperationalError, "could not receive data from server: Connection timed out", "tcp_user_timeout"),
+        (psycopg.OperationalError, "SSL SYSCALL error: Connection timed out", "tcp_user_timeout"),
     ],
 )
 def test_known_errors_have_advice(kind, text, advice):
