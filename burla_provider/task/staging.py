@@ -117,10 +117,10 @@ class Staging:
 def remove_abandoned(connection: psycopg.Connection[Any], staging: Staging, context: Context) -> list[str]:
     """Drop the tables of runs of this task that are dead, and return their names.
 
-    A run is dead if the same task of the same DAG run has another key now: it was cleared. The runs of other DAG runs
-    count as dead after ``ABANDONED_AFTER``, because a DAG run with the same id and another start may be that of another
-    Airflow. If such a run is retried nevertheless, it starts from the beginning: rows are in the target only when a run
-    has ended.
+    A run is dead if the same task of the same DAG run has another key now: it was cleared, or the DAG run was created
+    again. A DAG run with the same id may be that of another Airflow, unless its start or its version of the DAG is the
+    same. The runs of other DAG runs count as dead after ``ABANDONED_AFTER``. If such a run is retried nevertheless, it
+    starts from the beginning: rows are in the target only when a run has ended.
     """
     removed = []
     for relation, run in _find_runs(connection):
@@ -144,7 +144,8 @@ def _is_dead(run: Mapping[str, Any], context: Context) -> bool:
     ti = context["ti"]
     if (run.get("dag"), run.get("task")) != (ti.dag_id, ti.task_id):
         return False
-    if (run.get("task_run"), run.get("started")) == (task_run(context), str(run_started(context))):
+    is_same = {name for name, value in _identity(context).items() if run.get(name) == value}
+    if "task_run" in is_same and is_same & {"started", "dag_version"}:
         return True
     since = datetime.datetime.fromisoformat(run["since"])
     return datetime.datetime.now(datetime.UTC) - since > ABANDONED_AFTER
@@ -160,12 +161,20 @@ def _describe(context: Context, run_key: str) -> str:
             "run": ti.run_id,
             "map_index": ti.map_index,
             "since": datetime.datetime.now(datetime.UTC).isoformat(),
-            "task_run": task_run(context),
-            "started": str(run_started(context)),
             "run_key": run_key,
+            **_identity(context),
         },
         ensure_ascii=False,
     )
+
+
+def _identity(context: Context) -> dict[str, str]:
+    """Return what is the same when the task is cleared: the first, and at least one of the others."""
+    return {
+        "task_run": task_run(context),
+        "started": str(run_started(context)),  # another one if the DAG run had ended
+        "dag_version": str(context["ti"].dag_version_id),  # another one if the DAG has changed
+    }
 
 
 def _comment(relation: Identifier, comment: str) -> sql.Composed:

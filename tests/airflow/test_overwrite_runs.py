@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -432,8 +433,16 @@ def test_a_task_that_is_cleared_drops_what_the_run_before_has_left(airflow: Airf
     assert ask(scores, LEFT) == 0
 
 
+def test_a_task_whose_dag_run_had_ended_drops_what_the_run_before_has_left(airflow: Airflow, scores: Any) -> None:
+    leave_staging(airflow)
+    result = airflow.run(operator(), max_tries=2, try_number=2, run_started=START + timedelta(seconds=1))
+    assert result.state == "success"
+    assert ask(scores, LEFT) == 0
+
+
 def test_a_run_of_another_airflow_with_the_same_ids_is_not_dropped(airflow: Airflow, scores: Any) -> None:
     leave_staging(airflow, run_started=START + timedelta(seconds=1))
+    airflow.dag_version_id = uuid.uuid4()
     assert airflow.run(operator(), max_tries=2, try_number=2).state == "success"
     assert ask(scores, LEFT) == 2
 
