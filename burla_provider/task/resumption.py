@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from burla_provider.database.table_state import UNKNOWN
 from burla_provider.database.wording import quantity
 from burla_provider.exceptions import PermanentError, TaskKilledError
 
@@ -45,6 +44,8 @@ def checkpoint_resumption(has_store: bool, resume: Resume, *, is_comparable: boo
     if not has_store:
         return Resumption(keeps=False, reason="because this Airflow has no task state store, which 3.3 added")
     if is_comparable is False and resume == "auto":
+        from burla_provider.database.table_state import UNKNOWN
+
         return Resumption(keeps=False, reason=f"because {UNKNOWN}")
     unless = ". If the table changes before, it processes all ranges" if is_comparable and resume == "auto" else ""
     return Resumption(keeps=True, reason=f"Airflow's task state store has the others{unless}")
