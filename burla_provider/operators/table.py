@@ -93,9 +93,10 @@ class BurlaTableOperator(BurlaBaseOperator):
     :param results_table: table ("schema.table", created if it does not exist) that gets one row per range at the end.
     :param incremental: process only keys that are new since the last success. The watermark is stored in Airflow's
         asset state store, for the one asset in ``outlets`` (Airflow 3.3). A run with a window does not advance it.
-    :param start: first key of the first incremental run, inclusive. None: the first key of the table.
+    :param start: first key of the first incremental run, inclusive, and of the next ones if it fails. None: the first
+        key of the table.
     :param lag: distance from the newest key to the end of an incremental run, because rows may become visible late: a
-        number of ids, or a timedelta. The next run processes the rest.
+        number of ids, or a timedelta. The next run processes the rest. None: 0, or 1 for ids that are not unique.
     """
 
     template_fields: Sequence[str] = (

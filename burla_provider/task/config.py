@@ -254,7 +254,8 @@ class TableConfig(JobConfig):
     @property
     def task_connections(self) -> int:
         """The connections that the task may open while workers hold theirs."""
-        return int(self.results_table is not None)
+        locks_watermark = self.is_increment and self.consistency == "snapshot"
+        return int(self.results_table is not None or locks_watermark)
 
     @property
     def reading_idle_timeout(self) -> float | None:

@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, LiteralString
+from typing import TYPE_CHECKING, Any
 
 from psycopg import sql
 
-from burla_provider.database.settings import EXACT_TEXT
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.ranges.catalog import TableFacts
-from burla_provider.ranges.key import INTEGER_LIMITS, KeyColumn
-from burla_provider.ranges.key_choice import choose_key
+from burla_provider.ranges.key import Key
 from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.task.increment import (
+    Increment,
+    find_column,
+    find_increment,
+    has_local_times,
+    hidden_zone,
+    is_below,
+    is_integer,
+)
 from burla_provider.task.run_identity import is_cleared, run_key
 from burla_provider.task.table_job import TableJob
 from burla_provider.task.verify import window_end
 from burla_provider.task.watermark import AssetWatermark
-from burla_provider.worker.source import Source
 
 if TYPE_CHECKING:
-    import psycopg
-
     from burla_provider.ranges.plan import Plan
-
-# A timestamp without a time zone is in UTC or in the zone of the server. The earlier of the two skips no row. If clocks
-# are set back within a day, one hour occurs twice: from its first occurrence on, the third value is the earliest.
-_EARLIEST_NOW: LiteralString = """
-    SELECT least(
-        moment AT TIME ZONE 'UTC', moment::timestamp, (moment + interval '24 hours')::timestamp - interval '24 hours'
-    )::{type}::text
-    FROM (SELECT now() - {lag} AS moment) AS clock
-"""
-_CLOCKS: dict[str, LiteralString] = {
-    "timestamp with time zone": "SELECT (now() - {lag})::{type}::text",
-    "timestamp without time zone": _EARLIEST_NOW,
-    "date": _EARLIEST_NOW,
-}
-"""Key types whose values are limited by the clock: rows from now on are left to the next run."""
-
-_CLOCK_DIGITS = 6
-"""Fractional digits of a second that the server's clock has."""
-
-
-@dataclass(frozen=True)
-class Increment:
-    """The keys of one run, ``lower <= key < upper``, as PostgreSQL's text. None is open."""
-
-    lower: str | None
-    upper: str
 
 
 class IncrementalRun:
@@ -67,15 +42,27 @@ class IncrementalRun:
         config, session = job.config, job.session
         rows = (config.postgres_conn_id, f"{session.schema}.{session.table}", str(config.key))
         # A condition may contain a date, which changes from run to run. A task may be mapped over conditions.
-        mapped = (job.source.where,) if self._context["ti"].map_index not in (None, -1) else ()
+        self._is_mapped = self._context["ti"].map_index not in (None, -1)
+        mapped = (job.source.where,) if self._is_mapped else ()
         self._watermark = AssetWatermark(self._context, job.outlets, (*rows, *mapped), session)
         self._column = find_column(session.facts, str(config.key))
+        # More rows with the maximum may come, unless it is unique.
+        self._leaves_maximum = (
+            config.lag is None and is_integer(self._column) and not session.facts.is_unique(Key((self._column,)))
+        )
 
     def run(self) -> dict[str, Any]:
         """Process the window of this run. The watermark advances last: a failed run does not change it."""
         if window := self._watermark.finished_window:
             return self._repeat(window)
         self._warn_of_null_keys()
+        self._warn_of_hidden_zone()
+        if self._leaves_maximum:
+            self._log.info(
+                "No unique index is on %s alone: the rows with its maximum are left to the next run, because more of"
+                " them may come. If no more can come, set lag=0.",
+                self._config.key,
+            )
         unfinished = self._watermark.unfinished
         if unfinished is None or self._config.plan_only:
             if is_cleared(self._context):
@@ -101,12 +88,12 @@ class IncrementalRun:
 
     def _begin(self) -> dict[str, Any]:
         """Process a new window, from the watermark to now."""
-        job, start = self._job, self._config.start
-        job.lower = begin = self._watermark.end or (None if start is None else str(start))
+        job = self._job
+        job.lower = begin = self._watermark.end or self._find_start()
         job.ledger_key = _ledger_key(run_key(self._context), begin)
         increment = self._find_increment(begin)
         if increment is None:
-            self._log.info("Nothing is new since %s.", begin)
+            self._log.info("Nothing is new since %s.", begin or "the first key")
             self._warn_of_restarted_ids()
             self._save_window(begin, begin)
             return job.empty_result()
@@ -114,6 +101,35 @@ class IncrementalRun:
         self._set_end(increment.upper)
         job.on_planned = lambda: self._watermark.save_unfinished(begin, job.ledger_key, str(job.ledger))
         return self._process(begin)
+
+    def _find_start(self) -> str | None:
+        """Return where a run begins before the first success: at the earliest ``start`` that a run had."""
+        if self._is_mapped and self._job.source.where:
+            self._log.warning(
+                "No run with this condition has succeeded yet, so this run begins at %s. In a mapped task, each"
+                " condition has its own watermark: if it changes from run to run (a date), each run begins there.",
+                "the first key" if self._config.start is None else "start",
+            )
+        if self._config.start is None:
+            return None
+        start, earlier = str(self._config.start), self._watermark.start
+        advice = f"Use a value of the key {self._column.name!r} ({self._column.type})."
+        with PlannerConnection(self._connection).errors_blame("start", advice):
+            # is_below compares numbers, of which some are no values of the key.
+            self._connection.execute(sql.SQL("SELECT {}::{}").format(sql.Literal(start), sql.SQL(self._column.type)))
+            is_later = is_below(self._connection, self._column, earlier or start, start)
+        if is_later:
+            self._log.warning(
+                "start is %s, but an earlier run began at %s, and no run has succeeded yet: this run begins there. To"
+                " leave these rows out, delete the key %r from the state of the asset.",
+                start,
+                earlier,
+                self._watermark.store_key,
+            )
+            return earlier
+        if start != earlier and not self._config.plan_only:
+            self._watermark.save_start(start)
+        return start
 
     def _continue(self, unfinished: dict[str, Any]) -> dict[str, Any]:
         """Process the rest of a window of which a run has written a part, and what is new since, as one window."""
@@ -160,14 +176,15 @@ class IncrementalRun:
             self._watermark.save_window(begin, end, self._job.ledger_key)
 
     def _set_end(self, end: str) -> None:
-        if _is_integer(self._column):
+        if is_integer(self._column):
             # Inclusive, because the end after the maximum of the type is not a value of the type.
             self._job.end_id = int(end) - 1
         else:
             self._job.upper = end
 
     def _find_increment(self, lower: str | None) -> Increment | None:
-        return find_increment(self._connection, self._job.source, self._column, lower, self._config.lag)
+        lag = 1 if self._leaves_maximum else self._config.lag
+        return find_increment(self._connection, self._job.source, self._column, lower, lag)
 
     def _describe(self, begin: str | None, end: str | None) -> str:
         return f"{begin or '...'} <= {self._config.key} < {end or '...'}"
@@ -181,9 +198,20 @@ class IncrementalRun:
         if exists:
             self._log.warning("There are rows whose %s is NULL: no incremental run processes them.", self._config.key)
 
+    def _warn_of_hidden_zone(self) -> None:
+        hidden = hidden_zone(self._connection) if has_local_times(self._column) else None
+        if hidden:
+            self._log.warning(
+                "%s has no time zone, and the TimeZone of the server is unknown, because this session has its own (%s,"
+                " source: %s). Rows whose times are in a zone that is behind it and UTC may be skipped: add the"
+                " difference to lag, or set the zone of the database (ALTER DATABASE ... SET timezone).",
+                self._config.key,
+                *hidden,
+            )
+
     def _warn_of_restarted_ids(self) -> None:
         end = self._watermark.end
-        if end is None or not _is_integer(self._column):
+        if end is None or not is_integer(self._column):
             return
         query = sql.SQL("SELECT max({}) FROM {}").format(sql.Identifier(self._column.name), self._job.source.relation)
         [(maximum,)] = self._connection.execute(query)
@@ -202,88 +230,3 @@ class IncrementalRun:
 def _ledger_key(run: str, begin: str | None) -> str:
     """Return the ledger's key of a window. A run has several windows if another run was faster."""
     return f"{run}/{begin or ''}"
-
-
-def _is_integer(column: KeyColumn) -> bool:
-    return column.type in INTEGER_LIMITS
-
-
-def find_column(facts: TableFacts, name: str) -> KeyColumn:
-    """Return the key column with its type.
-
-    :raises InvalidParameterError: if the table has no such column.
-    """
-    return choose_key(facts, name).columns[0]
-
-
-def find_increment(
-    connection: psycopg.Connection[Any],
-    source: Source,
-    column: KeyColumn,
-    lower: str | None,
-    lag: int | timedelta | None,
-) -> Increment | None:
-    """Return the keys from ``lower`` to now; None if there are none.
-
-    :param lag: leave this to the next run, for rows that become visible late: a number of ids, or a timedelta.
-    :raises InvalidParameterError: if the values of the key can decrease, or ``lag`` does not match its type.
-    """
-    # By default, timestamps may be printed with the abbreviation of a time zone, and abbreviations are ambiguous.
-    with PlannerConnection(connection).local_settings(**EXACT_TEXT):
-        upper = _find_upper(connection, source, column, lag)
-    if upper is None or (lower is not None and not _is_below(connection, column, lower, upper)):
-        return None
-    return Increment(lower, upper)
-
-
-def _find_upper(
-    connection: psycopg.Connection[Any], source: Source, column: KeyColumn, lag: int | timedelta | None
-) -> str | None:
-    if _is_integer(column):
-        ids = _check_lag_type(lag or 0, int, column)
-        end = sql.SQL("max({})::numeric + 1 - {}").format(sql.Identifier(column.name), sql.Literal(ids))
-        query = sql.SQL("SELECT ({})::text FROM {}").format(end, source.relation)
-    elif column.type in _CLOCKS:
-        period = _check_lag_type(lag or timedelta(0), timedelta, column)
-        period, type_name = _with_precision(connection, source, column, period)
-        query = sql.SQL(_CLOCKS[column.type]).format(lag=sql.Literal(period), type=type_name)
-    else:
-        raise InvalidParameterError(
-            "incremental",
-            f"the values of the key {column.name!r} of type {column.type} can decrease.",
-            "Use an ascending integer id, a timestamp or a date.",
-        )
-    row = connection.execute(query).fetchone()
-    return row[0] if row else None
-
-
-def _with_precision(
-    connection: psycopg.Connection[Any], source: Source, column: KeyColumn, lag: timedelta
-) -> tuple[timedelta, sql.SQL]:
-    """Return the lag and the type that round the clock down to the precision of the column.
-
-    Later rows then have keys at or above the end, whether their timestamps are rounded or truncated.
-    """
-    query = sql.SQL("SELECT {} FROM {} LIMIT 0").format(sql.Identifier(column.name), source.relation)
-    result = connection.execute(query).pgresult
-    digits = result.fmod(0) if result else -1
-    if not 0 <= digits < _CLOCK_DIGITS:
-        return lag, sql.SQL(column.type)
-    # A cast rounds to the nearest value. Half a unit earlier, the result is never above the clock.
-    lag += timedelta(seconds=1) / 10**digits / 2
-    return lag, sql.SQL(column.type.replace("timestamp", f"timestamp({digits})"))
-
-
-def _check_lag_type(lag: Any, expected: type, column: KeyColumn) -> Any:
-    if isinstance(lag, expected) and not isinstance(lag, bool):
-        return lag
-    advice = "Use a number of ids." if expected is int else "Use a datetime.timedelta."
-    raise InvalidParameterError("lag", f"{lag!r} does not fit the key {column.name!r} ({column.type}).", advice)
-
-
-def _is_below(connection: psycopg.Connection[Any], column: KeyColumn, lower: str, upper: str) -> bool:
-    # numeric, because the end of an integer key may be above the maximum of its type.
-    type_name = sql.SQL("numeric" if _is_integer(column) else column.type)
-    query = sql.SQL("SELECT {}::{} < {}::{}").format(sql.Literal(lower), type_name, sql.Literal(upper), type_name)
-    [(is_below,)] = connection.execute(query)
-    return bool(is_below)

@@ -89,6 +89,19 @@ class TaskSession:
         with reconnect(self.parameters, self.name) as connection:
             yield connection
 
+    @contextmanager
+    def short_transaction(self) -> Iterator[psycopg.Connection[Any]]:
+        """Return a connection in a transaction that ends with the block, and with it its locks.
+
+        The transaction of the snapshot lasts as long as the job, and so would the locks that it takes.
+        """
+        if self.snapshot is None:
+            with self.final_connection() as connection, connection.transaction():
+                yield connection
+            return
+        with reconnect(self.parameters, self.name) as connection, connection.transaction():
+            yield connection
+
     def check_leaves(self) -> None:
         """Check that the ranges have read the partitions or children that the snapshot sees.
 

@@ -22,7 +22,7 @@ from burla_provider.task.target import TargetSession, find_unique_key
 from burla_provider.task.target_catalog import read_generated
 from burla_provider.task.transform_hints import check_split_key, log_version_hint
 from burla_provider.worker.batch_rows import BatchRows
-from burla_provider.worker.chunk_ledger import read_unfinished
+from burla_provider.worker.chunk_ledger import read_counts
 from burla_provider.worker.isolation import IsolateFailures
 from burla_provider.worker.processors import RangeProcessor, Transform
 from burla_provider.worker.rejects import COUNT, RejectLimit, RejectTable
@@ -110,8 +110,8 @@ class TransformJob(TableJob):
         if self.ledger is not None and not totals.complete:
             missing = set(totals.missing)
             with self._target.final_connection() as connection:
-                for index, row_count, counts in read_unfinished(connection, self.ledger):
-                    if index in missing:
+                for index, row_count, counts in read_counts(connection, self.ledger):
+                    if index in missing:  # another worker may have finished it
                         totals.add_partial(index, counts, row_count)
                         if report:
                             report.count(counts, row_count)

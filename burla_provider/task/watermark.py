@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import psycopg
+
+from burla_provider.database.settings import local_settings
 from burla_provider.exceptions import ConcurrentRunError, InvalidParameterError
 from burla_provider.task.run_identity import dag_run_pass, is_cleared, run_key, task_run
 
@@ -17,6 +20,14 @@ if TYPE_CHECKING:
 WINDOW = "burla_incremental_window"
 """Key in the task state store."""
 
+_LOCK_SETTINGS = {"lock_timeout": "60s", "idle_in_transaction_session_timeout": "0"}
+"""Settings while the watermark is locked. Airflow's API may be slow meanwhile."""
+
+_CONCURRENT = (
+    "incremental: another run of this task processed the same rows at the same time. The result of this run is"
+    " discarded; a retry processes what is new. Set max_active_runs=1 on the DAG."
+)
+
 
 class AssetWatermark:
     """The watermark in Airflow's asset state store (3.3), stored for the outlet of the task.
@@ -26,6 +37,7 @@ class AssetWatermark:
     - The watermark is the window of the last success: ``begin``, ``end``, ``key`` (of the ledger), and the run.
     - ``unfinished`` in it is a window of which a run with a ledger may have written ranges: ``begin``, ``key``,
       ``ledger``, and the run that processed it last. It is deleted when the watermark advances.
+    - ``start`` is there before the first success: the earliest ``start`` that a run had.
     - The window of each run is also stored in its task state store, so that a run that is cleared repeats its window.
 
     The watermark advances before Airflow has stored the result of the task. If the result is lost, the retry finds the
@@ -70,6 +82,11 @@ class AssetWatermark:
         return self._watermark.get("end")
 
     @property
+    def start(self) -> str | None:
+        """The earliest start that runs before the first success had; None: they had none."""
+        return self._watermark.get("start")
+
+    @property
     def unfinished(self) -> dict[str, Any] | None:
         """The window of which a run has written a part; None: there is none."""
         return self._watermark.get("unfinished")
@@ -90,6 +107,13 @@ class AssetWatermark:
         # A DAG run that was deleted and made again with the same id is another run: only clearing raises the tries.
         is_of_this_task = str(window.get("run_key", "")).startswith(f"{self._task_run}/")
         return self._is_cleared and is_of_this_task and window.get("tries", 0) < self._run["tries"]
+
+    def save_start(self, start: str) -> None:
+        """Store where the first run starts. If it fails, the next run can start there too.
+
+        :raises ConcurrentRunError: if another run of the task has changed the watermark since this one began.
+        """
+        self._replace({**self._watermark, "start": start})
 
     def save_unfinished(self, begin: str | None, key: str, ledger: str) -> None:
         """Store that this run is about to write the ranges of a window. The next run can then continue it.
@@ -128,14 +152,15 @@ class AssetWatermark:
         return bool(window["run"] == self._run["run"])  # stored by an earlier version of the provider
 
     def _replace(self, watermark: dict[str, Any]) -> None:
-        with self._session.final_connection() as connection, connection.transaction():
+        with self._session.short_transaction() as connection:
             # The store has no compare-and-set. Without the lock, two runs that begin together would both succeed.
-            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [self.store_key])
+            connection.execute(local_settings(_LOCK_SETTINGS))
+            try:
+                connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [self.store_key])
+            except psycopg.errors.LockNotAvailable:
+                raise ConcurrentRunError(_CONCURRENT) from None
             if self._store.get(self.store_key) != self._stored:
-                raise ConcurrentRunError(
-                    "incremental: another run of this task processed the same rows at the same time. The result of this"
-                    " run is discarded; a retry processes what is new. Set max_active_runs=1 on the DAG."
-                )
+                raise ConcurrentRunError(_CONCURRENT)
             self._store.set(self.store_key, watermark)
         self._stored = self._watermark = watermark
 

@@ -67,11 +67,10 @@ def read_progress(connection: psycopg.Connection[Any], ledger: Ledger, key_range
     return _select(connection, ledger, key_range, sql.SQL("")) or Progress()
 
 
-def read_unfinished(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[tuple[int, int, dict[str, int]]]:
-    """Yield the ranges of the run that are begun and not finished: index, rows read, and what became of them."""
+def read_counts(connection: psycopg.Connection[Any], ledger: Ledger) -> Iterator[tuple[int, int, dict[str, int]]]:
+    """Yield the ranges of the run that are begun: index, rows read, and what became of them."""
     query = sql.SQL(
-        "SELECT range_index, row_count, result::text FROM {} WHERE run_key = %s AND finished_at IS NULL"
-        " AND row_count IS NOT NULL"
+        "SELECT range_index, row_count, result::text FROM {} WHERE run_key = %s AND row_count IS NOT NULL"
     ).format(ledger.relation)
     for index, row_count, result in connection.execute(query, [ledger.run_key]).fetchall():
         yield index, row_count, _read_result(result)[0]

@@ -180,7 +180,8 @@ class RangeTask:
         with connection.transaction(force_rollback=undo):
             reset = RESET_POOLED if self.processor.writes and self._cached.is_pooled else sql.SQL("")
             settings = self.settings.transaction_sql(_suffix(key_range), self._key_settings)
-            connection.execute(sql.SQL("{}{}; {}").format(reset, settings, self._inherited_settings))
+            begin = sql.SQL("") if self.processor.writes else BEGIN_RANGE
+            connection.execute(sql.SQL("{}{}; {}; {}").format(reset, settings, self._inherited_settings, begin))
             yield
 
     @contextmanager

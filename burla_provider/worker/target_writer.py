@@ -62,11 +62,11 @@ class TargetWriter:
 
     def write(
         self, key_range: KeyRange, before: Progress, chunk: Chunk, isolate: IsolateFailures | None = None
-    ) -> Progress:
-        """Write a chunk, and return the progress after it.
+    ) -> tuple[Progress, bool]:
+        """Write a chunk, and return the progress of the range, and whether the chunk is written.
 
-        :param before: the progress behind which the chunk was read. If another worker has written more, nothing is
-            written, and its progress is returned.
+        :param before: the progress behind which the chunk was read. If the ledger has another one, because another
+            worker has written, nothing is written.
         :param isolate: the function that has computed the chunk, to find the rows that cannot be written, and write the
             others; None: an error ends the write.
         :raises PartsRefusedError: if parts of the chunk must be computed again.
@@ -105,7 +105,9 @@ class TargetWriter:
             mark_target_error(error, self.parameters.get("host", ""))
             raise
 
-    def _write(self, key_range: KeyRange, before: Progress, chunk: Chunk, isolate: IsolateFailures | None) -> Progress:
+    def _write(
+        self, key_range: KeyRange, before: Progress, chunk: Chunk, isolate: IsolateFailures | None
+    ) -> tuple[Progress, bool]:
         search = None
         while True:
             try:
@@ -128,13 +130,13 @@ class TargetWriter:
 
     def _write_now(
         self, key_range: KeyRange, before: Progress, chunk: Chunk, isolate: IsolateFailures | None
-    ) -> Progress:
+    ) -> tuple[Progress, bool]:
         worker = f"{socket.gethostname()}:{os.getpid()}"
         with self._transaction(key_range, self.sink, self.pause_lock) as connection:
             if self.ledger is not None:
                 now = claim_chunk(connection, self.ledger, key_range, before, worker)
-                if now.chunks != before.chunks or now.is_finished:
-                    return now
+                if now != before:
+                    return now, False
             if isolate:
                 chunk = reject_refused(connection, self.sink, isolate, chunk)
             written = self.sink.write(connection, chunk.rows) if chunk.rows else Written({})
@@ -148,7 +150,7 @@ class TargetWriter:
             after = before.plus(chunk.position, chunk.row_count, counts, written.pending, is_last=chunk.is_last)
             if self.ledger is not None:
                 store_progress(connection, self.ledger, key_range, after, worker)
-        return after
+        return after, True
 
     @contextmanager
     def _transaction(

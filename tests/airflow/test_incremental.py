@@ -20,7 +20,7 @@ from airflow.sdk import Asset
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.ranges.catalog import read_facts
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.task.incremental import find_column, find_increment
+from burla_provider.task.increment import find_column, find_increment
 from burla_provider.worker.source import Source
 from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.marks import conninfo_of
@@ -327,7 +327,7 @@ def test_a_window_never_ends_above_what_a_later_row_may_have(
     if is_domain:
         connection.execute(f"CREATE DOMAIN inner_moment AS {column_type}; CREATE DOMAIN moment AS inner_moment")
         column_type = "moment"
-    connection.execute(f"CREATE TABLE events (happened {column_type})")
+    connection.execute(f"CREATE TABLE events (happened {column_type}); INSERT INTO events VALUES ('infinity')")
     column = find_column(read_facts(PlannerConnection(connection), "events"), "happened")
     for _ in range(40):
         with connection.transaction():

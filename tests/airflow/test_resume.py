@@ -937,6 +937,7 @@ def test_whatever_style_a_role_prints_moments_in_none_is_left_out(
 def test_tables_of_one_name_in_two_schemas_have_a_mark_each(airflow: Airflow, orders: Orders) -> None:
     orders.connection.execute("CREATE SCHEMA archive")
     orders.connection.execute("CREATE TABLE archive.orders AS SELECT * FROM orders WHERE id <= 300")
+    orders.connection.execute("ALTER TABLE archive.orders ADD PRIMARY KEY (id)")
     counted = [airflow.run(increment(table=f"{schema}.orders")).value["row_count"] for schema in ("public", "archive")]
     assert counted == [20000, orders.ask("count(*)", "id <= 300")]
 

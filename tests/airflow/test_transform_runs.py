@@ -10,6 +10,7 @@ from airflow.sdk import Asset
 
 from burla_provider.operators.transform import BurlaPostgresTransformOperator
 from tests.airflow.conftest import Orders, add_database, needs_state_stores
+from tests.support.marks import conninfo_of
 from tests.support.task_runner import Airflow
 
 
@@ -126,6 +127,36 @@ def test_failed_ranges_may_be_tolerated(airflow: Airflow, copies: Any) -> None:
     value = airflow.run(operator(map_row=fail, tolerated_failures=1)).value
     assert (value["complete"], value["failed_ranges"]) == (False, 1)
     assert copies.execute("SELECT count(*) FROM copies").fetchone() == (value["rows_inserted"],)
+
+
+def test_a_range_that_failed_here_and_that_another_worker_has_finished_is_counted(
+    airflow: Airflow, copies: Any
+) -> None:
+    conninfo = conninfo_of(copies)
+
+    def finish_elsewhere(row: tuple[Any, ...], key_range: Any) -> tuple[Any, ...]:
+        import psycopg
+
+        from burla_provider.worker.ledger import describe_bounds
+
+        if row[0] == 3:
+            with psycopg.connect(conninfo) as other:  # as a worker does that runs the same call
+                copy = psycopg.sql.SQL("INSERT INTO copies SELECT id, status FROM orders WHERE {}")
+                count = other.execute(copy.format(key_range.where)).rowcount
+                values = [key_range.index, describe_bounds(key_range), count, count]
+                other.execute(
+                    "INSERT INTO runs (run_key, range_index, range, attempt, worker, row_count, result, finished_at)"
+                    " SELECT run_key, %s, %s, 1, '', %s, jsonb_build_object('rows_inserted', %s::int), now()"
+                    " FROM runs WHERE range_index = -1",
+                    values,
+                )
+            raise ValueError("no")
+        return row
+
+    value = airflow.run(operator(map_row=finish_elsewhere, tolerated_failures=1)).value
+    assert (value["complete"], value["failed_ranges"]) == (False, 1)
+    assert value["row_count"] == value["rows_inserted"] == 20_000
+    assert_copied(copies)
 
 
 def test_a_plan_writes_nothing(airflow: Airflow, copies: Any) -> None:

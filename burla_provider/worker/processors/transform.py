@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 
 from burla_provider.database.quoting import Identifier, Literal, type_name
+from burla_provider.database.snapshot import UNDO_RANGE
 from burla_provider.exceptions import RowsChangedError, TooManyRejectsError
 from burla_provider.ranges.condition import comparison
 from burla_provider.ranges.key import Bound, Key
@@ -69,12 +71,14 @@ class Transform:
         self._check_limit(progress)
         rounds = 0
         while not progress.is_finished:
+            before = progress
             if progress.pending:
                 rounds += 1
                 progress = self._write_pending(source, key_range, progress, rounds)
             else:
-                rounds = 0
                 progress = self._write_rest(connection, source, key_range, progress)
+            if progress.position != before.position:  # other rows are pending, maybe by another worker
+                rounds = 0
         return RangeResult(dict(progress.counts), progress.row_count)
 
     def _write_rest(
@@ -88,9 +92,12 @@ class Transform:
             query += sql.SQL(" ORDER BY ") + _order_by(source, order)
         with closing(self._read(order, query, connection)) as blocks:
             for chunk in self._compute(blocks, order):
-                before, progress = progress, self._write(key_range, progress, chunk)
-                if progress.chunks != before.chunks + 1 or progress.pending:  # another worker, or session, was faster
+                progress, is_written = self._write(key_range, progress, chunk)
+                # What another worker has written may end at another row, so the rows behind it are read again.
+                if not is_written or progress.pending:
                     break
+        if connection.info.transaction_status == TransactionStatus.INERROR:  # the query was canceled
+            connection.execute(UNDO_RANGE)
         return progress
 
     def _write_pending(self, source: Source, key_range: KeyRange, progress: Progress, rounds: int) -> Progress:
@@ -108,7 +115,7 @@ class Transform:
                 chunk.filtered += part.filtered
                 chunk.parts += part.parts
                 chunk.rejected += part.rejected
-        return self._write(key_range, progress, chunk)
+        return self._write(key_range, progress, chunk)[0]
 
     def _give_up(self, key_range: KeyRange, progress: Progress, blocks: list[Block], chunk: Chunk) -> None:
         """Reject the rows."""
@@ -124,17 +131,17 @@ class Transform:
             for number, keys in enumerate(block.keys):
                 chunk.rejected.append(Rejected.because(error, row_at(block.rows, number), keys[self._extra :]))
 
-    def _write(self, key_range: KeyRange, progress: Progress, chunk: Chunk) -> Progress:
+    def _write(self, key_range: KeyRange, progress: Progress, chunk: Chunk) -> tuple[Progress, bool]:
         isolate = self.function if isinstance(self.function, IsolateFailures) else None
         while True:
             try:
-                progress = self.writer.write(key_range, progress, chunk, isolate)
+                progress, is_written = self.writer.write(key_range, progress, chunk, isolate)
             except PartsRefusedError as refused:
                 assert isolate is not None  # noqa: S101 (it has made the parts)
                 chunk = isolate.split_parts(chunk, frozenset(refused.numbers))
                 continue
             self._check_limit(progress)
-            return progress
+            return progress, is_written
 
     def _check_limit(self, progress: Progress) -> None:
         rejected = progress.counts.get(COUNT, 0)

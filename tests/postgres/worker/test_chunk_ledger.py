@@ -11,8 +11,8 @@ from burla_provider.task.ledger_table import prepare_ledger, read_outcomes
 from burla_provider.worker.chunk_ledger import (
     Progress,
     claim_chunk,
+    read_counts,
     read_progress,
-    read_unfinished,
     store_progress,
 )
 from burla_provider.worker.ledger import Ledger
@@ -52,15 +52,14 @@ def test_each_try_finds_the_sum_of_the_chunks_before(ledger, written, ends):
         assert Counter(progress.counts) == total
         assert progress.pending == pending
         assert progress.is_finished == (is_last and not pending)
+        assert list(read_counts(ledger, LEDGER)) == [(0, progress.row_count, progress.counts)]
         found = read_progress(ledger, LEDGER, FIRST)
         if progress.is_finished:  # nothing is left to continue
             assert (found.row_count, found.counts, found.is_finished) == (progress.row_count, progress.counts, True)
-            assert list(read_unfinished(ledger, LEDGER)) == []
             [outcome] = read_outcomes(ledger, LEDGER)
             assert (outcome.index, outcome.value, outcome.row_count) == (0, progress.counts, progress.row_count)
         else:
             assert found == progress
-            assert list(read_unfinished(ledger, LEDGER)) == [(0, progress.row_count, progress.counts)]
             assert list(read_outcomes(ledger, LEDGER)) == []
     assert read_progress(ledger, LEDGER, SECOND) == Progress()
 
@@ -68,7 +67,7 @@ def test_each_try_finds_the_sum_of_the_chunks_before(ledger, written, ends):
 def test_a_claimed_range_without_a_chunk_has_not_begun(ledger):
     assert claim_chunk(ledger, LEDGER, FIRST, Progress(), "a:1") == Progress()
     assert read_progress(ledger, LEDGER, FIRST) == Progress()
-    assert list(read_unfinished(ledger, LEDGER)) == []
+    assert list(read_counts(ledger, LEDGER)) == []
 
 
 def test_ranges_and_runs_have_progress_of_their_own(ledger):
@@ -78,7 +77,7 @@ def test_ranges_and_runs_have_progress_of_their_own(ledger):
         store_progress(ledger, one, key_range, Progress(number, ("7",), 10 * number), "a:1")
     assert [read_progress(ledger, LEDGER, one).chunks for one in (FIRST, SECOND)] == [1, 2]
     assert read_progress(ledger, other, FIRST).chunks == 3
-    assert sorted(read_unfinished(ledger, LEDGER)) == [(0, 10, {}), (1, 20, {})]
+    assert sorted(read_counts(ledger, LEDGER)) == [(0, 10, {}), (1, 20, {})]
 
 
 def test_progress_of_other_bounds_is_refused(ledger):
