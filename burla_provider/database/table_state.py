@@ -28,7 +28,7 @@ REPORT_TIMEOUT = 90.0
 """Seconds to wait until the other sessions have reported."""
 
 UNKNOWN = "the server does not count all writes to what the job reads, or this role cannot see the counters"
-DIFFERENT = "its write counters, files, columns or policies differ, or partitions were attached or detached"
+DIFFERENT = "its write counters, files or columns differ, or partitions were attached or detached"
 HIDDEN = "this role cannot see when other sessions last wrote: grant it pg_read_all_stats"
 BUSY = "another session has been active since, and might not have reported its writes"
 
@@ -47,17 +47,19 @@ _STATE = """
         (SELECT string_agg(concat_ws(' ', oid, pg_relation_filenode(oid), n_tup_ins, n_tup_upd, n_tup_del,
                                      pg_relation_size(oid)), ', ' ORDER BY oid)
            FROM tree LEFT JOIN pg_stat_all_tables ON relid = oid) AS written,
-        (SELECT string_agg(concat_ws(' ', attrelid, attname, atttypid, atttypmod, attisdropped), ', '
+        -- The expression of a virtual column can change without a write.
+        (SELECT string_agg(concat_ws(' ', attrelid, attname, atttypid, atttypmod, attisdropped, adbin), ', '
                            ORDER BY attrelid, attnum)
-           FROM tree JOIN pg_attribute ON attrelid = oid WHERE attnum > 0) AS columns,
-        (SELECT string_agg(concat_ws(' ', relrowsecurity, relforcerowsecurity, pg_policy::text), ', '
-                           ORDER BY pg_class.oid, pg_policy.oid)
-           FROM tree JOIN pg_class USING (oid) LEFT JOIN pg_policy ON polrelid = pg_class.oid) AS policies,
+           FROM tree JOIN pg_attribute ON attrelid = tree.oid
+                LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+          WHERE attnum > 0) AS columns,
         -- A partition that was attached and detached again, here or in another table of the database.
         (SELECT concat_ws(' ', n_tup_ins, n_tup_upd, n_tup_del)
            FROM pg_stat_all_tables, pg_class
           WHERE relid = 'pg_inherits'::regclass AND pg_class.oid = {relation}::regclass
             AND (relkind = 'p' OR relhassubclass)) AS attached,
+        -- A policy can depend on other tables, on memberships of roles, and on whatever a function reads.
+        NOT row_security_active({relation}::regclass) AND
         (SELECT bool_and(relkind IN ('r', 'p')) FROM tree JOIN pg_class USING (oid))
             AND current_setting('server_version_num')::int >= 150000
             AND current_setting('track_counts')::bool AND NOT pg_is_in_recovery()
@@ -86,11 +88,11 @@ _UNSETTLED = """
 
 
 def table_state(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str] | None:
-    """Return digests of the table's files, write counters, size, columns, policies and partitions.
+    """Return digests of the table's files, write counters, size, columns and partitions, which change with its rows.
 
-    :returns: JSON; None if the role cannot read them, or the counters are not reliable: for a view, on a hot standby
-        (replayed writes are not counted), with ``track_counts`` off for any role, before PostgreSQL 15 (idle sessions
-        do not report).
+    :returns: JSON; None if the role cannot read them, or they do not show all changes: for a view, under row security,
+        on a hot standby (replayed writes are not counted), with ``track_counts`` off for any role, before PostgreSQL 15
+        (idle sessions do not report).
     """
     relation = sql.Literal(sql.Identifier(schema, table).as_string(connection))
     try:
@@ -104,7 +106,7 @@ def table_state(connection: psycopg.Connection[Any], schema: str, table: str) ->
         return None
     # Digests, because the texts of thousands of partitions are too long for Airflow's state store.
     digests = [hashlib.sha256(str(value).encode()).hexdigest()[:32] for value in row]
-    return dict(zip(("server", "counting_since", "written", "columns", "policies", "attached"), digests, strict=False))
+    return dict(zip(("server", "counting_since", "written", "columns", "attached"), digests, strict=False))
 
 
 def state_before(connection: psycopg.Connection[Any], schema: str, table: str) -> dict[str, str] | None:

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import BaseHook
 
@@ -20,6 +19,7 @@ from burla_provider.jobs.job import (
     Engine,
     Job,
     JobEvent,
+    split_url,
 )
 
 if TYPE_CHECKING:
@@ -211,7 +211,10 @@ def _cluster_url(connection: Connection) -> str | None:
         return None
     # A connection that is given as a URI has the URL's scheme in "schema" and its port in "port".
     host = connection.host.rstrip("/")
-    url = urlsplit(host if "://" in host else f"{connection.schema or 'https'}://{host}")
+    url = split_url(host if "://" in host else f"{connection.schema or 'https'}://{host}")
     if connection.port and url.port is None:
+        if not 0 < connection.port < 2**16:
+            problem = f"must be a number from 1 to 65535, got {connection.port}."
+            raise InvalidParameterError("port", problem, "Leave it out if the cluster's URL has no port.")
         url = url._replace(netloc=f"{url.netloc}:{connection.port}")
     return url.geturl()

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import platformdirs
 
@@ -20,7 +20,7 @@ from burla_provider.exceptions import (
     InvalidParameterError,
 )
 from burla_provider.jobs.client.http_json import request_json
-from burla_provider.jobs.job import Engine
+from burla_provider.jobs.job import Engine, split_url
 
 _CHECKS, _CHECK_SECONDS, _CHECK_INTERVAL = 3, 2.0, 1.0
 _LOCAL_NAMES = {"localhost", "main_service", "host.docker.internal"}
@@ -167,7 +167,7 @@ def _request(engine: Engine, method: str, path: str, timeout: float) -> dict[str
 
 def _checked_url(engine: Engine) -> str:
     url = (engine.url or "").rstrip("/")
-    parts = urlsplit(url)
+    parts = split_url(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         problem = f"{parts.hostname or url!r} is not an http:// or https:// URL."
         raise InvalidParameterError("host", problem, "Use a URL such as https://burla.example.com.")

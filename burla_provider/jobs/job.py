@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
+from urllib.parse import SplitResult, urlsplit
+
+from burla_provider.exceptions import InvalidParameterError
 
 EngineName = Literal["burla", "local"]
 
@@ -192,3 +195,19 @@ class Tick:
 
 
 JobEvent = JobWaiting | JobStarted | ItemBegan | ItemSucceeded | ItemCrashed | OutputLine | Tick
+
+
+def split_url(url: str) -> SplitResult:
+    """Return the parts of the URL of a cluster.
+
+    :raises InvalidParameterError: if it is not a URL, or its port is not a number.
+    """
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (reads it)
+    except ValueError:
+        # The message does not show the URL, which may have a password.
+        problem = "is not a URL, or its port is not a number from 0 to 65535."
+        advice = "Use a URL such as https://burla.example.com or http://[::1]:5001."
+        raise InvalidParameterError("host", problem, advice) from None
+    return parts

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import dis
 import functools
 import hashlib
+import re
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from operator import attrgetter
 from types import CodeType, EllipsisType, FunctionType, MappingProxyType, ModuleType, NoneType, NotImplementedType
-from typing import Any
+from typing import Any, TypeVar
 
 from burla_provider.jobs.code.local_modules import is_local
 
@@ -18,11 +21,19 @@ _PLAIN_TYPES = {NoneType, bool, int, float, complex, str, EllipsisType, NotImple
 """Types whose ``repr`` identifies a value."""
 _GENERATED = {
     *("__module__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__"),
-    "_abc_impl",  # a cache
+    *("_abc_impl", "_value2member_map_"),  # caches
     # Generated from the fields, which are compared; they contain object ids.
     *("__pydantic_core_schema__", "__pydantic_validator__", "__pydantic_serializer__"),
 }
 """Attributes of a class that depend on its place or the process, not on what it does."""
+_DAG_FILE = re.compile("unusual_prefix_[0-9a-f]{40}_")
+"""In the name of a DAG file's module: a hash of its path."""
+_PYDANTIC = "pydantic._internal._decorators"
+_CODE_ATTRIBUTES = (
+    *("co_name", "co_flags", "co_argcount", "co_posonlyargcount", "co_kwonlyargcount"),
+    *("co_names", "co_varnames", "co_cellvars", "co_freevars", "co_exceptiontable"),
+)
+"""Attributes of code that decide what its instructions do."""
 _DISPATCHER = functools.singledispatch(lambda value: value).__code__  # type: ignore[attr-defined]
 """The code of every function that ``functools.singledispatch`` returns."""
 
@@ -45,7 +56,7 @@ def fingerprint(*parts: Any) -> str:
     # A module's lock or connection is created again on every worker: it does not make a job different.
     values = [(name, _data(values)) for name, (_, values) in modules]
     for text in (*_Reader().texts((*parts, texts)), *_Reader(opaque=True).texts(values)):
-        digest.update(text.encode("utf-8", "backslashreplace") + b"\0")
+        digest.update(_DAG_FILE.sub("", text).encode("utf-8", "backslashreplace") + b"\0")
     return digest.hexdigest()[:32]
 
 
@@ -93,6 +104,11 @@ class _Reader:
             yield from self._class(value)
         elif type(value) is functools.cached_property:  # it has a lock
             yield from self.texts(value.func)
+        elif type(value) is TypeVar:  # cloudpickle gives it a random id
+            yield from self.texts((value.__name__, value.__bound__, value.__constraints__))
+        elif type(value).__module__ == _PYDANTIC and dataclasses.is_dataclass(value):  # cls_ref has the id of a class
+            names = [field.name for field in dataclasses.fields(value) if field.name != "cls_ref"]
+            yield from self.texts([(name, getattr(value, name)) for name in names])
         else:
             yield type(value).__qualname__
             yield from self._object(value)
@@ -100,8 +116,15 @@ class _Reader:
     def _contents(self, value: Any) -> Iterator[str]:
         yield f"{type(value).__name__} of {len(value)}"
         # The order of a set differs between processes.
-        for item in sorted(value, key=repr) if isinstance(value, set | frozenset) else value:
+        for item in sorted(value, key=self._order) if isinstance(value, set | frozenset) else value:
             yield from self.texts(item)
+
+    def _order(self, item: Any) -> str:
+        if type(item) in _PLAIN_TYPES:
+            return repr(item)
+        reader = _Reader(opaque=True)
+        reader._seen = dict(self._seen)
+        return "\0".join(reader.texts(item))
 
     def _function(self, value: FunctionType) -> Iterator[str]:
         names = sorted(_global_names(value.__code__) & value.__globals__.keys())
@@ -113,11 +136,15 @@ class _Reader:
         yield from self.texts((type(value), value.__bases__, members))
 
     def _code(self, code: CodeType) -> Iterator[str]:
-        # Not co_code, which refers to constants and names by position: compare the constants and names themselves.
-        for step in dis.get_instructions(code):
+        yield from self.texts([getattr(code, name) for name in _CODE_ATTRIBUTES])
+        # The arguments of instructions are positions in these attributes. Only constants are compared by their values,
+        # because they include the line and the attributes of a class, in any order.
+        steps = [step for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
+        for step, following in zip_longest(steps, steps[1:]):
             yield step.opname
-            yield from self.texts(step.argval) if step.opcode in dis.hasconst else [step.argrepr]
-        yield from self.texts(code.co_exceptiontable)
+            if following and following.opname == "STORE_NAME" and following.argval in _GENERATED:
+                continue
+            yield from self.texts(code.co_consts[step.arg or 0] if step.opcode in dis.hasconst else step.arg)
 
     def _object(self, value: Any) -> Iterator[str]:
         try:

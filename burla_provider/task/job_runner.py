@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.exceptions import InvalidParameterError
@@ -57,6 +59,13 @@ class JobRunner:
             return os.cpu_count()
         return self.config.max_parallelism
 
+    @property
+    def environment(self) -> tuple[Any, ...]:
+        """What functions run in. If it changes, they may return something else."""
+        config = self.config
+        given = (config.requirements, self._pins, config.image, self.hook.engine.python)
+        return (*given, sys.version_info[:2])
+
     def check_client(self) -> None:
         """Check that the client has not found an error of the Burla connection so far. Does not wait.
 
@@ -105,7 +114,7 @@ class JobRunner:
                 region=config.region,
                 disk_gb=config.disk_gb,
             ),
-            requirements=self._pin_requirements(),
+            requirements=self._pins,
             batched_for=batched_for,
         )
 
@@ -152,7 +161,8 @@ class JobRunner:
                 if monitor.failures.must_stop(monitor.total):
                     return
 
-    def _pin_requirements(self) -> Mapping[str, str] | None:
+    @cached_property
+    def _pins(self) -> Mapping[str, str] | None:
         from burla_provider.jobs.requirements import requirement_names, requirements_for
 
         config, engine = self.config, self.hook.engine

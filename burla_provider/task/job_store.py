@@ -126,8 +126,8 @@ class CheckpointStore:
         """What the next try finds in Airflow's task state store."""
         if self._is_discarded:
             return DISCARDED
-        has_snapshot = self._session.snapshot is not None
-        return checkpoint_resumption(self._checkpoint.is_stored, self._resume, has_snapshot=has_snapshot)
+        is_comparable = None if self._session.snapshot is None else self._identity.state is not None
+        return checkpoint_resumption(self._checkpoint.is_stored, self._resume, is_comparable=is_comparable)
 
     def _find_possible_change(self, state: TableState) -> str:
         session = self._session
@@ -241,7 +241,7 @@ class LedgerStore:
 
         with self._session.final_connection() as connection:
             if self._is_staging:
-                remove_run(connection, self._ledger)
+                remove_run(connection, self._ledger, self._ledger.run_key)
             elif is_begun(connection, self._ledger):
                 raise PermanentError(
                     f"{problem} Some ranges may have written their rows, and others not. A retry cannot correct that:"

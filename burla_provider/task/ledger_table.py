@@ -247,9 +247,18 @@ def is_planned(connection: psycopg.Connection[Any], ledger: Ledger) -> bool:
     return connection.execute(query, [ledger.run_key, _PLAN]).fetchone() is not None
 
 
-def remove_run(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
-    """Remove the plan and the outcomes of the run."""
-    connection.execute(sql.SQL("DELETE FROM {} WHERE run_key = %s").format(ledger.relation), [ledger.run_key])
+def remove_run(connection: psycopg.Connection[Any], ledger: Ledger, run: str) -> None:
+    """Remove the plan and the outcomes of a run.
+
+    :param run: the key of the run. Its tries may have keys of their own.
+    """
+    connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(ledger.relation, of_all_tries(run)))
+
+
+def of_all_tries(run: str) -> sql.Composed:
+    """Return the condition of the rows of a run, and of tries that continue nothing and have longer keys."""
+    condition = sql.SQL("(run_key = {run} OR starts_with(run_key, {longer}))")
+    return condition.format(run=sql.Literal(run), longer=sql.Literal(f"{run}/"))
 
 
 def _exists(connection: psycopg.Connection[Any], table: str) -> bool:

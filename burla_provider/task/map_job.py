@@ -102,8 +102,9 @@ def _restore_outcomes(
     config: MapJobConfig, runner: JobRunner, checkpoint: Checkpoint, items: Mapping[int, bytes]
 ) -> list[Outcome]:
     digest = hashlib.sha256(b"".join(hashlib.sha256(item).digest() for item in items.values())).hexdigest()
-    parts = (config.python_callable, config.op_kwargs, config.init, digest)
-    identity = JobIdentity(run_key(runner.context), fingerprint(*parts))
+    # Outcomes that were not collected have no results.
+    parts = (config.python_callable, config.op_kwargs, config.init, digest, config.collect)
+    identity = JobIdentity(run_key(runner.context), fingerprint(*parts, runner.environment))
     saved, note = find_earlier(checkpoint, config.resume, identity)
     if note:
         runner.log.info(note)

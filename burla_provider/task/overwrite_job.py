@@ -18,6 +18,7 @@ from burla_provider.task.exchange import AnotherExchangeError, Exchange, exchang
 from burla_provider.task.ledger_table import prepare_ledger, remove_run
 from burla_provider.task.lineage import TableLineage
 from burla_provider.task.resumption import Resumption
+from burla_provider.task.run_identity import run_key
 from burla_provider.task.session import TaskSession, reconnect, worker_settings
 from burla_provider.task.staging import Staging, remove_abandoned
 from burla_provider.task.target import TargetSession
@@ -57,7 +58,7 @@ class OverwriteJob(TransformJob):
         super().__init__(config, runner, session, lineage, outlets, target, pause)
         if config.resume is False:
             # Workers of an earlier try may still write to its staging table.
-            self.ledger_key += f"/try {self.context['ti'].try_number}"
+            self.ledger_key = f"{self.ledger_key}/try {self.context['ti'].try_number}"
         # A try that was killed may have staged rows of other partitions.
         self.ledger_key += f"/{session.leaves_id}" if session.leaves_id else ""
         self._exchange = exchange
@@ -155,5 +156,5 @@ class OverwriteJob(TransformJob):
     def _drop_staging(self) -> None:
         with suppress(psycopg.Error), self._target.final_connection() as connection:
             if self.config.ledger is not None:
-                remove_run(connection, self.ledger)
+                remove_run(connection, self.ledger, run_key(self.context))
             self._staging.drop(connection)

@@ -14,6 +14,7 @@ from burla_provider.database.quoting import Identifier
 from burla_provider.database.table_creation import check_writable, lock_table_creation, quoted_role
 from burla_provider.exceptions import InvalidParameterError, TooManyRejectsError
 from burla_provider.task.failure_policy import allowance
+from burla_provider.task.ledger_table import of_all_tries
 from burla_provider.task.logs import without_markers
 from burla_provider.task.session import resolve
 from burla_provider.task.table_version import upgrade_table
@@ -89,9 +90,12 @@ def open_reject_table(
     return rejects
 
 
-def remove_rejects(connection: psycopg.Connection[Any], rejects: RejectTable) -> None:
-    """Remove the rows of the run, which starts from the beginning."""
-    connection.execute(sql.SQL("DELETE FROM {} WHERE run_key = %s").format(rejects.relation), [rejects.run_key])
+def remove_rejects(connection: psycopg.Connection[Any], rejects: RejectTable, run: str) -> None:
+    """Remove the rows of a run, which starts from the beginning.
+
+    :param run: the key of the run. Its tries may have keys of their own.
+    """
+    connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(rejects.relation, of_all_tries(run)))
 
 
 def read_limit(tolerated: int | str, expected_rows: int | None) -> RejectLimit:

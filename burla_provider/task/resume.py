@@ -74,7 +74,7 @@ def _objection(
     if saved.header.get("fingerprint") != identity.fingerprint:
         return (
             "its parameters have changed since (database, login, session settings, table, columns, window, condition,"
-            " split or function)."
+            " split, function, requirements, image or version of Python)."
         )
     if saved.header.get("pages") and not identity.has_snapshot:
         return "its ranges are ranges of physical pages, which can be read in a snapshot only."

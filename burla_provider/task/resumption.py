@@ -36,18 +36,22 @@ DISCARDED = Resumption(keeps=False, reason="because partitions or children chang
 """A try whose ranges have not all read the same partitions."""
 
 
-def checkpoint_resumption(has_store: bool, resume: Resume, *, has_snapshot: bool = False) -> Resumption:
+def checkpoint_resumption(has_store: bool, resume: Resume, *, is_comparable: bool | None = None) -> Resumption:
     """Return what is stored of a job that does not write.
 
     :param has_store: whether Airflow has a task state store.
     :param resume: the operator's parameter.
-    :param has_snapshot: whether all items are read in one snapshot of a table.
+    :param is_comparable: whether a retry can find out if the table has changed; None: it need not.
     """
     if resume is False:
         return Resumption(keeps=False, reason="because of resume=False")
     if not has_store:
         return Resumption(keeps=False, reason="because this Airflow has no task state store, which 3.3 added")
-    unless = ". If the table changes before, it processes all ranges" if has_snapshot and resume == "auto" else ""
+    if is_comparable is False and resume == "auto":
+        from burla_provider.database.table_state import UNKNOWN
+
+        return Resumption(keeps=False, reason=f"because {UNKNOWN}")
+    unless = ". If the table changes before, it processes all ranges" if is_comparable and resume == "auto" else ""
     return Resumption(keeps=True, reason=f"Airflow's task state store has the others{unless}")
 
 

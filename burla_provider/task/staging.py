@@ -17,7 +17,7 @@ from burla_provider.database.quoting import Identifier, Literal
 from burla_provider.database.table_creation import lock_table_creation
 from burla_provider.task.ledger_table import ABANDONED_AFTER, is_planned, read_exchange, remove_run
 from burla_provider.task.reject_table import remove_rejects
-from burla_provider.task.run_identity import task_run
+from burla_provider.task.run_identity import run_key, run_started, task_run
 from burla_provider.worker.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ class Staging:
             # of an earlier try's workers: the statements below then see what these have written.
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.relation))
             if rejects:
-                remove_rejects(connection, rejects)
-            remove_run(connection, ledger)
+                remove_rejects(connection, rejects, run_key(context))
+            remove_run(connection, ledger, run_key(context))
             connection.execute(exchange.create_staging(self.relation))
             connection.execute(_comment(self.relation, comment))
             return False
@@ -115,7 +115,8 @@ def remove_abandoned(connection: psycopg.Connection[Any], staging: Staging, cont
     """Drop the tables of runs of this task that are dead, and return their names.
 
     A run is dead if the same task of the same DAG run has another key now: it was cleared, or the DAG run was created
-    again. The runs of other DAG runs count as dead after ``ABANDONED_AFTER``. If such a run is retried nevertheless, it
+    again. A DAG run with the same id may be that of another Airflow, unless its start or its version of the DAG is the
+    same. The runs of other DAG runs count as dead after ``ABANDONED_AFTER``. If such a run is retried nevertheless, it
     starts from the beginning: rows are in the target only when a run has ended.
     """
     removed = []
@@ -140,7 +141,8 @@ def _is_dead(run: Mapping[str, Any], context: Context) -> bool:
     ti = context["ti"]
     if (run.get("dag"), run.get("task")) != (ti.dag_id, ti.task_id):
         return False
-    if run.get("task_run") == task_run(context):
+    is_same = {name for name, value in _identity(context).items() if run.get(name) == value}
+    if "task_run" in is_same and is_same & {"started", "dag_version"}:
         return True
     since = datetime.datetime.fromisoformat(run["since"])
     return datetime.datetime.now(datetime.UTC) - since > ABANDONED_AFTER
@@ -156,11 +158,20 @@ def _describe(context: Context, run_key: str) -> str:
             "run": ti.run_id,
             "map_index": ti.map_index,
             "since": datetime.datetime.now(datetime.UTC).isoformat(),
-            "task_run": task_run(context),
             "run_key": run_key,
+            **_identity(context),
         },
         ensure_ascii=False,
     )
+
+
+def _identity(context: Context) -> dict[str, str]:
+    """Return what is the same when the task is cleared: the first, and at least one of the others."""
+    return {
+        "task_run": task_run(context),
+        "started": str(run_started(context)),  # another one if the DAG run had ended
+        "dag_version": str(context["ti"].dag_version_id),  # another one if the DAG has changed
+    }
 
 
 def _comment(relation: Identifier, comment: str) -> sql.Composed:

@@ -227,7 +227,7 @@ class TableJob:
         server = [session.parameters.get(name) for name in ("host", "port", "dbname")]
         identity = JobIdentity(
             run_key(self.context),
-            fingerprint(*rows, *functions, config.op_kwargs, config.init, server, login),
+            fingerprint(*rows, *functions, config.op_kwargs, config.init, server, login, self._runner.environment),
             session.snapshot is not None,
             # It is the state of one table only.
             None if may_read_other_tables(self.source, config.totals) else session.state_before,

@@ -31,6 +31,7 @@ def use_connection(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
         ({"host": "localhost", "schema": "http", "port": 5001}, "http://localhost:5001"),
         ({"host": "http://localhost:5001", "port": 80}, "http://localhost:5001"),
         ({"host": "http://localhost:5001", "port": 0}, "http://localhost:5001"),
+        ({"host": "http://[::1]", "port": 5001}, "http://[::1]:5001"),
         ({}, None),
     ],
 )
@@ -69,6 +70,13 @@ def test_the_defaults_are_the_burla_engine_and_no_telemetry() -> None:
         ({"extra": '{"telemetry": [true]}'}, "^telemetry: must be a boolean, got .*True"),
         ({"extra": '{"engine": true}'}, "^engine: must be a string, got True"),
         ({"extra": '{"python": ["python"]}'}, "^python: must be a string, got .*'python'"),
+        ({"host": "https://burla.example.com:port"}, "^host: is not a URL, or its port is not a number"),
+        ({"host": "https://me:t0#ken@burla.example.com"}, "^host: is not a URL, or its port"),
+        ({"host": "burla.example.com:99999", "port": 443}, "^host: is not a URL, or its port"),
+        ({"host": "::1", "port": 443}, "^host: is not a URL, or its port"),
+        ({"host": "https://[::1"}, "^host: is not a URL, or its port"),
+        ({"host": "burla.example.com", "port": 99999}, "^port: must be a number from 1 to 65535, got 99999"),
+        ({"host": "burla.example.com", "port": -1}, "^port: must be a number from 1 to 65535, got -1"),
     ],
 )
 def test_the_error_names_the_field_that_cannot_be_used(fields: dict[str, Any], message: str) -> None:
@@ -146,6 +154,8 @@ def test_test_connection_returns_a_text(
         ({"extra": '{"engine": "spark"}'}, "engine: unknown engine"),
         ({"login": "me@example.com"}, "password: must be set"),
         ({"host": "http://burla.example.com"}, "host: http://burla.example.com would send"),
+        ({"host": "https://burla.example.com:port"}, "host: is not a URL, or its port is not a number"),
+        ({"host": "burla.example.com", "port": 99999}, "port: must be a number"),
         ({}, "host: is missing, and no Burla login is saved on this machine. Set it to "),
     ],
 )

@@ -9,8 +9,10 @@ import signal
 import threading
 import time
 import traceback
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -20,7 +22,7 @@ from burla_provider.task import exchange, overwrite_job, pause
 from burla_provider.task.staging import PREFIX
 from tests.airflow.test_overwrite import LEFT, ask, assert_replaced, operator, score, scores  # noqa: F401 (a fixture)
 from tests.support.marks import conninfo_of
-from tests.support.task_runner import Airflow, run_and_kill
+from tests.support.task_runner import START, Airflow, run_and_kill
 from tests.support.waiting import wait_for
 
 STAGING = (
@@ -142,6 +144,28 @@ def test_a_run_that_starts_again_rejects_no_row_twice(airflow: Airflow, scores: 
     assert ask(scores, "SELECT count(*) FROM scores WHERE day = '2026-11-20' AND id % 100 = 0") == 0
     assert ask(scores, "SELECT count(*) FROM scores WHERE day = '2026-11-20'") == 20_000 - rejected
     assert ask(scores, LEFT) == 0
+
+
+@pytest.mark.parametrize("ledger", [None, "runs"])
+def test_with_resume_false_each_row_is_rejected_once(airflow: Airflow, scores: Any, ledger: Any) -> None:
+    options = {"ledger": ledger, "reject_table": "rejects", "retries": 2, "resume": False}
+    # Runs whose keys are similar, and contain the wildcards of LIKE.
+    others = ["scheduled__2026-11-2_", "scheduled__2026-11-20x", "%"]
+    for run_id in others:
+        airflow.run(operator(map_row=reject_some_and_stop, **options), max_tries=2, run_id=run_id)
+    before = ask(scores, "SELECT count(*) FROM rejects")
+    for try_number in (1, 2):
+        airflow.run(operator(map_row=reject_some_and_stop, **options), max_tries=2, try_number=try_number)
+    result = airflow.run(operator(map_row=reject_some, **options), max_tries=2, try_number=3)
+    assert result.state == "success", result.log
+    rejected = ask(scores, "SELECT count(*) FROM orders WHERE id % 100 = 0")
+    assert result.value["rows_rejected"] == rejected
+    assert ask(scores, "SELECT count(*) FROM rejects") == before + rejected
+    [(tries,)] = scores.execute("SELECT array_agg(DISTINCT try_number) FROM rejects WHERE try_number > 1").fetchall()
+    assert tries == [3]
+    if ledger:
+        runs = "SELECT count(DISTINCT run_key) FROM runs"
+        assert ask(scores, runs) == 1 + len(others)
 
 
 def test_too_many_rejected_rows_leave_the_target_as_it_is(airflow: Airflow, scores: Any) -> None:
@@ -407,6 +431,20 @@ def test_a_task_that_is_cleared_drops_what_the_run_before_has_left(airflow: Airf
     assert ask(scores, LEFT) == 2
     assert airflow.run(operator(), max_tries=2, try_number=2).state == "success"
     assert ask(scores, LEFT) == 0
+
+
+def test_a_task_whose_dag_run_had_ended_drops_what_the_run_before_has_left(airflow: Airflow, scores: Any) -> None:
+    leave_staging(airflow)
+    result = airflow.run(operator(), max_tries=2, try_number=2, run_started=START + timedelta(seconds=1))
+    assert result.state == "success"
+    assert ask(scores, LEFT) == 0
+
+
+def test_a_run_of_another_airflow_with_the_same_ids_is_not_dropped(airflow: Airflow, scores: Any) -> None:
+    leave_staging(airflow, run_started=START + timedelta(seconds=1))
+    airflow.dag_version_id = uuid.uuid4()
+    assert airflow.run(operator(), max_tries=2, try_number=2).state == "success"
+    assert ask(scores, LEFT) == 2
 
 
 @pytest.mark.parametrize(("days", "left"), [(6, 2), (8, 0)])

@@ -19,10 +19,12 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
 from airflow.sdk.execution_time import comms
 from psycopg import sql
 
+from burla_provider.hooks.burla import BurlaHook
+from burla_provider.jobs.job import Engine
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.ranges.planner import plan_table
-from burla_provider.task import checkpoint, monitor, reporter, table_plan
+from burla_provider.task import checkpoint, job_runner, monitor, reporter, table_plan
 from burla_provider.task.fingerprint import fingerprint
 from tests.airflow.conftest import Orders, needs_state_stores
 from tests.support.marks import Marks, conninfo_of
@@ -466,6 +468,43 @@ def test_another_login_that_sees_other_rows_starts_afresh(
     assert "its parameters have changed since" in result.log
 
 
+@needs_state_stores
+@pytest.mark.usefixtures("counted_writes")
+def test_under_row_security_a_retry_reads_one_snapshot(airflow: Airflow, tenants: Orders, tmp_path: Path) -> None:
+    tenants.connection.execute("""
+        CREATE TABLE members (rest int, name text);
+        INSERT INTO members VALUES (0, 'even');
+        GRANT SELECT ON members TO even;
+        GRANT pg_read_all_stats TO even;
+        GRANT EXECUTE ON FUNCTION pg_control_system() TO even;
+        DROP POLICY half ON orders;
+        CREATE POLICY member ON orders USING (id % 2 IN (SELECT rest FROM members WHERE name = current_user));
+    """)
+    report_writes(tenants.connection)
+    path = str(tmp_path / "stop")
+    Path(path).touch()
+
+    def read(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
+        import os
+
+        ids = [number for number, _ in rows]
+        if ids[0] > 60_000 and os.path.exists(path):
+            raise RuntimeError("not yet")
+        return {"ids": sum(ids)}
+
+    log_in(airflow, "even")
+    first = airflow.run(operator(read), max_tries=1)
+    assert first.state == "up_for_retry", first.log
+    advice = "The next try processes all 8 ranges again, because the server does not count all writes"
+    assert advice in json.dumps(first.xcoms["burla_report"])
+    Path(path).unlink()
+    tenants.connection.execute("INSERT INTO members VALUES (1, 'even')")
+    report_writes(tenants.connection)
+    result = airflow.run(operator(read), try_number=2, max_tries=1)
+    assert result.value == {"row_count": tenants.ask("count(*)"), "ids": tenants.ask("sum(id)::bigint")}
+    assert "the table may have changed since (the server does not count all writes" in result.log
+
+
 def test_another_login_that_sees_other_rows_is_refused_by_a_ledger(
     airflow: Airflow, tenants: Orders, tmp_path: Path
 ) -> None:
@@ -694,6 +733,97 @@ def test_a_map_resumes_its_missing_inputs(airflow: Airflow, tmp_path: Path) -> N
     (tmp_path / "stop").unlink()
     task = BurlaMapOperator(task_id="t", python_callable=touch, inputs=list(range(10)))
     assert airflow.run(task, try_number=2, max_tries=1).value == list(range(10))
+
+
+MAP_CHANGES: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
+    ({"requirements": ["tenacity>=8"]}, {"requirements": ["tenacity>=8"]}, False),
+    ({"requirements": ["tenacity>=8"]}, {"requirements": ["tenacity"]}, True),
+    ({"image": "one"}, {"image": "two"}, True),
+    ({"op_kwargs": {"rate": 1}}, {"op_kwargs": {"rate": 2}}, True),
+    ({"collect": False}, {"collect": True}, True),
+    ({"max_parallelism": 1}, {"max_parallelism": 2, "func_cpu": 2, "func_ram": 2, "job_retries": 1}, False),
+]
+
+
+@needs_state_stores
+@pytest.mark.parametrize(("before", "after", "restarts"), MAP_CHANGES)
+def test_a_map_starts_from_the_beginning_if_its_results_may_differ(
+    airflow: Airflow, tmp_path: Path, before: dict[str, Any], after: dict[str, Any], restarts: bool
+) -> None:
+    stop_file = str(tmp_path / "stop")
+
+    def multiply(number: int, rate: int = 1) -> int:
+        import os
+
+        if number == 7 and os.path.exists(stop_file):
+            raise RuntimeError("not yet")
+        return number * rate
+
+    Path(stop_file).touch()
+    options = {"task_id": "t", "python_callable": multiply, "inputs": list(range(10))}
+    first = airflow.run(BurlaMapOperator(**options, **before), max_tries=1)
+    assert first.state == "up_for_retry", first.log
+    Path(stop_file).unlink()
+    result = airflow.run(BurlaMapOperator(**options, **after), try_number=2, max_tries=1)
+    rate = after.get("op_kwargs", {}).get("rate", 1)
+    assert result.value == [number * rate for number in range(10)]
+    assert ("this try starts from the beginning: its parameters have changed" in result.log) is restarts
+
+
+def one() -> int:
+    return 1
+
+
+def two() -> int:
+    return 2
+
+
+TABLE_CHANGES: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
+    ({}, {}, False),
+    ({"requirements": ["tenacity>=8"]}, {"requirements": ["tenacity"]}, True),
+    ({"image": "one"}, {"image": "two"}, True),
+    ({"init": {"rate": one}}, {"init": {"rate": two}}, True),
+    ({"op_kwargs": {"rate": 1}}, {"op_kwargs": {"rate": True}}, True),
+    ({"row_format": "tuple"}, {"row_format": "dict"}, True),
+    ({"batch_format": "arrow"}, {"batch_format": "pandas"}, True),
+    ({"batch_format": "arrow", "batch_size": 10}, {"batch_format": "arrow", "batch_size": 20}, True),
+    ({"range_retries": 1, "trial_ranges": 1}, {"range_retries": 2, "func_cpu": 2, "isolate_failures": True}, False),
+]
+
+
+@needs_state_stores
+@pytest.mark.usefixtures("counted_writes")
+@pytest.mark.parametrize(("before", "after", "restarts"), TABLE_CHANGES)
+def test_a_table_starts_from_the_beginning_if_its_results_may_differ(
+    airflow: Airflow, orders: Orders, tmp_path: Path, before: dict[str, Any], after: dict[str, Any], restarts: bool
+) -> None:
+    stop_file = str(tmp_path / "stop")
+
+    def read(rows: Iterable[Any], key_range: Any, rate: int = 1) -> dict[str, Any]:
+        import os
+
+        if key_range.index == 3 and os.path.exists(stop_file):
+            raise RuntimeError("not yet")
+        return {"items": len(list(rows)) * rate}
+
+    report_writes(orders.connection)
+    Path(stop_file).touch()
+    first = airflow.run(operator(read, **before), max_tries=1)
+    assert first.state == "up_for_retry", first.log
+    Path(stop_file).unlink()
+    result = airflow.run(operator(read, **after), try_number=2, max_tries=1)
+    assert result.value == airflow.run(operator(read, **after), run_id="other").value
+    assert ("this try starts from the beginning: its parameters have changed" in result.log) is restarts
+
+
+def test_the_python_of_the_task_is_a_part_of_what_functions_run_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = BurlaMapOperator(task_id="t", python_callable=abs, inputs=[1]).make_config()
+    runner = job_runner.JobRunner(config, {}, BurlaHook("c"), None, None)
+    monkeypatch.setattr(BurlaHook, "engine", Engine("local"))
+    before = runner.environment
+    assert runner.environment == before
+    monkeypatch.setattr(job_runner, "sys", SimpleNamespace(version_info=(3, 99, 0)))
+    assert runner.environment != before
 
 
 def new_orders(orders: Orders, count: int) -> None:

@@ -64,6 +64,7 @@ class Airflow:
     states: list[str] = field(default_factory=list)
     scope: tuple[Any, ...] | None = None
     other_state_stores: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
+    dag_version_id: uuid.UUID = field(default_factory=uuid.uuid4)
 
     def add_connection(self, conn_id: str, conn_type: str, **fields: Any) -> None:
         extra = fields.pop("extra", None)
@@ -233,7 +234,7 @@ class Airflow:
             task=operator,
             bundle_instance=SimpleNamespace(name="test", version=None),
             start_date=datetime.datetime.now(datetime.UTC),
-            dag_version_id=uuid.uuid4(),
+            dag_version_id=self.dag_version_id,
             _ti_context_from_server=TIRunContext(
                 dag_run=dag_run, max_tries=max_tries, should_retry=try_number <= max_tries
             ),

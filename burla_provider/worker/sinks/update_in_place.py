@@ -98,7 +98,7 @@ class UpdateInPlace:
         has_moved: sql.Composable = sql.SQL("FALSE")
         if self.fixed is not None:
             has_moved = sql.SQL("EXISTS (SELECT FROM {} AS target WHERE {} OFFSET 0)").format(
-                self.target.relation, same_key(self.fixed, "target", "given")
+                self.target.relation, same_key(self.target, self.fixed, "target", "given")
             )
         return sql.SQL(query).format(
             sql.SQL(", ").join(sql.SQL("{}::text").format(name) for name in key),
