@@ -37,7 +37,8 @@ def monthly_rollup():
         # A day that was processed again has several events: the last one counts.
         days = {event.partition_key: event.extra for event in events}
         orders = sum(day["row_count"] for day in days.values())
-        amount = sum((Decimal(day["total_amount"]) for day in days.values()), Decimal(0))
+        # The sum of a day without orders is None.
+        amount = sum((Decimal(day["total_amount"] or 0) for day in days.values()), Decimal(0))
         print(f"{partition_key}: {orders:,} orders in {len(days)} days, {amount} in total")
         return {"month": partition_key, "days": len(days), "orders": orders, "total_amount": str(amount)}
 

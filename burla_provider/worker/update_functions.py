@@ -11,8 +11,9 @@ from burla_provider.worker.errors import mark_rows
 from burla_provider.worker.rejects import is_row_error
 from burla_provider.worker.row_functions import Failures, Produced, Row, RowFormat
 
-_FAILED = object()
-"""Stands for the result of a row on which the function failed."""
+
+class _Failed:
+    """The class itself stands for the result of a row on which the function failed: pickle keeps what it is."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class UpdateRows:
             if result is None:
                 produced.filtered += 1
                 produced.sizes[number] = 0
-            elif result is _FAILED:
+            elif result is _Failed:
                 produced.sizes[number] = 0
             else:
                 try:
@@ -76,7 +77,7 @@ class UpdateRows:
             self._handle(error, len(results), keys, failed)
         # The iterator of EachRow continues behind the row that failed.
         while failed and len(results) < len(rows):
-            results.append(_FAILED)
+            results.append(_Failed)
             try:
                 results.extend(returned)
             except Exception as error:

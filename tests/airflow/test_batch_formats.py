@@ -201,7 +201,7 @@ def test_a_version_that_the_user_gives_is_used(monkeypatch: pytest.MonkeyPatch) 
         requirements=["Pandas==2.2.3"], worker_requirements=(), batch_packages=("pandas", "pyarrow")
     )
     runner = JobRunner(config, {}, SimpleNamespace(engine=Engine("burla")), None, None)  # type: ignore[arg-type]
-    pins = runner._pin_requirements()
+    pins = runner._pins
     assert pins is not None
     assert pins["pandas"] == "Pandas==2.2.3"
     assert pins["pyarrow"] == f"pyarrow=={metadata.version('pyarrow')}"
