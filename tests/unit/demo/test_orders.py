@@ -41,6 +41,7 @@ def test_some_orders_have_no_note(orders, connection):
     assert words > 1_000
 
 
+@pytest.mark.usefixtures("counted_writes")
 def test_the_planner_has_statistics(orders, connection):
     query = "SELECT n_live_tup, n_mod_since_analyze FROM pg_stat_user_tables WHERE relname = 'orders'"
     assert connection.execute(query).fetchone() == (20_000, 0)
