@@ -11,6 +11,10 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
+import sys
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +32,8 @@ START = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
 DAY = datetime.timedelta(days=1)
 HAS_PARTITIONS = "partition_key" in DagRun.model_fields
 HAS_STATE_STORES = hasattr(comms, "GetTaskStateStore")
+_MAX_SECONDS = 300
+"""A killed task that takes longer has hung."""
 NO_STATE_STORES = "this Airflow has no state stores, which came with 3.3"
 
 
@@ -282,6 +288,9 @@ def run_and_kill(airflow: Airflow, operator: Any, number: int, *, when: Any, tim
     receiver, sender = multiprocessing.Pipe(duplex=False)
     pid = os.fork()
     if pid == 0:
+        # Coverage would lose what it measures here. A signal that arrives while it locks its data would wait for ever.
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
         receiver.close()
         airflow.state_store = _SendingStore(airflow.state_store, sender)
         status = 70
@@ -292,7 +301,11 @@ def run_and_kill(airflow: Airflow, operator: Any, number: int, *, when: Any, tim
         finally:
             os._exit(status)
     sender.close()
+    deadline = time.monotonic() + _MAX_SECONDS
     while True:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            raise AssertionError(f"The task has not ended within {_MAX_SECONDS} s.")
         # ``when`` may depend on other things than the state store: check it regularly.
         if receiver.poll(0.05):
             try:
