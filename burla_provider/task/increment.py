@@ -70,7 +70,7 @@ _CLOCK_DIGITS = 6
 
 @dataclass(frozen=True)
 class Increment:
-    """The keys of one run, ``lower <= key < upper``, as PostgreSQL's text. None is open."""
+    """The keys of one run, ``lower <= key < upper``, as PostgreSQL's text. None: no lower bound."""
 
     lower: str | None
     upper: str

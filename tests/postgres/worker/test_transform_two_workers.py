@@ -258,8 +258,8 @@ class Mode:
     :param sink: None: a function writes itself.
     :param function: of a row.
     :param found: query of what was written.
-    :param expected: query of what is to be written, before the workers begin.
-    :param counted: name of a count -> query of it, before the workers begin.
+    :param expected: query of what is to be written, run before the workers start.
+    :param counted: name of a count -> query of it, run before the workers start.
     :param prepare: SQL.
     :param disturb: what other sessions do meanwhile with a random row.
     """
