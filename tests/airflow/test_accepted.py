@@ -133,7 +133,7 @@ def test_an_input_whose_result_airflow_could_not_store_fails_alone(airflow: Airf
     assert "which Airflow reserves (use another name)" in result.log
 
 
-def test_an_input_whose_result_nobody_stores_may_have_such_keys(airflow: Airflow) -> None:
+def test_an_input_whose_result_is_not_stored_may_have_such_keys(airflow: Airflow) -> None:
     assert airflow.run(map_task(lambda _: {"__classname__": 1}, collect=False)).state == "success"
 
 
@@ -178,7 +178,7 @@ def test_results_that_are_too_many_are_refused_before_the_function_is_called(air
     assert calls.count == 0
 
 
-def test_a_result_that_is_refused_when_all_is_written_leaves_the_retries(airflow: Airflow, orders: Orders) -> None:
+def test_a_result_that_is_refused_after_all_writes_keeps_the_retries(airflow: Airflow, orders: Orders) -> None:
     def write(connection: Any, key_range: Any) -> dict[str, Any]:
         update = sql.SQL("UPDATE orders SET status = status || '+' WHERE {}").format(key_range.where)
         return {"row_count": connection.execute(update).rowcount, "n" * 3_000: 1}
@@ -198,7 +198,7 @@ def test_a_result_that_is_refused_when_all_is_written_leaves_the_retries(airflow
 
 
 @pytest.mark.parametrize("options", [{}, {"combine": lambda values: {"n": [value["n"] for value in values]}}])
-def test_a_result_that_is_too_large_is_refused_before_anything_sees_it(
+def test_a_result_that_is_too_large_is_refused_before_it_is_published(
     airflow: Airflow, orders: Orders, options: Any
 ) -> None:
     outlet = Asset("made_of_it")
@@ -217,7 +217,7 @@ def test_a_result_that_is_too_large_is_refused_before_anything_sees_it(
     assert " more characters" in accepted.log
 
 
-def test_the_limit_is_of_what_is_pushed(airflow: Airflow) -> None:
+def test_the_limit_applies_to_what_is_pushed(airflow: Airflow) -> None:
     limit = len(json.dumps([{"n": 1}] * 3))
     assert airflow.run(map_task(lambda _: {"n": 1}, max_result_bytes=limit)).state == "success"
     assert airflow.run(map_task(lambda _: {"n": 1}, max_result_bytes=limit - 1), run_id="b").state == "failed"

@@ -119,9 +119,7 @@ def test_a_function_that_returns_other_columns_fails_with_their_names(
 
 
 @pytest.mark.parametrize("returned", [lambda batch: batch, lambda batch: [(1, 2)], lambda batch: [{"amount": 1}]])
-def test_a_function_that_updates_other_columns_is_told_those_of_update_columns(
-    airflow: Airflow, orders: Orders, returned: Any
-) -> None:
+def test_the_error_for_other_columns_names_update_columns(airflow: Airflow, orders: Orders, returned: Any) -> None:
     options = {"target_table": None, "columns": ["status"], "write_mode": "update", "update_columns": ["note"]}
     result = airflow.run(transform(map_batch=returned, batch_format="pandas", batch_size=1, ranges=1, **options))
     assert result.state == "failed"

@@ -19,7 +19,7 @@ def operator(**options: Any) -> BurlaPostgresOperator:
     return BurlaPostgresOperator(task_id="t", table="orders", postgres_conn_id="orders_db", key="id", **options)
 
 
-def test_a_retry_starts_afresh_and_says_so(airflow: Airflow, orders: Orders, tmp_path: Path) -> None:
+def test_a_retry_starts_from_the_beginning_and_logs_it(airflow: Airflow, orders: Orders, tmp_path: Path) -> None:
     path = str(tmp_path / "stop")
 
     def read(rows: Any) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def test_a_retry_starts_afresh_and_says_so(airflow: Airflow, orders: Orders, tmp
     assert "An earlier try" not in again.log
 
 
-def test_incremental_says_that_it_needs_3_3(airflow: Airflow, orders: Orders) -> None:
+def test_the_error_of_incremental_names_airflow_3_3(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator(totals={"n": "count(*)"}, incremental=True, outlets=[Asset("a")]))
     assert result.state == "failed"
     assert "this needs Airflow 3.3" in str(result.error)

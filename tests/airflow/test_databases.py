@@ -77,7 +77,7 @@ def test_a_window_is_no_advice_for_a_job_that_reads_the_table_as_a_whole(airflow
 
 @pytest.mark.parametrize(("table", "rows"), [("far", "id >= 30000"), ("mixed", "TRUE")])
 @pytest.mark.usefixtures("elsewhere")
-def test_what_is_on_another_server_is_read_at_moments_of_its_own(
+def test_tables_of_another_server_are_read_without_a_snapshot(
     airflow: Airflow, orders: Orders, table: str, rows: str
 ) -> None:
     try:
@@ -137,7 +137,7 @@ def test_a_character_that_the_database_does_not_have_is_an_error_that_says_so(ai
 
 
 @pytest.mark.parametrize("words", ["SQL_ASCII", "LATIN1"], indirect=True)
-def test_what_ranges_answered_is_kept_in_a_database_of_another_encoding(airflow: Airflow, words: str) -> None:
+def test_results_are_stored_in_a_database_of_another_encoding(airflow: Airflow, words: str) -> None:
     def last(rows: Iterable[tuple[str]]) -> dict[str, Any]:
         found = max(word for (word,) in rows)
         if found == "wörter 99":
@@ -202,9 +202,7 @@ def test_functions_and_results_use_a_unix_socket(airflow: Airflow) -> None:
     assert result.value["row_count"] == 100
 
 
-def test_a_role_that_may_read_some_columns_only_reads_them_at_moments_of_their_own(
-    airflow: Airflow, orders: Orders
-) -> None:
+def test_a_role_with_privileges_on_some_columns_reads_them_without_a_snapshot(airflow: Airflow, orders: Orders) -> None:
     orders.connection.execute("CREATE ROLE clerk LOGIN PASSWORD 'clerk'; GRANT SELECT (id, amount) ON orders TO clerk")
     try:
         with psycopg.connect(orders.connection.info.dsn, user="clerk", password="clerk") as clerk:

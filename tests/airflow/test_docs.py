@@ -52,7 +52,7 @@ def world(airflow: Airflow, orders: Orders) -> Iterator[Airflow]:
 
 
 @pytest.mark.parametrize("page", [page for page, blocks in PAGES.items() if blocks])
-def test_a_page_is_true(page: str, world: Airflow, orders: Orders) -> None:
+def test_the_code_of_a_page_has_the_documented_results(page: str, world: Airflow, orders: Orders) -> None:
     if page in NEW_IN_3_3 and not HAS_STATE_STORES:
         pytest.skip(NO_STATE_STORES)
     code_of_page: dict[str, Any] = {"__name__": "documentation"}
@@ -73,7 +73,7 @@ def test_a_page_is_true(page: str, world: Airflow, orders: Orders) -> None:
             assert json.loads(code) == value
 
 
-def test_the_ledger_that_an_administrator_makes_is_one(world: Airflow, orders: Orders) -> None:
+def test_the_ledger_that_an_administrator_creates_can_be_used(world: Airflow, orders: Orders) -> None:
     for language, code in PAGES["guides/writes.md"]:
         if language == "sql" and code.startswith("CREATE"):
             orders.connection.execute(code)

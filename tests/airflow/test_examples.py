@@ -108,7 +108,7 @@ def test_a_month_is_exactly_the_sum_of_its_days(runs: Runs) -> None:
     assert (value["orders"], Decimal(value["total_amount"])) == (count, total)
 
 
-def test_what_a_person_approved_is_processed(runs: Runs) -> None:
+def test_the_approved_days_are_processed(runs: Runs) -> None:
     outcome = runs.outcomes["approved_totals"]
     plan, value = outcome.values["plan"], outcome.values["sum_window"]
     if CAN_ASK:
@@ -127,7 +127,7 @@ def test_a_day_has_the_totals_of_its_own_orders(runs: Runs) -> None:
     assert 0 < count < 20_000
 
 
-def test_the_days_totals_travel_with_its_asset(runs: Runs) -> None:
+def test_the_asset_event_has_the_totals_of_the_day(runs: Runs) -> None:
     outcome = runs.outcomes["daily_totals"]
     assert [list(event) for event in outcome.events] == [["orders_by_day", outcome.values["sum_day"]]]
 
@@ -147,7 +147,7 @@ def test_every_word_of_a_note_is_written_once(runs: Runs) -> None:
     assert (value["row_count"], value["rows_inserted"]) == (20_000, runs.ask("SELECT count(*) FROM note_words"))
 
 
-def test_every_note_has_the_label_that_its_words_mean(runs: Runs) -> None:
+def test_every_note_has_the_label_of_its_words(runs: Runs) -> None:
     expected = {
         "gift": "gift",
         "urgent: by Friday": "urgent",
@@ -204,7 +204,7 @@ def test_an_operator_works_in_a_mapped_task_group(runs: Runs) -> None:
     assert [Decimal(value["total"]) for value in values] == expected
 
 
-def test_a_table_may_be_named_by_an_earlier_task(runs: Runs) -> None:
+def test_an_earlier_task_may_return_the_name_of_the_table(runs: Runs) -> None:
     outcome = runs.outcomes["authoring"]
     assert outcome.values["of_an_earlier_task"]["last"] == runs.ask("SELECT max(id) FROM orders")
     assert outcome.rendered["of_an_earlier_task"]["sql"].endswith("FROM orders")
@@ -223,12 +223,12 @@ def test_a_decorated_function_of_rows_gets_results_of_earlier_tasks(runs: Runs) 
     assert [values["count_large"]["number"], *(value["number"] for value in values["count_each"])] == expected
 
 
-def test_a_mapped_operator_has_a_list_of_its_own_in_every_instance(runs: Runs) -> None:
+def test_every_instance_of_a_mapped_operator_has_its_own_list(runs: Runs) -> None:
     values = runs.outcomes["authoring"].values["doubled_lists"]
     assert [[number for result in results for number in result.values()] for results in values] == [[8, 10], [12]]
 
 
-def test_code_with_braces_is_shown_and_worked_as_it_is(runs: Runs) -> None:
+def test_code_with_braces_is_not_rendered(runs: Runs) -> None:
     outcome = runs.outcomes["authoring"]
     assert outcome.values["doubled"] == [{"{{ not a template }}": number} for number in (6, 2, 4)]
     assert outcome.rendered["doubled"]["code"].startswith("def double(number):")

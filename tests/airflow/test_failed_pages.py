@@ -21,7 +21,7 @@ def refuse_bad(rows: Any) -> dict[str, Any]:
 OPTIONS: dict[str, Any] = {"split": "pages", "process_rows": refuse_bad, "columns": ["id"], "isolate_failures": True}
 
 
-def test_a_failed_range_of_pages_names_keys_wherever_it_is_shown(airflow: Airflow, orders: Orders) -> None:
+def test_a_failed_range_of_pages_is_shown_with_its_keys_everywhere(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator(**OPTIONS))
     [group] = result.xcoms["burla_report"]["failures"]["groups"]
     [failed] = group["ranges"]

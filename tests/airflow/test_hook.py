@@ -117,7 +117,7 @@ def test_the_extra_of_a_uri_is_parsed_from_text(telemetry: str, expected: bool) 
     ("telemetry", "expected"),
     [("true", True), ("1", True), ("false", False), ("0", False), ("null", False), ('"false"', False)],
 )
-def test_telemetry_may_be_a_boolean_or_its_text(telemetry: str, expected: bool) -> None:
+def test_telemetry_can_be_a_boolean_or_text(telemetry: str, expected: bool) -> None:
     assert read_engine(connection(extra=f'{{"telemetry": {telemetry}}}')).telemetry is expected
 
 

@@ -90,7 +90,7 @@ def stream(airflow: Airflow, orders: Orders, tmp_path: Path) -> Stream:
     return Stream(airflow, orders.connection, tmp_path / "stop")
 
 
-def test_the_next_run_goes_on_with_what_a_failed_run_wrote(stream: Stream) -> None:
+def test_the_next_run_continues_a_failed_run(stream: Stream) -> None:
     stream.add(90)
     assert stream.run("r1", fail_from=50).state == "failed"
     assert stream.written() == (60, 60)
@@ -108,7 +108,7 @@ def test_the_next_run_goes_on_with_what_a_failed_run_wrote(stream: Stream) -> No
     assert stream.written() == (105, 105)
 
 
-def test_a_retry_of_a_failed_run_keeps_to_its_window(stream: Stream) -> None:
+def test_a_retry_of_a_failed_run_has_the_same_window(stream: Stream) -> None:
     stream.add(90)
     assert stream.run("r1", fail_from=50).state == "failed"
     stream.add(10)
@@ -117,7 +117,7 @@ def test_a_retry_of_a_failed_run_keeps_to_its_window(stream: Stream) -> None:
     assert stream.written() == (100, 100)
 
 
-def test_clearing_a_failed_run_writes_again_and_says_so(stream: Stream) -> None:
+def test_clearing_a_failed_run_writes_again_and_logs_it(stream: Stream) -> None:
     stream.add(90)
     assert stream.run("r1", fail_from=50).state == "failed"
     result = stream.run("r1", cleared=1)
@@ -136,7 +136,7 @@ def test_clearing_a_failed_run_writes_again_and_says_so(stream: Stream) -> None:
         ("", {"ledger": None, "consistency": "none"}, "Name this ledger, or clear the task"),
     ],
 )
-def test_what_cannot_go_on_is_refused_until_the_task_is_cleared(
+def test_a_run_that_cannot_continue_is_refused_until_the_task_is_cleared(
     stream: Stream, change: str, options: dict[str, Any], message: str
 ) -> None:
     stream.add(90)
@@ -172,7 +172,7 @@ def test_two_runs_that_write_at_the_same_time_write_each_row_once(stream: Stream
     assert stream.written() == (100, 100)
 
 
-def test_two_runs_that_begin_at_the_same_time_write_each_row_once(stream: Stream) -> None:
+def test_two_runs_that_start_at_the_same_time_write_each_row_once(stream: Stream) -> None:
     class Late(Airflow):
         """Between this run's look at the watermark and its own first step, another run begins, and fails."""
 
@@ -205,7 +205,7 @@ class Meeting(Airflow):
         return answer
 
 
-def test_two_processes_that_begin_at_the_same_time_write_each_row_once(stream: Stream) -> None:
+def test_two_processes_that_start_at_the_same_time_write_each_row_once(stream: Stream) -> None:
     stream.add(90)
     with multiprocessing.Manager() as manager:
         world = Meeting(connections=stream.airflow.connections, asset_store=manager.dict())
@@ -246,7 +246,7 @@ def test_a_run_that_is_cleared_repeats_its_own_window(stream: Stream, kind: dict
         assert stream.written() == (200 + 200 + 40 + 7, 207)
 
 
-def test_a_cleared_run_whose_window_is_not_kept_says_so(stream: Stream) -> None:
+def test_a_cleared_run_without_a_stored_window_logs_it(stream: Stream) -> None:
     for run_id in "ab":
         stream.add(50)
         stream.run(run_id, **READ)
@@ -258,7 +258,7 @@ def test_a_cleared_run_whose_window_is_not_kept_says_so(stream: Stream) -> None:
 
 
 @pytest.mark.parametrize("fail_from", [50, None])
-def test_a_dag_run_made_again_repeats_nothing_on_its_retry_either(stream: Stream, fail_from: int | None) -> None:
+def test_the_retry_of_a_recreated_dag_run_repeats_nothing(stream: Stream, fail_from: int | None) -> None:
     world = stream.airflow
 
     def run(try_number: int, started: datetime) -> TaskResult:
@@ -280,7 +280,7 @@ def test_a_dag_run_made_again_repeats_nothing_on_its_retry_either(stream: Stream
     assert stream.written() == (100, 100)
 
 
-def test_rows_that_no_run_works_are_named_in_the_log(stream: Stream) -> None:
+def test_rows_that_no_run_processes_are_logged(stream: Stream) -> None:
     stream.connection.execute("""
         CREATE TABLE loose (id bigint UNIQUE);
         INSERT INTO loose SELECT generate_series(1, 50);
@@ -303,7 +303,7 @@ def test_rows_that_no_run_works_are_named_in_the_log(stream: Stream) -> None:
 
 @pytest.mark.parametrize(("kind", "greatest"), [("smallint", 2**15 - 1), ("integer", 2**31 - 1), ("bigint", 2**63 - 1)])
 @pytest.mark.parametrize("work", [READ, {}], ids=["reading", "writing"])
-def test_an_id_may_be_the_greatest_of_its_type(stream: Stream, kind: str, greatest: int, work: dict[str, Any]) -> None:
+def test_an_id_can_be_the_maximum_of_its_type(stream: Stream, kind: str, greatest: int, work: dict[str, Any]) -> None:
     stream.connection.execute(f"ALTER TABLE stream ALTER id TYPE {kind}")
     stream.add(20)
     assert stream.run("a", **work).value["row_count"] == 20
@@ -319,7 +319,7 @@ MOMENTS = ["timestamp", "timestamptz"]
 @pytest.mark.parametrize("kind", MOMENTS)
 @pytest.mark.parametrize("digits", [0, 1, 3, 5, 6])
 @pytest.mark.parametrize("is_domain", [False, True])
-def test_a_window_never_ends_above_what_a_later_row_may_have(
+def test_a_window_never_ends_above_a_value_of_a_later_row(
     orders: Orders, kind: str, digits: int, is_domain: bool
 ) -> None:
     connection = orders.connection

@@ -54,11 +54,11 @@ def test_an_ipv6_address_is_in_brackets() -> None:
     assert asset_of("::1") == "postgres://[::1]:5433/shop/public/orders"
 
 
-def test_any_name_of_a_table_makes_an_address() -> None:
+def test_every_table_name_makes_a_valid_uri() -> None:
     assert asset_of("db", "Größe/Preis 1") == "postgres://db:5433/shop/public/Gr%C3%B6%C3%9Fe%2FPreis%201"
 
 
-def test_the_table_is_an_inlet_by_itself_beside_the_users_own(airflow: Airflow, orders: Orders) -> None:
+def test_the_table_is_added_to_the_users_inlets(airflow: Airflow, orders: Orders) -> None:
     rates = Asset("rates")
     finished: list[Any] = []
     airflow.run(operator(inlets=[rates], on_success_callback=lambda context: finished.append(context["task"].inlets)))
@@ -68,7 +68,7 @@ def test_the_table_is_an_inlet_by_itself_beside_the_users_own(airflow: Airflow, 
     assert second.uri == f"postgres://{info.host}:{info.port}/{info.dbname}/public/orders"
 
 
-def test_a_table_that_is_an_inlet_already_is_not_there_twice() -> None:
+def test_a_table_that_is_already_an_inlet_is_not_added() -> None:
     given = Asset("orders", uri="postgres://db:5433/shop/public/orders")
     assert TableLineage(Server("db"), "public", "orders", None).with_table_asset([given]) == [given]  # type: ignore[arg-type]
 
@@ -141,7 +141,7 @@ def named(dataset: tuple[str, str]) -> list[tuple[str, str]]:
 
 
 @needs_openlineage
-def test_openlineage_hears_of_the_table_and_the_rows_that_were_worked(openlineage: Emitted) -> None:
+def test_openlineage_gets_the_table_and_the_number_of_rows(openlineage: Emitted) -> None:
     start, complete = openlineage.events["totals"]
     assert [start["eventType"], complete["eventType"]] == ["START", "COMPLETE"]
     [read] = [one for one in complete["inputs"] if one["name"] == f"{openlineage.database}.public.orders"]
@@ -150,7 +150,7 @@ def test_openlineage_hears_of_the_table_and_the_rows_that_were_worked(openlineag
 
 
 @needs_openlineage
-def test_openlineage_hears_of_the_sql(openlineage: Emitted) -> None:
+def test_openlineage_gets_the_sql(openlineage: Emitted) -> None:
     sql = openlineage.events["totals"][-1]["job"]["facets"]["sql"]
     assert sql["dialect"] == "postgres"
     assert sql["query"] == (
@@ -159,7 +159,7 @@ def test_openlineage_hears_of_the_sql(openlineage: Emitted) -> None:
 
 
 @needs_openlineage
-def test_openlineage_hears_of_the_users_datasets_and_of_the_table_of_results(openlineage: Emitted) -> None:
+def test_openlineage_gets_the_users_datasets_and_the_results_table(openlineage: Emitted) -> None:
     complete = openlineage.events["totals"][-1]
     here, elsewhere = openlineage.namespace, "postgres://elsewhere:5432"
     read, written = ((here, f"{openlineage.database}.public.{table}") for table in ("orders", "range_results"))
@@ -168,7 +168,7 @@ def test_openlineage_hears_of_the_users_datasets_and_of_the_table_of_results(ope
 
 
 @needs_openlineage
-def test_openlineage_hears_of_the_target_of_a_transform(openlineage: Emitted) -> None:
+def test_openlineage_gets_the_target_of_a_transform(openlineage: Emitted) -> None:
     complete = openlineage.events["transform"][-1]
     assert complete["eventType"] == "COMPLETE"
     assert datasets(complete["outputs"]) == {(openlineage.namespace, f"{openlineage.database}.public.copies")}
@@ -184,7 +184,7 @@ def test_openlineage_gets_the_inlets_and_outlets_of_a_map(openlineage: Emitted) 
 
 
 @needs_openlineage
-def test_openlineage_hears_which_ranges_failed_and_how_many_rows_were_worked(openlineage: Emitted) -> None:
+def test_openlineage_gets_the_failed_ranges_and_the_number_of_rows(openlineage: Emitted) -> None:
     _, fail = openlineage.events["failing"]
     assert fail["eventType"] == "FAIL"
     error = fail["run"]["facets"]["errorMessage"]["message"]
@@ -196,7 +196,7 @@ def test_openlineage_hears_which_ranges_failed_and_how_many_rows_were_worked(ope
 
 
 @needs_openlineage
-def test_a_task_that_never_saw_its_table_fails_without_lineage(openlineage: Emitted) -> None:
+def test_a_task_that_fails_before_it_reads_the_catalog_has_no_lineage(openlineage: Emitted) -> None:
     _, fail = openlineage.events["nowhere"]
     assert fail["eventType"] == "FAIL"
     assert fail["inputs"] == []

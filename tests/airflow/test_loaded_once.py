@@ -105,7 +105,7 @@ def assert_once_per_process(folder: Path, processes: int = 2) -> None:
 
 
 @pytest.mark.parametrize("work", [{"process_rows": Total}, {"process_range": TotalOfRange}], ids=["rows", "range"])
-def test_a_class_is_made_once_per_worker_process_and_closed(
+def test_a_class_is_instantiated_once_per_worker_process_and_closed(
     airflow: Airflow, orders: Orders, tmp_path: Path, work: Any
 ) -> None:
     result = airflow.run(totals(**work, op_kwargs={"folder": str(tmp_path), "factor": 3}))
@@ -116,7 +116,7 @@ def test_a_class_is_made_once_per_worker_process_and_closed(
 
 
 @pytest.mark.parametrize("work", [{"map_row": Double}, {"map_batch": DoubleAll}], ids=["row", "batch"])
-def test_a_class_makes_the_rows_to_write(airflow: Airflow, labels: Any, tmp_path: Path, work: Any) -> None:
+def test_a_class_returns_the_rows_to_write(airflow: Airflow, labels: Any, tmp_path: Path, work: Any) -> None:
     result = airflow.run(doubled(**work, op_kwargs={"folder": str(tmp_path)}))
     assert result.state == "success", result.log
     assert_once_per_process(tmp_path)
@@ -152,7 +152,7 @@ def test_a_class_is_called_on_inputs(airflow: Airflow, tmp_path: Path) -> None:
     assert_once_per_process(tmp_path)
 
 
-def test_a_process_that_replaces_a_killed_worker_makes_it_again(
+def test_a_process_that_replaces_a_killed_worker_instantiates_it_again(
     airflow: Airflow, orders: Orders, tmp_path: Path
 ) -> None:
     class Killed(Total):

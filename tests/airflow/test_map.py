@@ -64,7 +64,7 @@ def test_without_collect_nothing_is_pushed(airflow: Airflow) -> None:
     assert "return_value" not in result.xcoms
 
 
-def test_a_failed_input_fails_the_task_after_the_others_are_done(airflow: Airflow) -> None:
+def test_a_failed_input_fails_the_task_after_the_others_have_finished(airflow: Airflow) -> None:
     result = airflow.run(BurlaMapOperator(task_id="t", python_callable=fails_on_three, inputs=list(range(6))))
     assert result.state == "failed"
     assert "1 of 6 inputs failed" in str(result.error)
@@ -73,7 +73,7 @@ def test_a_failed_input_fails_the_task_after_the_others_are_done(airflow: Airflo
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\udcff.csv"])
-def test_text_that_a_database_refuses_is_shown_and_pushed_all_the_same(airflow: Airflow, name: str) -> None:
+def test_text_that_a_database_refuses_is_replaced_and_pushed(airflow: Airflow, name: str) -> None:
     def read(number: int) -> str:
         if number == 2:
             raise LookupError(f"no file {name}")
@@ -108,7 +108,7 @@ def test_a_result_whose_keys_are_the_same_text_is_refused_and_loses_no_value(air
     assert "the return value has the keys 1 and '1', which are the same in JSON (use another name)" in result.log
 
 
-def test_a_result_that_nobody_collects_may_have_any_keys(airflow: Airflow) -> None:
+def test_a_result_that_is_not_collected_can_have_any_keys(airflow: Airflow) -> None:
     task = BurlaMapOperator(task_id="t", python_callable=lambda _: {1: "a", "1": "b"}, inputs=[1], collect=False)
     assert airflow.run(task).state == "success"
 
@@ -132,12 +132,12 @@ def test_arguments_that_cannot_be_pickled_are_named_as_such(airflow: Airflow) ->
     assert str(airflow.run(task).error).startswith("op_kwargs: cannot be sent to workers")
 
 
-def test_a_text_is_no_list_of_inputs(airflow: Airflow) -> None:
+def test_a_string_is_not_a_list_of_inputs(airflow: Airflow) -> None:
     result = airflow.run(BurlaMapOperator(task_id="t", python_callable=square, inputs="{{ ds }}"))
     assert "inputs: must be a list, got str" in str(result.error)
 
 
-def test_something_that_is_no_function_is_refused_at_parse() -> None:
+def test_a_value_that_is_not_callable_is_refused_at_parse() -> None:
     with pytest.raises(InvalidParameterError, match="python_callable"):
         BurlaMapOperator(task_id="t", python_callable=3, inputs=[])
 
@@ -156,7 +156,7 @@ def test_the_decorator_calls_the_function_on_every_item_of_its_first_argument(ai
     assert [Decimal(str(value)) for value in result.value] == [Decimal("1.19"), Decimal("2.975")]
 
 
-def test_the_decorator_hands_on_whatever_else_the_function_takes_by_name(airflow: Airflow) -> None:
+def test_the_decorator_passes_the_other_arguments_by_name(airflow: Airflow) -> None:
     @dag(schedule=None, start_date=START)
     def described():
         @task.burla
@@ -270,7 +270,7 @@ def test_what_calls_print_is_logged_by_input(airflow: Airflow) -> None:
     assert said[group + 1 : group + 5] == [*(f"line {line} of 3" for line in range(3)), "::endgroup::"]
 
 
-def test_a_module_of_the_dag_folder_that_did_not_travel_is_named_as_one(
+def test_the_error_names_a_module_of_the_dag_folder_that_was_not_sent(
     airflow: Airflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "neighbour.py").write_text("")
@@ -326,7 +326,7 @@ def test_a_model_that_is_cached_is_loaded_once_per_worker(airflow: Airflow, tmp_
     assert len(workers) == len(set(workers)) <= 2
 
 
-def test_dates_and_exact_numbers_survive_the_way_back(airflow: Airflow) -> None:
+def test_dates_and_decimals_are_returned_exactly(airflow: Airflow) -> None:
     moment = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
     result = airflow.run(BurlaMapOperator(task_id="t", python_callable=lambda day: day, inputs=[moment]))
     assert result.state == "success"

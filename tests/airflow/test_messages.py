@@ -48,12 +48,12 @@ FUNCTIONS = {
 
 
 @pytest.mark.parametrize("case", FUNCTIONS)
-def test_a_function_that_is_mistaken_is_told_what_to_write(airflow: Airflow, orders: Orders, case: str) -> None:
+def test_the_error_for_a_wrong_function_shows_a_correct_one(airflow: Airflow, orders: Orders, case: str) -> None:
     function, options, advice = FUNCTIONS[case]
     assert advice in str(airflow.run(operator(process_rows=function, **options)).error)
 
 
-def test_advice_begins_a_sentence_of_its_own(airflow: Airflow, orders: Orders) -> None:
+def test_advice_is_a_separate_sentence(airflow: Airflow, orders: Orders) -> None:
     def write(connection: Any, key_range: Any) -> Any:
         connection.execute("UPDATE orders SET note = ''")
 
@@ -70,7 +70,7 @@ def test_advice_begins_a_sentence_of_its_own(airflow: Airflow, orders: Orders) -
         ({"totals": {"n": "sum(amont)"}}, "totals: the server rejects 'sum(amont)'"),
     ],
 )
-def test_a_misspelt_column_is_answered_with_the_columns(
+def test_the_error_for_a_misspelt_column_lists_the_columns(
     airflow: Airflow, orders: Orders, options: Any, message: str
 ) -> None:
     kind = {} if "totals" in options else {"process_rows": lambda rows: {}}
@@ -79,14 +79,14 @@ def test_a_misspelt_column_is_answered_with_the_columns(
     assert "The columns of public.orders are id, amount, status, note." in error
 
 
-def test_a_misspelt_table_is_answered_with_the_nearest(airflow: Airflow, orders: Orders) -> None:
+def test_the_error_for_a_misspelt_table_suggests_one(airflow: Airflow, orders: Orders) -> None:
     error = str(airflow.run(operator(table="ordres", totals={"n": "count(*)"})).error)
     database = orders.connection.info.dbname
     assert error == f'table: "ordres" not found in database {database}. Did you mean public.orders?'
 
 
 @pytest.mark.parametrize("name", ["proces_rows", "collumns", "retires"])
-def test_a_misspelt_parameter_is_answered_with_the_nearest(name: str) -> None:
+def test_the_error_for_a_misspelt_parameter_suggests_one(name: str) -> None:
     nearest = {"proces_rows": "process_rows", "collumns": "columns", "retires": "retries"}[name]
     with pytest.raises(InvalidParameterError) as error:
         operator(totals={"n": "count(*)"}, **{name: 1})
@@ -113,7 +113,7 @@ class NoDimension:
         (5, "must be a list, got int"),
     ],
 )
-def test_inputs_that_are_no_list_are_refused(airflow: Airflow, inputs: Any, problem: str) -> None:
+def test_inputs_that_are_not_a_list_are_refused(airflow: Airflow, inputs: Any, problem: str) -> None:
     with pytest.raises(InvalidParameterError) as at_parse:
         BurlaMapOperator(task_id="t", python_callable=str, inputs=inputs)
     at_run = airflow.run(BurlaMapOperator(task_id="t", python_callable=str, inputs=lambda: inputs), max_tries=3)
@@ -121,13 +121,13 @@ def test_inputs_that_are_no_list_are_refused(airflow: Airflow, inputs: Any, prob
     assert all(str(error).startswith(f"inputs: {problem}") for error in (at_parse.value, at_run.error))
 
 
-def test_inputs_may_be_whatever_gives_its_items_in_an_order(airflow: Airflow) -> None:
+def test_inputs_can_be_any_ordered_iterable(airflow: Airflow) -> None:
     for inputs in (range(2), pyarrow.array([0, 1]).to_pylist(), {0: "a", 1: "b"}.keys(), {0, 1}.__iter__):
         task = BurlaMapOperator(task_id="t", python_callable=lambda one: one + 1, inputs=inputs)
         assert airflow.run(task, run_id=str(type(inputs))).value == [1, 2]
 
 
-def test_what_users_print_or_raise_opens_and_closes_no_group_of_the_log(airflow: Airflow) -> None:
+def test_printed_text_and_errors_do_not_open_or_close_log_groups(airflow: Airflow) -> None:
     def talk(number: int) -> str:
         print("::group::mine")
         print("::endgroup::")

@@ -78,7 +78,7 @@ def test_every_range_and_every_phase_is_timed(airflow: Airflow, orders: Orders, 
     assert heard.timings == {"burla.ranges.duration": 4, **{f"burla.phase.{phase}": 1 for phase in phases}}
 
 
-def test_failed_ranges_are_counted_apart(airflow: Airflow, orders: Orders, heard: Heard) -> None:
+def test_failed_ranges_are_counted_separately(airflow: Airflow, orders: Orders, heard: Heard) -> None:
     def fail_first(rows: Iterable[tuple[int]]) -> dict[str, Any]:
         if any(id == 3 for (id,) in rows):
             raise ValueError("the first")
@@ -88,9 +88,7 @@ def test_failed_ranges_are_counted_apart(airflow: Airflow, orders: Orders, heard
     assert (heard.counts["burla.ranges.done"], heard.counts["burla.ranges.failed"]) == (3, 1)
 
 
-def test_a_range_that_was_tried_again_is_counted(
-    airflow: Airflow, orders: Orders, heard: Heard, tmp_path: Path
-) -> None:
+def test_a_range_that_was_retried_is_counted(airflow: Airflow, orders: Orders, heard: Heard, tmp_path: Path) -> None:
     ended = tmp_path / "ended"
 
     def lose_the_connection_once(connection: psycopg.Connection[Any], key_range: KeyRange) -> dict[str, Any]:
@@ -109,7 +107,7 @@ def test_inputs_are_counted_as_inputs(airflow: Airflow, heard: Heard) -> None:
     assert heard.counts == {"burla.inputs.done": 3}
 
 
-def test_every_phase_is_a_span_below_the_tasks_own(
+def test_every_phase_is_a_child_span_of_the_task(
     airflow: Airflow, orders: Orders, exporter: InMemorySpanExporter
 ) -> None:
     with trace.get_tracer("airflow").start_as_current_span("worker.t") as task:

@@ -41,7 +41,7 @@ def shared(postgres_server: PostgresServer) -> Iterator[psycopg.Connection[Any]]
 
 @settings(DRAWN, max_examples=EXAMPLES)
 @given(job=jobs())
-def test_a_job_gives_what_one_statement_gives(
+def test_a_job_returns_the_totals_of_one_statement(
     shared: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, job: DrawnJob
 ) -> None:
     engine = InProcessEngine(**job.engine)
@@ -52,7 +52,7 @@ def test_a_job_gives_what_one_statement_gives(
 
 @settings(DRAWN, max_examples=EXAMPLES)
 @given(job=jobs(leaves_out=True))
-def test_a_job_that_needs_no_key_gives_what_one_statement_gives(
+def test_a_job_without_a_key_returns_the_totals_of_one_statement(
     shared: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, job: DrawnJob
 ) -> None:
     monkeypatch.setattr(BurlaHook, "run", InProcessEngine(**job.engine).run)
@@ -62,7 +62,7 @@ def test_a_job_that_needs_no_key_gives_what_one_statement_gives(
 
 @settings(DRAWN, max_examples=max(4, EXAMPLES // 20))
 @given(job=jobs())
-def test_on_the_local_engine_too(shared: psycopg.Connection[Any], job: DrawnJob) -> None:
+def test_the_local_engine_returns_the_totals_of_one_statement(shared: psycopg.Connection[Any], job: DrawnJob) -> None:
     compare(shared, job)
 
 

@@ -254,7 +254,7 @@ def test_what_cannot_be_replaced_is_refused_before_a_worker_starts(
     assert ask(scores, LEFT) == 0
 
 
-def test_a_role_that_may_not_write_is_told_what_to_grant(airflow: Airflow, scores: Any) -> None:
+def test_the_error_for_a_role_that_cannot_write_names_the_grant(airflow: Airflow, scores: Any) -> None:
     scores.execute("CREATE ROLE writer LOGIN PASSWORD 'pw'; GRANT SELECT, INSERT, UPDATE ON scores TO writer")
     try:
         add_database(airflow, "dwh", scores.info)

@@ -82,7 +82,7 @@ def test_a_retry_continues_with_the_rows_that_are_staged(airflow: Airflow, score
     assert ask(scores, LEFT) == 0
 
 
-def test_with_resume_false_a_retry_starts_afresh(airflow: Airflow, scores: Any) -> None:
+def test_with_resume_false_a_retry_starts_from_the_beginning(airflow: Airflow, scores: Any) -> None:
     airflow.run(operator(map_row=fail_late, retries=1, resume=False), max_tries=1)
     [(name,)] = scores.execute(STAGING).fetchall()
     scores.execute("UPDATE orders SET status = 'other'")

@@ -225,7 +225,7 @@ def test_a_query_that_does_not_answer_is_refused_before_a_worker_starts(
     assert ask(labels, "SELECT count(*) FROM labels") == 0
 
 
-def test_a_percent_sign_is_no_placeholder(airflow: Airflow, labels: Any) -> None:  # noqa: F811
+def test_a_percent_sign_is_not_a_placeholder(airflow: Airflow, labels: Any) -> None:  # noqa: F811
     assert airflow.run(operator(pause_while="SELECT 'on%' LIKE 'off%'")).state == "success"
 
 
@@ -273,14 +273,14 @@ def test_a_session_that_is_lost_is_opened_again(airflow: Airflow, labels: Any, c
     assert_written(labels)
 
 
-def test_the_task_may_ask_another_database(airflow: Airflow, labels: Any, postgres_server: Any) -> None:  # noqa: F811
+def test_the_query_can_run_in_another_database(airflow: Airflow, labels: Any, postgres_server: Any) -> None:  # noqa: F811
     with postgres_server.database() as conninfo, psycopg.connect(conninfo, autocommit=True) as other:
         other.execute("CREATE TABLE only_here (paused boolean); INSERT INTO only_here VALUES (false)")
         add_database(airflow, "control_db", other.info)
         assert airflow.run(operator(pause_while="TABLE only_here", pause_conn_id="control_db")).state == "success"
 
 
-def test_a_role_that_sees_null_is_told_what_to_grant(airflow: Airflow, labels: Any, control: Any) -> None:  # noqa: F811
+def test_the_error_for_a_role_that_sees_null_names_the_grant(airflow: Airflow, labels: Any, control: Any) -> None:  # noqa: F811
     control.execute("CREATE ROLE reader LOGIN PASSWORD 'pw'")
     try:
         add_database(airflow, "control_db", control.info)

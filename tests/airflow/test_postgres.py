@@ -63,12 +63,12 @@ def test_totals_are_those_of_one_sql_query_to_the_last_digit(airflow: Airflow, o
     }
 
 
-def test_process_rows_gets_every_row_of_the_columns_asked_for(airflow: Airflow, orders: Orders) -> None:
+def test_process_rows_gets_the_selected_columns_of_every_row(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator(process_rows=add_up, columns=["id", "amount"]))
     assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
 
 
-def test_process_rows_may_get_dicts(airflow: Airflow, orders: Orders) -> None:
+def test_process_rows_can_get_dicts(airflow: Airflow, orders: Orders) -> None:
     def paid(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         return {"paid": sum(1 for row in rows if row["status"] == "paid")}
 
@@ -82,7 +82,7 @@ def test_process_range_gets_a_connection_and_the_range_as_the_guide_has_it(airfl
 
 
 @pytest.mark.parametrize("parameter", ["process_rows", "process_range"])
-def test_a_function_that_cannot_be_pickled_is_named_before_the_database_is_asked(
+def test_a_function_that_cannot_be_pickled_is_refused_before_the_database_is_connected(
     airflow: Airflow, parameter: str
 ) -> None:
     lock = threading.Lock()
@@ -90,7 +90,7 @@ def test_a_function_that_cannot_be_pickled_is_named_before_the_database_is_asked
     assert str(airflow.run(task).error).startswith(f"{parameter}: cannot be sent to workers")
 
 
-def test_combine_replaces_the_addition(airflow: Airflow, orders: Orders) -> None:
+def test_combine_replaces_the_sums(airflow: Airflow, orders: Orders) -> None:
     def most(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
         return {"most": max((amount for _, amount in rows), default=Decimal(0))}
 
@@ -104,7 +104,7 @@ def test_combine_replaces_the_addition(airflow: Airflow, orders: Orders) -> None
     assert result.value == {"row_count": 20000, "most": str(orders.ask("max(amount)")), "parts": 7}
 
 
-def test_a_combination_that_json_has_no_form_for_fails_without_retries(airflow: Airflow, orders: Orders) -> None:
+def test_a_combined_result_that_is_not_json_fails_without_retries(airflow: Airflow, orders: Orders) -> None:
     task = operator(process_rows=lambda rows: {"n": len(list(rows))}, combine=lambda parts: {"parts": {len(parts)}})
     result = airflow.run(task, max_tries=3)
     assert result.state == "failed"
@@ -125,14 +125,14 @@ def test_a_combination_that_json_has_no_form_for_fails_without_retries(airflow: 
     ],
 )
 @pytest.mark.usefixtures("orders")
-def test_keys_of_the_results_own_are_refused(airflow: Airflow, options: dict[str, Any], message: str) -> None:
+def test_reserved_keys_of_the_result_are_refused(airflow: Airflow, options: dict[str, Any], message: str) -> None:
     result = airflow.run(operator(**options), max_tries=3)
     assert result.state == "failed"
     assert re.search(message, f"{result.error} {result.log}")
 
 
 @pytest.mark.usefixtures("orders")
-def test_a_function_may_return_the_row_count_that_is_counted(airflow: Airflow) -> None:
+def test_a_function_can_return_the_row_count(airflow: Airflow) -> None:
     result = airflow.run(operator(process_rows=lambda rows: {"row_count": len(list(rows))}))
     assert result.value == {"row_count": 20000}
 
@@ -153,7 +153,7 @@ def test_a_window_of_ids_is_inclusive_at_both_ends(airflow: Airflow, orders: Ord
     assert result.value["row_count"] == orders.ask("count(*)", "id BETWEEN 30 AND 300")
 
 
-def test_a_number_of_a_query_in_an_earlier_task_is_a_whole_one(airflow: Airflow, orders: Orders) -> None:
+def test_a_whole_decimal_from_an_earlier_task_is_an_integer(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator(start_id=Decimal(1000), end_id=Decimal("2000.0")))
     assert result.value["row_count"] == orders.ask("count(*)", "id BETWEEN 1000 AND 2000"), result.log
 
@@ -369,7 +369,7 @@ def test_a_mapped_task_that_cannot_be_used_fails_without_retries(airflow: Airflo
     assert "split: 'wobbly' is unknown." in str(result.error)
 
 
-def test_a_template_may_leave_the_number_of_ranges_open(airflow: Airflow, orders: Orders) -> None:
+def test_a_template_of_ranges_can_render_to_none(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator(rows_per_range="{{ params.get('rows', '') }}", ranges=None))
     assert result.value["row_count"] == 20000, result.log
 
@@ -393,11 +393,11 @@ def test_columns_may_be_expressions_with_templates_in_them(airflow: Airflow, ord
     assert "columns: the server rejects 'sum(amount)': aggregate functions" in str(refused.error)
 
 
-def test_permanent_errors_use_up_no_retries(airflow: Airflow, orders: Orders) -> None:
+def test_permanent_errors_are_not_retried(airflow: Airflow, orders: Orders) -> None:
     assert airflow.run(operator(table="ordes"), max_tries=3).state == "failed"
 
 
-def test_a_missing_connection_is_airflows_own_not_found(airflow: Airflow, orders: Orders) -> None:
+def test_a_missing_connection_raises_airflows_error(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator(burla_conn_id="nowhere"))
     assert type(result.error).__name__ == "AirflowNotFoundException"
 
@@ -418,11 +418,11 @@ def test_an_integer_beyond_64_bits_stays_exact(airflow: Airflow, orders: Orders)
     assert result.value == {"row_count": 20000} | {name: str(orders.ask(text)) for name, text in totals.items()}
 
 
-def test_verify_compares_with_a_count_of_the_same_moment(airflow: Airflow, orders: Orders) -> None:
+def test_verify_compares_with_a_count_in_the_same_snapshot(airflow: Airflow, orders: Orders) -> None:
     assert "count(*) gives 20,000 rows too" in airflow.run(operator(verify="count")).log
 
 
-def test_an_end_at_zero_is_an_end(airflow: Airflow, orders: Orders) -> None:
+def test_an_end_of_zero_is_not_ignored(airflow: Airflow, orders: Orders) -> None:
     orders.connection.execute("INSERT INTO orders SELECT -n, 1 FROM generate_series(1, 9) AS n")
     assert airflow.run(operator(lower=-5, upper=0)).value["row_count"] == 5
     assert airflow.run(operator(lower=0)).value["row_count"] == 20000
@@ -450,7 +450,7 @@ def test_verify_fails_a_function_that_does_not_take_all_of_its_rows(airflow: Air
     assert result.xcoms["burla_report"]["status"]["state"] == "failed"
 
 
-def test_rows_with_a_null_key_are_worked_and_verified(airflow: Airflow, orders: Orders) -> None:
+def test_rows_with_a_null_key_are_processed_and_verified(airflow: Airflow, orders: Orders) -> None:
     orders.connection.execute("ALTER TABLE orders ADD place integer; UPDATE orders SET place = id / 7 WHERE id % 4 > 0")
     result = airflow.run(operator(key="place", verify="count"))
     assert result.value["row_count"] == 20000, result.log

@@ -102,7 +102,7 @@ def test_the_statement_has_the_condition_and_the_window(options: dict[str, Any],
     assert sql_of(**options).partition("FROM orders\n")[2] == condition
 
 
-def test_parameters_that_only_a_run_knows_are_shown_as_the_templates_they_are() -> None:
+def test_parameters_that_are_templates_are_shown_unrendered() -> None:
     from airflow.sdk import DAG, task
 
     with DAG("d", schedule=None):

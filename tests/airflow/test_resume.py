@@ -76,7 +76,7 @@ def fail_then_retry(
 
 
 @needs_state_stores
-def test_a_retry_works_only_the_ranges_that_failed(
+def test_a_retry_processes_only_the_failed_ranges(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
     result = fail_then_retry(airflow, marks, tmp_path)
@@ -95,7 +95,7 @@ def test_after_success_nothing_is_left_in_the_state_store(
 
 
 @needs_state_stores
-def test_a_retry_that_finds_nothing_missing_still_names_the_job_that_did_the_work(
+def test_a_retry_without_missing_ranges_reports_the_job_of_the_first_try(
     airflow: Airflow, orders: Orders, tmp_path: Path
 ) -> None:
     stop_file = tmp_path / "stop"
@@ -141,7 +141,7 @@ def away_from_the_start_of_the_job(airflow: Airflow, monkeypatch: pytest.MonkeyP
     return refused
 
 
-def test_an_api_server_that_is_away_for_a_while_ends_no_healthy_job(
+def test_a_temporary_failure_of_the_api_server_does_not_end_a_job(
     airflow: Airflow, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = away_from_the_start_of_the_job(airflow, monkeypatch, 5)
@@ -154,7 +154,7 @@ def test_an_api_server_that_is_away_for_a_while_ends_no_healthy_job(
 
 
 @needs_state_stores
-def test_what_was_done_while_the_api_server_was_away_is_not_done_again(
+def test_ranges_that_end_while_the_api_server_is_away_are_not_processed_again(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "FLUSH_SECONDS", 0)
@@ -165,7 +165,7 @@ def test_what_was_done_while_the_api_server_was_away_is_not_done_again(
     assert set(marks.worked().values()) == {1}
 
 
-def test_an_api_server_that_stays_away_does_not_hide_why_the_task_failed(
+def test_a_failure_of_the_api_server_does_not_hide_why_the_task_failed(
     airflow: Airflow, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away_from_the_start_of_the_job(airflow, monkeypatch, float("inf"))
@@ -173,7 +173,7 @@ def test_an_api_server_that_stays_away_does_not_hide_why_the_task_failed(
     assert "ZeroDivisionError" in str(result.error)
 
 
-def test_a_result_that_airflow_did_not_take_is_no_success(
+def test_a_result_that_airflow_did_not_store_is_not_a_success(
     airflow: Airflow, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away_from_the_start_of_the_job(airflow, monkeypatch, float("inf"))
@@ -182,7 +182,7 @@ def test_a_result_that_airflow_did_not_take_is_no_success(
 
 
 @needs_state_stores
-def test_a_table_that_changed_is_read_afresh_at_one_moment(
+def test_a_changed_table_is_read_again_in_one_snapshot(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
     stop_file = tmp_path / "stop"
@@ -205,7 +205,7 @@ def test_a_table_that_changed_is_read_afresh_at_one_moment(
         ({"columns": {"id": "id", "x": "amount * (SELECT max(rate) FROM rates)"}}, "sum(amount * 7)"),
     ],
 )
-def test_other_tables_of_subselects_are_read_afresh_at_one_moment(
+def test_a_changed_table_of_a_subselect_is_read_again_in_one_snapshot(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, options: dict[str, Any], total: str
 ) -> None:
     orders.connection.execute("CREATE TABLE rates AS SELECT id, 2 AS rate FROM orders")
@@ -241,7 +241,7 @@ def test_a_write_just_before_the_retry_that_is_not_counted_yet_is_noticed(
 
 
 @needs_state_stores
-def test_resume_true_goes_on_at_a_second_moment_and_says_so(
+def test_resume_true_continues_in_a_second_snapshot_and_logs_it(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
     stop_file = tmp_path / "stop"
@@ -266,7 +266,7 @@ def test_resume_true_goes_on_at_a_second_moment_and_says_so(
         ("UPDATE orders SET note = 'changed' WHERE id = 3", False),
     ],
 )
-def test_ranges_of_pages_go_on_only_if_no_row_has_moved(
+def test_ranges_of_pages_continue_only_if_no_row_has_moved(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, change: str, is_resumed: bool
 ) -> None:
     def apply() -> None:
@@ -284,7 +284,7 @@ def test_ranges_of_pages_go_on_only_if_no_row_has_moved(
 
 @needs_state_stores
 @pytest.mark.parametrize("split", ["auto", "pages"])
-def test_ranges_of_pages_do_not_go_on_without_a_snapshot(
+def test_ranges_of_pages_do_not_continue_without_a_snapshot(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, split: str
 ) -> None:
     stop_file = tmp_path / "stop"
@@ -331,7 +331,7 @@ def plan_by_key(connection: Any, facts: Any, request: Any) -> Any:
 
 
 @needs_state_stores
-def test_a_plan_by_key_of_an_earlier_version_goes_on(
+def test_a_plan_by_key_of_an_earlier_version_is_continued(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as earlier:
@@ -343,7 +343,7 @@ def test_a_plan_by_key_of_an_earlier_version_goes_on(
 
 
 @needs_state_stores
-def test_without_a_snapshot_a_retry_goes_on_whatever_changed(
+def test_without_a_snapshot_a_retry_continues_although_the_table_changed(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
     result = fail_then_retry(airflow, marks, tmp_path, consistency="none")
@@ -352,7 +352,7 @@ def test_without_a_snapshot_a_retry_goes_on_whatever_changed(
 
 
 @needs_state_stores
-def test_resume_false_starts_afresh(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
+def test_resume_false_starts_from_the_beginning(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
     result = fail_then_retry(airflow, marks, tmp_path, resume=False)
     assert result.state == "success"
     assert max(marks.worked().values()) == 2
@@ -360,7 +360,9 @@ def test_resume_false_starts_afresh(airflow: Airflow, orders: Orders, marks: Mar
 
 
 @needs_state_stores
-def test_changed_code_starts_afresh_and_says_so(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
+def test_changed_code_starts_from_the_beginning_and_logs_it(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
+) -> None:
     stop_file = tmp_path / "stop"
     stop_file.touch()
     airflow.run(operator(reader(marks, stop_file)), max_tries=1)
@@ -374,7 +376,9 @@ def test_changed_code_starts_afresh_and_says_so(airflow: Airflow, orders: Orders
 
 
 @needs_state_stores
-def test_a_changed_condition_starts_afresh(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
+def test_a_changed_condition_starts_from_the_beginning(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
+) -> None:
     stop_file = tmp_path / "stop"
     stop_file.touch()
     function = reader(marks, stop_file)
@@ -386,7 +390,7 @@ def test_a_changed_condition_starts_afresh(airflow: Airflow, orders: Orders, mar
 
 
 @needs_state_stores
-def test_a_connection_that_was_corrected_to_another_database_starts_afresh(
+def test_a_connection_to_another_database_starts_from_the_beginning(
     airflow: Airflow, orders: Orders, marks: Marks, postgres_server: PostgresServer, tmp_path: Path
 ) -> None:
     stop_file = tmp_path / "stop"
@@ -439,7 +443,7 @@ CHANGES = {
 
 @needs_state_stores
 @pytest.mark.parametrize(("before", "after", "change"), CHANGES.values(), ids=CHANGES)
-def test_another_login_that_sees_other_rows_starts_afresh(
+def test_another_login_that_sees_other_rows_starts_from_the_beginning(
     airflow: Airflow, tenants: Orders, tmp_path: Path, before: dict[str, str], after: dict[str, str], change: str
 ) -> None:
     path = str(tmp_path / "stop")
@@ -528,7 +532,9 @@ def test_another_login_that_sees_other_rows_is_refused_by_a_ledger(
 
 
 @needs_state_stores
-def test_a_cleared_task_starts_afresh(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
+def test_a_cleared_task_starts_from_the_beginning(
+    airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
+) -> None:
     stop_file = tmp_path / "stop"
     stop_file.touch()
     function = reader(marks, stop_file)
@@ -564,9 +570,7 @@ def test_a_task_killed_with_sigkill_is_resumed_by_its_retry(
     assert sum(worked.values()) - sum(done_before.values()) == 30 - kept
 
 
-def test_exactly_once_writes_survive_a_retry_and_are_done_again_when_the_task_is_cleared(
-    airflow: Airflow, orders: Orders, tmp_path: Path
-) -> None:
+def test_a_retry_writes_once_and_a_cleared_task_writes_again(airflow: Airflow, orders: Orders, tmp_path: Path) -> None:
     stop_file = tmp_path / "stop"
     stop_file.touch()
     path = str(stop_file)
@@ -621,7 +625,7 @@ def write_once(**options: Any) -> BurlaPostgresOperator:
     )
 
 
-def test_a_dag_run_that_was_deleted_and_made_again_writes_again(airflow: Airflow, orders: Orders) -> None:
+def test_a_dag_run_that_was_deleted_and_recreated_writes_again(airflow: Airflow, orders: Orders) -> None:
     before = orders.ask("sum(amount)")
     first = airflow.run(write_once())
     again = airflow.run(write_once(), run_started=START + timedelta(hours=1))
@@ -635,7 +639,7 @@ def test_a_dag_run_that_was_deleted_and_made_again_writes_again(airflow: Airflow
     assert retry.value == again.value
 
 
-def test_a_run_that_began_before_an_upgrade_of_the_provider_goes_on(airflow: Airflow, orders: Orders) -> None:
+def test_a_run_continues_after_an_upgrade_of_the_provider(airflow: Airflow, orders: Orders) -> None:
     before = orders.ask("sum(amount)")
     airflow.run(write_once(), max_tries=1)
     # Keys had no start of the DAG run. Of the old run of a DAG run that was made again they are as before.
@@ -662,7 +666,7 @@ def test_a_run_that_began_before_an_upgrade_of_the_provider_goes_on(airflow: Air
         ),
     ],
 )
-def test_a_run_goes_on_after_an_upgrade_whatever_its_templates_rendered_to(
+def test_a_run_with_templates_continues_after_an_upgrade(
     airflow: Airflow, orders: Orders, options: dict[str, Any], window: str, split: str
 ) -> None:
     airflow.run(write_once(**options))
@@ -688,7 +692,7 @@ def test_every_pass_of_a_loop_writes(airflow: Airflow, orders: Orders) -> None:
 
 
 @needs_state_stores
-def test_a_checkpoint_of_another_pass_is_not_taken(
+def test_a_checkpoint_of_another_pass_is_not_used(
     airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path
 ) -> None:
     stop_file = tmp_path / "stop"
@@ -703,7 +707,7 @@ def test_a_checkpoint_of_another_pass_is_not_taken(
 
 
 @pytest.mark.parametrize("options", [{"ledger": "public.burla_ledger"}, {"incremental": True, "ledger": None}])
-def test_in_a_loop_whose_pass_is_unknown_what_must_know_it_is_refused(
+def test_writes_in_a_loop_with_an_unknown_pass_are_refused(
     airflow: Airflow, orders: Orders, options: dict[str, Any]
 ) -> None:
     # Made up: a loop that does not say where it is.
@@ -816,7 +820,7 @@ def test_a_table_starts_from_the_beginning_if_its_results_may_differ(
     assert ("this try starts from the beginning: its parameters have changed" in result.log) is restarts
 
 
-def test_the_python_of_the_task_is_a_part_of_what_functions_run_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_python_of_the_task_changes_the_fingerprint(monkeypatch: pytest.MonkeyPatch) -> None:
     config = BurlaMapOperator(task_id="t", python_callable=abs, inputs=[1]).make_config()
     runner = job_runner.JobRunner(config, {}, BurlaHook("c"), None, None)
     monkeypatch.setattr(BurlaHook, "engine", Engine("local"))
@@ -866,7 +870,7 @@ def test_increments_count_every_row_once_over_many_runs(airflow: Airflow, orders
 
 
 @needs_state_stores
-def test_a_failed_run_does_not_move_the_mark(airflow: Airflow, orders: Orders) -> None:
+def test_a_failed_run_does_not_advance_the_watermark(airflow: Airflow, orders: Orders) -> None:
     airflow.run(increment(), run_id="r0")
     new_orders(orders, 7)
     failing = increment(totals={"total": "sum(1 / (id - id))"})
@@ -875,7 +879,7 @@ def test_a_failed_run_does_not_move_the_mark(airflow: Airflow, orders: Orders) -
 
 
 @needs_state_stores
-def test_a_run_with_a_window_of_its_own_does_not_move_the_mark(airflow: Airflow, orders: Orders) -> None:
+def test_a_run_with_its_own_window_does_not_advance_the_watermark(airflow: Airflow, orders: Orders) -> None:
     airflow.run(increment(), run_id="r0")
     assert airflow.run(increment(start_id=3, end_id=30), run_id="backfill").value["row_count"] == 10
     new_orders(orders, 2)
@@ -905,7 +909,7 @@ def test_ids_that_are_committed_out_of_order_within_the_lag_are_counted_once(air
 
 
 @needs_state_stores
-def test_moments_that_are_committed_out_of_order_within_the_lag_are_counted_once(
+def test_timestamps_that_are_committed_out_of_order_within_the_lag_are_counted_once(
     airflow: Airflow, orders: Orders
 ) -> None:
     orders.connection.execute("CREATE TABLE events (happened timestamptz NOT NULL)")
@@ -922,9 +926,7 @@ def test_moments_that_are_committed_out_of_order_within_the_lag_are_counted_once
 
 @needs_state_stores
 @pytest.mark.parametrize("consistency", ["snapshot", "none"])
-def test_whatever_style_a_role_prints_moments_in_none_is_left_out(
-    airflow: Airflow, orders: Orders, consistency: str
-) -> None:
+def test_no_row_is_skipped_with_any_date_style_of_the_role(airflow: Airflow, orders: Orders, consistency: str) -> None:
     print_in_indian_style(orders)
     orders.connection.execute("CREATE TABLE events AS SELECT now() AS happened FROM generate_series(1, 10)")
     events = increment(table="events", key="happened", totals={"n": "count(*)"}, consistency=consistency)
@@ -934,7 +936,7 @@ def test_whatever_style_a_role_prints_moments_in_none_is_left_out(
 
 
 @needs_state_stores
-def test_tables_of_one_name_in_two_schemas_have_a_mark_each(airflow: Airflow, orders: Orders) -> None:
+def test_tables_with_the_same_name_in_two_schemas_have_separate_watermarks(airflow: Airflow, orders: Orders) -> None:
     orders.connection.execute("CREATE SCHEMA archive")
     orders.connection.execute("CREATE TABLE archive.orders AS SELECT * FROM orders WHERE id <= 300")
     orders.connection.execute("ALTER TABLE archive.orders ADD PRIMARY KEY (id)")
@@ -943,7 +945,7 @@ def test_tables_of_one_name_in_two_schemas_have_a_mark_each(airflow: Airflow, or
 
 
 @needs_state_stores
-def test_conditions_that_a_task_is_mapped_over_have_a_mark_each(airflow: Airflow, orders: Orders) -> None:
+def test_conditions_of_a_mapped_task_have_separate_watermarks(airflow: Airflow, orders: Orders) -> None:
     tasks = [increment(where=f"id % 2 = {rest}") for rest in (0, 1)]
     counted = [airflow.run(task, map_index=number).value["row_count"] for number, task in enumerate(tasks)]
     assert sum(counted) == 20000
@@ -951,14 +953,14 @@ def test_conditions_that_a_task_is_mapped_over_have_a_mark_each(airflow: Airflow
 
 
 @needs_state_stores
-def test_a_condition_may_differ_from_run_to_run(airflow: Airflow, orders: Orders) -> None:
+def test_a_condition_can_differ_between_runs(airflow: Airflow, orders: Orders) -> None:
     airflow.run(increment(where="'2026-11-20' < '2027-01-01'"), run_id="r0")
     new_orders(orders, 4)
     assert airflow.run(increment(where="'2026-11-21' < '2027-01-01'"), run_id="r1").value["row_count"] == 4
 
 
 @needs_state_stores
-def test_a_try_after_the_mark_has_moved_works_the_same_rows_again(airflow: Airflow, orders: Orders) -> None:
+def test_a_try_after_the_watermark_has_advanced_processes_the_same_rows(airflow: Airflow, orders: Orders) -> None:
     # As when the result was lost on its way, or when somebody clears the last run.
     airflow.run(increment(), run_id="r0")
     new_orders(orders, 5)
@@ -975,7 +977,7 @@ def test_the_first_run_can_be_cleared_too(airflow: Airflow, orders: Orders) -> N
 
 
 @needs_state_stores
-def test_of_two_runs_at_the_same_time_one_counts(airflow: Airflow, orders: Orders) -> None:
+def test_one_of_two_runs_at_the_same_time_succeeds(airflow: Airflow, orders: Orders) -> None:
     def run_another(values: list[dict[str, Any]]) -> dict[str, Any]:
         # The end of the slower one, while which the faster one has ended.
         airflow.asset_store.update(others)
@@ -995,7 +997,7 @@ def test_of_two_runs_at_the_same_time_one_counts(airflow: Airflow, orders: Order
 
 
 @needs_state_stores
-def test_mapped_instances_that_would_share_a_mark_are_told(airflow: Airflow, orders: Orders) -> None:
+def test_mapped_instances_that_would_share_a_watermark_are_refused(airflow: Airflow, orders: Orders) -> None:
     airflow.run(increment(), map_index=0)
     assert "Map it over table" in str(airflow.run(increment(), map_index=1).error)
 
@@ -1003,7 +1005,7 @@ def test_mapped_instances_that_would_share_a_mark_are_told(airflow: Airflow, ord
 @needs_state_stores
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "UTC"])
 @pytest.mark.parametrize("kept", ["UTC", "here"])
-def test_moments_without_a_time_zone_may_be_utc_or_the_servers(
+def test_timestamps_without_time_zone_can_be_utc_or_in_the_zone_of_the_server(
     airflow: Airflow, orders: Orders, zone: str, kept: str
 ) -> None:
     orders.connection.execute(f"SET TIME ZONE '{zone}'")
@@ -1021,7 +1023,7 @@ def test_moments_without_a_time_zone_may_be_utc_or_the_servers(
 
 
 @needs_state_stores
-def test_a_key_that_can_go_down_is_refused(airflow: Airflow, orders: Orders) -> None:
+def test_a_key_that_can_decrease_is_refused(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(increment(key="status"))
     assert "incremental" in str(result.error)
 

@@ -45,14 +45,14 @@ def operator(request: pytest.FixtureRequest) -> BurlaPostgresOperator:
         )
 
 
-def test_a_run_may_only_plan(airflow: Airflow, orders: Orders, operator: Any) -> None:
+def test_a_run_can_be_plan_only(airflow: Airflow, orders: Orders, operator: Any) -> None:
     result = airflow.run(operator, conf={"plan_only": True, "split": "width"})
     assert result.state == "success", result.log
     assert result.value["strategy"] == "width"
     assert "Job " not in result.log
 
 
-def test_a_run_may_try_some_ranges_first(airflow: Airflow, orders: Orders, operator: Any) -> None:
+def test_a_run_can_set_trial_ranges(airflow: Airflow, orders: Orders, operator: Any) -> None:
     result = airflow.run(operator, conf={"trial_ranges": 1, "split": "width"})
     assert "Trial: running 1 of " in result.log
     assert "The trial passed" in result.log
@@ -60,16 +60,14 @@ def test_a_run_may_try_some_ranges_first(airflow: Airflow, orders: Orders, opera
     assert "The trial failed" in str(result.error)
 
 
-def test_a_run_may_tolerate_failures_and_read_without_a_snapshot(
-    airflow: Airflow, orders: Orders, operator: Any
-) -> None:
+def test_a_run_can_set_tolerated_failures_and_snapshot(airflow: Airflow, orders: Orders, operator: Any) -> None:
     result = airflow.run(operator, conf={"tolerated_failures": "50%", "consistency": "none", "split": "width"})
     assert result.state == "success", result.log
     assert result.value["complete"] is False
     assert "napshot" not in result.log
 
 
-def test_a_run_may_stop_at_the_first_failure(airflow: Airflow, orders: Orders, operator: Any) -> None:
+def test_a_run_can_set_stop_at_the_first_failure(airflow: Airflow, orders: Orders, operator: Any) -> None:
     finished = airflow.run(operator, conf={"on_range_failure": "finish", "split": "width"})
     assert finished.state == "failed"
     stopped = airflow.run(operator, conf={"on_range_failure": "stop", "split": "width"}, run_id="b")
@@ -85,7 +83,7 @@ def test_what_a_run_sets_is_refused_without_a_retry_if_it_cannot_be_used(
     assert str(result.error) == "plan_only: must be a boolean, got 'maybe'. Use True or False."
 
 
-def test_a_run_may_tolerate_failures_of_inputs(airflow: Airflow) -> None:
+def test_a_run_can_tolerate_failures_of_inputs(airflow: Airflow) -> None:
     names = ("trial_inputs", "on_input_failure", "tolerated_failures")
     with DAG("d", start_date=START, schedule=None, params={"trial_inputs": 0, "tolerated_failures": 0}):
         task = BurlaMapOperator(

@@ -96,7 +96,7 @@ def everything(airflow: Airflow, result: TaskResult) -> str:
     return "\n".join([result.log, json.dumps(result.xcoms), json.dumps(result.rendered), messages, repr(result.error)])
 
 
-def test_a_good_run_shows_no_secret(secret_connections: Airflow, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_successful_run_shows_no_secret(secret_connections: Airflow, capfd: pytest.CaptureFixture[str]) -> None:
     search = Search()
     search.start()
     result = run(secret_connections, lambda rows: {"n": sum(1 for _ in rows)})
@@ -188,7 +188,7 @@ def test_a_wrong_password_is_not_shown_either(secret_connections: Airflow) -> No
     assert wrong not in everything(secret_connections, result)
 
 
-def test_the_shipped_work_prints_without_its_password(orders: Orders) -> None:
+def test_the_repr_of_the_pickled_task_has_no_password(orders: Orders) -> None:
     from burla_provider.ranges import Key
     from burla_provider.worker.processors import ProcessRows
     from burla_provider.worker.range_task import RangeTask

@@ -88,7 +88,7 @@ def test_the_plan_is_the_page_of_a_task_that_only_plans(airflow: Airflow, orders
     assert (report["jobs"], report["result"]) == ([], None)
 
 
-def test_tolerated_failures_are_no_plain_success(airflow: Airflow, orders: Orders) -> None:
+def test_tolerated_failures_are_not_shown_as_a_plain_success(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator(process_rows=fail_below_10000, columns=["id"], tolerated_failures=5))
     assert result.state == "success"
     report = report_of(result)
@@ -434,7 +434,7 @@ def test_the_log_says_that_workers_are_starting(
 
 
 @pytest.mark.usefixtures("busy")
-def test_waiting_for_a_node_is_no_work(airflow: Airflow, orders: Orders) -> None:
+def test_waiting_for_a_node_is_not_shown_as_processing(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(operator())
     assert result.state == "success", result.log
     assert result.log.count("Waiting for a node") == 1

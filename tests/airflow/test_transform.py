@@ -71,7 +71,7 @@ def test_every_row_is_written(airflow: Airflow, labels: Any, write_mode: str, le
 @pytest.mark.parametrize(
     "function", [{"map_row": label_dict, "row_format": "dict"}, {"map_batch": label_all, "batch_size": 300}]
 )
-def test_functions_get_rows_as_they_ask(airflow: Airflow, labels: Any, function: Any) -> None:
+def test_functions_get_rows_in_the_requested_format(airflow: Airflow, labels: Any, function: Any) -> None:
     assert airflow.run(operator(**function)).state == "success"
     assert_written(labels)
 
@@ -346,7 +346,7 @@ def test_the_target_is_the_source_also_by_another_host_name(airflow: Airflow, la
     assert_written(labels)
 
 
-def test_a_role_that_may_not_write_is_told_what_to_grant(airflow: Airflow, labels: Any, orders: Orders) -> None:
+def test_the_error_for_a_role_that_cannot_write_names_the_grant(airflow: Airflow, labels: Any, orders: Orders) -> None:
     labels.execute("CREATE ROLE reader LOGIN PASSWORD 'pw'; GRANT SELECT ON orders TO reader")
     try:
         add_database(airflow, "dwh", labels.info)

@@ -112,7 +112,7 @@ def test_a_key_that_a_trigger_sets_may_be_the_window_of_incremental_runs(airflow
         ({"conflict_columns": ["status"], "version_column": "updated_at"}, False),
     ],
 )
-def test_an_upsert_of_rows_with_the_same_key_is_told_of_version_column(
+def test_the_hint_for_an_upsert_of_equal_keys_names_version_column(
     airflow: Airflow, copies: Any, options: dict[str, Any], is_told: bool
 ) -> None:
     copies.execute("ALTER TABLE copies ADD status text NOT NULL UNIQUE")

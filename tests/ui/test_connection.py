@@ -141,7 +141,7 @@ def test_the_error_names_the_field_that_is_wrong(
     ],
     ids=["unreachable", "unencrypted"],
 )
-def test_a_connection_that_cannot_work_is_told_in_a_sentence(
+def test_a_connection_that_cannot_work_has_an_error_of_one_sentence(
     open_page: OpenPage, airflow: AirflowServer, host: str, port: int, sentence: str
 ) -> None:
     airflow.call(
@@ -156,7 +156,7 @@ def test_a_connection_that_cannot_work_is_told_in_a_sentence(
     expect(page.locator("body")).not_to_contain_text("a-long-token")
 
 
-def test_a_real_cluster_is_told_in_a_sentence(open_page: OpenPage, airflow: AirflowServer) -> None:
+def test_a_real_cluster_is_described_in_one_sentence(open_page: OpenPage, airflow: AirflowServer) -> None:
     try:
         find_bridge()
         login = find_login()
@@ -177,7 +177,9 @@ def test_a_real_cluster_is_told_in_a_sentence(open_page: OpenPage, airflow: Airf
     shoot(page, "connection-tested-good", full=False)
 
 
-def test_a_wrong_token_is_told_in_a_sentence(open_page: OpenPage, airflow: AirflowServer, strict_head: str) -> None:
+def test_a_wrong_token_has_an_error_of_one_sentence(
+    open_page: OpenPage, airflow: AirflowServer, strict_head: str
+) -> None:
     port = int(strict_head.rpartition(":")[2])
     fields = {"connection_id": "stranger", "conn_type": "burla", "host": strict_head, "login": "a@example.com"}
     airflow.call("POST", "/connections", fields | {"password": "not-the-token", "port": port})

@@ -146,7 +146,7 @@ def test_a_plan_is_the_result_of_plan_only(open_tab: OpenPage, airflow: AirflowS
     shoot(page, "planned")
 
 
-def test_a_missing_table_is_said(open_tab: OpenPage, airflow: AirflowServer) -> None:
+def test_a_missing_table_is_named(open_tab: OpenPage, airflow: AirflowServer) -> None:
     wait_for_state(airflow, "miss_table", "failed")
     page = open_tab("miss_table")
     expect(page.locator("#state")).to_have_text("Failed")

@@ -23,7 +23,7 @@ def make_state(name: str) -> State:
 
 @pytest.mark.parametrize("browser_name", ["chromium", "firefox"])
 @pytest.mark.parametrize("name", STATES)
-def test_a_state_is_said_and_can_be_read(open_state: OpenState, name: str, browser_name: str) -> None:
+def test_a_state_is_shown_in_words(open_state: OpenState, name: str, browser_name: str) -> None:
     state = make_state(name)
     page = open_state(state.report, state.instance, earlier=state.earlier)
     page.locator("#report").wait_for()

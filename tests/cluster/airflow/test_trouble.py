@@ -202,7 +202,7 @@ def test_the_other_ranges_finish_if_a_range_kills_its_worker(on_burla: Airflow, 
     assert (group["attempts"], len(group["workers"])) == (3, 1)
 
 
-def test_workers_that_die_on_every_range_are_no_fault_of_the_ranges(on_burla: Airflow, slow: SlowOrders) -> None:
+def test_workers_that_die_on_every_range_are_not_blamed_on_the_ranges(on_burla: Airflow, slow: SlowOrders) -> None:
     def crash(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
         import os
 

@@ -59,7 +59,7 @@ def test_partitions_are_changes_too(connection) -> None:
 
 
 @pytest.mark.usefixtures("counted_writes")
-def test_under_row_security_nothing_is_known(connection) -> None:
+def test_under_row_security_the_state_is_unknown(connection) -> None:
     connection.execute("""
         CREATE TABLE orders (id bigint);
         ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
@@ -140,21 +140,21 @@ def test_rows_that_moved_in_a_partition_are_a_change(connection, rewrite: str, l
     assert {name for name in before if before[name] != after[name]} == {"written"}
 
 
-def test_where_nobody_counts_nothing_is_known(connection) -> None:
+def test_without_counters_the_state_is_unknown(connection) -> None:
     connection.execute("CREATE TABLE orders (id bigint)")
     connection.execute("SET track_counts = off")
     assert state(connection) is None
     assert find_possible_change(connection, "public", "orders", None, 0) == UNKNOWN
 
 
-def test_where_counting_is_off_for_anybody_nothing_is_known(connection) -> None:
+def test_with_counters_off_for_a_role_the_state_is_unknown(connection) -> None:
     connection.execute("CREATE TABLE orders (id bigint)")
     connection.execute(f"ALTER DATABASE {connection.info.dbname} SET track_counts = off")
     connection.execute("SET track_counts = on")
     assert state(connection) is None
 
 
-def test_before_postgres_15_nothing_is_known(connection) -> None:
+def test_before_postgres_15_the_state_is_unknown(connection) -> None:
     if connection.info.server_version >= 150000:
         pytest.skip("this server counts all writes")
     connection.execute("CREATE TABLE orders (id bigint)")

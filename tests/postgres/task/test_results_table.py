@@ -37,7 +37,7 @@ def results_of(parameters: dict[str, str]) -> ResultsTable:
     return ResultsTable(parameters, "public", "results", "run")
 
 
-def test_a_table_that_somebody_made_needs_no_right_to_make_one(connection, database: str, guest) -> None:
+def test_an_existing_table_needs_no_privilege_to_create_one(connection, database: str, guest) -> None:
     with psycopg.connect(database) as own:
         prepare(connection_parameters(own))
     connection.execute("GRANT SELECT, INSERT, DELETE ON results TO results_guest")
@@ -53,12 +53,12 @@ def test_a_temporary_table_is_refused(connection) -> None:
         prepare(connection_parameters(connection), "pg_temp")
 
 
-def test_without_the_right_to_make_one_it_says_so(guest) -> None:
+def test_the_error_names_the_privilege_to_create_the_table(guest) -> None:
     with pytest.raises(InvalidParameterError, match="results_table: permission denied for schema public"):
         prepare(guest)
 
 
-def test_a_table_that_may_not_be_written_is_refused(connection, database: str, guest) -> None:
+def test_a_table_without_the_privilege_to_insert_is_refused(connection, database: str, guest) -> None:
     with psycopg.connect(database) as own:
         prepare(connection_parameters(own))
     connection.execute("GRANT SELECT ON results TO results_guest")
@@ -78,7 +78,7 @@ def test_first_runs_at_the_same_time_do_not_disturb_each_other(connection, datab
             check.result()
 
 
-def test_a_session_that_may_only_read_is_told_which_parameter_needs_more(database: str, connection) -> None:
+def test_the_error_for_a_read_only_session_names_the_parameter(database: str, connection) -> None:
     connection.execute(f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = on")
     with (
         psycopg.connect(database) as own,

@@ -76,13 +76,13 @@ def test_a_table_of_the_newest_version_is_not_locked(kept: psycopg.Connection[An
         assert upgrade_table(kept, TABLE, ADDED) == 3
 
 
-def test_an_interrupted_upgrade_goes_on(kept: psycopg.Connection[Any]) -> None:
+def test_an_interrupted_upgrade_is_continued(kept: psycopg.Connection[Any]) -> None:
     kept.execute("ALTER TABLE kept ADD host text, ADD node text")
     assert read_version(kept, TABLE, ADDED) == 1
     assert upgrade_table(kept, TABLE, ADDED) == 3
 
 
-def test_a_role_that_is_not_the_owner_goes_on_without(
+def test_a_role_that_is_not_the_owner_works_without_the_upgrade(
     kept: psycopg.Connection[Any], guest: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     kept.execute('ALTER TABLE kept ADD host text, ADD "50% of" bigint; GRANT SELECT ON kept TO version_guest')

@@ -16,7 +16,7 @@ def table(connection):
     return connection
 
 
-def test_all_rows_are_counted_those_without_a_key_too(table):
+def test_rows_with_a_null_key_are_counted(table):
     verify_row_count(table, Source("public", "t"), WHOLE, 10)
 
 
@@ -24,6 +24,6 @@ def test_only_rows_of_the_window_and_the_condition_are_counted(table):
     verify_row_count(table, Source("public", "t", where="id <> 3"), KeyRange(KEY, 0, ("2",), ("6",)), 3)
 
 
-def test_another_number_is_an_error_that_says_both(table):
+def test_a_different_count_is_an_error_with_both_numbers(table):
     with pytest.raises(RowCountMismatchError, match=r"processed 9 rows, but public\.t has 10"):
         verify_row_count(table, Source("public", "t"), WHOLE, 9)

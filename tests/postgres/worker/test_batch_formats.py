@@ -192,7 +192,7 @@ def test_polars_refuses_decimals_that_it_cannot_hold(worker, orders):
 
 
 @pytest.mark.parametrize("batch_format", FORMATS)
-def test_batches_have_the_rows_that_are_asked_for(worker, batch_format):
+def test_batches_have_the_requested_size(worker, batch_format):
     def sizes(batches):
         return {"sizes": [len(batch) for batch in batches]}
 
@@ -207,7 +207,7 @@ def test_batches_have_the_rows_that_are_asked_for(worker, batch_format):
 
 @pytest.mark.parametrize("batch_format", [None, *FORMATS])
 @pytest.mark.parametrize(("batch_size", "expected"), [(1, [1] * 1_000), (256, [256] * 3 + [232]), (5_000, [1_000])])
-def test_map_batch_gets_the_rows_that_are_asked_for(results, batch_format, batch_size, expected):
+def test_map_batch_gets_batches_of_the_requested_size(results, batch_format, batch_size, expected):
     sizes = []
 
     def look(batch):
@@ -234,7 +234,7 @@ def test_keys_that_are_read_as_text_do_not_make_blocks_small(results):
     assert get_shape(results, query).chunk_rows < CHUNK_ROWS
 
 
-def test_a_function_of_one_batch_is_told_that_it_gets_an_iterator(worker):
+def test_the_error_for_a_function_of_one_batch_says_that_it_gets_an_iterator(worker):
     function = lambda batch: {"n": len(batch["id"])}  # noqa: E731
     failure = worker(ProcessRows(function, batch_format="pandas"))(ranges(1)[0]).failure
     assert "with an iterator over its batches: write for batch in batches." in failure.text

@@ -64,7 +64,7 @@ def test_each_try_finds_the_sum_of_the_chunks_before(ledger, written, ends):
     assert read_progress(ledger, LEDGER, SECOND) == Progress()
 
 
-def test_a_claimed_range_without_a_chunk_has_not_begun(ledger):
+def test_a_claimed_range_without_a_chunk_has_no_progress(ledger):
     assert claim_chunk(ledger, LEDGER, FIRST, Progress(), "a:1") == Progress()
     assert read_progress(ledger, LEDGER, FIRST) == Progress()
     assert list(read_counts(ledger, LEDGER)) == []

@@ -294,7 +294,7 @@ def test_first_runs_at_the_same_time_do_not_disturb_each_other(orders, database)
 
 
 @pytest.mark.parametrize("is_there", [False, True])
-def test_a_session_that_may_only_read_is_told_which_parameter_needs_more(orders, is_there):
+def test_the_error_for_a_read_only_session_names_the_parameter(orders, is_there):
     if is_there:
         prepare_ledger(orders, LEDGER)
     orders.execute("SET default_transaction_read_only = on")
@@ -366,12 +366,12 @@ def poor(with_ledger, database):
     with_ledger.execute("DROP OWNED BY poor; DROP ROLE poor")
 
 
-def test_a_role_that_may_not_write_the_ledger_is_told(poor):
+def test_a_role_that_cannot_write_the_ledger_is_refused(poor):
     with pytest.raises(InvalidParameterError, match=r"Run: GRANT .*, DELETE ON .*burla_ledger.* TO poor;"):
         prepare_ledger(poor, LEDGER)
 
 
-def test_a_role_that_may_not_create_it_is_told(poor, with_ledger):
+def test_a_role_that_cannot_create_the_ledger_is_refused(poor, with_ledger):
     with_ledger.execute("REVOKE CREATE ON SCHEMA public FROM public")
     with pytest.raises(
         InvalidParameterError, match=r'cannot be found or created .*Run: GRANT CREATE, USAGE ON SCHEMA "public" TO'
@@ -379,7 +379,7 @@ def test_a_role_that_may_not_create_it_is_told(poor, with_ledger):
         prepare_ledger(poor, Ledger("public", "other", "x"))
 
 
-def test_a_schema_that_is_not_there_is_told(orders):
+def test_a_missing_schema_is_named(orders):
     with pytest.raises(InvalidParameterError, match="there is no schema nowhere"):
         prepare_ledger(orders, Ledger("nowhere", "burla_ledger", "x"))
 

@@ -81,7 +81,7 @@ def test_a_total_that_needs_the_server_fails_without_a_connection():
 
 
 @pytest.mark.parametrize("function", ["count", "sum", "min", "max"])
-def test_the_server_is_asked_only_for_what_it_alone_can_combine(function):
+def test_the_server_combines_only_what_python_cannot(function):
     numbers = aggregate(function)
     assert not SqlCombiner((numbers,), Source("s", "t")).needs_server
     assert SqlCombiner((numbers, aggregate("max", "text", "y")), Source("s", "t")).needs_server

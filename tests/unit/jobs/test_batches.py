@@ -209,7 +209,7 @@ def test_what_is_loaded_first_uses_up_no_time_of_the_batch(capsys):
     assert "SystemExit: cannot be closed" in capsys.readouterr().out
 
 
-def test_a_worker_keeps_nothing_of_a_job_whose_call_it_has_dropped():
+def test_a_worker_frees_a_job_whose_call_was_dropped():
     call = make_list_call(pickle_for_workers(Loader()))
     assert len(call([(0, b"N.")])) == 1
     loaded = weakref.ref(call.__closure__[0].cell_contents._loaded[0])

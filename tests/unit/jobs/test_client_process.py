@@ -68,7 +68,7 @@ def test_lines_beyond_the_rate_limit_are_dropped_and_counted():
     assert lines[-1].startswith("... 9,")
 
 
-def test_a_message_that_an_item_has_begun_is_no_line():
+def test_a_message_that_an_item_has_started_is_not_a_line():
     assert read(b"[17] \x1fbegan host-1:42\n[17] text\n") == [ItemBegan(17, "host-1:42"), "[17] text"]
 
 

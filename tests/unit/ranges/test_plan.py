@@ -83,12 +83,12 @@ def test_a_plan_that_does_not_cover_the_window_fails(case: str) -> None:
         DEFECTIVE[case].verify_coverage()
 
 
-def test_only_the_server_knows_the_order_of_texts() -> None:
+def test_the_order_of_text_is_that_of_the_server() -> None:
     plan = with_nulls(made((None, "b"), ("b", "a"), ("a", None), key=WORDS))
     assert plan.verify_coverage() == [[("b",), ("a",)]]
 
 
-def test_only_the_server_knows_the_order_of_infinity() -> None:
+def test_the_order_of_infinity_is_that_of_the_server() -> None:
     days = Key((KeyColumn("day", "date"),))
     assert made((None, "2024-01-01"), ("2024-01-01", "infinity"), ("infinity", None), key=days).verify_coverage() == [
         [("2024-01-01",), ("infinity",)]

@@ -40,7 +40,7 @@ def outcome(index: int, **value: Any) -> Outcome:
     return Outcome(index, value=value, row_count=index, worker="host:1", started=1.0 + index)
 
 
-def test_what_one_try_kept_the_next_one_loads(store: Store) -> None:
+def test_a_try_loads_what_the_try_before_has_stored(store: Store) -> None:
     first = Checkpoint(store)
     first.begin({"fingerprint": "x"}, plan=b"the plan")
     kept = [outcome(index, total=Decimal(index) / 100) for index in range(10)]
@@ -107,7 +107,7 @@ def test_clear_leaves_no_key_behind(store: Store) -> None:
     assert Checkpoint(store).load() is None
 
 
-def test_a_new_job_takes_the_place_of_the_old_one(store: Store) -> None:
+def test_a_new_job_replaces_the_old_one(store: Store) -> None:
     first = Checkpoint(store)
     first.begin({"fingerprint": "old"}, plan=b"old")
     first.add(outcome(1))
@@ -152,9 +152,7 @@ def keep(kept: Checkpoint, which: str, chunks: int) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_a_job_never_takes_anothers_outcomes_for_its_own_wherever_tries_were_interrupted(
-    after: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_tries_never_mix_the_outcomes_of_two_jobs(after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "CHUNK_CHARS", 300)
     monkeypatch.setattr(checkpoint, "MEASURE_BYTES", 100)
     keep(Checkpoint(full := Store()), "old", 5)
@@ -188,7 +186,7 @@ class AwayStore(Store):
         super().set(key, value)
 
 
-def test_what_the_store_did_not_take_for_a_while_is_written_later() -> None:
+def test_outcomes_that_the_store_refused_are_written_later() -> None:
     store = AwayStore()
     random_source = random.Random(7)
     kept = Checkpoint(store)
@@ -272,7 +270,7 @@ def test_an_outcome_too_large_for_the_store_is_left_for_the_retry(store: Store) 
     assert [item.index for item in saved.outcomes] == [2]
 
 
-def test_without_a_store_nothing_is_kept_and_nothing_breaks() -> None:
+def test_without_a_store_nothing_is_stored_and_nothing_fails() -> None:
     kept = Checkpoint(None)
     assert kept.load() is None
     kept.begin({"fingerprint": "x"}, plan=b"p")

@@ -292,5 +292,5 @@ def test_lines_of_an_hour_fill_no_more_than_a_screen():
     assert 50 < lines < 120
 
 
-def test_durations_read_as_people_say_them():
+def test_durations_are_in_words():
     assert [format_duration(seconds) for seconds in (43.2, 700, 12_000)] == ["43 s", "12 min", "3 h 20 min"]

@@ -26,7 +26,7 @@ def outcome(index: int, **changes: Any) -> Outcome:
     return Outcome(index, **{**fields, **changes})
 
 
-def test_it_counts_what_is_done_what_failed_and_what_was_tried_again() -> None:
+def test_the_report_counts_finished_failed_and_retried_ranges() -> None:
     report = new_report(10)
     report.add(outcome(0, attempts=3))
     report.add(outcome(1, failure=Failure("ZeroDivisionError", "division by zero"), row_count=None))
@@ -79,7 +79,7 @@ def test_a_failed_range_does_not_count_for_how_even_they_are() -> None:
     assert spread == {"rows": [100, 100, 100, 100], "seconds": [0.5, 0.5, 0.5, 0.5]}
 
 
-def test_rows_that_nobody_counts_are_not_said_to_be_none() -> None:
+def test_rows_that_are_not_counted_are_not_reported_as_zero() -> None:
     report = new_report(2)
     report.add(outcome(0, row_count=None))
     assert (report.as_dict()["rows"], report.as_dict()["rows_per_second"]) == (None, None)
@@ -87,12 +87,12 @@ def test_rows_that_nobody_counts_are_not_said_to_be_none() -> None:
     assert report.as_dict()["rows"] == 0
 
 
-def test_it_says_what_people_call_an_item() -> None:
+def test_the_report_names_the_items() -> None:
     assert new_report(3).as_dict()["unit"] == "range"
     assert new_report(3, unit="input").as_dict()["unit"] == "input"
 
 
-def test_few_ranges_are_told_one_by_one() -> None:
+def test_few_ranges_are_listed_one_by_one() -> None:
     report = new_report(3)
     for index in range(3):
         report.add(outcome(index))
@@ -128,7 +128,7 @@ def test_it_stays_below_60_kb_however_many_ranges_and_workers(count: int) -> Non
     assert len(json.dumps(report.as_dict())) < 60_000
 
 
-def test_before_the_first_outcome_it_is_already_whole() -> None:
+def test_the_report_is_complete_before_the_first_outcome() -> None:
     seen = new_report(10).as_dict()
     assert json.loads(json.dumps(seen))["timeline"]["spans"] == []
     assert seen["seconds_left"] is None

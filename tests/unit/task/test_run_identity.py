@@ -86,13 +86,13 @@ def made_up_task_in_a_loop() -> Any:
     return SimpleNamespace(task_group=SimpleNamespace(parent_group=loop))
 
 
-def test_in_a_loop_whose_pass_is_unknown_nothing_is_taken_for_the_work_of_another_pass() -> None:
+def test_in_a_loop_with_an_unknown_pass_nothing_is_restored() -> None:
     first, second = (context(task=made_up_task_in_a_loop(), id=uuid.UUID(int=number)) for number in (1, 2))
     assert run_key(first) != run_key(second)
     with pytest.raises(InvalidParameterError, match="ledger: the task is in a loop"):
         check_loop(first, ["ledger"])
 
 
-def test_in_a_loop_whose_pass_is_known_nothing_is_refused() -> None:
+def test_in_a_loop_with_a_known_pass_nothing_is_refused() -> None:
     check_loop(context(task=made_up_task_in_a_loop(), loop=made_up_loop()), ["ledger", "incremental"])
     check_loop(context(), ["ledger", "incremental"])
