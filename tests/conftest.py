@@ -1,4 +1,4 @@
-"""Fixtures for everybody: a real PostgreSQL."""
+"""Fixtures for all tests: a real PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Airflow for these tests: a home of its own, and a world for one task at a time."""
+"""Airflow in a separate home, and everything that one task needs."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def test_a_job_of_batches_stops_at_the_first_failure(airflow: Airflow, orders: O
 
     result = airflow.run(operator(fail_early, on_range_failure="stop", range_retries=0, **MANY))
     assert result.state == "failed"
-    assert 0 < len(marks.worked()) < 100
+    assert 0 < len(marks.attempts()) < 100
 
 
 @needs_state_stores
@@ -90,10 +90,10 @@ def test_a_killed_task_with_batches_is_resumed(airflow: Airflow, orders: Orders,
     run_and_kill(airflow, task, signal.SIGKILL, when=lambda: "burla_checkpoint_outcomes_00000" in airflow.state_store)
     at_work = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'test_dag.t%'"
     wait_for(lambda: orders.connection.execute(at_work).fetchone() == (0,))
-    before = sum(marks.worked().values())
+    before = sum(marks.attempts().values())
     assert 0 < before < 350
     result = airflow.run(operator(slow, **MANY), try_number=2, max_tries=1)
     assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
     report = result.xcoms["burla_report"]
     assert report["resumed"] > 0, result.log
-    assert sum(marks.worked().values()) - before == report["total"] - report["resumed"]
+    assert sum(marks.attempts().values()) - before == report["total"] - report["resumed"]

@@ -1,4 +1,4 @@
-"""The documentation's code, run as it stands: every operator on a real table, every query, every result as told."""
+"""The documentation's code is run: every operator on a real table, every query, and the documented results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever way a task ends, its state is right and no process of its job stays behind."""
+"""However a task ends, its state is right and no process of its job is left."""
 
 from __future__ import annotations
 

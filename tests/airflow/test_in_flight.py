@@ -1,4 +1,4 @@
-"""What is at work now, in the log and in the report of real tasks on the local engine."""
+"""Items in progress, in the log and in the report of real tasks on the local engine."""
 
 from __future__ import annotations
 

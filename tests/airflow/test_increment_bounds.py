@@ -1,4 +1,4 @@
-"""Where the windows of incremental runs begin and end: no row is skipped in silence."""
+"""Where the windows of incremental runs begin and end: no row is skipped without a message."""
 
 from __future__ import annotations
 

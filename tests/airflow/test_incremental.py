@@ -1,4 +1,4 @@
-"""Incremental runs that fail, overlap, are cleared, or have unusual keys: no row is lost or worked twice."""
+"""Incremental runs that fail, overlap, are cleared, or have unusual keys: no row is lost or processed twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Airflow's assets and OpenLineage are told, OpenLineage by its real listener and its real file transport."""
+"""Lineage in Airflow's assets and in OpenLineage, with its real listener and its real file transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of a first day: each says what to write instead."""
+"""Common mistakes of new users: each error says what to write instead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Airflow's metrics and OpenTelemetry's tracer are told of a run."""
+"""Airflow's metrics and OpenTelemetry's spans of a run."""
 
 from __future__ import annotations
 

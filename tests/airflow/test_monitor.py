@@ -1,4 +1,4 @@
-"""What is told of a job while it runs, and how often."""
+"""What is published about a running job, and how often."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever is asked for, of whatever table: a job gives what one SQL statement gives."""
+"""Property tests: a job of any kind on any table returns what one SQL statement returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Airflow itself makes of the package: discovery, the connection type, the example DAGs."""
+"""How Airflow sees the package: discovery, the connection type, the example DAGs."""
 
 from __future__ import annotations
 

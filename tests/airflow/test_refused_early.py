@@ -1,4 +1,4 @@
-"""What can be known at the start is refused there, and what no retry can mend is not retried."""
+"""Errors that can be found at the start are raised there, and permanent errors are not retried."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a retry does, through Airflow's real task runner: only what is missing, and never anything twice."""
+"""Retries, with Airflow's real task runner: they process what is missing, and nothing twice."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def marks(orders: Orders) -> Marks:
 
 
 def reader(marks: Marks, stop_file: Path) -> Any:
-    """A function that leaves a mark for its range, and fails for late ids as long as the file is there."""
+    """Return a function that inserts a row for its range, and fails for late ids as long as the file is there."""
     conninfo, path = marks.conninfo, str(stop_file)
 
     def read(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
@@ -53,6 +53,21 @@ def reader(marks: Marks, stop_file: Path) -> Any:
         with psycopg.connect(conninfo) as connection:
             connection.execute("INSERT INTO marks VALUES (%s)", [taken[0][0]])
         return {"total": sum(amount for _, amount in taken)}
+
+    return read
+
+
+def id_reader(stop_file: Path) -> Any:
+    """Return a function that adds up ids, and fails for late ids as long as the file is there."""
+    path = str(stop_file)
+
+    def read(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
+        import os
+
+        ids = [number for number, _ in rows]
+        if ids[0] > 60_000 and os.path.exists(path):
+            raise RuntimeError("not yet")
+        return {"ids": sum(ids)}
 
     return read
 
@@ -82,7 +97,7 @@ def test_a_retry_processes_only_the_failed_ranges(
     result = fail_then_retry(airflow, marks, tmp_path)
     assert result.state == "success", result.log
     assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
-    assert set(marks.worked().values()) == {1}
+    assert set(marks.attempts().values()) == {1}
     assert "An earlier try has finished" in result.log
 
 
@@ -162,7 +177,7 @@ def test_ranges_that_end_while_the_api_server_is_away_are_not_processed_again(
     result = fail_then_retry(airflow, marks, tmp_path)
     assert result.value["row_count"] == 20000, result.log
     assert len(refused) == 12
-    assert set(marks.worked().values()) == {1}
+    assert set(marks.attempts().values()) == {1}
 
 
 def test_a_failure_of_the_api_server_does_not_hide_why_the_task_failed(
@@ -253,7 +268,7 @@ def test_resume_true_continues_in_a_second_snapshot_and_logs_it(
         other.execute("INSERT INTO orders VALUES (999999, 0.01)")
     result = airflow.run(operator(function, resume=True), try_number=2, max_tries=1)
     assert result.value["snapshots"] == 2
-    assert set(marks.worked().values()) == {1}
+    assert set(marks.attempts().values()) == {1}
 
 
 @needs_state_stores
@@ -279,7 +294,7 @@ def test_ranges_of_pages_continue_only_if_no_row_has_moved(
     assert "read only once" in result.log
     assert ("processing only what is missing" in result.log) == is_resumed
     assert ("its ranges are ranges of physical pages, and the table may have changed" in result.log) != is_resumed
-    assert (set(marks.worked().values()) == {1}) == is_resumed
+    assert (set(marks.attempts().values()) == {1}) == is_resumed
 
 
 @needs_state_stores
@@ -322,7 +337,7 @@ def test_resume_true_splits_by_the_key_if_there_is_one(
     result = airflow.run(operator(function, key=None, resume=True), try_number=2, max_tries=1)
     assert (result.value.get("snapshots") == 2) == has_key
     assert has_key or result.value["row_count"] == 20001
-    assert (set(marks.worked().values()) == {1}) == has_key
+    assert (set(marks.attempts().values()) == {1}) == has_key
 
 
 def plan_by_key(connection: Any, facts: Any, request: Any) -> Any:
@@ -339,7 +354,7 @@ def test_a_plan_by_key_of_an_earlier_version_is_continued(
         result = fail_then_retry(airflow, marks, tmp_path, before_retry=earlier.undo, key=None)
     assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
     assert "key            id" in result.log
-    assert set(marks.worked().values()) == {1}
+    assert set(marks.attempts().values()) == {1}
 
 
 @needs_state_stores
@@ -348,14 +363,14 @@ def test_without_a_snapshot_a_retry_continues_although_the_table_changed(
 ) -> None:
     result = fail_then_retry(airflow, marks, tmp_path, consistency="none")
     assert result.state == "success"
-    assert set(marks.worked().values()) == {1}
+    assert set(marks.attempts().values()) == {1}
 
 
 @needs_state_stores
 def test_resume_false_starts_from_the_beginning(airflow: Airflow, orders: Orders, marks: Marks, tmp_path: Path) -> None:
     result = fail_then_retry(airflow, marks, tmp_path, resume=False)
     assert result.state == "success"
-    assert max(marks.worked().values()) == 2
+    assert max(marks.attempts().values()) == 2
     assert "resume=False" in result.log
 
 
@@ -446,21 +461,14 @@ CHANGES = {
 def test_another_login_that_sees_other_rows_starts_from_the_beginning(
     airflow: Airflow, tenants: Orders, tmp_path: Path, before: dict[str, str], after: dict[str, str], change: str
 ) -> None:
-    path = str(tmp_path / "stop")
-    Path(path).touch()
-
-    def read(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
-        import os
-
-        ids = [number for number, _ in rows]
-        if ids[0] > 60_000 and os.path.exists(path):
-            raise RuntimeError("not yet")
-        return {"ids": sum(ids)}
+    path = tmp_path / "stop"
+    path.touch()
+    read = id_reader(path)
 
     log_in(airflow, **before)
     first = airflow.run(operator(read, consistency="none"), max_tries=1)
     assert first.state == "up_for_retry", first.log
-    Path(path).unlink()
+    path.unlink()
     log_in(airflow, **after)
     if change:
         tenants.connection.execute(change.format(tenants.connection.info.dbname))
@@ -485,23 +493,16 @@ def test_under_row_security_a_retry_reads_one_snapshot(airflow: Airflow, tenants
         CREATE POLICY member ON orders USING (id % 2 IN (SELECT rest FROM members WHERE name = current_user));
     """)
     report_writes(tenants.connection)
-    path = str(tmp_path / "stop")
-    Path(path).touch()
-
-    def read(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:
-        import os
-
-        ids = [number for number, _ in rows]
-        if ids[0] > 60_000 and os.path.exists(path):
-            raise RuntimeError("not yet")
-        return {"ids": sum(ids)}
+    path = tmp_path / "stop"
+    path.touch()
+    read = id_reader(path)
 
     log_in(airflow, "even")
     first = airflow.run(operator(read), max_tries=1)
     assert first.state == "up_for_retry", first.log
     advice = "The next try processes all 8 ranges again, because the server does not count all writes"
     assert advice in json.dumps(first.xcoms["burla_report"])
-    Path(path).unlink()
+    path.unlink()
     tenants.connection.execute("INSERT INTO members VALUES (1, 'even')")
     report_writes(tenants.connection)
     result = airflow.run(operator(read), try_number=2, max_tries=1)
@@ -543,7 +544,7 @@ def test_a_cleared_task_starts_from_the_beginning(
     # Clearing lets the task take more tries than it had.
     result = airflow.run(operator(function), try_number=2, max_tries=1)
     assert result.state == "success"
-    assert max(marks.worked().values()) == 2
+    assert max(marks.attempts().values()) == 2
     assert "the task was cleared since" in result.log
 
 
@@ -558,11 +559,11 @@ def test_a_task_killed_with_sigkill_is_resumed_by_its_retry(
     run_and_kill(airflow, task, signal.SIGKILL, when=lambda: "burla_checkpoint_outcomes_00000" in airflow.state_store)
     at_work = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'test_dag.t%'"
     wait_for(lambda: orders.connection.execute(at_work).fetchone() == (0,))  # the client notices, and its workers go
-    done_before = marks.worked()
+    done_before = marks.attempts()
     assert 0 < len(done_before) < 20
     result = airflow.run(operator(slow, ranges=30, max_parallelism=2), try_number=2, max_tries=1)
     assert result.value == {"row_count": 20000, "total": str(orders.ask("sum(amount)"))}
-    worked = marks.worked()
+    worked = marks.attempts()
     assert len(worked) >= 30
     # What was under way, or answered in the last seconds before the kill, is worked again; the rest is not.
     kept = result.xcoms["burla_report"]["resumed"]
@@ -703,7 +704,7 @@ def test_a_checkpoint_of_another_pass_is_not_used(
     stop_file.unlink()
     result = airflow.run(operator(function, consistency="none"), max_tries=1, loop=loops[1])
     assert result.value["row_count"] == 20000
-    assert max(marks.worked().values()) == 2
+    assert max(marks.attempts().values()) == 2
 
 
 @pytest.mark.parametrize("options", [{"ledger": "public.burla_ledger"}, {"incremental": True, "ledger": None}])

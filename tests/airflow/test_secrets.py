@@ -1,4 +1,4 @@
-"""No password and no token anywhere that somebody may look: a running task is searched, process by process."""
+"""Passwords and tokens are not visible: every process of a running task is searched."""
 
 from __future__ import annotations
 

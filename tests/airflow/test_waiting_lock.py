@@ -1,4 +1,4 @@
-"""Somebody waits for a stronger lock on the table while a job reads it in a snapshot."""
+"""Another session waits for a stronger lock on the table while a job reads it in a snapshot."""
 
 from __future__ import annotations
 

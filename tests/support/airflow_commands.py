@@ -1,4 +1,4 @@
-"""Runs commands of Airflow's CLI in a process of its own, with a real metadata database."""
+"""Run commands of Airflow's CLI in a separate process, with a real metadata database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole Airflow, as ``airflow standalone`` runs it, in a home of its own, for tests that look at it."""
+"""A complete Airflow in a separate home, as ``airflow standalone`` runs it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs whole DAGs as ``dag.test()`` does, with Airflow's real metadata database, in a process of its own.
+"""Run whole DAGs as ``dag.test()`` does, in a separate process, with Airflow's real metadata database.
 
 A DAG's tasks go through Airflow's task runner, one after the other; branches, mapping and asset events are real. A
 partition's run is created as the scheduler creates it, and a rollup's run by the scheduler itself.

@@ -1,4 +1,4 @@
-"""Jobs of every kind on a drawn table, and the one SQL statement that says what they must give."""
+"""Jobs of every kind on a drawn table, and the SQL statement that has the expected result."""
 
 from __future__ import annotations
 

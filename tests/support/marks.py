@@ -1,4 +1,4 @@
-"""What workers themselves write down: which range was worked how often."""
+"""A table in which workers record which range they have processed how often."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import psycopg
 
 
 def conninfo_of(connection: psycopg.Connection[Any]) -> str:
-    """How another session connects."""
+    """Return the connection string of another session."""
     return f"{connection.info.dsn} password={connection.info.password}"
 
 
 class Marks:
-    """A table of marks, in the database of ``connection``: one for each time that a range was begun."""
+    """The table ``marks`` in the database of ``connection``: a row for each start of a range."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
         self.conninfo = conninfo_of(connection)
         connection.execute("CREATE TABLE marks (first_id bigint)")
 
-    def worked(self) -> dict[int, int]:
-        """First id of a range -> how often it was begun."""
+    def attempts(self) -> dict[int, int]:
+        """Return how often each range was started, by its first id."""
         return dict(self.connection.execute("SELECT first_id, count(*) FROM marks GROUP BY 1").fetchall())
 
     def count(self) -> int:
-        """How many there are."""
-        return sum(self.worked().values())
+        """Return the number of rows."""
+        return sum(self.attempts().values())
 
     def slow(self, seconds: float) -> Callable[[Iterable[tuple[int, Decimal]]], dict[str, Any]]:
-        """A function for ``process_rows`` that leaves a mark for its range, and then takes so long to add it up."""
+        """Return a function for ``process_rows`` that inserts a row for its range and then takes so many seconds."""
         conninfo = self.conninfo
 
         def slow(rows: Iterable[tuple[int, Decimal]]) -> dict[str, Any]:

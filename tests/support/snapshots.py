@@ -1,4 +1,4 @@
-"""A snapshot for tests: held by a session of its own."""
+"""A snapshot for tests, held by a separate session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for what has no event."""
+"""Wait for a condition that has no event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job of 40 ranges of half a second each. Each writes a mark into the database."""
+"""A job of 40 ranges of half a second each. Each inserts a row into ``marks``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Telling whether a table is what it was."""
+"""Whether a table has changed since it was read."""
 
 from __future__ import annotations
 

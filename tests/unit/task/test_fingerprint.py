@@ -1,4 +1,4 @@
-"""Whether two jobs are the same: told by what they do, wherever and in whatever process."""
+"""Whether two jobs are the same: by what they do, in any file and any process."""
 
 from __future__ import annotations
 

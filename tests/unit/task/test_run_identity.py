@@ -1,4 +1,4 @@
-"""What a run of a task is known by: to the ledger, the checkpoint and the keys that users are given."""
+"""What identifies a run of a task: in the ledger, in the checkpoint and in idempotency keys."""
 
 from __future__ import annotations
 
