@@ -10,7 +10,6 @@ import time
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import quote
 
 import platformdirs
 
@@ -100,16 +99,6 @@ def read_nodes(engine: Engine, timeout: float = 5.0) -> Nodes:
     return Nodes(len(state["ready_nodes"]), state["running_count"], state["booting_count"])
 
 
-def cancel_job(engine: Engine, job_id: str, timeout: float = 2.0) -> bool:
-    """Cancel a job.
-
-    :returns: False if the job has ended already, or the cluster does not know it.
-    :raises JobError: as ``check_cluster``.
-    """
-    body = _request(with_saved_login(engine), "POST", f"/v1/management/jobs/{quote(job_id)}/cancel", timeout)
-    return bool(body and body["changed"])
-
-
 def with_saved_login(engine: Engine) -> Engine:
     """Return the engine with the URL and login that Burla would use where the connection has none."""
     url = engine.url or os.environ.get("BURLA_CLUSTER_DASHBOARD_URL")
@@ -129,20 +118,10 @@ def with_saved_login(engine: Engine) -> Engine:
 
 
 def _get(engine: Engine, path: str, timeout: float, *fields: str) -> dict[str, Any]:
-    body = _request(engine, "GET", path, timeout)
-    if body is None or not body.keys() >= set(fields):
-        raise ClusterUnreachableError(
-            f"{engine.url} responds, but is not a Burla cluster. Check the host of the Burla connection."
-        )
-    return body
-
-
-def _request(engine: Engine, method: str, path: str, timeout: float) -> dict[str, Any] | None:
-    # None: not found.
     url = _checked_url(engine)
     headers = {"Authorization": f"Bearer {engine.token}", "X-User-Email": engine.email or ""} if engine.token else {}
     try:
-        status, body = request_json(method, url + path, headers, timeout)
+        status, body = request_json("GET", url + path, headers, timeout)
     except ValueError:  # its text would show the token
         raise InvalidParameterError(
             "host, login or password",
@@ -158,10 +137,12 @@ def _request(engine: Engine, method: str, path: str, timeout: float) -> dict[str
         raise ClusterUnauthorizedError(
             f"{url} refused the login. Check login (e-mail) and password (token) of the Burla connection."
         )
-    if status == 404:
-        return None
-    if status != 200:
-        raise ClusterUnreachableError(f"{url} returned HTTP {status} for {method} {path}. See the cluster's log.")
+    if status not in (200, 404):
+        raise ClusterUnreachableError(f"{url} returned HTTP {status} for {path}. See the cluster's log.")
+    if status == 404 or not body.keys() >= set(fields):
+        raise ClusterUnreachableError(
+            f"{url} responds, but is not a Burla cluster. Check the host of the Burla connection."
+        )
     return dict(body)
 
 

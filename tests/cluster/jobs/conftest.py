@@ -33,6 +33,13 @@ class Cluster:
     def job(self, job_id: str) -> Any:
         return self.get(f"/v1/management/jobs/{quote(job_id)}")
 
+    def cancel(self, job_id: str) -> bool:
+        """Return False if the job has ended already."""
+        path = f"/v1/management/jobs/{quote(job_id)}/cancel"
+        status, answer = request_json("POST", f"{URL}{path}", {"Authorization": f"Bearer {TOKEN}"}, 10)
+        assert status == 200, (path, status, answer)
+        return bool(answer["changed"])
+
     def is_free(self) -> bool:
         return bool(self.get("/v1/cluster/state")["ready_nodes"])
 

@@ -18,7 +18,6 @@ from burla_provider.exceptions import (
     InvalidParameterError,
     JobCanceledError,
 )
-from burla_provider.jobs.cluster_api import cancel_job
 from burla_provider.jobs.job import ItemSucceeded, JobOptions, JobStarted, JobWaiting, OutputLine
 from burla_provider.jobs.runner import check_client, run_job, start_client
 from tests.cluster.jobs.conftest import Cluster
@@ -148,11 +147,11 @@ def test_after_a_killed_client_only_missing_items_run_again(cluster):
 
 def test_a_job_that_is_cancelled_on_the_cluster_raises_its_own_error(cluster):
     events, job_id, leader = started_job(cluster)
-    assert cancel_job(cluster.engine, job_id)
+    assert cluster.cancel(job_id)
     with pytest.raises(JobCanceledError):
         list(events)
     assert process_group(leader) == []
-    assert not cancel_job(cluster.engine, job_id)
+    assert not cluster.cancel(job_id)
     cluster.wait_until_free(10)
 
 

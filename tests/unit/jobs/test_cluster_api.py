@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from burla_provider.exceptions import ClusterUnauthorizedError, ClusterUnreachableError, InvalidParameterError
-from burla_provider.jobs.cluster_api import cancel_job, check_cluster, check_login
+from burla_provider.jobs.cluster_api import check_cluster, check_login
 from burla_provider.jobs.job import Engine
 
 VERSION = {"version": "1.8.4", "project": "p", "namespace": "n"}
@@ -155,18 +155,6 @@ def test_without_a_host_and_a_login_the_error_says_what_to_fill_in():
 def test_a_login_without_a_host_is_refused():
     with pytest.raises(InvalidParameterError, match="host: is missing"):
         check_cluster(Engine(email="a@example.com", token="secret"))
-
-
-def test_a_job_can_be_cancelled(api):
-    api.responses["/v1/management/jobs/a-job-1/cancel"] = (200, {"changed": True, "job": {}})
-    assert cancel_job(api.engine, "a-job-1") is True
-    assert api.requests[0][:2] == ("POST", "/v1/management/jobs/a-job-1/cancel")
-
-
-@pytest.mark.parametrize("answer", [(200, {"changed": False, "job": {}}), (404, {"error": {}})])
-def test_a_job_that_has_ended_or_is_unknown_is_not_cancelled(api, answer):
-    api.responses["/v1/management/jobs/a-job-1/cancel"] = answer
-    assert cancel_job(api.engine, "a-job-1") is False
 
 
 def test_a_server_with_other_answers_is_not_a_cluster(api):
