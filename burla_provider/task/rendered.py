@@ -40,9 +40,13 @@ def source_code(function: Callable[..., Any]) -> str:
         function = function.func
     has_source = inspect.isroutine(function) or inspect.isclass(function)
     try:
-        return textwrap.dedent(inspect.getsource(function if has_source else type(function))).rstrip()
+        source = inspect.getsource(function if has_source else type(function))
     except (OSError, TypeError):
+        source = ""
+    # In Python 3.13, all code that was made from text has the source of `python -c`.
+    if not source or getattr(getattr(function, "__code__", None), "co_filename", "") == "<string>":
         return getattr(function, "__qualname__", type(function).__qualname__)
+    return textwrap.dedent(source).rstrip()
 
 
 def preview_sql(
