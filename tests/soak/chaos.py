@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import time
@@ -14,11 +13,10 @@ import psutil
 import psycopg
 
 from tests.cluster.jobs.conftest import Cluster
-from tests.soak.airflow import SoakAirflow, descendants
-from tests.support.chaos import Chaos, command
+from tests.soak.airflow import SoakAirflow, descendants, task_of
+from tests.support.chaos import Chaos
 from tests.support.postgres import PostgresServer
 
-_TASK = re.compile(r"airflow worker -- [0-9a-f-]{36}")
 _NODE_LOST_SECONDS = 200
 """Burla gives up a node that does not answer after about 190 seconds."""
 _NODE_MINUTES = 13
@@ -83,10 +81,12 @@ class SoakChaos(Chaos):
         return True
 
     def kill_task(self) -> None:
-        tasks = [process for process in descendants() if _TASK.match(" ".join(command(process)))]
+        tasks = [(process, found[1]) for process in descendants() if (found := task_of(process))]
         if tasks:
             number = self.random.choice([signal.SIGTERM, signal.SIGKILL])
-            self.random.choice(tasks).send_signal(number)
+            process, try_id = self.random.choice(tasks)
+            process.send_signal(number)
+            self._airflow.killed_tries.add(try_id)
             self.killed.append(f"task ({number.name})")
 
     def kill_backend(self) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import psycopg
 
+from burla_provider.task.watermark import WINDOW
 from tests.soak.airflow import Run, SoakAirflow, descendants, is_of_provider
-from tests.soak.meter import WINDOW
 from tests.soak.tables import ask, totals_of
 from tests.support.waiting import wait_for
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import psutil
 import psycopg
 
+from burla_provider.task.watermark import WINDOW
 from tests.soak.airflow import SoakAirflow, descendants
 
 _EVERY_SECONDS = 4
 _MIN_SAMPLES = 9
-WINDOW = "burla_incremental_window"
-"""Rows of the task state store that a task leaves there for as long as Airflow keeps its run."""
 
 
 @dataclass(frozen=True)
