@@ -202,6 +202,15 @@ def test_the_rows_of_the_maximum_are_left_unless_it_is_unique(airflow: Airflow, 
     assert counted(airflow, "d", key="order_id", lag=0) == 1
 
 
+def test_the_rows_of_the_maximum_are_left_if_children_may_get_more(airflow: Airflow, orders: Orders) -> None:
+    connection = orders.connection
+    connection.execute("CREATE TABLE events (id bigint PRIMARY KEY); CREATE TABLE child () INHERITS (events)")
+    connection.execute("INSERT INTO events VALUES (1), (2), (3)")
+    assert counted(airflow, "a", key="id") == 2
+    connection.execute("INSERT INTO child VALUES (3), (4)")
+    assert counted(airflow, "b", key="id") == 2
+
+
 def test_the_maximum_of_a_unique_key_is_processed(airflow: Airflow, orders: Orders) -> None:
     orders.connection.execute("CREATE TABLE events (id bigint UNIQUE); INSERT INTO events VALUES (1), (2)")
     result = count(airflow, "a", key="id")
