@@ -70,7 +70,7 @@ class TaskSession:
 
     @property
     def leaves_id(self) -> str:
-        """A text that is different if partitions or children were added or removed; "" without a snapshot."""
+        """A text that is different if partitions or children were added, removed or renamed; "" without a snapshot."""
         from burla_provider.database.leaves import identify_leaves
 
         return identify_leaves(self.leaves) if self.snapshot else ""
