@@ -108,12 +108,14 @@ def check_visible(connection: psycopg.Connection[Any]) -> None:
         )
 
 
-# Without the tables of the system, some of which have no file name in pg_class, and without indexes.
+# Without the tables of the system, some of which have no file name in pg_class, without indexes, and without
+# materialized views: every snapshot sees the rows of a refresh.
 _OTHER_FILES = """
     SELECT relation::regclass::text
     FROM pg_locks LEFT JOIN pg_class AS seen ON seen.oid = relation
     WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation >= 16384
-        AND pg_relation_filenode(relation) <> coalesce(relfilenode, 0) AND pg_get_indexdef(relation) IS NULL
+        AND pg_relation_filenode(relation) <> coalesce(relfilenode, 0)
+        AND relkind IS DISTINCT FROM 'm' AND pg_get_indexdef(relation) IS NULL
     GROUP BY relation ORDER BY 1
 """
 

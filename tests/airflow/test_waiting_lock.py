@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -10,6 +12,7 @@ import pytest
 
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders
+from tests.support.marks import conninfo_of
 from tests.support.task_runner import Airflow
 
 WAITS = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'orders'::regclass AND NOT granted)"
@@ -59,6 +62,25 @@ def test_a_truncate_that_waits_gets_the_table_after_the_job_and_not_before(airfl
     assert orders.ask("count(*)", "TRUE") == 0
 
 
+@contextmanager
+def changing(connection: psycopg.Connection[Any], statement: str) -> Iterator[None]:
+    """Run the statement in a session that commits when another one waits for its locks."""
+    started = threading.Event()
+
+    def change() -> None:
+        with psycopg.connect(conninfo_of(connection)) as other:
+            other.execute(statement)
+            started.set()
+            while not other.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").fetchone()[0]:  # type: ignore[index]
+                pass
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    assert started.wait(60)
+    yield
+    thread.join(60)
+
+
 @pytest.mark.parametrize(
     ("reader", "statement"),
     [
@@ -100,23 +122,25 @@ def test_a_table_of_a_subquery_that_is_loaded_again_while_the_task_starts_is_not
             password="secret",
             schema=info.dbname,
         )
-    started = threading.Event()
-
-    def load() -> None:
-        with psycopg.connect(f"{info.dsn} password={info.password}") as other:
-            other.execute(f"{statement}; INSERT INTO rates SELECT id FROM orders")
-            started.set()
-            waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
-            while not other.execute(waits).fetchone()[0]:  # type: ignore[index]
-                pass
-
     task = BurlaPostgresOperator(task_id="t", table="orders", postgres_conn_id="orders_db", ranges=2, **options)
-    thread = threading.Thread(target=load)
-    thread.start()
-    assert started.wait(60)
-    result = airflow.run(task, max_tries=1)
-    thread.join(60)
+    with changing(connection, f"{statement}; INSERT INTO rates SELECT id FROM orders"):
+        result = airflow.run(task, max_tries=1)
     assert result.state == "up_for_retry", result.value
     assert "rates, which a subquery or a policy reads, was truncated" in str(result.error)
     again = airflow.run(task, try_number=2, max_tries=1)
     assert again.value == {"row_count": 20000, "n": 20000}
+
+
+def test_a_materialized_view_of_a_subquery_that_is_refreshed_while_the_task_starts_is_read(
+    airflow: Airflow, orders: Orders
+) -> None:
+    connection = orders.connection
+    connection.execute("CREATE MATERIALIZED VIEW rates AS SELECT id FROM orders WHERE id < 1000")
+    connection.execute("INSERT INTO orders VALUES (1)")
+    where = "id IN (SELECT id FROM rates)"
+    task = BurlaPostgresOperator(
+        task_id="t", table="orders", postgres_conn_id="orders_db", ranges=2, totals={"n": "count(*)"}, where=where
+    )
+    with changing(connection, "REFRESH MATERIALIZED VIEW rates"):
+        result = airflow.run(task)
+    assert result.value == dict.fromkeys(("row_count", "n"), orders.ask("count(*)", "id < 1000")), result.error
