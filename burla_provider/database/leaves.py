@@ -27,8 +27,8 @@ def read_leaves(connection: psycopg.Connection, schema: str, table: str) -> Leav
 
 
 def identify_leaves(leaves: Leaves) -> str:
-    """Return a short text that is equal for the same leaves."""
-    return hashlib.sha256(repr(sorted(leaves)).encode()).hexdigest()[:16]
+    """Return a short text that is equal for the same leaves with the same names."""
+    return hashlib.sha256(repr(sorted(leaves.items())).encode()).hexdigest()[:16]
 
 
 def find_changed_leaves(snapshot: psycopg.Connection, before: Leaves, now: Leaves) -> list[str]:

@@ -90,6 +90,36 @@ def held_snapshot(connection: psycopg.Connection[Any], schema: str, table: str) 
         _release(connection, snapshot)
 
 
+def check_visible(connection: psycopg.Connection[Any]) -> None:
+    """Check that the snapshot sees the rows of all tables that its transaction has locked.
+
+    The table of the job is locked before the snapshot is taken. Other tables, which subqueries and policies read, are
+    locked when the server plans them. If one was truncated in between, the snapshot sees neither its old rows nor those
+    that were loaded after that.
+
+    :param connection: the connection that holds the snapshot.
+    :raises BurlaProviderError: if a table has other files than in the snapshot.
+    """
+    names = [name for (name,) in connection.execute(_OTHER_FILES).fetchall()]
+    if names:
+        raise BurlaProviderError(
+            f"{', '.join(names)}, which a subquery or a policy reads, was truncated, rewritten or created again while"
+            " the task took its snapshot, which does not see the new rows. Retry the task."
+        )
+
+
+# Without the tables of the system, some of which have no file name in pg_class, without indexes, and without
+# materialized views: every snapshot sees the rows of a refresh.
+_OTHER_FILES = """
+    SELECT relation::regclass::text
+    FROM pg_locks LEFT JOIN pg_class AS seen ON seen.oid = relation
+    WHERE pid = pg_backend_pid() AND locktype = 'relation' AND relation >= 16384
+        AND pg_relation_filenode(relation) <> coalesce(relfilenode, 0)
+        AND relkind IS DISTINCT FROM 'm' AND pg_get_indexdef(relation) IS NULL
+    GROUP BY relation ORDER BY 1
+"""
+
+
 def check_joinable(connection: psycopg.Connection[Any], snapshot: Snapshot, holder: psycopg.Connection[Any]) -> None:
     """Check that another session can join the snapshot.
 

@@ -125,9 +125,14 @@ class TableFacts:
         return self.kind == "p" or len(self.leaves) > 1
 
     @property
+    def has_children(self) -> bool:
+        """Whether other tables inherit from it, whose rows its indexes do not contain."""
+        return self.is_tree and self.kind != "p"
+
+    @property
     def kind_name(self) -> str:
         """The kind of relation, in words."""
-        return _RELATION_KINDS[self.kind] + (" with children" if self.is_tree and self.kind != "p" else "")
+        return _RELATION_KINDS[self.kind] + (" with children" if self.has_children else "")
 
     @property
     def rows(self) -> int | None:
@@ -154,7 +159,8 @@ class TableFacts:
 
     def is_unique(self, key: Key) -> bool:
         """Return whether no two rows have the same key, except NULL."""
-        return any(index.is_unique and set(index.columns) <= set(key.names) for index in self.indexes)
+        indexes = () if self.has_children else self.indexes
+        return any(index.is_unique and set(index.columns) <= set(key.names) for index in indexes)
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.table}"

@@ -121,7 +121,7 @@ def _read_bound(
 ) -> Bound | None:
     id_value, key_value = getattr(limits, id_name), getattr(limits, key_name)
     if id_value is None:
-        return None if key_value is None else _parse_key(connection, key, key_name, key_value)
+        return None if key_value is None else parse_key(connection, key, key_name, key_value)
     if key_value is not None:
         raise InvalidParameterError(id_name, f"cannot be combined with {key_name}.", "Give one of the two.")
     if not key.is_integer:
@@ -150,7 +150,11 @@ def _parse_id(parameter: str, value: Any) -> int:
         raise InvalidParameterError(parameter, f"must be an integer, got {value!r}.", "Give an id.") from None
 
 
-def _parse_key(connection: PlannerConnection, key: Key, parameter: str, value: Any) -> Bound:
+def parse_key(connection: PlannerConnection, key: Key, parameter: str, value: Any) -> Bound:
+    """Return a key as the server parses it.
+
+    :raises InvalidParameterError: if it is not a key, or not the same one each time.
+    """
     values = list(value) if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]
     if len(values) != len(key.columns):
         problem = f"must have {len(key.columns)} value(s) for the key {key}, got {value!r}."
@@ -158,7 +162,7 @@ def _parse_key(connection: PlannerConnection, key: Key, parameter: str, value: A
     pairs = list(zip((_to_text(parameter, item) for item in values), key.columns, strict=True))
     for text, column in pairs:
         _refuse_relative(parameter, text, column)
-        _refuse_offset(parameter, text, column)
+        _refuse_lost_part(parameter, text, column)
     casts = [sql.SQL("{}::{}::text").format(sql.Literal(text), sql.SQL(column.type)) for text, column in pairs]
     with connection.errors_blame(parameter, f"The type of the key {key} is {_types_of(key)}."):
         return connection.fetch_all(sql.SQL("SELECT {}").format(comma_separated(casts)))[0]
@@ -179,15 +183,21 @@ def _refuse_relative(parameter: str, text: str, column: KeyColumn) -> None:
         raise InvalidParameterError(parameter, problem, 'Give a fixed value, such as "{{ data_interval_start }}".')
 
 
-def _refuse_offset(parameter: str, text: str, column: KeyColumn) -> None:
-    if column.type != "timestamp without time zone":
+def _refuse_lost_part(parameter: str, text: str, column: KeyColumn) -> None:
+    """Refuse a time of which the server would silently ignore a part."""
+    if column.type not in ("timestamp without time zone", "date"):
         return
     try:
-        offset = datetime.datetime.fromisoformat(text).utcoffset()
+        moment = datetime.datetime.fromisoformat(text)
     except ValueError:
         return  # Not ISO 8601. The server will parse or refuse it.
-    if offset:
-        # The server would silently ignore the offset.
+    is_date = column.type == "date"
+    if is_date and moment.time() != datetime.time():
+        # In UTC, the local midnight at which a data interval begins is on another day.
+        problem = f"{text} has a time of day, but the column {column.name} is a date."
+        advice = "Give the date: \"{{ data_interval_start.in_timezone('Europe/Berlin').date() }}\"."
+        raise InvalidParameterError(parameter, problem, advice)
+    if not is_date and moment.utcoffset():
         problem = f"{text} has a UTC offset, but the column {column.name} has no time zone."
         raise InvalidParameterError(parameter, problem, "Give the timestamp without offset, as the column stores it.")
 

@@ -9,6 +9,7 @@ from psycopg import sql
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key import Key
 from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.ranges.window import parse_key
 from burla_provider.task.increment import (
     Increment,
     find_column,
@@ -113,11 +114,9 @@ class IncrementalRun:
         if self._config.start is None:
             return None
         start, earlier = str(self._config.start), self._watermark.start
-        advice = f"Use a value of the key {self._column.name!r} ({self._column.type})."
-        with PlannerConnection(self._connection).errors_blame("start", advice):
-            # is_below compares numbers, of which some are no values of the key.
-            self._connection.execute(sql.SQL("SELECT {}::{}").format(sql.Literal(start), sql.SQL(self._column.type)))
-            is_later = is_below(self._connection, self._column, earlier or start, start)
+        # Before it is saved, because later runs begin there.
+        parse_key(PlannerConnection(self._connection), Key((self._column,)), "start", start)
+        is_later = is_below(self._connection, self._column, earlier or start, start)
         if is_later:
             self._log.warning(
                 "start is %s, but an earlier run began at %s, and no run has succeeded yet: this run begins there. To"

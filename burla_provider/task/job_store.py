@@ -31,9 +31,9 @@ _NOT_RESUMABLE = (
 )
 
 _OTHER_LEAVES = (
-    "Partitions or children of the table were attached, detached, created or dropped since the first try. The finished"
-    " ranges have read those of an earlier time: rows of a new partition may be left out, and rows of a detached one"
-    " may be written."
+    "Partitions or children of the table were attached, detached, renamed, created or dropped since the first try. The"
+    " finished ranges have read those of an earlier time: rows of a new partition may be left out, and rows of a"
+    " detached one may be written."
 )
 
 

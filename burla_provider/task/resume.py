@@ -79,7 +79,7 @@ def _objection(
     if saved.header.get("pages") and not identity.has_snapshot:
         return "its ranges are ranges of physical pages, which can be read in a snapshot only."
     if identity.has_snapshot and saved.header.get("leaves") not in ("", identity.leaves):
-        return "partitions or children of the table were attached, detached, created or dropped since."
+        return "partitions or children of the table were attached, detached, renamed, created or dropped since."
     possible_change = (
         find_possible_change(saved.header.get("state")) if find_possible_change and identity.has_snapshot else ""
     )

@@ -70,7 +70,7 @@ class TaskSession:
 
     @property
     def leaves_id(self) -> str:
-        """A text that is different if partitions or children were added or removed; "" without a snapshot."""
+        """A text that is different if partitions or children were added, removed or renamed; "" without a snapshot."""
         from burla_provider.database.leaves import identify_leaves
 
         return identify_leaves(self.leaves) if self.snapshot else ""
@@ -108,6 +108,16 @@ class TaskSession:
             return
         with reconnect(self.parameters, self.name) as connection, connection.transaction():
             yield connection
+
+    def check_visible(self) -> None:
+        """Check that the snapshot, if there is one, sees the rows of the tables that the user's SQL reads.
+
+        :raises BurlaProviderError: if another session has replaced the rows of one meanwhile.
+        """
+        from burla_provider.database.snapshot import check_visible
+
+        if self.snapshot is not None:
+            check_visible(self.connection)
 
     def find_changed_leaves(self) -> list[str]:
         """Return the names of the partitions and children that ranges may have read, but the snapshot does not see.

@@ -112,6 +112,7 @@ class TableJob:
     def _run(self) -> dict[str, Any]:
         processor, combiner = self.processing
         store = self._make_store()
+        self.session.check_visible()  # the server has planned all SQL of the user
         restored = store.open(self.plan)
         plan = restored.plan
         if restored.note:

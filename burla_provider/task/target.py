@@ -163,7 +163,7 @@ def find_in_place(connection: psycopg.Connection[Any], config: TransformJobConfi
 
 def find_unique_key(facts: TableFacts) -> Key:
     """Return the best unique key whose columns cannot be NULL. If the table has no such key, it has no columns."""
-    if facts.is_tree and facts.kind != "p":  # the key of a table is not unique among its children
+    if facts.has_children:  # in which the key of the table is not unique
         return Key()
     key = choose_key(facts, None)
     return Key() if key.nullable else key

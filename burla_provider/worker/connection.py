@@ -120,7 +120,7 @@ def connect_worker(
     settings: Mapping[str, str] = MappingProxyType({}),
     reads_slowly: bool = True,
 ) -> psycopg.Connection[Any]:
-    """Connect; transactions are read-only and repeatable read, or read-write and read committed.
+    """Connect; transactions are read-only or read-write, and read committed.
 
     :param name: shown in ``pg_stat_activity`` between ranges.
     :param slots: connections of all jobs on the database together; None: no limit.
@@ -173,13 +173,20 @@ def reset_session(
         set_transaction_mode(connection, read_only=read_only)
 
 
-def set_transaction_mode(connection: psycopg.Connection[Any], *, read_only: bool) -> None:
-    """Make the next transactions read-only and repeatable read, or read-write and read committed."""
+def set_transaction_mode(
+    connection: psycopg.Connection[Any],
+    *,
+    read_only: bool,
+    isolation_level: psycopg.IsolationLevel = psycopg.IsolationLevel.READ_COMMITTED,
+) -> None:
+    """Set the mode of the next transactions.
+
+    Read committed: a query that waits for a lock takes its snapshot after that. An older one would see no rows of a
+    table that was truncated and loaded, or rewritten, by the session that held the lock.
+    """
     connection.autocommit = False
     connection.read_only = read_only
-    connection.isolation_level = (
-        psycopg.IsolationLevel.REPEATABLE_READ if read_only else psycopg.IsolationLevel.READ_COMMITTED
-    )
+    connection.isolation_level = isolation_level
 
 
 def _check_psycopg() -> None:

@@ -210,7 +210,7 @@ class RangeTask:
             cached.end_transaction()
         defaults = settings_in_snapshot(connection)
         if cached.locked is None:
-            set_transaction_mode(connection, read_only=True)
+            set_transaction_mode(connection, read_only=True, isolation_level=psycopg.IsolationLevel.REPEATABLE_READ)
             connection.execute(self.settings.transaction_sql(_suffix(key_range), defaults | self._key_settings))
             join_snapshot(connection, snapshot, self.source.relation)
             cached.locked = set()

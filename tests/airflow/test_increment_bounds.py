@@ -179,6 +179,16 @@ def test_the_start_may_be_corrected_to_an_earlier_one(airflow: Airflow, orders: 
     assert counted(airflow, "c", key="id", start=9) == 22
 
 
+def test_a_start_that_is_refused_is_not_where_later_runs_begin(airflow: Airflow, orders: Orders) -> None:
+    orders.connection.execute(
+        "CREATE TABLE events AS SELECT date '2026-01-01' + n AS day FROM generate_series(0, 9) AS n"
+    )
+    for start, problem in (("2026-01-02T23:00:00+00:00", "has a time of day"), ("yesterday", "has another value")):
+        refused = count(airflow, "a", key="day", start=start)
+        assert re.match(f"start: .*{problem}", str(refused.error))
+    assert counted(airflow, "a", key="day", start="2026-01-03") == 8
+
+
 def test_the_rows_of_the_maximum_are_left_unless_it_is_unique(airflow: Airflow, orders: Orders) -> None:
     connection = orders.connection
     connection.execute("CREATE TABLE events (order_id bigint, line int, PRIMARY KEY (order_id, line))")
@@ -190,6 +200,15 @@ def test_the_rows_of_the_maximum_are_left_unless_it_is_unique(airflow: Airflow, 
     assert counted(airflow, "b", key="order_id") == 2
     assert counted(airflow, "c", key="order_id") == 0
     assert counted(airflow, "d", key="order_id", lag=0) == 1
+
+
+def test_the_rows_of_the_maximum_are_left_if_children_may_get_more(airflow: Airflow, orders: Orders) -> None:
+    connection = orders.connection
+    connection.execute("CREATE TABLE events (id bigint PRIMARY KEY); CREATE TABLE child () INHERITS (events)")
+    connection.execute("INSERT INTO events VALUES (1), (2), (3)")
+    assert counted(airflow, "a", key="id") == 2
+    connection.execute("INSERT INTO child VALUES (3), (4)")
+    assert counted(airflow, "b", key="id") == 2
 
 
 def test_the_maximum_of_a_unique_key_is_processed(airflow: Airflow, orders: Orders) -> None:

@@ -149,6 +149,21 @@ def test_a_utc_offset_is_not_silently_ignored(connection, plan: Planner, name: s
         plan("naive", key="at", **{name: "2024-05-17T12:30:00+02:00"})
 
 
+@pytest.mark.parametrize("name", ["lower", "upper"])
+@pytest.mark.parametrize(
+    "bound",
+    [
+        "2024-05-16T22:00:00+00:00",
+        datetime.datetime(2024, 5, 17, 12, 30),
+        datetime.datetime(2024, 5, 16, 22, tzinfo=datetime.UTC),
+    ],
+)
+def test_a_time_of_day_is_not_silently_ignored(connection, plan: Planner, name: str, bound) -> None:
+    connection.execute("CREATE TABLE daily (day date)")
+    with pytest.raises(InvalidParameterError, match=rf"{name}: .* has a time of day, but the column day is a date"):
+        plan("daily", key="day", **{name: bound})
+
+
 def test_ranges_of_a_window_without_rows_are_empty(connection, plan: Planner, ids: str) -> None:
     connection.execute("ANALYZE ids")
     made = plan_ranges(connection, table=ids, key="id", start_id=5000, end_id=6000)

@@ -197,6 +197,35 @@ def test_a_relation_that_cannot_be_locked_does_not_hang_the_job(worker, orders, 
         assert one(FIRST).ok
 
 
+@pytest.mark.parametrize(
+    "processor",
+    [SqlTotals(()), ProcessRows(add_up), ProcessRows(lambda batches: {"n": len(list(batches))}, batch_format="arrow")],
+    ids=["totals", "rows", "batches"],
+)
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "TRUNCATE orders; INSERT INTO orders SELECT * FROM loaded",
+        "ALTER TABLE orders ALTER id TYPE numeric",
+        "TRUNCATE vip; INSERT INTO vip SELECT id FROM loaded",
+    ],
+    ids=["loaded again", "rewritten", "table of the condition"],
+)
+def test_without_a_snapshot_a_range_that_waits_for_a_new_load_reads_the_new_rows(
+    worker, orders, database, processor, statement
+):
+    orders.execute("CREATE TABLE loaded AS SELECT * FROM orders; CREATE TABLE vip AS SELECT id FROM orders")
+    one = worker(processor, source=Source("public", "orders", ("id", "amount"), "id IN (SELECT id FROM vip)"))
+    with psycopg.connect(database) as other, ThreadPoolExecutor() as pool:
+        other.execute(statement)
+        outcome = pool.submit(one, FIRST)
+        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+        while not outcome.done() and not other.execute(waits).fetchone()[0]:
+            pass
+        other.commit()
+        assert outcome.result().row_count == ROWS // 2
+
+
 @pytest.mark.parametrize("statement", ["TRUNCATE orders", "ALTER TABLE orders DROP COLUMN amount", "DROP TABLE orders"])
 def test_the_table_cannot_be_dropped_while_its_snapshot_is_held(worker, orders, held, statement):
     orders.execute("SET lock_timeout = 50")

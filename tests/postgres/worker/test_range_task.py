@@ -45,10 +45,13 @@ def test_the_limits_of_the_connection_for_an_unreachable_client_are_kept(worker,
     assert worker(show(name), settings=settings)(WHOLE).value == {"value": "7"}
 
 
-def test_a_session_that_writes_is_read_committed_and_one_that_reads_is_not(worker):
-    assert worker(show("transaction_isolation"))(WHOLE).value == {"value": "read committed"}
-    reading = Source("public", "orders", ("id",), "current_setting('transaction_isolation') = 'repeatable read'")
-    assert worker(ProcessRows(lambda rows: {"n": len(list(rows))}), source=reading)(WHOLE).row_count == ROWS
+@pytest.mark.parametrize(("in_snapshot", "level"), [(False, "read committed"), (True, "repeatable read")])
+def test_a_session_is_read_committed_except_in_a_snapshot(worker, held, in_snapshot, level):
+    snapshot = held.snapshot if in_snapshot else None
+    assert worker(show("transaction_isolation"), snapshot=snapshot)(WHOLE).value == {"value": level}
+    source = Source("public", "orders", ("id",), f"current_setting('transaction_isolation') = '{level}'")
+    one = worker(ProcessRows(lambda rows: {"n": len(list(rows))}), source=source, snapshot=snapshot)
+    assert one(WHOLE).row_count == ROWS
 
 
 def test_in_a_snapshot_lock_timeout_has_a_default(worker, held):
