@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import importlib
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -394,3 +395,27 @@ def test_a_mapped_task_has_describe_too(airflow: Airflow) -> None:
         ).expand(inputs=[DAYS[:1]])
     task = mapped.unmap({"inputs": DAYS[:1]})
     assert "input 0 (the day 2026-01-03): reading" in airflow.run(task, map_index=0).log
+
+
+def test_inputs_and_the_function_may_use_different_modules_of_the_dag_folder(
+    airflow: Airflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "map_prices.py").write_text("def price(number): return number * 2\n")
+    (tmp_path / "map_names.py").write_text("def name(number): return f'order {number}'\n")
+    (tmp_path / "map_orders.py").write_text(
+        "class Order:\n"
+        "    def __init__(self, number): self.number = number\n"
+        "    def price(self):\n"
+        "        from map_prices import price\n"
+        "        return price(self.number)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    order = importlib.import_module("map_orders").Order
+
+    def describe(one: Any) -> list[Any]:
+        import map_names
+
+        return [map_names.name(one.number), one.price(), isinstance(one, order)]
+
+    task = BurlaMapOperator(task_id="t", python_callable=describe, inputs=lambda: [order(1), order(2)])
+    assert airflow.run(task).value == [["order 1", 2, True], ["order 2", 4, True]]

@@ -12,8 +12,8 @@ import threading
 import pytest
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.jobs.code.local_modules import is_local
-from burla_provider.jobs.code.pickler import pickle_for_workers
+from burla_provider.jobs.code.local_modules import LocalSources, is_local
+from burla_provider.jobs.code.pickler import pickle_argument, pickle_for_workers
 
 WORKER_SCRIPT = """
     import pickle, sys
@@ -191,6 +191,106 @@ def test_classes_of_local_modules_are_pickled_by_value(dags, load_dag):
     dags("shapes.py", source)
     dags("dag.py", "from shapes import Box\nB = Box(3)\ndef work(index, item): return B.area() + Box(item).area()\n")
     assert run_in_worker(pickle_for_workers(load_dag().work)) == "409"
+
+
+MODELS = """
+    import dataclasses, enum
+    class Status(enum.Enum):
+        OPEN = 1
+    @dataclasses.dataclass
+    class Order:
+        status: Status
+        class Refused(Exception): pass
+    WEIGHTS = {Status.OPEN: 7}
+"""
+RULES = """
+    def make():
+        from models import Order, Status
+        return Order(Status.OPEN)
+    def refuse():
+        import models
+        raise models.Order.Refused
+"""
+USES_BOTH = """
+    from models import Order, Status, WEIGHTS
+    {imported}
+    def work(index, item):
+        import rules
+        order = rules.make()
+        try:
+            rules.refuse()
+        except Order.Refused:
+            found = order.status is Status.OPEN, isinstance(order, Order), order == Order(Status.OPEN)
+        return *found, WEIGHTS[order.status]
+"""
+
+
+@pytest.mark.parametrize("imported", ["", "import rules"])
+def test_a_class_is_the_same_object_for_the_function_and_for_modules_that_are_sent(dags, load_dag, imported):
+    dags("models.py", MODELS)
+    dags("rules.py", RULES)
+    dags("dag.py", textwrap.dedent(USES_BOTH).format(imported=imported))
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == "(True, True, True, 7)"
+
+
+def test_a_class_of_a_sent_module_that_workers_cannot_import_is_sent_too(dags, load_dag):
+    dags("models.py", "import airflow\nclass Order:\n    def __init__(self, n): self.n = n\n")
+    source = """
+        from models import Order
+        def work(index, item):
+            if item < 0:
+                import models
+            return Order(item).n
+    """
+    dags("dag.py", source)
+    script = WORKER_SCRIPT.replace("import pickle, sys", "import pickle, sys; sys.modules['airflow'] = None", 1)
+    script = script.replace('"tests", "airflow"', '"tests"')
+    assert run_in_worker(pickle_for_workers(load_dag().work), script=script) == "20"
+
+
+def test_a_job_does_not_use_classes_of_an_earlier_job(dags, load_dag):
+    dags("models.py", "class Order: N = 1\n")
+    dags("dag.py", "from models import Order\ndef work(index, item):\n    import models\n    return Order.N\n")
+    first = pickle_for_workers(load_dag().work)
+    dags("dag.py", "from models import Order\nOrder.N = 2\ndef work(index, item): return Order.N\n")
+    second = pickle_for_workers(load_dag().work)
+    both = """
+        import pickle, sys
+        for _ in range(2):
+            print(pickle.load(sys.stdin.buffer)(0, 0))
+    """
+    assert run_in_worker(first, second, script=both).split() == ["1", "2"]
+
+
+def test_arguments_do_not_hide_the_modules_of_the_function(dags, load_dag):
+    dags("rules.py", "def add(x): return x + 1\n")
+    dags("counting.py", "CALLS = []\ndef count(): CALLS.append(1); return len(CALLS)\n")
+    source = """
+        class Order:
+            def __init__(self, n): self.n = n
+            def total(self):
+                import rules, counting
+                return rules.add(self.n)
+    """
+    dags("models.py", source)
+    source = """
+        from models import Order
+        ORDERS = [Order(1), Order(2)]
+        def work(index, item):
+            import counting, models
+            return item.total(), counting.count(), isinstance(item, Order), isinstance(item, models.Order)
+    """
+    dags("dag.py", source)
+    dag, local = load_dag(), LocalSources()
+    arguments = [pickle_argument(order, local, "inputs") for order in dag.ORDERS]
+    script = """
+        import pickle, sys
+        work = pickle.load(sys.stdin.buffer)
+        for _ in range(2):
+            print(*work(0, pickle.load(sys.stdin.buffer)))
+    """
+    output = run_in_worker(pickle_for_workers(dag.work, local=local), *arguments, script=script)
+    assert output.split("\n") == ["2 1 True True", "3 2 True True"]
 
 
 def test_an_installed_module_is_pickled_by_name(dags, load_dag):
