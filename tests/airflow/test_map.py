@@ -419,3 +419,21 @@ def test_inputs_and_the_function_may_use_different_modules_of_the_dag_folder(
 
     task = BurlaMapOperator(task_id="t", python_callable=describe, inputs=lambda: [order(1), order(2)])
     assert airflow.run(task).value == [["order 1", 2, True], ["order 2", 4, True]]
+
+
+class Unreadable:
+    def __reduce__(self) -> Any:
+        return __import__, ("no_such_package",)
+
+
+@pytest.mark.parametrize("value", [10**5_000, Unreadable()], ids=["digits", "unreadable"])
+def test_a_failed_input_that_cannot_be_shown_is_in_the_report(airflow: Airflow, value: Any) -> None:
+    def refuse(one: Any) -> None:
+        if one is not None:
+            raise LookupError("refused")
+
+    task = BurlaMapOperator(task_id="t", python_callable=refuse, inputs=lambda: [value, None], tolerated_failures=1)
+    result = airflow.run(task)
+    assert result.value == [None, None]
+    [group] = result.xcoms["burla_report"]["failures"]["groups"]
+    assert [place["input"] for place in group["ranges"]] == [None]
