@@ -66,7 +66,7 @@ class LocalSources:
     def with_state(self) -> dict[str, ModuleSource]:
         """Return the sources with those of these values that are plain data."""
         return {
-            name: self.sources[name]._replace(state=plain_state(name, values, self.names))
+            name: self.sources[name]._replace(state=plain_state(name, values, self.names, self.sources))
             for name, values in self.values().items()
         }
 

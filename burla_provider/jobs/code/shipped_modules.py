@@ -13,6 +13,14 @@ from typing import Any, NamedTuple
 Path = tuple[str, ...]
 
 
+class EnumMember(NamedTuple):
+    """A member of an enum of a module that is sent, by its value."""
+
+    module: str
+    enum: str
+    value: Any
+
+
 class ModuleSource(NamedTuple):
     """The source of one module.
 
@@ -73,13 +81,10 @@ class ShippedModules:
         if module not in self.sources or module in self._broken:
             return None
         try:
-            found: Any = importlib.import_module(module)
+            return _import(module, name)
         except Exception:  # it may be for the task only, and import Airflow
             self._broken.add(module)
             return None
-        for step in name.split("."):
-            found = getattr(found, step, None)
-        return found
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Return the module's spec; None if it was not sent."""
@@ -114,6 +119,8 @@ def _set(module: ModuleType, path: Path, value: Any) -> None:
                 f"{module.__name__}.{'.'.join(path)} is {value!r} in the task, but cannot be set on the worker, where"
                 f" {step} is {owner!r}. Pass it to the function as an argument."
             )
+    if isinstance(value, EnumMember):
+        value = _import(value.module, value.enum)(value.value)
     # Keep an object that has the same value: other names may refer to it.
     if name in vars(owner) and repr(vars(owner)[name]) == repr(value):
         return
@@ -121,6 +128,14 @@ def _set(module: ModuleType, path: Path, value: Any) -> None:
         setattr(owner, name, value)
     else:
         vars(owner)[name] = value  # works for frozen dataclasses too
+
+
+def _import(module: str, name: str) -> Any:
+    """Return the object of this name; None if the module has none."""
+    found: Any = importlib.import_module(module)
+    for step in name.split("."):
+        found = getattr(found, step, None)
+    return found
 
 
 def _find_class(job: str, module: str, name: str) -> Any:

@@ -100,6 +100,46 @@ def test_values_that_a_module_has_in_the_task_are_sent(dags, load_dag, inside):
     assert run_in_worker(pickled) == "[2, 7, {'a': 1, 'b': 2}, [1, 2], 5, True, 3]"
 
 
+def test_attributes_of_objects_and_members_of_enums_are_sent(dags, load_dag):
+    source = """
+        import dataclasses, enum
+        class Mode(enum.Enum):
+            SLOW = 1
+            FAST = 2
+        class Parts(enum.Flag):
+            A = 1
+            B = 2
+        @dataclasses.dataclass
+        class Config:
+            rate: int = 1
+            mode: Mode = Mode.SLOW
+    """
+    dags("kinds.py", source)
+    source = """
+        import types
+        from kinds import Config, Mode, Parts
+        CONFIG = Config()
+        OPTIONS = types.SimpleNamespace(limit=1)
+        MODE = Mode.SLOW
+        PARTS = Parts.A
+        def seen():
+            return CONFIG.rate, CONFIG.mode is Mode.FAST, OPTIONS.limit, MODE is Mode.FAST, PARTS is Parts.A | Parts.B
+    """
+    dags("settings.py", source)
+    source = """
+        import settings
+        settings.CONFIG.rate = 2
+        settings.CONFIG.mode = settings.MODE = settings.Mode.FAST
+        settings.OPTIONS.limit = 3
+        settings.PARTS = settings.Parts.A | settings.Parts.B
+        def work(index, item): return settings.seen()
+    """
+    dags("dag.py", source)
+    dag = load_dag()
+    assert str(dag.work(0, 0)) == "(2, True, 3, True, True)"
+    assert run_in_worker(pickle_for_workers(dag.work)) == "(2, True, 3, True, True)"
+
+
 def test_attributes_of_packages_are_sent(dags, load_dag):
     dags("shop/__init__.py", "")
     dags("shop/tax.py", "import shop\nRATE = 1\ndef price(x): return x * RATE * shop.FACTOR\n")
