@@ -34,13 +34,17 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     :returns: None with ``collect=False``.
     :raises RangesFailedError: if more inputs fail than are tolerated.
     """
+    from burla_provider.jobs.code.pickler import pickling
     from burla_provider.worker.map_task import MapTask
 
     runner.reporter.enter("preparing")
     check_picklable(python_callable=config.python_callable, op_kwargs=config.op_kwargs, init=config.init)
-    inputs = iterate_inputs(config.make_inputs() if config.make_inputs else config.inputs)
+    # Not while they are pickled: an error of the user's generator is no error of pickling.
+    inputs = list(iterate_inputs(config.make_inputs() if config.make_inputs else config.inputs))
     local = LocalSources()
-    items = {index: _pickle_input(value, local) for index, value in enumerate(inputs)}
+    with pickling("inputs"):  # finding all local modules takes longer than pickling an input
+        items = {index: _pickle_input(value, local) for index, value in enumerate(inputs)}
+    del inputs  # there may be a million
     name = getattr(config.python_callable, "__name__", "the function")
     runner.log.info("Calling %s on %d inputs", name, len(items))
     checkpoint = runner.open_checkpoint()
@@ -120,4 +124,4 @@ def _pickle_input(value: Any, local: LocalSources) -> bytes:
     from burla_provider.jobs.code.pickler import pickle_argument
 
     # The plain pickle is faster, and enough for numbers, strings and the like.
-    return pickle_argument(value, local, "inputs") if find_unserializable(value) else pickle.dumps(value, protocol=5)
+    return pickle_argument(value, local) if find_unserializable(value) else pickle.dumps(value, protocol=5)

@@ -44,7 +44,7 @@ def pickle_for_workers(value: Any, parameter: str = "python_callable", local: Lo
     :raises InvalidParameterError: if it, or something that it uses, cannot be pickled.
     """
     local = LocalSources() if local is None else local
-    with _pickling(parameter):
+    with pickling(parameter):
         pickled = _pickle(value, local)
         if not local.sources:
             return pickled
@@ -58,14 +58,12 @@ def pickle_for_workers(value: Any, parameter: str = "python_callable", local: Lo
         return bytes(cloudpickle.dumps(_WithSources(local.with_state(), pickled, local.job), protocol=5))
 
 
-def pickle_argument(value: Any, local: LocalSources, parameter: str) -> bytes:
-    """Pickle an argument of a callable, which is unpickled after the callable.
+def pickle_argument(value: Any, local: LocalSources) -> bytes:
+    """Pickle an argument of a callable, which is unpickled after the callable. Call it inside ``pickling``.
 
     :param local: gets the local modules that it needs. They are sent once, with the callable.
-    :raises InvalidParameterError: as ``pickle_for_workers``.
     """
-    with _pickling(parameter):
-        return _pickle(value, local)
+    return _pickle(value, local)
 
 
 def local_sources(value: Any) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -75,7 +73,7 @@ def local_sources(value: Any) -> dict[str, tuple[str, dict[str, Any]]]:
     :raises InvalidParameterError: as ``pickle_for_workers``.
     """
     local = LocalSources()
-    with _pickling("python_callable"):
+    with pickling("python_callable"):
         _pickle(value, local)
     return {name: (local.sources[name].text, values) for name, values in local.values().items()}
 
@@ -120,7 +118,12 @@ class _WithSources:
 
 
 @contextlib.contextmanager
-def _pickling(parameter: str) -> Iterator[None]:
+def pickling(parameter: str) -> Iterator[None]:
+    """Pickle local modules by value inside the block.
+
+    :param parameter: the operator's parameter that is pickled, for error messages.
+    :raises InvalidParameterError: for each error in the block.
+    """
     try:
         with _pickled_by_value(loaded_local_modules()):
             yield

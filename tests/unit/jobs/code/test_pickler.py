@@ -13,7 +13,7 @@ import pytest
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.jobs.code.local_modules import LocalSources, is_local
-from burla_provider.jobs.code.pickler import pickle_argument, pickle_for_workers
+from burla_provider.jobs.code.pickler import pickle_argument, pickle_for_workers, pickling
 
 WORKER_SCRIPT = """
     import pickle, sys
@@ -322,7 +322,8 @@ def test_arguments_do_not_hide_the_modules_of_the_function(dags, load_dag):
     """
     dags("dag.py", source)
     dag, local = load_dag(), LocalSources()
-    arguments = [pickle_argument(order, local, "inputs") for order in dag.ORDERS]
+    with pickling("inputs"):
+        arguments = [pickle_argument(order, local) for order in dag.ORDERS]
     script = """
         import pickle, sys
         work = pickle.load(sys.stdin.buffer)
