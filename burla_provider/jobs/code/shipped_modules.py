@@ -82,7 +82,7 @@ class ShippedModules:
             return None
         try:
             return _import(module, name)
-        except Exception:  # it may be for the task only, and import Airflow
+        except (Exception, SystemExit):  # it may be for the task only, and import Airflow
             self._broken.add(module)
             return None
 

@@ -273,8 +273,9 @@ def test_a_class_is_the_same_object_for_the_function_and_for_modules_that_are_se
     assert run_in_worker(pickle_for_workers(load_dag().work)) == "(True, True, True, 7)"
 
 
-def test_a_class_of_a_sent_module_that_workers_cannot_import_is_sent_too(dags, load_dag):
-    dags("models.py", "import airflow\nclass Order:\n    def __init__(self, n): self.n = n\n")
+@pytest.mark.parametrize("first", ["import airflow", "import os, sys\nif os.getcwd() == '/': sys.exit(1)"])
+def test_a_class_of_a_sent_module_that_workers_cannot_import_is_sent_too(dags, load_dag, first):
+    dags("models.py", f"{first}\nclass Order:\n    def __init__(self, n): self.n = n\n")
     source = """
         from models import Order
         def work(index, item):
@@ -283,9 +284,10 @@ def test_a_class_of_a_sent_module_that_workers_cannot_import_is_sent_too(dags, l
             return Order(item).n
     """
     dags("dag.py", source)
+    dag = load_dag()
     script = WORKER_SCRIPT.replace("import pickle, sys", "import pickle, sys; sys.modules['airflow'] = None", 1)
     script = script.replace('"tests", "airflow"', '"tests"')
-    assert run_in_worker(pickle_for_workers(load_dag().work), script=script) == "20"
+    assert run_in_worker(pickle_for_workers(dag.work), script=script) == "20"
 
 
 def test_a_job_does_not_use_classes_of_an_earlier_job(dags, load_dag):
