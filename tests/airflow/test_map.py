@@ -437,3 +437,13 @@ def test_a_failed_input_that_cannot_be_shown_is_in_the_report(airflow: Airflow, 
     assert result.value == [None, None]
     [group] = result.xcoms["burla_report"]["failures"]["groups"]
     assert [place["input"] for place in group["ranges"]] == [None]
+
+
+@pytest.mark.parametrize("value", [{"password": "hunter2pass", "n": 1}, ["a", {"api_key": "hunter2pass"}]])
+def test_a_failed_input_with_a_secret_is_not_shown(airflow: Airflow, value: Any) -> None:
+    def refuse(_: Any) -> None:
+        raise LookupError("refused")
+
+    result = airflow.run(BurlaMapOperator(task_id="t", python_callable=refuse, inputs=lambda: [value]))
+    assert "***" in str(result.error)
+    assert "hunter2pass" not in str(result.xcoms)
