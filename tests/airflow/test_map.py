@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import functools
 import importlib
@@ -10,13 +11,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 from airflow.sdk import DAG, dag, task
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from tests.airflow.conftest import needs_state_stores
-from tests.support.task_runner import START, Airflow
+from tests.support.task_runner import START, Airflow, TaskResult
 
 
 def square(number: int) -> int:
@@ -447,3 +449,34 @@ def test_a_failed_input_with_a_secret_is_not_shown(airflow: Airflow, value: Any)
     result = airflow.run(BurlaMapOperator(task_id="t", python_callable=refuse, inputs=lambda: [value]))
     assert "***" in str(result.error)
     assert "hunter2pass" not in str(result.xcoms)
+
+
+@dataclasses.dataclass
+class Order:
+    number: int
+    tags: frozenset[str] = frozenset({"a", "b"})
+
+
+@needs_state_stores
+def test_a_retry_calls_the_function_only_on_objects_that_are_missing(airflow: Airflow, tmp_path: Path) -> None:
+    def once(order: Order | int) -> int:
+        if order == Order(2) and not (tmp_path / "tried").exists():
+            (tmp_path / "tried").touch()
+            raise LookupError("not yet")
+        return order.number if isinstance(order, Order) else order
+
+    def run_try(number: int, inputs: list[Any]) -> TaskResult:
+        # Each try is another process, where cloudpickle gives the class another id.
+        cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.clear()
+        task = BurlaMapOperator(task_id="t", python_callable=once, inputs=lambda: inputs)
+        return airflow.run(task, try_number=number, max_tries=3)
+
+    assert run_try(1, [5, Order(1), Order(2)]).state == "up_for_retry"
+    store = dict(airflow.state_store)
+    for other in ([5, Order(1), Order(3)], [Order(1), 5, Order(2)]):
+        airflow.state_store = dict(store)
+        assert "this try starts from the beginning: its parameters have changed" in run_try(2, other).log
+    airflow.state_store = store
+    result = run_try(2, [5, Order(1), Order(2)])
+    assert result.value == [5, 1, 2]
+    assert "An earlier try has finished 2 items: processing only what is missing." in result.log

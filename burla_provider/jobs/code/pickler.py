@@ -74,7 +74,7 @@ def local_sources(value: Any) -> dict[str, tuple[str, dict[str, Any]]]:
     """
     local = LocalSources()
     with pickling("python_callable"):
-        _pickle(value, local)
+        _Pickler(_Nowhere(), local).dump(value)
     return {name: (local.sources[name].text, values) for name, values in local.values().items()}
 
 
@@ -84,8 +84,14 @@ def _pickle(value: Any, local: LocalSources) -> bytes:
     return buffer.getvalue()
 
 
+class _Nowhere(io.RawIOBase):
+    # A file that keeps nothing: data may be large.
+    def write(self, data: Any) -> int:
+        return memoryview(data).nbytes
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    def __init__(self, file: io.BytesIO, local: LocalSources) -> None:
+    def __init__(self, file: io.IOBase, local: LocalSources) -> None:
         super().__init__(file, protocol=5)
         self.local = local
 
