@@ -480,3 +480,11 @@ def test_a_retry_calls_the_function_only_on_objects_that_are_missing(airflow: Ai
     result = run_try(2, [5, Order(1), Order(2)])
     assert result.value == [5, 1, 2]
     assert "An earlier try has finished 2 items: processing only what is missing." in result.log
+
+
+def test_an_object_that_cannot_be_compared_is_processed(airflow: Airflow) -> None:
+    node: Any = None
+    for _ in range(150):
+        node = Order(node)
+    task = BurlaMapOperator(task_id="t", python_callable=lambda _: 1, inputs=lambda: [node])
+    assert airflow.run(task).value == [1]
