@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import os
 import re
 import selectors
@@ -30,6 +31,7 @@ _CONTROL_CHARACTERS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07]*\x07|[\
 _MESSAGE = re.compile(rf"\[(\d+)\] {MARK}(began|isolating) (\S+:\d+)(?: (\d+\.\d))?$")
 _MAX_MESSAGE_LENGTH = 400
 _INCOMPLETE_MESSAGE = re.compile(rf"\[(\d+(\]( ({MARK}.*)?)?)?)?$")
+_NO_RESOURCES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _INHERITED = {
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV"),
     *("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
@@ -158,6 +160,8 @@ class ClientProcess:
                 start_new_session=True,
             )
         except OSError as error:
+            if error.errno in _NO_RESOURCES:  # of this machine, not of the interpreter
+                raise
             problem = f"{self._python} cannot be run: {error.strerror}."
             raise InvalidParameterError(
                 self._python_parameter, problem, "Use a Python interpreter that has burla."

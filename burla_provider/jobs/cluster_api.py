@@ -8,7 +8,6 @@ import json
 import os
 import time
 from dataclasses import dataclass, replace
-from http.client import HTTPException
 from typing import Any
 
 import platformdirs
@@ -128,7 +127,7 @@ def _get(engine: Engine, path: str, timeout: float, *fields: str) -> dict[str, A
             "one of them contains a line break or another character that an HTTP request cannot contain.",
             "Copy them again, without surrounding text.",
         ) from None
-    except (OSError, HTTPException) as error:
+    except OSError as error:
         reason = getattr(error, "reason", error)
         raise ClusterUnreachableError(
             f"No response from {url} ({reason}). Check the host of the Burla connection and the network."

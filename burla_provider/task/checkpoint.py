@@ -94,7 +94,9 @@ class Checkpoint:
         plan = _unpack("".join(self._own_chunks("plan")))
         self._chunk = sum(1 for _ in self._chunks("outcomes"))
         chunks = self._own_chunks("outcomes")
-        return SavedJob(header, plan, [decode(encoded) for chunk in chunks for encoded in _split(_unpack(chunk))])
+        outcomes = [decode(encoded) for chunk in chunks for encoded in _split(_unpack(chunk))]
+        # An earlier try that is still alive may have stored an outcome that a retry has stored too.
+        return SavedJob(header, plan, list({outcome.index: outcome for outcome in outcomes}.values()))
 
     def begin(self, header: dict[str, Any], plan: bytes = b"") -> None:
         """Store a new job in place of an earlier one.

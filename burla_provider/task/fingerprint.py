@@ -55,8 +55,11 @@ def fingerprint(*parts: Any) -> str:
     texts = [(name, text) for name, (text, _) in modules]
     # A module's lock or connection is created again on every worker: it does not make a job different.
     values = [(name, _data(values)) for name, (_, values) in modules]
-    for text in (*_Reader().texts((*parts, texts)), *_Reader(opaque=True).texts(values)):
-        digest.update(_DAG_FILE.sub("", text).encode("utf-8", "backslashreplace") + b"\0")
+    try:
+        for text in (*_Reader().texts((*parts, texts)), *_Reader(opaque=True).texts(values)):
+            digest.update(_DAG_FILE.sub("", text).encode("utf-8", "backslashreplace") + b"\0")
+    except RecursionError:  # pickle reaches deeper
+        return uuid.uuid4().hex
     return digest.hexdigest()[:32]
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from burla_provider.hooks.burla import BurlaHook
     from burla_provider.jobs.client_process import ClientProcess
+    from burla_provider.jobs.code.local_modules import LocalSources
     from burla_provider.jobs.job import Engine
     from burla_provider.task.config import JobConfig
     from burla_provider.task.report import Part
@@ -89,16 +90,18 @@ class JobRunner:
         items: Mapping[int, Any],
         max_parallelism: int | None,
         batched_for: int | None = None,
+        local: LocalSources | None = None,
     ) -> Job:
         """Return the job that calls ``work`` on every item.
 
         :param batched_for: see ``Job``.
+        :param local: the local modules that the items need.
         :raises InvalidParameterError: if the work cannot be pickled, or a requirement cannot be met.
         """
         from burla_provider.jobs.code.pickler import pickle_for_workers
 
         config = self.config
-        pickled = pickle_for_workers(work)
+        pickled = pickle_for_workers(work, local=local)
         _check_size(pickled, "function")
         return Job(
             name=job_name(self.context),

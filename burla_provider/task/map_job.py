@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from burla_provider.jobs.code.local_modules import LocalSources
 from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.fingerprint import fingerprint
 from burla_provider.task.function_arguments import bind_function
@@ -33,16 +34,27 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     :returns: None with ``collect=False``.
     :raises RangesFailedError: if more inputs fail than are tolerated.
     """
+    from burla_provider.jobs.code.pickler import pickle_argument, pickling
     from burla_provider.worker.map_task import MapTask
 
     runner.reporter.enter("preparing")
     check_picklable(python_callable=config.python_callable, op_kwargs=config.op_kwargs, init=config.init)
-    inputs = iterate_inputs(config.make_inputs() if config.make_inputs else config.inputs)
-    items = {index: _pickle_input(value) for index, value in enumerate(inputs)}
+    # Not while they are pickled: an error of the user's generator is no error of pickling.
+    inputs = list(iterate_inputs(config.make_inputs() if config.make_inputs else config.inputs))
+    local = LocalSources()
+    objects = {index: value for index, value in enumerate(inputs) if find_unserializable(value)}
+    with pickling("inputs"):  # finding all local modules takes longer than pickling an input
+        # The plain pickle is faster, and enough for numbers, strings and the like.
+        items = {
+            index: pickle_argument(value, local) if index in objects else pickle.dumps(value, protocol=5)
+            for index, value in enumerate(inputs)
+        }
+    del inputs  # there may be a million
     name = getattr(config.python_callable, "__name__", "the function")
     runner.log.info("Calling %s on %d inputs", name, len(items))
     checkpoint = runner.open_checkpoint()
-    earlier = _restore_outcomes(config, runner, checkpoint, items)
+    earlier = _restore_outcomes(config, runner, checkpoint, items, objects)
+    del objects
     results = MapResults(len(items), config.check_result_size if config.collect else None)
     runner.reporter.resumption = checkpoint_resumption(checkpoint.is_stored, config.resume)
     report = runner.reporter.report
@@ -57,7 +69,7 @@ def run_map_job(config: MapJobConfig, runner: JobRunner) -> list[Any] | None:
     missing = {index: item for index, item in items.items() if index not in results.values}
     function = bind_function("python_callable", config.python_callable, config.op_kwargs, config.init)
     task = MapTask(function, config.collect)
-    job = runner.make_job(task, missing, runner.parallelism)
+    job = runner.make_job(task, missing, runner.parallelism, local=local)
     with monitor:
         runner.process_items(job, monitor, trial=config.trial_inputs)
     if not config.collect:
@@ -99,11 +111,13 @@ class MapResults:
 
 
 def _restore_outcomes(
-    config: MapJobConfig, runner: JobRunner, checkpoint: Checkpoint, items: Mapping[int, bytes]
+    config: MapJobConfig, runner: JobRunner, checkpoint: Checkpoint, items: Mapping[int, bytes], objects: dict[int, Any]
 ) -> list[Outcome]:
-    digest = hashlib.sha256(b"".join(hashlib.sha256(item).digest() for item in items.values())).hexdigest()
+    # The pickle of an object differs between processes: a class gets a random id.
+    plain = (b"" if index in objects else hashlib.sha256(item).digest() for index, item in items.items())
+    digest = hashlib.sha256(b"".join(plain)).hexdigest()
     # Outcomes that were not collected have no results.
-    parts = (config.python_callable, config.op_kwargs, config.init, digest, config.collect)
+    parts = (config.python_callable, config.op_kwargs, config.init, digest, objects, config.collect)
     identity = JobIdentity(run_key(runner.context), fingerprint(*parts, runner.environment))
     saved, note = find_earlier(checkpoint, config.resume, identity)
     if note:
@@ -111,10 +125,3 @@ def _restore_outcomes(
     if saved is None:
         checkpoint.begin(identity.as_header())
     return saved.outcomes if saved else []
-
-
-def _pickle_input(value: Any) -> bytes:
-    from burla_provider.jobs.code.pickler import pickle_for_workers
-
-    # The plain pickle is faster, and enough for numbers, strings and the like.
-    return pickle_for_workers(value, "inputs") if find_unserializable(value) else pickle.dumps(value, protocol=5)

@@ -76,14 +76,18 @@ class ResultsTable:
     :param schema: the table's schema.
     :param table: the table's name.
     :param run: identifies this run's rows. They replace those of an earlier try; the rows of other runs stay.
+    :param has_parts: whether the values are those of ``SqlTotals``: lists of the parts that are combined.
     """
 
-    def __init__(self, parameters: Mapping[str, str], schema: str, table: str, run: str) -> None:
+    def __init__(
+        self, parameters: Mapping[str, str], schema: str, table: str, run: str, *, has_parts: bool = False
+    ) -> None:
         self.schema = schema
         self.table = table
         self._parameters = parameters
         self._relation = Identifier(schema, table)
         self._run = run
+        self._has_parts = has_parts
         self._outcomes: dict[int, Outcome] = {}
 
     def add(self, outcome: Outcome) -> None:
@@ -94,7 +98,7 @@ class ResultsTable:
         """Replace this run's rows in one transaction, and return their number."""
         with open_connection(self._parameters, application_name="burla results") as connection:
             codec = codec_of(connection)
-            rows = [_row(self._run, key_range, self._outcomes.get(key_range.index), codec) for key_range in ranges]
+            rows = [self._row(key_range, codec) for key_range in ranges]
             connection.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(self._relation), [self._run])
             copy_rows = sql.SQL("COPY {} ({}) FROM STDIN").format(self._relation, _COLUMN_NAMES)
             with no_user_timeout(connection), connection.cursor() as cursor, cursor.copy(copy_rows) as copy:
@@ -102,37 +106,34 @@ class ResultsTable:
                     copy.write_row(row)
         return len(rows)
 
+    def _row(self, key_range: KeyRange, codec: str) -> list[Any]:
+        lower, upper = (None if bound is None else ", ".join(bound) for bound in (key_range.lower, key_range.upper))
+        place = [self._run, key_range.index, lower, upper]
+        outcome = self._outcomes.get(key_range.index)
+        if outcome is None:
+            return place + [None] * (len(COLUMNS) - len(place))
+        failure = outcome.failure
+        return [
+            *place,
+            outcome.row_count,
+            None if outcome.value is None else json.dumps(self._readable(outcome.value, codec), ensure_ascii=False),
+            None if failure is None else storable_text(_error(failure), codec),
+            outcome.attempts,
+            outcome.worker,
+            _timestamp(outcome.started),
+            outcome.seconds,
+        ]
 
-def _row(run: str, key_range: KeyRange, outcome: Outcome | None, codec: str) -> list[Any]:
-    lower, upper = (None if bound is None else ", ".join(bound) for bound in (key_range.lower, key_range.upper))
-    if outcome is None:
-        return [run, key_range.index, lower, upper, *[None] * (len(COLUMNS) - 4)]
-    failure = outcome.failure
-    return [
-        run,
-        key_range.index,
-        lower,
-        upper,
-        outcome.row_count,
-        None if outcome.value is None else json.dumps(_readable(outcome.value, codec), ensure_ascii=False),
-        None if failure is None else storable_text(_error(failure), codec),
-        outcome.attempts,
-        outcome.worker,
-        _timestamp(outcome.started),
-        outcome.seconds,
-    ]
+    def _readable(self, value: Any, codec: str) -> Any:
+        plain = to_json(value, codec)
+        if not self._has_parts:
+            return plain
+        # In most cases a total has one part.
+        return {name: parts[0] if len(parts) == 1 else parts for name, parts in plain.items()}
 
 
 def _error(failure: Failure) -> str:
     return f"{failure.locate('Rows')}: {failure.text}" if failure.keys else failure.text
-
-
-def _readable(value: Any, codec: str) -> Any:
-    # An aggregate of SqlTotals is a list of the parts that are combined, in most cases a single number.
-    plain = to_json(value, codec)
-    if not isinstance(plain, dict):
-        return plain
-    return {name: part[0] if isinstance(part, list) and len(part) == 1 else part for name, part in plain.items()}
 
 
 def _timestamp(seconds: float) -> datetime.datetime | None:

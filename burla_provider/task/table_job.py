@@ -122,7 +122,10 @@ class TableJob:
         log_plan(self.log, plan, self.config.batch_hint)
         totals = Totals(combiner, range(len(plan.ranges)))
         names = self.session.results_table
-        results = ResultsTable(self.session.parameters, *names, task_run(self.context)) if names else None
+        results = None
+        if names:
+            has_parts = self.config.totals is not None
+            results = ResultsTable(self.session.parameters, *names, task_run(self.context), has_parts=has_parts)
         listeners: list[OutcomeListener] = [totals, self._lineage, *([results] if results else [])]
         monitor = self.make_monitor(plan, store, listeners)
         monitor.resume(restored.earlier)  # adds them to totals, so that totals.missing is right below

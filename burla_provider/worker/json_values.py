@@ -32,7 +32,8 @@ def to_json(value: Any, codec: str = "utf-8") -> Any:
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         return format(Decimal(value), "f")  # str fails for more than 4,300 digits
     if isinstance(value, Decimal):
-        return format(value, "f") if value.is_finite() else _special(float(value))
+        # float() refuses a signaling NaN.
+        return format(value, "f") if value.is_finite() else "NaN" if value.is_nan() else _special(float(value))
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, bytes):

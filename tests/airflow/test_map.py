@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import functools
+import importlib
 import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 from airflow.sdk import DAG, dag, task
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from tests.airflow.conftest import needs_state_stores
-from tests.support.task_runner import START, Airflow
+from tests.support.task_runner import START, Airflow, TaskResult
 
 
 def square(number: int) -> int:
@@ -394,3 +397,94 @@ def test_a_mapped_task_has_describe_too(airflow: Airflow) -> None:
         ).expand(inputs=[DAYS[:1]])
     task = mapped.unmap({"inputs": DAYS[:1]})
     assert "input 0 (the day 2026-01-03): reading" in airflow.run(task, map_index=0).log
+
+
+def test_inputs_and_the_function_may_use_different_modules_of_the_dag_folder(
+    airflow: Airflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "map_prices.py").write_text("def price(number): return number * 2\n")
+    (tmp_path / "map_names.py").write_text("def name(number): return f'order {number}'\n")
+    (tmp_path / "map_orders.py").write_text(
+        "class Order:\n"
+        "    def __init__(self, number): self.number = number\n"
+        "    def price(self):\n"
+        "        from map_prices import price\n"
+        "        return price(self.number)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    order = importlib.import_module("map_orders").Order
+
+    def describe(one: Any) -> list[Any]:
+        import map_names
+
+        return [map_names.name(one.number), one.price(), isinstance(one, order)]
+
+    task = BurlaMapOperator(task_id="t", python_callable=describe, inputs=lambda: [order(1), order(2)])
+    assert airflow.run(task).value == [["order 1", 2, True], ["order 2", 4, True]]
+
+
+class Unreadable:
+    def __reduce__(self) -> Any:
+        return __import__, ("no_such_package",)
+
+
+@pytest.mark.parametrize("value", [10**5_000, Unreadable()], ids=["digits", "unreadable"])
+def test_a_failed_input_that_cannot_be_shown_is_in_the_report(airflow: Airflow, value: Any) -> None:
+    def refuse(one: Any) -> None:
+        if one is not None:
+            raise LookupError("refused")
+
+    task = BurlaMapOperator(task_id="t", python_callable=refuse, inputs=lambda: [value, None], tolerated_failures=1)
+    result = airflow.run(task)
+    assert result.value == [None, None]
+    [group] = result.xcoms["burla_report"]["failures"]["groups"]
+    assert [place["input"] for place in group["ranges"]] == [None]
+
+
+@pytest.mark.parametrize("value", [{"password": "hunter2pass", "n": 1}, ["a", {"api_key": "hunter2pass"}]])
+def test_a_failed_input_with_a_secret_is_not_shown(airflow: Airflow, value: Any) -> None:
+    def refuse(_: Any) -> None:
+        raise LookupError("refused")
+
+    result = airflow.run(BurlaMapOperator(task_id="t", python_callable=refuse, inputs=lambda: [value]))
+    assert "***" in str(result.error)
+    assert "hunter2pass" not in str(result.xcoms)
+
+
+@dataclasses.dataclass
+class Order:
+    number: int
+    tags: frozenset[str] = frozenset({"a", "b"})
+
+
+@needs_state_stores
+def test_a_retry_calls_the_function_only_on_objects_that_are_missing(airflow: Airflow, tmp_path: Path) -> None:
+    def once(order: Order | int) -> int:
+        if order == Order(2) and not (tmp_path / "tried").exists():
+            (tmp_path / "tried").touch()
+            raise LookupError("not yet")
+        return order.number if isinstance(order, Order) else order
+
+    def run_try(number: int, inputs: list[Any]) -> TaskResult:
+        # Each try is another process, where cloudpickle gives the class another id.
+        cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_CLASS.clear()
+        task = BurlaMapOperator(task_id="t", python_callable=once, inputs=lambda: inputs)
+        return airflow.run(task, try_number=number, max_tries=3)
+
+    assert run_try(1, [5, Order(1), Order(2)]).state == "up_for_retry"
+    store = dict(airflow.state_store)
+    for other in ([5, Order(1), Order(3)], [Order(1), 5, Order(2)]):
+        airflow.state_store = dict(store)
+        assert "this try starts from the beginning: its parameters have changed" in run_try(2, other).log
+    airflow.state_store = store
+    result = run_try(2, [5, Order(1), Order(2)])
+    assert result.value == [5, 1, 2]
+    assert "An earlier try has finished 2 items: processing only what is missing." in result.log
+
+
+def test_an_object_that_cannot_be_compared_is_processed(airflow: Airflow) -> None:
+    node: Any = None
+    for _ in range(150):
+        node = Order(node)
+    task = BurlaMapOperator(task_id="t", python_callable=lambda _: 1, inputs=lambda: [node])
+    assert airflow.run(task).value == [1]

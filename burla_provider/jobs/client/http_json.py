@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -17,15 +18,21 @@ def request_json(method: str, url: str, headers: Mapping[str, str], timeout: flo
 
     :param timeout: maximum seconds of each wait for the network.
     :returns: the HTTP status, and the decoded body; None if it is not JSON, such as a login page.
-    :raises OSError: if there is no response.
+    :raises OSError: if there is no response, or only a part of it.
     """
     request = urllib.request.Request(url, headers=dict(headers), method=method)  # noqa: S310 - checked by the caller
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
+        with _open(request, timeout) as response:
             return response.status, _decode(response.read())
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, _decode(error.read())
+    except http.client.HTTPException as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+
+
+def _open(request: urllib.request.Request, timeout: float) -> Any:
+    try:
+        return urllib.request.urlopen(request, timeout=timeout)  # noqa: S310
+    except urllib.error.HTTPError as error:  # a response too
+        return error
 
 
 def _decode(body: bytes) -> Any:

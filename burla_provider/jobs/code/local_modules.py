@@ -6,6 +6,7 @@ import dis
 import functools
 import importlib.util
 import os
+import secrets
 import sys
 import sysconfig
 import types
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
-from burla_provider.jobs.code.module_state import loaded_values, used_names
+from burla_provider.jobs.code.module_state import loaded_values, plain_state, used_names
 from burla_provider.jobs.code.shipped_modules import ModuleSource
 
 _THIS_PACKAGE = __name__.partition(".")[0]  # always local: workers do not install it
@@ -28,6 +29,8 @@ class LocalSources:
 
     def __init__(self) -> None:
         self.sources: dict[str, ModuleSource] = {}
+        self.job = secrets.token_hex(8)
+        """Identifies the job that these modules are sent with."""
         self.names: set[str] = set()
         """Names that the collected functions may look up."""
 
@@ -59,6 +62,13 @@ class LocalSources:
     def values(self) -> dict[str, dict[str, Any]]:
         """Return module -> values, in this process, of the attributes that functions use."""
         return {name: loaded_values(name, self.names) for name in self.sources}
+
+    def with_state(self) -> dict[str, ModuleSource]:
+        """Return the sources with those of these values that are plain data."""
+        return {
+            name: self.sources[name]._replace(state=plain_state(name, values, self.names, self.sources))
+            for name, values in self.values().items()
+        }
 
     def _add_imports(self, code: types.CodeType, package: str) -> None:
         for name in _imported_names(code, package):

@@ -10,6 +10,7 @@ import ast
 import collections
 import datetime
 import decimal
+import enum
 import fractions
 import pathlib
 import re
@@ -18,9 +19,10 @@ import types
 import uuid
 import zoneinfo
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from burla_provider.jobs.code.shipped_modules import ModuleSource, Path
+from burla_provider.jobs.code.shipped_modules import EnumMember, ModuleSource, Path
 
 _PLAIN_TYPES = {
     *(types.NoneType, bool, int, float, complex, str, bytes, bytearray, range),
@@ -54,23 +56,39 @@ def loaded_values(name: str, names: Collection[str]) -> dict[str, Any]:
     }
 
 
-def plain_state(module: str, values: Mapping[str, Any], names: Collection[str]) -> dict[Path, Any]:
-    """Return path -> value of the plain data in a module, in its classes and in their instances."""
-    return dict(_walk(module, values, names, (), set()))
+def plain_state(
+    module: str, values: Mapping[str, Any], names: Collection[str], sent: Collection[str]
+) -> dict[Path, Any]:
+    """Return path -> value of the plain data in a module, in its classes, and in instances of classes that are sent.
+
+    :param sent: the modules that are sent.
+    """
+    return dict(_Walk(module, names, sent).state(values, (), frozenset()))
 
 
-def _walk(
-    module: str, values: Mapping[str, Any], names: Collection[str], path: Path, seen: set[int]
-) -> Iterator[tuple[Path, Any]]:
-    for name, value in values.items():
-        if name not in names:
-            continue
-        if _is_plain(value):
-            yield (*path, name), value
-            continue
-        kind = value if isinstance(value, type) else type(value)
-        if kind.__module__ == module and id(value) not in seen and hasattr(value, "__dict__"):
-            yield from _walk(module, vars(value), names, (*path, name), {*seen, id(value)})
+@dataclass(frozen=True)
+class _Walk:
+    module: str
+    names: Collection[str]
+    sent: Collection[str]
+
+    def state(self, values: Mapping[str, Any], path: Path, seen: frozenset[int]) -> Iterator[tuple[Path, Any]]:
+        for name, value in values.items():
+            if name not in self.names:
+                continue
+            inner = (*path, name)
+            if _is_plain(value):
+                yield inner, value
+            elif isinstance(value, type):
+                if value.__module__ == self.module and id(value) not in seen:
+                    yield from self.state(vars(value), inner, seen | {id(value)})
+            elif type(value).__module__ not in self.sent and type(value) is not types.SimpleNamespace:
+                continue
+            elif isinstance(value, enum.Enum):
+                if _is_plain(value.value):
+                    yield inner, EnumMember(type(value).__module__, type(value).__qualname__, value.value)
+            elif hasattr(value, "__dict__") and id(value) not in seen:
+                yield from self.state(vars(value), inner, seen | {id(value)})
 
 
 def _is_plain(value: Any) -> bool:

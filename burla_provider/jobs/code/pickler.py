@@ -22,8 +22,13 @@ import cloudpickle
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.jobs.code.local_modules import LocalSources, is_local, loaded_local_modules
-from burla_provider.jobs.code.module_state import plain_state, replaced_names
-from burla_provider.jobs.code.shipped_modules import ModuleSource, unpickle_with_sources
+from burla_provider.jobs.code.module_state import replaced_names
+from burla_provider.jobs.code.shipped_modules import (
+    ModuleSource,
+    import_or_make,
+    set_class_state,
+    unpickle_with_sources,
+)
 
 _DISPATCHER = functools.singledispatch(lambda value: value).__code__  # type: ignore[attr-defined]
 _TYPE_PARAMETERS = (typing.ParamSpec, typing.TypeVarTuple)
@@ -31,14 +36,16 @@ _rebuilt: dict[int, Any] = {}
 """On a worker: id -> rebuilt object. A function that refers to itself is unpickled twice, but must be one object."""
 
 
-def pickle_for_workers(value: Any, parameter: str = "python_callable") -> bytes:
-    """Pickle a callable (or data). ``pickle.loads`` unpickles it wherever cloudpickle is installed.
+def pickle_for_workers(value: Any, parameter: str = "python_callable", local: LocalSources | None = None) -> bytes:
+    """Pickle a callable. ``pickle.loads`` unpickles it wherever cloudpickle is installed.
 
     :param parameter: the operator's parameter that holds it, for error messages.
+    :param local: modules that its arguments need: see ``pickle_argument``.
     :raises InvalidParameterError: if it, or something that it uses, cannot be pickled.
     """
-    with _pickling(parameter):
-        pickled, local = _pickle(value)
+    local = LocalSources() if local is None else local
+    with pickling(parameter):
+        pickled = _pickle(value, local)
         if not local.sources:
             return pickled
         values = local.values()
@@ -48,11 +55,15 @@ def pickle_for_workers(value: Any, parameter: str = "python_callable") -> bytes:
                 raise InvalidParameterError(
                     parameter, problem, "Pass it to the function as an argument, or set plain data."
                 )
-        sources = {
-            name: source._replace(state=plain_state(name, values[name], local.names))
-            for name, source in local.sources.items()
-        }
-        return bytes(cloudpickle.dumps(_WithSources(sources, pickled), protocol=5))
+        return bytes(cloudpickle.dumps(_WithSources(local.with_state(), pickled, local.job), protocol=5))
+
+
+def pickle_argument(value: Any, local: LocalSources) -> bytes:
+    """Pickle an argument of a callable, which is unpickled after the callable. Call it inside ``pickling``.
+
+    :param local: gets the local modules that it needs. They are sent once, with the callable.
+    """
+    return _pickle(value, local)
 
 
 def local_sources(value: Any) -> dict[str, tuple[str, dict[str, Any]]]:
@@ -61,22 +72,28 @@ def local_sources(value: Any) -> dict[str, tuple[str, dict[str, Any]]]:
     :returns: module name -> its source, and the values of the attributes that functions use.
     :raises InvalidParameterError: as ``pickle_for_workers``.
     """
-    with _pickling("python_callable"):
-        _, local = _pickle(value)
+    local = LocalSources()
+    with pickling("python_callable"):
+        _Pickler(_Nowhere(), local).dump(value)
     return {name: (local.sources[name].text, values) for name, values in local.values().items()}
 
 
-def _pickle(value: Any) -> tuple[bytes, LocalSources]:
+def _pickle(value: Any, local: LocalSources) -> bytes:
     buffer = io.BytesIO()
-    pickler = _Pickler(buffer)
-    pickler.dump(value)
-    return buffer.getvalue(), pickler.local
+    _Pickler(buffer, local).dump(value)
+    return buffer.getvalue()
+
+
+class _Nowhere(io.RawIOBase):
+    # A file that keeps nothing: data may be large.
+    def write(self, data: Any) -> int:
+        return memoryview(data).nbytes
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: io.IOBase, local: LocalSources) -> None:
         super().__init__(file, protocol=5)
-        self.local = LocalSources()
+        self.local = local
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, types.ModuleType):
@@ -85,22 +102,34 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return importlib.import_module, (value.__name__,)
         if isinstance(value, types.FunctionType):
             self.local.add_function(value.__code__, value.__globals__.get("__package__") or "")
-        by_value = _reduce_by_value(value)
-        return super().reducer_override(value) if by_value is None else by_value
+        if (by_value := _reduce_by_value(value)) is not None:
+            return by_value
+        reduced = super().reducer_override(value)
+        if isinstance(value, type) and type(reduced) is tuple and len(reduced) == 6 and _has_its_name(value):
+            place = self.local.job, value.__module__, value.__qualname__
+            make, arguments, state, *_, set_state = reduced
+            return import_or_make, (*place, make, arguments), (*place, set_state, state), None, None, set_class_state
+        return reduced
 
 
 class _WithSources:
     # Its pickle is a call of ``unpickle_with_sources``.
-    def __init__(self, sources: dict[str, ModuleSource], pickled: bytes) -> None:
+    def __init__(self, sources: dict[str, ModuleSource], pickled: bytes, job: str) -> None:
         self._sources = {name: tuple(source) for name, source in sources.items()}
         self._pickled = pickled
+        self._job = job
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return unpickle_with_sources, (self._sources, self._pickled)
+        return unpickle_with_sources, (self._sources, self._pickled, self._job)
 
 
 @contextlib.contextmanager
-def _pickling(parameter: str) -> Iterator[None]:
+def pickling(parameter: str) -> Iterator[None]:
+    """Pickle local modules by value inside the block.
+
+    :param parameter: the operator's parameter that is pickled, for error messages.
+    :raises InvalidParameterError: for each error in the block.
+    """
     try:
         with _pickled_by_value(loaded_local_modules()):
             yield
@@ -153,9 +182,15 @@ def _reduce_by_value(value: Any) -> Any:
 
 def _is_importable(value: Any) -> bool:
     # Whether workers can import it by its name.
-    found: Any = sys.modules.get(value.__module__)
-    if found is None or found.__name__ == "__main__" or found.__spec__ is None or is_local(found.__spec__):
+    module = sys.modules.get(value.__module__)
+    if module is None or module.__name__ == "__main__" or module.__spec__ is None or is_local(module.__spec__):
         return False
+    return _has_its_name(value)
+
+
+def _has_its_name(value: Any) -> bool:
+    # Whether its module has it under its name.
+    found: Any = sys.modules.get(value.__module__)
     for name in getattr(value, "__qualname__", value.__name__).split("."):
         found = getattr(found, name, None)
     return found is value

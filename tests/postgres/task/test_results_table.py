@@ -98,6 +98,19 @@ def test_characters_that_postgresql_does_not_have_are_replaced(connection, datab
     assert row == ("a\ufffdb", "ValueError: no \ufffd here")
 
 
+@pytest.mark.parametrize(("has_parts", "stored"), [(False, {"ids": [5]}), (True, {"ids": 5})])
+def test_a_list_of_one_value_stays_a_list_unless_it_has_the_parts_of_a_total(
+    connection, database: str, has_parts: bool, stored: dict[str, object]
+) -> None:
+    with psycopg.connect(database) as own:
+        parameters = connection_parameters(own)
+    prepare(parameters)
+    results = ResultsTable(parameters, "public", "results", "run", has_parts=has_parts)
+    results.add(Outcome(0, value={"ids": [5]}))
+    results.write([RANGE])
+    assert connection.execute("SELECT result FROM results").fetchone() == (stored,)
+
+
 def test_another_table_is_refused(connection, database: str) -> None:
     connection.execute("CREATE TABLE results (id int)")
     with psycopg.connect(database) as own, pytest.raises(InvalidParameterError, match='column "run" does not exist'):

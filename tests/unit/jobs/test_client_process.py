@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+import textwrap
 
 from burla_provider.jobs.client_process import ClientProcess, LineReader, child_environment
 from burla_provider.jobs.job import ItemBegan, OutputLine
@@ -18,6 +20,17 @@ def test_another_python_version_is_refused_before_anything_is_unpickled():
     assert failed[:2] == ("failed", "not installed")
     assert "setup_client" in failed[2]
     assert sys.executable in failed[2]
+
+
+def test_a_machine_without_free_files_is_not_an_error_of_the_interpreter():
+    script = """
+        import resource
+        from burla_provider.jobs.client_process import ClientProcess
+        resource.setrlimit(resource.RLIMIT_NOFILE, (9, 9))  # enough for the pipes of the client
+        ClientProcess(None)
+    """
+    result = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    assert result.stderr.splitlines()[-1].startswith("OSError: [Errno 24] Too many open files")
 
 
 def test_the_client_inherits_only_known_variables():

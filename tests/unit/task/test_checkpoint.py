@@ -54,6 +54,21 @@ def test_a_try_loads_what_the_try_before_has_stored(store: Store) -> None:
     assert saved.outcomes == kept
 
 
+def test_an_item_that_two_tries_have_stored_has_one_outcome(store: Store) -> None:
+    first = Checkpoint(store)
+    first.begin({})
+    first.add(outcome(1))
+    first.flush()
+    second = Checkpoint(store)
+    second.load()
+    for checkpoint_of_try in (second, first):  # the first one is still alive
+        checkpoint_of_try.add(outcome(2))
+        checkpoint_of_try.flush()
+    saved = Checkpoint(store).load()
+    assert saved is not None
+    assert saved.outcomes == [outcome(1), outcome(2)]
+
+
 def test_a_third_try_finds_the_outcomes_of_both_before(store: Store) -> None:
     first = Checkpoint(store)
     first.begin({})

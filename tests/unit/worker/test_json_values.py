@@ -14,6 +14,8 @@ from burla_provider.worker.json_values import to_json
         (Decimal("12345678901234567890.1200"), "12345678901234567890.1200"),
         (Decimal("1E+3"), "1000"),
         (Decimal("NaN"), "NaN"),
+        (Decimal("sNaN"), "NaN"),
+        (Decimal("-Infinity"), "-Infinity"),
         (float("-inf"), "-Infinity"),
         (0.1, 0.1),
         (2**64 - 1, 2**64 - 1),

@@ -12,8 +12,8 @@ import threading
 import pytest
 
 from burla_provider.exceptions import InvalidParameterError
-from burla_provider.jobs.code.local_modules import is_local
-from burla_provider.jobs.code.pickler import pickle_for_workers
+from burla_provider.jobs.code.local_modules import LocalSources, is_local
+from burla_provider.jobs.code.pickler import pickle_argument, pickle_for_workers, pickling
 
 WORKER_SCRIPT = """
     import pickle, sys
@@ -98,6 +98,46 @@ def test_values_that_a_module_has_in_the_task_are_sent(dags, load_dag, inside):
     pickled = pickle_for_workers(load_dag().work)
     dags("rates.json", "8")
     assert run_in_worker(pickled) == "[2, 7, {'a': 1, 'b': 2}, [1, 2], 5, True, 3]"
+
+
+def test_attributes_of_objects_and_members_of_enums_are_sent(dags, load_dag):
+    source = """
+        import dataclasses, enum
+        class Mode(enum.Enum):
+            SLOW = 1
+            FAST = 2
+        class Parts(enum.Flag):
+            A = 1
+            B = 2
+        @dataclasses.dataclass
+        class Config:
+            rate: int = 1
+            mode: Mode = Mode.SLOW
+    """
+    dags("kinds.py", source)
+    source = """
+        import types
+        from kinds import Config, Mode, Parts
+        CONFIG = Config()
+        OPTIONS = types.SimpleNamespace(limit=1)
+        MODE = Mode.SLOW
+        PARTS = Parts.A
+        def seen():
+            return CONFIG.rate, CONFIG.mode is Mode.FAST, OPTIONS.limit, MODE is Mode.FAST, PARTS is Parts.A | Parts.B
+    """
+    dags("settings.py", source)
+    source = """
+        import settings
+        settings.CONFIG.rate = 2
+        settings.CONFIG.mode = settings.MODE = settings.Mode.FAST
+        settings.OPTIONS.limit = 3
+        settings.PARTS = settings.Parts.A | settings.Parts.B
+        def work(index, item): return settings.seen()
+    """
+    dags("dag.py", source)
+    dag = load_dag()
+    assert str(dag.work(0, 0)) == "(2, True, 3, True, True)"
+    assert run_in_worker(pickle_for_workers(dag.work)) == "(2, True, 3, True, True)"
 
 
 def test_attributes_of_packages_are_sent(dags, load_dag):
@@ -191,6 +231,109 @@ def test_classes_of_local_modules_are_pickled_by_value(dags, load_dag):
     dags("shapes.py", source)
     dags("dag.py", "from shapes import Box\nB = Box(3)\ndef work(index, item): return B.area() + Box(item).area()\n")
     assert run_in_worker(pickle_for_workers(load_dag().work)) == "409"
+
+
+MODELS = """
+    import dataclasses, enum
+    class Status(enum.Enum):
+        OPEN = 1
+    @dataclasses.dataclass
+    class Order:
+        status: Status
+        class Refused(Exception): pass
+    WEIGHTS = {Status.OPEN: 7}
+"""
+RULES = """
+    def make():
+        from models import Order, Status
+        return Order(Status.OPEN)
+    def refuse():
+        import models
+        raise models.Order.Refused
+"""
+USES_BOTH = """
+    from models import Order, Status, WEIGHTS
+    {imported}
+    def work(index, item):
+        import rules
+        order = rules.make()
+        try:
+            rules.refuse()
+        except Order.Refused:
+            found = order.status is Status.OPEN, isinstance(order, Order), order == Order(Status.OPEN)
+        return *found, WEIGHTS[order.status]
+"""
+
+
+@pytest.mark.parametrize("imported", ["", "import rules"])
+def test_a_class_is_the_same_object_for_the_function_and_for_modules_that_are_sent(dags, load_dag, imported):
+    dags("models.py", MODELS)
+    dags("rules.py", RULES)
+    dags("dag.py", textwrap.dedent(USES_BOTH).format(imported=imported))
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == "(True, True, True, 7)"
+
+
+@pytest.mark.parametrize("first", ["import airflow", "import os, sys\nif os.getcwd() == '/': sys.exit(1)"])
+def test_a_class_of_a_sent_module_that_workers_cannot_import_is_sent_too(dags, load_dag, first):
+    dags("models.py", f"{first}\nclass Order:\n    def __init__(self, n): self.n = n\n")
+    source = """
+        from models import Order
+        def work(index, item):
+            if item < 0:
+                import models
+            return Order(item).n
+    """
+    dags("dag.py", source)
+    dag = load_dag()
+    script = WORKER_SCRIPT.replace("import pickle, sys", "import pickle, sys; sys.modules['airflow'] = None", 1)
+    script = script.replace('"tests", "airflow"', '"tests"')
+    assert run_in_worker(pickle_for_workers(dag.work), script=script) == "20"
+
+
+def test_a_job_does_not_use_classes_of_an_earlier_job(dags, load_dag):
+    dags("models.py", "class Order: N = 1\n")
+    dags("dag.py", "from models import Order\ndef work(index, item):\n    import models\n    return Order.N\n")
+    first = pickle_for_workers(load_dag().work)
+    dags("dag.py", "from models import Order\nOrder.N = 2\ndef work(index, item): return Order.N\n")
+    second = pickle_for_workers(load_dag().work)
+    both = """
+        import pickle, sys
+        for _ in range(2):
+            print(pickle.load(sys.stdin.buffer)(0, 0))
+    """
+    assert run_in_worker(first, second, script=both).split() == ["1", "2"]
+
+
+def test_arguments_do_not_hide_the_modules_of_the_function(dags, load_dag):
+    dags("rules.py", "def add(x): return x + 1\n")
+    dags("counting.py", "CALLS = []\ndef count(): CALLS.append(1); return len(CALLS)\n")
+    source = """
+        class Order:
+            def __init__(self, n): self.n = n
+            def total(self):
+                import rules, counting
+                return rules.add(self.n)
+    """
+    dags("models.py", source)
+    source = """
+        from models import Order
+        ORDERS = [Order(1), Order(2)]
+        def work(index, item):
+            import counting, models
+            return item.total(), counting.count(), isinstance(item, Order), isinstance(item, models.Order)
+    """
+    dags("dag.py", source)
+    dag, local = load_dag(), LocalSources()
+    with pickling("inputs"):
+        arguments = [pickle_argument(order, local) for order in dag.ORDERS]
+    script = """
+        import pickle, sys
+        work = pickle.load(sys.stdin.buffer)
+        for _ in range(2):
+            print(*work(0, pickle.load(sys.stdin.buffer)))
+    """
+    output = run_in_worker(pickle_for_workers(dag.work, local=local), *arguments, script=script)
+    assert output.split("\n") == ["2 1 True True", "3 2 True True"]
 
 
 def test_an_installed_module_is_pickled_by_name(dags, load_dag):
