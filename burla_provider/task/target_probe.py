@@ -27,6 +27,12 @@ _IS_DESCENDANT = """
 """
 
 
+_CHILD = """
+    SELECT inhrelid::regclass::text FROM pg_inherits JOIN pg_class ON oid = inhparent
+    WHERE inhparent = %s::regclass AND relkind = 'r' LIMIT 1
+"""
+
+
 class TargetParameters(NamedTuple):
     """The operator parameters that name the target and its connection, for errors."""
 
@@ -55,6 +61,17 @@ def check_relatives(connection: psycopg.Connection[Any], schema: str, table: str
         if connection.execute(_IS_DESCENDANT, [child, parent]).fetchone() == (True,):
             problem = f"{target} is {what}, which is read: the rows that are written would be read too."
             raise InvalidParameterError("target_table", problem, "Name another table.")
+
+
+def check_childless(connection: psycopg.Connection[Any], target: Target) -> None:
+    """Check that a key identifies a row of the target.
+
+    :raises InvalidParameterError: if the target has a child, whose rows belong to it too.
+    """
+    child = connection.execute(_CHILD, [target.relation.as_regclass(connection)]).fetchone()
+    if child:
+        problem = f"{target} has the child {child[0]}, in which the keys of {target} may occur again."
+        raise InvalidParameterError("target_table", problem, "Name another table.")
 
 
 def check_write(connection: psycopg.Connection[Any], sink: Sink, version: str | None) -> None:
