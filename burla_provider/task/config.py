@@ -28,6 +28,7 @@ from burla_provider.task.validation import (
     check_seconds,
     check_single,
     check_strings,
+    check_text,
     is_given,
     parse_boolean,
     parse_integer,
@@ -127,9 +128,7 @@ class JobConfig:
         # The cluster checks the name: which GPUs there are depends on its cloud.
         if not is_given(self.func_gpu):
             self._normalize("func_gpu", None)
-        elif self.func_gpu is not UNRENDERED and not isinstance(self.func_gpu, str):
-            advice = 'Use a name that Burla knows, such as "A100".'
-            raise InvalidParameterError("func_gpu", f"must be a string, got {self.func_gpu!r}.", advice)
+        check_text("func_gpu", self.func_gpu, "a string", 'Use a name that Burla knows, such as "A100".')
         self._normalize("grow", parse_boolean("grow", self.grow))
         self._normalize("disk_gb", parse_integer("disk_gb", self.disk_gb, 1))
         if isinstance(self.disk_gb, int) and not self.grow:  # an unrendered value is true
@@ -272,6 +271,7 @@ class TableConfig(JobConfig):
         return self.incremental and not self.has_window
 
     def _check_rows(self) -> None:
+        check_text("where", self.where, "a condition in SQL", 'Write it as text: "TRUE" selects all rows.')
         if self.columns is not None:
             check_columns("columns", self.columns)
         check_choice("split", self.split, get_args(Split))
@@ -279,8 +279,7 @@ class TableConfig(JobConfig):
         check_choice("batch_format", self.batch_format, (*get_args(BatchFormat), None))
         if self.batch_format is not None and self.row_format != "tuple":
             raise InvalidParameterError("row_format", "is not used with batch_format.", "Leave one of them out.")
-        is_known = isinstance(self.start_id, int) and isinstance(self.end_id, int)
-        if is_known and self.start_id > self.end_id:  # type: ignore[operator]
+        if isinstance(self.start_id, int) and isinstance(self.end_id, int) and self.start_id > self.end_id:
             problem = f"{self.start_id} is greater than end_id, {self.end_id}."
             raise InvalidParameterError("start_id", problem, "Use the first and the last id, both inclusive.")
 

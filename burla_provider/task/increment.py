@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -62,6 +63,23 @@ _END_OF_LOCAL_TIMES: LiteralString = """
     FROM (SELECT max({column})::{type} FROM {relation}) AS key (newest),
         (SELECT min(moment::{type}) FROM unnest({clocks}::text[]) AS moment) AS clocks (clock)
     WHERE newest IS NOT NULL
+"""
+
+# A standby may not have replayed what was written before now. What it lacks was written after its newest row, maybe by
+# a session in another zone. A row with a later time than now says nothing.
+_END_ON_STANDBY: LiteralString = """
+    SELECT least(clock, newest - {lag} - {offset})::{type}::text
+    FROM (SELECT min(moment::{clock_type}) FROM unnest({clocks}::text[]) AS moment) AS clocks (clock), (
+        SELECT max({column})::{clock_type} FROM {relation}
+        WHERE {column} <= (SELECT max(moment::{clock_type}) + {lag} FROM unnest({clocks}::text[]) AS moment)
+    ) AS key (newest)
+    WHERE newest IS NOT NULL
+"""
+
+# Clocks may be set back between the newest row and now, or soon.
+_OFFSETS: LiteralString = """
+    SELECT moment::timestamp - moment AT TIME ZONE 'UTC'
+    FROM unnest(ARRAY[now() - interval '24 hours', now(), now() + interval '24 hours']) AS moment
 """
 
 _CLOCK_DIGITS = 6
@@ -145,22 +163,39 @@ def _end_of_times(
     """Return a query of the end for a key that is a time: rows from now on are left to the next run."""
     lag, type_name, unit = _with_precision(connection, source, column, lag)
     names = {"lag": sql.Literal(lag), "type": type_name}
-    if column.type == _WITH_ZONE:
-        return sql.SQL(_CLOCK).format(**names)
     planner_connection = PlannerConnection(connection)
-    relation = sql.Literal(source.relation.as_string(connection))
-    clocks = []
-    for (zone,) in planner_connection.fetch_all(sql.SQL(_ZONES).format(relation=relation)):
-        # The server ignores the setting of a zone that it does not know.
-        with suppress(psycopg.errors.InvalidParameterValue), planner_connection.local_settings(TimeZone=zone):
-            clocks.append(planner_connection.fetch_value(sql.SQL(_LOCAL_CLOCK).format(**names)))
-    return sql.SQL(_END_OF_LOCAL_TIMES).format(
+    is_standby = planner_connection.fetch_value(sql.SQL("SELECT pg_is_in_recovery()"))
+    if column.type == _WITH_ZONE:
+        clock = sql.SQL(_CLOCK).format(**names)
+        if not is_standby:
+            return clock
+        clocks, offset, clock_type = [planner_connection.fetch_value(clock)], timedelta(0), _WITH_ZONE
+    else:
+        clocks, offset = _read_local_clocks(planner_connection, source, names)
+        clock_type = _LOCAL_TIMES[0]
+    return sql.SQL(_END_ON_STANDBY if is_standby else _END_OF_LOCAL_TIMES).format(
+        **names,
         unit=sql.Literal(unit),
-        type=type_name,
+        offset=sql.Literal(offset),
+        clock_type=sql.SQL(clock_type),
         column=sql.Identifier(column.name),
         relation=source.relation,
         clocks=sql.Literal(clocks),
     )
+
+
+def _read_local_clocks(
+    connection: PlannerConnection, source: Source, names: Mapping[str, sql.Composable]
+) -> tuple[list[str], timedelta]:
+    """Return the time now, minus the lag, in each zone that sessions that write may have, and how far they differ."""
+    relation = sql.Literal(source.relation.as_string())
+    clocks, offsets = [], []
+    for (zone,) in connection.fetch_all(sql.SQL(_ZONES).format(relation=relation)):
+        # The server ignores the setting of a zone that it does not know.
+        with suppress(psycopg.errors.InvalidParameterValue), connection.local_settings(TimeZone=zone):
+            clocks.append(connection.fetch_value(sql.SQL(_LOCAL_CLOCK).format(**names)))
+            offsets += [offset for (offset,) in connection.fetch_all(sql.SQL(_OFFSETS))]
+    return clocks, max(offsets) - min(offsets)
 
 
 def _with_precision(

@@ -30,7 +30,14 @@ from burla_provider.task.target_catalog import (
     set_by_server,
     target_of,
 )
-from burla_provider.task.target_probe import IN_PLACE, TARGET, check_privileges, check_relatives, check_write
+from burla_provider.task.target_probe import (
+    IN_PLACE,
+    TARGET,
+    check_childless,
+    check_privileges,
+    check_relatives,
+    check_write,
+)
 from burla_provider.worker.sinks import Insert, Sink, Target, Update, UpdateInPlace, Upsert
 
 if TYPE_CHECKING:
@@ -103,6 +110,8 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
             )
         if source == target and not config.is_in_place:
             check_relatives(connection, session.schema, session.table, sink.target)
+        if isinstance(sink, Update | Upsert):
+            check_childless(connection, sink.target)
         if exchange:
             check_exchange(connection, exchange)
         elif not config.plan_only:

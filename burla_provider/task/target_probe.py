@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from burla_provider.database.quoting import Identifier
 from burla_provider.database.table_creation import quoted_role
 from burla_provider.exceptions import InvalidParameterError
+from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.sinks import Sink, Target
 
 if TYPE_CHECKING:
@@ -24,6 +25,20 @@ _IS_DESCENDANT = """
         SELECT inhparent FROM pg_inherits JOIN ancestor ON inhrelid = ancestor.oid
     )
     SELECT %s::regclass::oid IN (SELECT oid FROM ancestor)
+"""
+
+
+_CHILD = """
+    SELECT inhrelid::regclass::text FROM pg_inherits JOIN pg_class ON oid = inhparent
+    WHERE inhparent = %s::regclass AND relkind = 'r' LIMIT 1
+"""
+
+
+_ARE_LOGGED = """
+    WITH RECURSIVE tree (oid) AS (
+        SELECT %s::regclass::oid UNION SELECT inhrelid FROM pg_inherits JOIN tree ON inhparent = tree.oid
+    )
+    SELECT DISTINCT relpersistence <> 'u' FROM tree JOIN pg_class USING (oid) WHERE relkind <> 'p'
 """
 
 
@@ -55,6 +70,35 @@ def check_relatives(connection: psycopg.Connection[Any], schema: str, table: str
         if connection.execute(_IS_DESCENDANT, [child, parent]).fetchone() == (True,):
             problem = f"{target} is {what}, which is read: the rows that are written would be read too."
             raise InvalidParameterError("target_table", problem, "Name another table.")
+
+
+def check_childless(connection: psycopg.Connection[Any], target: Target) -> None:
+    """Check that a key identifies a row of the target.
+
+    :raises InvalidParameterError: if the target has a child, whose rows belong to it too.
+    """
+    child = connection.execute(_CHILD, [target.relation.as_regclass(connection)]).fetchone()
+    if child:
+        problem = f"{target} has the child {child[0]}, in which the keys of {target} may occur again."
+        raise InvalidParameterError("target_table", problem, "Name another table.")
+
+
+def check_persistence(connection: psycopg.Connection[Any], ledger: Ledger, target: Target) -> None:
+    """Check that a crash of the server, which empties unlogged tables, empties both tables or none.
+
+    :raises InvalidParameterError: if it would empty one of them.
+    """
+    kinds = []
+    for relation in (ledger.relation, target.relation):
+        kinds.append({logged for (logged,) in connection.execute(_ARE_LOGGED, [relation.as_regclass(connection)])})
+    if len(kinds[0] | kinds[1]) > 1:
+        unlogged, other = (target, ledger) if kinds[0] == {True} else (ledger, target)
+        problem = f"{unlogged} is unlogged, and {other} is not"
+        raise InvalidParameterError(
+            "ledger",
+            f"{problem}: after a crash of the server, a retry would leave rows out or write them twice.",
+            f"Run: ALTER TABLE {unlogged.relation.as_string(connection)} SET LOGGED; Or name a ledger like the target.",
+        )
 
 
 def check_write(connection: psycopg.Connection[Any], sink: Sink, version: str | None) -> None:

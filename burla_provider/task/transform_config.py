@@ -15,6 +15,7 @@ from burla_provider.task.validation import (
     check_function,
     check_single,
     check_strings,
+    check_text,
     is_given,
 )
 
@@ -149,9 +150,8 @@ class TransformJobConfig(TableConfig):
                 "Give a condition on the target's columns: \"day = '{{ data_interval_start | ds }}'\"."
                 ' "TRUE" replaces all rows.',
             )
-        if self.overwrite_where is not UNRENDERED and not isinstance(self.overwrite_where, str):
-            problem = f"must be a condition in SQL, got {self.overwrite_where!r}."
-            raise InvalidParameterError("overwrite_where", problem, 'Write it as text: "TRUE" replaces all rows.')
+        advice = 'Write it as text: "TRUE" replaces all rows.'
+        check_text("overwrite_where", self.overwrite_where, "a condition in SQL", advice)
         if allowance(self.tolerated_failures, 1):
             problem = f"must be 0 with {mode}: the rows of a failed range would be deleted."
             raise InvalidParameterError("tolerated_failures", problem, "Leave it out.")

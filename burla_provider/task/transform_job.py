@@ -20,10 +20,12 @@ from burla_provider.task.session import TaskSession, worker_settings
 from burla_provider.task.table_job import TableJob
 from burla_provider.task.target import TargetSession, find_unique_key
 from burla_provider.task.target_catalog import read_generated
+from burla_provider.task.target_probe import check_persistence
 from burla_provider.task.transform_hints import check_split_key, log_version_hint
 from burla_provider.worker.batch_rows import BatchRows
 from burla_provider.worker.chunk_ledger import read_counts
 from burla_provider.worker.isolation import IsolateFailures
+from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.processors import RangeProcessor, Transform
 from burla_provider.worker.rejects import COUNT, RejectLimit, RejectTable
 from burla_provider.worker.row_functions import MapBatch, MapRow, RowFormat, RowFunction
@@ -131,6 +133,17 @@ class TransformJob(TableJob):
         if report:
             report.check()
         return {}
+
+    @cached_property
+    def ledger(self) -> Ledger | None:
+        """The ledger of the run, if there is one. A crash of the server does not empty only the target or only it.
+
+        :raises InvalidParameterError: if it would.
+        """
+        ledger = super().ledger
+        if ledger is not None and not self.is_staging:
+            check_persistence(self._target.connection, ledger, self._target.target)
+        return ledger
 
     @cached_property
     def reject_table(self) -> RejectTable | None:

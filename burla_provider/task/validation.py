@@ -154,6 +154,16 @@ def check_lag(name: str, value: Any) -> None:
         raise InvalidParameterError(name, f"must not be negative, got {value!r}.", "Use 0 or more.")
 
 
+def check_text(name: str, value: Any, kind: str, advice: str) -> None:
+    """Check that the value is text, or None. With native rendering, a template such as "False" is not.
+
+    :param kind: what the text is, for the error.
+    :raises InvalidParameterError: if it is something else.
+    """
+    if value is not None and value is not UNRENDERED and not isinstance(value, str):
+        raise InvalidParameterError(name, f"must be {kind}, got {value!r}.", advice)
+
+
 def check_strings(name: str, value: Any) -> None:
     """Check that the value is a list of strings.
 

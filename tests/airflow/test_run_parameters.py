@@ -83,6 +83,24 @@ def test_what_a_run_sets_is_refused_without_a_retry_if_it_cannot_be_used(
     assert str(result.error) == "plan_only: must be a boolean, got 'maybe'. Use True or False."
 
 
+@pytest.mark.parametrize("condition", [False, 0, True])
+def test_a_condition_that_is_rendered_to_another_type_is_refused(
+    airflow: Airflow, orders: Orders, condition: Any
+) -> None:
+    with DAG("d", start_date=START, schedule=None, params={"where": ""}, render_template_as_native_obj=True):
+        operator = BurlaPostgresOperator(
+            task_id="t",
+            postgres_conn_id="orders_db",
+            table="orders",
+            where="{{ params.where }}",
+            totals={"n": "count(*)"},
+            retries=1,
+        )
+    result = airflow.run(operator, conf={"where": condition}, max_tries=1)
+    assert result.state == "failed"
+    assert str(result.error).startswith(f"where: must be a condition in SQL, got {condition!r}.")
+
+
 def test_a_run_can_tolerate_failures_of_inputs(airflow: Airflow) -> None:
     names = ("trial_inputs", "on_input_failure", "tolerated_failures")
     with DAG("d", start_date=START, schedule=None, params={"trial_inputs": 0, "tolerated_failures": 0}):

@@ -231,6 +231,8 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
         ({"target_table": "orders"}, "target_table: public.orders is the table that is read."),
         ({"target_table": "child"}, "target_table: public.child is a partition or a child of public.orders, which is"),
         ({"table": "grandchild"}, "target_table: public.labels is the parent of public.grandchild, which is read"),
+        ({}, "target_table: public.labels has the child a_child, in which the keys of public.labels may occur again."),
+        ({"write_mode": "update"}, "target_table: public.labels has the child a_child, in which the keys"),
     ],
 )
 def test_a_target_that_cannot_be_written_is_refused_before_a_worker_starts(

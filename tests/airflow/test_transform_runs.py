@@ -41,6 +41,29 @@ def assert_copied(connection: psycopg.Connection[Any], source: str = "SELECT id,
         assert connection.execute(f"({one}) EXCEPT ALL ({other})").fetchall() == []
 
 
+@pytest.mark.parametrize(
+    ("unlogged", "message"),
+    [
+        (["copies"], "public.copies is unlogged, and public.runs is not"),
+        (["runs"], "public.runs is unlogged, and public.copies is not"),
+        (["copies", "runs"], None),
+    ],
+)
+def test_a_crash_of_the_server_must_not_empty_either_the_target_or_the_ledger(
+    airflow: Airflow, copies: Any, unlogged: list[str], message: str | None
+) -> None:
+    airflow.run(operator(where="id < 0"), run_id="creates the ledger")
+    for table in unlogged:
+        copies.execute(f"ALTER TABLE {table} SET UNLOGGED")
+    result = airflow.run(operator(retries=3), max_tries=3)
+    if message is None:
+        assert result.value["rows_inserted"] == 20_000
+    else:
+        assert result.state == "failed"
+        assert str(result.error).startswith(f"ledger: {message}")
+        assert f'Run: ALTER TABLE "public"."{unlogged[0]}" SET LOGGED;' in str(result.error)
+
+
 @needs_state_stores
 def test_an_increment_continues_what_a_failed_run_has_written(airflow: Airflow, copies: Any) -> None:
     def fail(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -75,8 +75,15 @@ def dump_exactly(value: Any) -> str:
         if isinstance(value, Decimal) and value.is_finite():
             return format(value, "f")
         if isinstance(value, dict):
-            pairs = (f"{json.dumps(name, ensure_ascii=False)}: {dump_exactly(item)}" for name, item in value.items())
+            pairs = (f"{_dump_key(name)}: {dump_exactly(item)}" for name, item in value.items())
             return f"{{{', '.join(pairs)}}}"
         if isinstance(value, list | tuple):
             return f"[{', '.join(map(dump_exactly, value))}]"
         raise
+
+
+def _dump_key(name: Any) -> str:
+    """Return the name of a value as JSON. A number becomes a text, as by ``json.dumps``."""
+    if not isinstance(name, str):
+        [name] = json.loads(json.dumps({name: None}))
+    return json.dumps(name, ensure_ascii=False)

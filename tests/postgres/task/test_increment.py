@@ -117,6 +117,36 @@ def test_a_later_row_of_a_writer_in_an_unknown_zone_is_not_below_the_end(clock, 
     assert not is_below
 
 
+@given(
+    kind=st.sampled_from([*TYPES, "timestamptz", "timestamptz(0)"]),
+    zones=st.fixed_dictionaries({name: st.sampled_from(ZONES) for name in ("database", "role")}),
+    first=st.sampled_from(["database", "role"]),
+    by=st.sampled_from(["database", "role"]),
+    replayed=moments,
+    late=st.floats(0, 10_000).map(lambda seconds: timedelta(seconds=round(seconds, 6))),
+    later=st.floats(0, 80_000).map(lambda seconds: timedelta(seconds=round(seconds, 6))),
+    lag=st.sampled_from([None, timedelta(seconds=1), timedelta(minutes=45)]),
+)
+@example("timestamp", dict.fromkeys(("database", "role"), "Europe/Berlin"), "database", "database",
+         BERLIN - timedelta(minutes=5), timedelta(minutes=20), timedelta(minutes=10), None)  # fmt: skip
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_a_row_that_a_standby_replays_later_is_not_below_the_end(
+    clock, writer, kind, zones, first, by, replayed, late, later, lag
+):
+    clock.execute(f"DROP TABLE IF EXISTS events; CREATE TABLE events (at {kind})")
+    clock.execute(sql.SQL("GRANT INSERT ON events TO {}").format(sql.Identifier(writer)))
+    clock.execute(
+        "CREATE OR REPLACE FUNCTION clock.pg_is_in_recovery() RETURNS boolean STABLE LANGUAGE sql RETURN true"
+    )
+    set_zone(clock, "DATABASE", clock.info.dbname, zones["database"])
+    set_zone(clock, "ROLE", writer, zones["role"])
+    write(clock, replayed, zones[first])
+    end = end_of_window(clock, replayed + late, lag)
+    clock.execute("DELETE FROM events")
+    write(clock, replayed - (lag or timedelta(0)) + later, zones[by])
+    assert end is None or clock.execute(f"SELECT at >= %s::{kind} FROM events", [end]).fetchone() == (True,)
+
+
 @pytest.mark.parametrize("kind", TYPES)
 def test_a_window_has_all_rows_that_are_older_than_all_clocks(clock, kind):
     clock.execute(f"CREATE TABLE events (at {kind})")

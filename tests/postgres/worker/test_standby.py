@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,12 +11,16 @@ import pytest
 
 from burla_provider.database.connect import connection_parameters, is_alive
 from burla_provider.exceptions import InvalidParameterError
+from burla_provider.ranges.catalog import read_facts
+from burla_provider.ranges.planner_connection import PlannerConnection
+from burla_provider.task.increment import find_column, find_increment
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.task.results_table import prepare_results_table
 from burla_provider.worker.ledger import Ledger
 from burla_provider.worker.outcome import decode
 from burla_provider.worker.processors import ProcessRows
 from burla_provider.worker.range_task import RangeTask
+from burla_provider.worker.source import Source
 from tests.postgres.worker.conftest import KEY, ORDERS, ROWS, ranges
 from tests.support.postgres import running_server
 from tests.support.snapshots import open_snapshot
@@ -86,6 +91,27 @@ def test_a_standby_shares_a_snapshot(primary, standby, reader):
         task = RangeTask(parameters, ORDERS, KEY, ProcessRows(add_up), range_retries=8, snapshot=held.snapshot)
         assert decode(task(0, WHOLE.to_item())).value == {"total": Decimal("5005.00")}
         task.close()
+
+
+@pytest.mark.parametrize("lag", [None, timedelta(minutes=2)])
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamptz(0)", "timestamp", "timestamp(0)", "date"])
+def test_the_window_of_an_increment_ends_below_what_is_not_replayed(primary, standby, reader, kind, lag):
+    connection, _ = primary
+    connection.execute(f"DROP TABLE IF EXISTS events; CREATE TABLE events (at {kind})")
+    # The row in the future says nothing about what is replayed.
+    connection.execute("INSERT INTO events VALUES (now() - interval '1 hour'), (now() + interval '2 days')")
+    [(newest,)] = connection.execute("INSERT INTO events VALUES (now() - interval '2 seconds') RETURNING at").fetchall()
+    replay(primary, reader)
+    # A transaction that began before the last one that is replayed, and commits after it.
+    late = newest - (lag or timedelta()) / 2
+    connection.execute("INSERT INTO events VALUES (%s)", [late])
+    column = find_column(read_facts(PlannerConnection(reader), "events"), "at")
+    increment = find_increment(reader, Source("public", "events"), column, None, lag)
+    query = f"SELECT %s::{kind} < %s::{kind}, (SELECT count(*) FROM events WHERE at < %s::{kind})"
+    [(is_below, count)] = reader.execute(query, [late, increment.upper, increment.upper]).fetchall()
+    assert not is_below
+    assert count == 1 or kind == "date"
+    replay(primary, reader)
 
 
 def test_a_table_that_a_job_would_write_is_refused_on_a_standby(standby, reader):

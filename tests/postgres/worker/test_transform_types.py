@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import psycopg
 import pytest
 
@@ -104,6 +106,16 @@ def test_nul_is_refused_by_name(values, sink):
     ):
         transform(reader, Source("public", "given", ("id", "v")), ranges(1)[0])
     writer.close()
+
+
+def test_the_keys_of_a_dict_with_decimals_become_texts(values):
+    connection = values("jsonb", [])
+    amounts = {2026: Decimal("1.50"), None: Decimal(2), True: Decimal(3), "a": {0.5: Decimal(4)}}
+    Insert(Target("public", "taken", ("id", "v"), ("v",))).write(connection, [(1, amounts)])
+    [(written,)] = connection.execute("SELECT v::text FROM taken").fetchall()
+    assert written == '{"a": {"0.5": 4}, "2026": 1.50, "null": 2, "true": 3}'
+    with pytest.raises(TypeError, match="keys must be str"):
+        Insert(Target("public", "taken", ("id", "v"), ("v",))).write(connection, [(2, {(1, 2): Decimal(1)})])
 
 
 def test_json_in_arrays_is_written_exactly(values):
