@@ -78,7 +78,7 @@ def _find_duplicate_keys(value: dict[Any, Any]) -> str | None:
     """Return a description of two keys that have the same text and would be one key in JSON, or None."""
     keys: dict[str, Any] = {}
     for key in value:
-        first = keys.setdefault(str(key), key)
+        first = keys.setdefault(storable_text(str(key)), key)
         if first is not key:
             return f"the keys {first!r} and {key!r}, which are the same in JSON"
     return None

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from burla_provider.worker.json_values import to_json
+from burla_provider.worker.json_values import find_non_json, to_json
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,8 @@ def test_plain_data_is_converted_to_json(value, expected):
 
 def test_a_huge_integer_is_converted():
     assert to_json(10**5000) == "1" + 5000 * "0"
+
+
+@pytest.mark.parametrize("value", [{1: "a", "1": "b"}, {"a\0": 1, "a\ufffd": 2}, [{"\udcff": 1, "\\udcff": 2}]])
+def test_keys_that_are_the_same_in_json_are_found(value):
+    assert "which are the same in JSON" in find_non_json(value, "the result")
