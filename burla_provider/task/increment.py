@@ -57,11 +57,12 @@ _HIDDEN_ZONE: LiteralString = """
         )
 """
 
-# Not far above the newest row: later rows with a time in an unknown zone are then not below the end.
+# Not far above the newest row below the clock: later rows with a time in an unknown zone are then not below the end.
+# Rows above the clock say nothing: their time may be wrong, or "infinity".
 _END_OF_LOCAL_TIMES: LiteralString = """
-    SELECT (CASE WHEN newest < clock THEN newest + {unit} ELSE clock END)::{type}::text
-    FROM (SELECT max({column})::{type} FROM {relation}) AS key (newest),
-        (SELECT min(moment::{type}) FROM unnest({clocks}::text[]) AS moment) AS clocks (clock)
+    SELECT (newest + {unit})::{type}::text
+    FROM (SELECT min(moment::{type}) FROM unnest({clocks}::text[]) AS moment) AS clocks (clock),
+        LATERAL (SELECT max({column})::{type} FROM {relation} WHERE {column} < clock) AS key (newest)
     WHERE newest IS NOT NULL
 """
 
