@@ -107,6 +107,17 @@ def test_a_later_row_is_never_below_the_end(clock, writer, kind, zones, by, now,
     assert clock.execute(f"SELECT at >= %s::{kind} FROM events", [end]).fetchone() == (True,)
 
 
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
+def test_a_lag_of_a_day_has_24_hours_also_when_clocks_are_set_forward(clock, kind):
+    clock.execute(f"CREATE TABLE events (at {kind})")
+    now, lag = datetime(2026, 3, 29, 12, tzinfo=UTC), timedelta(days=1)
+    write(clock, now - lag - timedelta(microseconds=1), "Europe/Berlin")
+    end = end_of_window(clock, now, lag)
+    clock.execute("DELETE FROM events")
+    write(clock, now - lag, "Europe/Berlin")
+    assert clock.execute(f"SELECT at = %s::{kind} FROM events", [end]).fetchone() == (True,)
+
+
 @given(kind=st.sampled_from(TYPES[:3]), zone=st.sampled_from(ZONES), now=moments)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 def test_a_later_row_of_a_writer_in_an_unknown_zone_is_not_below_the_end(clock, kind, zone, now):
