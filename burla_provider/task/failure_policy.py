@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from decimal import Decimal
-from fractions import Fraction
 from typing import Literal
 
 from burla_provider.database.wording import quantity
@@ -102,7 +101,7 @@ class FailurePolicy:
         if self._groups.count:
             raise self._error(f"The trial failed, and nothing else was started. {self._describe(item_count)}")
 
-    def _allowance(self, item_count: int) -> Fraction | int:
+    def _allowance(self, item_count: int) -> Decimal:
         return allowance(self._tolerated, item_count)
 
     def _error(self, text: str) -> RangesFailedError:
@@ -138,22 +137,22 @@ def _is_permanent(failure: Failure) -> bool:
     return failure.type in _CODE_ERRORS or (failure.sqlstate or "").startswith(_STATEMENT_ERRORS)
 
 
-def allowance(tolerated: int | str, item_count: int, parameter: str = "tolerated_failures") -> Fraction | int:
+def allowance(tolerated: int | str, item_count: int, parameter: str = "tolerated_failures") -> Decimal:
     """Return how many of ``item_count`` items may fail; 0 if that is unknown until the task runs.
 
     :param parameter: name of the parameter, for the error.
     :raises InvalidParameterError: if ``tolerated`` is neither a number nor a percentage.
     """
     if tolerated is UNRENDERED:
-        return 0
+        return Decimal(0)
     text = str(tolerated).strip()
     try:
-        # Not as a float: 0.57% of 10,000 items would be a little less than 57.
-        count = Fraction(Decimal(text[:-1])) * item_count / 100 if text.endswith("%") else int(text)
-    except (ValueError, ArithmeticError):
-        count = -1
-    limit = item_count if text.endswith("%") else count
-    if not 0 <= count <= limit:
+        # Not as a float: 0.57% of 10,000 items are 57.
+        count = Decimal(text[:-1]) * item_count / 100 if text.endswith("%") else Decimal(int(text))
+        is_valid = count >= 0 and (count <= item_count or not text.endswith("%"))
+    except (ValueError, ArithmeticError):  # no number, or NaN
+        is_valid = False
+    if not is_valid:
         raise InvalidParameterError(
             parameter,
             f"must be a number of items or a percentage, got {tolerated!r}.",

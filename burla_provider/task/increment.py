@@ -57,11 +57,12 @@ _HIDDEN_ZONE: LiteralString = """
         )
 """
 
-# Not far above the newest row: later rows with a time in an unknown zone are then not below the end.
+# Not far above the newest row below the clock: later rows with a time in an unknown zone are then not below the end.
+# Rows above the clock say nothing: their time may be wrong, or "infinity".
 _END_OF_LOCAL_TIMES: LiteralString = """
-    SELECT (CASE WHEN newest < clock THEN newest + {unit} ELSE clock END)::{type}::text
-    FROM (SELECT max({column})::{type} FROM {relation}) AS key (newest),
-        (SELECT min(moment::{type}) FROM unnest({clocks}::text[]) AS moment) AS clocks (clock)
+    SELECT (newest + {unit})::{type}::text
+    FROM (SELECT min(moment::{type}) FROM unnest({clocks}::text[]) AS moment) AS clocks (clock),
+        LATERAL (SELECT max({column})::{type} FROM {relation} WHERE {column} < clock) AS key (newest)
     WHERE newest IS NOT NULL
 """
 
@@ -162,7 +163,9 @@ def _end_of_times(
 ) -> sql.Composed:
     """Return a query of the end for a key that is a time: rows from now on are left to the next run."""
     lag, type_name, unit = _with_precision(connection, source, column, lag)
-    names = {"lag": sql.Literal(lag), "type": type_name}
+    # In microseconds: PostgreSQL's "1 day" has 23 hours if clocks are set forward.
+    microseconds = sql.Literal(f"{lag // timedelta(microseconds=1)} microseconds")
+    names: dict[str, sql.Composable] = {"lag": sql.SQL("{}::interval").format(microseconds), "type": type_name}
     planner_connection = PlannerConnection(connection)
     is_standby = planner_connection.fetch_value(sql.SQL("SELECT pg_is_in_recovery()"))
     if column.type == _WITH_ZONE:

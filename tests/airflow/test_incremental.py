@@ -331,6 +331,10 @@ def test_a_window_never_ends_above_a_value_of_a_later_row(
     column = find_column(read_facts(PlannerConnection(connection), "events"), "happened")
     for _ in range(40):
         with connection.transaction():
+            # Just below the clock.
+            connection.execute(
+                f"INSERT INTO events SELECT now() - n * interval '1s' / 10 ^ {digits} FROM generate_series(1, 2) AS n"
+            )
             increment = find_increment(connection, Source("public", "events"), column, None, None)
             assert increment is not None
             # In this transaction the clock stands still: a row of now is the first that comes later.

@@ -93,7 +93,13 @@ def test_a_later_row_is_never_below_the_end(clock, writer, kind, zones, by, now,
     clock.execute(sql.SQL("GRANT INSERT ON events TO {}").format(sql.Identifier(writer)))
     set_zone(clock, "DATABASE", clock.info.dbname, zones["database"])
     set_zone(clock, "ROLE", writer, zones["role"])
-    clock.execute("INSERT INTO events VALUES ('infinity')")
+    # Just below the time in each zone.
+    clock.execute(
+        "INSERT INTO events SELECT timezone(zone, %s::timestamptz) - %s - back::interval - unit::interval"
+        " FROM unnest(%s::text[]) AS zone, unnest('{0,1 hour}'::text[]) AS back,"
+        " unnest('{1 microsecond,1 millisecond,1 second,1 day}'::text[]) AS unit",
+        [now, lag or timedelta(0), ZONES],
+    )
     clock.execute(sql.SQL("SET timezone = {}").format(sql.Literal(zones["session"])))
     end = end_of_window(clock, now, lag)
     clock.execute("DELETE FROM events")
@@ -101,10 +107,22 @@ def test_a_later_row_is_never_below_the_end(clock, writer, kind, zones, by, now,
     assert clock.execute(f"SELECT at >= %s::{kind} FROM events", [end]).fetchone() == (True,)
 
 
+@pytest.mark.parametrize("kind", ["timestamptz", "timestamp"])
+def test_a_lag_of_a_day_has_24_hours_also_when_clocks_are_set_forward(clock, kind):
+    clock.execute(f"CREATE TABLE events (at {kind})")
+    now, lag = datetime(2026, 3, 29, 12, tzinfo=UTC), timedelta(days=1)
+    write(clock, now - lag - timedelta(microseconds=1), "Europe/Berlin")
+    end = end_of_window(clock, now, lag)
+    clock.execute("DELETE FROM events")
+    write(clock, now - lag, "Europe/Berlin")
+    assert clock.execute(f"SELECT at = %s::{kind} FROM events", [end]).fetchone() == (True,)
+
+
 @given(kind=st.sampled_from(TYPES[:3]), zone=st.sampled_from(ZONES), now=moments)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30)
 def test_a_later_row_of_a_writer_in_an_unknown_zone_is_not_below_the_end(clock, kind, zone, now):
     clock.execute(f"DROP TABLE IF EXISTS events; CREATE TABLE events (at {kind})")
+    clock.execute("INSERT INTO events VALUES ('9999-12-31')")
     local = now.astimezone(ZoneInfo(zone))
     later = now + timedelta(seconds=1)
     if later.astimezone(ZoneInfo(zone)).utcoffset() != local.utcoffset():
@@ -112,8 +130,9 @@ def test_a_later_row_of_a_writer_in_an_unknown_zone_is_not_below_the_end(clock, 
     write(clock, now, zone)
     clock.execute("SET timezone = 'Pacific/Auckland'")
     end = end_of_window(clock, now)
+    clock.execute("DELETE FROM events")
     write(clock, later, zone)
-    [(is_below,)] = clock.execute(f"SELECT max(at) < %s::{kind} FROM events", [end]).fetchall()
+    [(is_below,)] = clock.execute(f"SELECT at < %s::{kind} FROM events", [end]).fetchall()
     assert not is_below
 
 
@@ -167,11 +186,14 @@ def test_the_newest_row_may_have_the_maximum_of_the_type(clock, maximum):
     clock.execute("CREATE TABLE events (at timestamp)")
     clock.execute("INSERT INTO events VALUES (%s)", [maximum])
     clock.execute("SET timezone = 'UTC'")
-    assert end_of_window(clock, BERLIN) == "2026-10-25 01:00:00"
+    assert end_of_window(clock, BERLIN) is None
+    clock.execute("INSERT INTO events VALUES ('2026-10-25 00:30:00')")
+    assert end_of_window(clock, BERLIN) == "2026-10-25 00:30:00.000001"
 
 
 def test_the_zone_of_a_role_that_cannot_write_does_not_matter(clock, writer):
-    clock.execute("CREATE TABLE events (at timestamp); INSERT INTO events VALUES ('infinity')")
+    clock.execute("CREATE TABLE events (at timestamp)")
+    clock.execute("INSERT INTO events VALUES ('2026-10-25 00:59:59.999999'), ('2026-10-24 20:59:59.999999')")
     clock.execute("CREATE VIEW seen AS TABLE events; SET timezone = 'UTC'")
     set_zone(clock, "ROLE", writer, "America/New_York")
     role = sql.Identifier(writer)
@@ -185,7 +207,8 @@ def test_the_zone_of_a_role_that_cannot_write_does_not_matter(clock, writer):
 
 
 def test_a_setting_that_the_server_ignores_is_ignored(clock, writer):
-    clock.execute("CREATE TABLE events (at timestamp); INSERT INTO events VALUES ('infinity'); SET timezone = 'UTC'")
+    clock.execute("CREATE TABLE events (at timestamp); SET timezone = 'UTC'")
+    clock.execute("INSERT INTO events VALUES ('2026-10-25 00:59:59.999999')")
     query = "INSERT INTO pg_db_role_setting SELECT 0, oid, '{TimeZone=Nowhere/Else}' FROM pg_roles WHERE rolname = %s"
     clock.execute("SET allow_system_table_mods = on")
     clock.execute(query, [writer])
