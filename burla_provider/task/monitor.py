@@ -107,10 +107,12 @@ class JobMonitor:
         self.progress.resume(len(earlier))
         # If nothing is missing, no job is started: show the job that processed the last items.
         is_done = 0 < self.total == len(earlier)
-        job: Any = self._state_store.get(LAST_JOB) if self._state_store is not None and is_done else None
-        if job:
-            job_id, url = job
-            self._show_job(job_id, url, 0, "all")
+        if self._state_store is not None and is_done:
+            with self._reporter.best_effort():
+                job: Any = self._state_store.get(LAST_JOB)
+                if job:
+                    job_id, url = job
+                    self._show_job(job_id, url, 0, "all")
 
     def begin_job(self, part: Part, items: int) -> None:
         """Report that a job is about to start.

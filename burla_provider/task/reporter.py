@@ -159,7 +159,8 @@ class Reporter:
         self.phases.end()
         self._log.info("%s", self.phases)
         if isinstance(error, AirflowSkipException):
-            self._forget()
+            with self.best_effort():
+                self._forget()
             return
         if state == "failed" and error is not None:
             self._advise(error)

@@ -264,7 +264,7 @@ class JobRun:
             status, state = self._request_json("GET", f"{self._url}/v1/cluster/state", self._headers, _REQUEST_SECONDS)
         except (OSError, ValueError):  # ValueError: the URL is not known yet
             return False
-        return status == 200 and bool(state["ready_nodes"])
+        return status == 200 and isinstance(state, dict) and bool(state.get("ready_nodes"))
 
     # -- errors and cancellation
 
