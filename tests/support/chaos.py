@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -28,7 +29,8 @@ class Chaos:
     def __call__(self) -> bool:
         if time.monotonic() >= self.next:
             before = len(self.killed)
-            self.kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                self.kill()
             if len(self.killed) > before:  # before the job has started, there may be no such process
                 self.next = time.monotonic() + self.random.uniform(0.1, 0.5)
                 self.kill = self._draw()
