@@ -112,7 +112,7 @@ def test_a_task_that_times_out_names_what_was_running(airflow: Airflow, tmp_path
         python_callable=lambda day: wait_for(place) if day == "2026-01-04" else None,
         inputs=["2026-01-03", "2026-01-04", "2026-01-05"],
         max_parallelism=1,
-        execution_timeout=datetime.timedelta(seconds=8),
+        execution_timeout=datetime.timedelta(seconds=15),
     )
     result = airflow.run(task)
     assert result.state == "failed"
