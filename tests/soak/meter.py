@@ -98,7 +98,7 @@ class Meter:
         with psycopg.connect(self._source, application_name="meter", autocommit=True) as connection:
             query = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'soak%'"
             [(sessions,)] = connection.execute(query).fetchall()
-        rows = sum(count for key, count in self._airflow.state_rows() if key != WINDOW)
+        rows = sum(count for key, count in self._airflow.state_rows().items() if key != WINDOW)
         return processes, memory / 2**20, descriptors, sessions, rows
 
 
