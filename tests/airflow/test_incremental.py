@@ -301,13 +301,13 @@ def test_rows_that_no_run_processes_are_logged(stream: Stream) -> None:
     assert stream.run("d", table="loose", **READ).value["row_count"] == 20
 
 
-@pytest.mark.parametrize(("kind", "greatest"), [("smallint", 2**15 - 1), ("integer", 2**31 - 1), ("bigint", 2**63 - 1)])
+@pytest.mark.parametrize(("kind", "maximum"), [("smallint", 2**15 - 1), ("integer", 2**31 - 1), ("bigint", 2**63 - 1)])
 @pytest.mark.parametrize("work", [READ, {}], ids=["reading", "writing"])
-def test_an_id_can_be_the_maximum_of_its_type(stream: Stream, kind: str, greatest: int, work: dict[str, Any]) -> None:
+def test_an_id_can_be_the_maximum_of_its_type(stream: Stream, kind: str, maximum: int, work: dict[str, Any]) -> None:
     stream.connection.execute(f"ALTER TABLE stream ALTER id TYPE {kind}")
     stream.add(20)
     assert stream.run("a", **work).value["row_count"] == 20
-    stream.connection.execute("INSERT INTO stream VALUES (%s), (%s)", [greatest, greatest - 1])
+    stream.connection.execute("INSERT INTO stream VALUES (%s), (%s)", [maximum, maximum - 1])
     assert stream.run("b", **work).value["row_count"] == 2
     assert stream.run("c", **work).value["row_count"] == 0
     assert stream.run("b", cleared=1, **work).value["row_count"] == 2
