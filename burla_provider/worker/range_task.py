@@ -44,7 +44,7 @@ from burla_provider.worker.errors import to_failure
 from burla_provider.worker.failing_rows import find_failing_keys, is_caused_by_rows, is_specific_to_range
 from burla_provider.worker.ledger import Ledger, run_once
 from burla_provider.worker.outcome import Failure, Outcome, encode
-from burla_provider.worker.processors import RangeProcessor, RangeResult
+from burla_provider.worker.processors import RangeProcessor, RangeResult, Transform
 from burla_provider.worker.row_keys import KeyFinder
 from burla_provider.worker.source import Source
 from burla_provider.worker.time_limit import time_limit
@@ -128,8 +128,10 @@ class RangeTask:
             cached.close()
 
     def close(self) -> None:
-        """Close this thread's connection, and what the function has loaded."""
+        """Close this thread's connections, and what the function has loaded."""
         self._cached.close()
+        if isinstance(self.processor, Transform):
+            self.processor.writer.close()
         if self.function is not None:
             self.function.close()
 
