@@ -12,7 +12,7 @@ from psycopg import sql
 
 from burla_provider.database.connect import codec_of, no_user_timeout, open_connection
 from burla_provider.database.quoting import Identifier
-from burla_provider.database.table_creation import check_writable, lock_table_creation
+from burla_provider.database.table_creation import check_writable, lock_table_creation, table_exists
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.task.table_version import upgrade_table
@@ -53,8 +53,7 @@ def prepare_results_table(connection: psycopg.Connection[Any], schema: str, tabl
         with connection.transaction():
             check_writable(connection, "results_table", schema)
             # "IF NOT EXISTS" alone needs the right to create a table even if the table exists.
-            [(oid,)] = connection.execute("SELECT to_regclass(%s)", [relation.as_regclass(connection)]).fetchall()
-            if oid is None:
+            if not table_exists(connection, relation):
                 lock_table_creation(connection)
                 connection.execute(create.format(relation, sql.SQL(", ").join(definitions)))
             connection.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(_COLUMN_NAMES, relation))
@@ -133,7 +132,7 @@ class ResultsTable:
 
 
 def _error(failure: Failure) -> str:
-    return f"{failure.locate('Rows')}: {failure.text}" if failure.keys else failure.text
+    return f"Rows with {failure.keys}: {failure.text}" if failure.keys else failure.text
 
 
 def _timestamp(seconds: float) -> datetime.datetime | None:
