@@ -159,10 +159,11 @@ class Timeline:
 
     def _timeline(self, group_of: Callable[[int], int] | None) -> dict[str, Any]:
         start, seconds = (self._start, self._end - self._start) if self._workers else (0.0, 0.0)
+        durations = [round(duration, 3) for duration in _quantiles(self._seconds)]
         timeline = {
             "start": round(start, 1),
             "seconds": round(seconds, 3),
-            "spread": {"rows": _quantiles(self._rows), "seconds": [round(one, 3) for one in _quantiles(self._seconds)]},
+            "spread": {"rows": _quantiles(self._rows), "seconds": durations},
             "trial_until": None if self._trial_until is None else round(self._trial_until, 3),
         }
         if len(self._spans) > _MAX_RANGES:

@@ -193,7 +193,7 @@ class MapRow:
                         produced.filtered += 1
                         produced.sizes[number] = 0
                     else:
-                        several = [checked(one) for one in self._several(result)]
+                        several = [checked(made) for made in self._several(result)]
                         produced.rows += several
                         produced.filtered += not several
                         produced.sizes[number] = len(several)
