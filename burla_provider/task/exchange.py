@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from burla_provider.database.settings import SessionSettings
     from burla_provider.worker.ledger import Ledger
 
-LOCK_TIMEOUT = "5s"
+_LOCK_TIMEOUT = "5s"
 """Longest wait for the lock on the target, because new writers queue behind this wait. Then others go first."""
 
 _STAGED = "burla_staged"
@@ -249,7 +249,7 @@ def _exchange(
 
 def _set_up(connection: psycopg.Connection[Any], settings: SessionSettings) -> None:
     # Without row security: an error instead of rows that a policy hides.
-    defaults = {"lock_timeout": LOCK_TIMEOUT, "row_security": "off", **unreachable_client_settings(connection)}
+    defaults = {"lock_timeout": _LOCK_TIMEOUT, "row_security": "off", **unreachable_client_settings(connection)}
     connection.execute(settings.transaction_sql(" exchange", defaults))
     # If the task is killed, the server soon ends the transaction, which locks the target. Some systems cannot.
     with suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject), connection.transaction():

@@ -125,7 +125,7 @@ def open_ledger(connection: psycopg.Connection[Any], name: str, key: str, contex
     # A run that began before an upgrade of the provider continues under the key that it had then.
     old = Ledger(schema, table, old_run_key(context))
     started = run_started(context)
-    return old if started and is_planned_since(connection, old, started) else ledger
+    return old if started and _is_planned_since(connection, old, started) else ledger
 
 
 def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
@@ -188,7 +188,7 @@ def is_begun(connection: psycopg.Connection[Any], ledger: Ledger) -> bool:
     return bool(exists)
 
 
-def is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since: datetime.datetime) -> bool:
+def _is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since: datetime.datetime) -> bool:
     """Return whether the run's plan was stored at ``since`` or later."""
     query = sql.SQL("SELECT count(*) FROM {} WHERE run_key = %s AND range_index = %s AND finished_at >= %s")
     values = [ledger.run_key, _PLAN, since]

@@ -34,7 +34,7 @@ ASK_SECONDS = 10.0
 """Seconds between two answers."""
 START_SECONDS = 60.0
 """Longest wait before the job starts. There is no snapshot yet, and the task needs only its slot."""
-RESCHEDULE_SECONDS = 300.0
+_RESCHEDULE_SECONDS = 300.0
 """Seconds until Airflow starts the task again after a pause that was too long."""
 _MAX_FAILURES = 6
 """The task fails if the query fails, or a pause cannot begin, this number of times in a row."""
@@ -143,7 +143,7 @@ class JobPause:
         """
         if self.is_over_limit:
             self._log.info("Paused for %.0f s: the job ends, and the task continues later.", MAX_PAUSE_SECONDS)
-            raise reschedule()
+            raise _reschedule()
         if time.monotonic() < self._ask_at:
             return
         must_wait = None
@@ -277,14 +277,14 @@ def wait_to_start(config: TransformJobConfig, name: str, log: Any, reporter: Rep
                 reporter.pause(str(query))
             is_logged = True
             if time.monotonic() - started >= START_SECONDS:
-                raise reschedule()
+                raise _reschedule()
             time.sleep(ASK_SECONDS)
     reporter.end_pause()
 
 
-def reschedule() -> AirflowRescheduleException:
+def _reschedule() -> AirflowRescheduleException:
     """Return the exception with which Airflow starts the task again later, without using up a retry."""
-    return AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=RESCHEDULE_SECONDS))  # type: ignore[no-untyped-call]
+    return AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=_RESCHEDULE_SECONDS))  # type: ignore[no-untyped-call]
 
 
 def _open_query(config: TransformJobConfig, name: str) -> PauseQuery:

@@ -31,7 +31,7 @@ _MIN_LABEL, _MAX_LABEL, _LABEL_FRAME = 16, 60, 12
 """Minimum and maximum characters of the name of a range on the timeline, and characters around it."""
 _MAX_CHARS = 31_500
 """Maximum characters of all parts as JSON. The labels get what the other parts leave."""
-NO_GROUP = -1
+_NO_GROUP = -1
 """The group of an item that has not failed, or whose group is not listed."""
 
 
@@ -170,7 +170,7 @@ class Timeline:
             return timeline | {"kind": "bins"} | self._make_bins()
         digits = 3 if seconds < 100 else 1
         groups = {span.item: group_of(span.item) for span in self._spans if not span.ok} if group_of else {}
-        lines = [span.as_list(start, digits, groups.get(span.item, NO_GROUP)) for span in self._spans]
+        lines = [span.as_list(start, digits, groups.get(span.item, _NO_GROUP)) for span in self._spans]
         return timeline | {"kind": "ranges", "spans": lines}
 
     def _make_bins(self) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def load_tries(store: StateStore, report_key: str, number: int) -> list[dict[str
     left = store.get(report_key)
     left_number = (left.get("try") or {}).get("number", number) if isinstance(left, dict) else number
     if left_number < number and left_number not in [record["number"] for record in tries]:
-        tries.append(try_record(left | {"status": {"state": "failed", "detail": "The process of the try was killed."}}))
+        tries.append(
+            _try_record(left | {"status": {"state": "failed", "detail": "The process of the try was killed."}})
+        )
     return tries[-_MAX_TRIES:]
 
 
@@ -34,10 +36,10 @@ def save_try(store: StateStore, tries: list[dict[str, Any]], report: dict[str, A
 
     :param report: its last report.
     """
-    store.set(TRIES, [*tries, try_record(report)][-_MAX_TRIES:])
+    store.set(TRIES, [*tries, _try_record(report)][-_MAX_TRIES:])
 
 
-def try_record(report: dict[str, Any]) -> dict[str, Any]:
+def _try_record(report: dict[str, Any]) -> dict[str, Any]:
     """Return what is kept of a try.
 
     :param report: its last report.
