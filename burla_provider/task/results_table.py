@@ -93,8 +93,8 @@ class ResultsTable:
         """Collect an outcome for ``write``."""
         self._outcomes[outcome.index] = outcome
 
-    def write(self, ranges: Iterable[KeyRange]) -> int:
-        """Replace this run's rows in one transaction, and return their number."""
+    def write(self, ranges: Iterable[KeyRange]) -> None:
+        """Replace this run's rows in one transaction."""
         with open_connection(self._parameters, application_name="burla results") as connection:
             codec = codec_of(connection)
             rows = [self._row(key_range, codec) for key_range in ranges]
@@ -103,7 +103,6 @@ class ResultsTable:
             with no_user_timeout(connection), connection.cursor() as cursor, cursor.copy(copy_rows) as copy:
                 for row in rows:
                     copy.write_row(row)
-        return len(rows)
 
     def _row(self, key_range: KeyRange, codec: str) -> list[Any]:
         lower, upper = (None if bound is None else ", ".join(bound) for bound in (key_range.lower, key_range.upper))
