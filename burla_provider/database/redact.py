@@ -31,7 +31,7 @@ def redact(text: str, parameters: Mapping[str, str]) -> str:
 def join_secrets(*parameters: Mapping[str, str]) -> dict[str, str]:
     """Return parameters for ``redact`` with the secrets of several connections."""
     # Each line of a secret is replaced.
-    return {name: "\n".join(one.get(name, "") for one in parameters) for name in _SECRET_PARAMETERS}
+    return {name: "\n".join(given.get(name, "") for given in parameters) for name in _SECRET_PARAMETERS}
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 
+from burla_provider.database.quoting import Identifier
 from burla_provider.exceptions import InvalidParameterError
 
 _CREATION_LOCK = 0x42_75_72_6D
@@ -18,6 +19,15 @@ def lock_table_creation(connection: psycopg.Connection[Any]) -> None:
     Without the lock, two concurrent CREATE TABLE IF NOT EXISTS can both try to create the table, and one fails.
     """
     connection.execute("SELECT pg_advisory_xact_lock(%s)", [_CREATION_LOCK])
+
+
+def table_exists(connection: psycopg.Connection[Any], table: Identifier) -> bool:
+    """Return whether there is a table of this name.
+
+    :raises psycopg.errors.InsufficientPrivilege: if the role has no USAGE on the schema.
+    """
+    [(exists,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table.as_regclass(connection)]).fetchall()
+    return bool(exists)
 
 
 def quoted_role(connection: psycopg.Connection[Any]) -> str:

@@ -1,6 +1,8 @@
-"""Words for numbers, in logs and errors."""
+"""Words for numbers and names, in logs and errors."""
 
 from __future__ import annotations
+
+import re
 
 
 def quantity(count: float, noun: str) -> str:
@@ -12,6 +14,11 @@ def quantity(count: float, noun: str) -> str:
         return f"1 {noun}"
     plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{count:,.0f} {plural}"
+
+
+def sql_name(name: str) -> str:
+    """Return the name of a column as a person writes it in SQL: quoted only if needed. Keywords are not quoted."""
+    return name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"{}"'.format(name.replace('"', '""'))
 
 
 def not_found(table: str, database: str) -> str:

@@ -50,16 +50,16 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
 
     def make_config(self) -> MapJobConfig:
         """Return the checked parameters, with the arguments of the decorated function as inputs and ``op_kwargs``."""
-        check_signature(self.python_callable)
+        _check_signature(self.python_callable)
         init = self.init or {}
-        inputs, arguments = split_arguments(
+        inputs, arguments = _split_arguments(
             self.python_callable, self.op_args, {**dict.fromkeys(init), **self.op_kwargs}
         )
         op_kwargs = {name: value for name, value in arguments.items() if name not in init}
         return MapJobConfig(**self._parameters() | {"inputs": inputs, "op_kwargs": op_kwargs})
 
     def _check_unrendered(self) -> None:
-        check_signature(self.python_callable)
+        _check_signature(self.python_callable)
         super()._check_unrendered()
 
     def _parameters(self) -> dict[str, Any]:
@@ -67,7 +67,7 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
         return super()._parameters() | {"op_kwargs": UNRENDERED}
 
 
-def check_signature(function: Callable[..., Any]) -> None:
+def _check_signature(function: Callable[..., Any]) -> None:
     """Check that the function can be called as ``function(item, **others)``.
 
     :raises InvalidParameterError: if it cannot.
@@ -85,7 +85,7 @@ def check_signature(function: Callable[..., Any]) -> None:
         )
 
 
-def split_arguments(
+def _split_arguments(
     function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
     """Return the first argument of a call, and all others by name, defaults included."""

@@ -56,12 +56,15 @@ class ClientProcess:
     def __init__(self, python: str | None, python_parameter: str = "python") -> None:
         self._python = python or sys.executable
         self._python_parameter = python_parameter
-        # Other child processes do not inherit these pipes: only the task keeps the client alive.
-        control, self._control = _pipe()
-        self._frames, frames = _pipe()
-        self._output, output = _pipe()
-        with control, frames, output:
+        with contextlib.ExitStack() as pipes:
+            # Other child processes do not inherit these pipes: only the task keeps the client alive.
+            control, self._control = map(pipes.enter_context, _pipe())
+            self._frames, frames = map(pipes.enter_context, _pipe())
+            self._output, output = map(pipes.enter_context, _pipe())
             self._process = self._spawn(control.fileno(), frames.fileno(), output.fileno())
+            pipes.pop_all()
+        for child_end in (control, frames, output):
+            child_end.close()
         self._reader = FrameReader()
         self._unread: list[Frame] = []
         self._ends_its_group = False

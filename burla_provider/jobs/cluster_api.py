@@ -12,11 +12,7 @@ from typing import Any
 
 import platformdirs
 
-from burla_provider.exceptions import (
-    ClusterUnauthorizedError,
-    ClusterUnreachableError,
-    InvalidParameterError,
-)
+from burla_provider.exceptions import ClusterUnauthorizedError, ClusterUnreachableError, InvalidParameterError
 from burla_provider.jobs.client.http_json import request_json
 from burla_provider.jobs.job import Engine, split_url
 
@@ -68,7 +64,6 @@ def check_login(engine: Engine) -> Nodes | None:
     Nothing is checked on the local engine, or if the connection has no host or no login: Burla finds them itself.
 
     :returns: None if nothing was checked.
-
     :raises InvalidParameterError: as ``check_cluster``.
     :raises JobError: as ``check_cluster``.
     """

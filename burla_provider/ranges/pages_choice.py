@@ -42,7 +42,7 @@ def pages_problem(facts: TableFacts) -> str | None:
 def allows_pages(facts: TableFacts, request: PlanRequest) -> bool:
     """Return whether the pages of the table could be read instead of its key, in one snapshot."""
     has_window = request.limits.given_names or request.freeze_upper
-    # Under row security, tables are split by key, as before. split="pages" works: comparisons of ctid are leakproof.
+    # Under row security, only split="pages" splits by pages: comparisons of ctid are leakproof.
     return not (has_window or request.refine or facts.row_security or pages_problem(facts))
 
 

@@ -93,19 +93,16 @@ def plan_ranges(
     limits = WindowLimits(start_id, end_id, lower, upper)
     sizing = RangeSizing(rows_per_range, ranges, parallelism, max_ranges)
     request = PlanRequest(key, limits, where, split, sizing, refine, freeze_upper, by_partition)
-    return _plan(connection, table, request)
+    return plan_table(connection, table, request)
 
 
-def plan_table(connection: psycopg.Connection[Any], facts: TableFacts, request: PlanRequest) -> RangePlan:
-    """Split a table whose catalog facts are already known, as ``plan_ranges`` does.
+def plan_table(connection: psycopg.Connection[Any], table: TableFacts | str, request: PlanRequest) -> RangePlan:
+    """Split a table as ``plan_ranges`` does.
 
     :param connection: a connection in the snapshot in which the facts were read, if there is a snapshot.
+    :param table: the catalog facts about the table, or its name as in SQL if they are not known.
     :raises InvalidParameterError: if a parameter cannot be used.
     """
-    return _plan(connection, facts, request)
-
-
-def _plan(connection: psycopg.Connection[Any], table: TableFacts | str, request: PlanRequest) -> RangePlan:
     started = time.perf_counter()
     planner_connection = PlannerConnection(connection)
     with planner_connection.local_settings(**_SESSION_SETTINGS), _garbage_collection_paused():

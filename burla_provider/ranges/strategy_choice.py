@@ -79,7 +79,7 @@ def explain_choices(choices: Sequence[StrategyChoice]) -> str:
     counts = Counter(choice.strategy for choice in choices)
     return _sentence(
         "; ".join(
-            f"{number:,} partition{'s' if number > 1 else ''} by {strategy}: {first_reasons[strategy]}"
+            f"{quantity(number, 'partition')} by {strategy}: {first_reasons[strategy]}"
             for strategy, number in counts.items()
         )
     )

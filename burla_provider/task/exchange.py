@@ -5,7 +5,7 @@ Only rows that differ are written. Readers see the rows before or after, and do 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,13 @@ from burla_provider.exceptions import ExchangeError, OverwriteError
 from burla_provider.task.ledger_table import read_exchange, store_exchange
 from burla_provider.worker.sinks import Target
 from burla_provider.worker.sinks.staged import has_other_types
+from burla_provider.worker.sinks.target import names
 
 if TYPE_CHECKING:
     from burla_provider.database.settings import SessionSettings
     from burla_provider.worker.ledger import Ledger
 
-LOCK_TIMEOUT = "5s"
+_LOCK_TIMEOUT = "5s"
 """Longest wait for the lock on the target, because new writers queue behind this wait. Then others go first."""
 
 _STAGED = "burla_staged"
@@ -101,7 +102,7 @@ class Exchange:
 
     def find_duplicate(self, staging: Identifier) -> sql.Composed:
         """Return a query of a key that several staged rows have."""
-        key = _list(self.key)
+        key = names(self.key)
         query = "SELECT ROW({})::text FROM {} GROUP BY {} HAVING count(*) > 1 LIMIT 1"
         return sql.SQL(query).format(key, staging, key)
 
@@ -248,7 +249,7 @@ def _exchange(
 
 def _set_up(connection: psycopg.Connection[Any], settings: SessionSettings) -> None:
     # Without row security: an error instead of rows that a policy hides.
-    defaults = {"lock_timeout": LOCK_TIMEOUT, "row_security": "off", **unreachable_client_settings(connection)}
+    defaults = {"lock_timeout": _LOCK_TIMEOUT, "row_security": "off", **unreachable_client_settings(connection)}
     connection.execute(settings.transaction_sql(" exchange", defaults))
     # If the task is killed, the server soon ends the transaction, which locks the target. Some systems cannot.
     with suppress(psycopg.errors.InvalidParameterValue, psycopg.errors.UndefinedObject), connection.transaction():
@@ -262,10 +263,6 @@ def _counted(statement: sql.Composable, outside: sql.Composable) -> sql.Composed
 
 def _in_brackets(condition: str) -> sql.SQL:
     return sql.SQL(f"(\n{condition}\n)")  # the line breaks end a comment in it
-
-
-def _list(columns: Sequence[str]) -> sql.Composed:
-    return sql.SQL(", ").join(map(Identifier, columns))
 
 
 def _describe(exchange: Exchange, error: psycopg.Error, secrets: Mapping[str, str]) -> str:

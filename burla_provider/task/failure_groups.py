@@ -164,14 +164,15 @@ class FailureGroups:
         if group is None:
             return -1
         if self._positions is None:
-            self._positions = {id(one): position for position, one in enumerate(self)}
+            self._positions = {id(listed): position for position, listed in enumerate(self)}
         position = self._positions[id(group)]
         return position if position < self._shown else -1
 
     def name(self, index: int) -> str:
         """Return the name of a failed item, with its keys if they are known."""
-        keys = self._group_of[index].keys.get(index, "")
-        return Failure("", "", keys=keys).locate(self._describe(index))
+        keys = self._group_of[index].keys.get(index)
+        name = self._describe(index)
+        return f"{name} with {keys}" if keys else name
 
     def as_dict(self, *, is_final: bool = False) -> dict[str, Any]:
         """Return the part ``failures`` of the report.

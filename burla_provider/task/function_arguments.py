@@ -48,7 +48,7 @@ def check_arguments(name: str, function: _Function, op_kwargs: Any, init: Any = 
     """
     check_function(name, function)
     called = (function, function.__call__)  # type: ignore[operator]
-    if any(inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one) for one in called):
+    if any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in called):
         problem = f"{getattr(function, '__qualname__', function)} is an async function, which workers do not await."
         raise InvalidParameterError(name, problem, "Use a function, with asyncio.run(...) inside it.")
     check_dict("op_kwargs", op_kwargs)

@@ -16,7 +16,7 @@ _MAX_LISTED = 12
 """Items that the report lists."""
 SLOW_RATIO = 3.0
 """An item is slow if it takes longer than this many times the median."""
-SLOW_SECONDS = 5.0
+_SLOW_SECONDS = 5.0
 """An item that takes less time is not slow."""
 _MAX_NAME = 120
 _MAX_WORKER = 40
@@ -128,7 +128,7 @@ class InFlight:
 
     def is_slow(self, item: RunningItem, now: float) -> bool:
         """Return whether the item takes much longer than the others."""
-        return (self.ratio(item, now) or 0.0) > SLOW_RATIO and item.age(now) > SLOW_SECONDS
+        return (self.ratio(item, now) or 0.0) > SLOW_RATIO and item.age(now) > _SLOW_SECONDS
 
     def as_dict(self, now: float | None = None) -> dict[str, Any]:
         """Return the part ``in_flight`` of the report.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from burla_provider.task.report import Part
     from burla_provider.task.reporter import Reporter
 
-MAX_FUNCTION_BYTES = 100_000_000
+_MAX_FUNCTION_BYTES = 100_000_000
 """Burla refuses more than 0.1 GB. The local engine has the same limit, so that a DAG runs on both."""
 
 
@@ -208,11 +208,11 @@ def check_picklable(**parameters: Any) -> None:
 
 
 def _check_size(pickled: bytes, parameter: str) -> None:
-    if len(pickled) > MAX_FUNCTION_BYTES:
+    if len(pickled) > _MAX_FUNCTION_BYTES:
         raise InvalidParameterError(
             parameter,
             f"is {len(pickled) / 1e6:,.0f} MB with everything that it refers to, and Burla accepts"
-            f" {MAX_FUNCTION_BYTES / 1e6:,.0f} MB.",
+            f" {_MAX_FUNCTION_BYTES / 1e6:,.0f} MB.",
             "Load large data on the worker: in __init__ of a class, or with init.",
         )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, LiteralString
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.table_creation import check_writable, lock_table_creation, quoted_role
+from burla_provider.database.table_creation import check_writable, lock_table_creation, quoted_role, table_exists
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.run_identity import old_run_key, run_started
 from burla_provider.task.session import resolve
@@ -125,7 +125,7 @@ def open_ledger(connection: psycopg.Connection[Any], name: str, key: str, contex
     # A run that began before an upgrade of the provider continues under the key that it had then.
     old = Ledger(schema, table, old_run_key(context))
     started = run_started(context)
-    return old if started and is_planned_since(connection, old, started) else ledger
+    return old if started and _is_planned_since(connection, old, started) else ledger
 
 
 def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
@@ -135,7 +135,7 @@ def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     """
     check_writable(connection, "ledger", ledger.schema)
     table = ledger.relation.as_regclass(connection)
-    _create(connection, ledger, table)
+    _create(connection, ledger)
     _check_columns(connection, ledger, table)
     _check_obstacles(connection, ledger, table)
     _check_permission(connection, ledger, table)
@@ -188,7 +188,7 @@ def is_begun(connection: psycopg.Connection[Any], ledger: Ledger) -> bool:
     return bool(exists)
 
 
-def is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since: datetime.datetime) -> bool:
+def _is_planned_since(connection: psycopg.Connection[Any], ledger: Ledger, since: datetime.datetime) -> bool:
     """Return whether the run's plan was stored at ``since`` or later."""
     query = sql.SQL("SELECT count(*) FROM {} WHERE run_key = %s AND range_index = %s AND finished_at >= %s")
     values = [ledger.run_key, _PLAN, since]
@@ -261,14 +261,9 @@ def of_all_tries(run: str) -> sql.Composed:
     return condition.format(run=sql.Literal(run), longer=sql.Literal(f"{run}/"))
 
 
-def _exists(connection: psycopg.Connection[Any], table: str) -> bool:
-    [(exists,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchall()
-    return bool(exists)
-
-
-def _create(connection: psycopg.Connection[Any], ledger: Ledger, table: str) -> None:
+def _create(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     try:
-        if _exists(connection, table):  # fails without USAGE on the schema
+        if table_exists(connection, ledger.relation):
             return
         with connection.transaction():
             lock_table_creation(connection)

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 PENDING_SECONDS = 2.0
 """How long a line of output waits for other lines of its item."""
-FIRST_LINE, MAX_INTERVAL = 2.0, 60.0
+_FIRST_LINE, _MAX_INTERVAL = 2.0, 60.0
 """Seconds before the first line of progress, and the maximum between two lines."""
-WARN_SECONDS = 10.0
+_WARN_SECONDS = 10.0
 """An item that has been running for less is not logged as slow."""
-FIRST_WARN_SECONDS = 30.0
+_FIRST_WARN_SECONDS = 30.0
 """The same while no item has succeeded, so that there is nothing to compare with."""
-WARN_INTERVAL = 5.0
-"""Minimum seconds between two lines about slow items. It grows with the time of the job up to ``MAX_INTERVAL``."""
+_WARN_INTERVAL = 5.0
+"""Minimum seconds between two lines about slow items. It grows with the time of the job up to ``_MAX_INTERVAL``."""
 _MAX_NAMED, _MAX_UNFINISHED = 3, 10
 """Items that a line about slow items names, and that the line about unfinished items names."""
 _MAX_NAME = 200
@@ -92,7 +92,7 @@ class Progress:
     def start(self, now: float) -> None:
         """Measure the speed from now on, so that waiting for a free node does not count."""
         self._start = now
-        self._next = now + FIRST_LINE
+        self._next = now + _FIRST_LINE
 
     def resume(self, done: int) -> None:
         """Count items that an earlier try of the task has processed."""
@@ -111,7 +111,7 @@ class Progress:
         """Return whether a line is due: True once, then False until the next one is due."""
         if now < self._next:
             return False
-        self._next = now + min(max(FIRST_LINE, (now - self._start) / 10), MAX_INTERVAL)
+        self._next = now + min(max(_FIRST_LINE, (now - self._start) / 10), _MAX_INTERVAL)
         return True
 
     def line(self, now: float) -> str:
@@ -138,7 +138,7 @@ class Progress:
         if not running:
             return []
         is_end = len(running) == self.total - self.done - self.failed
-        oldest = describe_running(in_flight, running[0], time.time())
+        oldest = _describe_running(in_flight, running[0], time.time())
         return [
             f"waiting for {len(running):,}: {oldest}" if is_end else f"{len(running):,} running, the oldest {oldest}"
         ]
@@ -189,11 +189,11 @@ class SlowItems:
             self._log.warning("Slow: %s", _list_running(self._in_flight, due, _MAX_NAMED))
         for item in due:
             self._next_ages[_key(item)] = 2 * item.age(now)
-        self._log_at = now + min(max(WARN_INTERVAL, (now - self._began) / 10), MAX_INTERVAL)
+        self._log_at = now + min(max(_WARN_INTERVAL, (now - self._began) / 10), _MAX_INTERVAL)
 
     def _is_due(self, item: RunningItem, now: float) -> bool:
         median = self._in_flight.median
-        first = FIRST_WARN_SECONDS if median is None else max(SLOW_RATIO * median, WARN_SECONDS)
+        first = _FIRST_WARN_SECONDS if median is None else max(SLOW_RATIO * median, _WARN_SECONDS)
         return item.age(now) > max(first, self._next_ages.get(_key(item), 0.0))
 
 
@@ -208,7 +208,7 @@ def describe_unfinished(in_flight: InFlight, maximum: int = _MAX_NAMED) -> str:
 
 def _list_running(in_flight: InFlight, items: list[RunningItem], maximum: int) -> str:
     now = time.time()
-    named = [describe_running(in_flight, item, now) for item in items[:maximum]]
+    named = [_describe_running(in_flight, item, now) for item in items[:maximum]]
     rest = len(items) - len(named)
     return "; ".join([*named, *([f"and {rest:,} more"] if rest else [])])
 
@@ -217,7 +217,7 @@ def _key(item: RunningItem) -> tuple[int, str]:
     return item.index, item.worker
 
 
-def describe_running(in_flight: InFlight, item: RunningItem, now: float) -> str:
+def _describe_running(in_flight: InFlight, item: RunningItem, now: float) -> str:
     """Return, for example, ``range 17 (100 <= id < 200) on host:1234 for 43 s, 12 times the median``."""
     name = shorten(in_flight.describe(item.index), _MAX_NAME)
     text = f"{name} on {item.worker} for {format_duration(item.age(now))}"

@@ -34,10 +34,10 @@ ASK_SECONDS = 10.0
 """Seconds between two answers."""
 START_SECONDS = 60.0
 """Longest wait before the job starts. There is no snapshot yet, and the task needs only its slot."""
-RESCHEDULE_SECONDS = 300.0
+_RESCHEDULE_SECONDS = 300.0
 """Seconds until Airflow starts the task again after a pause that was too long."""
 _MAX_FAILURES = 6
-"""The task fails if the server does not answer so many times in a row."""
+"""The task fails if the query fails, or a pause cannot begin, this number of times in a row."""
 _MAX_CHARS = 300
 _ASK_SETTINGS = {"statement_timeout": "10s", "lock_timeout": "5s"}
 _HOLD_SETTINGS = {"lock_timeout": "5s", "idle_in_transaction_session_timeout": "0"}
@@ -138,14 +138,15 @@ class JobPause:
     def check(self) -> None:
         """Ask, if it is time, and begin or end a pause. Call it about every second.
 
-        :raises PauseQueryError: if the query fails.
+        :raises PauseQueryError: if the query fails, or the pause cannot begin.
         :raises AirflowRescheduleException: if the pause takes too long.
         """
         if self.is_over_limit:
             self._log.info("Paused for %.0f s: the job ends, and the task continues later.", MAX_PAUSE_SECONDS)
-            raise reschedule()
+            raise _reschedule()
         if time.monotonic() < self._ask_at:
             return
+        must_wait = None
         try:
             must_wait = self._query.ask()
             if must_wait:
@@ -155,12 +156,13 @@ class JobPause:
             # Rows are written, so a retry must stay possible: it continues the run.
             raise PauseQueryError(str(error)) from error
         except psycopg.Error as error:
-            self._failures += 1
-            attempt = f"attempt {self._failures} of {_MAX_FAILURES}"
-            message = f"pause_while: the query failed ({attempt}): {self._query.redact(error)}"
-            if self._failures >= _MAX_FAILURES:
-                raise PauseQueryError(f"{message}. Make the query faster, or the server reachable.") from error
-            self._log.warning("%s. The job continues as before.", message)
+            if must_wait:
+                advice = (
+                    "A worker's transaction is open, or the target's server does not respond: see pg_stat_activity."
+                )
+                self._handle_failure(error, "the pause cannot begin", advice)
+            else:
+                self._handle_failure(error, "the query failed", "Make the query faster, or the server reachable.")
         else:
             if not must_wait and self._began is not None:
                 self._release(self._began)
@@ -190,6 +192,18 @@ class JobPause:
         if self._holder is not None:
             self._holder.close()
         self._holder = None
+
+    def _handle_failure(self, error: psycopg.Error, problem: str, advice: str) -> None:
+        """Let the job continue as before.
+
+        :raises PauseQueryError: if it is one failure too many in a row.
+        """
+        self._failures += 1
+        reason = redact(self._query.redact(error), self._target)
+        message = f"pause_while: {problem} (attempt {self._failures} of {_MAX_FAILURES}): {reason}."
+        if self._failures >= _MAX_FAILURES:
+            raise PauseQueryError(f"{message} {advice}") from error
+        self._log.warning("%s The job continues as before.", message)
 
     def _hold(self) -> None:
         """Take the lock, unless it is held. Wait until the workers have written their chunks."""
@@ -263,14 +277,14 @@ def wait_to_start(config: TransformJobConfig, name: str, log: Any, reporter: Rep
                 reporter.pause(str(query))
             is_logged = True
             if time.monotonic() - started >= START_SECONDS:
-                raise reschedule()
+                raise _reschedule()
             time.sleep(ASK_SECONDS)
     reporter.end_pause()
 
 
-def reschedule() -> AirflowRescheduleException:
+def _reschedule() -> AirflowRescheduleException:
     """Return the exception with which Airflow starts the task again later, without using up a retry."""
-    return AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=RESCHEDULE_SECONDS))  # type: ignore[no-untyped-call]
+    return AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=_RESCHEDULE_SECONDS))  # type: ignore[no-untyped-call]
 
 
 def _open_query(config: TransformJobConfig, name: str) -> PauseQuery:

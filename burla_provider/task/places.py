@@ -42,8 +42,7 @@ def engine_places(config: JobConfig, engine: Engine) -> Places:
 def session_places(config: TableConfig, session: TaskSession) -> Places:
     """Yield the database that is read, and how."""
     yield "Database", f"{config.postgres_conn_id}: {_database(session.parameters)}"
-    one = "one snapshot for all ranges" if session.snapshot else "each range reads its own snapshot"
-    yield "Consistency", one
+    yield "Consistency", "one snapshot for all ranges" if session.snapshot else "each range reads its own snapshot"
     yield "Sessions", f"{session.name} in pg_stat_activity.application_name, with the number of the range"
 
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.quoting import Identifier
-from burla_provider.database.table_creation import check_writable, lock_table_creation, quoted_role
+from burla_provider.database.table_creation import check_writable, lock_table_creation, quoted_role, table_exists
 from burla_provider.exceptions import InvalidParameterError, TooManyRejectsError
 from burla_provider.task.failure_policy import allowance
 from burla_provider.task.ledger_table import of_all_tries
@@ -67,7 +67,7 @@ def open_reject_table(
     rejects = RejectTable(schema, table, run_key, try_number, columns, secrets)
     check_writable(connection, "reject_table", schema)
     relation = rejects.relation.as_regclass(connection)
-    _create(connection, rejects, relation)
+    _create(connection, rejects)
     query = "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
     known = {name for (name,) in connection.execute(query, [relation]).fetchall()}
     if missing := [name for name in COLUMNS if name not in known]:
@@ -200,13 +200,12 @@ class RejectReport:
         return "\n  ".join(["", *lines, text])
 
 
-def _create(connection: psycopg.Connection[Any], rejects: RejectTable, relation: str) -> None:
+def _create(connection: psycopg.Connection[Any], rejects: RejectTable) -> None:
     definitions = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     create = f"CREATE TABLE IF NOT EXISTS {rejects.relation.as_string(connection)} ({definitions})"
     try:
         with connection.transaction():
-            [(exists,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [relation]).fetchall()
-            if not exists:
+            if not table_exists(connection, rejects.relation):
                 lock_table_creation(connection)
                 connection.execute(sql.SQL(create))
     except psycopg.errors.InvalidSchemaName:

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from burla_provider.database.wording import sql_name
 from burla_provider.task.validation import is_given
 
 
@@ -69,7 +70,7 @@ def preview_sql(
     bounds = [(">=", start_id), (">=", lower), ("<=", end_id), ("<", upper)]
     bounds = [(operator, value) for operator, value in bounds if is_given(value)]
     is_column = isinstance(key, str)
-    window = [f"{_name(key)} {operator} {_literal(value)}" for operator, value in bounds if is_column]
+    window = [f"{sql_name(key)} {operator} {_literal(value)}" for operator, value in bounds if is_column]
     conditions = [*([f"({where})"] if where else []), *window]
     lines = [f"SELECT {_selected(totals, columns)}", f"FROM {table}"]
     if conditions:
@@ -83,20 +84,15 @@ def preview_sql(
 
 def _selected(totals: Any, columns: Any) -> str:
     if isinstance(totals, Mapping):
-        expressions = (f"{expression} AS {_name(name)}" for name, expression in totals.items())
+        expressions = (f"{expression} AS {sql_name(str(name))}" for name, expression in totals.items())
         return ",\n       ".join(["count(*) AS row_count", *expressions])
     if totals is not None:
         return str(totals)
     if isinstance(columns, Mapping):
-        return ", ".join(f"{expression} AS {_name(name)}" for name, expression in columns.items()) or "*"
+        return ", ".join(f"{expression} AS {sql_name(str(name))}" for name, expression in columns.items()) or "*"
     if isinstance(columns, list | tuple):
-        return ", ".join(map(_name, columns)) or "*"
+        return ", ".join(map(sql_name, map(str, columns))) or "*"
     return "*" if columns is None else str(columns)
-
-
-def _name(name: Any) -> str:
-    text = str(name)
-    return text if re.fullmatch("[a-z_][a-z0-9_]*", text) else '"{}"'.format(text.replace('"', '""'))
 
 
 def _literal(value: Any) -> str:

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from burla_provider.database.connect import codec_of, no_user_timeout, open_connection
 from burla_provider.database.quoting import Identifier
-from burla_provider.database.table_creation import check_writable, lock_table_creation
+from burla_provider.database.table_creation import check_writable, lock_table_creation, table_exists
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.task.table_version import upgrade_table
@@ -53,8 +53,7 @@ def prepare_results_table(connection: psycopg.Connection[Any], schema: str, tabl
         with connection.transaction():
             check_writable(connection, "results_table", schema)
             # "IF NOT EXISTS" alone needs the right to create a table even if the table exists.
-            [(oid,)] = connection.execute("SELECT to_regclass(%s)", [relation.as_regclass(connection)]).fetchall()
-            if oid is None:
+            if not table_exists(connection, relation):
                 lock_table_creation(connection)
                 connection.execute(create.format(relation, sql.SQL(", ").join(definitions)))
             connection.execute(sql.SQL("SELECT {} FROM {} LIMIT 0").format(_COLUMN_NAMES, relation))
@@ -94,8 +93,8 @@ class ResultsTable:
         """Collect an outcome for ``write``."""
         self._outcomes[outcome.index] = outcome
 
-    def write(self, ranges: Iterable[KeyRange]) -> int:
-        """Replace this run's rows in one transaction, and return their number."""
+    def write(self, ranges: Iterable[KeyRange]) -> None:
+        """Replace this run's rows in one transaction."""
         with open_connection(self._parameters, application_name="burla results") as connection:
             codec = codec_of(connection)
             rows = [self._row(key_range, codec) for key_range in ranges]
@@ -104,7 +103,6 @@ class ResultsTable:
             with no_user_timeout(connection), connection.cursor() as cursor, cursor.copy(copy_rows) as copy:
                 for row in rows:
                     copy.write_row(row)
-        return len(rows)
 
     def _row(self, key_range: KeyRange, codec: str) -> list[Any]:
         lower, upper = (None if bound is None else ", ".join(bound) for bound in (key_range.lower, key_range.upper))
@@ -133,7 +131,7 @@ class ResultsTable:
 
 
 def _error(failure: Failure) -> str:
-    return f"{failure.locate('Rows')}: {failure.text}" if failure.keys else failure.text
+    return f"Rows with {failure.keys}: {failure.text}" if failure.keys else failure.text
 
 
 def _timestamp(seconds: float) -> datetime.datetime | None:

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.quoting import Identifier, Literal
-from burla_provider.database.table_creation import lock_table_creation
+from burla_provider.database.table_creation import lock_table_creation, table_exists
 from burla_provider.task.ledger_table import ABANDONED_AFTER, is_planned, read_exchange, remove_run
 from burla_provider.task.reject_table import remove_rejects
 from burla_provider.task.run_identity import run_key, run_started, task_run
@@ -72,8 +72,8 @@ class Staging:
         ledger: Ledger,
         rejects: RejectTable | None,
         context: Context,
-    ) -> bool:
-        """Create the staging table, unless an earlier try has done so. Return whether there are rows of that try.
+    ) -> None:
+        """Create the staging table, unless an earlier try has done so.
 
         :param ledger: of the run; its table exists.
         :param rejects: table of the rejected rows; None: no row is rejected.
@@ -81,12 +81,12 @@ class Staging:
         with connection.transaction():
             lock_table_creation(connection)
             if read_exchange(connection, ledger) is not None:
-                return True
+                return
             comment = _describe(context, self.run_key)
             if ledger == self.ledger:
                 connection.execute(_comment(ledger.relation, comment))
-            if self._exists(connection) and is_planned(connection, ledger):
-                return True
+            if table_exists(connection, self.relation) and is_planned(connection, ledger):
+                return
             # Only both together say which rows are staged. The table is dropped first, which waits for the transactions
             # of an earlier try's workers: the statements below then see what these have written.
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(self.relation))
@@ -95,7 +95,6 @@ class Staging:
             remove_run(connection, ledger, run_key(context))
             connection.execute(exchange.create_staging(self.relation))
             connection.execute(_comment(self.relation, comment))
-            return False
 
     def drop(self, connection: psycopg.Connection[Any]) -> None:
         """Drop the tables of the run, if they are there."""
@@ -104,11 +103,6 @@ class Staging:
     def drop_ledger(self, connection: psycopg.Connection[Any]) -> None:
         """Drop the ledger of the run, if it is there."""
         _drop(connection, self.ledger.relation)
-
-    def _exists(self, connection: psycopg.Connection[Any]) -> bool:
-        name = self.relation.as_regclass(connection)
-        [(exists,)] = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [name]).fetchall()
-        return bool(exists)
 
 
 def remove_abandoned(connection: psycopg.Connection[Any], staging: Staging, context: Context) -> list[str]:

@@ -145,9 +145,6 @@ class TableJob:
         self.end = window_end(plan)
         return result
 
-    def _redact(self, text: str) -> str:
-        return redact(text, self.secrets)
-
     def empty_result(self) -> dict[str, Any]:
         """Return the result of a window without rows."""
         return self._combine(Totals(self.processing[1], ()), snapshot_count=1, published={})
@@ -315,10 +312,13 @@ class TableJob:
             return masked(str(plan.ranges[index]))
 
         reporter = self._runner.reporter
-        expected_rows = [one.expected_rows for one in plan.ranges]
+        expected_rows = [key_range.expected_rows for key_range in plan.ranges]
         reporter.report.begin_items(len(plan.ranges), describe, plan.as_dict(), expected_rows)
         reporter.add_places(source_places(self.config, self.source, self._limits()), self._redact)
         return describe
+
+    def _redact(self, text: str) -> str:
+        return redact(text, self.secrets)
 
     def _make_job(self, plan: Plan, processor: RangeProcessor, missing: Sequence[int]) -> Job:
         config, session = self.config, self.session
@@ -346,7 +346,7 @@ class TableJob:
             function=self.function,
         )
         indexes = set(missing)
-        items = {one.index: one.to_item() for one in plan.largest_first() if one.index in indexes}
+        items = {part.index: part.to_item() for part in plan.largest_first() if part.index in indexes}
         workers = min(self._runner.parallelism or DEFAULT_PARALLELISM, self.limit.limit)
         return self._runner.make_job(task, items, self.limit.limit, batched_for=workers)
 

@@ -47,8 +47,8 @@ def read_version(connection: psycopg.Connection[Any], table: Identifier, added: 
     return 1 + len(added)
 
 
-def upgrade_table(connection: psycopg.Connection[Any], table: Identifier, added: Sequence[Mapping[str, str]]) -> int:
-    """Add the columns of newer versions to a table that exists, and return the version that it has then.
+def upgrade_table(connection: psycopg.Connection[Any], table: Identifier, added: Sequence[Mapping[str, str]]) -> None:
+    """Add the columns of newer versions to a table that exists.
 
     If the role is not the owner, or other sessions use the table for longer than a second, the table stays as it is,
     and the log has the statement. The next task tries it again.
@@ -59,7 +59,7 @@ def upgrade_table(connection: psycopg.Connection[Any], table: Identifier, added:
     version = read_version(connection, table, added)
     columns = {name: kind for later in added[version - 1 :] for name, kind in later.items()}
     if not columns:
-        return version
+        return
     additions = ", ".join(
         f"ADD COLUMN IF NOT EXISTS {sql.Identifier(name).as_string(connection)} {kind}"
         for name, kind in columns.items()
@@ -80,6 +80,5 @@ def upgrade_table(connection: psycopg.Connection[Any], table: Identifier, added:
             error.diag.message_primary or error,
             statement,
         )
-        return version
-    _log.info("The table %s now has version %d.", table.as_string(connection), 1 + len(added))
-    return 1 + len(added)
+    else:
+        _log.info("The table %s now has version %d.", table.as_string(connection), 1 + len(added))

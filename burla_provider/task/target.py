@@ -100,7 +100,7 @@ def open_target(config: TransformJobConfig, session: TaskSession, engine: Engine
         limit_unreachable_client(connection)
         exchange = find_exchange(connection, config) if config.write_mode == "overwrite" else None
         sink = _find_sink(connection, config, session, exchange)
-        [source], [target] = (one.execute(_SERVER).fetchall() for one in (session.connection, connection))
+        [source], [target] = (side.execute(_SERVER).fetchall() for side in (session.connection, connection))
         is_source = [*source, session.schema, session.table] == [*target, sink.target.schema, sink.target.table]
         if is_source and not config.is_in_place:
             raise InvalidParameterError(

@@ -31,7 +31,7 @@ _MIN_LABEL, _MAX_LABEL, _LABEL_FRAME = 16, 60, 12
 """Minimum and maximum characters of the name of a range on the timeline, and characters around it."""
 _MAX_CHARS = 31_500
 """Maximum characters of all parts as JSON. The labels get what the other parts leave."""
-NO_GROUP = -1
+_NO_GROUP = -1
 """The group of an item that has not failed, or whose group is not listed."""
 
 
@@ -159,17 +159,18 @@ class Timeline:
 
     def _timeline(self, group_of: Callable[[int], int] | None) -> dict[str, Any]:
         start, seconds = (self._start, self._end - self._start) if self._workers else (0.0, 0.0)
+        durations = [round(duration, 3) for duration in _quantiles(self._seconds)]
         timeline = {
             "start": round(start, 1),
             "seconds": round(seconds, 3),
-            "spread": {"rows": _quantiles(self._rows), "seconds": [round(one, 3) for one in _quantiles(self._seconds)]},
+            "spread": {"rows": _quantiles(self._rows), "seconds": durations},
             "trial_until": None if self._trial_until is None else round(self._trial_until, 3),
         }
         if len(self._spans) > _MAX_RANGES:
             return timeline | {"kind": "bins"} | self._make_bins()
         digits = 3 if seconds < 100 else 1
         groups = {span.item: group_of(span.item) for span in self._spans if not span.ok} if group_of else {}
-        lines = [span.as_list(start, digits, groups.get(span.item, NO_GROUP)) for span in self._spans]
+        lines = [span.as_list(start, digits, groups.get(span.item, _NO_GROUP)) for span in self._spans]
         return timeline | {"kind": "ranges", "spans": lines}
 
     def _make_bins(self) -> dict[str, Any]:

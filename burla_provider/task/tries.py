@@ -21,11 +21,13 @@ def load_tries(store: StateStore, report_key: str, number: int) -> list[dict[str
     :param number: the number of this try. A DAG run that was created again counts from 1.
     """
     stored = store.get(TRIES)
-    tries = [one for one in stored if one["number"] <= number] if isinstance(stored, list) else []
+    tries = [record for record in stored if record["number"] <= number] if isinstance(stored, list) else []
     left = store.get(report_key)
     left_number = (left.get("try") or {}).get("number", number) if isinstance(left, dict) else number
-    if left_number < number and left_number not in [one["number"] for one in tries]:
-        tries.append(try_record(left | {"status": {"state": "failed", "detail": "The process of the try was killed."}}))
+    if left_number < number and left_number not in [record["number"] for record in tries]:
+        tries.append(
+            _try_record(left | {"status": {"state": "failed", "detail": "The process of the try was killed."}})
+        )
     return tries[-_MAX_TRIES:]
 
 
@@ -34,10 +36,10 @@ def save_try(store: StateStore, tries: list[dict[str, Any]], report: dict[str, A
 
     :param report: its last report.
     """
-    store.set(TRIES, [*tries, try_record(report)][-_MAX_TRIES:])
+    store.set(TRIES, [*tries, _try_record(report)][-_MAX_TRIES:])
 
 
-def try_record(report: dict[str, Any]) -> dict[str, Any]:
+def _try_record(report: dict[str, Any]) -> dict[str, Any]:
     """Return what is kept of a try.
 
     :param report: its last report.

@@ -17,7 +17,7 @@ from burla_provider.worker.arrow_columns import ArrowColumn, Buffers, Packed, ar
 from burla_provider.worker.page_blocks import Pages, read_blocks
 from burla_provider.worker.stream import CHUNK_ROWS, get_shape, stream_binary
 
-FIRST_BATCH_ROWS, MAX_BATCH_ROWS = 1_000, 50_000
+_FIRST_BATCH_ROWS, _MAX_BATCH_ROWS = 1_000, 50_000
 """Approximate number of rows of the first batch, and of the largest batch."""
 
 _MAX_BATCH_BYTES = 2_000_000
@@ -56,11 +56,11 @@ def record_batches(
     columns = [arrow_column(column, connection.info.encoding) for column in shape.columns]
     max_bytes = MAX_SIZED_BATCH_BYTES if batch_size else _MAX_BATCH_BYTES
     if pages and (blocks := read_blocks(connection, pages, shape, columns)):
-        batches = _join_blocks(blocks, columns, min(batch_size or MAX_BATCH_ROWS, MAX_BATCH_ROWS))
+        batches = _join_blocks(blocks, columns, min(batch_size or _MAX_BATCH_ROWS, _MAX_BATCH_ROWS))
         yield from _resize(batches, batch_size) if batch_size else batches
         return
     chunks = stream_binary(connection, select_values(query, columns), shape)
-    batch, limit = _Batch(columns), batch_size or FIRST_BATCH_ROWS
+    batch, limit = _Batch(columns), batch_size or _FIRST_BATCH_ROWS
     try:
         for rows in _join_small(chunks, shape.wide):
             while rows:
@@ -76,7 +76,7 @@ def record_batches(
                 del packed
                 if batch.rows >= limit:
                     if not batch_size:
-                        limit = min(MAX_BATCH_ROWS, max(1, max_bytes * batch.rows // max(batch.size, 1)))
+                        limit = min(_MAX_BATCH_ROWS, max(1, max_bytes * batch.rows // max(batch.size, 1)))
                     yield batch.convert()
                     batch = _Batch(columns)
         if batch.rows:

@@ -18,7 +18,7 @@ _OWN_PACKAGE = __name__.partition(".")[0]
 _TRACEBACK_FRAMES = 12
 """Innermost frames to keep: those of the user's function."""
 
-MODULE_NOT_INSTALLED = (
+_MODULE_NOT_INSTALLED = (
     "The workers do not have this module. Name its package in requirements=[...]; on the local engine, install it"
     " where Airflow runs."
 )
@@ -37,7 +37,7 @@ def to_failure(error: BaseException, parameters: Mapping[str, str], advice: str 
     :param advice: what to do about a database error.
     """
     if isinstance(error, ModuleNotFoundError):
-        advice = MODULE_NOT_INSTALLED
+        advice = _MODULE_NOT_INSTALLED
     failure = describe_error(error)
     notes = [note for note in getattr(error, "__notes__", []) if isinstance(note, str)]
     return replace(

@@ -102,7 +102,7 @@ class _Search:
     def compute(self, start: int, stop: int) -> None:
         """Compute some rows, one by one if the function fails on all of them together."""
         try:
-            made = self._function(_own_rows(slice_rows(self._rows, start, stop)), self._keys[start:stop])
+            made = self._function(_own_rows(self._rows[start:stop]), self._keys[start:stop])
         except Exception as error:
             if not is_row_error(error):
                 raise
@@ -143,7 +143,7 @@ class _Search:
         :raises Exception: the first error, if rows that fail are not recorded.
         """
         if self._error is not None and not self._isolate.is_recorded:
-            mark_rows(self._error, [one.key for one in self._produced.rejected])
+            mark_rows(self._error, [row.key for row in self._produced.rejected])
             raise self._error
         return self._produced
 
@@ -151,11 +151,6 @@ class _Search:
 def is_per_row(function: RowFunction) -> TypeGuard[MapRow | UpdateRows]:
     """Return whether the user's function is one of a row, not of a list of rows."""
     return isinstance(function, MapRow) or (isinstance(function, UpdateRows) and isinstance(function.function, EachRow))
-
-
-def slice_rows(rows: Sequence[Row], start: int, stop: int) -> Sequence[Row]:
-    """Return some rows of a batch."""
-    return rows[start:stop]
 
 
 def _own_rows(rows: Sequence[Row]) -> Sequence[Row]:

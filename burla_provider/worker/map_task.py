@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from typing import Any
 from burla_provider.exceptions import UserFunctionError
 from burla_provider.worker.errors import to_failure
 from burla_provider.worker.json_values import find_non_json
-from burla_provider.worker.outcome import PLAIN_DATA, Failure, Outcome, encode, find_unserializable
+from burla_provider.worker.outcome import PLAIN_DATA, Failure, Outcome, encode, find_unserializable, worker_name
 from burla_provider.worker.user_function import UserFunction
 
 
@@ -44,7 +42,7 @@ class MapTask:
                 value=value,
                 started=started,
                 seconds=time.perf_counter() - clock,
-                worker=f"{socket.gethostname()}:{os.getpid()}",
+                worker=worker_name(),
                 failure=failure,
             )
         )

@@ -6,7 +6,9 @@ import datetime
 import decimal
 import io
 import numbers
+import os
 import pickle
+import socket
 import uuid
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, fields
@@ -73,10 +75,6 @@ class Failure:
         rows = f"Rows that fail: {self.rows}." if self.rows else ""
         return f"{self.kind}: {join_sentences(self.message, rows, self.advice)}"
 
-    def locate(self, item: str) -> str:
-        """Return the name of the item that failed, with its keys if they are known."""
-        return f"{item} with {self.keys}" if self.keys else item
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -105,6 +103,11 @@ class Outcome:
     def ok(self) -> bool:
         """Whether the item succeeded."""
         return self.failure is None
+
+
+def worker_name() -> str:
+    """Return the name of this worker process: ``host:pid``."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def join_sentences(*texts: str) -> str:

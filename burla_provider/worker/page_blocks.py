@@ -20,7 +20,7 @@ from burla_provider.worker.arrow_columns import ArrowColumn, BytesColumn, Packed
 from burla_provider.worker.source import Source
 from burla_provider.worker.stream import CHUNK_ROWS, Shape, stream_binary
 
-PAGES_PER_BLOCK = 32
+_PAGES_PER_BLOCK = 32
 """256 kB of the table. The block of a table without TOAST data is not much larger."""
 
 _MIN_ROWS_PER_PAGE = 20
@@ -162,13 +162,13 @@ def _pack(
     last = (page_count if end is None else end) - 1
     names = [sql.Identifier(f"c{number}") for number in range(len(columns))]
     aggregates = [sql.SQL(text).format(name) for texts, name in zip(parts, names, strict=True) for text in texts]
-    next_block = sql.SQL(_NEXT_BLOCK).format(step=PAGES_PER_BLOCK, last=last, end=_NO_PAGE if end is None else end)
+    next_block = sql.SQL(_NEXT_BLOCK).format(step=_PAGES_PER_BLOCK, last=last, end=_NO_PAGE if end is None else end)
     on_pages = sql.SQL(_ON_PAGES).format(first=sql.Identifier("burla_blocks", "page"), end=next_block)
     is_computed = pages.has_expressions or any(isinstance(column, TextColumn) for column in columns)
     return sql.SQL(_QUERY).format(
         first=first,
         last=max(first, last),
-        step=PAGES_PER_BLOCK,
+        step=_PAGES_PER_BLOCK,
         aggregates=sql.SQL(", ").join(aggregates),
         rows=select_values(pages.select(on_pages), columns),
         # Otherwise the server computes a value once per aggregate.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -43,8 +41,8 @@ from burla_provider.worker.connection import (
 from burla_provider.worker.errors import to_failure
 from burla_provider.worker.failing_rows import find_failing_keys, is_caused_by_rows, is_specific_to_range
 from burla_provider.worker.ledger import Ledger, run_once
-from burla_provider.worker.outcome import Failure, Outcome, encode
-from burla_provider.worker.processors import RangeProcessor, RangeResult
+from burla_provider.worker.outcome import Failure, Outcome, encode, worker_name
+from burla_provider.worker.processors import RangeProcessor, RangeResult, Transform
 from burla_provider.worker.row_keys import KeyFinder
 from burla_provider.worker.source import Source
 from burla_provider.worker.time_limit import time_limit
@@ -112,7 +110,7 @@ class RangeTask:
         Another item, or ``pause``, must follow at once.
         """
         if failure := self.load():
-            return encode(Outcome(index, started=time.time(), worker=_worker_name(), failure=failure))
+            return encode(Outcome(index, started=time.time(), worker=worker_name(), failure=failure))
         key_range = KeyRange.from_item(self.key, index, item, self.job_key)
         return encode(self._run_with_retries(key_range))
 
@@ -128,8 +126,10 @@ class RangeTask:
             cached.close()
 
     def close(self) -> None:
-        """Close this thread's connection, and what the function has loaded."""
+        """Close this thread's connections, and what the function has loaded."""
         self._cached.close()
+        if isinstance(self.processor, Transform):
+            self.processor.writer.close()
         if self.function is not None:
             self.function.close()
 
@@ -137,7 +137,7 @@ class RangeTask:
         number = 0
         while True:
             number += 1
-            attempt = Outcome(key_range.index, started=time.time(), worker=_worker_name(), attempts=number)
+            attempt = Outcome(key_range.index, started=time.time(), worker=worker_name(), attempts=number)
             try:
                 return self._attempt(key_range, attempt)
             except KeyboardInterrupt:
@@ -280,10 +280,6 @@ def _suffix(key_range: KeyRange) -> str:
 
 def _elapsed(attempt: Outcome) -> float:
     return max(0.0, time.time() - attempt.started)
-
-
-def _worker_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _announce_isolating() -> None:

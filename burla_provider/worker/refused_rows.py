@@ -55,7 +55,7 @@ def reject_refused(connection: psycopg.Connection[Any], sink: Sink, isolate: Iso
     rejected = [isolate.reject(chunk.parts[number], refused[number]) for number in sorted(refused)]
     if rejected and not isolate.is_recorded:
         error = refused[min(refused)]
-        mark_rows(error, [one.key for one in rejected])
+        mark_rows(error, [row.key for row in rejected])
         raise error
     rows, end = [], 0
     for number, part in enumerate(chunk.parts):

@@ -105,10 +105,10 @@ class RejectTable:
         """
         codec = codec_of(connection)
         keys, rows = [], []
-        for one in rejected:
-            named = dict(zip(key_names, one.key, strict=True)) if one.key else None
+        for reject in rejected:
+            named = dict(zip(key_names, reject.key, strict=True)) if reject.key else None
             keys.append(_dump(named, codec))
-            rows.append(_dump(dict(zip(self.columns, one.row, strict=True)), codec))
+            rows.append(_dump(dict(zip(self.columns, reject.row, strict=True)), codec))
         query = sql.SQL(
             "INSERT INTO {} (run_key, range_index, range, source_key, source_row, error_class, message, sqlstate,"
             " try_number) SELECT %s, %s, %s, key::jsonb, row::jsonb, class, message, state, %s"
@@ -122,9 +122,9 @@ class RejectTable:
             self.try_number,
             keys,
             rows,
-            [one.error_class for one in rejected],
-            [storable_text(redact_message(one.message, self.secrets), codec) for one in rejected],
-            [one.sqlstate for one in rejected],
+            [reject.error_class for reject in rejected],
+            [storable_text(redact_message(reject.message, self.secrets), codec) for reject in rejected],
+            [reject.sqlstate for reject in rejected],
         ]
         connection.execute(query.format(self.relation), values)
 

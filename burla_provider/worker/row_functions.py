@@ -126,7 +126,7 @@ class RowFormat:
 
         :raises UserFunctionError: if it is something else.
         """
-        return check_batch(returned)
+        return _check_batch(returned)
 
     def check_order(self, returned: Any) -> None:
         """Check that what a function has returned is in the order of the rows that it got, if that can be known."""
@@ -193,7 +193,7 @@ class MapRow:
                         produced.filtered += 1
                         produced.sizes[number] = 0
                     else:
-                        several = [checked(one) for one in self._several(result)]
+                        several = [checked(made) for made in self._several(result)]
                         produced.rows += several
                         produced.filtered += not several
                         produced.sizes[number] = len(several)
@@ -229,7 +229,7 @@ class MapBatch:
         return Produced(made, max(0, len(rows) - len(made)))
 
 
-def check_batch(result: Any) -> Iterable[Any]:
+def _check_batch(result: Any) -> Iterable[Any]:
     """Return what ``map_batch`` has returned, if it may be a list of rows.
 
     :raises UserFunctionError: if it is something else.

@@ -19,6 +19,8 @@ from psycopg.types.datetime import IntervalLoader
 from psycopg.types.json import set_json_loads
 from psycopg.types.string import ByteaBinaryLoader
 
+from burla_provider.database.wording import sql_name
+
 CHUNK_ROWS = 250
 """Rows per chunk if no value is large; more are not faster."""
 
@@ -150,8 +152,7 @@ def _load_json(text: str | bytes) -> Any:
 
 def as_text_advice(name: str) -> str:
     """Return the remedy for a value that neither Python nor Arrow can hold."""
-    quoted = name if re.fullmatch("[a-z_][a-z0-9_]*", name) else '"{}"'.format(name.replace('"', '""'))
-    return f"Read it as text: columns={{{name!r}: '{quoted}::text', ...}}."
+    return f"Read it as text: columns={{{name!r}: '{sql_name(name)}::text', ...}}."
 
 
 class _ExactIntervalLoader(IntervalLoader):

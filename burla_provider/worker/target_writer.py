@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from burla_provider.worker.chunks import Chunk
 from burla_provider.worker.connection import CachedConnection, connect_worker
 from burla_provider.worker.isolation import IsolateFailures
 from burla_provider.worker.ledger import Ledger
+from burla_provider.worker.outcome import worker_name
 from burla_provider.worker.pause import PauseLock
 from burla_provider.worker.refused_rows import PartsRefusedError, reject_refused
 from burla_provider.worker.rejects import COUNT, RejectTable, is_refusal
@@ -131,7 +130,7 @@ class TargetWriter:
     def _write_now(
         self, key_range: KeyRange, before: Progress, chunk: Chunk, isolate: IsolateFailures | None
     ) -> tuple[Progress, bool]:
-        worker = f"{socket.gethostname()}:{os.getpid()}"
+        worker = worker_name()
         with self._transaction(key_range, self.sink, self.pause_lock) as connection:
             if self.ledger is not None:
                 now = claim_chunk(connection, self.ledger, key_range, before, worker)

@@ -62,9 +62,9 @@ class Chaos:
 
     def _kill(self, program: str, number: int) -> None:
         processes = psutil.Process().children(recursive=True)
-        victims = [one for one in processes if any(part.endswith(program) for part in command(one))]
-        if victims:
-            self.random.choice(victims).send_signal(number)
+        chosen = [one for one in processes if any(part.endswith(program) for part in command(one))]
+        if chosen:
+            self.random.choice(chosen).send_signal(number)
             self.killed.append(program)
 
 

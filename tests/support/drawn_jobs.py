@@ -198,7 +198,7 @@ class DrawnJob:
         if not self.key_given or options["split"] == "pages":
             may |= {"key", "split"}
         if self.is_write and (self.table.kind == "join" or kinds - {*INTEGERS, "date", "text", "uuid", "timestamp"}):
-            may |= {"key"}  # of some types nobody knows what comes behind the greatest key
+            may |= {"key"}  # for some types, the value after the maximum key is not known
         if any("1e4" in (value or "") or value == "-infinity" for key in self.table.keys for value in key):
             may |= {"key"}
         if self.where == "schema":

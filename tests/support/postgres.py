@@ -25,7 +25,7 @@ FAST = {
     "max_wal_size": "4GB",
     "autovacuum": "off",  # a test that needs statistics says ANALYZE, so that they are there at a known moment
 }
-"""Settings of a server whose data nobody needs tomorrow."""
+"""Settings of a server whose data need not survive a crash."""
 
 
 def matrix_server(version: int) -> Path:

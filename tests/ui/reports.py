@@ -139,7 +139,7 @@ class Try:
         :param seconds: how long an item takes.
         :param failures: index -> why it fails.
         :param attempts: how often an item is tried.
-        :param dead: items whose worker dies, so that nobody knows when they began.
+        :param dead: items whose worker ends without a result, so that their start is not known.
         :param until: seconds from now; the clock stops there, and items that have not ended are in flight. None: the
             clock stops when all have ended.
         """

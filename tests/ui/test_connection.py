@@ -193,7 +193,7 @@ def test_a_wrong_token_has_an_error_of_one_sentence(
 
 @pytest.fixture
 def strict_head() -> Iterator[str]:
-    """A head that knows nobody. A fake: the real one of `make cluster` leaves the asking to its nodes."""
+    """A simulated head that refuses every login. The head of `make cluster` leaves the check to its nodes."""
 
     class Head(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

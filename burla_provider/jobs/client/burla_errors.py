@@ -106,7 +106,7 @@ def describe_recorded_errors(errors: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _describe_end(text: str) -> str:
-    """Return how a worker ended, without Burla's guesses: the same ones for each cause."""
+    """Return how a worker ended, without the possible causes that Burla adds: they are always the same."""
     end, _, _ = _without_traceback(text).partition(" This usually means ")
     return _CLASS.sub("", end)
 

@@ -24,7 +24,7 @@ Result = tuple[int, str, Any]
 """Index, the name of a frame of ``client.py``, and the result or the error."""
 
 BATCH_SECONDS = 1.0
-BATCH_BYTES = 1_000_000
+_BATCH_BYTES = 1_000_000
 """A call starts no other item of its batch when it has taken this time, or has results of this size."""
 
 MARK = "\x1f"
@@ -60,7 +60,7 @@ class Call:
         for number, (index, item) in enumerate(batch, start=1):
             result = self._process(index, item)
             size += len(result[2])
-            is_last = number == len(batch) or size >= BATCH_BYTES or time.monotonic() >= deadline
+            is_last = number == len(batch) or size >= _BATCH_BYTES or time.monotonic() >= deadline
             # Before the last result is sent: the job may end when it arrives.
             if is_last and self._loaded and hasattr(self._loaded[0], "pause"):
                 self._loaded[0].pause()

@@ -24,7 +24,6 @@ const PARTS = { trial: "trial", rest: "rest", again: "after a loss" };
  * newer version may have other shapes, which is no error.
  */
 export function showReport(report, instance, ids) {
-  const ended = isFinished(instance);
   const underWay = isUnderWay(report, instance);
   const sections = [
     () => showHeading(report, instance, underWay),
@@ -33,12 +32,12 @@ export function showReport(report, instance, ids) {
     () => showAdvice(report),
     () => showFailures(report),
     () => showInFlight(report, underWay),
-    () => showResult(report, ended),
-    () => showTimeline(report, instance, ended),
+    () => showResult(report),
+    () => showTimeline(report),
     () => showActivity(report),
     () => showDistribution(report),
     () => showSlowest(report),
-    () => showBudget(report, instance, ended),
+    () => showBudget(report, instance),
     () => showHistory(report, instance, ids),
     () => showPlaces(report),
     () => showTries(report),

@@ -64,10 +64,10 @@ def _with_json(rows: Iterable[tuple[Any, ...]], target: Target) -> Iterable[list
 
 
 def _as_json(value: Any) -> Json | None:
-    return None if value is None else Json(value, dumps=dump_exactly)
+    return None if value is None else Json(value, dumps=_dump_exactly)
 
 
-def dump_exactly(value: Any) -> str:
+def _dump_exactly(value: Any) -> str:
     """Return a value as JSON. Unlike ``json.dumps``, it accepts a Decimal, and keeps its digits."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
@@ -75,10 +75,10 @@ def dump_exactly(value: Any) -> str:
         if isinstance(value, Decimal) and value.is_finite():
             return format(value, "f")
         if isinstance(value, dict):
-            pairs = (f"{_dump_key(name)}: {dump_exactly(item)}" for name, item in value.items())
+            pairs = (f"{_dump_key(name)}: {_dump_exactly(item)}" for name, item in value.items())
             return f"{{{', '.join(pairs)}}}"
         if isinstance(value, list | tuple):
-            return f"[{', '.join(map(dump_exactly, value))}]"
+            return f"[{', '.join(map(_dump_exactly, value))}]"
         raise
 
 

@@ -24,7 +24,7 @@ from burla_provider.worker.sinks.target import Target, names
 VERSION = "burla xmin"
 """Column of the temporary table for the xmin of the row that was read."""
 
-PLACE = "burla ctid"
+_PLACE = "burla ctid"
 """Name of the place of a row in the temporary table."""
 
 
@@ -73,7 +73,7 @@ class UpdateInPlace:
             "WITH updated AS (UPDATE {} AS target SET {} FROM ({}) AS given WHERE {} AND target.xmin = given.{}"
             " AND {} *<> {} RETURNING given.{} AS place) DELETE FROM {} AS stage USING updated WHERE stage.ctid = place"
         )
-        place = sql.Identifier(PLACE)
+        place = sql.Identifier(_PLACE)
         given = sql.SQL("SELECT *, ctid AS {} FROM {} ORDER BY {}").format(place, STAGE, names(self.key))
         return sql.SQL(update).format(
             self.target.relation,

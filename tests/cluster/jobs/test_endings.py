@@ -116,7 +116,7 @@ def test_a_task_and_its_client_killed_together_leave_no_heartbeat(cluster):
 
 
 def test_a_container_that_is_killed_frees_the_node(cluster):
-    """Nobody can cancel the job: the task, its client and the heartbeat end at once."""
+    """No process is left that could cancel the job: the task, its client and the heartbeat end at once."""
     with start_task(TASK, as_pid_1=True) as task:
         task.stdout.readline()
         wait_for(lambda: has_heartbeat(task.pid), 60)  # before the first one, a node waits for the client forever

@@ -38,11 +38,11 @@ KINDS = {
         CREATE INDEX ON t (id)
     """,
     "three levels": """
-        CREATE SCHEMA attic;
+        CREATE SCHEMA archive;
         CREATE TABLE t (row_id int, id int, region text) PARTITION BY LIST (region);
         CREATE TABLE t_1 PARTITION OF t FOR VALUES IN ('a%%') PARTITION BY HASH (row_id);
         CREATE TABLE t_11 PARTITION OF t_1 FOR VALUES WITH (MODULUS 2, REMAINDER 0);
-        CREATE TABLE attic.t_12 PARTITION OF t_1 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        CREATE TABLE archive.t_12 PARTITION OF t_1 FOR VALUES WITH (MODULUS 2, REMAINDER 1);
         CREATE TABLE t_2 PARTITION OF t DEFAULT;
         CREATE INDEX ON t (row_id)
     """,

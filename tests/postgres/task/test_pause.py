@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from contextlib import closing
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from burla_provider.database.connect import connection_parameters
-from burla_provider.exceptions import InvalidParameterError
-from burla_provider.task.pause import PauseQuery
+from burla_provider.exceptions import InvalidParameterError, PauseQueryError
+from burla_provider.task import pause
+from burla_provider.task.pause import JobPause, PauseQuery
 from tests.support.postgres import running_server
 from tests.support.standby import running_standby
 from tests.support.waiting import wait_for
@@ -70,6 +72,25 @@ def test_a_session_that_waits_for_a_lock(connection: Any, ask: Any, database: st
         assert ask(LOCKS.replace("5 seconds", "1 hour")) is False
         holder.rollback()
         wait_for(lambda: not ask(soon))
+
+
+def test_a_pause_that_cannot_begin_is_no_error_of_the_query(
+    connection: psycopg.Connection[Any], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pause, "ASK_SECONDS", 0.0)
+    monkeypatch.setitem(pause._HOLD_SETTINGS, "lock_timeout", "10ms")
+    parameters, reporter = connection_parameters(connection), None
+    query = PauseQuery("SELECT true", parameters, "test")
+    job: Any = JobPause(query, parameters, "test", logging.getLogger(__name__), reporter)  # type: ignore[arg-type]
+    with closing(job), closing(psycopg.connect(database)) as worker:
+        worker.execute(job.lock.try_shared)
+        for _ in range(5):
+            job.check()
+        problem = (
+            r"^pause_while: the pause cannot begin \(attempt 6 of 6\): canceling statement due to lock timeout\. A w"
+        )
+        with pytest.raises(PauseQueryError, match=problem):
+            job.check()
 
 
 def test_hours_of_the_day(connection: Any, ask: Any) -> None:

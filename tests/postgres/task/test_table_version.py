@@ -57,7 +57,8 @@ def columns(connection: psycopg.Connection[Any]) -> list[str]:
 
 def test_a_table_gets_the_columns_of_all_newer_versions(kept: psycopg.Connection[Any]) -> None:
     assert read_version(kept, TABLE, ADDED) == 1
-    assert upgrade_table(kept, TABLE, ADDED) == 3
+    upgrade_table(kept, TABLE, ADDED)
+    assert read_version(kept, TABLE, ADDED) == 3
     assert columns(kept) == ["run_key", "host", "50% of", "node"]
     assert kept.execute("SELECT * FROM kept").fetchall() == [("a run", None, None, None)]
 
@@ -68,18 +69,21 @@ def test_it_is_not_rewritten(kept: psycopg.Connection[Any]) -> None:
     assert kept.execute("SELECT pg_relation_filenode('kept')").fetchone() == before
 
 
-def test_a_table_of_the_newest_version_is_not_locked(kept: psycopg.Connection[Any], database: str) -> None:
+def test_a_table_of_the_newest_version_is_not_locked(
+    kept: psycopg.Connection[Any], database: str, caplog: pytest.LogCaptureFixture
+) -> None:
     upgrade_table(kept, TABLE, ADDED)
     with psycopg.connect(database) as reader:
         reader.execute("SELECT FROM kept")
-        kept.execute("SET lock_timeout = '1ms'")
-        assert upgrade_table(kept, TABLE, ADDED) == 3
+        upgrade_table(kept, TABLE, ADDED)
+    assert caplog.messages == []
 
 
 def test_an_interrupted_upgrade_is_continued(kept: psycopg.Connection[Any]) -> None:
     kept.execute("ALTER TABLE kept ADD host text, ADD node text")
     assert read_version(kept, TABLE, ADDED) == 1
-    assert upgrade_table(kept, TABLE, ADDED) == 3
+    upgrade_table(kept, TABLE, ADDED)
+    assert read_version(kept, TABLE, ADDED) == 3
 
 
 def test_a_role_that_is_not_the_owner_works_without_the_upgrade(
@@ -87,7 +91,8 @@ def test_a_role_that_is_not_the_owner_works_without_the_upgrade(
 ) -> None:
     kept.execute('ALTER TABLE kept ADD host text, ADD "50% of" bigint; GRANT SELECT ON kept TO version_guest')
     with caplog.at_level(logging.INFO, "burla_provider"):
-        assert upgrade_table(guest, TABLE, ADDED) == 2
+        upgrade_table(guest, TABLE, ADDED)
+        assert read_version(guest, TABLE, ADDED) == 2
     [message] = caplog.messages
     assert 'The table "public"."kept" has version 2, the newest is 3.' in message
     assert "must be owner of table kept" in message
@@ -101,10 +106,12 @@ def test_a_table_in_use_is_left_as_it_is_after_a_second(
 ) -> None:
     with psycopg.connect(database) as writer:
         writer.execute("INSERT INTO kept VALUES ('another run')")
-        assert upgrade_table(kept, TABLE, ADDED) == 1
+        upgrade_table(kept, TABLE, ADDED)
+        assert read_version(kept, TABLE, ADDED) == 1
     assert "canceling statement due to lock timeout" in caplog.text
     assert kept.execute("SHOW lock_timeout").fetchone() == ("0",)
-    assert upgrade_table(kept, TABLE, ADDED) == 3
+    upgrade_table(kept, TABLE, ADDED)
+    assert read_version(kept, TABLE, ADDED) == 3
 
 
 @pytest.mark.parametrize("module", PREPARE, ids=lambda module: module.__name__.rpartition(".")[2])
@@ -133,4 +140,5 @@ def test_an_older_version_of_the_provider_writes_to_a_newer_results_table(connec
     prepare_results_table(connection, "public", "kept")
     upgrade_table(connection, TABLE, ADDED)
     prepare_results_table(connection, "public", "kept")
-    assert ResultsTable(connection_parameters(connection), "public", "kept", "run").write([RANGE]) == 1
+    ResultsTable(connection_parameters(connection), "public", "kept", "run").write([RANGE])
+    assert connection.execute("SELECT range_id, host FROM kept").fetchall() == [(0, None)]

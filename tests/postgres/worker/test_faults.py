@@ -88,16 +88,16 @@ def test_a_restart_loses_the_snapshot(worker, orders, postgres_server):
 
 
 def test_terminated_backends_do_not_change_the_totals(side_by_side, orders):
-    victims = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'burla%%'"
-    outcomes = side_by_side(ProcessRows(add_up), ranges(40), lambda number: orders.execute(victims))
+    end_sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'burla%%'"
+    outcomes = side_by_side(ProcessRows(add_up), ranges(40), lambda number: orders.execute(end_sessions))
     assert totals_of(outcomes).result() == TOTAL
 
 
 def test_a_range_whose_backend_is_terminated_is_retried(worker, orders):
     orders.execute("CREATE TABLE wide AS SELECT id, amount, repeat('x', 50000) AS filler FROM orders")
     large = Source("public", "wide", ("id", "amount", "filler"))
-    victim = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'burla #0'"
-    kills = [victim]
+    end_session = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'burla #0'"
+    kills = [end_session]
     dsn = f"{orders.info.dsn} password={orders.info.password}"
 
     def kill_once(rows):

@@ -65,11 +65,11 @@ def test_a_connection_is_used_for_many_ranges(worker, orders):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("poison"), HomeMade("poison"), SystemExit("poison"), BaseException("poison")], ids=repr
+    "error", [ValueError("refused"), HomeMade("refused"), SystemExit("refused"), BaseException("refused")], ids=repr
 )
 def test_every_exception_of_the_function_becomes_a_failure(worker, error):
     outcome = work(worker, lambda rows: raise_(error))
-    assert outcome.failure.message == "poison"
+    assert outcome.failure.message == "refused"
     assert outcome.failure.type.endswith(type(error).__name__)
     assert outcome.attempts == 1
 

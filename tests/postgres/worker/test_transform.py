@@ -64,6 +64,17 @@ def written(connection: psycopg.Connection, table: str = "results") -> list[tupl
 EXPECTED = [(number, number) for number in range(1, ROWS + 1)]
 
 
+def test_the_end_of_a_worker_closes_its_connection_to_the_target(transform, results):
+    worker = transform(INSERT)
+    assert worker(ranges()[0]).ok
+    sessions = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'burla%'"
+    )
+    assert results.execute(sessions).fetchone() == (2,)
+    worker.close()
+    wait_for(lambda: results.execute(sessions).fetchone() == (0,))
+
+
 @pytest.mark.parametrize(
     ("sink", "count"), [(INSERT, "rows_inserted"), (UPSERT, "rows_written")], ids=["insert", "upsert"]
 )

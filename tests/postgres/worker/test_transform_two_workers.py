@@ -117,8 +117,6 @@ def run(connection: psycopg.Connection[Any], processor: RangeProcessor, key_rang
         return decode(task(key_range.index, key_range.to_item()))
     finally:
         task.close()
-        if isinstance(processor, Transform):
-            processor.writer.close()
 
 
 def make_task(connection: psycopg.Connection[Any], processor: RangeProcessor, **fields: Any) -> RangeTask:
@@ -383,8 +381,6 @@ class Worker:
                         assert any(text in outcome.failure.text for text in EXPECTED_FAILURES), outcome.failure
             finally:
                 task.close()
-                if isinstance(task.processor, Transform):
-                    task.processor.writer.close()
         return outcomes
 
     def make_processor(self) -> RangeProcessor:

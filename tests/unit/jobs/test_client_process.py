@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
 
+import pytest
+
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.jobs.client_process import ClientProcess, LineReader, child_environment
 from burla_provider.jobs.job import ItemBegan, OutputLine
 
@@ -31,6 +35,16 @@ def test_a_machine_without_free_files_is_not_an_error_of_the_interpreter():
     """
     result = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
     assert result.stderr.splitlines()[-1].startswith("OSError: [Errno 24] Too many open files")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="Linux lists the open files of a process")
+def test_an_interpreter_that_cannot_be_run_leaves_no_open_pipe():
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(InvalidParameterError, match="cannot be run") as error:
+        ClientProcess("/no/such/python")
+    # The error keeps the frames of its traceback, and what they refer to.
+    assert error.tb is not None
+    assert set(os.listdir("/proc/self/fd")) == before
 
 
 def test_the_client_inherits_only_known_variables():

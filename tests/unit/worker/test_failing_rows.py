@@ -16,14 +16,14 @@ def halve(part):
     return replace(part, upper=middle), replace(part, lower=middle)
 
 
-def find(poison):
-    parts = find_failing_parts(WHOLE, lambda part: any(part.start_id <= row <= part.end_id for row in poison), halve)
+def find(failing):
+    parts = find_failing_parts(WHOLE, lambda part: any(part.start_id <= row <= part.end_id for row in failing), halve)
     return [part.start_id for part in parts]
 
 
-@pytest.mark.parametrize("poison", [[0], [999], [17], [3, 4, 500]])
-def test_every_failing_row_is_found(poison):
-    assert find(poison) == poison
+@pytest.mark.parametrize("failing", [[0], [999], [17], [3, 4, 500]])
+def test_every_failing_row_is_found(failing):
+    assert find(failing) == failing
 
 
 def test_the_search_stops_at_the_maximum():
