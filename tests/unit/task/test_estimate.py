@@ -171,6 +171,13 @@ def test_nothing_is_estimated_within_the_first_seconds() -> None:
     assert estimates[7] == pytest.approx(16.5, rel=0.1)
 
 
+def test_the_first_seconds_begin_with_the_first_item_however_long_the_workers_take_to_start() -> None:
+    job = Job([0.01] * 20_000, [60.0] * 10)
+    estimates = [estimate for _, _, estimate in job.run(0.5)]
+    assert estimates[:126] == [None] * 126
+    assert estimates[127] == pytest.approx(16.5, rel=0.1)
+
+
 def test_a_trial_has_no_estimate_and_the_rest_starts_with_its_pace() -> None:
     in_flight = InFlight(str)
     estimate = Estimate(103, in_flight)

@@ -108,6 +108,8 @@ def test_another_job_forgets_the_items_and_keeps_the_median() -> None:
     seen = in_flight((1, "a:1", 9.0), durations=(2.0,))
     seen.restart()
     assert seen.as_dict(NOW) == {"count": 0, "median": 2.0, "listed": []}
+    unknown = Outcome(1, failure=Failure("WorkerError", "exit code 137"))
+    assert seen.complete(unknown, now=NOW) == unknown
     seen.begin(ItemBegan(1, "b:1"), now=NOW)
     assert indexes(seen) == [1]
 
