@@ -15,6 +15,12 @@ from burla_provider.database.connect import no_user_timeout
 from burla_provider.worker.sinks.target import Target
 
 
+class JsonText(str):
+    """A value for a json or jsonb column that is JSON already, and is written as it is."""
+
+    __slots__ = ()
+
+
 def copy_rows(
     connection: psycopg.Connection[Any],
     relation: sql.Composable,
@@ -63,8 +69,8 @@ def _with_json(rows: Iterable[tuple[Any, ...]], target: Target) -> Iterable[list
         yield values
 
 
-def _as_json(value: Any) -> Json | None:
-    return None if value is None else Json(value, dumps=dump_exactly)
+def _as_json(value: Any) -> Json | JsonText | None:
+    return value if value is None or isinstance(value, JsonText) else Json(value, dumps=dump_exactly)
 
 
 def dump_exactly(value: Any) -> str:
