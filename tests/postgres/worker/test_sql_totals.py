@@ -194,6 +194,14 @@ def test_a_missing_column_is_named(orders):
     assert error.value.parameter == "columns"
 
 
+@pytest.mark.parametrize("name", ["x" * 64, "ä" * 32])
+def test_a_name_that_the_server_would_shorten_is_refused(orders, name):
+    check_source(orders, Source("public", "orders", {name[:-1]: "id"}))
+    with pytest.raises(InvalidParameterError, match=r"of which PostgreSQL keeps only .* at most 63 bytes") as error:
+        check_source(orders, Source("public", "orders", {name[:-1]: "id", name: "-id"}))
+    assert error.value.parameter == "columns"
+
+
 def test_the_condition_may_have_a_percent_sign_and_a_comment(worker, orders):
     source = Source("public", "orders", where="amount::text LIKE '%5' AND id % 2 = 1 -- all of it")
     totals = totals_by_ranges(worker, orders, source, {"n": "count(*)"})
