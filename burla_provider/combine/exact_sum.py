@@ -42,7 +42,9 @@ class ExactSum:
         exact = Decimal(value)
         if exact.is_finite():
             self._fractions = _CONTEXT.add(self._fractions, exact)
-        elif self._special is None or exact.is_nan():
+        elif exact.is_nan():  # a signaling one cannot be compared
+            self._special = Decimal("NaN")
+        elif self._special is None:
             self._special = exact
         elif self._special != exact:  # infinity minus infinity, or already NaN
             self._special = Decimal("NaN")

@@ -160,7 +160,10 @@ class _ServerCombined:
             return None
         if function == "avg":
             return sum_on_server(connection, type_name, self._texts, self._count)
-        like = self._source.select_none(self._aggregate.argument_sql)
+        argument = self._aggregate.argument_sql
+        if self._aggregate.argument_type != type_name:  # a union of "char" and text is an error
+            argument = sql.SQL("{}::{}").format(argument, sql.SQL(type_name))
+        like = self._source.select_none(argument)
         return extremum_on_server(connection, function, type_name, self._texts, like)
 
 

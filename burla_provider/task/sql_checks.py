@@ -131,9 +131,13 @@ def _check_expression(connection: psycopg.Connection[Any], source: Source, name:
     query_value(connection, source, single.select_none(sql.SQL("TRUE")), "columns", text)
     query = single.select_none(single.column_list)
     query_value(connection, source, query, "columns", text)
-    if len(describe_columns(connection, query)) != 1:
+    described = describe_columns(connection, query)
+    if len(described) != 1:
         problem = f"{name!r} is {text!r}, which is not one expression."
         raise InvalidParameterError("columns", problem, "Give each expression its own name.")
+    if described[0].name != name:  # two names may become the same one
+        problem = f"has the name {name!r}, of which PostgreSQL keeps only {described[0].name!r}."
+        raise InvalidParameterError("columns", problem, "Use a name of at most 63 bytes.")
     found = volatile_calls(connection, _rows_query(single))
     found += [
         literal

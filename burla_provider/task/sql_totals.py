@@ -32,6 +32,15 @@ _ADVICE = (
 _USE_VALUE = "Write the value itself, such as '{{ data_interval_start }}'."
 
 
+_BASE_TYPE = """
+    WITH RECURSIVE base (type) AS (  -- the last one is not a domain
+        SELECT pg_typeof({})::oid
+        UNION ALL SELECT typbasetype FROM base JOIN pg_catalog.pg_type ON oid = type WHERE typtype = 'd'
+    )
+    SELECT format_type(type, -1) FROM base JOIN pg_catalog.pg_type ON oid = type WHERE typtype <> 'd'
+"""
+
+
 def parse_totals(totals: Mapping[str, str], *, escapes: bool = False) -> tuple[Aggregate, ...]:
     """Return the aggregates of ``totals={"largest": "max(amount)"}``, not yet checked by the server.
 
@@ -132,7 +141,7 @@ def _with_types(connection: psycopg.Connection[Any], source: Source, aggregate: 
         return typed  # "*" has no type, and orders.* outside an aggregate is several columns.
     # A subquery, because pg_typeof(argument) is not an aggregate, and no rows would give no type.
     argument = source.select_none(aggregate.argument_sql)
-    query = sql.SQL("SELECT {}").format(_type_of(sql.SQL("({} LIMIT 0)").format(argument)))
+    query = sql.SQL(_BASE_TYPE).format(sql.SQL("({} LIMIT 0)").format(argument))
     return replace(typed, argument_type=query_value(connection, source, query, "totals", str(aggregate)))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-_NUMBERS = frozenset(["smallint", "integer", "bigint", "numeric", "real", "double precision"])
+_NUMBERS = frozenset(["smallint", "integer", "bigint", "numeric", "real", "double precision", "oid"])
 """Types whose values Python represents exactly. Values of other types are sent as the text that PostgreSQL prints."""
 
 
@@ -19,7 +19,8 @@ class Aggregate:
     :param argument: SQL of the argument; "*" for ``count(*)``.
     :param filter: SQL of the condition after FILTER; None: all rows.
     :param type: type of the result, from the server; "" before ``check_totals``.
-    :param argument_type: type of the argument, from the server; "" before ``check_totals``.
+    :param argument_type: type of the argument, or the base type of its domain, from the server; "" before
+        ``check_totals``.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Aggregate:
     @property
     def is_number(self) -> bool:
         """Whether Python combines the values; otherwise the server does (``combine/sql_combiner.py``)."""
+        if self.function in ("min", "max"):
+            return self.type in _NUMBERS
         return self.function == "count" or self.argument_type in _NUMBERS or self.is_float_sum
 
     @property

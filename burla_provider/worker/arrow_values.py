@@ -19,13 +19,16 @@ def python_values(name: str, array: Any) -> list[Any]:
     :raises ReturnedRowError: if a value cannot be written exactly: a nanosecond, or a year after 9999.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     try:
-        if pa.types.is_float32(array.type):
-            # By text, so that 0.1 becomes 0.1, as psycopg reads a real, and not 0.10000000149011612.
-            array = array.cast(pa.string()).cast(pa.float64())
-        exact = _exact_type(array.type)
-        return _convert(array if exact == array.type else array.cast(exact))
+        if pa.types.is_run_end_encoded(array.type):
+            array = pc.run_end_decode(array)
+        # By text, so that 0.1 becomes 0.1, as psycopg reads a real, and not 0.10000000149011612.
+        for exact in [_exact_type(array.type, float32) for float32 in (pa.string(), pa.float64())]:
+            if exact != array.type:
+                array = array.cast(exact)
+        return _convert(array)
     except (pa.ArrowException, ValueError, OverflowError, TypeError) as error:
         raise not_exact(name, array.type, error) from error
 
@@ -54,9 +57,10 @@ def not_exact(name: str, kind: Any, error: Exception) -> ReturnedRowError:
     )
 
 
-def _exact_type(kind: Any) -> Any:
+def _exact_type(kind: Any, float32: Any) -> Any:
     """Return the type whose values are Python's own objects, and equal to those of this type.
 
+    :param float32: the type for 32-bit floats.
     :raises TypeError: if no conversion is known.
     """
     import pyarrow as pa
@@ -72,16 +76,22 @@ def _exact_type(kind: Any) -> Any:
         return pa.date32()
     if types.is_float16(kind):
         return pa.float64()
+    if types.is_float32(kind):
+        return float32
     if types.is_dictionary(kind):
-        return _exact_type(kind.value_type)
+        return _exact_type(kind.value_type, float32)
     if types.is_run_end_encoded(kind):
-        return pa.run_end_encoded(kind.run_end_type, _exact_type(kind.value_type))
+        return pa.run_end_encoded(kind.run_end_type, _exact_type(kind.value_type, float32))
     if types.is_map(kind):
-        return pa.map_(_exact_type(kind.key_type), _exact_type(kind.item_type))
-    if types.is_nested(kind) and hasattr(kind, "value_type"):  # each kind of list
-        return pa.list_(_exact_type(kind.value_type))
+        return pa.map_(_exact_type(kind.key_type, float32), _exact_type(kind.item_type, float32))
+    if types.is_list_view(kind):  # a cast to a list would lose the items of the last one
+        return pa.list_view(_exact_type(kind.value_type, float32))
+    if types.is_large_list_view(kind):
+        return pa.large_list_view(_exact_type(kind.value_type, float32))
+    if types.is_nested(kind) and hasattr(kind, "value_type"):  # all other kinds of lists
+        return pa.list_(_exact_type(kind.value_type, float32))
     if types.is_struct(kind):
-        return pa.struct([field.with_type(_exact_type(field.type)) for field in kind])
+        return pa.struct([field.with_type(_exact_type(field.type, float32)) for field in kind])
     if types.is_interval(kind) or (isinstance(kind, pa.BaseExtensionType) and kind.extension_name != "arrow.uuid"):
         raise TypeError(f"{kind} is not supported")
     return kind

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -14,7 +13,8 @@ from psycopg import sql
 from burla_provider.exceptions import ReturnedRowError, UserFunctionError
 from burla_provider.worker.batch_formats import BATCH_FORMATS, find_format
 from burla_provider.worker.blocks import Block, read_record_batches
-from burla_provider.worker.row_functions import RowFormat
+from burla_provider.worker.row_functions import Row, RowFormat
+from burla_provider.worker.sinks.copy_rows import JsonText
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class BatchRows(RowFormat):
     """Rows in batches of columns. A function may return any of the formats, or a list of rows.
 
     :param batch_format: format of the batches that the function gets, see ``BATCH_FORMATS``.
-    :param json_columns: columns of the target of type json or jsonb. Text for them is JSON, as batches have it.
+    :param json_columns: columns of the target of type json or jsonb. Text for them is JSON, as batches have it,
+        also in a list of rows.
     """
 
     batch_format: str = "arrow"
@@ -59,10 +60,18 @@ class BatchRows(RowFormat):
                 f" those of {self.parameter}: {', '.join(self.written)}."
             )
         columns = [known.values(returned, name) for name in self.written]
-        for number, name in enumerate(self.written):
-            if name in self.json_columns:
-                columns[number] = _load_json(name, columns[number])
         return list(zip(*columns, strict=True))
+
+    def checked(self, row: Any) -> Row:
+        """Return a row, of a batch or of a list, as a tuple.
+
+        :raises ReturnedRowError: if it does not have the target's columns, or a text for a json column is not JSON.
+        """
+        values = super().checked(row)
+        if not self.json_columns:
+            return values
+        pairs = zip(self.written, values, strict=True)
+        return tuple(_as_json(name, value) if name in self.json_columns else value for name, value in pairs)
 
     def check_order(self, returned: Any) -> None:
         """Check the index of pandas.
@@ -77,11 +86,19 @@ class BatchRows(RowFormat):
             )
 
 
-def _load_json(name: str, values: list[Any]) -> list[Any]:
+def _as_json(name: str, value: Any) -> Any:
+    """Return a value for a json column. A text is kept as it is: as a Python object, JSON's null would become NULL."""
+    if type(value) is not str:
+        return value
     try:
-        return [json.loads(value, parse_float=Decimal) if type(value) is str else value for value in values]
+        json.loads(value, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
     except ValueError as error:
         raise ReturnedRowError(
             f"map_batch returned a text for the column {name} that is not JSON: {error}. In a batch, text for a json"
             " column is JSON: use json.dumps."
         ) from None
+    return JsonText(value)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"got {name}")

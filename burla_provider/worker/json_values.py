@@ -17,20 +17,22 @@ def to_json(value: Any, codec: str = "utf-8") -> Any:
 
     Decimal, UUID, dates and times become text, bytes hexadecimal text, tuples lists, and keys text. Integers beyond 64
     bits, which XCom rejects, become text. NaN and infinities, which JSON does not have, become PostgreSQL's text.
-    Text is changed as in ``storable_text``.
+    Text is changed as in ``storable_text``. An object of a subclass becomes one of the plain type: XCom stores a float
+    of NumPy, which ``np.mean`` returns, as an object with its class name.
 
     :param codec: Python's name of the encoding in which the text is stored.
     """
     if isinstance(value, dict):
-        return {storable_text(str(key), codec): to_json(item, codec) for key, item in value.items()}
+        return {storable_text(_key_text(key), codec): to_json(item, codec) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item, codec) for item in value]
     if isinstance(value, str):
         return storable_text(value, codec)
-    if isinstance(value, float) and not math.isfinite(value):
-        return _special(value)
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return format(Decimal(value), "f")  # str fails for more than 4,300 digits
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else _special(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        # str fails for more than 4,300 digits
+        return int(value) if -(2**63) <= value < 2**64 else format(Decimal(value), "f")
     if isinstance(value, Decimal):
         # float() refuses a signaling NaN.
         return format(value, "f") if value.is_finite() else "NaN" if value.is_nan() else _special(float(value))
@@ -78,10 +80,15 @@ def _find_duplicate_keys(value: dict[Any, Any]) -> str | None:
     """Return a description of two keys that have the same text and would be one key in JSON, or None."""
     keys: dict[str, Any] = {}
     for key in value:
-        first = keys.setdefault(storable_text(str(key)), key)
+        first = keys.setdefault(storable_text(_key_text(key)), key)
         if first is not key:
             return f"the keys {first!r} and {key!r}, which are the same in JSON"
     return None
+
+
+def _key_text(key: Any) -> str:
+    # The text itself, not what str makes of a subclass, such as the name of an enum's member.
+    return key if isinstance(key, str) else str(key)
 
 
 def storable_text(text: str, codec: str = "utf-8") -> str:

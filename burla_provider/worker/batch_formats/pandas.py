@@ -111,8 +111,10 @@ def _exact_object(value: Any) -> Any:
             raise ValueError(f"{value} has nanoseconds")
         return value.to_pydatetime() if is_timestamp else value.to_pytimedelta()
     if isinstance(value, numpy.ndarray):
+        if value.dtype in (numpy.float16, numpy.float32):
+            value = value.astype(str).astype(float)  # the shortest decimal numbers
         # NumPy's own lists of times have integers.
         return _exact_object(list(value)) if value.dtype.kind in "mMO" else value.tolist()
     if isinstance(value, numpy.float16 | numpy.float32):
-        return float(str(value))  # the shortest decimal number
+        return float(str(value))
     return value.item() if isinstance(value, numpy.generic) else value

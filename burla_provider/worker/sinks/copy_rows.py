@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from psycopg import sql
+from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.types.json import Json
 
 from burla_provider.database.connect import no_user_timeout
 from burla_provider.worker.sinks.target import Target
+
+
+class JsonText(str):
+    """A value for a json or jsonb column that is JSON already, and is written as it is."""
+
+    __slots__ = ()
+
+
+class _PlainText(Dumper):
+    """Dumps a value as Python prints it."""
+
+    def dump(self, obj: Any) -> bytes:
+        """Return the text."""
+        return str(obj).encode()
+
+
+class _UuidText(_PlainText):
+    oid = psycopg.adapters.types["uuid"].oid
+
+
+class _Float32Text(_PlainText):
+    oid = psycopg.adapters.types["float4"].oid
+
+
+class _BoolText(Dumper):
+    oid = psycopg.adapters.types["bool"].oid
+
+    def dump(self, obj: Any) -> bytes:
+        """Return the text."""
+        return b"true" if obj else b"false"
 
 
 def copy_rows(
@@ -27,6 +60,7 @@ def copy_rows(
     """
     query = sql.SQL("COPY {} ({}) FROM STDIN").format(relation, target.column_list)
     with connection.cursor() as cursor:
+        _register_dumpers(cursor.adapters)
         with no_user_timeout(connection), cursor.copy(query) as copy:
             for row in _with_json(rows, target) if target.json_columns or target.json_arrays else rows:
                 try:
@@ -34,6 +68,18 @@ def copy_rows(
                 except (psycopg.DataError, psycopg.ProgrammingError) as error:  # psycopg's own: it cannot send a value
                     raise _with_column(error, target, row) from None
         return cursor.rowcount
+
+
+def _register_dumpers(adapters: AdaptersMap) -> None:
+    """Give values the text of PostgreSQL, for a column of text, and a 32-bit float its shortest decimal number.
+
+    psycopg would send a UUID without hyphens, "t" for true, and 17 digits of a 32-bit float.
+    """
+    adapters.register_dumper(UUID, _UuidText)
+    adapters.register_dumper(bool, _BoolText)
+    if numpy := sys.modules.get("numpy"):  # otherwise there are no such values
+        adapters.register_dumper(numpy.bool_, _BoolText)
+        adapters.register_dumper(numpy.float32, _Float32Text)
 
 
 def _with_column(error: psycopg.Error, target: Target, row: Sequence[Any]) -> Exception:
@@ -63,8 +109,8 @@ def _with_json(rows: Iterable[tuple[Any, ...]], target: Target) -> Iterable[list
         yield values
 
 
-def _as_json(value: Any) -> Json | None:
-    return None if value is None else Json(value, dumps=_dump_exactly)
+def _as_json(value: Any) -> Json | JsonText | None:
+    return value if value is None or isinstance(value, JsonText) else Json(value, dumps=_dump_exactly)
 
 
 def _dump_exactly(value: Any) -> str:

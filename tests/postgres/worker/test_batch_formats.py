@@ -77,6 +77,32 @@ def test_a_value_passes_through_exactly(values, name, batch_format, mode):  # no
         assert connection.execute(query).fetchall() == []
 
 
+JSON = [
+    "null",
+    '{"a": null, "b": [null]}',
+    '"null"',
+    '{"a" :  1, "a" : 2}',
+    "1e5",
+    "12345678901234567890123.10",
+    "-0.0",
+]
+
+
+@pytest.mark.parametrize("name", ["json", "jsonb"])
+@pytest.mark.parametrize(
+    ("batch_format", "returned"),
+    [*((name, lambda batch: batch) for name in FORMATS), ("arrow", lambda batch: batch.to_pylist())],
+    ids=[*FORMATS, "rows"],
+)
+def test_json_passes_through_byte_by_byte(values, name, batch_format, returned):  # noqa: F811
+    connection = values(name, JSON)
+    target = Target("public", "taken", ("id", "v"), ("v",))
+    rows = BatchRows(target.columns, target.columns, batch_format=batch_format, json_columns=("v",))
+    transform(connection, MapBatch(returned, rows), Upsert(target, ("id",), ("v",)), Source("public", "given"))
+    given, taken = (connection.execute(f"SELECT id, v::text FROM {table} ORDER BY id") for table in ("given", "taken"))
+    assert taken.fetchall() == given.fetchall()
+
+
 @pytest.mark.parametrize(
     ("batch_format", "returned"),
     [

@@ -19,7 +19,8 @@ CREATE DOMAIN odd."Code" AS char(3);
 CREATE TABLE things (
     id bigint PRIMARY KEY, small smallint, whole integer, big bigint, exact numeric, rate double precision, single real,
     name text, german text COLLATE "{collation}", code varchar(10), at timestamptz, day date, span interval, ip inet,
-    price money, fixed char(3), fixeds char(3)[], flags bit(4)[], "Odd" odd."Code"
+    price money, fixed char(3), fixeds char(3)[], flags bit(4)[], "Odd" odd."Code", letter "char", label name,
+    short varchar(9) COLLATE "{collation}", object oid
 );
 INSERT INTO things
 SELECT g, g % 100, g * 1000, 9000000000000000000 + g, g / 7.0, g / 3.0, g / 3.0::real,
@@ -27,7 +28,8 @@ SELECT g, g % 100, g * 1000, 9000000000000000000 + g, g / 7.0, g / 3.0, g / 3.0:
        '2024-01-01 00:00+00'::timestamptz + g * interval '1 minute', date '2024-01-01' + g::int,
        g * interval '1 month 1 second',
        '10.0.0.1'::inet + g, (g / 100.0)::numeric::money,
-       md5(g::text)::char(3), ARRAY[md5(g::text)::char(3)], ARRAY[(g % 16)::int::bit(4)], md5(g::text)::char(3)
+       md5(g::text)::char(3), ARRAY[md5(g::text)::char(3)], ARRAY[(g % 16)::int::bit(4)], md5(g::text)::char(3),
+       chr((g % 50 + 64)::int)::"char", md5(g::text)::name, (ARRAY['z', 'ä', 'A', 'Z', 'b'])[g % 5 + 1], g::oid
 FROM generate_series(1, 1000) AS g;
 INSERT INTO things (id) SELECT g FROM generate_series(1001, 1200) AS g;
 UPDATE things SET exact = 'NaN' WHERE id = 1001;
@@ -47,7 +49,7 @@ SINGLE = [
         for column in (
             *("small", "whole", "big", "exact", "rate", "single"),
             *("name", "german", "code", "at", "day", "span", "ip", "price"),
-            *("fixed", "fixeds", "flags", '"Odd"'),
+            *("fixed", "fixeds", "flags", '"Odd"', "letter", "label", "short", "object"),
         )
     ),
     "count(*)",
@@ -119,6 +121,39 @@ def test_totals_of_floats_do_not_depend_on_the_ranges(worker, orders):
         assert once[f"avg({column})"] == float(total / len(printed))
 
 
+DOMAINS = {"small": "smallint", "whole": "whole", "big": "bigint", "exact": "numeric", "rate": "double precision"}
+
+
+@pytest.mark.parametrize("condition", ["TRUE", "FALSE", "a_big IS NULL"])
+def test_totals_of_a_domain_are_those_of_its_base_type(worker, orders, condition):
+    orders.execute("CREATE TABLE things (id bigint); CREATE DOMAIN whole AS integer")
+    for name, base in DOMAINS.items():
+        orders.execute(
+            f"CREATE DOMAIN of_{name} AS {base} CHECK (VALUE > 0); ALTER TABLE things ADD b_{name} of_{name}"
+        )
+        orders.execute(f"ALTER TABLE things ADD a_{name} {base.replace('whole', 'integer')}")
+    columns = ", ".join(f"b_{name}, a_{name}" for name in DOMAINS)
+    values = ", ".join(["id / 3.0 + 1"] * 2 * len(DOMAINS))
+    orders.execute(f"INSERT INTO things (id, {columns}) SELECT id, {values} FROM orders WHERE id % 9 > 0")
+    orders.execute("INSERT INTO things SELECT id FROM orders WHERE id % 9 = 0")
+    source = Source("public", "things", where=condition)
+    kinds = [f"{function}({{}}_{name})" for function in ("count", "sum", "avg", "min", "max") for name in DOMAINS]
+    ours, base = (
+        totals_by_ranges(worker, orders, source, {kind: kind.format(letter) for kind in kinds}) for letter in "ba"
+    )
+    assert {name: (value, type(value)) for name, value in ours.items()} == {
+        name: (value, type(value)) for name, value in base.items()
+    }
+
+
+def test_the_minimum_of_an_oid_is_an_int(worker, orders):
+    source = Source("public", "orders")
+    texts = {"table": "max(tableoid)", "class": "min(tableoid::regclass)"}
+    (oid,) = orders.execute("SELECT 'orders'::regclass::oid").fetchone()
+    totals = totals_by_ranges(worker, orders, source, texts)
+    assert totals == {"row_count": 1_000, "table": oid, "class": oid}
+
+
 def as_text(total):
     return {float("inf"): "Infinity"}.get(total, str(total))
 
@@ -156,6 +191,14 @@ def test_a_condition_that_the_server_rejects_is_named(orders, where):
 def test_a_missing_column_is_named(orders):
     with pytest.raises(InvalidParameterError, match='column "amout" does not exist') as error:
         check_source(orders, Source("public", "orders", ("id", "amout")))
+    assert error.value.parameter == "columns"
+
+
+@pytest.mark.parametrize("name", ["x" * 64, "ä" * 32])
+def test_a_name_that_the_server_would_shorten_is_refused(orders, name):
+    check_source(orders, Source("public", "orders", {name[:-1]: "id"}))
+    with pytest.raises(InvalidParameterError, match=r"of which PostgreSQL keeps only .* at most 63 bytes") as error:
+        check_source(orders, Source("public", "orders", {name[:-1]: "id", name: "-id"}))
     assert error.value.parameter == "columns"
 
 

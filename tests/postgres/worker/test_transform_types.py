@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -16,6 +17,8 @@ from burla_provider.worker.source import Source
 from burla_provider.worker.target_writer import TargetWriter
 from burla_provider.worker.update_functions import EachRow, UpdateRows
 from tests.postgres.worker.conftest import KEY, ranges
+
+np = pytest.importorskip("numpy")
 
 VALUES = {
     "smallint": ["-32768", "7"],
@@ -127,6 +130,38 @@ def test_json_in_arrays_is_written_exactly(values):
         transform(reader, Source("public", "given", ("id", "v")), ranges(1)[0])
     writer.close()
     assert connection.execute("TABLE given EXCEPT ALL TABLE taken").fetchall() == []
+
+
+ID = UUID(int=5)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("text", ID, "00000000-0000-0000-0000-000000000005"),
+        ("text[]", [ID, None], "{00000000-0000-0000-0000-000000000005,NULL}"),
+        ("uuid[]", [ID], "{00000000-0000-0000-0000-000000000005}"),
+        ("text", True, "true"),
+        ("text[]", [True, False], "{true,false}"),
+        ("boolean[]", [True, None, False], "{t,NULL,f}"),
+        ("text", np.bool_(False), "false"),
+        ("numeric", np.float32(0.1), "0.1"),
+        ("double precision[]", [np.float32(0.1), np.float32("nan")], "{0.1,NaN}"),
+        ("real", np.float32(1e-45), "1e-45"),
+    ],
+    ids=lambda value: f"{value!r:.30}",
+)
+def test_values_have_the_text_of_postgresql_in_a_column_of_another_type(values, name, value, expected):
+    connection = values(name, [])
+    Insert(Target("public", "taken", ("id", "v"))).write(connection, [(1, value)])
+    assert connection.execute("SELECT v::text FROM taken").fetchall() == [(expected,)]
+
+
+@pytest.mark.parametrize("name", ["integer", "numeric"])
+def test_a_uuid_is_no_number(values, name):
+    connection = values(name, [])
+    with pytest.raises(psycopg.errors.InvalidTextRepresentation):
+        Insert(Target("public", "taken", ("id", "v"))).write(connection, [(1, ID)])
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, {1, 2}, [{"a": 1}], [1, "a"]], ids=str)

@@ -60,6 +60,10 @@ def test_nan_plus_anything_is_nan(kind):
     assert math.isnan(total([kind("inf"), kind("nan"), kind("-inf"), kind(1)]))
 
 
+def test_a_signaling_nan_is_nan():
+    assert str(total([Decimal("sNaN"), Decimal("inf"), Decimal("sNaN"), 1])) == "NaN"
+
+
 @pytest.mark.parametrize("kind", [float, Decimal])
 def test_infinity_minus_infinity_is_nan(kind):
     assert total([kind(1), kind("inf"), kind("inf")]) == kind("inf")

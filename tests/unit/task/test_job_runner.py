@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ def test_the_items_of_a_trial_are_evenly_spread_from_the_first_to_the_last(lengt
     chosen = spread(items, count)
     assert len(chosen) == min(count, length)
     assert (chosen[0], chosen[-1]) == (0, length - 1)
-    steps = {second - first for first, second in zip(chosen, chosen[1:], strict=False)}
+    steps = {second - first for first, second in itertools.pairwise(chosen)}
     assert not steps or (min(steps) >= 1 and max(steps) - min(steps) <= 1)
 
 

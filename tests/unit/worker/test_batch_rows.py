@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import uuid
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -15,6 +14,7 @@ from burla_provider.worker.batch_rows import BatchRows
 from burla_provider.worker.blocks import ArrowKeys
 from burla_provider.worker.isolation import IsolateFailures
 from burla_provider.worker.row_functions import MapBatch, RowFormat
+from burla_provider.worker.sinks.copy_rows import JsonText
 
 np, pa = pytest.importorskip("numpy"), pytest.importorskip("pyarrow")
 pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
@@ -23,7 +23,12 @@ pd, pl = pytest.importorskip("pandas"), pytest.importorskip("polars")
 def returned(value, batch_format="arrow", json_columns=()):
     """The values of a column that a function has returned."""
     rows = BatchRows((), ("v",), batch_format=batch_format, json_columns=json_columns)
-    return [row[0] for row in rows.results(value)]
+    return [rows.checked(row)[0] for row in rows.results(value)]
+
+
+def without_nan(value):
+    """A value with a text for NaN, which is not equal to itself."""
+    return [without_nan(item) for item in value] if isinstance(value, list) else str(value) if value != value else value
 
 
 NAN = float("nan")
@@ -65,6 +70,7 @@ MOMENT = dt.datetime(2026, 11, 30, 10, 0, 0, 123456)
             [MOMENT, dt.datetime(2026, 11, 30)],
         ),
         (pd.Series([np.array([1.5, 2]), np.array([MOMENT], "datetime64[us]")]), [[1.5, 2.0], [MOMENT]]),
+        (pd.Series([np.array([0.1, 3e38], "float32"), np.array([[0.1]], "float16")]), [[0.1, 3e38], [[0.1]]]),
         (pd.Series([b"\0", {"a": 1}, [1]], dtype=object), [b"\0", {"a": 1}, [1]]),
         (pd.Series([[np.int64(1), pd.Timestamp(MOMENT), None]], dtype=object), [[1, MOMENT, None]]),
         (pd.Series([0, 1], dtype="Sparse[int]"), [0, 1]),
@@ -97,6 +103,7 @@ def test_values_of_pandas_are_exact(series, expected):
         (pl.Series([dt.time(1, 2, 3, 4)]), [dt.time(1, 2, 3, 4)]),
         (pl.Series([dt.timedelta(1)], dtype=pl.Duration("ns")), [dt.timedelta(1)]),
         (pl.Series([[1, None], None]), [[1, None], None]),
+        (pl.Series([[0.1]], dtype=pl.List(pl.Float32)), [[0.1]]),
         (pl.Series([[1.5, 2]], dtype=pl.Array(pl.Float64, 2)), [[1.5, 2.0]]),
         (pl.Series([[MOMENT]], dtype=pl.List(pl.Datetime("ns"))), [[MOMENT]]),
         (pl.Series([{"a": 1}]), [{"a": 1}]),
@@ -122,7 +129,15 @@ def test_values_of_polars_are_exact(series, expected):
         (pa.array([dt.date(2026, 1, 1)], pa.date64()), [dt.date(2026, 1, 1)]),
         (pa.array([dt.time(1)], pa.time32("s")), [dt.time(1)]),
         (pa.array([[1, 2]], pa.list_(pa.int8(), 2)), [[1, 2]]),
-        (pa.array([[1], None], pa.list_view(pa.int8())), [[1], None]),
+        (pa.array([[1], None, [2, 3]], pa.list_view(pa.int8())), [[1], None, [2, 3]]),
+        (pa.array([[1], None, [2, 3]], pa.large_list_view(pa.int8())), [[1], None, [2, 3]]),
+        (pa.array([[[1]], [[2]]], pa.list_(pa.list_view(pa.int8()))), [[[1]], [[2]]]),
+        (pa.array([{"a": [1]}, {"a": [2]}], pa.struct([("a", pa.list_view(pa.int8()))])), [{"a": [1]}, {"a": [2]}]),
+        (pa.array([0.1, None], pa.float32()).dictionary_encode(), [0.1, None]),
+        (pa.array([[0.1, None, NAN]], pa.list_(pa.float32())), [[0.1, None, "nan"]]),
+        (pa.array([[{"a": 0.1}]], pa.list_(pa.struct([("a", pa.float32())]))), [[{"a": 0.1}]]),
+        (pa.array([[("a", 0.1)]], pa.map_(pa.string(), pa.float32())), [[("a", 0.1)]]),
+        (pa.RunEndEncodedArray.from_arrays(pa.array([2]), pa.array([0.1], pa.float32())), [0.1, 0.1]),
         (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int8())), [[("a", 1)]]),
         (pa.RunEndEncodedArray.from_arrays(pa.array([2, 3]), pa.array(["a", None])), ["a", "a", None]),
         (pa.array([{"at": MOMENT}], pa.struct([("at", pa.timestamp("ns"))])), [{"at": MOMENT}]),
@@ -133,7 +148,7 @@ def test_values_of_polars_are_exact(series, expected):
 )
 def test_values_of_arrow_are_exact(array, expected):
     found = returned(pa.table({"v": array}))
-    assert [str(value) if value != value else value for value in found] == expected
+    assert list(map(without_nan, found)) == expected
 
 
 NANOSECOND = "2026-11-30T10:00:00.000000001"
@@ -165,12 +180,35 @@ def test_a_value_that_would_lose_digits_is_refused(value):
         returned(value)
 
 
-def test_text_for_a_json_column_is_json():
-    frame = pd.DataFrame({"v": ['{"price": 0.10}', None, json.dumps("a")]})
-    assert returned(frame, json_columns=("v",)) == [{"price": Decimal("0.10")}, None, "a"]
+JSON = ['{"price" : 0.10, "price" : 1e5}', "null", '"a"', "1" * 5_000, r'"\ud800"']
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        pd.DataFrame({"v": [*JSON, None]}),
+        pl.DataFrame({"v": [*JSON, None]}),
+        pa.table({"v": [*JSON, None]}),
+        [(text,) for text in (*JSON, None)],
+        [{"v": text} for text in (*JSON, None)],
+    ],
+    ids=type,
+)
+def test_text_for_a_json_column_is_json_and_is_kept_as_it_is(batch):
+    found = returned(batch, json_columns=("v",))
+    assert found == [*JSON, None]
+    assert {type(value) for value in found[:-1]} == {JsonText}
+
+
+@pytest.mark.parametrize("text", ["a", "", "NaN", "[1"])
+def test_text_for_a_json_column_that_is_not_json_is_refused(text):
+    for batch in (pd.DataFrame({"v": [text]}), [(text,)]):
+        with pytest.raises(ReturnedRowError, match="a text for the column v that is not JSON"):
+            returned(batch, json_columns=("v",))
+
+
+def test_structs_for_a_json_column_are_written_as_json():
     assert returned(pl.DataFrame({"v": [{"a": [1]}]}), json_columns=("v",)) == [{"a": [1]}]
-    with pytest.raises(ReturnedRowError, match="a text for the column v that is not JSON"):
-        returned(pd.DataFrame({"v": ["a"]}), json_columns=("v",))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import datetime
+import enum
 import json
 import uuid
 from decimal import Decimal
@@ -40,10 +41,40 @@ def test_plain_data_is_converted_to_json(value, expected):
     json.dumps(to_json(value), allow_nan=False, ensure_ascii=False).encode()
 
 
+class Status(str, enum.Enum):  # noqa: UP042 (str(Status.PAID) is "Status.PAID")
+    PAID = "paid"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Approximate(float):
+    """Like NumPy's, which is a float."""
+
+    def __repr__(self):
+        return "Approximate"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Approximate(0.1), 0.1),
+        (Level.HIGH, 3),
+        (Status.PAID, "paid"),
+        ({Status.PAID: {Level.HIGH: Approximate(0.5)}}, {"paid": {"3": 0.5}}),
+    ],
+)
+def test_objects_of_subclasses_become_plain(value, expected):
+    assert repr(to_json(value)) == repr(expected)
+
+
 def test_a_huge_integer_is_converted():
     assert to_json(10**5000) == "1" + 5000 * "0"
 
 
-@pytest.mark.parametrize("value", [{1: "a", "1": "b"}, {"a\0": 1, "a\ufffd": 2}, [{"\udcff": 1, "\\udcff": 2}]])
+@pytest.mark.parametrize(
+    "value", [{1: "a", "1": "b"}, {"a\0": 1, "a\ufffd": 2}, {Level.HIGH: 1, "3": 2}, [{"\udcff": 1, "\\udcff": 2}]]
+)
 def test_keys_that_are_the_same_in_json_are_found(value):
     assert "which are the same in JSON" in find_non_json(value, "the result")
