@@ -6,8 +6,11 @@ import collections
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+from tests.mutants.relevance import Relevance
 
 _CLIENT = "burla_provider/jobs/client_process.py"
 
@@ -42,10 +45,18 @@ class Coverage:
     tests: list[Test] = field(default_factory=list)
     digests: dict[str, dict[str, str]] = field(default_factory=dict)
 
-    def find_tests(self, path: str, lines: range, budget: float) -> list[Test]:
-        """Return the tests for a mutant of these lines: those of the mirrored file, then the fastest of each function.
+    @cached_property
+    def _relevance(self) -> Relevance:
+        return Relevance(test.name for test in self.tests)
 
-        :param budget: seconds that all together may take. Those of the mirrored file always run.
+    def find_tests(self, path: str, lines: range, budget: float, words: frozenset[str]) -> list[Test]:
+        """Return the tests for a mutant of these lines.
+
+        These are those of the mirrored file, then those that mention the words, and the fastest of each function.
+
+        :param budget: seconds for the tests that mention the words, and for the others. Those of the mirrored file
+            always run.
+        :param words: those of the changed lines.
         """
         covering = [test for test in self.tests if self._covers(test, path, lines)]
         if not covering or path.startswith("burla_provider/jobs/client/"):
@@ -59,12 +70,15 @@ class Coverage:
             ranks[test.name] = seen[function]
             seen[function] += 1
         covering.sort(key=lambda test: (not is_mirrored(test.file, path), ranks[test.name], test.seconds))
-        total, chosen = 0.0, []
-        for test in covering:
-            total += test.seconds
-            if total <= budget or not chosen or (is_mirrored(test.file, path) and total <= 4 * budget):
-                chosen.append(test)
-        return chosen
+        chosen = {}
+        by_score = sorted(covering, key=lambda test: -self._relevance.score(test.name, words))
+        for candidates in (covering, by_score):
+            total = 0.0
+            for test in candidates:
+                total += test.seconds
+                if total <= budget or not chosen or (is_mirrored(test.file, path) and total <= 4 * budget):
+                    chosen[test.name] = test
+        return list(chosen.values())
 
     def _covers(self, test: Test, path: str, lines: range) -> bool:
         covered = test.lines.get(path)

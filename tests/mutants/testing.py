@@ -20,6 +20,7 @@ import hypothesis
 from tests.mutants.covering import Coverage, is_measured, load_coverage, store_coverage
 from tests.mutants.forking import Result, Session
 from tests.mutants.mutations import Mutant, find_mutants
+from tests.mutants.relevance import words_of
 from tests.mutants.transplant import find_functions, transplant
 from tests.support.postgres import running_server
 
@@ -93,7 +94,9 @@ class Campaign:
     def tests_of(self, mutant: Mutant) -> list[Any]:
         """Return the tests to run, the likeliest first."""
         lines = range(mutant.line, mutant.line + 1 + mutant.replacement.count("\n"))
-        tests = self._coverage.find_tests(mutant.path, range(0) if mutant.is_eager else lines, self._options.budget)
+        words = words_of(f"{mutant.diff} {mutant.scope} {Path(mutant.path).stem}")
+        lines = range(0) if mutant.is_eager else lines
+        tests = self._coverage.find_tests(mutant.path, lines, self._options.budget, words)
         return sorted(tests, key=lambda test: -self._killers[test.name] / (1 + test.seconds))
 
     def results(self, path: Path) -> dict[str, list[Any]]:
@@ -222,7 +225,12 @@ def _read_options() -> argparse.Namespace:
     parser.add_argument("home", type=Path)
     parser.add_argument("files", nargs="*", default=["burla_provider"], help="modules or folders")
     parser.add_argument("--sample", type=float, default=100, help="percent of the mutants")
-    parser.add_argument("--budget", type=float, default=30, help="seconds of tests per mutant, more for its own tests")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=30,
+        help="seconds per mutant for the fastest tests, and for those that mention it",
+    )
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after this time; the next run continues")
     parser.add_argument("--retry", action="store_true", help="test those that survived again")
     parser.add_argument("--tests", nargs="*", default=TESTS, help="measure the tests of these files and folders")

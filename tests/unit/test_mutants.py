@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.mutations import find_mutants
+from tests.mutants.relevance import Relevance, words_of
 from tests.mutants.transplant import find_functions, transplant
 
 ROOT = Path(__file__).parents[2]
@@ -94,3 +95,16 @@ def test_a_change_reaches_objects_that_others_hold(tmp_path, before, after, resu
             assert result == "ValueError"
     finally:
         del sys.modules["changed"]
+
+
+def test_tests_that_mention_rare_words_of_a_line_come_first(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    file = "tests/unit/test_mutants.py"
+    names = [f"{file}::{name}[1]" for name in globals() if name.startswith("test_")]
+    relevance = Relevance(names)
+    words = words_of('if mutant.diff == "size: int = 6":')
+    assert words >= {"size", "int", "mutant", "diff"}
+    best = max(names, key=lambda name: relevance.score(name, words))
+    assert best == f"{file}::test_messages_docstrings_and_annotations_are_left_alone[1]"
+    assert relevance.score(names[0], frozenset({"q" * 9})) == 0
+    assert words_of("self.row_count += Outcome.ok") == {"self", "row_count", "row", "count", "outcome", "ok"}
