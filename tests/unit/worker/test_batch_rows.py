@@ -119,6 +119,9 @@ def test_values_of_polars_are_exact(series, expected):
     assert all(type(value).__module__ in ("builtins", "datetime", "decimal") for value in found)
 
 
+IDENTIFIER = uuid.UUID("550e8400-e29b-41d4-a716-446655440000")
+
+
 @pytest.mark.parametrize(
     ("array", "expected"),
     [
@@ -141,6 +144,7 @@ def test_values_of_polars_are_exact(series, expected):
         (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int8())), [[("a", 1)]]),
         (pa.RunEndEncodedArray.from_arrays(pa.array([2, 3]), pa.array(["a", None])), ["a", "a", None]),
         (pa.array([{"at": MOMENT}], pa.struct([("at", pa.timestamp("ns"))])), [{"at": MOMENT}]),
+        (pa.array([IDENTIFIER.bytes, None], pa.uuid()), [IDENTIFIER, None]),
         (pa.nulls(1), [None]),
         (pa.chunked_array([[1], [2]]), [1, 2]),
     ],
@@ -172,6 +176,7 @@ NANOSECOND = "2026-11-30T10:00:00.000000001"
         pa.table({"v": pa.RunEndEncodedArray.from_arrays(pa.array([1]), pa.array([1], pa.timestamp("ns")))}),
         pa.table({"v": pa.array([2**62], pa.timestamp("us"))}),
         pa.table({"v": pa.array([(1, 2, 3)], pa.month_day_nano_interval())}),
+        pa.table({"v": pa.array(['{"a": 1}'], pa.json_())}),
     ],
     ids=str,
 )
