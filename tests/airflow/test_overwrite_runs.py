@@ -72,6 +72,7 @@ def test_a_retry_continues_with_the_rows_that_are_staged(airflow: Airflow, score
     options = {"ledger": ledger, "retries": 1}
     first = airflow.run(operator(map_row=fail_late, **options), max_tries=1)
     assert first.state == "up_for_retry"
+    assert first.xcoms["burla_report"]["advice"][0].endswith(": the rows of the others are staged.")
     assert contents(scores) == before
     assert 0 < staged(scores) < 20_000
     second = airflow.run(operator(**options), max_tries=1, try_number=2)
@@ -83,7 +84,8 @@ def test_a_retry_continues_with_the_rows_that_are_staged(airflow: Airflow, score
 
 
 def test_with_resume_false_a_retry_starts_from_the_beginning(airflow: Airflow, scores: Any) -> None:
-    airflow.run(operator(map_row=fail_late, retries=1, resume=False), max_tries=1)
+    first = airflow.run(operator(map_row=fail_late, retries=1, resume=False), max_tries=1)
+    assert first.xcoms["burla_report"]["advice"][0].endswith(" again, because of resume=False.")
     [(name,)] = scores.execute(STAGING).fetchall()
     scores.execute("UPDATE orders SET status = 'other'")
     second = airflow.run(operator(retries=1, resume=False), max_tries=1, try_number=2)

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
+from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.catalog import read_facts
 from burla_provider.ranges.planner_connection import PlannerConnection
 from burla_provider.task.increment import find_column, find_increment, hidden_zone
@@ -179,6 +180,13 @@ def test_a_window_has_all_rows_that_are_older_than_all_clocks(clock, kind):
     # In New York it is 21:00. A date that is not over is left to the next run.
     expected = 2 if kind == "date" else 3
     assert clock.execute(f"SELECT count(*) FROM events WHERE at < %s::{kind}", [end]).fetchone() == (expected,)
+
+
+@pytest.mark.parametrize(("kind", "lag"), [("bigint", timedelta(1)), ("bigint", True), ("timestamp", 5), ("date", 1)])
+def test_a_lag_that_does_not_fit_the_type_of_the_key_is_refused(clock, kind, lag):
+    clock.execute(f"CREATE TABLE events (at {kind})")
+    with pytest.raises(InvalidParameterError, match=rf"lag: .* does not fit the key 'at' \({kind}.*\)\. Use a"):
+        end_of_window(clock, BERLIN, lag)
 
 
 @pytest.mark.parametrize("maximum", ["294276-12-31 23:59:59.999999", "infinity"])
