@@ -1,4 +1,4 @@
-"""Measure the coverage of the client process. ``make test`` puts this file on PYTHONPATH, which a client inherits.
+"""Measure the coverage of the client process. ``make coverage`` puts this file on PYTHONPATH, which a client inherits.
 
 The client ends its process group with SIGKILL, so coverage must be saved before.
 """
