@@ -87,7 +87,7 @@ def test_too_many_ranges_are_refused_before_they_are_made(connection, plan: Plan
     connection.execute("UPDATE pg_class SET reltuples = 1e8 WHERE relname = 'many'")
     monkeypatch.setattr(Distribution, "cuts", lambda *_: pytest.fail("All memory is taken."))
     with pytest.raises(
-        InvalidParameterError, match=r"rows_per_range: the plan would have .* ranges, but max_ranges is 100"
+        InvalidParameterError, match=r"rows_per_range: the plan would have .* ranges, and the maximum is 100"
     ):
         plan("many", split=split, rows_per_range=1, max_ranges=100)
 
