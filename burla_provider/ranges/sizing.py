@@ -87,7 +87,7 @@ class RangeSizing:
         :raises InvalidParameterError: if there are more.
         """
         if ranges > self.max_ranges:
-            problem = f"the plan would have {ranges:,} ranges, and the maximum is {self.max_ranges:,}."
+            problem = f"the plan would have at least {ranges:,} ranges, and the maximum is {self.max_ranges:,}."
             raise InvalidParameterError(parameter, problem, "Use fewer or larger ranges.")
 
 
