@@ -9,7 +9,7 @@ from burla_provider.jobs.job import ENGINES
 CONNECTION_FIELDS: dict[str, dict[str, Any]] = {
     "engine": {
         "label": "Engine",
-        "description": "Where jobs run. The local engine needs no cluster and is meant for tests.",
+        "description": "Where jobs run. The local engine needs no cluster: functions run on the machine of the task.",
         "schema": {
             "type": ["string", "null"],
             "enum": list(ENGINES),

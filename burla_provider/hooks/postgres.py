@@ -33,7 +33,12 @@ def open_hook_connection(
         connection = _connect(postgres_conn_id)
     except Exception as error:
         # The hook uses psycopg or psycopg2.
-        if type(error).__name__ != "OperationalError" or not is_login_rejected(str(error)):
+        if "OperationalError" not in [kind.__name__ for kind in type(error).__mro__]:
+            raise
+        if not is_login_rejected(str(error)):
+            if "FATAL" not in str(error):  # it is not an answer of the server
+                remedy = "the server's listen_addresses, and the firewall."
+                error.add_note(f"Check host and port of the connection {postgres_conn_id!r}, {remedy}")
             raise
         problem = f"the login with the connection {postgres_conn_id!r} was rejected: {str(error).strip()}."
         if "no pg_hba.conf entry" in str(error):

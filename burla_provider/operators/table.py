@@ -67,7 +67,7 @@ class BurlaTableOperator(BurlaBaseOperator):
     **Reading**
 
     :param consistency: "snapshot": all ranges read the same snapshot of the table, and cannot write to it; "none": each
-        range reads its own. None: "snapshot", or "none" if a function or an update writes to the table that it reads.
+        range reads its own. None: "snapshot", or "none" for ``process_range`` with a ledger and for an update in place.
     :param statement_timeout: maximum number of seconds per statement. The query of a range's rows runs until the
         function has read them. None: the server's setting.
     :param lock_timeout: maximum number of seconds to wait for a lock. None: the server's setting, or 60 in a snapshot,

@@ -87,8 +87,8 @@ class RangeSizing:
         :raises InvalidParameterError: if there are more.
         """
         if ranges > self.max_ranges:
-            problem = f"the plan would have {ranges:,} ranges, but max_ranges is {self.max_ranges:,}."
-            raise InvalidParameterError(parameter, problem, "Use fewer or larger ranges, or a larger max_ranges.")
+            problem = f"the plan would have at least {ranges:,} ranges, and the maximum is {self.max_ranges:,}."
+            raise InvalidParameterError(parameter, problem, "Use fewer or larger ranges.")
 
 
 def _limit(rows: int, size: int, row_bytes: float) -> float:

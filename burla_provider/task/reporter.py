@@ -20,6 +20,7 @@ from burla_provider.task.resumption import NOTHING_STORED, Resumption, advise, r
 from burla_provider.task.short_text import SEE_LOG, shorten
 from burla_provider.task.tries import load_tries, save_try
 from burla_provider.worker.errors import cut
+from burla_provider.worker.outcome import join_sentences
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -225,4 +226,5 @@ def _describe_error(error: BaseException) -> tuple[State, str]:
     text = str(error).strip()
     if not isinstance(error, BurlaProviderError | AirflowException) or not text:
         text = f"{type(error).__name__}: {text}"
+    text = join_sentences(text, *getattr(error, "__notes__", ()))
     return "failed", cut(masked(text), _MAX_DETAIL_CHARS, SEE_LOG)

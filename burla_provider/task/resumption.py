@@ -51,7 +51,9 @@ def checkpoint_resumption(has_store: bool, resume: Resume, *, is_comparable: boo
         from burla_provider.database.table_state import UNKNOWN
 
         return Resumption(keeps=False, reason=f"because {UNKNOWN}")
-    unless = ". If the table changes before, it processes all ranges" if is_comparable and resume == "auto" else ""
+    unless = ""
+    if is_comparable and resume == "auto":
+        unless = ". If it cannot prove that the table is unchanged, it processes all ranges"
     return Resumption(keeps=True, reason=f"Airflow's task state store has the others{unless}")
 
 

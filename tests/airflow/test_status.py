@@ -545,3 +545,24 @@ def test_another_target_database_is_named(airflow: Airflow, orders: Orders, post
         assert places["Target"] == "public.labels (upsert)"
         assert places["Target database"] == f"labels_db: {other.info.host}:{other.info.port}/{other.info.dbname}"
         assert places["Columns"] == "id, note"
+
+
+def test_a_server_that_cannot_be_reached_has_a_remedy(airflow: Airflow, orders: Orders) -> None:
+    airflow.connections["orders_db"].port = 9
+    task = BurlaPostgresOperator(task_id="t", table="orders", postgres_conn_id="orders_db", totals={"n": "count(*)"})
+    detail = report_of(airflow.run(task))["status"]["detail"]
+    assert "Connection refused" in detail
+    remedy = "Check host and port of the connection 'orders_db', the server's listen_addresses, and the firewall."
+    assert detail.endswith(f" {remedy}")
+
+
+def test_a_server_that_has_no_connection_left_is_not_said_to_be_unreachable(airflow: Airflow, orders: Orders) -> None:
+    name = airflow.connections["orders_db"].schema
+    orders.connection.execute(f"CREATE ROLE \"{name}_full\" LOGIN PASSWORD 'reads' CONNECTION LIMIT 0")
+    airflow.connections["orders_db"].login, airflow.connections["orders_db"].password = f"{name}_full", "reads"
+    task = BurlaPostgresOperator(task_id="t", table="orders", postgres_conn_id="orders_db", totals={"n": "count(*)"})
+    try:
+        detail = report_of(airflow.run(task))["status"]["detail"]
+    finally:
+        orders.connection.execute(f'DROP ROLE "{name}_full"')
+    assert detail.endswith(f'too many connections for role "{name}_full"')

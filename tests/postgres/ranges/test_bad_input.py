@@ -102,11 +102,11 @@ def orders(postgres_server: PostgresServer) -> Iterator[psycopg.Connection]:
         ({"parallelism": 1.5}, "parallelism: must be a positive integer, got 1.5"),
         ({"max_ranges": True}, "max_ranges: must be a positive integer, got True"),
         ({"ranges": 5, "rows_per_range": 5}, "ranges: cannot be combined with rows_per_range"),
-        ({"ranges": 11, "max_ranges": 10}, "ranges: the plan would have 11 ranges, but max_ranges is 10"),
-        ({"rows_per_range": 10, "max_ranges": 10}, "rows_per_range: the plan would have 11 ranges"),
+        ({"ranges": 11, "max_ranges": 10}, "ranges: the plan would have at least 11 ranges, and the maximum is 10"),
+        ({"rows_per_range": 10, "max_ranges": 10}, "rows_per_range: the plan would have at least 11 ranges"),
         (
             {"rows_per_range": 1, "split": "width", "start_id": 0, "end_id": 10**15},
-            "rows_per_range: the plan would have 1,000,000,000,000,001 ranges",
+            "rows_per_range: the plan would have at least 1,000,000,000,000,001 ranges",
         ),
     ],
 )

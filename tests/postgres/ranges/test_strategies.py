@@ -76,7 +76,7 @@ def test_keyset_balances_frequent_keys_at_max_ranges(connection, plan: Planner) 
 def test_keyset_stops_early_if_there_would_be_too_many_ranges(connection, plan: Planner, index: bool) -> None:
     connection.execute("CREATE TABLE many AS SELECT n AS id FROM generate_series(1, 300000) AS n")
     connection.execute("CREATE INDEX ON many (id)" if index else "ANALYZE many")
-    with pytest.raises(InvalidParameterError, match="rows_per_range: the plan would have 1,001 ranges"):
+    with pytest.raises(InvalidParameterError, match="rows_per_range: the plan would have at least 1,001 ranges"):
         plan("many", key="id", split="keyset", rows_per_range=1, max_ranges=1000)
 
 
@@ -87,7 +87,7 @@ def test_too_many_ranges_are_refused_before_they_are_made(connection, plan: Plan
     connection.execute("UPDATE pg_class SET reltuples = 1e8 WHERE relname = 'many'")
     monkeypatch.setattr(Distribution, "cuts", lambda *_: pytest.fail("All memory is taken."))
     with pytest.raises(
-        InvalidParameterError, match=r"rows_per_range: the plan would have .* ranges, but max_ranges is 100"
+        InvalidParameterError, match=r"rows_per_range: the plan would have .* ranges, and the maximum is 100"
     ):
         plan("many", split=split, rows_per_range=1, max_ranges=100)
 

@@ -57,3 +57,10 @@ def test_only_positive_integers_are_accepted(name: str, value: object) -> None:
         InvalidParameterError, match=f"{name}: must be a positive integer, got {re.escape(repr(value))}"
     ):
         RangeSizing(**{name: value})
+
+
+def test_too_many_ranges_are_refused_without_advice_that_operators_cannot_follow() -> None:
+    with pytest.raises(InvalidParameterError) as error:
+        RangeSizing(ranges=200_000)
+    problem = "ranges: the plan would have at least 200,000 ranges, and the maximum is 100,000."
+    assert str(error.value) == f"{problem} Use fewer or larger ranges."

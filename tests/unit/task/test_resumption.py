@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from burla_provider.task.resumption import Resumption, advise
+from burla_provider.task.resumption import Resumption, advise, checkpoint_resumption
 
 
 def context(max_tries: int = 1) -> Any:
@@ -36,3 +36,11 @@ def test_a_last_try_has_no_next_one() -> None:
         "No retry is left.",
         "Clearing starts again.",
     ]
+
+
+def test_a_retry_that_must_prove_that_the_table_is_unchanged_may_not_resume() -> None:
+    resumption = checkpoint_resumption(True, "auto", is_comparable=True)
+    assert advise(context(), ValueError("no"), resumption, 3, 10, "range")[0] == (
+        "The next try processes only the 3 missing ranges: Airflow's task state store has the others. If it cannot"
+        " prove that the table is unchanged, it processes all ranges."
+    )
