@@ -163,9 +163,10 @@ def _end_of_times(
 ) -> sql.Composed:
     """Return a query of the end for a key that is a time: rows from now on are left to the next run."""
     lag, type_name, unit = _with_precision(connection, source, column, lag)
-    # In microseconds: PostgreSQL's "1 day" has 23 hours if clocks are set forward.
-    microseconds = sql.Literal(f"{lag // timedelta(microseconds=1)} microseconds")
-    names: dict[str, sql.Composable] = {"lag": sql.SQL("{}::interval").format(microseconds), "type": type_name}
+    # No days: PostgreSQL's "1 day" has 23 hours if clocks are set forward. Before 15, a number has at most 32 bits.
+    minutes, rest = divmod(lag, timedelta(minutes=1))
+    text = sql.Literal(f"{minutes} minutes {rest // timedelta(microseconds=1)} microseconds")
+    names: dict[str, sql.Composable] = {"lag": sql.SQL("{}::interval").format(text), "type": type_name}
     planner_connection = PlannerConnection(connection)
     is_standby = planner_connection.fetch_value(sql.SQL("SELECT pg_is_in_recovery()"))
     if column.type == _WITH_ZONE:

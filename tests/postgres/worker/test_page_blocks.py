@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
@@ -171,6 +171,7 @@ def drawn_tables(draw) -> tuple[str, Source, KeyRange]:
 @given(drawn=drawn_tables(), batch_size=st.sampled_from([None, 1, 7, 1_000]))
 def test_blocks_of_any_table_have_the_rows_of_the_query(many, drawn, batch_size) -> None:
     script, source, key_range = drawn
+    assume(many.info.server_version >= 150000 or "(5,-2)" not in script)
     many.prepare_threshold = None  # the table changes
     many.execute(sql.SQL(script))
     query = source.select(source.column_list, key_range)
