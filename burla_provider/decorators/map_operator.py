@@ -13,6 +13,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.task.function_arguments import is_callable_class
 from burla_provider.task.map_config import MapJobConfig
+from burla_provider.task.mapped_results import read_mapped
 from burla_provider.task.validation import UNRENDERED, check_dict
 
 _POSITIONAL = {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD}
@@ -56,7 +57,7 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
             self.python_callable, self.op_args, {**dict.fromkeys(init), **self.op_kwargs}
         )
         op_kwargs = {name: value for name, value in arguments.items() if name not in init}
-        return MapJobConfig(**self._parameters() | {"inputs": inputs, "op_kwargs": op_kwargs})
+        return MapJobConfig(**read_mapped(self._parameters() | {"inputs": inputs, "op_kwargs": op_kwargs}))
 
     def _check_unrendered(self) -> None:
         _check_signature(self.python_callable)

@@ -16,6 +16,7 @@ from burla_provider.hooks.burla import BurlaHook
 from burla_provider.jobs.job import DEFAULT_JOB_RETRIES, DEFAULT_QUEUE_TIMEOUT
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.config import JobConfig
+from burla_provider.task.mapped_results import read_mapped
 from burla_provider.task.rendered import RenderedText, preview_code
 from burla_provider.task.resume import Resume
 from burla_provider.task.validation import check_names, mask_unrendered
@@ -180,7 +181,7 @@ class BurlaBaseOperator(BaseOperator):
 
         :raises InvalidParameterError: if a value cannot be used.
         """
-        return self.config_class(**self._parameters())
+        return self.config_class(**read_mapped(self._parameters()))
 
     def on_kill(self) -> None:
         """End ``execute``, which cancels the job."""
