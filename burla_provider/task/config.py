@@ -18,10 +18,12 @@ from burla_provider.task.resume import Resume
 from burla_provider.task.validation import (
     UNRENDERED,
     check_age,
+    check_boolean,
     check_choice,
     check_columns,
     check_integer,
     check_lag,
+    check_name,
     check_seconds,
     check_strings,
     check_text,
@@ -39,6 +41,9 @@ Split = Literal["auto", "width", "histogram", "probed", "keyset", "pages", "sing
 RowFormat = Literal["tuple", "dict"]
 BatchFormat = Literal["pandas", "polars", "arrow"]
 Consistency = Literal["snapshot", "none"]
+
+
+_CONNECTION = "Use the id of an Airflow connection."
 
 
 # No eq and no repr: a config is neither compared nor printed, and every DAG file pays for the import of this module.
@@ -75,6 +80,8 @@ class JobConfig:
     """What to do about a result that exceeds ``max_result_bytes``."""
 
     def __post_init__(self) -> None:
+        check_name("burla_conn_id", self.burla_conn_id, _CONNECTION)
+        self._check_texts("image", "region", "burla_python")
         self._normalize("max_parallelism", parse_integer("max_parallelism", self.max_parallelism, 1))
         for name in ("func_cpu", "func_ram"):
             self._normalize(name, parse_integer(name, getattr(self, name), 1, keyword="dynamic"))
@@ -127,6 +134,10 @@ class JobConfig:
         if isinstance(self.disk_gb, int) and not self.grow:  # an unrendered value is true
             problem = f"is for nodes that are booted for the job, got {self.disk_gb}."
             raise InvalidParameterError("disk_gb", problem, "Use grow=True, or leave it out.")
+
+    def _check_texts(self, *names: str) -> None:
+        for name in names:
+            check_text(name, getattr(self, name), "text", "Use text, or leave it out.")
 
     def _check_integers(self, *names: str, minimum: int = 0) -> None:
         for name in names:
@@ -187,6 +198,13 @@ class TableConfig(JobConfig):
         names = ("key", "start_id", "end_id", "lower", "upper", "rows_per_range", "ranges")
         self._normalize("given", {name: getattr(self, name) for name in names})
         super().__post_init__()
+        check_name("table", self.table, "Write it as in SQL: orders, sales.orders.")
+        check_name("postgres_conn_id", self.postgres_conn_id, _CONNECTION)
+        self._check_texts("ledger", "results_table")
+        for name in ("refine", "incremental"):
+            check_boolean(name, getattr(self, name))
+        if self.key is not None and not isinstance(self.key, str):
+            check_strings("key", self.key)
         for name in ("key", "columns", "where", "lower", "upper", "start", "consistency"):
             if not is_given(getattr(self, name)):
                 self._normalize(name, None)

@@ -10,8 +10,16 @@ from typing import Any, ClassVar, get_args
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.config import JobConfig
 from burla_provider.task.failure_policy import OnFailure, allowance
-from burla_provider.task.function_arguments import check_arguments, check_describe
-from burla_provider.task.validation import UNRENDERED, check_choice, check_function, check_single_output, parse_integer
+from burla_provider.task.function_arguments import check_arguments, check_task_function
+from burla_provider.task.validation import (
+    UNRENDERED,
+    check_boolean,
+    check_choice,
+    check_function,
+    check_single_output,
+    is_given,
+    parse_integer,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -43,10 +51,15 @@ class MapJobConfig(JobConfig):
         check_single_output(self.multiple_outputs)
         if self.inputs is not UNRENDERED:
             iterate_inputs(self.inputs)
+        if self.make_inputs is not None:
+            check_task_function("inputs", self.make_inputs)
         check_function("python_callable", self.python_callable)
+        if not is_given(self.op_kwargs):
+            self._normalize("op_kwargs", {})
         check_arguments("python_callable", self.python_callable, self.op_kwargs, self.init)
         if self.describe is not None:
-            check_describe(self.describe)
+            check_task_function("describe", self.describe)
+        check_boolean("collect", self.collect)
         self._normalize("trial_inputs", parse_integer("trial_inputs", self.trial_inputs, 0) or 0)
         check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
         allowance(self.tolerated_failures, 1)

@@ -9,7 +9,15 @@ from typing import Any, ClassVar, Literal
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.config import TableConfig
-from burla_provider.task.validation import UNRENDERED, check_choice, check_dict_of_strings, check_function, check_single
+from burla_provider.task.function_arguments import check_task_function
+from burla_provider.task.validation import (
+    UNRENDERED,
+    check_boolean,
+    check_choice,
+    check_dict_of_strings,
+    check_function,
+    check_single,
+)
 
 PROCESSORS = ("totals", "process_rows", "process_range")
 """Parameters that define what is done with the rows. Exactly one is given."""
@@ -36,9 +44,11 @@ class TableJobConfig(TableConfig):
         check_single("Choose what to do with the rows.", **{name: getattr(self, name) for name in PROCESSORS})
         if self.totals is not None:
             check_dict_of_strings("totals", self.totals)
-        for name in ("process_rows", "process_range", "combine"):
+        for name in ("process_rows", "process_range"):
             if getattr(self, name) is not None:
                 check_function(name, getattr(self, name))
+        if self.combine is not None:
+            check_task_function("combine", self.combine)
         if self.row_format == "arrow":  # type: ignore[comparison-overlap]
             self._rename_row_format()
         for name in ("batch_format", "batch_size"):
@@ -72,6 +82,7 @@ class TableJobConfig(TableConfig):
             raise InvalidParameterError(
                 "consistency", 'must be "none" with a ledger: a snapshot is read-only.', "Leave it out."
             )
+        check_boolean("isolate_failures", self.isolate_failures)
         check_choice("verify", self.verify, ("count", None))
         if self.verify is not None and self.consistency not in ("snapshot", UNRENDERED):
             raise InvalidParameterError(
