@@ -34,7 +34,7 @@ class DecoratedTableOperator(DecoratedOperator):
         **kwargs: Any,
     ) -> None:
         arguments = _name_arguments(python_callable, op_args, op_kwargs or {})
-        name = self.function_parameter(kwargs)
+        name = self.function_parameter({**(kwargs.get("default_args") or {}), **kwargs})
         if name in kwargs:
             raise InvalidParameterError(name, "is the decorated function.", "Leave it out.")
         # Airflow calls nothing: ``python_callable`` describes the arguments of the call.

@@ -71,6 +71,8 @@ class BurlaBaseOperator(BaseOperator):
     )
     template_fields_renderers = {"requirements": "json", "code": "py"}  # noqa: RUF012 (as Airflow declares it)
     function_fields: tuple[str, ...] = ()
+    argument_fields: tuple[str, ...] = ()
+    """Parameters whose values are rendered in a template field of another name."""
     init: Mapping[str, Callable[..., Any]] | None = None
     operator_extra_links = (BurlaJobLink(),)
     # Airflow's provider registry lists operators with this attribute as durable.
@@ -201,7 +203,7 @@ class BurlaBaseOperator(BaseOperator):
 
     def _check_unrendered(self) -> None:
         parameters = self._parameters()
-        for name in parameters.keys() & set(self.template_fields):
+        for name in parameters.keys() & {*self.template_fields, *self.argument_fields}:
             parameters[name] = mask_unrendered(parameters[name])
         self.config_class(**parameters)
 

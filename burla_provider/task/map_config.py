@@ -80,3 +80,37 @@ def iterate_inputs(inputs: Any) -> Iterator[Any]:
         with suppress(TypeError):  # an array of no dimension has __iter__, which raises
             return iter(inputs)
     raise InvalidParameterError("inputs", f"must be a list, got {type(inputs).__name__}.", advice)
+
+
+class StoredItems:
+    """The items of an iterator. They are read when the task runs, and stored.
+
+    ``dag.test`` runs all tries of a task with the same iterator, which has no items after the first one.
+    """
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator: Iterator[Any] | None = iterator
+        self._items: list[Any] | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        # A generator: when the DAG file is parsed, it is made and not read.
+        if self._items is None:
+            iterator, self._iterator = self._iterator, None
+            if iterator is None:
+                problem = "the iterator has failed in an earlier try, and cannot be read again."
+                raise InvalidParameterError("inputs", problem, "Give a list, or a function that returns one.")
+            self._items = list(iterator)
+        yield from self._items
+
+    def __repr__(self) -> str:
+        return "<iterator>"
+
+
+def store_items(inputs: Any) -> Any:
+    """Return inputs that can be read twice."""
+    return StoredItems(inputs) if isinstance(inputs, Iterator) else inputs
+
+
+def split_inputs(inputs: Any) -> dict[str, Any]:
+    """Return the parameters ``inputs`` and ``make_inputs``."""
+    return {"inputs": (), "make_inputs": inputs} if callable(inputs) else {"inputs": inputs, "make_inputs": None}

@@ -184,6 +184,70 @@ def test_the_items_may_be_the_default_of_the_first_argument(airflow: Airflow) ->
     assert airflow.run(doubled().get_task("double")).value == [5, 10]
 
 
+def decorated(function: Any, *args: Any, **kwargs: Any) -> Any:
+    @dag(schedule=None, start_date=START)
+    def one_task() -> None:
+        task.burla(task_id="t")(function)(*args, **kwargs)
+
+    return one_task().get_task("t")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ("abc", "inputs: must be a list, got str."),
+        ({1, 2}, "inputs: must be a list, got set. A set has no order"),
+        (None, "inputs: must be a list, got NoneType."),
+        (lambda day: [day], "inputs: <lambda>(day) cannot be called with no arguments."),
+    ],
+)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_the_decorator_refuses_at_parse_what_is_no_list(inputs: Any, message: str, by_name: bool) -> None:
+    with pytest.raises(InvalidParameterError) as raised:
+        decorated(square, number=inputs) if by_name else decorated(square, inputs)
+    assert str(raised.value).startswith(message)
+
+
+def test_an_argument_with_a_name_of_the_context_is_required_at_parse() -> None:
+    def of_run(number: int, run_id: str) -> str:
+        return f"{run_id} {number}"
+
+    with pytest.raises(
+        InvalidParameterError, match=r"^python_callable: of_run .* missing a required argument: 'run_id'"
+    ):
+        decorated(of_run, [1])
+    assert decorated(of_run, [1], run_id="{{ run_id }}").task_id == "t"
+
+
+def test_the_decorator_takes_a_function_that_returns_the_inputs(airflow: Airflow) -> None:
+    assert airflow.run(decorated(square, lambda: [1, 2])).value == [1, 4]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda items: BurlaMapOperator(task_id="t", python_callable=square, inputs=items),
+        lambda items: decorated(square, items),
+        lambda items: decorated(square, number=items),
+    ],
+)
+def test_a_second_try_in_the_same_process_has_the_items_of_an_iterator(airflow: Airflow, make: Any) -> None:
+    operator = make(iter([1, 2]))
+    assert airflow.run(operator).value == [1, 4]
+    assert airflow.run(operator, run_id="b").value == [1, 4]
+
+
+def test_an_iterator_that_has_failed_is_not_read_again(airflow: Airflow) -> None:
+    def find() -> Any:
+        yield 1
+        raise LookupError("no second one")
+
+    operator = BurlaMapOperator(task_id="t", python_callable=square, inputs=find())
+    assert str(airflow.run(operator).error) == "no second one"
+    second = airflow.run(operator, run_id="b")
+    assert str(second.error).startswith("inputs: the iterator has failed in an earlier try, and cannot be read again.")
+
+
 @pytest.mark.parametrize(
     "function",
     [

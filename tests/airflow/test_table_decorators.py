@@ -116,6 +116,13 @@ def test_with_a_batch_format_the_function_gets_batches_of_this_format(airflow: A
     assert written(labels) == (20_000, 20_000, 20_000)
 
 
+@pytest.mark.parametrize("default", [{"batch_size": 700}, {"batch_format": "arrow"}])
+def test_the_size_or_format_of_batches_may_be_a_default_of_the_dag(default: dict[str, Any]) -> None:
+    operator = in_dag(lambda: task.burla_transform(**LABELS)(label_batch)("big"), default_args=default)
+    assert operator.map_batch
+    assert not operator.map_row
+
+
 def test_a_class_gets_the_arguments_of_the_call_in_its_constructor(airflow: Airflow, labels: Any) -> None:
     class Label:
         def __init__(self, prefix: str) -> None:
