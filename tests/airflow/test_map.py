@@ -219,6 +219,34 @@ def test_an_argument_with_a_name_of_the_context_is_required_at_parse() -> None:
     assert decorated(of_run, [1], run_id="{{ run_id }}").task_id == "t"
 
 
+@needs_state_stores
+def test_a_function_may_call_itself_and_other_functions_that_are_tasks(airflow: Airflow, tmp_path: Path) -> None:
+    @task
+    def double(number: int) -> int:
+        return 2 * number
+
+    @task.burla_postgres(table="orders")
+    def add_up(rows: Any) -> Any:
+        return sum(rows)
+
+    @task.burla(task_id="t")
+    def factorial(number: int) -> int:
+        if number == 3 and not (tmp_path / "tried").exists():
+            (tmp_path / "tried").touch()
+            raise LookupError("not yet")
+        return 1 if number < 2 else double(number) * factorial(number - 1) // add_up([1, 1])
+
+    @dag(schedule=None, start_date=START)
+    def numbers() -> None:
+        factorial([1, 3, 4])
+
+    made = numbers().get_task("t")
+    assert airflow.run(made, max_tries=1).state == "up_for_retry"
+    second = airflow.run(made, try_number=2, max_tries=1)
+    assert second.value == [1, 6, 24], second.log
+    assert "An earlier try has finished 2 items" in second.log
+
+
 def test_the_decorator_takes_a_function_that_returns_the_inputs(airflow: Airflow) -> None:
     assert airflow.run(decorated(square, lambda: [1, 2])).value == [1, 4]
 
