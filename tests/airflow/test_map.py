@@ -247,6 +247,32 @@ def test_a_function_may_call_itself_and_other_functions_that_are_tasks(airflow: 
     assert "An earlier try has finished 2 items" in second.log
 
 
+def test_the_error_of_a_function_that_uses_airflow_says_that_workers_have_none(airflow: Airflow) -> None:
+    def read_variable(_: int) -> Any:
+        from airflow.sdk import Variable
+
+        return Variable.get("rate")
+
+    def read_context(_: int) -> Any:
+        from airflow.sdk import get_current_context
+
+        return get_current_context()["ds"]
+
+    airflow.variables["rate"] = "3"
+    for function in (read_variable, read_context):
+        error = airflow.run(BurlaMapOperator(task_id="t", python_callable=function, inputs=[1])).error
+        assert "The workers have no Airflow: no connections, no variables and no context. Pass" in str(error)
+
+
+def test_an_object_of_airflow_as_an_argument_is_named_as_the_cause(airflow: Airflow) -> None:
+    with DAG("native", schedule=None, start_date=START, render_template_as_native_obj=True):
+        operator = BurlaMapOperator(
+            task_id="t", python_callable=lambda _, ti: str(ti), inputs=[1], op_kwargs={"ti": "{{ ti }}"}
+        )
+    error = airflow.run(operator).error
+    assert "the workers have no Airflow. Give the function plain data instead of objects of Airflow." in str(error)
+
+
 def test_the_decorator_takes_a_function_that_returns_the_inputs(airflow: Airflow) -> None:
     assert airflow.run(decorated(square, lambda: [1, 2])).value == [1, 4]
 
