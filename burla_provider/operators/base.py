@@ -148,7 +148,9 @@ class BurlaBaseOperator(BaseOperator):
                     raise TaskKilledError("The task was killed.")
                 return result
         except PermanentError as error:
-            raise AirflowFailException(str(error)) from error
+            # A parameter that cannot be used may be a rendered secret. Callbacks get the error as it is.
+            text = masked(str(error))
+            raise AirflowFailException(text) from (error if text == str(error) else None)
         finally:
             self._executing = False
 
