@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime
 import functools
@@ -27,6 +28,10 @@ def square(number: int) -> int:
 
 class Unusual(Exception):
     """A class that no worker can import."""
+
+
+def same(text: str) -> str:
+    return text
 
 
 def fails_on_three(number: int) -> int:
@@ -275,6 +280,28 @@ def test_an_object_of_airflow_as_an_argument_is_named_as_the_cause(airflow: Airf
 
 def test_the_decorator_takes_a_function_that_returns_the_inputs(airflow: Airflow) -> None:
     assert airflow.run(decorated(square, lambda: [1, 2])).value == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "results"),
+    [
+        (["{{ ds }}"], ["2026-11-20"]),
+        (lambda: ["{{ ds }}"], ["{{ ds }}"]),
+        (iter(["{{ ds }}"]), ["{{ ds }}"]),
+    ],
+    ids=["list", "function", "iterator"],
+)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda items: BurlaMapOperator(task_id="t", python_callable=str, inputs=items),
+        lambda items: decorated(same, items),
+    ],
+    ids=["operator", "decorator"],
+)
+def test_only_texts_in_a_list_are_templates(airflow: Airflow, make: Any, inputs: Any, results: Any) -> None:
+    inputs = copy.copy(inputs)  # an iterator is read once
+    assert airflow.run(make(inputs)).value == results
 
 
 @pytest.mark.parametrize(
