@@ -47,7 +47,7 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        init = kwargs.get("init") or {}
+        init = {**(kwargs.get("default_args") or {}), **kwargs}.get("init") or {}
         op_args, op_kwargs = _store_inputs(python_callable, op_args, op_kwargs or {})
         upstream = {"python_callable": python_callable, "op_kwargs": op_kwargs}
         check_dict("init", init)

@@ -278,6 +278,18 @@ def test_an_object_of_airflow_as_an_argument_is_named_as_the_cause(airflow: Airf
     assert "the workers have no Airflow. Give the function plain data instead of objects of Airflow." in str(error)
 
 
+@pytest.mark.parametrize("place", ["override", "default_args"])
+def test_one_call_of_the_decorator_may_have_another_init(airflow: Airflow, place: str) -> None:
+    def add(number: int, more: int) -> int:
+        return number + more
+
+    init = {"more": lambda: 10}
+    with DAG("d", schedule=None, start_date=START, default_args={"init": init} if place == "default_args" else {}):
+        made = task.burla(add)
+        operator = (made.override(init=init) if place == "override" else made)([1]).operator
+    assert airflow.run(operator).value == [11]
+
+
 def test_the_decorator_takes_a_function_that_returns_the_inputs(airflow: Airflow) -> None:
     assert airflow.run(decorated(square, lambda: [1, 2])).value == [1, 4]
 
