@@ -19,6 +19,7 @@ from burla_provider.task.validation import (
     check_single_output,
     is_given,
     parse_integer,
+    template_hint,
 )
 
 
@@ -79,7 +80,8 @@ def iterate_inputs(inputs: Any) -> Iterator[Any]:
     elif not isinstance(inputs, str | bytes | bytearray | memoryview | Mapping):
         with suppress(TypeError):  # an array of no dimension has __iter__, which raises
             return iter(inputs)
-    raise InvalidParameterError("inputs", f"must be a list, got {type(inputs).__name__}.", advice)
+    problem = f"must be a list, got {type(inputs).__name__}."
+    raise InvalidParameterError("inputs", problem, f"{advice}{template_hint(inputs)}")
 
 
 class StoredItems:

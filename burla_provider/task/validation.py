@@ -33,6 +33,13 @@ def is_given(value: Any) -> bool:
     return value is not None and not (isinstance(value, str) and value == "")
 
 
+def template_hint(value: Any) -> str:
+    """Return a sentence about a list or a dict that a template has rendered to text; "" for other values."""
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{", "(")):
+        return " A template renders to text, unless the DAG has render_template_as_native_obj=True."
+    return ""
+
+
 def check_names(operator: type, names: Collection[str]) -> None:
     """Check that the operator, or one of its base classes, has parameters of these names.
 
@@ -197,7 +204,8 @@ def check_strings(name: str, value: Any) -> None:
     if value is UNRENDERED:
         return
     if not isinstance(value, Collection) or isinstance(value, str | bytes | Mapping):
-        raise InvalidParameterError(name, f"must be a list, got {value!r}.", "Use a list, also for a single string.")
+        advice = f"Use a list, also for a single string.{template_hint(value)}"
+        raise InvalidParameterError(name, f"must be a list, got {value!r}.", advice)
     _check_items(name, value)
 
 
@@ -207,7 +215,8 @@ def check_dict(name: str, value: Any) -> None:
     :raises InvalidParameterError: if it is not.
     """
     if value is not UNRENDERED and not isinstance(value, Mapping):
-        raise InvalidParameterError(name, f"must be a dict, got {value!r}.", "Use {name: value}.")
+        advice = f"Use {{name: value}}.{template_hint(value)}"
+        raise InvalidParameterError(name, f"must be a dict, got {value!r}.", advice)
 
 
 def check_dict_of_strings(name: str, value: Any) -> None:
