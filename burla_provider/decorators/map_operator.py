@@ -12,8 +12,8 @@ from airflow.providers.common.compat.sdk import DecoratedOperator
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.task.function_arguments import is_callable_class
-from burla_provider.task.map_config import MapJobConfig
-from burla_provider.task.validation import UNRENDERED, check_dict
+from burla_provider.task.map_config import split_inputs, store_items
+from burla_provider.task.validation import check_dict
 
 _POSITIONAL = {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD}
 _WITHOUT_NAME = {Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL}
@@ -37,8 +37,18 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
         **DecoratedOperator.template_fields_renderers,
     }
 
-    def __init__(self, *, python_callable: Callable[..., Any], **kwargs: Any) -> None:
-        init, op_kwargs = kwargs.get("init") or {}, kwargs.pop("op_kwargs", None) or {}
+    argument_fields = ("inputs",)
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any],
+        op_args: Collection[Any] = (),
+        op_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        init = {**(kwargs.get("default_args") or {}), **kwargs}.get("init") or {}
+        op_args, op_kwargs = _store_inputs(python_callable, op_args, op_kwargs or {})
         upstream = {"python_callable": python_callable, "op_kwargs": op_kwargs}
         check_dict("init", init)
         for name in op_kwargs:
@@ -46,25 +56,19 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
                 raise InvalidParameterError("init", f"{name!r} is given in the call too.", "Give it once.")
         # Airflow checks that the call has all arguments.
         given = {**dict.fromkeys(init), **op_kwargs}
-        super().__init__(python_callable=python_callable, op_kwargs=given, kwargs_to_upstream=upstream, **kwargs)
+        super().__init__(
+            python_callable=python_callable, op_args=op_args, op_kwargs=given, kwargs_to_upstream=upstream, **kwargs
+        )
 
-    def make_config(self) -> MapJobConfig:
-        """Return the checked parameters, with the arguments of the decorated function as inputs and ``op_kwargs``."""
+    def _parameters(self) -> dict[str, Any]:
+        """Return the values for the config, with the arguments of the call as inputs and ``op_kwargs``."""
         _check_signature(self.python_callable)
         init = self.init or {}
         inputs, arguments = _split_arguments(
             self.python_callable, self.op_args, {**dict.fromkeys(init), **self.op_kwargs}
         )
         op_kwargs = {name: value for name, value in arguments.items() if name not in init}
-        return MapJobConfig(**self._parameters() | {"inputs": inputs, "op_kwargs": op_kwargs})
-
-    def _check_unrendered(self) -> None:
-        _check_signature(self.python_callable)
-        super()._check_unrendered()
-
-    def _parameters(self) -> dict[str, Any]:
-        # When the DAG file is parsed, Airflow has checked the arguments.
-        return super()._parameters() | {"op_kwargs": UNRENDERED}
+        return super()._parameters() | split_inputs(inputs) | {"op_kwargs": op_kwargs}
 
 
 def _check_signature(function: Callable[..., Any]) -> None:
@@ -85,12 +89,29 @@ def _check_signature(function: Callable[..., Any]) -> None:
         )
 
 
+def _store_inputs(
+    function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call. If the first one is an iterator, it can be read twice."""
+    first = next(iter(inspect.signature(function).parameters), "")
+    inputs = {first: store_items(kwargs[first])} if first in kwargs else {}
+    return (*map(store_items, tuple(args)[:1]), *tuple(args)[1:]), {**kwargs, **inputs}
+
+
 def _split_arguments(
     function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the first argument of a call, and all others by name, defaults included."""
+    """Return the first argument of a call, and all others by name, defaults included.
+
+    :raises InvalidParameterError: if one is missing. Airflow gives names of its context to a task, but not to workers.
+    """
     signature = inspect.signature(function)
-    bound = signature.bind(*args, **kwargs)
+    try:
+        bound = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        problem = f"{function.__name__} cannot be called on every item: {error}."
+        advice = "Give all arguments in the call, also those with a name of Airflow's context."
+        raise InvalidParameterError("python_callable", problem, advice) from error
     bound.apply_defaults()
     first, *others = signature.parameters.values()
     inputs = bound.arguments.pop(first.name)

@@ -33,12 +33,16 @@ class DecoratedTableOperator(DecoratedOperator):
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        arguments = _name_arguments(python_callable, op_args, op_kwargs or {})
-        name = self.function_parameter(kwargs)
+        given = {**(kwargs.get("default_args") or {}), **kwargs}
+        name = self.function_parameter(given)
         if name in kwargs:
             raise InvalidParameterError(name, "is the decorated function.", "Leave it out.")
+        function = inspect.getattr_static(python_callable, "__wrapped__")
+        # The decorator has described the call without defaults of the DAG and the parameters of this call.
+        python_callable = _describe_call(function, given.get("init") or {})
+        arguments = _name_arguments(name, python_callable, op_args, op_kwargs or {})
         # Airflow calls nothing: ``python_callable`` describes the arguments of the call.
-        upstream = {name: inspect.getattr_static(python_callable, "__wrapped__"), "op_kwargs": arguments}
+        upstream = {name: function, "op_kwargs": arguments}
         super().__init__(python_callable=python_callable, op_kwargs=arguments, kwargs_to_upstream=upstream, **kwargs)
 
     @staticmethod
@@ -94,7 +98,6 @@ def decorate(
         problem = "are the arguments of the call."
         raise InvalidParameterError("op_kwargs", problem, "Call the decorated function with them.")
     init = parameters.get("init") or {}
-    check_dict("init", init)
 
     def decorate_function(function: Callable[..., Any]) -> TaskDecorator:
         task: TaskDecorator = task_decorator_factory(
@@ -109,7 +112,11 @@ def decorate(
 
 
 def _describe_call(function: Callable[..., Any], init: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    """Return the function with the signature of the task: the arguments that the operator does not give itself."""
+    """Return the function with the signature of the task: the arguments that the operator does not give itself.
+
+    :raises InvalidParameterError: if ``init`` is not a dict.
+    """
+    check_dict("init", init)
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
     if not is_callable_class(function):
@@ -139,11 +146,22 @@ def _read_parameters(function: Any) -> Collection[Parameter]:
         return ()
 
 
-def _name_arguments(function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call by name."""
+def _name_arguments(
+    name: str, function: Callable[..., Any], args: Collection[Any], kwargs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the arguments of a call by name.
+
+    :param name: the parameter of the operator that the function is.
+    :raises InvalidParameterError: if an argument has no name.
+    """
     signature = inspect.signature(function)
     arguments = signature.bind_partial(*args, **kwargs).arguments
     for parameter in signature.parameters.values():
         if parameter.kind is Parameter.VAR_KEYWORD:
             arguments.update(arguments.pop(parameter.name, {}))
+        elif parameter.kind not in _NAMED and parameter.name in arguments:
+            written = inspect.signature(inspect.getattr_static(function, "__wrapped__"))
+            label = f"{function.__name__}{written}"
+            advice = "Leave out / and * after the first parameter."
+            raise InvalidParameterError(name, f"{label} gets its arguments by name.", advice)
     return arguments

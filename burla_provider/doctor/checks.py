@@ -31,9 +31,9 @@ from burla_provider.jobs.job import Engine, ItemCrashed, ItemSucceeded, Job, Job
 from burla_provider.jobs.requirements import requirements_for
 from burla_provider.ranges.catalog import find_table
 from burla_provider.ranges.planner_connection import PlannerConnection
-from burla_provider.task.config import TableJobConfig
 from burla_provider.task.job_runner import check_reachable
 from burla_provider.task.session import open_session
+from burla_provider.task.table_job_config import TableJobConfig
 from burla_provider.worker.map_task import MapTask
 from burla_provider.worker.outcome import Outcome, decode, join_sentences
 from burla_provider.worker.probe import read_python_version, read_server_version

@@ -16,6 +16,7 @@ from burla_provider.hooks.burla import BurlaHook
 from burla_provider.jobs.job import DEFAULT_JOB_RETRIES, DEFAULT_QUEUE_TIMEOUT
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.config import JobConfig
+from burla_provider.task.mapped_results import read_mapped
 from burla_provider.task.rendered import RenderedText, preview_code
 from burla_provider.task.resume import Resume
 from burla_provider.task.validation import check_names, mask_unrendered
@@ -70,6 +71,8 @@ class BurlaBaseOperator(BaseOperator):
     )
     template_fields_renderers = {"requirements": "json", "code": "py"}  # noqa: RUF012 (as Airflow declares it)
     function_fields: tuple[str, ...] = ()
+    argument_fields: tuple[str, ...] = ()
+    """Parameters whose values are rendered in a template field of another name."""
     init: Mapping[str, Callable[..., Any]] | None = None
     operator_extra_links = (BurlaJobLink(),)
     # Airflow's provider registry lists operators with this attribute as durable.
@@ -145,7 +148,9 @@ class BurlaBaseOperator(BaseOperator):
                     raise TaskKilledError("The task was killed.")
                 return result
         except PermanentError as error:
-            raise AirflowFailException(str(error)) from error
+            # A parameter that cannot be used may be a rendered secret. Callbacks get the error as it is.
+            text = masked(str(error))
+            raise AirflowFailException(text) from (error if text == str(error) else None)
         finally:
             self._executing = False
 
@@ -180,7 +185,7 @@ class BurlaBaseOperator(BaseOperator):
 
         :raises InvalidParameterError: if a value cannot be used.
         """
-        return self.config_class(**self._parameters())
+        return self.config_class(**read_mapped(self._parameters()))
 
     def on_kill(self) -> None:
         """End ``execute``, which cancels the job."""
@@ -200,7 +205,7 @@ class BurlaBaseOperator(BaseOperator):
 
     def _check_unrendered(self) -> None:
         parameters = self._parameters()
-        for name in parameters.keys() & set(self.template_fields):
+        for name in parameters.keys() & {*self.template_fields, *self.argument_fields}:
             parameters[name] = mask_unrendered(parameters[name])
         self.config_class(**parameters)
 

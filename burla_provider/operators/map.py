@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from burla_provider.operators.base import BurlaBaseOperator
 from burla_provider.task.failure_policy import OnFailure
-from burla_provider.task.map_config import MapJobConfig
+from burla_provider.task.map_config import MapJobConfig, split_inputs, store_items
 
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
@@ -78,8 +78,7 @@ class BurlaMapOperator(BurlaBaseOperator):
         super().__init__(**kwargs)
         self.python_callable = python_callable
         # Airflow calls a function in a template field itself, with other arguments.
-        self.make_inputs = inputs if callable(inputs) else None
-        self.inputs = () if callable(inputs) else inputs
+        self.inputs, self.make_inputs = split_inputs(store_items(inputs)).values()
         self.op_kwargs = op_kwargs or {}
         self.init = init
         self.trial_inputs = trial_inputs

@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from burla_provider.operators.table import BurlaTableOperator
-from burla_provider.task.config import BatchFormat, RowFormat, TableJobConfig
+from burla_provider.task.config import BatchFormat, RowFormat
 from burla_provider.task.rendered import RenderedText
+from burla_provider.task.table_job_config import TableJobConfig
 
 if TYPE_CHECKING:
     from burla_provider.task.job_runner import JobRunner

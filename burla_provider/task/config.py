@@ -6,8 +6,7 @@ knows, and in ``execute``, with all values. Defaults are in the signatures of th
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
@@ -19,14 +18,13 @@ from burla_provider.task.resume import Resume
 from burla_provider.task.validation import (
     UNRENDERED,
     check_age,
+    check_boolean,
     check_choice,
     check_columns,
-    check_dict_of_strings,
-    check_function,
     check_integer,
     check_lag,
+    check_name,
     check_seconds,
-    check_single,
     check_strings,
     check_text,
     is_given,
@@ -44,8 +42,8 @@ RowFormat = Literal["tuple", "dict"]
 BatchFormat = Literal["pandas", "polars", "arrow"]
 Consistency = Literal["snapshot", "none"]
 
-PROCESSORS = ("totals", "process_rows", "process_range")
-"""Parameters that define what is done with the rows. Exactly one is given."""
+
+_CONNECTION = "Use the id of an Airflow connection."
 
 
 # No eq and no repr: a config is neither compared nor printed, and every DAG file pays for the import of this module.
@@ -82,6 +80,8 @@ class JobConfig:
     """What to do about a result that exceeds ``max_result_bytes``."""
 
     def __post_init__(self) -> None:
+        check_name("burla_conn_id", self.burla_conn_id, _CONNECTION)
+        self._check_texts("image", "region", "burla_python")
         self._normalize("max_parallelism", parse_integer("max_parallelism", self.max_parallelism, 1))
         for name in ("func_cpu", "func_ram"):
             self._normalize(name, parse_integer(name, getattr(self, name), 1, keyword="dynamic"))
@@ -134,6 +134,10 @@ class JobConfig:
         if isinstance(self.disk_gb, int) and not self.grow:  # an unrendered value is true
             problem = f"is for nodes that are booted for the job, got {self.disk_gb}."
             raise InvalidParameterError("disk_gb", problem, "Use grow=True, or leave it out.")
+
+    def _check_texts(self, *names: str) -> None:
+        for name in names:
+            check_text(name, getattr(self, name), "text", "Use text, or leave it out.")
 
     def _check_integers(self, *names: str, minimum: int = 0) -> None:
         for name in names:
@@ -194,6 +198,13 @@ class TableConfig(JobConfig):
         names = ("key", "start_id", "end_id", "lower", "upper", "rows_per_range", "ranges")
         self._normalize("given", {name: getattr(self, name) for name in names})
         super().__post_init__()
+        check_name("table", self.table, "Write it as in SQL: orders, sales.orders.")
+        check_name("postgres_conn_id", self.postgres_conn_id, _CONNECTION)
+        self._check_texts("ledger", "results_table")
+        for name in ("refine", "incremental"):
+            check_boolean(name, getattr(self, name))
+        if self.key is not None and not isinstance(self.key, str):
+            check_strings("key", self.key)
         for name in ("key", "columns", "where", "lower", "upper", "start", "consistency"):
             if not is_given(getattr(self, name)):
                 self._normalize(name, None)
@@ -333,67 +344,3 @@ class TableConfig(JobConfig):
         if allowance(self.tolerated_failures, 1):
             problem = "must be 0 with incremental=True: no later run would process the rows of a failed range."
             raise InvalidParameterError("tolerated_failures", problem, "Leave it out.")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
-class TableJobConfig(TableConfig):
-    """The parameters of a ``BurlaPostgresOperator``, which documents them."""
-
-    totals: Mapping[str, str] | None
-    process_rows: Callable[[Iterable[Any]], dict[str, Any]] | None
-    process_range: Callable[..., dict[str, Any]] | None
-    combine: Callable[[list[dict[str, Any]]], dict[str, Any]] | None
-    isolate_failures: bool
-    verify: Literal["count"] | None
-
-    result_size_advice: ClassVar[str] = (
-        "Return less: results_table keeps the result of each range, so that combine can return a summary. Or let the"
-        " function write to a table or an object store, and return the location. Raise the limit only if your XCom"
-        " backend keeps large values."
-    )
-
-    def _check_rows(self) -> None:
-        check_single("Choose what to do with the rows.", **{name: getattr(self, name) for name in PROCESSORS})
-        if self.totals is not None:
-            check_dict_of_strings("totals", self.totals)
-        for name in ("process_rows", "process_range", "combine"):
-            if getattr(self, name) is not None:
-                check_function(name, getattr(self, name))
-        if self.row_format == "arrow":  # type: ignore[comparison-overlap]
-            self._rename_row_format()
-        for name in ("batch_format", "batch_size"):
-            if getattr(self, name) is not None and self.process_rows is None:
-                raise InvalidParameterError(name, "is for process_rows.", "Leave it out.")
-        if self.batch_size is not None and self.batch_format is None:
-            advice = 'Leave it out, or use batch_format="pandas", "polars" or "arrow".'
-            raise InvalidParameterError("batch_size", "is for batches, and process_rows gets single rows.", advice)
-        if self.combine is not None and self.totals is not None:
-            raise InvalidParameterError(
-                "combine", "cannot be used with totals, which have their own.", "Leave it out, or use process_rows."
-            )
-        super()._check_rows()
-
-    def _rename_row_format(self) -> None:
-        """Accept ``row_format="arrow"``, the former name of ``batch_format="arrow"``."""
-        from airflow.exceptions import AirflowProviderDeprecationWarning
-
-        message = 'row_format="arrow" is deprecated. Use batch_format="arrow".'
-        warnings.warn(message, AirflowProviderDeprecationWarning, stacklevel=2)
-        self._normalize("row_format", "tuple")
-        self._normalize("batch_format", self.batch_format or "arrow")
-
-    def _check_writes(self) -> None:
-        if self.consistency is None:
-            self._normalize("consistency", "snapshot" if self.ledger is None else "none")
-        super()._check_writes()
-        if self.ledger is not None and self.process_range is None:
-            raise InvalidParameterError("ledger", "is for functions that write.", "Use it with process_range.")
-        if self.ledger is not None and self.consistency == "snapshot":
-            raise InvalidParameterError(
-                "consistency", 'must be "none" with a ledger: a snapshot is read-only.', "Leave it out."
-            )
-        check_choice("verify", self.verify, ("count", None))
-        if self.verify is not None and self.consistency not in ("snapshot", UNRENDERED):
-            raise InvalidParameterError(
-                "verify", "rows can be compared in a snapshot only.", 'Use consistency="snapshot".'
-            )

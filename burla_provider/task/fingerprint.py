@@ -93,6 +93,8 @@ class _Reader:
             yield from self._contents(value)
         elif type(value) in (dict, MappingProxyType):
             yield from self._contents(tuple(value.items()))
+        elif callable(value) and hasattr(type(value), "expand_kwargs"):  # a decorated task
+            yield from self.texts(value.function)
         elif isinstance(value, ModuleType):
             yield value.__name__  # its source is compared too, if it is local
         elif isinstance(value, CodeType):

@@ -27,6 +27,22 @@ POSITIONAL = {
 }
 """Parameters of the operators that are functions -> what the function gets by position."""
 
+_IN_TASK: dict[str, tuple[tuple[str, ...], str]] = {
+    "combine": (("a list",), "of one argument that returns a dict"),
+    "describe": (("an input",), "of one argument that returns text"),
+    "inputs": ((), "without arguments that returns a list"),
+}
+"""Parameters that are functions of the task -> what they get by position, and what they are."""
+
+_RETURNED = {
+    "process_rows": "a dict",
+    "process_range": "a dict",
+    "python_callable": "plain data, such as a list",
+    "combine": "a dict",
+    "describe": "text",
+}
+"""Functions that return one value -> this value."""
+
 _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 _Function = Callable[..., Any]
 
@@ -47,10 +63,7 @@ def check_arguments(name: str, function: _Function, op_kwargs: Any, init: Any = 
     :raises InvalidParameterError: if the function does not take an argument, or requires another one.
     """
     check_function(name, function)
-    called = (function, function.__call__)  # type: ignore[operator]
-    if any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in called):
-        problem = f"{getattr(function, '__qualname__', function)} is an async function, which workers do not await."
-        raise InvalidParameterError(name, problem, "Use a function, with asyncio.run(...) inside it.")
+    _check_kind(name, function, "which workers do not await")
     check_dict("op_kwargs", op_kwargs)
     check_dict("init", init or {})
     known = dict(op_kwargs) if isinstance(op_kwargs, Mapping) else {}
@@ -76,20 +89,34 @@ def check_arguments(name: str, function: _Function, op_kwargs: Any, init: Any = 
     _check_call(name, function, POSITIONAL[name], arguments, is_complete)
 
 
-def check_describe(function: Any) -> None:
-    """Check that the function can be called with an input.
+def check_task_function(name: str, function: Any) -> None:
+    """Check that a function that runs in the task can be called.
 
+    :param name: a key of ``_IN_TASK``.
     :raises InvalidParameterError: if it cannot.
     """
-    check_function("describe", function)
+    check_function(name, function)
+    _check_kind(name, function, "which the task does not await")
     signature = _signature(function)
+    given, use = _IN_TASK[name]
     try:
         if signature is not None:
-            signature.bind("an input")
+            signature.bind(*given)
     except TypeError as error:
-        name = getattr(function, "__name__", type(function).__name__)
-        problem = f"{name}{signature} cannot be called with an input."
-        raise InvalidParameterError("describe", problem, "Use a function of one argument that returns text.") from error
+        label = getattr(function, "__name__", type(function).__name__)
+        problem = f"{label}{signature} cannot be called with {given[0] if given else 'no arguments'}."
+        raise InvalidParameterError(name, problem, f"Use a function {use}.") from error
+
+
+def _check_kind(name: str, function: _Function, never: str) -> None:
+    called = (function, function.__call__)  # type: ignore[operator]
+    label = getattr(function, "__qualname__", type(function).__qualname__)
+    if any(inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each) for each in called):
+        advice = "Use a function, with asyncio.run(...) inside it."
+        raise InvalidParameterError(name, f"{label} is an async function, {never}.", advice)
+    if name in _RETURNED and any(inspect.isgeneratorfunction(each) for each in called):
+        problem = f"{label} is a function with yield, which returns a generator."
+        raise InvalidParameterError(name, problem, f"Return {_RETURNED[name]}.")
 
 
 def bind_function(

@@ -10,8 +10,17 @@ from typing import Any, ClassVar, get_args
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.config import JobConfig
 from burla_provider.task.failure_policy import OnFailure, allowance
-from burla_provider.task.function_arguments import check_arguments, check_describe
-from burla_provider.task.validation import UNRENDERED, check_choice, check_function, check_single_output, parse_integer
+from burla_provider.task.function_arguments import check_arguments, check_task_function
+from burla_provider.task.validation import (
+    UNRENDERED,
+    check_boolean,
+    check_choice,
+    check_function,
+    check_single_output,
+    is_given,
+    parse_integer,
+    template_hint,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -43,10 +52,15 @@ class MapJobConfig(JobConfig):
         check_single_output(self.multiple_outputs)
         if self.inputs is not UNRENDERED:
             iterate_inputs(self.inputs)
+        if self.make_inputs is not None:
+            check_task_function("inputs", self.make_inputs)
         check_function("python_callable", self.python_callable)
+        if not is_given(self.op_kwargs):
+            self._normalize("op_kwargs", {})
         check_arguments("python_callable", self.python_callable, self.op_kwargs, self.init)
         if self.describe is not None:
-            check_describe(self.describe)
+            check_task_function("describe", self.describe)
+        check_boolean("collect", self.collect)
         self._normalize("trial_inputs", parse_integer("trial_inputs", self.trial_inputs, 0) or 0)
         check_choice("on_input_failure", self.on_input_failure, get_args(OnFailure))
         allowance(self.tolerated_failures, 1)
@@ -66,4 +80,39 @@ def iterate_inputs(inputs: Any) -> Iterator[Any]:
     elif not isinstance(inputs, str | bytes | bytearray | memoryview | Mapping):
         with suppress(TypeError):  # an array of no dimension has __iter__, which raises
             return iter(inputs)
-    raise InvalidParameterError("inputs", f"must be a list, got {type(inputs).__name__}.", advice)
+    problem = f"must be a list, got {type(inputs).__name__}."
+    raise InvalidParameterError("inputs", problem, f"{advice}{template_hint(inputs)}")
+
+
+class StoredItems:
+    """The items of an iterator. They are read when the task runs, and stored.
+
+    ``dag.test`` runs all tries of a task with the same iterator, which has no items after the first one.
+    """
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator: Iterator[Any] | None = iterator
+        self._items: list[Any] | None = None
+
+    def __iter__(self) -> Iterator[Any]:
+        # A generator: when the DAG file is parsed, it is made and not read.
+        if self._items is None:
+            iterator, self._iterator = self._iterator, None
+            if iterator is None:
+                problem = "the iterator has failed in an earlier try, and cannot be read again."
+                raise InvalidParameterError("inputs", problem, "Give a list, or a function that returns one.")
+            self._items = list(iterator)
+        yield from self._items
+
+    def __repr__(self) -> str:
+        return "<iterator>"
+
+
+def store_items(inputs: Any) -> Any:
+    """Return inputs that can be read twice."""
+    return StoredItems(inputs) if isinstance(inputs, Iterator) else inputs
+
+
+def split_inputs(inputs: Any) -> dict[str, Any]:
+    """Return the parameters ``inputs`` and ``make_inputs``."""
+    return {"inputs": (), "make_inputs": inputs} if callable(inputs) else {"inputs": inputs, "make_inputs": None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from burla_provider.worker.errors import NO_AIRFLOW
 from burla_provider.worker.outcome import Failure
 
 _OUT_OF_MEMORY = (
@@ -49,12 +50,18 @@ _BY_CLASS = {
 """Class of an error, without its module -> what to do."""
 
 
+_OF_AIRFLOW = re.compile(r"^'?Variable \S+ does not exist|^Current context was requested")
+"""Texts of other classes of errors that Airflow raises outside of a task: on the local engine, it is installed."""
+
+
 def advice_for_group(failure: Failure) -> str:
     """Return what to do about errors of this kind, or ""."""
     if failure.advice:
         return failure.advice
     if failure.type == "WorkerError":
         return next((advice for text, advice in _WORKER_ERRORS if text.search(failure.message)), "")
+    if failure.type.startswith("airflow.") or _OF_AIRFLOW.search(failure.message):
+        return NO_AIRFLOW
     if re.search(r"\b(?:cannot|can't|could not) pickle\b", failure.message, re.I):
         return _NOT_SENT
     return _BY_CLASS.get(failure.type.rpartition(".")[2], "")

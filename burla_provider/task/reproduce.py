@@ -24,9 +24,9 @@ from burla_provider.worker.outcome import find_unserializable
 
 if TYPE_CHECKING:
     from burla_provider.ranges.plan import Plan
-    from burla_provider.task.config import TableJobConfig
     from burla_provider.task.map_config import MapJobConfig
     from burla_provider.task.report import Report
+    from burla_provider.task.table_job_config import TableJobConfig
     from burla_provider.task.transform_config import TransformJobConfig
     from burla_provider.worker.source import Source
 

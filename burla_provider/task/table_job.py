@@ -52,8 +52,8 @@ if TYPE_CHECKING:
 
     from burla_provider.jobs.job import Job
     from burla_provider.ranges.plan import Plan, RangePlan
-    from burla_provider.task.config import TableJobConfig
     from burla_provider.task.job_runner import JobRunner
+    from burla_provider.task.table_job_config import TableJobConfig
     from burla_provider.task.transform_config import TransformJobConfig
 
 

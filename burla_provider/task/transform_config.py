@@ -11,6 +11,7 @@ from burla_provider.task.config import TableConfig
 from burla_provider.task.failure_policy import allowance
 from burla_provider.task.validation import (
     UNRENDERED,
+    check_boolean,
     check_choice,
     check_function,
     check_single,
@@ -98,6 +99,9 @@ class TransformJobConfig(TableConfig):
         super()._check_rows()
 
     def _check_writes(self) -> None:
+        self._check_texts(
+            "target_table", "target_conn_id", "version_column", "reject_table", "pause_while", "pause_conn_id"
+        )
         if not is_given(self.target_table):
             self._normalize("target_table", None)
         if self.consistency is None:
@@ -160,10 +164,10 @@ class TransformJobConfig(TableConfig):
             raise InvalidParameterError("incremental", problem, 'Give each run a window, or use write_mode="upsert".')
 
     def _check_rejects(self) -> None:
-        for name in ("reject_table", "tolerated_rejects"):
+        for name in ("reject_table", "tolerated_rejects", "version_column"):
             if not is_given(getattr(self, name)):
                 self._normalize(name, None)
-        check_choice("isolate_failures", self.isolate_failures, (True, False))
+        check_boolean("isolate_failures", self.isolate_failures)
         if self.tolerated_rejects is not None and self.tolerated_rejects is not UNRENDERED:
             allowance(self.tolerated_rejects, 1, "tolerated_rejects")
         if self.reject_table is None:

@@ -33,6 +33,13 @@ def is_given(value: Any) -> bool:
     return value is not None and not (isinstance(value, str) and value == "")
 
 
+def template_hint(value: Any) -> str:
+    """Return a sentence about a list or a dict that a template has rendered to text; "" for other values."""
+    if isinstance(value, str) and value.lstrip().startswith(("[", "{", "(")):
+        return " A template renders to text, unless the DAG has render_template_as_native_obj=True."
+    return ""
+
+
 def check_names(operator: type, names: Collection[str]) -> None:
     """Check that the operator, or one of its base classes, has parameters of these names.
 
@@ -65,6 +72,9 @@ def check_function(name: str, value: Any) -> None:
     """
     if not callable(value):
         raise InvalidParameterError(name, f"must be a function, got {value!r}.", "Use a callable.")
+    if hasattr(value, "expand_kwargs"):  # a decorated function of a DAG file
+        label = getattr(value, "__name__", "it")
+        raise InvalidParameterError(name, f"{label} is a task of Airflow.", f"Use its function, {label}.function.")
 
 
 def check_single(advice: str, **parameters: Any) -> None:
@@ -124,6 +134,16 @@ def parse_boolean(name: str, value: Any) -> Any:
     return text == "true"
 
 
+def check_boolean(name: str, value: Any) -> None:
+    """Check that the value is True or False. Text is refused: ``"False"`` would be true.
+
+    :raises InvalidParameterError: if it is something else.
+    """
+    if not isinstance(value, bool):
+        advice = "Use True or False. It is not a template."
+        raise InvalidParameterError(name, f"must be a boolean, got {value!r}.", advice)
+
+
 def check_seconds(name: str, value: Any, *, allow_zero: bool = True) -> None:
     """Check that the value is a finite number of seconds, 0 or more.
 
@@ -145,10 +165,13 @@ def check_age(name: str, value: Any) -> None:
 
 
 def check_lag(name: str, value: Any) -> None:
-    """Check that the lag is not negative: the watermark would pass rows that are not visible yet.
+    """Check that the lag is a number of ids, a timedelta or None.
 
-    :raises InvalidParameterError: if it is negative.
+    :raises InvalidParameterError: if it is not, or negative: the watermark would pass rows that are not visible yet.
     """
+    if value is not None and (not isinstance(value, int | timedelta) or isinstance(value, bool)):
+        problem = f"must be a number of ids or a timedelta, got {value!r}."
+        raise InvalidParameterError(name, problem, "Use, for example, 100 or timedelta(minutes=5).")
     zero = timedelta(0) if isinstance(value, timedelta) else 0
     if isinstance(value, int | timedelta) and value < zero:  # type: ignore[operator]
         raise InvalidParameterError(name, f"must not be negative, got {value!r}.", "Use 0 or more.")
@@ -164,6 +187,15 @@ def check_text(name: str, value: Any, kind: str, advice: str) -> None:
         raise InvalidParameterError(name, f"must be {kind}, got {value!r}.", advice)
 
 
+def check_name(name: str, value: Any, advice: str) -> None:
+    """Check that the value is text, and not empty.
+
+    :raises InvalidParameterError: if it is not.
+    """
+    if value is not UNRENDERED and not (isinstance(value, str) and value):
+        raise InvalidParameterError(name, f"must be a name, got {value!r}.", advice)
+
+
 def check_strings(name: str, value: Any) -> None:
     """Check that the value is a list of strings.
 
@@ -172,7 +204,8 @@ def check_strings(name: str, value: Any) -> None:
     if value is UNRENDERED:
         return
     if not isinstance(value, Collection) or isinstance(value, str | bytes | Mapping):
-        raise InvalidParameterError(name, f"must be a list, got {value!r}.", "Use a list, also for a single string.")
+        advice = f"Use a list, also for a single string.{template_hint(value)}"
+        raise InvalidParameterError(name, f"must be a list, got {value!r}.", advice)
     _check_items(name, value)
 
 
@@ -182,7 +215,8 @@ def check_dict(name: str, value: Any) -> None:
     :raises InvalidParameterError: if it is not.
     """
     if value is not UNRENDERED and not isinstance(value, Mapping):
-        raise InvalidParameterError(name, f"must be a dict, got {value!r}.", "Use {name: value}.")
+        advice = f"Use {{name: value}}.{template_hint(value)}"
+        raise InvalidParameterError(name, f"must be a dict, got {value!r}.", advice)
 
 
 def check_dict_of_strings(name: str, value: Any) -> None:

@@ -22,6 +22,10 @@ _MODULE_NOT_INSTALLED = (
     "The workers do not have this module. Name its package in requirements=[...]; on the local engine, install it"
     " where Airflow runs."
 )
+NO_AIRFLOW = (
+    "The workers have no Airflow: no connections, no variables and no context. Pass the values to the function as"
+    ' arguments (op_kwargs), which are templates: "{{ var.value.rate }}", "{{ conn.shop.password }}", "{{ ds }}".'
+)
 _ROWS, _ROW_NAMES = "burla_rows", "burla_row_names"
 """Attributes of an error: keys of the rows that have caused it, and the names of the columns of the keys."""
 
@@ -37,7 +41,8 @@ def to_failure(error: BaseException, parameters: Mapping[str, str], advice: str 
     :param advice: what to do about a database error.
     """
     if isinstance(error, ModuleNotFoundError):
-        advice = _MODULE_NOT_INSTALLED
+        is_airflow = (error.name or "").partition(".")[0] == "airflow"
+        advice = NO_AIRFLOW if is_airflow else _MODULE_NOT_INSTALLED
     failure = describe_error(error)
     notes = [note for note in getattr(error, "__notes__", []) if isinstance(note, str)]
     return replace(

@@ -223,6 +223,13 @@ def test_a_decorated_function_of_rows_gets_results_of_earlier_tasks(runs: Runs) 
     assert [values["count_large"]["number"], *(value["number"] for value in values["count_each"])] == expected
 
 
+def test_a_function_gets_the_results_of_all_instances_of_a_mapped_task(runs: Runs) -> None:
+    values = runs.outcomes["authoring"].values
+    assert values["pair"] == [[10, [10, 20]], [20, [10, 20]]]
+    assert values["with_tens"] == [[1, [11, 21]]]
+    assert values["sum_of_tens"]["tens"] == 30
+
+
 def test_every_instance_of_a_mapped_operator_has_its_own_list(runs: Runs) -> None:
     values = runs.outcomes["authoring"].values["doubled_lists"]
     assert [[number for result in results for number in result.values()] for results in values] == [[8, 10], [12]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime
 import functools
@@ -27,6 +28,10 @@ def square(number: int) -> int:
 
 class Unusual(Exception):
     """A class that no worker can import."""
+
+
+def same(text: str) -> str:
+    return text
 
 
 def fails_on_three(number: int) -> int:
@@ -182,6 +187,158 @@ def test_the_items_may_be_the_default_of_the_first_argument(airflow: Airflow) ->
         double(factor=5)
 
     assert airflow.run(doubled().get_task("double")).value == [5, 10]
+
+
+def decorated(function: Any, *args: Any, **kwargs: Any) -> Any:
+    @dag(schedule=None, start_date=START)
+    def one_task() -> None:
+        task.burla(task_id="t")(function)(*args, **kwargs)
+
+    return one_task().get_task("t")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ("abc", "inputs: must be a list, got str."),
+        ({1, 2}, "inputs: must be a list, got set. A set has no order"),
+        (None, "inputs: must be a list, got NoneType."),
+        (lambda day: [day], "inputs: <lambda>(day) cannot be called with no arguments."),
+    ],
+)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_the_decorator_refuses_at_parse_what_is_no_list(inputs: Any, message: str, by_name: bool) -> None:
+    with pytest.raises(InvalidParameterError) as raised:
+        decorated(square, number=inputs) if by_name else decorated(square, inputs)
+    assert str(raised.value).startswith(message)
+
+
+def test_an_argument_with_a_name_of_the_context_is_required_at_parse() -> None:
+    def of_run(number: int, run_id: str) -> str:
+        return f"{run_id} {number}"
+
+    with pytest.raises(
+        InvalidParameterError, match=r"^python_callable: of_run .* missing a required argument: 'run_id'"
+    ):
+        decorated(of_run, [1])
+    assert decorated(of_run, [1], run_id="{{ run_id }}").task_id == "t"
+
+
+@needs_state_stores
+def test_a_function_may_call_itself_and_other_functions_that_are_tasks(airflow: Airflow, tmp_path: Path) -> None:
+    @task
+    def double(number: int) -> int:
+        return 2 * number
+
+    @task.burla_postgres(table="orders")
+    def add_up(rows: Any) -> Any:
+        return sum(rows)
+
+    @task.burla(task_id="t")
+    def factorial(number: int) -> int:
+        if number == 3 and not (tmp_path / "tried").exists():
+            (tmp_path / "tried").touch()
+            raise LookupError("not yet")
+        return 1 if number < 2 else double(number) * factorial(number - 1) // add_up([1, 1])
+
+    @dag(schedule=None, start_date=START)
+    def numbers() -> None:
+        factorial([1, 3, 4])
+
+    made = numbers().get_task("t")
+    assert airflow.run(made, max_tries=1).state == "up_for_retry"
+    second = airflow.run(made, try_number=2, max_tries=1)
+    assert second.value == [1, 6, 24], second.log
+    assert "An earlier try has finished 2 items" in second.log
+
+
+def test_the_error_of_a_function_that_uses_airflow_says_that_workers_have_none(airflow: Airflow) -> None:
+    def read_variable(_: int) -> Any:
+        from airflow.sdk import Variable
+
+        return Variable.get("rate")
+
+    def read_context(_: int) -> Any:
+        from airflow.sdk import get_current_context
+
+        return get_current_context()["ds"]
+
+    airflow.variables["rate"] = "3"
+    for function in (read_variable, read_context):
+        error = airflow.run(BurlaMapOperator(task_id="t", python_callable=function, inputs=[1])).error
+        assert "The workers have no Airflow: no connections, no variables and no context. Pass" in str(error)
+
+
+def test_an_object_of_airflow_as_an_argument_is_named_as_the_cause(airflow: Airflow) -> None:
+    with DAG("native", schedule=None, start_date=START, render_template_as_native_obj=True):
+        operator = BurlaMapOperator(
+            task_id="t", python_callable=lambda _, ti: str(ti), inputs=[1], op_kwargs={"ti": "{{ ti }}"}
+        )
+    error = airflow.run(operator).error
+    assert "the workers have no Airflow. Give the function plain data instead of objects of Airflow." in str(error)
+
+
+@pytest.mark.parametrize("place", ["override", "default_args"])
+def test_one_call_of_the_decorator_may_have_another_init(airflow: Airflow, place: str) -> None:
+    def add(number: int, more: int) -> int:
+        return number + more
+
+    init = {"more": lambda: 10}
+    with DAG("d", schedule=None, start_date=START, default_args={"init": init} if place == "default_args" else {}):
+        made = task.burla(add)
+        operator = (made.override(init=init) if place == "override" else made)([1]).operator
+    assert airflow.run(operator).value == [11]
+
+
+def test_the_decorator_takes_a_function_that_returns_the_inputs(airflow: Airflow) -> None:
+    assert airflow.run(decorated(square, lambda: [1, 2])).value == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "results"),
+    [
+        (["{{ ds }}"], ["2026-11-20"]),
+        (lambda: ["{{ ds }}"], ["{{ ds }}"]),
+        (iter(["{{ ds }}"]), ["{{ ds }}"]),
+    ],
+    ids=["list", "function", "iterator"],
+)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda items: BurlaMapOperator(task_id="t", python_callable=str, inputs=items),
+        lambda items: decorated(same, items),
+    ],
+    ids=["operator", "decorator"],
+)
+def test_only_texts_in_a_list_are_templates(airflow: Airflow, make: Any, inputs: Any, results: Any) -> None:
+    inputs = copy.copy(inputs)  # an iterator is read once
+    assert airflow.run(make(inputs)).value == results
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda items: BurlaMapOperator(task_id="t", python_callable=square, inputs=items),
+        lambda items: decorated(square, items),
+        lambda items: decorated(square, number=items),
+    ],
+)
+def test_a_second_try_in_the_same_process_has_the_items_of_an_iterator(airflow: Airflow, make: Any) -> None:
+    operator = make(iter([1, 2]))
+    assert airflow.run(operator).value == [1, 4]
+    assert airflow.run(operator, run_id="b").value == [1, 4]
+
+
+def test_an_iterator_that_has_failed_is_not_read_again(airflow: Airflow) -> None:
+    def find() -> Any:
+        yield 1
+        raise LookupError("no second one")
+
+    operator = BurlaMapOperator(task_id="t", python_callable=square, inputs=find())
+    assert str(airflow.run(operator).error) == "no second one"
+    second = airflow.run(operator, run_id="b")
+    assert str(second.error).startswith("inputs: the iterator has failed in an earlier try, and cannot be read again.")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def generator(rows: Any) -> Any:
 
 
 FUNCTIONS = {
-    "a generator": (generator, {}, "returns a generator: write return dict(...)"),
+    "a generator": (lambda rows: generator(rows), {}, "returns a generator: write return dict(...)"),
     "a kind of dict": (
         lambda rows: collections.Counter(),
         {},

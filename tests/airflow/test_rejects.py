@@ -164,7 +164,7 @@ def test_each_row_is_written_or_rejected_once_in_chaos(airflow: Airflow, copies:
         ({"tolerated_rejects": "some"}, "tolerated_rejects: must be a number of items or a percentage, got 'some'."),
         ({"tolerated_rejects": "101%"}, "tolerated_rejects: must be a number of items or a percentage"),
         ({"reject_table": None, "tolerated_rejects": 5}, "tolerated_rejects: there is no reject_table."),
-        ({"isolate_failures": 1}, "isolate_failures: 1 is unknown."),
+        ({"isolate_failures": 1}, "isolate_failures: must be a boolean, got 1."),
     ],
 )
 def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], message: str) -> None:

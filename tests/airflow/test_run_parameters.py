@@ -83,6 +83,16 @@ def test_what_a_run_sets_is_refused_without_a_retry_if_it_cannot_be_used(
     assert str(result.error) == "plan_only: must be a boolean, got 'maybe'. Use True or False."
 
 
+@pytest.mark.parametrize("name", ["inputs", "op_kwargs", "requirements"])
+def test_the_error_of_a_list_that_was_rendered_to_text_says_how_to_keep_it(airflow: Airflow, name: str) -> None:
+    with DAG("d", start_date=START, schedule=None, params={"value": {"a": 1} if name == "op_kwargs" else ["a"]}):
+        options = {"inputs": [1], "op_kwargs": {}, name: "{{ params.value }}"}
+        operator = BurlaMapOperator(task_id="t", python_callable=lambda value, **others: value, **options)
+    error = str(airflow.run(operator).error)
+    assert error.startswith(f"{name}: must be a ")
+    assert error.endswith(" A template renders to text, unless the DAG has render_template_as_native_obj=True.")
+
+
 @pytest.mark.parametrize("condition", [False, 0, True])
 def test_a_condition_that_is_rendered_to_another_type_is_refused(
     airflow: Airflow, orders: Orders, condition: Any

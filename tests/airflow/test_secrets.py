@@ -314,3 +314,13 @@ def test_a_secret_in_an_input_is_in_no_report(airflow: Airflow) -> None:
     assert result.state == "up_for_retry", result.log
     shown = [*stored.all, json.dumps(result.xcoms), str(result.error), result.log]
     assert [text for text in shown if SECRET in text or SECRET[:-3] in text] == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"op_kwargs": "{{ conn.shop.password }}"}, {"max_parallelism": "{{ conn.shop.password }}"}]
+)
+def test_a_secret_that_a_parameter_cannot_use_is_in_no_error(airflow: Airflow, options: dict[str, str]) -> None:
+    airflow.add_connection("shop", "http", password=SECRET)
+    result = airflow.run(BurlaMapOperator(task_id="t", python_callable=abs, inputs=[1], **options))
+    assert "got '***'" in str(result.error)
+    assert SECRET not in result.log + json.dumps(result.xcoms)

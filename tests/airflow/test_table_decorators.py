@@ -116,6 +116,28 @@ def test_with_a_batch_format_the_function_gets_batches_of_this_format(airflow: A
     assert written(labels) == (20_000, 20_000, 20_000)
 
 
+@pytest.mark.parametrize("place", ["override", "default_args"])
+def test_one_call_may_have_another_init(airflow: Airflow, orders: Orders, place: str) -> None:
+    def count(rows: Any, least: int, most: Any = None) -> dict[str, Any]:
+        return {"number": sum(least <= row[0] <= int(most) for row in rows)}
+
+    init = {"least": lambda first: int(first)}
+
+    def make() -> None:
+        made = task.burla_postgres(**PAID)(count)
+        (made.override(init=init) if place == "override" else made)(first="{{ 9 }}", most=15)
+
+    operator = in_dag(make, default_args={"init": init} if place == "default_args" else {})
+    assert airflow.run(operator).value["number"] == orders.ask("count(*)", "id BETWEEN 9 AND 15")
+
+
+@pytest.mark.parametrize("default", [{"batch_size": 700}, {"batch_format": "arrow"}])
+def test_the_size_or_format_of_batches_may_be_a_default_of_the_dag(default: dict[str, Any]) -> None:
+    operator = in_dag(lambda: task.burla_transform(**LABELS)(label_batch)("big"), default_args=default)
+    assert operator.map_batch
+    assert not operator.map_row
+
+
 def test_a_class_gets_the_arguments_of_the_call_in_its_constructor(airflow: Airflow, labels: Any) -> None:
     class Label:
         def __init__(self, prefix: str) -> None:
@@ -241,6 +263,15 @@ def test_arguments_may_be_results_of_other_tasks() -> None:
         (
             lambda: task.burla_postgres(**PAID, task_id="t")(lambda *, rows: {})(rows=[]),
             "process_rows: ",
+        ),
+        (lambda: task.burla_postgres(**PAID)(add_up).override(init=[1])("paid"), "init: must be a dict, got [1]."),
+        (
+            lambda: task.burla_postgres(**PAID, task_id="t")(lambda rows, minimum, /: {})(5),
+            "process_rows: <lambda>(rows, minimum, /) gets its arguments by name. Leave out / and * after the first",
+        ),
+        (
+            lambda: task.burla_transform(**LABELS, task_id="t")(lambda row, *more: None)(5),
+            "map_row: <lambda>(row, *more) gets its arguments by name.",
         ),
     ],
 )

@@ -120,6 +120,8 @@ def make_list_call(pickled_callable: bytes) -> Callable[[Batch], list[Result]]:
 
 def _describe(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError):
+        if (error.name or "").partition(".")[0] in ("airflow", "burla_provider"):
+            return f"{error} - the workers have no Airflow. Give the function plain data instead of objects of Airflow."
         return (
             f"{error} - the workers do not have it. Name its package in requirements=[...]; on the local engine,"
             " install it where Airflow runs."

@@ -9,6 +9,7 @@ the worker imports this source. Their attributes of plain data get the values th
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import importlib
 import io
@@ -100,6 +101,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             self.local.add(value.__name__)
             if value.__name__ in self.local.sources:
                 return importlib.import_module, (value.__name__,)
+        if callable(value) and hasattr(type(value), "expand_kwargs"):  # a decorated task: workers call its function
+            return copy.copy, (value.function,)
         if isinstance(value, types.FunctionType):
             self.local.add_function(value.__code__, value.__globals__.get("__package__") or "")
         if (by_value := _reduce_by_value(value)) is not None:

@@ -65,7 +65,8 @@ def copy_rows(
             for row in _with_json(rows, target) if target.json_columns or target.json_arrays else rows:
                 try:
                     copy.write_row(row)
-                except (psycopg.DataError, psycopg.ProgrammingError) as error:  # psycopg's own: it cannot send a value
+                # psycopg's own: it cannot send a value.
+                except (psycopg.DataError, psycopg.ProgrammingError, UnicodeEncodeError) as error:
                     raise _with_column(error, target, row) from None
         return cursor.rowcount
 
@@ -82,14 +83,18 @@ def _register_dumpers(adapters: AdaptersMap) -> None:
         adapters.register_dumper(numpy.float32, _Float32Text)
 
 
-def _with_column(error: psycopg.Error, target: Target, row: Sequence[Any]) -> Exception:
+def _with_column(error: Exception, target: Target, row: Sequence[Any]) -> Exception:
     for name, value in zip(target.columns, row, strict=True):
         if isinstance(value, str) and "\0" in value:
             problem = f"a text has a NUL character, which PostgreSQL cannot store: {value[:60]!r}. Remove it."
             return ValueError(f"{name}: {problem}")
+        if isinstance(value, str) and isinstance(error, UnicodeEncodeError) and value == error.object:
+            character = value[error.start : error.end]
+            problem = f"a text has {character!r}, which {error.encoding} does not have: {value[:60]!r}. Replace it."
+            return ValueError(f"{name}: {problem}")
         try:
             psycopg.adapt.Transformer().as_literal(value)
-        except (psycopg.DataError, psycopg.ProgrammingError) as refusal:
+        except (psycopg.DataError, psycopg.ProgrammingError, UnicodeEncodeError) as refusal:
             problem = f"a value of the type {type(value).__name__} cannot be written: {value!r:.60} ({refusal})."
             return ValueError(f"{name}: {problem} Return a text, a number, or another type that psycopg supports.")
     return error

@@ -57,6 +57,32 @@ def authoring():
     add.partial(number=[1, 2]).expand(more=[10, 20])
 
     @task
+    def ten_times(number):
+        return 10 * number
+
+    tens = ten_times.expand(number=[1, 2])
+
+    @task.burla
+    def pair(number, more):
+        return [number, more]
+
+    pair(tens, more=tens)
+    BurlaPostgresOperator(
+        task_id="sum_of_tens",
+        postgres_conn_id="orders_db",
+        table="orders",
+        process_rows=lambda rows, tens: {"tens": sum(tens)},
+        op_kwargs={"tens": tens},
+        ranges=1,
+    )
+    BurlaMapOperator(
+        task_id="with_tens",
+        python_callable=lambda number, tens: [number, tens],
+        inputs=[1],
+        op_kwargs={"tens": tens.map(lambda ten: ten + 1)},
+    )
+
+    @task
     def minimums():
         return [10, 500]
 

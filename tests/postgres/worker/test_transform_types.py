@@ -97,15 +97,22 @@ def test_a_value_passes_through_exactly(values, name, mode):
         assert connection.execute(query).fetchall() == []
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a\0b", "^v: a text has a NUL character, which PostgreSQL cannot store: "),
+        ("\udcff.csv", r"^v: a text has '\\udcff', which utf-8 does not have: '\\udcff.csv'. Replace it.$"),
+    ],
+)
 @pytest.mark.parametrize("sink", [Insert, lambda target: Upsert(target, ("id",), ("v",))], ids=["insert", "upsert"])
-def test_nul_is_refused_by_name(values, sink):
+def test_text_that_cannot_be_stored_is_refused_by_name(values, sink, text, message):
     connection = values("text", ["a"])
     target = Target("public", "taken", ("id", "v"))
     writer = TargetWriter(connection_parameters(connection), SessionSettings(), sink(target))
-    transform = Transform(MapRow(lambda row: (row[0], "a\0b"), RowFormat(("id", "v"), ("id", "v"))), writer, KEY)
+    transform = Transform(MapRow(lambda row: (row[0], text), RowFormat(("id", "v"), ("id", "v"))), writer, KEY)
     with (
         psycopg.connect(connection.info.dsn, password=connection.info.password) as reader,
-        pytest.raises(ValueError, match=r"^v: a text has a NUL character, which PostgreSQL cannot store: "),
+        pytest.raises(ValueError, match=message),
     ):
         transform(reader, Source("public", "given", ("id", "v")), ranges(1)[0])
     writer.close()

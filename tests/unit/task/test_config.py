@@ -6,6 +6,7 @@ from airflow.sdk import DAG, task
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
+from burla_provider.operators.transform import BurlaPostgresTransformOperator
 from burla_provider.ranges.strategies import STRATEGIES
 from burla_provider.task.config import BatchFormat, RowFormat, Split
 from burla_provider.worker.batch_formats import BATCH_FORMATS
@@ -64,12 +65,59 @@ def table_operator(**options: Any) -> BurlaPostgresOperator:
             "tolerated_failures: must be a number of items or a percentage, got '5 of 100'.",
         ),
         ({"tolerated_failures": "nan%"}, "tolerated_failures: must be a number of items or a percentage, got 'nan%'."),
+        ({"burla_conn_id": None}, "burla_conn_id: must be a name, got None. Use the id of an Airflow connection."),
+        ({"image": 5}, "image: must be text, got 5. Use text, or leave it out."),
+        ({"collect": "False"}, "collect: must be a boolean, got 'False'. Use True or False. It is not a template."),
     ],
 )
 def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidParameterError) as raised:
         operator(**options)
     assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"table": None}, "table: must be a name, got None. Write it as in SQL: orders, sales.orders."),
+        ({"table": ""}, "table: must be a name, got ''."),
+        ({"table": 2024}, "table: must be a name, got 2024."),
+        ({"postgres_conn_id": None}, "postgres_conn_id: must be a name, got None."),
+        ({"key": 5}, "key: must be a list, got 5."),
+        ({"key": [5]}, "key: must contain only strings, got 5."),
+        ({"ledger": 5}, "ledger: must be text, got 5."),
+        ({"results_table": 5}, "results_table: must be text, got 5."),
+        ({"incremental": "{{ params.new }}"}, "incremental: must be a boolean, got '{{ params.new }}'."),
+        ({"refine": "False"}, "refine: must be a boolean, got 'False'."),
+        ({"isolate_failures": None}, "isolate_failures: must be a boolean, got None."),
+        (
+            {"incremental": True, "key": "id", "lag": "5 minutes"},
+            "lag: must be a number of ids or a timedelta, got '5 m",
+        ),
+        ({"incremental": True, "key": "id", "lag": True}, "lag: must be a number of ids or a timedelta, got True."),
+        ({"incremental": True, "key": "id", "lag": -1}, "lag: must not be negative, got -1."),
+    ],
+)
+def test_what_a_table_cannot_use_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidParameterError) as raised:
+        table_operator(**options)
+    assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "name", ["target_table", "target_conn_id", "version_column", "reject_table", "pause_while", "pause_conn_id"]
+)
+def test_a_target_is_named_by_text(name: str) -> None:
+    target = {"target_table": "archive", "write_mode": "upsert", "map_row": abs, name: 5}
+    with pytest.raises(InvalidParameterError, match=rf"^{name}: must be text, got 5. Use text, or leave it out.$"):
+        BurlaPostgresTransformOperator(task_id="t", table="orders", **target)
+
+
+def test_a_template_that_renders_to_nothing_leaves_a_parameter_out() -> None:
+    target = {"target_table": "archive", "write_mode": "upsert", "map_row": abs, "version_column": ""}
+    made = BurlaPostgresTransformOperator(task_id="t", table="orders", **target)
+    assert made.make_config().version_column is None
+    assert operator(op_kwargs="").make_config().op_kwargs == {}
 
 
 @pytest.mark.parametrize(

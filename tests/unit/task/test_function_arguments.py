@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.sdk import task
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.map import BurlaMapOperator
@@ -37,8 +38,10 @@ def passed_on(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def make(name: str, function: Any, **options: Any) -> Any:
-    if name == "python_callable":
-        return BurlaMapOperator(task_id="t", python_callable=function, inputs=[1], **options)
+    if name in ("python_callable", "inputs", "describe"):
+        return BurlaMapOperator(**{"task_id": "t", "python_callable": abs, "inputs": [1], name: function, **options})
+    if name == "combine":
+        options["process_rows"] = abs
     if name.startswith("map_"):
         target = {"write_mode": "upsert", "target_table": "archive"}
         return BurlaPostgresTransformOperator(task_id="t", table="orders", **target, **{name: function}, **options)
@@ -168,3 +171,51 @@ class Waiting:
 def test_an_async_function_is_refused(name: str, function: Any) -> None:
     with pytest.raises(InvalidParameterError, match=rf"{name}: .* is an async function, which workers do not await"):
         make(name, function)
+
+
+def yield_rows(rows: Any) -> Any:
+    yield from rows
+
+
+def yield_of_range(connection: Any, key_range: Any) -> Any:
+    yield connection, key_range
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "message"),
+    [
+        ("process_rows", yield_rows, "yield_rows is a function with yield, which returns a generator. Return a dict."),
+        ("process_range", yield_of_range, "yield_of_range is a function with yield"),
+        ("python_callable", yield_rows, "yield_rows is a function with yield, which returns a generator. Return plain"),
+        ("combine", yield_rows, "yield_rows is a function with yield, which returns a generator. Return a dict."),
+        ("combine", wait, "wait is an async function, which the task does not await."),
+        (
+            "combine",
+            lambda one, two: {},
+            "<lambda>(one, two) cannot be called with a list. Use a function of one argument that returns",
+        ),
+        ("combine", {}, "must be a function, got {}."),
+        ("inputs", lambda day: [day], "<lambda>(day) cannot be called with no arguments. Use a function without arg"),
+        ("inputs", wait, "wait is an async function, which the task does not await."),
+        ("describe", wait, "wait is an async function, which the task does not await."),
+    ],
+)
+def test_a_function_that_returns_or_takes_something_else_is_refused(name: str, function: Any, message: str) -> None:
+    with pytest.raises(InvalidParameterError) as raised:
+        make(name, function)
+    assert str(raised.value).startswith(f"{name}: {message}")
+
+
+def test_a_function_with_yield_returns_rows() -> None:
+    assert make("map_row", yield_rows).map_row is yield_rows
+    assert BurlaMapOperator(task_id="t", python_callable=abs, inputs=lambda: (yield 1)).make_inputs
+
+
+@pytest.mark.parametrize("name", [*ROWS, "combine", "describe", "inputs"])
+def test_a_decorated_task_is_refused_as_a_function(name: str) -> None:
+    @task
+    def double(rows: Any = ()) -> Any:
+        return rows
+
+    with pytest.raises(InvalidParameterError, match=rf"^{name}: double is a task of Airflow. "):
+        make(name, double)

@@ -6,6 +6,7 @@ import pickle
 import threading
 
 import pytest
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from burla_provider.exceptions import ConnectionLimitError, RangeTimeoutError, SnapshotLostError
 from burla_provider.jobs.client import burla_errors
@@ -66,6 +67,10 @@ def not_pickled() -> BaseException:
         (ConnectionLimitError("none"), "max_parallelism"),
         (SnapshotLostError("gone"), "Retry the task"),
         (ModuleNotFoundError("No module named 'x'"), "requirements"),
+        (ModuleNotFoundError("No module named 'airflow'", name="airflow"), "The workers have no Airflow"),
+        (ModuleNotFoundError("No module named 'airflow.sdk'", name="airflow.sdk"), "The workers have no Airflow"),
+        (AirflowNotFoundException("The conn_id `shop` isn't defined"), "The workers have no Airflow"),
+        (KeyError("Variable rate does not exist."), "The workers have no Airflow"),
         (pickle.PicklingError("x"), "init"),
         (not_pickled(), "init"),
     ],
