@@ -6,7 +6,7 @@ import pickle
 import threading
 
 import pytest
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 
 from burla_provider.exceptions import ConnectionLimitError, RangeTimeoutError, SnapshotLostError
 from burla_provider.jobs.client import burla_errors
