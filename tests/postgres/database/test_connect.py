@@ -9,7 +9,12 @@ import pytest
 from psycopg import pq, sql
 from psycopg.conninfo import make_conninfo
 
-from burla_provider.database.connect import connection_parameters, is_pooled, open_connection
+from burla_provider.database.connect import (
+    connection_parameters,
+    is_pooled,
+    limit_unreachable_client,
+    open_connection,
+)
 from burla_provider.demo.binaries import find_binaries
 from burla_provider.exceptions import EmbeddedPostgresError
 from tests.support.postgres import running_server
@@ -61,6 +66,14 @@ def test_the_host_that_answered_is_used(database, postgres_server):
 
 def test_a_direct_connection_is_not_pooled(connection):
     assert not is_pooled(connection)
+
+
+def test_the_server_ends_the_session_of_an_unreachable_client(connection):
+    limit_unreachable_client(connection)
+    names = ("idle", "interval", "count")
+    idle, interval, count = (int(connection.execute(f"SHOW tcp_keepalives_{name}").fetchone()[0]) for name in names)
+    assert idle + interval * count == 60
+    assert connection.execute("SHOW tcp_user_timeout").fetchone() == ("60000",)
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,7 @@ MOMENT = dt.datetime(2026, 11, 30, 10, 0, 0, 123456)
         (pd.Series([np.array([0.1, 3e38], "float32"), np.array([[0.1]], "float16")]), [[0.1, 3e38], [[0.1]]]),
         (pd.Series([b"\0", {"a": 1}, [1]], dtype=object), [b"\0", {"a": 1}, [1]]),
         (pd.Series([[np.int64(1), pd.Timestamp(MOMENT), None]], dtype=object), [[1, MOMENT, None]]),
+        (pd.Series([np.array([np.float32(0.1), pd.Timestamp(MOMENT)], dtype=object)]), [[0.1, MOMENT]]),
         (pd.Series([0, 1], dtype="Sparse[int]"), [0, 1]),
         (pd.Series([uuid.UUID(int=1)]), [uuid.UUID(int=1)]),
         (pd.Series([], dtype="float64"), []),
