@@ -15,7 +15,7 @@ from burla_provider.worker.chunks import Chunk
 from burla_provider.worker.errors import mark_rows
 from burla_provider.worker.rejects import Rejected, is_row_error
 from burla_provider.worker.row_functions import Failures, MapRow, Part, Produced, Row, RowFormat, RowFunction
-from burla_provider.worker.update_functions import EachRow, UpdateRows
+from burla_provider.worker.update_functions import UpdateRows
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class _Search:
 
 def is_per_row(function: RowFunction) -> TypeGuard[MapRow | UpdateRows]:
     """Return whether the user's function is one of a row, not of a list of rows."""
-    return isinstance(function, MapRow) or (isinstance(function, UpdateRows) and isinstance(function.function, EachRow))
+    return function.is_per_row
 
 
 def _own_rows(rows: Sequence[Row]) -> Sequence[Row]:

@@ -81,6 +81,25 @@ def test_rows_of_one_key_are_named_together(worker, orders):
     assert failure.rows == "day = 3"
 
 
+def test_rows_that_cannot_be_told_apart_are_named_by_their_range(worker, orders):
+    orders.execute("CREATE TABLE visits AS SELECT nullif(g, 7) AS id FROM generate_series(1, 20) AS g")
+    source, key = Source("public", "visits", ("id",)), Key((KeyColumn("id", "integer"),))
+
+    def name_rows(function, **bounds):
+        processor = ProcessRows(function)
+        return worker(processor, source=source, key=key, isolate_failures=True)(KeyRange(key, 0, **bounds)).failure.rows
+
+    def fail_on_nulls(rows):
+        return {"n": sum(1 / (id is not None) for (id,) in rows)}
+
+    def fail_on_first_and_last(rows):
+        ids = {id for (id,) in rows}
+        return {"n": 1 / (not {1, 20} <= ids)}
+
+    assert name_rows(fail_on_nulls, nulls=True) == str(KeyRange(key, 0, nulls=True))
+    assert name_rows(fail_on_first_and_last, lower=("0",)) == str(KeyRange(key, 0, ("0",)))
+
+
 def test_composite_keys_are_searched_too(worker, orders):
     orders.execute("CREATE TABLE pairs AS SELECT (g / 10)::text AS a, g % 10 AS b FROM generate_series(0, 99) AS g")
     key = Key((KeyColumn("a", "text"), KeyColumn("b", "integer")))

@@ -1,5 +1,7 @@
+from contextlib import suppress
 from dataclasses import replace
 
+import psycopg
 import pytest
 from psycopg.rows import dict_row
 
@@ -122,6 +124,26 @@ def test_a_function_cannot_end_the_transaction(worker, orders, misuse):
     assert failure is not None
     assert failure.type.endswith(("UserFunctionError", "ProgrammingError"))
     assert total_n(orders) == 0
+
+
+@pytest.mark.parametrize("name", ["commit()", "rollback()"])
+def test_the_end_of_a_transaction_is_named(worker, name):
+    failure = worker(ProcessRange(lambda connection, key_range: MISUSES[name](connection)))(FIRST).failure
+    assert failure.message.startswith("The function called commit() or rollback().")
+
+
+def test_a_lost_connection_that_the_function_ignores_is_no_fault_of_the_function(worker):
+    lost = []
+
+    def ignore(connection, key_range):
+        if not lost:
+            lost.append(True)
+            with suppress(psycopg.OperationalError):
+                connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return {"n": 1}
+
+    outcome = worker(ProcessRange(ignore), range_retries=1)(FIRST)
+    assert (outcome.value, outcome.attempts) == ({"n": 1}, 2)
 
 
 def test_a_database_error_that_the_function_caught_is_reported(worker, orders):

@@ -226,6 +226,19 @@ def test_rows_may_refer_to_rows_of_the_same_chunk(tables):
     assert rejected_ids(tables) == list(range(51, 61))
 
 
+def test_a_row_is_tried_although_an_earlier_part_has_its_key(tables):
+    tables.execute("INSERT INTO given VALUES (1, '1'), (2, '2'), (3, '3 check'), (4, '4')")
+
+    def to_one_key(row):
+        return 1 if row[0] in (2, 3) else row[0] + 10, *compute(row)[1:]
+
+    sink = Upsert(TARGET, ("id",), ("v", "mood"))
+    counts = run(tables, transform(tables, sink, MapRow(to_one_key, FORMAT)))
+    assert rejected_ids(tables) == [3]
+    assert tables.execute("SELECT id, v FROM results ORDER BY id").fetchall() == [(1, 2), (11, 1), (14, 4)]
+    assert (counts["rows_written"], counts["rows_unchanged"], counts["rows_rejected"]) == (3, 0, 1)
+
+
 def test_rows_of_one_source_row_are_written_together_or_not(tables):
     tables.execute("INSERT INTO given SELECT g, g FROM generate_series(1, 60) AS g")
 

@@ -176,7 +176,7 @@ def test_a_value_that_psycopg_cannot_write_is_refused_by_name(values, value):
     connection = values("text[]", [])
     target = Target("public", "taken", ("id", "v"))
     writer = TargetWriter(connection_parameters(connection), SessionSettings(), Insert(target))
-    transform = Transform(MapRow(lambda row: (row[0], value), RowFormat(("id", "v"), ("id", "v"))), writer, KEY)
+    transform = Transform(MapRow(lambda row: (str(row[0]), value), RowFormat(("id", "v"), ("id", "v"))), writer, KEY)
     with (
         psycopg.connect(connection.info.dsn, password=connection.info.password) as reader,
         pytest.raises(ValueError, match=f"^v: a value of the type {type(value).__name__} cannot be written: "),

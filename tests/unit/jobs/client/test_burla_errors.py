@@ -49,6 +49,9 @@ UNKNOWN_GPU = """POST /v1/jobs/a-test-5b/start failed: 400 {'detail': "func_gpu 
     [
         (raised("NoNodes"), False, "busy"),
         (raised("UnauthorizedError"), True, "unauthorized"),
+        (raised("AuthException"), False, "unauthorized"),
+        (raised("LocalHeadError"), False, "unauthorized"),
+        (raised("NoCompatibleNodes"), False, "refused"),
         (raised("ClientConnectorError", "", ConnectionError), False, "unreachable"),
         (raised("ClientConnectorError", "", ConnectionError), True, "lost"),
         (raised("NodeDisconnected", WORKER_DIED), True, "lost"),
