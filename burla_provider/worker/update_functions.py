@@ -94,17 +94,12 @@ class UpdateRows:
         raise error
 
     def _checked(self, result: Any) -> Row:
-        if not isinstance(result, tuple | Mapping):
-            self._refuse(result)
-        return self.format.checked(result)
-
-    def _refuse(self, result: Any) -> None:
-        if isinstance(result, Iterable) and not isinstance(result, str | bytes):
+        if isinstance(result, Iterable) and not isinstance(result, tuple | Mapping | str | bytes):
             raise ReturnedRowError(
                 f"The function returned {type(result).__name__}. An update in place stores one row: return a tuple or a"
                 " dict."
             )
-        self.format.checked(result)
+        return self.format.checked(result)
 
 
 @dataclass(frozen=True)

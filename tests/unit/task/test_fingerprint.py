@@ -12,6 +12,7 @@ import random
 import re
 import subprocess
 import sys
+import textwrap
 import uuid
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -50,6 +51,8 @@ def print_of(dags, load_dag):
         "from helpers import go\ndef work(rows): return go(rows)\n",
         "import between\ndef work(rows): return between.go(rows)\n",
         "from helpers import go\nclass Worker:\n    def __call__(self, rows): return go(rows)\nwork = Worker()\n",
+        "from airflow.sdk import task\nfrom helpers import go\n@task\ndef go_on(rows): return go(rows)\n"
+        "def work(rows): return go_on.function(rows)\n",
         "import functools, helpers\nwork = functools.partial(lambda by, rows: helpers.go(rows), 3)\n",
     ],
 )
@@ -71,6 +74,17 @@ def test_a_helper_that_changed_is_another_job_however_it_is_imported(print_of, d
 )
 def test_it_matters_where_a_constant_is_used(one, other):
     assert fingerprint(one) != fingerprint(other)
+
+
+def test_how_a_decorated_function_runs_as_a_task_does_not_count(print_of):
+    dag = """
+        from airflow.sdk import task
+        @task(retries={})
+        def double(number): return {} * number
+        def work(number): return double(number)
+    """
+    dag = textwrap.dedent(dag)
+    assert print_of(dag.format(1, 2)) == print_of(dag.format(5, 2)) != print_of(dag.format(1, 3))
 
 
 def test_a_helper_that_the_function_does_not_use_may_change(print_of):
