@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import datetime
 import json
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.table_creation import check_writable, lock_table_creation, quoted_role, table_exists
+from burla_provider.database.table_creation import (
+    check_writable,
+    lock_table_creation,
+    quoted_role,
+    table_exists,
+    trial_write,
+)
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.run_identity import old_run_key, run_started
 from burla_provider.task.session import resolve
@@ -140,6 +148,8 @@ def prepare_ledger(connection: psycopg.Connection[Any], ledger: Ledger) -> None:
     _check_obstacles(connection, ledger, table)
     _check_permission(connection, ledger, table)
     upgrade_table(connection, ledger.relation, ADDED_COLUMNS)
+    with trial_write(connection, "ledger", ledger.relation):
+        store_plan(connection, replace(ledger, run_key=f"{ledger.run_key}/trial {secrets.token_hex(8)}"), [])
 
 
 def store_plan(connection: psycopg.Connection[Any], ledger: Ledger, items: Sequence[Any]) -> list[Any]:

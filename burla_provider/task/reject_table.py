@@ -11,15 +11,23 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.quoting import Identifier
-from burla_provider.database.table_creation import check_writable, lock_table_creation, quoted_role, table_exists
+from burla_provider.database.table_creation import (
+    check_writable,
+    lock_table_creation,
+    quoted_role,
+    table_exists,
+    trial_write,
+)
 from burla_provider.exceptions import InvalidParameterError, TooManyRejectsError
+from burla_provider.ranges.key import Key
+from burla_provider.ranges.key_range import KeyRange
 from burla_provider.task.failure_policy import allowance
 from burla_provider.task.ledger_table import of_all_tries
 from burla_provider.task.logs import without_markers
 from burla_provider.task.session import resolve
 from burla_provider.task.table_version import upgrade_table
 from burla_provider.worker.outcome import Outcome
-from burla_provider.worker.rejects import COUNT, RejectLimit, RejectTable
+from burla_provider.worker.rejects import COUNT, Rejected, RejectLimit, RejectTable
 
 COLUMNS = {
     "run_key": "text NOT NULL",
@@ -87,6 +95,9 @@ def open_reject_table(
             f"Run: GRANT {', '.join(needed)} ON {quoted} TO {role};",
         )
     upgrade_table(connection, rejects.relation, ADDED_COLUMNS)
+    with trial_write(connection, "reject_table", rejects.relation):
+        row = Rejected((None,) * len(columns), (), "trial", "")
+        rejects.write(connection, KeyRange(Key(()), 0, None, None), [row], ())
     return rejects
 
 

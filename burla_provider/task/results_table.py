@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from psycopg import sql
 
 from burla_provider.database.connect import codec_of, no_user_timeout, open_connection
 from burla_provider.database.quoting import Identifier
-from burla_provider.database.table_creation import check_writable, lock_table_creation, table_exists
+from burla_provider.database.table_creation import check_writable, lock_table_creation, table_exists, trial_write
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.task.table_version import upgrade_table
@@ -66,6 +67,9 @@ def prepare_results_table(connection: psycopg.Connection[Any], schema: str, tabl
             "Name a table that this role can create and write, or one that this provider created.",
         ) from None
     upgrade_table(connection, relation, ADDED_COLUMNS)
+    with trial_write(connection, "results_table", relation):
+        values = ["1", "1", 0, "{}", "", 1, "host:1", datetime.datetime.now(datetime.UTC), 0.0]
+        _copy(connection, relation, [[f"trial {secrets.token_hex(8)}", 0, *values]])
 
 
 class ResultsTable:
@@ -99,10 +103,7 @@ class ResultsTable:
             codec = codec_of(connection)
             rows = [self._row(key_range, codec) for key_range in ranges]
             connection.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(self._relation), [self._run])
-            copy_rows = sql.SQL("COPY {} ({}) FROM STDIN").format(self._relation, _COLUMN_NAMES)
-            with no_user_timeout(connection), connection.cursor() as cursor, cursor.copy(copy_rows) as copy:
-                for row in rows:
-                    copy.write_row(row)
+            _copy(connection, self._relation, rows)
 
     def _row(self, key_range: KeyRange, codec: str) -> list[Any]:
         lower, upper = (None if bound is None else ", ".join(bound) for bound in (key_range.lower, key_range.upper))
@@ -128,6 +129,13 @@ class ResultsTable:
             return plain
         # In most cases a total has one part.
         return {name: parts[0] if len(parts) == 1 else parts for name, parts in plain.items()}
+
+
+def _copy(connection: psycopg.Connection[Any], relation: Identifier, rows: Iterable[Sequence[Any]]) -> None:
+    copy_rows = sql.SQL("COPY {} ({}) FROM STDIN").format(relation, _COLUMN_NAMES)
+    with no_user_timeout(connection), connection.cursor() as cursor, cursor.copy(copy_rows) as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 def _error(failure: Failure) -> str:
