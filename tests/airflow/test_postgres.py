@@ -503,3 +503,24 @@ def test_the_tasks_session_may_end_while_it_is_idle_and_old_runs_leave_the_ledge
     assert result.state == "success", result.log
     runs = orders.connection.execute("SELECT DISTINCT split_part(run_key, '/', 4) FROM burla_ledger").fetchall()
     assert runs == [("r1",)]
+
+
+def test_a_task_that_has_written_everything_succeeds_if_old_runs_cannot_leave_the_ledger(
+    airflow: Airflow, orders: Orders, database: str
+) -> None:
+    def count(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+        return {"row_count": 1}
+
+    task = {"process_range": count, "ledger": "public.burla_ledger", "ranges": 4}
+    assert airflow.run(operator(**task), run_id="r0").state == "success"
+    orders.connection.execute("UPDATE burla_ledger SET finished_at = now() - interval '40 days'")
+    orders.connection.execute(f"ALTER DATABASE {orders.connection.info.dbname} SET lock_timeout = '100ms'")
+    task["ledger_retention"] = datetime.timedelta(days=30)
+    with psycopg.connect(database) as reader:
+        reader.execute("SELECT FROM burla_ledger FOR UPDATE")
+        result = airflow.run(operator(**task), run_id="r1")
+    assert result.state == "success", result.log
+    assert "ledger_retention: old runs cannot be removed from the ledger public.burla_ledger now (cancel" in result.log
+    assert airflow.run(operator(**task), run_id="r2").state == "success"
+    runs = orders.connection.execute("SELECT DISTINCT split_part(run_key, '/', 4) FROM burla_ledger").fetchall()
+    assert sorted(runs) == [("r1",), ("r2",)]
