@@ -30,7 +30,7 @@ from burla_provider.worker.outcome import Outcome
 from burla_provider.worker.rejects import COUNT, Rejected, RejectLimit, RejectTable
 
 COLUMNS = {
-    "run_key": "text NOT NULL",
+    "run_key": 'text COLLATE "C" NOT NULL',
     "range_index": "integer NOT NULL",
     "range": "text NOT NULL",
     "source_key": "jsonb",
@@ -213,11 +213,14 @@ class RejectReport:
 
 def _create(connection: psycopg.Connection[Any], rejects: RejectTable) -> None:
     definitions = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
-    create = f"CREATE TABLE IF NOT EXISTS {rejects.relation.as_string(connection)} ({definitions})"
+    relation = rejects.relation.as_string(connection)
+    create = f"CREATE TABLE {relation} ({definitions}); CREATE INDEX ON {relation} (run_key)"
     try:
+        if table_exists(connection, rejects.relation):
+            return
         with connection.transaction():
+            lock_table_creation(connection)
             if not table_exists(connection, rejects.relation):
-                lock_table_creation(connection)
                 connection.execute(sql.SQL(create))
     except psycopg.errors.InvalidSchemaName:
         problem = f"the table {rejects} does not exist, and there is no schema {rejects.schema}."
@@ -229,7 +232,7 @@ def _create(connection: psycopg.Connection[Any], rejects: RejectTable) -> None:
             "reject_table",
             f"the table {rejects} cannot be created ({error.diag.message_primary}).",
             f"Run as another role: {create}; GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT, INSERT, DELETE ON"
-            f" {rejects.relation.as_string(connection)} TO {role};",
+            f" {relation} TO {role};",
         ) from None
 
 
