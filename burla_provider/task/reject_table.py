@@ -214,7 +214,9 @@ class RejectReport:
 def _create(connection: psycopg.Connection[Any], rejects: RejectTable) -> None:
     definitions = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     relation = rejects.relation.as_string(connection)
-    create = f"CREATE TABLE {relation} ({definitions}); CREATE INDEX ON {relation} (run_key)"
+    # It has no key, and a publication of all tables would refuse to delete its rows.
+    replica_identity = f"ALTER TABLE {relation} REPLICA IDENTITY FULL"
+    create = f"CREATE TABLE {relation} ({definitions}); CREATE INDEX ON {relation} (run_key); {replica_identity}"
     try:
         if table_exists(connection, rejects.relation):
             return
