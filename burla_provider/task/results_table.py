@@ -5,13 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.connect import codec_of, no_user_timeout, open_connection
+from burla_provider.database.connect import codec_of, no_user_timeout
 from burla_provider.database.quoting import Identifier
 from burla_provider.database.table_creation import check_writable, lock_table_creation, table_exists, trial_write
 from burla_provider.exceptions import InvalidParameterError
@@ -75,7 +75,7 @@ def prepare_results_table(connection: psycopg.Connection[Any], schema: str, tabl
 class ResultsTable:
     """Collects the outcomes of one run, and writes them at its end. An outcome listener.
 
-    :param parameters: libpq parameters, with secrets.
+    :param connect: returns a new autocommit connection.
     :param schema: the table's schema.
     :param table: the table's name.
     :param run: identifies this run's rows. They replace those of an earlier try; the rows of other runs stay.
@@ -83,11 +83,17 @@ class ResultsTable:
     """
 
     def __init__(
-        self, parameters: Mapping[str, str], schema: str, table: str, run: str, *, has_parts: bool = False
+        self,
+        connect: Callable[[], psycopg.Connection[Any]],
+        schema: str,
+        table: str,
+        run: str,
+        *,
+        has_parts: bool = False,
     ) -> None:
         self.schema = schema
         self.table = table
-        self._parameters = parameters
+        self._connect = connect
         self._relation = Identifier(schema, table)
         self._run = run
         self._has_parts = has_parts
@@ -99,9 +105,11 @@ class ResultsTable:
 
     def write(self, ranges: Iterable[KeyRange]) -> None:
         """Replace this run's rows in one transaction."""
-        with open_connection(self._parameters, application_name="burla results") as connection:
+        with self._connect() as connection, connection.transaction():
             codec = codec_of(connection)
             rows = [self._row(key_range, codec) for key_range in ranges]
+            # Another Airflow may write a run with the same name at the same time.
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"burla results {self._run}"])
             connection.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(self._relation), [self._run])
             _copy(connection, self._relation, rows)
 
