@@ -222,8 +222,9 @@ def _create(connection: psycopg.Connection[Any], rejects: RejectTable) -> None:
             return
         with connection.transaction():
             lock_table_creation(connection)
-            if not table_exists(connection, rejects.relation):
-                connection.execute(sql.SQL(create))
+            connection.execute(sql.SQL(create))
+    except psycopg.errors.DuplicateTable:
+        return  # another job has created it in the meantime
     except psycopg.errors.InvalidSchemaName:
         problem = f"the table {rejects} does not exist, and there is no schema {rejects.schema}."
         advice = "Name a table in another schema, or create this one."
