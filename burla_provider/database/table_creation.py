@@ -8,7 +8,6 @@ from typing import Any
 
 import psycopg
 
-from burla_provider.database.errors import is_transient
 from burla_provider.database.quoting import Identifier
 from burla_provider.exceptions import InvalidParameterError
 
@@ -70,9 +69,9 @@ def trial_write(connection: psycopg.Connection[Any], parameter: str, table: Iden
     try:
         with connection.transaction(force_rollback=True):
             yield
+    except psycopg.OperationalError:  # such as a lock or a timeout: a retry may succeed
+        raise
     except psycopg.DatabaseError as error:
-        if is_transient(error):
-            raise
         name = table.as_string(connection)
         raise InvalidParameterError(
             parameter,

@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from burla_provider.database.quoting import Identifier
+from burla_provider.database.table_creation import trial_write
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.task.reject_table import open_reject_table
@@ -81,12 +83,16 @@ def test_a_results_table_that_the_role_cannot_copy_to_is_refused_before_the_job(
         connection.execute("DROP OWNED BY creation_guest; DROP ROLE creation_guest")
 
 
+@pytest.mark.parametrize("timeout", ["lock_timeout", "statement_timeout"])
 def test_a_lock_that_is_not_available_is_not_an_error_of_the_table(
-    connection: psycopg.Connection[Any], database: str
+    connection: psycopg.Connection[Any], database: str, timeout: str
 ) -> None:
-    prepare_results_table(connection, "public", "kept")
+    PREPARE["results_table"](connection)
     with psycopg.connect(database) as other:
         other.execute("LOCK TABLE kept IN SHARE MODE")
-        connection.execute("SET lock_timeout = '10ms'")
-        with pytest.raises(psycopg.errors.LockNotAvailable):
-            prepare_results_table(connection, "public", "kept")
+        connection.execute(f"SET {timeout} = '100ms'")
+        with (
+            pytest.raises((psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled)),
+            trial_write(connection, "results_table", Identifier("public", "kept")),
+        ):
+            connection.execute("INSERT INTO kept VALUES ('a run', 0)")
