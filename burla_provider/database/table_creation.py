@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -53,3 +55,27 @@ def check_writable(connection: psycopg.Connection[Any], parameter: str, schema: 
             "the server is read-only: it is a hot standby, or default_transaction_read_only is on.",
             "Connect to the primary, as a role that can write.",
         )
+
+
+@contextmanager
+def trial_write(connection: psycopg.Connection[Any], parameter: str, table: Identifier) -> Iterator[None]:
+    """Roll back what the block writes to a table that exists, and check that the table has accepted it.
+
+    Otherwise privileges, row security, constraints and triggers could refuse the rows of a job when it has run.
+
+    :param parameter: the operator parameter that names the table, for the error.
+    :raises InvalidParameterError: if the table has not accepted it.
+    """
+    try:
+        with connection.transaction(force_rollback=True):
+            yield
+    except psycopg.OperationalError:  # such as a lock or a timeout: a retry may succeed
+        raise
+    except psycopg.DatabaseError as error:
+        name = table.as_string(connection)
+        raise InvalidParameterError(
+            parameter,
+            f"the server refuses a row for {name}: {error.diag.message_primary or error}.",
+            f"If a privilege is missing, run: GRANT SELECT, INSERT, DELETE ON {name} TO"
+            f" {quoted_role(connection)}; Otherwise name a table that does not exist: it will be created.",
+        ) from None

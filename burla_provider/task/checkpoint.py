@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import logging
 import secrets
 import struct
 import time
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from burla_provider.worker.outcome import Outcome, decode, encode
+
+_log = logging.getLogger(__name__)
 
 _PREFIX = "burla_checkpoint"
 _JOB_ID = "job_id"
@@ -85,16 +88,27 @@ class Checkpoint:
         return self._store is not None
 
     def load(self) -> SavedJob | None:
-        """Return the job of an earlier try of this task, or None. Further outcomes are added to it."""
+        """Return the job of an earlier try of this task, or None. Further outcomes are added to it.
+
+        A part of it may be missing: each key of the store expires on its own, and a store may have limits of its own.
+        """
         header = self._store.get(_PREFIX) if self._store else None
         if not isinstance(header, dict):
             return None
         self._job_id = header.get(_JOB_ID, "")  # a job of version 0.1.0 has none
         header = {name: value for name, value in header.items() if name != _JOB_ID}
-        plan = _unpack("".join(self._own_chunks("plan")))
         self._chunk = sum(1 for _ in self._chunks("outcomes"))
         chunks = self._own_chunks("outcomes")
-        outcomes = [decode(encoded) for chunk in chunks for encoded in _split(_unpack(chunk))]
+        try:
+            plan = _unpack("".join(self._own_chunks("plan")))
+            outcomes = [decode(encoded) for chunk in chunks for encoded in _split(_unpack(chunk))]
+        except (ValueError, zlib.error) as error:
+            _log.warning(
+                "The job that an earlier try has stored in Airflow's task state store is not complete (%s): this try"
+                " starts from the beginning.",
+                error,
+            )
+            return None
         # An earlier try that is still alive may have stored an outcome that a retry has stored too.
         return SavedJob(header, plan, list({outcome.index: outcome for outcome in outcomes}.values()))
 
@@ -214,7 +228,7 @@ def _pack(content: bytes) -> str:
 
 
 def _unpack(text: str) -> bytes:
-    return zlib.decompress(base64.b64decode(text)) if text else b""
+    return zlib.decompress(base64.b64decode(text))
 
 
 def _split(content: bytes) -> Iterator[bytes]:

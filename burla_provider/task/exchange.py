@@ -213,7 +213,8 @@ def _exchange(
     ).fetchall()
     if not is_first:
         raise AnotherExchangeError
-    connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(staging))
+    # Workers of an earlier try wait. Others may read it: a dump of the database does, maybe for hours.
+    connection.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(staging))
     # Other writers wait, readers do not. The foreign keys of other tables can still be checked.
     connection.execute(sql.SQL("LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE").format(exchange.target.relation))
     [(staged,)] = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(staging)).fetchall()
@@ -243,7 +244,8 @@ def _exchange(
                 " correct it, and clear the task."
             )
     counts["rows_unchanged"] = row_count - counts["rows_inserted"] - counts["rows_updated"]
-    connection.execute(sql.SQL("DROP TABLE {}").format(staging))
+    with suppress(psycopg.errors.LockNotAvailable), connection.transaction():  # ``Staging.drop`` tries it again
+        connection.execute(sql.SQL("SET LOCAL lock_timeout = '1s'; DROP TABLE {}").format(staging))
     return counts
 
 

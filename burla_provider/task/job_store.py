@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from burla_provider.task.session import TaskSession
     from burla_provider.worker.ledger import Ledger
 
+_log = logging.getLogger(__name__)
 
 _NOT_RESUMABLE = (
     "The ranges are ranges of physical pages: a retry starts from the beginning if the table was written since, also"
@@ -225,12 +227,23 @@ class LedgerStore:
         """Do nothing."""
 
     def close(self) -> None:
-        """Remove old runs from the ledger."""
+        """Remove old runs from the ledger. If that is not possible now, a later run removes them."""
+        import psycopg
+
         from burla_provider.task.ledger_table import remove_old_runs
 
-        if self._retention is not None:
+        if self._retention is None:
+            return
+        try:
             with self._session.final_connection() as connection:
                 remove_old_runs(connection, self._ledger, self._retention)
+        except psycopg.Error as error:  # everything is written: the task has succeeded
+            _log.warning(
+                "ledger_retention: old runs cannot be removed from the ledger %s now (%s). The next run that succeeds"
+                " tries it again.",
+                self._ledger,
+                error.diag.message_primary or type(error).__name__,
+            )
 
     def discard(self, problem: str) -> None:
         """Remove the run from the ledger. The next try then drops the staging table, because there is no plan.

@@ -137,9 +137,9 @@ class OverwriteJob(TransformJob):
 
     def forget(self, _: Context) -> None:
         """Drop the ledger of the run. Call it when Airflow has stored the result: a retry would need the ledger."""
-        if self.config.ledger is None and not self.config.plan_only:
+        if not self.config.plan_only:
             with reconnect(self._target.parameters, self._target.name) as connection:
-                self._staging.drop_ledger(connection)
+                self._staging.drop(connection)
 
     def _exchange_rows(self, row_count: int) -> dict[str, int]:
         settings = worker_settings(self.config, self._target.name, {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from burla_provider.database.errors import is_transient
 from burla_provider.database.quoting import Identifier
 from burla_provider.database.table_creation import quoted_role
 from burla_provider.exceptions import InvalidParameterError
@@ -97,9 +96,9 @@ def check_exchange(connection: psycopg.Connection[Any], exchange: Exchange) -> N
                 connection.execute(sql.SQL("EXPLAIN {}").format(statement))
             if exchange.key:
                 connection.execute(exchange.find_duplicate(staging))
+    except psycopg.OperationalError:  # such as a lock or a timeout: a retry may succeed
+        raise
     except psycopg.Error as error:
-        if is_transient(error):
-            raise
         raise refused(exchange.target, error) from None
 
 
@@ -122,9 +121,9 @@ def _check_condition(connection: psycopg.Connection[Any], exchange: Exchange) ->
                 for literal, text in relative_literals(connection, where)
                 if is_date_error(connection, exchange.select(text))
             ]
+    except psycopg.OperationalError:  # such as a lock or a timeout: a retry may succeed
+        raise
     except psycopg.Error as error:
-        if is_transient(error):
-            raise
         problem = f"the server rejects {where!r}: {error.diag.message_primary or error}."
         advice = error.diag.message_hint or f"Write a condition on the columns of {exchange.target}."
         raise InvalidParameterError("overwrite_where", problem, advice) from None

@@ -11,18 +11,26 @@ import psycopg
 from psycopg import sql
 
 from burla_provider.database.quoting import Identifier
-from burla_provider.database.table_creation import check_writable, lock_table_creation, quoted_role, table_exists
+from burla_provider.database.table_creation import (
+    check_writable,
+    lock_table_creation,
+    quoted_role,
+    table_exists,
+    trial_write,
+)
 from burla_provider.exceptions import InvalidParameterError, TooManyRejectsError
+from burla_provider.ranges.key import Key
+from burla_provider.ranges.key_range import KeyRange
 from burla_provider.task.failure_policy import allowance
 from burla_provider.task.ledger_table import of_all_tries
 from burla_provider.task.logs import without_markers
 from burla_provider.task.session import resolve
 from burla_provider.task.table_version import upgrade_table
 from burla_provider.worker.outcome import Outcome
-from burla_provider.worker.rejects import COUNT, RejectLimit, RejectTable
+from burla_provider.worker.rejects import COUNT, Rejected, RejectLimit, RejectTable
 
 COLUMNS = {
-    "run_key": "text NOT NULL",
+    "run_key": 'text COLLATE "C" NOT NULL',
     "range_index": "integer NOT NULL",
     "range": "text NOT NULL",
     "source_key": "jsonb",
@@ -87,6 +95,9 @@ def open_reject_table(
             f"Run: GRANT {', '.join(needed)} ON {quoted} TO {role};",
         )
     upgrade_table(connection, rejects.relation, ADDED_COLUMNS)
+    with trial_write(connection, "reject_table", rejects.relation):
+        row = Rejected((None,) * len(columns), (), "trial", "")
+        rejects.write(connection, KeyRange(Key(()), 0, None, None), [row], ())
     return rejects
 
 
@@ -202,12 +213,18 @@ class RejectReport:
 
 def _create(connection: psycopg.Connection[Any], rejects: RejectTable) -> None:
     definitions = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
-    create = f"CREATE TABLE IF NOT EXISTS {rejects.relation.as_string(connection)} ({definitions})"
+    relation = rejects.relation.as_string(connection)
+    # It has no key, and a publication of all tables would refuse to delete its rows.
+    replica_identity = f"ALTER TABLE {relation} REPLICA IDENTITY FULL"
+    create = f"CREATE TABLE {relation} ({definitions}); CREATE INDEX ON {relation} (run_key); {replica_identity}"
     try:
+        if table_exists(connection, rejects.relation):
+            return
         with connection.transaction():
-            if not table_exists(connection, rejects.relation):
-                lock_table_creation(connection)
-                connection.execute(sql.SQL(create))
+            lock_table_creation(connection)
+            connection.execute(sql.SQL(create))
+    except psycopg.errors.DuplicateTable:
+        return  # another job has created it in the meantime
     except psycopg.errors.InvalidSchemaName:
         problem = f"the table {rejects} does not exist, and there is no schema {rejects.schema}."
         advice = "Name a table in another schema, or create this one."
@@ -218,7 +235,7 @@ def _create(connection: psycopg.Connection[Any], rejects: RejectTable) -> None:
             "reject_table",
             f"the table {rejects} cannot be created ({error.diag.message_primary}).",
             f"Run as another role: {create}; GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT, INSERT, DELETE ON"
-            f" {rejects.relation.as_string(connection)} TO {role};",
+            f" {relation} TO {role};",
         ) from None
 
 

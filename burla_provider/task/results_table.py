@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from burla_provider.database.connect import codec_of, no_user_timeout, open_connection
+from burla_provider.database.connect import codec_of, no_user_timeout
 from burla_provider.database.quoting import Identifier
-from burla_provider.database.table_creation import check_writable, lock_table_creation, table_exists
+from burla_provider.database.table_creation import check_writable, lock_table_creation, table_exists, trial_write
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.task.table_version import upgrade_table
@@ -66,12 +67,15 @@ def prepare_results_table(connection: psycopg.Connection[Any], schema: str, tabl
             "Name a table that this role can create and write, or one that this provider created.",
         ) from None
     upgrade_table(connection, relation, ADDED_COLUMNS)
+    with trial_write(connection, "results_table", relation):
+        values = ["1", "1", 0, "{}", "", 1, "host:1", datetime.datetime.now(datetime.UTC), 0.0]
+        _copy(connection, relation, [[f"trial {secrets.token_hex(8)}", 0, *values]])
 
 
 class ResultsTable:
     """Collects the outcomes of one run, and writes them at its end. An outcome listener.
 
-    :param parameters: libpq parameters, with secrets.
+    :param connect: returns a new autocommit connection.
     :param schema: the table's schema.
     :param table: the table's name.
     :param run: identifies this run's rows. They replace those of an earlier try; the rows of other runs stay.
@@ -79,11 +83,17 @@ class ResultsTable:
     """
 
     def __init__(
-        self, parameters: Mapping[str, str], schema: str, table: str, run: str, *, has_parts: bool = False
+        self,
+        connect: Callable[[], psycopg.Connection[Any]],
+        schema: str,
+        table: str,
+        run: str,
+        *,
+        has_parts: bool = False,
     ) -> None:
         self.schema = schema
         self.table = table
-        self._parameters = parameters
+        self._connect = connect
         self._relation = Identifier(schema, table)
         self._run = run
         self._has_parts = has_parts
@@ -95,14 +105,13 @@ class ResultsTable:
 
     def write(self, ranges: Iterable[KeyRange]) -> None:
         """Replace this run's rows in one transaction."""
-        with open_connection(self._parameters, application_name="burla results") as connection:
+        with self._connect() as connection, connection.transaction():
             codec = codec_of(connection)
             rows = [self._row(key_range, codec) for key_range in ranges]
+            # Another Airflow may write a run with the same name at the same time.
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"burla results {self._run}"])
             connection.execute(sql.SQL("DELETE FROM {} WHERE run = %s").format(self._relation), [self._run])
-            copy_rows = sql.SQL("COPY {} ({}) FROM STDIN").format(self._relation, _COLUMN_NAMES)
-            with no_user_timeout(connection), connection.cursor() as cursor, cursor.copy(copy_rows) as copy:
-                for row in rows:
-                    copy.write_row(row)
+            _copy(connection, self._relation, rows)
 
     def _row(self, key_range: KeyRange, codec: str) -> list[Any]:
         lower, upper = (None if bound is None else ", ".join(bound) for bound in (key_range.lower, key_range.upper))
@@ -128,6 +137,13 @@ class ResultsTable:
             return plain
         # In most cases a total has one part.
         return {name: parts[0] if len(parts) == 1 else parts for name, parts in plain.items()}
+
+
+def _copy(connection: psycopg.Connection[Any], relation: Identifier, rows: Iterable[Sequence[Any]]) -> None:
+    copy_rows = sql.SQL("COPY {} ({}) FROM STDIN").format(relation, _COLUMN_NAMES)
+    with no_user_timeout(connection), connection.cursor() as cursor, cursor.copy(copy_rows) as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 def _error(failure: Failure) -> str:

@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 _RECONNECT_SECONDS = 60
 """Seconds to wait for a server that restarts."""
 
+_SCHEMA_OF = """
+    SELECT coalesce(
+        (SELECT nspname FROM pg_class AS c, pg_namespace AS n WHERE c.oid = to_regclass(%s) AND n.oid = relnamespace),
+        current_schema()
+    )::text
+"""
+
 
 @dataclass(frozen=True)
 class TaskSession:
@@ -248,19 +255,28 @@ def worker_settings(config: TableConfig, name: str, inherited: Mapping[str, str]
 def resolve(connection: psycopg.Connection[Any], parameter: str, name: str) -> tuple[str, str]:
     """Return schema and name of a table that need not exist yet.
 
-    :raises InvalidParameterError: if ``name`` is not a valid table name.
+    Without a schema, it is the table that a query of this name finds, or else a new one in the schema where the server
+    would create it.
+
+    :raises InvalidParameterError: if ``name`` is not a valid table name, or needs a schema.
     """
     import psycopg
 
     try:
         with connection.transaction():
-            row = connection.execute("SELECT parse_ident(%s), current_schema()", [name]).fetchone()
+            row = connection.execute("SELECT parse_ident(%s)", [name]).fetchone()
     except psycopg.DataError:
         row = None
     if row is None or len(row[0]) > 2:
         raise InvalidParameterError(parameter, f"{name!r} is not a valid table name.", 'Write "schema.table".')
-    *schema, table = row[0]
-    return (schema[0] if schema else row[1]), table
+    *schemas, table = row[0]
+    if not schemas:
+        [(schema,)] = connection.execute(_SCHEMA_OF, [name]).fetchall()
+        if schema is None:
+            problem = f"{name!r} has no schema, and the search_path of the session has none that exists."
+            raise InvalidParameterError(parameter, problem, 'Write "schema.table".')
+        schemas = [schema]
+    return schemas[0], table
 
 
 def not_covered(foreign: Collection[tuple[str, str]], *, by_partition: bool = False) -> InvalidParameterError:

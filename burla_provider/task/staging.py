@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PREFIX = "burla_staging_"
 _LEDGER_SUFFIX = "_ledger"
 
+_LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC).isoformat()
+
 _LOCK_TIMEOUT = "2s"
 """A table that is in use for longer is not removed."""
 
@@ -97,12 +99,13 @@ class Staging:
             connection.execute(_comment(self.relation, comment))
 
     def drop(self, connection: psycopg.Connection[Any]) -> None:
-        """Drop the tables of the run, if they are there."""
-        _drop(connection, self.relation, self.ledger.relation)
-
-    def drop_ledger(self, connection: psycopg.Connection[Any]) -> None:
-        """Drop the ledger of the run, if it is there."""
-        _drop(connection, self.ledger.relation)
+        """Drop the tables of the run, if they are there. The next run drops those that another session reads now."""
+        try:
+            _drop(connection, self.relation, self.ledger.relation)
+        except psycopg.errors.LockNotAvailable:
+            for relation, run in _find_runs(connection):
+                if run.get("run_key") == self.run_key:
+                    connection.execute(_comment(relation, json.dumps(run | {"since": _LONG_AGO}, ensure_ascii=False)))
 
 
 def remove_abandoned(connection: psycopg.Connection[Any], staging: Staging, context: Context) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from burla_provider.combine.combiners import Combiner, CustomCombiner, SumByKey, Totals
@@ -34,7 +34,7 @@ from burla_provider.task.results_table import ResultsTable
 from burla_provider.task.resume import JobIdentity
 from burla_provider.task.resumption import Resumption
 from burla_provider.task.run_identity import is_cleared, run_key, task_run
-from burla_provider.task.session import TaskSession, worker_settings
+from burla_provider.task.session import TaskSession, reconnect, worker_settings
 from burla_provider.task.sql_checks import check_source, fill_in_parameters
 from burla_provider.task.sql_text import has_escapes
 from burla_provider.task.sql_totals import check_totals, parse_totals
@@ -125,7 +125,8 @@ class TableJob:
         results = None
         if names:
             has_parts = self.config.totals is not None
-            results = ResultsTable(self.session.parameters, *names, task_run(self.context), has_parts=has_parts)
+            connect = partial(reconnect, self.session.parameters, "burla results")
+            results = ResultsTable(connect, *names, task_run(self.context), has_parts=has_parts)
         listeners: list[OutcomeListener] = [totals, self._lineage, *([results] if results else [])]
         monitor = self.make_monitor(plan, store, listeners)
         monitor.resume(restored.earlier)  # adds them to totals, so that totals.missing is right below

@@ -384,6 +384,29 @@ def test_other_overwrites_may_take_longer_than_writers(airflow: Airflow, scores:
     assert_replaced(scores)
 
 
+@pytest.mark.parametrize("ledger", [None, "runs"])
+def test_rows_are_replaced_while_a_dump_of_the_database_reads_all_tables(
+    airflow: Airflow, scores: Any, monkeypatch: Any, ledger: Any
+) -> None:
+    monkeypatch.setattr(overwrite_job, "LOCK_SECONDS", 0.0)
+    options = {"ledger": ledger, "retries": 1}
+    assert airflow.run(operator(map_row=fail_late, **options), max_tries=1).state == "up_for_retry"
+    with psycopg.connect(conninfo_of(scores)) as dump:
+        tables = (
+            "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+        )
+        for (name,) in scores.execute(tables).fetchall():
+            dump.execute(f"LOCK TABLE {name} IN ACCESS SHARE MODE")
+        result = airflow.run(operator(**options), max_tries=1, try_number=2)
+        assert result.state == "success", result.log
+        assert_replaced(scores)
+        assert ask(scores, LEFT) == (1 if ledger else 2)
+    before = contents(scores)
+    assert airflow.run(operator(**options), run_id="the next day").state == "success"
+    assert contents(scores) == before
+    assert ask(scores, LEFT) == 0
+
+
 def test_a_target_that_stays_locked_fails_the_try(airflow: Airflow, scores: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr(overwrite_job, "_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(overwrite_job, "LOCK_SECONDS", 2)

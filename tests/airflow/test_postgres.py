@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 import threading
+import time
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -17,7 +18,9 @@ from airflow.sdk import DAG
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders
+from tests.support.marks import conninfo_of
 from tests.support.task_runner import START, Airflow
+from tests.support.waiting import wait_for
 
 TOTALS = {
     "total": "sum(amount)",
@@ -503,3 +506,60 @@ def test_the_tasks_session_may_end_while_it_is_idle_and_old_runs_leave_the_ledge
     assert result.state == "success", result.log
     runs = orders.connection.execute("SELECT DISTINCT split_part(run_key, '/', 4) FROM burla_ledger").fetchall()
     assert runs == [("r1",)]
+
+
+def test_a_task_that_has_written_everything_succeeds_if_old_runs_cannot_leave_the_ledger(
+    airflow: Airflow, orders: Orders, database: str
+) -> None:
+    def count(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+        return {"row_count": 1}
+
+    task = {"process_range": count, "ledger": "public.burla_ledger", "ranges": 4}
+    assert airflow.run(operator(**task), run_id="r0").state == "success"
+    orders.connection.execute("UPDATE burla_ledger SET finished_at = now() - interval '40 days'")
+    orders.connection.execute(f"ALTER DATABASE {orders.connection.info.dbname} SET lock_timeout = '100ms'")
+    task["ledger_retention"] = datetime.timedelta(days=30)
+    with psycopg.connect(database) as reader:
+        reader.execute("SELECT FROM burla_ledger FOR UPDATE")
+        result = airflow.run(operator(**task), run_id="r1")
+    assert result.state == "success", result.log
+    assert "ledger_retention: old runs cannot be removed from the ledger public.burla_ledger now (cancel" in result.log
+    assert airflow.run(operator(**task), run_id="r2").state == "success"
+    runs = orders.connection.execute("SELECT DISTINCT split_part(run_key, '/', 4) FROM burla_ledger").fetchall()
+    assert sorted(runs) == [("r1",), ("r2",)]
+
+
+def test_a_server_that_accepts_no_more_connections_when_all_ranges_are_done_loses_no_results(
+    airflow: Airflow, orders: Orders
+) -> None:
+    connection = orders.connection
+    connection.execute("""
+        CREATE ROLE busy_reader LOGIN PASSWORD 'busy reader';
+        GRANT SELECT ON orders TO busy_reader; GRANT CREATE ON SCHEMA public TO busy_reader;
+        CREATE FUNCTION fill_the_server() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER AS
+            $$BEGIN EXECUTE 'ALTER ROLE busy_reader CONNECTION LIMIT 0'; RETURN 1; END$$;
+    """)
+
+    def fill_the_server(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
+        connection.execute("SELECT fill_the_server()")
+        return {"row_count": 1}
+
+    def accept_again() -> None:
+        with psycopg.connect(conninfo_of(connection), autocommit=True) as other:
+            query = "SELECT FROM pg_roles WHERE rolname = 'busy_reader' AND rolconnlimit = 0"
+            wait_for(lambda: other.execute(query).rowcount == 1)
+            time.sleep(1)  # the task finds the server full, unless it is slow
+            other.execute("ALTER ROLE busy_reader CONNECTION LIMIT -1")
+
+    airflow.connections["orders_db"].login, airflow.connections["orders_db"].password = "busy_reader", "busy reader"
+    thread = threading.Thread(target=accept_again)
+    thread.start()
+    try:
+        task = {"process_range": fill_the_server, "ranges": 1, "consistency": "none"}
+        result = airflow.run(operator(**task, results_table="public.results"))
+        thread.join()
+        assert result.state == "success", result.log
+        assert connection.execute("SELECT row_count FROM results").fetchall() == [(1,)]
+    finally:
+        thread.join()
+        connection.execute("DROP OWNED BY busy_reader; DROP ROLE busy_reader")

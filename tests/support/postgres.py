@@ -50,11 +50,11 @@ class PostgresServer(EmbeddedPostgres):
         return self.conninfo()
 
     @contextmanager
-    def database(self, name: str | None = None, *, encoding: str = "UTF8") -> Iterator[str]:
+    def database(self, name: str | None = None, *, encoding: str = "UTF8", locale: str = "C") -> Iterator[str]:
         """Creates a database, yields its conninfo, and drops it, whoever is still connected."""
         name = name or f"test_{uuid.uuid4().hex[:12]}"
-        create = "CREATE DATABASE {} ENCODING {} TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
-        self._execute(sql.SQL(create).format(sql.Identifier(name), sql.Literal(encoding)))
+        create = "CREATE DATABASE {} ENCODING {} TEMPLATE template0 LC_COLLATE {locale} LC_CTYPE {locale}"
+        self._execute(sql.SQL(create).format(sql.Identifier(name), sql.Literal(encoding), locale=sql.Literal(locale)))
         try:
             yield self.conninfo(name)
         finally:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key import Key, KeyColumn
 from burla_provider.ranges.key_range import KeyRange
 from burla_provider.task.results_table import ResultsTable, prepare_results_table
+from burla_provider.task.session import reconnect
 from burla_provider.worker.outcome import Failure, Outcome
 from tests.support.waiting import wait_for
 
@@ -34,7 +36,7 @@ def prepare(parameters: dict[str, str], schema: str = "public") -> None:
 
 
 def results_of(parameters: dict[str, str]) -> ResultsTable:
-    return ResultsTable(parameters, "public", "results", "run")
+    return ResultsTable(partial(reconnect, parameters, "test"), "public", "results", "run")
 
 
 def test_an_existing_table_needs_no_privilege_to_create_one(connection, database: str, guest) -> None:
@@ -105,7 +107,7 @@ def test_a_list_of_one_value_stays_a_list_unless_it_has_the_parts_of_a_total(
     with psycopg.connect(database) as own:
         parameters = connection_parameters(own)
     prepare(parameters)
-    results = ResultsTable(parameters, "public", "results", "run", has_parts=has_parts)
+    results = ResultsTable(partial(reconnect, parameters, "test"), "public", "results", "run", has_parts=has_parts)
     results.add(Outcome(0, value={"ids": [5]}))
     results.write([RANGE])
     assert connection.execute("SELECT result FROM results").fetchone() == (stored,)
@@ -115,3 +117,18 @@ def test_another_table_is_refused(connection, database: str) -> None:
     connection.execute("CREATE TABLE results (id int)")
     with psycopg.connect(database) as own, pytest.raises(InvalidParameterError, match='column "run" does not exist'):
         prepare(connection_parameters(own))
+
+
+def test_two_airflows_that_write_a_run_of_the_same_name_do_not_disturb_each_other(connection, database: str) -> None:
+    with psycopg.connect(database) as own:
+        parameters = connection_parameters(own)
+    prepare(parameters)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test' AND wait_event_type = 'Lock'"
+    with ThreadPoolExecutor(2) as pool:
+        with psycopg.connect(database) as other:
+            other.execute("LOCK TABLE results IN SHARE MODE")  # both want to replace the rows of the run
+            runs = [pool.submit(results_of(parameters).write, [RANGE]) for _ in range(2)]
+            wait_for(lambda: connection.execute(waiting).fetchone() == (2,))
+        for run in runs:
+            run.result()
+    assert connection.execute("SELECT count(*) FROM results").fetchone() == (1,)

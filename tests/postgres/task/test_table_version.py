@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -18,6 +19,7 @@ from burla_provider.task import ledger_table, reject_table, results_table
 from burla_provider.task.ledger_table import prepare_ledger
 from burla_provider.task.reject_table import open_reject_table
 from burla_provider.task.results_table import ResultsTable, prepare_results_table
+from burla_provider.task.session import reconnect
 from burla_provider.task.table_version import read_version, upgrade_table
 from burla_provider.worker.ledger import Ledger, run_once
 from burla_provider.worker.outcome import Outcome
@@ -141,5 +143,5 @@ def test_an_older_version_of_the_provider_writes_to_a_newer_results_table(connec
     prepare_results_table(connection, "public", "kept")
     upgrade_table(connection, TABLE, ADDED)
     prepare_results_table(connection, "public", "kept")
-    ResultsTable(connection_parameters(connection), "public", "kept", "run").write([RANGE])
+    ResultsTable(partial(reconnect, connection_parameters(connection), "test"), "public", "kept", "run").write([RANGE])
     assert connection.execute("SELECT range_id, host FROM kept").fetchall() == [(0, None)]

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from contextlib import closing, contextmanager
+from functools import partial
 
 import psycopg
 import pytest
@@ -17,6 +18,7 @@ from psycopg import sql
 from burla_provider.database.connect import connection_parameters, open_connection
 from burla_provider.database.settings import SessionSettings
 from burla_provider.task.results_table import ResultsTable, prepare_results_table
+from burla_provider.task.session import reconnect
 from burla_provider.worker.outcome import Outcome, decode
 from burla_provider.worker.pause import PauseLock
 from burla_provider.worker.processors import ProcessRange, ProcessRows, Transform
@@ -157,7 +159,7 @@ def test_results_may_wait_for_another_session_for_longer_than_the_limit(paramete
         CREATE TRIGGER wait BEFORE INSERT ON results FOR EACH ROW EXECUTE FUNCTION wait()
         """
     )
-    results = ResultsTable(parameters, "public", "results", "run")
+    results = ResultsTable(partial(reconnect, parameters, "test"), "public", "results", "run")
     parts = ranges(ROWS)
     for part in parts:
         results.add(Outcome(part.index, value={"note": "x" * WIDTH}, row_count=1))

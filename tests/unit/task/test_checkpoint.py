@@ -54,6 +54,29 @@ def test_a_try_loads_what_the_try_before_has_stored(store: Store) -> None:
     assert saved.outcomes == kept
 
 
+@pytest.mark.parametrize("part", ["plan", "outcomes"])
+@pytest.mark.parametrize("chars", [None, 16, 20, 40])
+def test_a_job_of_which_a_part_was_lost_is_not_continued(
+    store: Store, caplog: pytest.LogCaptureFixture, part: str, chars: int | None
+) -> None:
+    first = Checkpoint(store)
+    first.begin({"fingerprint": "x"}, plan=b"the plan" * 20)
+    first.add(outcome(1))
+    first.flush()
+    key = f"burla_checkpoint_{part}_00000"
+    store[key] = store[key][:chars] if chars else None
+    second = Checkpoint(store)
+    if part == "outcomes" and chars is None:  # nothing says that it was there
+        assert second.load() == SavedJob({"fingerprint": "x"}, b"the plan" * 20, [])
+        return
+    assert second.load() is None
+    assert "is not complete (" in caplog.text
+    second.begin({"fingerprint": "y"}, plan=b"another plan")
+    second.add(outcome(2))
+    second.flush()
+    assert Checkpoint(store).load() == SavedJob({"fingerprint": "y"}, b"another plan", [outcome(2)])
+
+
 def test_an_item_that_two_tries_have_stored_has_one_outcome(store: Store) -> None:
     first = Checkpoint(store)
     first.begin({})
