@@ -76,6 +76,7 @@ def test_the_error_for_a_misspelt_column_lists_the_columns(
     kind = {} if "totals" in options else {"process_rows": lambda rows: {}}
     error = str(airflow.run(operator(**options, **kind)).error)
     assert message in error
+    assert 'Perhaps you meant to reference the column "orders.amount"' in error
     assert "The columns of public.orders are id, amount, status, note." in error
 
 

@@ -26,7 +26,10 @@ ENVIRONMENTS = {
         {"PGOPTIONS": "-c default_text_search_config=pg_catalog.simple"},
         "to_tsvector(note) @@ to_tsquery('rows')",
     ),
-    "strings": ({"PGOPTIONS": "-c standard_conforming_strings=off -c escape_string_warning=off"}, r"note <> '\x72ows'"),
+    "strings": (
+        {"PGOPTIONS": "-c standard_conforming_strings=off -c escape_string_warning=off"},
+        r"note <> '\x72ows' AND note <> '\')'",
+    ),
 }
 """The environment of the task, and a condition that means something else without it."""
 

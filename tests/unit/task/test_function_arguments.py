@@ -97,6 +97,15 @@ def test_arguments_that_do_not_fit_are_refused_at_parse(name: str, function: Any
         make(name, function, op_kwargs=op_kwargs)
 
 
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("process_rows", "rows"), ("map_row", "row"), ("map_batch", "rows"), ("process_range", "connection, key_range")],
+)
+def test_the_error_names_what_the_function_gets(name: str, given: str) -> None:
+    with pytest.raises(InvalidParameterError, match=rf"^{name}: .*<lambda>\(\) cannot be called with \({given}\): "):
+        make(name, lambda: 1)
+
+
 def test_the_function_of_a_range_gets_a_connection_and_the_range() -> None:
     make("process_range", lambda connection, one, rate: {}, op_kwargs={"rate": 1})
     with pytest.raises(

@@ -41,6 +41,14 @@ def test_the_report_counts_finished_failed_and_retried_ranges() -> None:
     assert seen["failures"]["count"] == 1
 
 
+def test_ranges_of_an_earlier_try_are_not_retried() -> None:
+    report = new_report(10)
+    report.resume(outcome(0, attempts=2))
+    report.add(outcome(1, attempts=3))
+    seen = report.as_dict()
+    assert (seen["done"], seen["resumed"], seen["retried"]) == (2, 1, 2)
+
+
 def test_the_pace_is_that_of_the_work_so_far() -> None:
     report = new_report(10)
     for index in range(4):
