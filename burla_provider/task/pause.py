@@ -289,7 +289,10 @@ def _reschedule() -> AirflowRescheduleException:
 
 def _open_query(config: TransformJobConfig, name: str) -> PauseQuery:
     assert config.pause_while is not None  # noqa: S101 (the caller has checked it)
-    with open_hook_connection(config.pause_conn_id) as connection:
+    # By default it is the connection of another parameter, which the error of the login must name.
+    names = ("postgres_conn_id", "target_conn_id", "pause_conn_id")
+    parameter = next(given for given in names if getattr(config, given) == config.pause_conn_id)
+    with open_hook_connection(config.pause_conn_id, parameter) as connection:
         return PauseQuery(config.pause_while, connection_parameters(connection), name)
 
 

@@ -280,6 +280,22 @@ def test_the_query_can_run_in_another_database(airflow: Airflow, labels: Any, po
         assert airflow.run(operator(pause_while="TABLE only_here", pause_conn_id="control_db")).state == "success"
 
 
+@pytest.mark.parametrize(
+    ("options", "parameter"), [({"pause_conn_id": "control_db"}, "pause_conn_id"), ({}, "postgres_conn_id")]
+)
+def test_a_rejected_login_names_the_parameter_of_its_connection(
+    airflow: Airflow,
+    labels: Any,  # noqa: F811
+    options: dict[str, Any],
+    parameter: str,
+) -> None:
+    add_database(airflow, "control_db", labels.info)
+    conn_id = options.get("pause_conn_id", "orders_db")
+    airflow.connections[conn_id].password = "wrong"
+    result = airflow.run(operator(pause_while="SELECT false", **options))
+    assert str(result.error).startswith(f"{parameter}: the login with the connection {conn_id!r} was rejected")
+
+
 def test_the_error_for_a_role_that_sees_null_names_the_grant(airflow: Airflow, labels: Any, control: Any) -> None:  # noqa: F811
     control.execute("CREATE ROLE reader LOGIN PASSWORD 'pw'")
     try:
