@@ -17,6 +17,8 @@ from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
+
 from burla_provider.demo.airflow_home import AirflowHome, Session
 from burla_provider.demo.cluster import WORKER_NETWORKS, find_bridge, find_login
 from burla_provider.demo.console import Step, TaskLog, compare_totals, relevant_text, show, show_next_steps
@@ -63,6 +65,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except (EmbeddedPostgresError, ClusterNotFoundError) as error:
         show(f"\n{error}")
+        return 1
+    except (OSError, psycopg.Error) as error:  # the disk is full, or the directory cannot be written
+        show(f"\n{error}\nAll files of the demo are in {options.directory}. --directory chooses another one.")
         return 1
     except KeyboardInterrupt:
         show("\nStopped. No process is left running.")

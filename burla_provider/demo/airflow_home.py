@@ -57,15 +57,18 @@ class AirflowHome:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = self.path / "keys"
         if not keys.exists():
-            keys.touch(mode=0o600)
-            keys.write_text("\n".join(secrets.token_hex(32) for _ in range(3)))
+            # The demo may be killed, so the file gets its name when it is complete.
+            partial = self.path / "keys.part"
+            partial.touch(mode=0o600)
+            partial.write_text("\n".join(secrets.token_hex(32) for _ in range(3)))
+            partial.rename(keys)
         fernet, secret, jwt = keys.read_text().split()
         configuration = self.path / "airflow.cfg"
         configuration.touch(mode=0o600)
         configuration.write_text(
             _CONFIGURATION.format(
-                home=self.path,
-                dags=find_dags(),
+                home=_escaped(self.path),
+                dags=_escaped(find_dags()),
                 port=self.port,
                 fernet_key=base64.urlsafe_b64encode(bytes.fromhex(fernet)).decode(),
                 secret_key=secret,
@@ -179,6 +182,11 @@ def find_dags() -> Path:
     """Return the folder of the example DAGs: next to the package in a checkout, inside it in a wheel."""
     package = Path(burla_provider.__file__).parent
     return next(folder for folder in (package / "example_dags", package.parent / "dags") if folder.is_dir())
+
+
+def _escaped(path: Path) -> str:
+    """Return a path as a value of airflow.cfg."""
+    return str(path).replace("%", "%%")
 
 
 def _parse(line: str) -> dict[str, Any]:

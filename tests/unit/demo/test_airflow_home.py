@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
 import burla_provider
 from burla_provider.demo.airflow_home import AirflowHome, find_dags
 
@@ -17,6 +22,27 @@ def test_keys_are_kept_so_that_saved_connections_can_be_decrypted(tmp_path):
     before = (home.path / "airflow.cfg").read_text()
     home.prepare()
     assert (home.path / "airflow.cfg").read_text() == before
+
+
+def test_keys_that_could_not_be_written_are_created_by_the_next_run(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    home = AirflowHome(tmp_path / "airflow")
+    with monkeypatch.context() as full_disk:
+        full_disk.setattr(Path, "write_text", fail)
+        with pytest.raises(OSError, match="No space left"):
+            home.prepare()
+    home.prepare()
+    assert len((home.path / "keys").read_text().split()) == 3
+
+
+def test_a_percent_sign_of_the_path_is_no_reference(tmp_path):
+    home = AirflowHome(tmp_path / "50%d")
+    home.prepare()
+    configuration = ConfigParser()
+    configuration.read(home.path / "airflow.cfg")
+    assert configuration["database"]["sql_alchemy_conn"] == f"sqlite:///{home.path}/airflow.db?timeout=60"
 
 
 def test_dags_of_a_checkout_are_found_beside_the_package():
