@@ -4,6 +4,7 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 import burla_provider
 from burla_provider.demo.airflow_home import AirflowHome, find_dags
@@ -37,12 +38,24 @@ def test_keys_that_could_not_be_written_are_created_by_the_next_run(tmp_path, mo
     assert len((home.path / "keys").read_text().split()) == 3
 
 
-def test_a_percent_sign_of_the_path_is_no_reference(tmp_path):
-    home = AirflowHome(tmp_path / "50%d")
+def test_tasks_use_the_port_of_this_airflow(tmp_path):
+    home = AirflowHome(tmp_path / "airflow")
+    home.port = 8081  # another program has the default, 8080
     home.prepare()
     configuration = ConfigParser()
     configuration.read(home.path / "airflow.cfg")
-    assert configuration["database"]["sql_alchemy_conn"] == f"sqlite:///{home.path}/airflow.db?timeout=60"
+    assert configuration["api"]["port"] == "8081"
+    assert configuration["core"]["execution_api_server_url"] == "http://127.0.0.1:8081/execution/"
+
+
+@pytest.mark.parametrize("name", ["50%d", "a%20b", "a b"])
+def test_the_database_is_in_the_home_whatever_its_name(tmp_path, name):
+    home = AirflowHome(tmp_path / name)
+    home.prepare()
+    configuration = ConfigParser()
+    configuration.read(home.path / "airflow.cfg")
+    url = make_url(configuration["database"]["sql_alchemy_conn"])
+    assert (url.database, url.query) == (str(home.path / "airflow.db"), {"timeout": "60"})
 
 
 def test_dags_of_a_checkout_are_found_beside_the_package():
