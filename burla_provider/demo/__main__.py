@@ -56,6 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal_number, _exit_on_signal)
     # A process that a shell starts with & ignores SIGINT, and its children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # libpq's variables, such as PGSSLMODE, are about servers of the user.
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
     try:
         return _demo(options)
     except DemoError as error:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from decimal import Decimal
 from pathlib import Path
 
@@ -79,6 +80,12 @@ def test_a_directory_that_cannot_be_created_is_named(capsys, tmp_path):
     output = capsys.readouterr().out
     assert "Not a directory" in output
     assert output.endswith(f"All files of the demo are in {tmp_path / 'file'}. --directory chooses another one.\n")
+
+
+def test_the_servers_of_the_user_are_not_meant(monkeypatch):
+    monkeypatch.setenv("PGSSLMODE", "require")
+    monkeypatch.setattr("burla_provider.demo.__main__._demo", lambda _: int("PGSSLMODE" in os.environ))
+    assert main([]) == 0
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), psycopg.errors.DiskFull("no space left")])
