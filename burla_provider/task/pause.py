@@ -39,6 +39,7 @@ _RESCHEDULE_SECONDS = 300.0
 _MAX_FAILURES = 6
 """The task fails if the query fails, or a pause cannot begin, this number of times in a row."""
 _MAX_CHARS = 300
+_IMPROVE_QUERY = "Make the query faster, or the server reachable."
 _ASK_SETTINGS = {"statement_timeout": "10s", "lock_timeout": "5s"}
 _HOLD_SETTINGS = {"lock_timeout": "5s", "idle_in_transaction_session_timeout": "0"}
 
@@ -162,7 +163,7 @@ class JobPause:
                 )
                 self._handle_failure(error, "the pause cannot begin", advice)
             else:
-                self._handle_failure(error, "the query failed", "Make the query faster, or the server reachable.")
+                self._handle_failure(error, "the query failed", _IMPROVE_QUERY)
         else:
             if not must_wait and self._began is not None:
                 self._release(self._began)
@@ -300,4 +301,5 @@ def _ask_first(query: PauseQuery) -> bool:
     try:
         return query.ask()
     except psycopg.Error as error:
-        raise BurlaProviderError(f"pause_while: the query failed: {query.redact(error)}.") from error
+        message = f"pause_while: the query failed: {query.redact(error)}. {_IMPROVE_QUERY}"
+        raise BurlaProviderError(message) from error

@@ -225,6 +225,17 @@ def test_a_query_that_does_not_answer_is_refused_before_a_worker_starts(
     assert ask(labels, "SELECT count(*) FROM labels") == 0
 
 
+def test_a_query_that_is_too_slow_before_the_job_starts_is_tried_again(
+    airflow: Airflow,
+    labels: Any,  # noqa: F811
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setitem(pause._ASK_SETTINGS, "statement_timeout", "100ms")
+    result = airflow.run(pausing(pause_while="SELECT pg_sleep(5) IS NULL"), max_tries=2)
+    assert result.state == "up_for_retry"
+    assert str(result.error).endswith("statement timeout. Make the query faster, or the server reachable.")
+
+
 def test_a_percent_sign_is_not_a_placeholder(airflow: Airflow, labels: Any) -> None:  # noqa: F811
     assert airflow.run(operator(pause_while="SELECT 'on%' LIKE 'off%'")).state == "success"
 
