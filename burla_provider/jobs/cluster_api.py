@@ -42,7 +42,8 @@ def check_cluster(engine: Engine, timeout: float = 5.0) -> str:
     :raises ClusterUnauthorizedError: if the cluster refuses the credentials.
     """
     if engine.is_local:
-        return f"The local engine runs worker processes on this machine, which has {os.cpu_count()} CPUs."
+        # Airflow's Test button asks on the machine of the API server.
+        return f"The local engine runs worker processes on the machine of the task. This one has {os.cpu_count()} CPUs."
     engine = with_saved_login(engine)
     if engine.url is None and engine.token:
         raise InvalidParameterError(
