@@ -147,9 +147,6 @@ def _checked_url(engine: Engine) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         problem = f"{parts.hostname or url!r} is not an http:// or https:// URL."
         raise InvalidParameterError("host", problem, "Use a URL such as https://burla.example.com.")
-    if parts.username or parts.password:
-        problem = "the URL contains credentials."
-        raise InvalidParameterError("host", problem, "Set login (e-mail) and password (token) instead.")
     if parts.scheme == "http" and not _is_private(parts.hostname):
         problem = f"http://{parts.hostname} would send the token unencrypted over a public network."
         raise InvalidParameterError("host", problem, "Use https://.")

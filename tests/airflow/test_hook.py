@@ -75,6 +75,7 @@ def test_the_defaults_are_the_burla_engine_and_no_telemetry() -> None:
         ({"extra": '{"telemetry": [true]}'}, "^telemetry: must be a boolean, got .*True"),
         ({"extra": '{"engine": true}'}, "^engine: must be a string, got True"),
         ({"extra": '{"python": ["python"]}'}, "^python: must be a string, got .*'python'"),
+        ({"host": "https://me:t0ken@burla.example.com"}, "^host: the URL contains credentials. Set login"),
         ({"host": "https://burla.example.com:port"}, "^host: is not a URL, or its port is not a number"),
         ({"host": "https://me:t0#ken@burla.example.com"}, "^host: is not a URL, or its port"),
         ({"host": "burla.example.com:99999", "port": 443}, "^host: is not a URL, or its port"),
