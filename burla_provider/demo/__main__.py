@@ -17,6 +17,8 @@ from types import FrameType
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg
+
 from burla_provider.demo.airflow_home import AirflowHome, Session
 from burla_provider.demo.cluster import WORKER_NETWORKS, find_bridge, find_login
 from burla_provider.demo.console import Step, TaskLog, compare_totals, relevant_text, show, show_next_steps
@@ -54,6 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(signal_number, _exit_on_signal)
     # A process that a shell starts with & ignores SIGINT, and its children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # libpq's variables, such as PGSSLMODE, are about servers of the user.
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
     try:
         return _demo(options)
     except DemoError as error:
@@ -63,6 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except (EmbeddedPostgresError, ClusterNotFoundError) as error:
         show(f"\n{error}")
+        return 1
+    except (OSError, psycopg.Error) as error:  # the disk is full, or the directory cannot be written
+        show(f"\n{error}\nAll files of the demo are in {options.directory}. --directory chooses another one.")
         return 1
     except KeyboardInterrupt:
         show("\nStopped. No process is left running.")

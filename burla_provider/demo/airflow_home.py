@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from sqlalchemy.engine import URL
+
 import burla_provider
 from burla_provider.demo.children import end_group, end_with_parent
 from burla_provider.demo.postgres import choose_port
@@ -28,11 +30,13 @@ dags_are_paused_at_creation = False
 parallelism = 4
 test_connection = Enabled
 simple_auth_manager_all_admins = True
+# Where tasks find the API server. The default is port 8080, which another program may have.
+execution_api_server_url = http://127.0.0.1:{port}/execution/
 fernet_key = {fernet_key}
 
 [database]
 # SQLite has one writer at a time. On a busy machine, writers may wait longer than the default of 5 s.
-sql_alchemy_conn = sqlite:///{home}/airflow.db?timeout=60
+sql_alchemy_conn = {database}
 
 [api]
 host = 127.0.0.1
@@ -57,15 +61,20 @@ class AirflowHome:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = self.path / "keys"
         if not keys.exists():
-            keys.touch(mode=0o600)
-            keys.write_text("\n".join(secrets.token_hex(32) for _ in range(3)))
+            # The demo may be killed, so the file gets its name when it is complete.
+            partial = self.path / "keys.part"
+            partial.touch(mode=0o600)
+            partial.write_text("\n".join(secrets.token_hex(32) for _ in range(3)))
+            partial.rename(keys)
         fernet, secret, jwt = keys.read_text().split()
+        # SQLAlchemy decides which characters of a path it must encode.
+        database = URL.create("sqlite", database=str(self.path / "airflow.db"), query={"timeout": "60"})
         configuration = self.path / "airflow.cfg"
         configuration.touch(mode=0o600)
         configuration.write_text(
             _CONFIGURATION.format(
-                home=self.path,
-                dags=find_dags(),
+                database=_escaped(database.render_as_string()),
+                dags=_escaped(str(find_dags())),
                 port=self.port,
                 fernet_key=base64.urlsafe_b64encode(bytes.fromhex(fernet)).decode(),
                 secret_key=secret,
@@ -179,6 +188,11 @@ def find_dags() -> Path:
     """Return the folder of the example DAGs: next to the package in a checkout, inside it in a wheel."""
     package = Path(burla_provider.__file__).parent
     return next(folder for folder in (package / "example_dags", package.parent / "dags") if folder.is_dir())
+
+
+def _escaped(text: str) -> str:
+    """Return a text as a value of airflow.cfg, in which a percent sign is a reference."""
+    return text.replace("%", "%%")
 
 
 def _parse(line: str) -> dict[str, Any]:

@@ -83,8 +83,9 @@ def _check(checks: Checks, step: Step) -> tuple[str, str | None]:
     except BurlaProviderError as error:
         result, text = "failed", " ".join(str(error).split())
     except Exception as error:
+        notes = getattr(error, "__notes__", ())
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        result, text = "failed", join_sentences(first_line, advice_for(error), step.remedy)
+        result, text = "failed", join_sentences(first_line, advice_for(error), *notes, step.remedy)
     for secrets in checks.secrets:
         text = text and redact(text, secrets)
     return result, text

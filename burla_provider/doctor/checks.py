@@ -15,6 +15,7 @@ from typing import Any
 
 import airflow
 import psycopg
+from airflow.configuration import ensure_secrets_loaded
 from airflow.plugins_manager import get_plugin_info
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
 from airflow.providers_manager import ProvidersManager
@@ -23,7 +24,7 @@ from burla_provider.database.connect import connection_parameters
 from burla_provider.database.connection_limit import find_connection_limit
 from burla_provider.database.settings import inherited_settings
 from burla_provider.exceptions import BurlaProviderError
-from burla_provider.hooks.burla import BurlaHook
+from burla_provider.hooks.burla import BurlaHook, read_extra
 from burla_provider.hooks.postgres import open_hook_connection
 from burla_provider.jobs.cluster_api import Nodes, check_cluster, read_nodes, read_version, with_saved_login
 from burla_provider.jobs.code.pickler import pickle_for_workers
@@ -49,7 +50,6 @@ _ADD_BURLA = (
     "--conn-type burla --conn-host URL --conn-port 443 --conn-login EMAIL --conn-password TOKEN, or, without a cluster,"
     ' --conn-type burla --conn-port 443 --conn-extra \'{"engine": "local"}\''
 )
-_CHECK_ADDRESS = "Check host and port of the connection, the server's listen_addresses, and the firewall."
 _CHECK_ADDRESS_OF_WORKER = (
     "Workers connect to this host and port from their own machines: check that the name means the same there, the"
     " server's listen_addresses and pg_hba.conf, and the firewall."
@@ -193,9 +193,10 @@ class Checks:
         try:
             connection = BaseHook.get_connection(conn_id)
         except AirflowNotFoundException:
+            _check_backends(conn_id)
             problem = "Airflow does not have it, neither in its database, nor in a secrets backend or the environment."
             raise BurlaProviderError(f"{problem} Add it: airflow connections add {conn_id} {options}") from None
-        extra = {name: str(value) for name, value in connection.extra_dejson.items()}
+        extra = {name: str(value) for name, value in read_extra(connection).items()}
         self.secrets.append({**extra, "password": connection.password or ""})
         if connection.conn_type != conn_type:
             problem = f"It is of type {connection.conn_type}, not {conn_type}."
@@ -219,6 +220,18 @@ class Checks:
                 if isinstance(event, ItemSucceeded):
                     result = event.result
         return result
+
+
+def _check_backends(conn_id: str) -> None:
+    """Raise if a place where Airflow looks for the connection cannot be read. Only Airflow's debug log says it."""
+    for backend in ensure_secrets_loaded():
+        try:
+            backend.get_connection(conn_id=conn_id)
+        except Exception as error:
+            # The text of the error may have a part of the password.
+            problem = f"Airflow cannot read it: {type(error).__name__} in {type(backend).__name__}."
+            advice = "Correct the value, or Airflow's fernet_key and sql_alchemy_conn, or run `airflow db migrate`."
+            raise BurlaProviderError(f"{problem} {advice}") from None
 
 
 Check = Callable[[Checks], str | None]
@@ -245,7 +258,7 @@ STEPS = (
     Step("Provider", Checks.provider),
     Step("Connection {postgres_conn_id}", Checks.postgres_connection),
     Step("Connection {burla_conn_id}", Checks.burla_connection),
-    Step("Database from here", Checks.database, (Checks.postgres_connection,), remedy=_CHECK_ADDRESS),
+    Step("Database from here", Checks.database, (Checks.postgres_connection,)),
     Step("Read {table}", Checks.read, (Checks.database,), option="table"),
     Step("Write {table}", Checks.write, (Checks.read,), option="write"),
     Step("Connection limit", Checks.connection_limit, (Checks.database,)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -151,7 +152,7 @@ def read_engine(connection: Connection) -> Engine:
 
     :raises InvalidParameterError: if a field of the connection cannot be used.
     """
-    extra = connection.extra_dejson
+    extra = read_extra(connection)
     unknown = sorted(set(extra) - set(CONNECTION_FIELDS))
     if unknown:
         problem = f"unknown field {unknown[0]!r}."
@@ -177,6 +178,21 @@ def read_engine(connection: Connection) -> Engine:
         python=_read_text(connection, "python"),
         telemetry=_read_bool(connection, "telemetry"),
     )
+
+
+def read_extra(connection: Connection) -> dict[str, Any]:
+    """Return the extra of a connection. Airflow itself ignores an extra that is not JSON.
+
+    :raises InvalidParameterError: if it is not a JSON object.
+    """
+    try:
+        is_object = isinstance(json.loads(connection.extra or "{}"), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
+        # The message does not show the value, which may be a secret.
+        raise InvalidParameterError("extra", "is not a JSON object.", 'Write it as in {"name": "value"}.')
+    return connection.extra_dejson
 
 
 def _read_stripped(connection: Connection, field: str) -> str | None:
@@ -207,10 +223,10 @@ def _read_bool(connection: Connection, field: str) -> bool:
 
 
 def _cluster_url(connection: Connection) -> str | None:
-    if not connection.host:
+    host = (_read_stripped(connection, "host") or "").rstrip("/")
+    if not host:
         return None
     # A connection that is given as a URI has the URL's scheme in "schema" and its port in "port".
-    host = connection.host.rstrip("/")
     url = split_url(host if "://" in host else f"{connection.schema or 'https'}://{host}")
     if connection.port and url.port is None:
         if not 0 < connection.port < 2**16:

@@ -200,7 +200,7 @@ JobEvent = JobWaiting | JobStarted | ItemBegan | ItemSucceeded | ItemCrashed | O
 def split_url(url: str) -> SplitResult:
     """Return the parts of the URL of a cluster.
 
-    :raises InvalidParameterError: if it is not a URL, or its port is not a number.
+    :raises InvalidParameterError: if it is not a URL, its port is not a number, or it has a login, which logs may show.
     """
     try:
         parts = urlsplit(url)
@@ -210,4 +210,7 @@ def split_url(url: str) -> SplitResult:
         problem = "is not a URL, or its port is not a number from 0 to 65535."
         advice = "Use a URL such as https://burla.example.com or http://[::1]:5001."
         raise InvalidParameterError("host", problem, advice) from None
+    if parts.username or parts.password:
+        problem = "the URL contains credentials."
+        raise InvalidParameterError("host", problem, "Set login (e-mail) and password (token) instead.")
     return parts

@@ -39,6 +39,7 @@ _RESCHEDULE_SECONDS = 300.0
 _MAX_FAILURES = 6
 """The task fails if the query fails, or a pause cannot begin, this number of times in a row."""
 _MAX_CHARS = 300
+_IMPROVE_QUERY = "Make the query faster, or the server reachable."
 _ASK_SETTINGS = {"statement_timeout": "10s", "lock_timeout": "5s"}
 _HOLD_SETTINGS = {"lock_timeout": "5s", "idle_in_transaction_session_timeout": "0"}
 
@@ -162,7 +163,7 @@ class JobPause:
                 )
                 self._handle_failure(error, "the pause cannot begin", advice)
             else:
-                self._handle_failure(error, "the query failed", "Make the query faster, or the server reachable.")
+                self._handle_failure(error, "the query failed", _IMPROVE_QUERY)
         else:
             if not must_wait and self._began is not None:
                 self._release(self._began)
@@ -289,7 +290,10 @@ def _reschedule() -> AirflowRescheduleException:
 
 def _open_query(config: TransformJobConfig, name: str) -> PauseQuery:
     assert config.pause_while is not None  # noqa: S101 (the caller has checked it)
-    with open_hook_connection(config.pause_conn_id) as connection:
+    # By default it is the connection of another parameter, which the error of the login must name.
+    names = ("postgres_conn_id", "target_conn_id", "pause_conn_id")
+    parameter = next(given for given in names if getattr(config, given) == config.pause_conn_id)
+    with open_hook_connection(config.pause_conn_id, parameter) as connection:
         return PauseQuery(config.pause_while, connection_parameters(connection), name)
 
 
@@ -297,4 +301,5 @@ def _ask_first(query: PauseQuery) -> bool:
     try:
         return query.ask()
     except psycopg.Error as error:
-        raise BurlaProviderError(f"pause_while: the query failed: {query.redact(error)}.") from error
+        message = f"pause_while: the query failed: {query.redact(error)}. {_IMPROVE_QUERY}"
+        raise BurlaProviderError(message) from error

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from airflow.secrets.environment_variables import EnvironmentVariablesBackend
 
 from burla_provider.demo.airflow_home import AirflowHome
 from burla_provider.doctor import checks
@@ -93,6 +94,8 @@ def doctor(
     # ``main`` sets them. No test leaves them behind.
     monkeypatch.setenv("_AIRFLOW_PROCESS_CONTEXT", "client")
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "5")
+    # Airflow's database, which the tests do not create.
+    monkeypatch.setattr(checks, "ensure_secrets_loaded", lambda: [EnvironmentVariablesBackend()])
     # No login that is saved on this machine.
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("BURLA_CLUSTER_DASHBOARD_URL", raising=False)
@@ -183,6 +186,20 @@ def test_a_burla_connection_with_an_unknown_engine(doctor: Doctor) -> None:
     assert "unknown engine 'spark'. Use 'burla' or 'local'." in result.text("Connection burla_default")
 
 
+def test_a_connection_that_airflow_cannot_read(doctor: Doctor) -> None:
+    doctor.monkeypatch.setenv("AIRFLOW_CONN_ORDERS_DB", f"postgres://reader:{PASSWORD}#@127.0.0.1/shop")
+    text = doctor.run(only=("burla_default",)).text("Connection orders_db")
+    assert text.startswith("Airflow cannot read it: ValueError in EnvironmentVariablesBackend. Correct the value, or")
+
+
+@pytest.mark.parametrize("extra", ["sslmode=require", "[1]", "null"])
+def test_an_extra_that_is_not_an_object(doctor: Doctor, extra: str) -> None:
+    doctor.postgres["extra"] = doctor.burla["extra"] = extra
+    result = doctor.run()
+    assert result.failed == ["Connection orders_db", "Connection burla_default"]
+    assert result.text("Connection orders_db").startswith("extra: is not a JSON object. Write it as in ")
+
+
 # The database
 
 
@@ -194,6 +211,10 @@ def test_a_burla_connection_with_an_unknown_engine(doctor: Doctor) -> None:
         ({"password": "wrong-password"}, "Check its host, database, login and password."),
         ({"login": "nobody_of_this_name"}, "Check its host, database, login and password."),
         ({"schema": "no_such_database"}, "Check its host, database, login and password."),
+        ({"extra": {"ssl_mode": "require"}}, 'invalid connection option "ssl_mode". Correct it in its port or extra.'),
+        ({"extra": {"sslmode": "on"}}, 'invalid sslmode value: "on". Correct it in its port or extra.'),
+        ({"extra": {"sslmode": "require"}}, "Check sslmode and the other parameters in the extra"),
+        ({"extra": {"channel_binding": "require"}}, "Check sslmode and the other parameters in the extra"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -202,6 +223,7 @@ def test_a_database_that_cannot_be_reached(doctor: Doctor, change: dict[str, Any
     result = doctor.run("--table", "orders")
     assert (result.status, result.failed, result.skipped) == (1, ["Database from here"], OF_DATABASE[1:])
     assert remedy in result.text("Database from here")
+    assert result.text("Database from here").count("Check") == remedy.count("Check")
     assert "wrong-password" not in result.output
 
 

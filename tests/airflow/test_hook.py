@@ -25,6 +25,8 @@ def use_connection(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
     [
         ({"host": "https://burla.example.com"}, "https://burla.example.com"),
         ({"host": "https://burla.example.com/"}, "https://burla.example.com"),
+        ({"host": " burla.example.com/ \n", "port": 443}, "https://burla.example.com:443"),
+        ({"host": " "}, None),
         ({"host": "burla.example.com"}, "https://burla.example.com"),
         ({"host": "http://localhost:5001"}, "http://localhost:5001"),
         ({"host": "http://localhost", "port": 5001}, "http://localhost:5001"),
@@ -60,6 +62,9 @@ def test_the_defaults_are_the_burla_engine_and_no_telemetry() -> None:
     [
         ({"extra": '{"engine": "spark"}'}, "^engine: unknown engine 'spark'. Use 'burla' or 'local'"),
         ({"extra": '{"enigne": "local"}'}, "^extra: unknown field 'enigne'"),
+        ({"extra": "engine=local"}, "^extra: is not a JSON object. Write it as in "),
+        ({"extra": '["local"]'}, "^extra: is not a JSON object"),
+        ({"extra": "null"}, "^extra: is not a JSON object"),
         ({"login": "me@example.com"}, "^password: must be set, because login is set"),
         ({"password": "t0ken"}, "^login: must be set, because password is set"),
         ({"login": " \n", "password": "t0ken"}, "^login: must be set, because password is set"),
@@ -70,6 +75,7 @@ def test_the_defaults_are_the_burla_engine_and_no_telemetry() -> None:
         ({"extra": '{"telemetry": [true]}'}, "^telemetry: must be a boolean, got .*True"),
         ({"extra": '{"engine": true}'}, "^engine: must be a string, got True"),
         ({"extra": '{"python": ["python"]}'}, "^python: must be a string, got .*'python'"),
+        ({"host": "https://me:t0ken@burla.example.com"}, "^host: the URL contains credentials. Set login"),
         ({"host": "https://burla.example.com:port"}, "^host: is not a URL, or its port is not a number"),
         ({"host": "https://me:t0#ken@burla.example.com"}, "^host: is not a URL, or its port"),
         ({"host": "burla.example.com:99999", "port": 443}, "^host: is not a URL, or its port"),

@@ -225,6 +225,17 @@ def test_a_query_that_does_not_answer_is_refused_before_a_worker_starts(
     assert ask(labels, "SELECT count(*) FROM labels") == 0
 
 
+def test_a_query_that_is_too_slow_before_the_job_starts_is_tried_again(
+    airflow: Airflow,
+    labels: Any,  # noqa: F811
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setitem(pause._ASK_SETTINGS, "statement_timeout", "100ms")
+    result = airflow.run(pausing(pause_while="SELECT pg_sleep(5) IS NULL"), max_tries=2)
+    assert result.state == "up_for_retry"
+    assert str(result.error).endswith("statement timeout. Make the query faster, or the server reachable.")
+
+
 def test_a_percent_sign_is_not_a_placeholder(airflow: Airflow, labels: Any) -> None:  # noqa: F811
     assert airflow.run(operator(pause_while="SELECT 'on%' LIKE 'off%'")).state == "success"
 
@@ -278,6 +289,22 @@ def test_the_query_can_run_in_another_database(airflow: Airflow, labels: Any, po
         other.execute("CREATE TABLE only_here (paused boolean); INSERT INTO only_here VALUES (false)")
         add_database(airflow, "control_db", other.info)
         assert airflow.run(operator(pause_while="TABLE only_here", pause_conn_id="control_db")).state == "success"
+
+
+@pytest.mark.parametrize(
+    ("options", "parameter"), [({"pause_conn_id": "control_db"}, "pause_conn_id"), ({}, "postgres_conn_id")]
+)
+def test_a_rejected_login_names_the_parameter_of_its_connection(
+    airflow: Airflow,
+    labels: Any,  # noqa: F811
+    options: dict[str, Any],
+    parameter: str,
+) -> None:
+    add_database(airflow, "control_db", labels.info)
+    conn_id = options.get("pause_conn_id", "orders_db")
+    airflow.connections[conn_id].password = "wrong"
+    result = airflow.run(operator(pause_while="SELECT false", **options))
+    assert str(result.error).startswith(f"{parameter}: the login with the connection {conn_id!r} was rejected")
 
 
 def test_the_error_for_a_role_that_sees_null_names_the_grant(airflow: Airflow, labels: Any, control: Any) -> None:  # noqa: F811

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -106,6 +107,34 @@ def test_a_login_that_is_rejected_after_the_hook_connected_with_psycopg2_names_t
         orders.connection.execute(f"DROP ROLE {name}")
     assert result.state == "failed"
     assert str(result.error).startswith("postgres_conn_id: the login with the connection 'orders_db' was rejected: ")
+
+
+@pytest.mark.parametrize(
+    ("extra", "problem"),
+    [
+        ({"ssl_mode": "require"}, 'invalid connection option "ssl_mode"'),
+        ({"connect_timeout": "10s"}, "bad value for connect_timeout: '10s'"),
+        ({"sslmode": "on"}, 'connection is bad: invalid sslmode value: "on"'),
+        ({"options": "-c work_memory=1MB"}, 'FATAL:  unrecognized configuration parameter "work_memory"'),
+    ],
+)
+def test_a_value_of_the_connection_that_cannot_be_used_is_not_tried_again(
+    airflow: Airflow, orders: Orders, extra: dict[str, str], problem: str
+) -> None:
+    airflow.connections["orders_db"].extra = json.dumps(extra)
+    result = airflow.run(operator(totals={"n": "count(*)"}), max_tries=5)
+    assert result.state == "failed"
+    assert str(result.error).startswith("postgres_conn_id: the connection 'orders_db' has a value that cannot be used")
+    assert str(result.error).endswith(f"{problem}. Correct it in its port or extra.")
+
+
+def test_the_advice_for_a_server_without_tls_is_about_tls(airflow: Airflow, orders: Orders) -> None:
+    airflow.connections["orders_db"].extra = '{"sslmode": "require"}'
+    result = airflow.run(operator(totals={"n": "count(*)"}), max_tries=5)
+    assert result.state == "failed"
+    assert str(result.error).endswith(
+        "SSL was required. Check sslmode and the other parameters in the extra of the connection 'orders_db'."
+    )
 
 
 def test_a_server_that_is_away_is_tried_again(airflow: Airflow, orders: Orders) -> None:

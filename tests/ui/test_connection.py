@@ -74,7 +74,7 @@ def test_a_connection_is_filled_in_saved_and_tested(open_page: OpenPage, airflow
 
     press_test(page, "laptop")
     told = page.get_by_role("status", name="Test Connection Successful")
-    expect(told).to_contain_text("The local engine runs worker processes on this machine")
+    expect(told).to_contain_text("The local engine runs worker processes on the machine of the task")
     shoot(page, "connection-tested", full=False)
 
 
@@ -103,7 +103,7 @@ def test_the_connection_of_the_demo_can_be_tested(open_page: OpenPage, airflow: 
     page = open_page("/connections")
     press_test(page, "of_the_demo")
     told = page.get_by_role("status", name="Test Connection Successful")
-    expect(told).to_contain_text("The local engine runs worker processes on this machine")
+    expect(told).to_contain_text("The local engine runs worker processes on the machine of the task")
     page.get_by_role("row", name="of_the_demo").get_by_role("button", name="Edit Connection").click()
     expect(page.get_by_role("dialog").get_by_placeholder("443")).to_have_value("443")
     shoot(page, "connection-form-demo", full=False)

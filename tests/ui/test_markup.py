@@ -46,5 +46,5 @@ def test_no_text_of_a_report_becomes_markup(open_state: OpenState, name: str, ke
 
 def test_the_fields_of_a_task_instance_do_not_become_markup(open_state: OpenState) -> None:
     page = open_state(None, make_instance("success", operator_name=MARKUP))
-    page.get_by_text("This task does not run on Burla").wait_for()
+    page.get_by_text("This task has no report. Its operator is").wait_for()
     assert page.locator("img").count() == 0

@@ -21,9 +21,10 @@ pytestmark = pytest.mark.ui
         (make_instance("skipped"), "This task was skipped, so there is no report."),
         (make_instance("running"), "No report yet"),
         (make_instance("failed"), "This task has no report"),
-        (make_instance("success", operator_name="PythonOperator"), "This task does not run on Burla"),
+        (make_instance("success", operator_name="PythonOperator"), "This task has no report. Its operator is Pyt"),
+        (make_instance("running", operator_name="OrdersOperator"), "Its operator is OrdersOperator, and this page"),
     ],
-    ids=["unknown", "queued", "none", "skipped", "running", "failed", "not-on-burla"],
+    ids=["unknown", "queued", "none", "skipped", "running", "failed", "not-on-burla", "subclass"],
 )
 def test_without_a_report_a_message_says_why(open_state: OpenState, instance: object, sentence: str) -> None:
     page = open_state(None, instance)

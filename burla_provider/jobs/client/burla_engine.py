@@ -316,7 +316,9 @@ class JobRun:
         # Burla runs this function in its heartbeat process. Burla's function would continue after the client was killed
         # and keep the cluster busy forever. This function also watches the client, and cancels the job when it died.
         client = os.getpid()
-        cancel = urllib.request.Request(self._cancel_url, headers=self._headers, method="POST")  # noqa: S310
+        cancel = urllib.request.Request(self._cancel_url, method="POST")  # noqa: S310
+        for name, value in self._headers.items():
+            cancel.add_unredirected_header(name, value)  # no other host gets the login
         config = self._setup.config
 
         def watch_client() -> None:

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 
 def request_json(method: str, url: str, headers: Mapping[str, str], timeout: float) -> tuple[int, Any]:
@@ -28,9 +29,21 @@ def request_json(method: str, url: str, headers: Mapping[str, str], timeout: flo
         raise OSError(f"{type(error).__name__}: {error}") from error
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, but sends no login to another host, and none without encryption if it was encrypted before."""
+
+    def redirect_request(self, req: urllib.request.Request, *answer: Any) -> urllib.request.Request | None:
+        new = super().redirect_request(req, *answer)
+        if new is not None:
+            before, after = urlsplit(req.full_url), urlsplit(new.full_url)
+            if before.hostname != after.hostname or (before.scheme, after.scheme) == ("https", "http"):
+                new.headers.clear()
+        return new
+
+
 def _open(request: urllib.request.Request, timeout: float) -> Any:
     try:
-        return urllib.request.urlopen(request, timeout=timeout)  # noqa: S310
+        return urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
     except urllib.error.HTTPError as error:  # a response too
         return error
 

@@ -28,7 +28,8 @@ export function noReportMessage(instance, version) {
   if (instance === null) return "This task instance does not exist. It may have been deleted.";
   if (instance.state in DID_NOT_RUN) return `This task ${DID_NOT_RUN[instance.state]}, so there is no report.`;
   if (!/burla/i.test(instance.operator_name ?? "")) {
-    return `This task does not run on Burla. Its operator is ${instance.operator_name}; this page shows the progress of Burla's operators.`;
+    // It may be a user's subclass.
+    return `This task has no report. Its operator is ${instance.operator_name}, and this page shows the progress of Burla's operators.`;
   }
   if (instance.state in NOT_STARTED) return `This task has not started yet. ${NOT_STARTED[instance.state]}`.trim();
   if (isFinished(instance)) {

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 from decimal import Decimal
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from burla_provider.demo.__main__ import main, report
@@ -70,6 +72,30 @@ def test_without_a_cluster_the_error_says_how_to_start_one(capsys, monkeypatch, 
     monkeypatch.setenv("BURLA_CLUSTER_STATE", str(tmp_path))
     assert main(["--engine", "burla"]) == 1
     assert "make cluster" in capsys.readouterr().out
+
+
+def test_a_directory_that_cannot_be_created_is_named(capsys, tmp_path):
+    (tmp_path / "file").touch()
+    assert main(["--directory", str(tmp_path / "file")]) == 1
+    output = capsys.readouterr().out
+    assert "Not a directory" in output
+    assert output.endswith(f"All files of the demo are in {tmp_path / 'file'}. --directory chooses another one.\n")
+
+
+def test_the_servers_of_the_user_are_not_meant(monkeypatch):
+    monkeypatch.setenv("PGSSLMODE", "require")
+    monkeypatch.setattr("burla_provider.demo.__main__._demo", lambda _: int("PGSSLMODE" in os.environ))
+    assert main([]) == 0
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), psycopg.errors.DiskFull("no space left")])
+def test_a_full_disk_is_an_error_without_a_traceback(capsys, monkeypatch, tmp_path, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("burla_provider.demo.__main__._demo", fail)
+    assert main(["--directory", str(tmp_path)]) == 1
+    assert f"\n{error}\nAll files of the demo are in {tmp_path}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("rows", ["-1", "many", "1e6", ""])

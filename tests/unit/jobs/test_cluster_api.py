@@ -69,6 +69,10 @@ def test_the_state_of_the_cluster_is_described(api, nodes, text):
     assert check_cluster(api.engine) == text
 
 
+def test_the_local_engine_is_on_the_machine_of_the_task():
+    assert "on the machine of the task." in check_cluster(Engine(name="local"))
+
+
 def test_requests_carry_the_login(api):
     api.responses["/v1/cluster/state"] = (200, state())
     check_cluster(api.engine)

@@ -1,9 +1,10 @@
-"""Requests to a cluster whose head ends in the middle of a response."""
+"""Requests to a cluster whose head ends in the middle of a response, or redirects them."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -30,3 +31,26 @@ def test_an_incomplete_response_is_no_response(response):
         threading.Thread(target=respond, daemon=True).start()
         with pytest.raises(OSError):  # noqa: PT011 (urllib has various subclasses)
             request_json("GET", f"http://127.0.0.1:{server.getsockname()[1]}/", {}, 5)
+
+
+@pytest.mark.parametrize(("host", "login"), [("127.0.0.1", "Bearer t0ken"), ("localhost", None)])
+def test_a_redirect_to_another_host_gets_no_login(host, login):
+    seen = []
+
+    class Head(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append(self.headers["Authorization"])
+            self.send_response(302 if self.path == "/old" else 200)
+            self.send_header("Location", f"http://{host}:{server.server_port}/new")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Head) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/old"
+        assert request_json("GET", url, {"Authorization": "Bearer t0ken"}, 5) == (200, {})
+        server.shutdown()
+    assert seen == ["Bearer t0ken", login]
