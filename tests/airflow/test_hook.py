@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from airflow.sdk import Connection
 
 from burla_provider.exceptions import ClusterUnreachableError, InvalidParameterError
 from burla_provider.hooks.burla import BurlaHook, read_engine
+from burla_provider.hooks.connection_form import CONNECTION_FIELDS
 
 
 def connection(**fields: Any) -> Connection:
@@ -55,6 +57,11 @@ def test_engine_project_interpreter_and_telemetry_are_read_from_the_extra() -> N
 def test_the_defaults_are_the_burla_engine_and_no_telemetry() -> None:
     engine = read_engine(connection())
     assert (engine.name, engine.telemetry) == ("burla", False)
+    form = {
+        name: field["schema"]["default"] for name, field in CONNECTION_FIELDS.items() if "default" in field["schema"]
+    }
+    assert read_engine(connection(extra=json.dumps(form))) == engine
+    assert set(form) == {"engine", "telemetry"}
 
 
 @pytest.mark.parametrize(

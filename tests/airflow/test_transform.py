@@ -199,6 +199,7 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
             {"target_columns": ["label"], "write_mode": "update"},
             "target_columns: the key column id of public.labels is not among them.",
         ),
+        ({"target_columns": ["id"], "write_mode": "update"}, "update_columns: public.labels has only key columns."),
         ({"conflict_columns": ["label"]}, "conflict_columns: public.labels has no unique index on label"),
         (
             {"update_columns": ["lable"]},

@@ -1,7 +1,12 @@
 import psycopg
 import pytest
 
-from burla_provider.database.connection_limit import count_taken_slots, find_connection_limit, take_slot
+from burla_provider.database.connection_limit import (
+    count_taken_slots,
+    find_connection_limit,
+    release_locks_except_slot,
+    take_slot,
+)
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
 
 
@@ -138,3 +143,14 @@ def test_taken_slots_do_not_reduce_the_number_of_slots(connect, connection):
         assert take_slot(connect(), free.slots)
     now = find_connection_limit(connection)
     assert (now.limit, now.slots) == (free.limit - 3, free.slots)
+
+
+@pytest.mark.parametrize(("slots", "is_kept"), [(None, True), (1, True), (0, False)])
+def test_all_locks_of_a_session_are_released_but_its_slot(connect, slots, is_kept):
+    one, other = connect(), connect()
+    if slots:
+        assert take_slot(one, slots)
+    one.execute("SELECT pg_advisory_lock(17)")
+    assert release_locks_except_slot(one, slots) is is_kept
+    assert other.execute("SELECT pg_try_advisory_lock(17)").fetchone() == (True,)
+    assert take_slot(other, 1) is not bool(slots)
