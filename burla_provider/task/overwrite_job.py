@@ -136,7 +136,7 @@ class OverwriteJob(TransformJob):
                 return counts
 
     def forget(self, _: Context) -> None:
-        """Drop the ledger of the run. Call it when Airflow has stored the result: a retry would need the ledger."""
+        """Drop what is left of the run. Call it when Airflow has stored the result: a retry would need the ledger."""
         if not self.config.plan_only:
             with reconnect(self._target.parameters, self._target.name) as connection:
                 self._staging.drop(connection)
