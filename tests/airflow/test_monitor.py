@@ -7,8 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 
-from burla_provider.jobs.job import Tick
+from burla_provider.jobs.job import JobStarted, Tick
+from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task import monitor, reporter
 from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.failure_groups import FailureGroups
@@ -42,14 +45,36 @@ def test_a_slow_report_is_made_less_often(monkeypatch: pytest.MonkeyPatch, takes
         clock.now += takes
         return {}
 
-    monkeypatch.setattr(monitor, "time", clock)
-    monkeypatch.setattr(reporter, "time", clock)
     monkeypatch.setattr(Report, "as_dict", as_dict)
-    context: Any = {"ti": SimpleNamespace(dag_id="d", task_id="t"), "task_state_store": Store()}
-    failures = FailurePolicy("finish", 0, FailureGroups(str))
-    log = logging.getLogger()
-    one = JobMonitor(context, log, Reporter(context, log, Report("orders")), 10, str, failures, Checkpoint(None), [])
+    one = make_monitor(monkeypatch, clock, {})
     for _ in range(720):  # a minute and a half
         one.handle(Tick())
         clock.now += 0.125
     assert len(made) == reports
+
+
+def test_the_link_is_published_until_airflow_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, tried = Clock(), []
+
+    def publish(context: Any, url: str) -> None:
+        tried.append(url)
+        if len(tried) < 3:
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR))
+
+    monkeypatch.setattr(BurlaJobLink, "publish", publish)
+    one = make_monitor(monkeypatch, clock, {"task": SimpleNamespace()})
+    one.handle(JobStarted("job-1", "https://burla.example.com/jobs/job-1"))
+    for _ in range(720):
+        one.handle(Tick())
+        clock.now += 0.125
+    assert tried == ["https://burla.example.com/jobs/job-1"] * 3
+
+
+def make_monitor(monkeypatch: pytest.MonkeyPatch, clock: Clock, context: dict[str, Any]) -> JobMonitor:
+    """A monitor of a job of ten items, with a state store and without Airflow."""
+    monkeypatch.setattr(monitor, "time", clock)
+    monkeypatch.setattr(reporter, "time", clock)
+    given: Any = {"ti": SimpleNamespace(dag_id="d", task_id="t"), "task_state_store": Store(), **context}
+    failures = FailurePolicy("finish", 0, FailureGroups(str))
+    log = logging.getLogger()
+    return JobMonitor(given, log, Reporter(given, log, Report("orders")), 10, str, failures, Checkpoint(None), [])
