@@ -30,13 +30,14 @@ def request_json(method: str, url: str, headers: Mapping[str, str], timeout: flo
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but sends no login to another host, and none without encryption if it was encrypted before."""
+    """Follows redirects. Only the same server gets the login, or the same host with encryption."""
 
     def redirect_request(self, req: urllib.request.Request, *answer: Any) -> urllib.request.Request | None:
         new = super().redirect_request(req, *answer)
         if new is not None:
             before, after = urlsplit(req.full_url), urlsplit(new.full_url)
-            if before.hostname != after.hostname or (before.scheme, after.scheme) == ("https", "http"):
+            is_encrypted = after.scheme == "https" and after.hostname == before.hostname
+            if not is_encrypted and (after.scheme, after.netloc) != (before.scheme, before.netloc):
                 new.headers.clear()
         return new
 

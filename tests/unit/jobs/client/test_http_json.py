@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import Request
 
 import pytest
 
-from burla_provider.jobs.client.http_json import request_json
+from burla_provider.jobs.client.http_json import _Redirects, request_json
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,19 @@ def test_a_redirect_to_another_host_gets_no_login(host, login):
         assert request_json("GET", url, {"Authorization": "Bearer t0ken"}, 5) == (200, {})
         server.shutdown()
     assert seen == ["Bearer t0ken", login]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_sent"),
+    [
+        ("https://head.example.com", "https://head.example.com/", True),
+        ("http://head", "https://head", True),
+        ("https://head", "http://head", False),
+        ("https://head", "https://head.example.com", False),
+        ("http://head:5001", "http://head:5002", False),
+    ],
+)
+def test_only_the_same_server_or_an_encrypted_one_of_the_same_host_gets_the_login(old, new, is_sent):
+    request = Request(f"{old}/v1/nodes", headers={"Authorization": "Bearer t0ken"})
+    redirected = _Redirects().redirect_request(request, None, 302, "Found", {}, f"{new}/v1/nodes")
+    assert redirected.has_header("Authorization") is is_sent
