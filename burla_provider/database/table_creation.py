@@ -76,6 +76,6 @@ def trial_write(connection: psycopg.Connection[Any], parameter: str, table: Iden
         raise InvalidParameterError(
             parameter,
             f"the server refuses a row for {name}: {error.diag.message_primary or error}.",
-            f"If a privilege is missing, run: GRANT SELECT, INSERT, DELETE ON {name} TO"
-            f" {quoted_role(connection)}; Otherwise name a table that does not exist: it will be created.",
+            f"Name a table that does not exist: it will be created. Or, if a privilege is missing, run: GRANT SELECT,"
+            f" INSERT, DELETE ON {name} TO {quoted_role(connection)};",
         ) from None

@@ -63,7 +63,7 @@ def prepare_results_table(connection: psycopg.Connection[Any], schema: str, tabl
     except (psycopg.ProgrammingError, psycopg.DataError) as error:
         raise InvalidParameterError(
             "results_table",
-            f"{error.diag.message_primary or error}.",
+            f"{relation.as_string(connection)} cannot be used: {error.diag.message_primary or error}.",
             "Name a table that this role can create and write, or one that this provider created.",
         ) from None
     upgrade_table(connection, relation, ADDED_COLUMNS)

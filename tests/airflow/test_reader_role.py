@@ -173,7 +173,7 @@ WRITES: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
     "results": (
         operator,
         {"totals": {"total": "sum(amount)"}, "results_table": "public.results"},
-        "results_table: permission denied for schema public. Name a table that this role can create and write",
+        'results_table: "public"."results" cannot be used: permission denied for schema public. Name a table',
     ),
     "upsert": (
         transform,

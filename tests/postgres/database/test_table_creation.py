@@ -47,7 +47,7 @@ def test_a_table_that_refuses_rows_is_refused_before_the_job(
         PREPARE[parameter](connection)
     assert str(e.value).startswith(f'{parameter}: the server refuses a row for "public"."kept": ')
     assert problem in str(e.value)
-    assert "Otherwise name a table that does not exist: it will be created." in str(e.value)
+    assert "Name a table that does not exist: it will be created." in str(e.value)
 
 
 @pytest.mark.parametrize("parameter", PREPARE)

@@ -18,6 +18,7 @@ from burla_provider.worker.outcome import Failure, Outcome
 from tests.support.waiting import wait_for
 
 RANGE = KeyRange(Key((KeyColumn("id", "integer"),)), 0, ("1",), ("9",))
+REFUSED = r'^results_table: "public"\."results" cannot be used: '
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_a_temporary_table_is_refused(connection) -> None:
 
 
 def test_the_error_names_the_privilege_to_create_the_table(guest) -> None:
-    with pytest.raises(InvalidParameterError, match="results_table: permission denied for schema public"):
+    with pytest.raises(InvalidParameterError, match=REFUSED + "permission denied for schema public"):
         prepare(guest)
 
 
@@ -64,8 +65,14 @@ def test_a_table_without_the_privilege_to_insert_is_refused(connection, database
     with psycopg.connect(database) as own:
         prepare(connection_parameters(own))
     connection.execute("GRANT SELECT ON results TO results_guest")
-    with pytest.raises(InvalidParameterError, match="results_table: permission denied for table results"):
+    with pytest.raises(InvalidParameterError, match=REFUSED + "permission denied for table results"):
         prepare(guest)
+
+
+def test_a_table_with_other_columns_is_named(connection) -> None:
+    connection.execute("CREATE TABLE results (total numeric)")
+    with pytest.raises(InvalidParameterError, match=REFUSED + 'column "run" does not exist'):
+        prepare(connection_parameters(connection))
 
 
 def test_first_runs_at_the_same_time_do_not_disturb_each_other(connection, database: str) -> None:
