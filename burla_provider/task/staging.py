@@ -30,6 +30,7 @@ PREFIX = "burla_staging_"
 _LEDGER_SUFFIX = "_ledger"
 
 _LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC).isoformat()
+"""Start of a run in the comment of its tables that lets the next run of the task drop them."""
 
 _LOCK_TIMEOUT = "2s"
 """A table that is in use for longer is not removed."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import re
 import threading
-import time
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -18,9 +17,7 @@ from airflow.sdk import DAG
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from tests.airflow.conftest import Orders
-from tests.support.marks import conninfo_of
 from tests.support.task_runner import START, Airflow
-from tests.support.waiting import wait_for
 
 TOTALS = {
     "total": "sum(amount)",
@@ -530,36 +527,38 @@ def test_a_task_that_has_written_everything_succeeds_if_old_runs_cannot_leave_th
 
 
 def test_a_server_that_accepts_no_more_connections_when_all_ranges_are_done_loses_no_results(
-    airflow: Airflow, orders: Orders
+    airflow: Airflow, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connection = orders.connection
+    from burla_provider.database import connect
+
+    connection, refused = orders.connection, []
     connection.execute("""
         CREATE ROLE busy_reader LOGIN PASSWORD 'busy reader';
         GRANT SELECT ON orders TO busy_reader; GRANT CREATE ON SCHEMA public TO busy_reader;
         CREATE FUNCTION fill_the_server() RETURNS integer LANGUAGE plpgsql SECURITY DEFINER AS
             $$BEGIN EXECUTE 'ALTER ROLE busy_reader CONNECTION LIMIT 0'; RETURN 1; END$$;
     """)
+    open_connection = connect.open_connection
+
+    def open_or_make_room(*args: Any, **options: Any) -> Any:
+        try:
+            return open_connection(*args, **options)
+        except psycopg.OperationalError as error:
+            refused.append(str(error))
+            connection.execute("ALTER ROLE busy_reader CONNECTION LIMIT -1")
+            raise
 
     def fill_the_server(connection: psycopg.Connection[Any], key_range: Any) -> dict[str, Any]:
         connection.execute("SELECT fill_the_server()")
         return {"row_count": 1}
 
-    def accept_again() -> None:
-        with psycopg.connect(conninfo_of(connection), autocommit=True) as other:
-            query = "SELECT FROM pg_roles WHERE rolname = 'busy_reader' AND rolconnlimit = 0"
-            wait_for(lambda: other.execute(query).rowcount == 1)
-            time.sleep(1)  # the task finds the server full, unless it is slow
-            other.execute("ALTER ROLE busy_reader CONNECTION LIMIT -1")
-
+    monkeypatch.setattr(connect, "open_connection", open_or_make_room)
     airflow.connections["orders_db"].login, airflow.connections["orders_db"].password = "busy_reader", "busy reader"
-    thread = threading.Thread(target=accept_again)
-    thread.start()
     try:
         task = {"process_range": fill_the_server, "ranges": 1, "consistency": "none"}
         result = airflow.run(operator(**task, results_table="public.results"))
-        thread.join()
         assert result.state == "success", result.log
+        assert "too many connections" in "".join(refused)
         assert connection.execute("SELECT row_count FROM results").fetchall() == [(1,)]
     finally:
-        thread.join()
         connection.execute("DROP OWNED BY busy_reader; DROP ROLE busy_reader")
