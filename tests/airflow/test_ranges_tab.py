@@ -49,6 +49,8 @@ def test_pages_load_and_run_their_own_files_only(client: TestClient, path: str) 
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "same-origin"  # the address names DAG and run
+    assert headers["cache-control"] == "no-cache"  # page and script have the same version after an upgrade
 
 
 @pytest.mark.parametrize("path", ["../ranges_tab.py", "%2e%2e/ranges_tab.py", "..%2franges_tab.py", "/etc/passwd"])
