@@ -12,6 +12,7 @@ from airflow.sdk.execution_time.comms import ErrorResponse
 
 from burla_provider.jobs.job import JobStarted, Tick
 from burla_provider.links.burla import BurlaJobLink
+from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.task import monitor, reporter
 from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.failure_groups import FailureGroups
@@ -19,6 +20,7 @@ from burla_provider.task.failure_policy import FailurePolicy
 from burla_provider.task.monitor import JobMonitor
 from burla_provider.task.report import Report
 from burla_provider.task.reporter import Reporter
+from tests.support.task_runner import Airflow
 
 
 class Store(dict[str, Any]):
@@ -68,6 +70,22 @@ def test_the_link_is_published_until_airflow_has_it(monkeypatch: pytest.MonkeyPa
         one.handle(Tick())
         clock.now += 0.125
     assert tried == ["https://burla.example.com/jobs/job-1"] * 3
+
+
+class MapWithPage(BurlaMapOperator):
+    """Says, as the Burla engine does, that its job has a page."""
+
+    def execute_job(self, config: Any, runner: Any) -> Any:
+        result = super().execute_job(config, runner)
+        BurlaJobLink.publish(runner.context, "https://burla.example.com/jobs/job-1")
+        return result
+
+
+def test_the_link_stays_when_the_task_has_ended(airflow: Airflow) -> None:
+    """Airflow replaces it at the end with what ``get_link`` returns."""
+    result = airflow.run(MapWithPage(task_id="t", python_callable=abs, inputs=[-1]))
+    assert result.value == [1], result.log
+    assert result.xcoms["burla_job_url"] == "https://burla.example.com/jobs/job-1"
 
 
 def make_monitor(monkeypatch: pytest.MonkeyPatch, clock: Clock, context: dict[str, Any]) -> JobMonitor:
