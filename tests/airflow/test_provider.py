@@ -80,7 +80,13 @@ def test_the_connection_form_has_our_fields() -> None:
     standard, extra = form["standard_fields"], form["extra_fields"]
     assert (standard["host"]["title"], standard["password"]["title"]) == ("Cluster URL", "Auth token")
     assert list(extra) == list(CONNECTION_FIELDS)
-    assert extra["engine"]["schema"]["enum"] == ["burla", "local"]
+    schema = extra["engine"]["schema"]
+    assert (schema["title"], schema["enum"], schema["type"]) == ("Engine", ["burla", "local"], ["string", "null"])
+    assert list(schema.get("values_display") or schema["enum"]) == ["burla", "local"]
+    assert {name: field["schema"]["title"] for name, field in extra.items()} == {
+        name: field["label"] for name, field in CONNECTION_FIELDS.items()
+    }
+    assert {field["schema"]["type"][-1] for field in extra.values()} == {"null"}  # none is required
 
 
 def connection_commands() -> list[str]:
