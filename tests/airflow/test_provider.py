@@ -50,6 +50,14 @@ def test_airflow_discovers_the_provider() -> None:
     assert found["Version"] == __version__
 
 
+def test_airflow_shows_the_link_of_a_job() -> None:
+    """It shows only links that a provider has registered."""
+    from airflow.providers_manager import ProvidersManager
+
+    [link] = BurlaMapOperator.operator_extra_links
+    assert f"{type(link).__module__}.{type(link).__qualname__}" in ProvidersManager().extra_links_class_names
+
+
 def test_the_connection_type_and_the_decorator_are_registered() -> None:
     from airflow.providers_manager import ProvidersManager
 

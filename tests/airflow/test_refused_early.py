@@ -114,7 +114,7 @@ def test_a_login_that_is_rejected_after_the_hook_connected_with_psycopg2_names_t
     [
         ({"ssl_mode": "require"}, 'invalid connection option "ssl_mode"'),
         ({"connect_timeout": "10s"}, "bad value for connect_timeout: '10s'"),
-        ({"sslmode": "on"}, 'connection is bad: invalid sslmode value: "on"'),
+        ({"sslmode": "on"}, 'invalid sslmode value: "on"'),
         ({"options": "-c work_memory=1MB"}, 'FATAL:  unrecognized configuration parameter "work_memory"'),
     ],
 )
@@ -125,7 +125,11 @@ def test_a_value_of_the_connection_that_cannot_be_used_is_not_tried_again(
     result = airflow.run(operator(totals={"n": "count(*)"}), max_tries=5)
     assert result.state == "failed"
     assert str(result.error).startswith("postgres_conn_id: the connection 'orders_db' has a value that cannot be used")
-    assert str(result.error).endswith(f"{problem}. Correct it in its port or extra.")
+    # psycopg checks the time itself. psycopg2, which Airflow 3.1 uses, leaves it to libpq.
+    error = str(result.error).replace(
+        'invalid integer value "10s" for connection option "connect_timeout"', "bad value for connect_timeout: '10s'"
+    )
+    assert error.endswith(f"{problem}. Correct it in its port or extra.")
 
 
 def test_the_advice_for_a_server_without_tls_is_about_tls(airflow: Airflow, orders: Orders) -> None:
