@@ -47,6 +47,9 @@ class BurlaDecoratedOperator(DecoratedOperator, BurlaMapOperator):
         op_kwargs: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        if "inputs" in kwargs:
+            problem = "are the first argument of the call."
+            raise InvalidParameterError("inputs", problem, "Call the decorated function with them.")
         init = {**(kwargs.get("default_args") or {}), **kwargs}.get("init") or {}
         op_args, op_kwargs = _store_inputs(python_callable, op_args, op_kwargs or {})
         upstream = {"python_callable": python_callable, "op_kwargs": op_kwargs}

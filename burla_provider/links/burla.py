@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from airflow.providers.common.compat.sdk import BaseOperatorLink
 
+from burla_provider.links.xcom import push_to_database
+
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import BaseOperator, Context, TaskInstanceKey
 
@@ -31,4 +33,4 @@ class BurlaJobLink(BaseOperatorLink):
         :param url: the job's page; "" on the local engine.
         """
         setattr(context["task"], _URL_ATTRIBUTE, url)
-        context["ti"].xcom_push(key=cls.xcom_key, value=url)
+        push_to_database(context, cls.xcom_key, url)

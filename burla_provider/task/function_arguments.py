@@ -79,6 +79,7 @@ def check_arguments(name: str, function: _Function, op_kwargs: Any, init: Any = 
         return
     for label, maker in (init or {}).items():
         check_function("init", maker)
+        _check_kind("init", maker, "which workers do not await")
         _check_call("init", maker, (), _named(maker, known), is_complete)
         if label in known or label in extra:
             problem = f"{label!r} is an argument that the function gets otherwise."

@@ -87,30 +87,36 @@ def iterate_inputs(inputs: Any) -> Iterator[Any]:
 class StoredItems:
     """The items of an iterator. They are read when the task runs, and stored.
 
-    ``dag.test`` runs all tries of a task with the same iterator, which has no items after the first one.
+    ``dag.test`` runs all tries of a task, all instances of a mapped task, and all tasks with the same iterator. It has
+    no items after it was read once.
     """
 
     def __init__(self, iterator: Iterator[Any]) -> None:
-        self._iterator: Iterator[Any] | None = iterator
+        self._iterator = iterator
+        self._is_read = False
         self._items: list[Any] | None = None
 
     def __iter__(self) -> Iterator[Any]:
         # A generator: when the DAG file is parsed, it is made and not read.
         if self._items is None:
-            iterator, self._iterator = self._iterator, None
-            if iterator is None:
+            if self._is_read:
                 problem = "the iterator has failed in an earlier try, and cannot be read again."
                 raise InvalidParameterError("inputs", problem, "Give a list, or a function that returns one.")
-            self._items = list(iterator)
+            self._is_read = True
+            self._items = list(self._iterator)
         yield from self._items
 
     def __repr__(self) -> str:
         return "<iterator>"
 
 
+_stored: dict[int, StoredItems] = {}
+"""Id of an iterator -> its items, which refer to the iterator, so that no other object gets its id."""
+
+
 def store_items(inputs: Any) -> Any:
     """Return inputs that can be read twice."""
-    return StoredItems(inputs) if isinstance(inputs, Iterator) else inputs
+    return _stored.setdefault(id(inputs), StoredItems(inputs)) if isinstance(inputs, Iterator) else inputs
 
 
 def split_inputs(inputs: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from airflow.providers.common.compat.sdk import AirflowException, AirflowSkipExc
 from airflow.sdk.exceptions import AirflowRuntimeError
 
 from burla_provider.exceptions import BurlaProviderError, TaskKilledError
+from burla_provider.links.xcom import push_to_database
 from burla_provider.task.logs import describe_unfinished
 from burla_provider.task.masking import masked, masked_json
 from burla_provider.task.metrics import PhaseName, Phases
@@ -198,7 +199,7 @@ class Reporter:
         self.report.set_status(state, detail)
         try:
             report = self._as_dict()
-            self._context["ti"].xcom_push(key=KEY, value=report)
+            push_to_database(self._context, KEY, report)
             if self._store is not None and state == "failed":
                 save_try(self._store, self.report.tries, report)
             self._forget()

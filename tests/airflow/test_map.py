@@ -646,3 +646,71 @@ def test_an_object_that_cannot_be_compared_is_processed(airflow: Airflow) -> Non
         node = Order(node)
     task = BurlaMapOperator(task_id="t", python_callable=lambda _: 1, inputs=lambda: [node])
     assert airflow.run(task).value == [1]
+
+
+class WithMethod(BurlaMapOperator):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(python_callable=self.double, inputs=[1, 2], **kwargs)
+
+    def double(self, number: int) -> int:
+        return 2 * number
+
+
+def uses_a_result_of_a_task() -> Any:
+    @task
+    def earlier() -> int:
+        return 1
+
+    factor = earlier()
+    return BurlaMapOperator(task_id="t", python_callable=lambda number: number * factor, inputs=[1])
+
+
+def uses_the_dag() -> Any:
+    this = DAG("other", schedule=None)
+    return BurlaMapOperator(task_id="t", python_callable=lambda _, dag: dag.dag_id, inputs=[1], op_kwargs={"dag": this})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: WithMethod(task_id="t"), "python_callable: uses a WithMethod, but"),
+        (uses_a_result_of_a_task, "python_callable: uses a PlainXComArg, but"),
+        (uses_the_dag, "op_kwargs: uses a DAG, but"),
+    ],
+    ids=["method", "closure", "argument"],
+)
+def test_an_object_of_airflow_is_refused_before_a_worker_starts(airflow: Airflow, make: Any, message: str) -> None:
+    with DAG("d", schedule=None, start_date=START):
+        made = make()
+    result = airflow.run(made, max_tries=1)
+    assert str(result.error).startswith(f"{message} the workers have no Airflow."), result.log
+    assert result.state == "failed"
+    assert "event=Job" not in result.log
+
+
+def test_tasks_and_mapped_instances_with_the_same_iterator_have_all_items(airflow: Airflow) -> None:
+    items = iter([1, 2])
+    with DAG("d", schedule=None, start_date=START):
+        first = BurlaMapOperator(task_id="first", python_callable=square, inputs=items)
+        second = decorated(square, items)
+        mapped = BurlaMapOperator.partial(task_id="mapped", python_callable=square, inputs=items).expand(
+            max_parallelism=[1, 2]
+        )
+    assert airflow.run(first).value == airflow.run(second).value == [1, 4]
+    for index in range(2):
+        assert airflow.run(mapped.unmap({"max_parallelism": 1}), map_index=index).value == [1, 4]
+
+
+def test_the_decorator_refuses_inputs_that_are_not_arguments_of_the_call() -> None:
+    with DAG("d", schedule=None, start_date=START), pytest.raises(InvalidParameterError, match=r"^inputs: are"):
+        task.burla(inputs=[3])(square)([1])
+    with DAG("d", schedule=None, start_date=START), pytest.raises(InvalidParameterError, match=r"^inputs: are"):
+        task.burla(square).override(inputs=[3])([1])
+
+
+def test_an_async_function_of_init_is_refused_at_parse() -> None:
+    async def load() -> int:
+        return 1
+
+    with pytest.raises(InvalidParameterError, match=r"^init: .*load is an async function, which workers do not await"):
+        BurlaMapOperator(task_id="t", python_callable=lambda _, rate: rate, inputs=[1], init={"rate": load})

@@ -33,6 +33,8 @@ from burla_provider.jobs.code.shipped_modules import (
 
 _DISPATCHER = functools.singledispatch(lambda value: value).__code__  # type: ignore[attr-defined]
 _TYPE_PARAMETERS = (typing.ParamSpec, typing.TypeVarTuple)
+_OF_AIRFLOW = {"DAG", "DAGNode", "ResolveMixin", "RuntimeTaskInstance"}
+"""Base classes of Airflow's DAGs, operators and task groups, results of tasks, and task instances."""
 _rebuilt: dict[int, Any] = {}
 """On a worker: id -> rebuilt object. A function that refers to itself is unpickled twice, but must be one object."""
 
@@ -97,6 +99,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self.local = local
 
     def reducer_override(self, value: Any) -> Any:
+        if any(kind.__name__ in _OF_AIRFLOW and kind.__module__.startswith("airflow.") for kind in type(value).__mro__):
+            raise _AirflowObjectError(type(value).__name__)
         if isinstance(value, types.ModuleType):
             self.local.add(value.__name__)
             if value.__name__ in self.local.sources:
@@ -113,6 +117,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             make, arguments, state, *_, set_state = reduced
             return import_or_make, (*place, make, arguments), (*place, set_state, state), None, None, set_class_state
         return reduced
+
+
+class _AirflowObjectError(Exception):
+    """Raised for an object that has no use on a worker: it refers to its DAG, with all tasks. The text is its class."""
 
 
 class _WithSources:
@@ -138,6 +146,12 @@ def pickling(parameter: str) -> Iterator[None]:
             yield
     except InvalidParameterError:
         raise
+    except _AirflowObjectError as error:
+        advice = (
+            "Give the function plain data instead of objects of Airflow. Instead of a method of an operator, use a"
+            " function or a static method."
+        )
+        raise InvalidParameterError(parameter, f"uses a {error}, but the workers have no Airflow.", advice) from None
     except Exception as error:  # objects that cannot be pickled raise various exceptions
         problem = f"cannot be sent to workers ({type(error).__name__}: {error})."
         advice = "Open connections, locks and files inside the function."
