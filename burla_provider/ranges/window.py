@@ -161,6 +161,7 @@ def parse_key(connection: PlannerConnection, key: Key, parameter: str, value: An
         raise InvalidParameterError(parameter, problem, "Give a list with one value per key column.")
     pairs = list(zip((_to_text(parameter, item) for item in values), key.columns, strict=True))
     for text, column in pairs:
+        _refuse_none(parameter, text)
         _refuse_relative(parameter, text, column)
         _refuse_lost_part(parameter, text, column)
     casts = [sql.SQL("{}::{}::text").format(sql.Literal(text), sql.SQL(column.type)) for text, column in pairs]
@@ -175,6 +176,13 @@ def _to_text(parameter: str, value: Any) -> str:
         problem = f"must be an exact value, got {value!r}."
         raise InvalidParameterError(parameter, problem, "Give a text, an integer, a Decimal or a date.")
     return value.isoformat() if isinstance(value, datetime.date) else str(value)
+
+
+def _refuse_none(parameter: str, text: str) -> None:
+    if text == "None":  # a text column would accept it
+        problem = "got 'None', the text of a template without a value."
+        advice = "Let it render to nothing: \"{{ params.first or '' }}\". For the key 'None', use where."
+        raise InvalidParameterError(parameter, problem, advice)
 
 
 def _refuse_relative(parameter: str, text: str, column: KeyColumn) -> None:

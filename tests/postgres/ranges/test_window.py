@@ -82,6 +82,14 @@ def test_a_bound_of_two_columns_is_a_list(connection, plan: Planner) -> None:
     assert rows_in(connection, made) == list(range(25, 41))
 
 
+@pytest.mark.parametrize(("key", "bound"), [("name", "None"), (["name", "id"], ["None", 1])])
+@pytest.mark.parametrize("parameter", ["lower", "upper"])
+def test_the_text_of_a_template_without_a_value_is_refused(connection, plan: Planner, key, bound, parameter) -> None:
+    connection.execute("CREATE TABLE people (id int, name text, PRIMARY KEY (name, id))")
+    with pytest.raises(InvalidParameterError, match=rf"^{parameter}: got 'None', the text of a template without"):
+        plan("people", key=key, **{parameter: bound})
+
+
 @pytest.mark.parametrize("kind", ["timestamptz", "timestamp", "date"])
 @pytest.mark.parametrize("lower", ["now", "now()", "Today", "yesterday 12:00"])
 def test_a_bound_relative_to_now_is_refused(connection, plan, kind: str, lower: str) -> None:
