@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Literal
@@ -28,6 +29,11 @@ OnFailure = Literal["finish", "stop"]
 _MAX_KINDS, _MAX_EXAMPLES = 8, 3
 """Kinds of failures that an error lists, and items of each."""
 _MAX_TITLE = 300
+
+_CONTINUE = (
+    "Rows of this run are written: correct this before the next retry, which continues behind them. Clearing the task"
+    " starts a new run, which writes them again."
+)
 
 _CODE_ERRORS = (
     "AttributeError",
@@ -69,6 +75,7 @@ class FailurePolicy:
     :param on_failure: "finish": process the other items before the job fails; "stop": stop the job at once.
     :param tolerated: the number of failed items, or a percentage of all items such as "5%", that do not fail the job.
     :param groups: receives the same outcomes.
+    :ivar has_written: returns whether ranges that failed have written rows. A retry must then stay possible.
     """
 
     def __init__(self, on_failure: OnFailure, tolerated: int | str, groups: FailureGroups) -> None:
@@ -76,6 +83,7 @@ class FailurePolicy:
         self._tolerated = tolerated
         self._groups = groups
         self._has_success = False
+        self.has_written: Callable[[], bool] = lambda: False
 
     def add(self, outcome: Outcome) -> None:
         """Remember whether an item has succeeded."""
@@ -109,6 +117,8 @@ class FailurePolicy:
         are_alike = len({(failure.type, failure.sqlstate) for failure in failures}) == 1
         if self._has_success or not are_alike or not _is_permanent(failures[0]):
             return RangesFailedError(text)
+        if self.has_written():
+            return RangesFailedError(f"{text}\n{_CONTINUE}")
         reason = f"no {self._groups.unit} succeeded, and all failed with the same permanent error."
         return AllFailedError(f"{text}\nA retry would fail again: {reason}")
 

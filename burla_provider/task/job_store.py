@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from burla_provider.database.table_state import REPORT_TIMEOUT, find_possible_change
 from burla_provider.database.wording import quantity
-from burla_provider.exceptions import PermanentError
+from burla_provider.exceptions import PermanentError, RunChangedError
 from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.resume import JobIdentity, Resume, TableState, find_earlier
 from burla_provider.task.resumption import DISCARDED, Resumption, checkpoint_resumption
@@ -200,7 +200,8 @@ class LedgerStore:
     def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob:
         """Store the plan of a new run, or restore the plan and the outcomes of an earlier try.
 
-        :raises PermanentError: if the parameters have changed since the first try, or its plan is missing.
+        :raises RunChangedError: if the parameters have changed since the first try.
+        :raises PermanentError: if its plan is missing.
         """
         from burla_provider.ranges.plan import from_record, to_record
         from burla_provider.task.ledger_table import is_begun, read_outcomes, store_plan
@@ -288,10 +289,17 @@ class LedgerStore:
 
     def _check(self, stored: list[Any]) -> None:
         if stored[0] != self._fingerprint:
-            raise PermanentError(
+            problem = (
                 "The version of the provider, the table, its primary key, the window, condition, split, target or"
                 " (under row security) login changed since this run's first try, whose writes are recorded in the"
-                f" ledger {self._ledger}. Clear the task to start a new run, or undo the change."
+                f" ledger {self._ledger}."
+            )
+            if self._is_staging:
+                self.discard(problem)
+                raise RunChangedError(f"{problem} The next try starts from the beginning.")
+            raise RunChangedError(
+                f"{problem} Undo the change before the next retry, which continues this run. Clearing the task starts"
+                " a new run, which writes all ranges again."
             )
         if any(relation for _, _, _, relation, _ in stored[1]["items"]):
             raise PermanentError(
