@@ -52,8 +52,8 @@ class BurlaBaseOperator(BaseOperator):
         XCom, because it would slow down other tasks and Airflow's API. None: no limit, for an XCom backend that stores
         large values.
     :param resume: whether a retry of the task skips the items that an earlier try has finished: "auto" if that cannot
-        change the result, True always, False never. Needs Airflow 3.3. With a ledger, a retry always continues, on every
-        version of Airflow. Only an overwrite starts from the beginning with False.
+        change the result, True always, False never. Needs Airflow 3.3. With a ledger, a retry always continues, on
+        every version of Airflow. Only an overwrite starts from the beginning with False.
     """
 
     template_fields: Sequence[str] = (
