@@ -79,6 +79,9 @@ class JobStore(Protocol):
         :raises PermanentError: if that is not possible, because the ranges have written rows.
         """
 
+    def has_written(self) -> bool:
+        """Return whether the run has written rows, so that a retry must stay possible: clearing writes them again."""
+
     @property
     def resumption(self) -> Resumption:
         """What the next try finds stored."""
@@ -122,6 +125,10 @@ class CheckpointStore:
         """Remove the checkpoint."""
         self._checkpoint.clear()
         self._is_discarded = True
+
+    def has_written(self) -> bool:
+        """Return False: the job only reads, or a repeated write is allowed."""
+        return False
 
     @property
     def resumption(self) -> Resumption:
@@ -263,6 +270,20 @@ class LedgerStore:
                     " Clearing the task starts a new run, which writes all ranges again."
                 )
         self._resumption = replace(self._resumption, keeps=False, reason=DISCARDED.reason)
+
+    def has_written(self) -> bool:
+        """Return whether ranges, or chunks of them, are written. A staging table may be written again."""
+        import psycopg
+
+        from burla_provider.task.ledger_table import is_begun
+
+        if self._is_staging:
+            return False
+        try:
+            with self._session.final_connection() as connection:
+                return is_begun(connection, self._ledger)
+        except psycopg.Error:  # unknown
+            return True
 
     @property
     def resumption(self) -> Resumption:

@@ -8,15 +8,12 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
 from burla_provider.combine.combiners import Combiner, SumByKey, Totals
 from burla_provider.database.connect import is_pooled
 from burla_provider.database.connection_limit import ConnectionLimit
 from burla_provider.database.redact import join_secrets
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.ranges.key import Key
-from burla_provider.task.ledger_table import is_begun
 from burla_provider.task.lineage import TableLineage
 from burla_provider.task.reject_table import RejectReport, open_reject_table, read_limit
 from burla_provider.task.session import TaskSession, worker_settings
@@ -109,7 +106,6 @@ class TransformJob(TableJob):
         rejects = [self._reject_report] if self._reject_report else []
         monitor = super().make_monitor(plan, store, [*listeners, *rejects])
         monitor.pause = self._pause
-        monitor.failures.has_written = self._has_written
         return monitor
 
     def plan(self, lower: Any = None) -> RangePlan:
@@ -148,16 +144,6 @@ class TransformJob(TableJob):
         if ledger is not None and not self.is_staging:
             check_persistence(self._target.connection, ledger, self._target.target)
         return ledger
-
-    def _has_written(self) -> bool:
-        """Return whether chunks of this run are in the target. A range that fails behind them has no outcome."""
-        if self.ledger is None or self.is_staging:
-            return False
-        try:
-            with self._target.final_connection() as connection:
-                return is_begun(connection, self.ledger)
-        except psycopg.Error:  # unknown
-            return True
 
     @cached_property
     def reject_table(self) -> RejectTable | None:

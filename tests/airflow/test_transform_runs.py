@@ -220,3 +220,26 @@ def test_a_change_of_the_parameters_can_be_undone_before_the_next_retry(airflow:
     assert "Undo the change before the next retry" in str(second.error)
     assert airflow.run(operator(), try_number=3, max_tries=2).value["rows_inserted"] == 20_000
     assert_copied(copies)
+
+
+class Broken:
+    def __init__(self) -> None:
+        raise TypeError("a mistake in the class")
+
+    def __call__(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        return row
+
+
+def test_a_class_that_cannot_be_made_can_be_corrected_if_rows_are_written(airflow: Airflow, copies: Any) -> None:
+    def fail(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        if row[0] > 60_000:
+            raise ValueError("not yet")
+        return row
+
+    assert airflow.run(operator(map_row=Broken), run_id="nothing written", max_tries=2).state == "failed"
+    assert airflow.run(operator(map_row=fail), max_tries=2).state == "up_for_retry"
+    second = airflow.run(operator(map_row=Broken), try_number=2, max_tries=2)
+    assert second.state == "up_for_retry", second.log
+    assert "Rows of this run are written: correct this before the next retry" in str(second.error)
+    assert airflow.run(operator(), try_number=3, max_tries=2).value["rows_inserted"] == 20_000
+    assert_copied(copies)
