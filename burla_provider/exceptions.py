@@ -128,6 +128,13 @@ class CombineError(PermanentError):
     """Raised when the values of ranges cannot be combined."""
 
 
+class RunChangedError(BurlaProviderError):
+    """Raised when the parameters are not those of the run's first try, whose writes a ledger has.
+
+    It is not permanent: without a retry, the user could only clear the task, which writes everything again.
+    """
+
+
 class WrittenResultError(BurlaProviderError):
     """Raised when all ranges were written but their results cannot be combined: a retry writes nothing again."""
 

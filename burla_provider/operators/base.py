@@ -36,7 +36,7 @@ class BurlaBaseOperator(BaseOperator):
     :param func_cpu: CPUs per call, or "dynamic".
     :param func_ram: GB of memory per call, or "dynamic": Burla may then run a call again with more memory.
     :param func_gpu: GPU that each call gets: "T4", "A100", "A100_40G", "A100_80G", "H100", "H100_80G", as far as the
-        cluster's cloud has them. None: no GPU. The local engine assigns none.
+        cluster's cloud has them. None: no GPU. The local engine refuses it.
     :param grow: let Burla boot nodes for this job.
     :param image: container image of the nodes.
     :param region: cloud region of the nodes.
@@ -52,7 +52,8 @@ class BurlaBaseOperator(BaseOperator):
         XCom, because it would slow down other tasks and Airflow's API. None: no limit, for an XCom backend that stores
         large values.
     :param resume: whether a retry of the task skips the items that an earlier try has finished: "auto" if that cannot
-        change the result, True always, False never. Needs Airflow 3.3.
+        change the result, True always, False never. Needs Airflow 3.3. With a ledger, a retry always continues, on
+        every version of Airflow. Only an overwrite starts from the beginning with False.
     """
 
     template_fields: Sequence[str] = (

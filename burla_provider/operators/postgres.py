@@ -22,8 +22,8 @@ class BurlaPostgresOperator(BurlaTableOperator):
     """Split a table into ranges, process them in parallel on Burla, and combine the results exactly.
 
     Exactly one of ``totals``, ``process_rows`` and ``process_range`` defines how the rows are processed. The return
-    value is one small dict: ``row_count`` and the totals. A Decimal, and an integer beyond 64 bits, is returned as a
-    string, because JSON numbers would lose digits in XCom.
+    value is one small dict: ``row_count`` and the totals (with ``process_range``, ``row_count`` only if it returns it).
+    A Decimal, and an integer beyond 64 bits, is returned as a string, because JSON numbers would lose digits in XCom.
 
     :param totals: name -> count, sum, min, max or avg of an SQL expression: ``{"total": "sum(amount)"}``. PostgreSQL
         computes them for each range.

@@ -59,9 +59,10 @@ class BurlaTableOperator(BurlaBaseOperator):
     :param split: "auto", or a strategy: "width", "histogram", "probed", "keyset", "pages", "single".
     :param rows_per_range: approximate number of rows per range.
     :param ranges: approximate number of ranges. By default, the size of the table and ``max_parallelism`` determine it.
+        Not together with ``rows_per_range``.
     :param refine: measure the ranges with the index of the key, and split those that are too large.
     :param trial_ranges: process this number of ranges first, spread over the table. If one fails, the task fails at
-        once. Their results count.
+        once, also with ``tolerated_failures``. Their results count.
     :param plan_only: return the plan and start no job.
 
     **Reading**

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Literal
@@ -28,6 +29,11 @@ OnFailure = Literal["finish", "stop"]
 _MAX_KINDS, _MAX_EXAMPLES = 8, 3
 """Kinds of failures that an error lists, and items of each."""
 _MAX_TITLE = 300
+
+_CONTINUE = (
+    "Rows of this run are written: correct this before the next retry, which continues behind them. Clearing the task"
+    " starts a new run, which writes them again."
+)
 
 _CODE_ERRORS = (
     "AttributeError",
@@ -57,25 +63,27 @@ def with_local_module_hint(failure: Failure) -> Failure:
     return replace(failure, advice=_LOCAL_MODULE_HINT)
 
 
-def make_setup_error(failure: Failure) -> BurlaProviderError:
-    """Return the error of a job that has ended because a worker could not make what the function needs."""
-    text = f"A worker could not load what the function needs. {failure.text}\n{failure.traceback}"
-    return UserFunctionError(text) if _is_permanent(failure) else WorkerSetupError(text)
-
-
 class FailurePolicy:
     """Decides whether failed items have failed the job. An outcome listener.
 
     :param on_failure: "finish": process the other items before the job fails; "stop": stop the job at once.
     :param tolerated: the number of failed items, or a percentage of all items such as "5%", that do not fail the job.
     :param groups: receives the same outcomes.
+    :param has_written: returns whether the run has written rows, so that a retry must stay possible.
     """
 
-    def __init__(self, on_failure: OnFailure, tolerated: int | str, groups: FailureGroups) -> None:
+    def __init__(
+        self,
+        on_failure: OnFailure,
+        tolerated: int | str,
+        groups: FailureGroups,
+        has_written: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._on_failure = on_failure
         self._tolerated = tolerated
         self._groups = groups
         self._has_success = False
+        self._has_written = has_written
 
     def add(self, outcome: Outcome) -> None:
         """Remember whether an item has succeeded."""
@@ -101,6 +109,13 @@ class FailurePolicy:
         if self._groups.count:
             raise self._error(f"The trial failed, and nothing else was started. {self._describe(item_count)}")
 
+    def setup_error(self, failure: Failure) -> BurlaProviderError:
+        """Return the error of a job that has ended because a worker could not make what the function needs."""
+        text = f"A worker could not load what the function needs. {failure.text}\n{failure.traceback}"
+        if not _is_permanent(failure):
+            return WorkerSetupError(text)
+        return WorkerSetupError(f"{text}\n{_CONTINUE}") if self._has_written() else UserFunctionError(text)
+
     def _allowance(self, item_count: int) -> Decimal:
         return allowance(self._tolerated, item_count)
 
@@ -109,6 +124,8 @@ class FailurePolicy:
         are_alike = len({(failure.type, failure.sqlstate) for failure in failures}) == 1
         if self._has_success or not are_alike or not _is_permanent(failures[0]):
             return RangesFailedError(text)
+        if self._has_written():
+            return RangesFailedError(f"{text}\n{_CONTINUE}")
         reason = f"no {self._groups.unit} succeeded, and all failed with the same permanent error."
         return AllFailedError(f"{text}\nA retry would fail again: {reason}")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from burla_provider.database.table_state import REPORT_TIMEOUT, find_possible_change
 from burla_provider.database.wording import quantity
-from burla_provider.exceptions import PermanentError
+from burla_provider.exceptions import PermanentError, RunChangedError
 from burla_provider.task.checkpoint import Checkpoint
 from burla_provider.task.resume import JobIdentity, Resume, TableState, find_earlier
 from burla_provider.task.resumption import DISCARDED, Resumption, checkpoint_resumption
@@ -79,6 +79,9 @@ class JobStore(Protocol):
         :raises PermanentError: if that is not possible, because the ranges have written rows.
         """
 
+    def has_written(self) -> bool:
+        """Return whether the run has written rows, so that a retry must stay possible: clearing writes them again."""
+
     @property
     def resumption(self) -> Resumption:
         """What the next try finds stored."""
@@ -122,6 +125,10 @@ class CheckpointStore:
         """Remove the checkpoint."""
         self._checkpoint.clear()
         self._is_discarded = True
+
+    def has_written(self) -> bool:
+        """Return False: the job only reads, or a repeated write is allowed."""
+        return False
 
     @property
     def resumption(self) -> Resumption:
@@ -200,7 +207,8 @@ class LedgerStore:
     def open(self, make_plan: Callable[[], RangePlan]) -> RestoredJob:
         """Store the plan of a new run, or restore the plan and the outcomes of an earlier try.
 
-        :raises PermanentError: if the parameters have changed since the first try, or its plan is missing.
+        :raises RunChangedError: if the parameters have changed since the first try.
+        :raises PermanentError: if its plan is missing.
         """
         from burla_provider.ranges.plan import from_record, to_record
         from burla_provider.task.ledger_table import is_begun, read_outcomes, store_plan
@@ -263,6 +271,20 @@ class LedgerStore:
                 )
         self._resumption = replace(self._resumption, keeps=False, reason=DISCARDED.reason)
 
+    def has_written(self) -> bool:
+        """Return whether ranges, or chunks of them, are written. A staging table may be written again."""
+        import psycopg
+
+        from burla_provider.task.ledger_table import is_begun
+
+        if self._is_staging:
+            return False
+        try:
+            with self._session.final_connection() as connection:
+                return is_begun(connection, self._ledger)
+        except psycopg.Error:  # unknown
+            return True
+
     @property
     def resumption(self) -> Resumption:
         """What the next try finds in the ledger."""
@@ -288,10 +310,17 @@ class LedgerStore:
 
     def _check(self, stored: list[Any]) -> None:
         if stored[0] != self._fingerprint:
-            raise PermanentError(
+            problem = (
                 "The version of the provider, the table, its primary key, the window, condition, split, target or"
                 " (under row security) login changed since this run's first try, whose writes are recorded in the"
-                f" ledger {self._ledger}. Clear the task to start a new run, or undo the change."
+                f" ledger {self._ledger}."
+            )
+            if self._is_staging:
+                self.discard(problem)
+                raise RunChangedError(f"{problem} The next try starts from the beginning.")
+            raise RunChangedError(
+                f"{problem} Undo the change before the next retry, which continues this run. Clearing the task starts"
+                " a new run, which writes all ranges again."
             )
         if any(relation for _, _, _, relation, _ in stored[1]["items"]):
             raise PermanentError(

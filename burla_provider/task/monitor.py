@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from burla_provider.jobs.job import ItemBegan, ItemCrashed, ItemSucceeded, JobEvent, JobStarted, JobWaiting, OutputLine
 from burla_provider.links.burla import BurlaJobLink
 from burla_provider.task.failure_log import FailureLog
-from burla_provider.task.failure_policy import FailurePolicy, make_setup_error, with_local_module_hint
+from burla_provider.task.failure_policy import FailurePolicy, with_local_module_hint
 from burla_provider.task.logs import Progress, SlowItems, WorkerOutput
 from burla_provider.task.masking import masked
 from burla_provider.task.metrics import Metrics, PhaseName
@@ -189,7 +189,7 @@ class JobMonitor:
         if outcome.failure is not None:
             failure = self._cleaned(outcome.failure)
             if failure.ends_job:
-                raise make_setup_error(failure)
+                raise self.failures.setup_error(failure)
             outcome = replace(outcome, failure=failure)
         listeners: list[OutcomeListener] = [self.failures, self.progress, self._report, self._failure_log]
         for listener in listeners:

@@ -20,7 +20,7 @@ from burla_provider.task.target_catalog import (
     read_columns,
     target_of,
 )
-from burla_provider.task.target_probe import TARGET, refused
+from burla_provider.task.target_probe import TARGET, check_sequences, refused
 from burla_provider.task.volatility import find_volatile, is_date_error, relative_literals
 from burla_provider.worker.sinks import Target
 
@@ -73,6 +73,7 @@ def find_exchange(connection: psycopg.Connection[Any], config: TransformJobConfi
     columns = choose_columns(name, all_columns, key, config)
     target = target_of(schema, table, columns)
     _check_privileges(connection, target, ["SELECT", "INSERT", "DELETE", *(["UPDATE"] if key else [])])
+    check_sequences(connection, target)
     _check_schema(connection, target)
     [(has_triggers,)] = connection.execute(_HAS_TRIGGERS, [oid]).fetchall()
     unset = tuple(column.name for column in all_columns if column not in columns)

@@ -290,17 +290,17 @@ class TableJob:
 
     def make_monitor(self, plan: Plan, store: JobStore, listeners: Sequence[OutcomeListener]) -> JobMonitor:
         """Return what receives the events of the job."""
-        describe = self._begin_items(plan)
+        describe, config = self._begin_items(plan), self.config
         self._runner.reporter.resumption = store.resumption
         report = self._runner.reporter.report
-        TableReproduction(self.config, self.source, plan).add_to(report)
+        TableReproduction(config, self.source, plan).add_to(report)
         return JobMonitor(
             self.context,
             self.log,
             self._runner.reporter,
             len(plan.ranges),
             describe,
-            FailurePolicy(self.config.on_range_failure, self.config.tolerated_failures, report.failures),
+            FailurePolicy(config.on_range_failure, config.tolerated_failures, report.failures, store.has_written),
             store,
             listeners,
             redact=self._redact,

@@ -42,6 +42,20 @@ _ARE_LOGGED = """
 """
 
 
+_SEQUENCES = """
+    SELECT DISTINCT format('%%I.%%I', n.nspname, s.relname)
+    FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        JOIN pg_depend AS p ON (p.classid, p.objid) = ('pg_attrdef'::regclass, d.oid)
+            OR d.oid IS NULL AND (p.classid, p.objid) = ('pg_type'::regclass, a.atttypid)  -- a domain
+        JOIN pg_class AS s ON (p.refclassid, p.refobjid) = ('pg_class'::regclass, s.oid)
+        JOIN pg_namespace AS n ON n.oid = s.relnamespace
+    WHERE a.attrelid = %s::regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (%s)
+        AND CASE s.relkind WHEN 'S' THEN NOT has_sequence_privilege(s.oid, 'USAGE, UPDATE') END
+    ORDER BY 1
+"""
+"""The sequences of the defaults of other columns that the role cannot use. Those of identity columns need nothing."""
+
+
 class TargetParameters(NamedTuple):
     """The operator parameters that name the target and its connection, for errors."""
 
@@ -157,6 +171,8 @@ def check_privileges(
             f"the role {role} cannot {' and '.join(missing)} in {target}.",
             f"Run: GRANT {', '.join(needed)} ON {target.relation.as_string(connection)} TO {role};",
         )
+    if "INSERT" in needed:
+        check_sequences(connection, target)
     if "SELECT" in needed:
         query = "SELECT has_database_privilege(current_database(), 'TEMPORARY')"
         [(allowed,)] = connection.execute(query).fetchall()
@@ -167,3 +183,18 @@ def check_privileges(
                 f"the role {role} cannot create temporary tables in {database}.",
                 f"Run: GRANT TEMPORARY ON DATABASE {Identifier(database).as_string(connection)} TO {role};",
             )
+
+
+def check_sequences(connection: psycopg.Connection[Any], target: Target) -> None:
+    """Check that the role can insert a row: a write of no rows does not compute the defaults of the other columns.
+
+    :raises InvalidParameterError: if it cannot use the sequence of a default.
+    """
+    values = [target.relation.as_regclass(connection), list(target.columns)]
+    if found := [name for (name,) in connection.execute(_SEQUENCES, values).fetchall()]:
+        names, role = ", ".join(found), quoted_role(connection)
+        raise InvalidParameterError(
+            TARGET.table,
+            f"the role {role} cannot use the sequence {names}, of a default of {target}.",
+            f"Run: GRANT USAGE ON SEQUENCE {names} TO {role};",
+        )

@@ -43,7 +43,7 @@ def check_split_key(
             )
         reason = f"the trigger {trigger} sets it" if trigger else _why_it_may_change(name, config)
         # The rows that an incremental run leaves out are in the window of the next run.
-        if reason and not config.is_increment and (config.is_in_place or config.ledger):
+        if reason and not config.is_increment and (config.consistency == "none" or config.continues_plan):
             log.warning(
                 "Updates seem to change the key %s (%s). A row that is updated during this run may be left out: split"
                 " by a key that updates do not change.",

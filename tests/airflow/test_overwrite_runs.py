@@ -67,6 +67,19 @@ def contents(connection: psycopg.Connection[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("ledger", [None, "runs"])
+def test_a_retry_with_other_parameters_stages_all_rows_again(airflow: Airflow, scores: Any, ledger: Any) -> None:
+    options = {"ledger": ledger, "retries": 2}
+    assert airflow.run(operator(map_row=fail_late, **options), max_tries=2).state == "up_for_retry"
+    changed = {**options, "where": "id > 0"}
+    second = airflow.run(operator(**changed), try_number=2, max_tries=2)
+    assert second.state == "up_for_retry", second.log
+    assert "The next try starts from the beginning" in str(second.error)
+    assert airflow.run(operator(**changed), try_number=3, max_tries=2).state == "success"
+    assert_replaced(scores)
+    assert scores.execute(STAGING).fetchall() == []
+
+
+@pytest.mark.parametrize("ledger", [None, "runs"])
 def test_a_retry_continues_with_the_rows_that_are_staged(airflow: Airflow, scores: Any, ledger: Any) -> None:
     before = contents(scores)
     options = {"ledger": ledger, "retries": 1}

@@ -214,3 +214,38 @@ def test_a_job_that_writes_fails_at_once_and_says_what_to_grant(
     result = airflow.run(kind(**options), max_tries=3)
     assert result.state == "failed"
     assert message in str(result.error)
+
+
+NUMBERED: dict[str, dict[str, Any]] = {
+    "insert": {"write_mode": "insert", "ledger": "public.runs"},
+    "upsert": {"write_mode": "upsert", "conflict_columns": ["id"]},
+    "overwrite": {"write_mode": "overwrite", "conflict_columns": ["id"], "overwrite_where": "TRUE"},
+}
+
+
+@pytest.mark.parametrize("kind", ["serial", "bigint DEFAULT 7 * nextval('numbers')", "number"])
+@pytest.mark.parametrize("options", NUMBERED.values(), ids=NUMBERED)
+def test_the_sequence_of_a_column_that_gets_no_value_is_a_privilege_too(
+    airflow: Airflow, orders: Orders, reader: sql.Identifier, options: dict[str, Any], kind: str
+) -> None:
+    connection = orders.connection
+    connection.execute(f"""
+        CREATE SEQUENCE numbers; CREATE DOMAIN number AS bigint DEFAULT nextval('numbers');
+        CREATE TABLE copies (n {kind} NOT NULL, id bigint UNIQUE NOT NULL, note text);
+    """)
+    connection.execute(
+        sql.SQL("""
+            GRANT ALL ON copies TO {role}; GRANT CREATE ON SCHEMA public TO {role};
+            GRANT TEMPORARY ON DATABASE {database} TO {role};
+        """).format(role=reader, database=sql.Identifier(connection.info.dbname))
+    )
+    task = transform(target_table="copies", target_columns=["id", "note"], **options)
+    result = airflow.run(task, max_tries=3)
+    assert result.state == "failed", result.log
+    assert "burla_last_job" not in airflow.state_store
+    error = str(result.error)
+    assert error.startswith("target_table: the role ")
+    assert ", of a default of public.copies. Run: GRANT USAGE ON SEQUENCE " in error
+    connection.execute(error.partition("Run: ")[2].encode())
+    assert airflow.run(task, run_id="again").state == "success"
+    assert connection.execute("SELECT count(*), count(DISTINCT n) FROM copies").fetchone() == (20_000, 20_000)

@@ -13,6 +13,7 @@ from tests.support.task_runner import Airflow
 
 CHANGING = "Updates seem to change the key updated_at"
 VERSION = "the one that is written last wins"
+OVERWRITE = {"write_mode": "overwrite", "overwrite_where": "TRUE"}
 TOUCH = "new.updated_at = now();"
 
 
@@ -59,6 +60,10 @@ def create_trigger(connection: Any, body: str) -> None:
         ({"key": ["updated_at", "id"]}, True),
         ({"key": "id"}, False),
         ({"key": "updated_at", "ledger": None}, False),  # a retry reads one snapshot, or starts from the beginning
+        ({"key": "updated_at", "ledger": None, "resume": True}, True),
+        ({"key": "updated_at", "ledger": None, "consistency": "none"}, True),
+        ({"key": "updated_at", "ledger": None, **OVERWRITE}, True),  # a retry continues with the rows that are staged
+        ({"key": "updated_at", "ledger": None, **OVERWRITE, "resume": False}, False),
     ],
 )
 def test_a_key_that_updates_change_is_warned_of(

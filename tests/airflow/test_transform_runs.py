@@ -185,3 +185,61 @@ def test_a_range_that_failed_here_and_that_another_worker_has_finished_is_counte
 def test_a_plan_writes_nothing(airflow: Airflow, copies: Any) -> None:
     assert airflow.run(operator(plan_only=True)).value["ranges"] == 4
     assert copies.execute("SELECT to_regclass('runs')").fetchone() == (None,)
+
+
+def fail_behind_a_chunk(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    if 130_000 < row[0] < 150_000 or row[0] > 1_130_000:  # late in both ranges
+        raise TypeError("a mistake in the code")
+    return row
+
+
+@pytest.mark.parametrize("options", [{}, {"trial_ranges": 1}, {"on_range_failure": "stop"}], ids=repr)
+def test_a_mistake_can_be_corrected_before_the_next_retry_if_rows_are_written(
+    airflow: Airflow, copies: Any, options: dict[str, Any]
+) -> None:
+    copies.execute("INSERT INTO orders SELECT id + 1000000, 1, 'new' FROM orders")
+    first = airflow.run(operator(map_row=fail_behind_a_chunk, ranges=2, **options), max_tries=1)
+    [(written,)] = copies.execute("SELECT count(*) FROM copies").fetchall()
+    assert written in (10_000, 20_000)  # a chunk of each range that was begun
+    assert first.state == "up_for_retry", first.log
+    assert "Rows of this run are written: correct this before the next retry" in str(first.error)
+    second = airflow.run(operator(ranges=2), try_number=2, max_tries=1)
+    assert second.value["rows_inserted"] == 40_000
+    assert_copied(copies)
+
+
+def test_a_change_of_the_parameters_can_be_undone_before_the_next_retry(airflow: Airflow, copies: Any) -> None:
+    def fail(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        if row[0] > 60_000:
+            raise ValueError("not yet")
+        return row
+
+    assert airflow.run(operator(map_row=fail), max_tries=2).state == "up_for_retry"
+    second = airflow.run(operator(where="id > 0"), try_number=2, max_tries=2)
+    assert second.state == "up_for_retry", second.log
+    assert "Undo the change before the next retry" in str(second.error)
+    assert airflow.run(operator(), try_number=3, max_tries=2).value["rows_inserted"] == 20_000
+    assert_copied(copies)
+
+
+class Broken:
+    def __init__(self) -> None:
+        raise TypeError("a mistake in the class")
+
+    def __call__(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        return row
+
+
+def test_a_class_that_cannot_be_made_can_be_corrected_if_rows_are_written(airflow: Airflow, copies: Any) -> None:
+    def fail(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        if row[0] > 60_000:
+            raise ValueError("not yet")
+        return row
+
+    assert airflow.run(operator(map_row=Broken), run_id="nothing written", max_tries=2).state == "failed"
+    assert airflow.run(operator(map_row=fail), max_tries=2).state == "up_for_retry"
+    second = airflow.run(operator(map_row=Broken), try_number=2, max_tries=2)
+    assert second.state == "up_for_retry", second.log
+    assert "Rows of this run are written: correct this before the next retry" in str(second.error)
+    assert airflow.run(operator(), try_number=3, max_tries=2).value["rows_inserted"] == 20_000
+    assert_copied(copies)

@@ -163,7 +163,7 @@ def test_a_retry_of_a_run_that_0_1_0_has_begun_does_not_write_twice(airflow: Air
     result = airflow.run(make_task(process_range=increment, ledger="public.books"), try_number=2, max_tries=1)
     assert result.state == "failed"
     assert "The version of the provider, the table," in str(result.error)
-    assert "Clear the task to start a new run" in str(result.error)
+    assert "Clearing the task starts a new run" in str(result.error)
     query = "SELECT n, count(*) FROM counters GROUP BY n ORDER BY n"
     assert ledger.connection.execute(query).fetchall() == [(0, 10), (1, 30)]
 
