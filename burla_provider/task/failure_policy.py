@@ -99,7 +99,7 @@ class FailurePolicy:
         :raises RangesFailedError: if more items failed.
         """
         if self._groups.count > self._allowance(item_count):
-            raise self._error(self._describe(item_count))
+            raise self._error(self._describe(item_count, self._tolerated))
 
     def check_trial(self, item_count: int) -> None:
         """Check that no item of the trial failed.
@@ -107,7 +107,7 @@ class FailurePolicy:
         :raises RangesFailedError: if an item failed.
         """
         if self._groups.count:
-            raise self._error(f"The trial failed, and nothing else was started. {self._describe(item_count)}")
+            raise self._error(f"The trial failed, and nothing else was started. {self._describe(item_count, 0)}")
 
     def setup_error(self, failure: Failure) -> BurlaProviderError:
         """Return the error of a job that has ended because a worker could not make what the function needs."""
@@ -129,12 +129,12 @@ class FailurePolicy:
         reason = f"no {self._groups.unit} succeeded, and all failed with the same permanent error."
         return AllFailedError(f"{text}\nA retry would fail again: {reason}")
 
-    def _describe(self, item_count: int) -> str:
+    def _describe(self, item_count: int, tolerated: int | str) -> str:
         """Return what has failed, one kind of failure after the other."""
         groups = list(self._groups)
         kinds = f", with {quantity(len(groups), 'kind')} of errors" if len(groups) > 1 else ""
         head = f"{self._groups.count:,} of {quantity(item_count, self._groups.unit)} failed{kinds}"
-        lines = [f"{head} (tolerated: {self._tolerated}):"]
+        lines = [f"{head} (tolerated: {tolerated}):"]
         for group in groups[:_MAX_KINDS]:
             named = [self._groups.name(item.number) for item in group.items[:_MAX_EXAMPLES]]
             more = f" and {group.count - len(named):,} more" if group.count > len(named) else ""

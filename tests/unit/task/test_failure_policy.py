@@ -67,7 +67,8 @@ def test_a_job_that_finishes_does_not_stop_and_fails_at_its_end() -> None:
 
 def test_a_failure_of_the_trial_is_never_tolerated() -> None:
     policy_of(Outcome(1), tolerated=5).check_trial(100)
-    with pytest.raises(RangesFailedError, match=r"The trial failed, and nothing else was started\. 1 of 100 ranges"):
+    message = r"The trial failed, and nothing else was started\. 1 of 100 ranges failed \(tolerated: 0\)"
+    with pytest.raises(RangesFailedError, match=message):
         policy_of(failed(1), tolerated=5).check_trial(100)
 
 
