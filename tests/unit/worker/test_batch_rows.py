@@ -167,6 +167,7 @@ NANOSECOND = "2026-11-30T10:00:00.000000001"
         pd.DataFrame({"v": pd.to_timedelta([1], unit="ns")}),
         pd.DataFrame({"v": pd.Series([pd.Timedelta(1)], dtype=object)}),
         pd.DataFrame({"v": np.array(["30000-01-01"], "datetime64[s]")}),
+        pd.DataFrame({"v": np.array([1.5], np.longdouble)}),
         pd.DataFrame({"v": pd.Series([[[pd.Timestamp(NANOSECOND)]]], dtype=object)}),
         pl.DataFrame({"v": pl.Series([NANOSECOND]).str.to_datetime(time_unit="ns")}),
         pl.DataFrame({"v": pl.Series([1], dtype=pl.Time)}),
