@@ -54,6 +54,7 @@ REFUSED = [
     ("fresh(at)", "now()"),
     ('other."My f"(id) > 5', "other.My f()"),
     ("mixed(id, 1) > 5", "public.mixed()"),
+    ("mixed((ARRAY[id, 2])[1], 1) > 5", "public.mixed()"),
     ("coalesce(day, 'today') > '2024-01-01'", "'today'"),
     ("day = 'today'", "'today'"),
     ("now = 'today' AND day < 'today'", "'today'"),
@@ -78,6 +79,7 @@ ACCEPTED = [
     "to_char(at, 'YYYY') = '2024' AND date_trunc('day', at, 'UTC') > day AND age(at, '2024-01-01') > '1 day'",
     "at + interval '1 day' > '2024-01-01'::date AND extract(year FROM at) > 2000",
     "plain(id) > 5 AND mixed(id) > 5 AND other.now() = 1",
+    "mixed((ARRAY[id, 2])[1]) > 5 AND id > 2",
     "(id, now) IN (SELECT id, now FROM events) AND coalesce(current_user, session_user) <> 'now'",
     "at < make_timestamptz(2024, 1, 1, 0, 0, 0) AND current_setting('TimeZone') <> 'now'",
     "point(id, 1) <-> point(2, 2) > 1 AND id IN (SELECT e.id FROM events e TABLESAMPLE system (50) REPEATABLE (1))",
@@ -136,6 +138,13 @@ def test_a_total_that_differs_from_range_to_range_is_refused_by_name(events, tex
         check_totals(events, EVENTS, parse_totals({"rows": "count(*)", "x": text}))
     assert caught.value.parameter == "totals"
     assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["random()", "at - now()", "coalesce(day, 'today')", "day = 'today'", "mixed(id, 1)"])
+def test_a_column_that_differs_from_range_to_range_is_refused_by_name(events, text: str) -> None:
+    error = refusal(events, Source("public", "events", columns={"id": "id", "x": text}))
+    assert error.parameter == "columns"
+    assert f"'x', which is {text!r}, has " in str(error)
 
 
 def test_pruned_partitions_do_not_hide_volatile_expressions(events) -> None:
