@@ -78,6 +78,24 @@ def test_waiting_for_a_node_does_not_count_for_the_pace(monkeypatch: pytest.Monk
     assert seen["jobs"] == [{"id": "job-1", "url": None, "items": 10, "part": "all"}]
 
 
+def test_the_pace_includes_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = new_report(10)
+    monkeypatch.setattr("burla_provider.task.report.time.time", lambda: report.began + 60)
+    report.start("job-1", None, 1, "trial")
+    report.add(outcome(0))
+    monkeypatch.setattr("burla_provider.task.report.time.time", lambda: report.began + 62)
+    report.start("job-2", None, 9, "rest")
+    report.add(outcome(1))
+    assert report.as_dict(now=report.began + 64)["rows_per_second"] == 50
+
+
+def test_a_job_of_half_a_second_has_a_utilization() -> None:
+    report = new_report(1)
+    report.add(outcome(0, seconds=0.25))
+    report.add(outcome(1, worker="host:0", started=1000.25, seconds=0.25))
+    assert report.as_dict()["utilization"] == 1.0
+
+
 def test_a_failed_range_does_not_count_for_how_even_they_are() -> None:
     report = new_report(3)
     for index in range(2):
