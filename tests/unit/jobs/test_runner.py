@@ -26,7 +26,7 @@ from burla_provider.jobs.job import (
     OutputLine,
     Tick,
 )
-from burla_provider.jobs.runner import run_job
+from burla_provider.jobs.runner import _ClientEnd, _MissingItems, run_job
 from tests.unit.jobs.running import (
     KILLED,
     LOCAL,
@@ -218,6 +218,15 @@ def test_an_item_that_kills_every_worker_crashes_and_the_others_finish():
 )
 def test_the_end_of_a_worker_is_explained(end, text):
     assert crashed(run(lambda index, item: end(), [1])) == {0: f"Its worker died 3 times ({text})."}
+
+
+def test_an_item_that_has_a_result_does_not_crash():
+    """Its worker died after it had sent the result, which a real one does too rarely."""
+    missing = _MissingItems({0: None, 1: None}, retries=1)
+    missing.remove(0)
+    events = list(missing.handle_loss(_ClientEnd("lost", indexes=(0,))))
+    assert [event.index for event in events] == [None]  # the whole job was lost, not this item
+    assert missing.crashes(0) == 0
 
 
 def test_a_crash_counts_how_often_the_item_was_tried(tmp_path):
