@@ -293,6 +293,24 @@ class TableConfig(JobConfig):
         if isinstance(self.start_id, int) and isinstance(self.end_id, int) and self.start_id > self.end_id:
             problem = f"{self.start_id} is greater than end_id, {self.end_id}."
             raise InvalidParameterError("start_id", problem, "Use the first and the last id, both inclusive.")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        # As in ranges/, which cannot be imported at parse: it needs psycopg.
+        for name, other in (("ranges", "rows_per_range"), ("start_id", "lower"), ("end_id", "upper")):
+            if self._is_known(name) and self._is_known(other):
+                raise InvalidParameterError(name, f"cannot be combined with {other}.", "Give one of the two.")
+        if self.split == "pages":
+            if self._is_known("key"):
+                problem = f"is not supported with split='pages', got {self.key!r}."
+                raise InvalidParameterError("key", problem, "Leave it out, or use another split.")
+            for name in filter(self._is_known, ("start_id", "end_id", "lower", "upper")):
+                problem = f"is not supported with split='pages', which has no key, got {getattr(self, name)!r}."
+                raise InvalidParameterError(name, problem, "Use where instead.")
+
+    def _is_known(self, name: str) -> bool:
+        """Return whether the parameter is given, and not as a template that is still to be rendered."""
+        return (value := getattr(self, name)) is not UNRENDERED and value is not None
 
     @property
     def function_name(self) -> str | None:
