@@ -135,6 +135,13 @@ class RunChangedError(BurlaProviderError):
     """
 
 
+class UnfinishedRunError(BurlaProviderError):
+    """Raised in place of an error that a retry cannot mend, but somebody can, if the run may have written rows.
+
+    It is not permanent: without a retry, the user could only clear the task, which writes everything again.
+    """
+
+
 class WrittenResultError(BurlaProviderError):
     """Raised when all ranges were written but their results cannot be combined: a retry writes nothing again."""
 

@@ -137,13 +137,14 @@ class BurlaBaseOperator(BaseOperator):
         from burla_provider.task.masking import masked
         from burla_provider.task.report import Report
         from burla_provider.task.reporter import Reporter
+        from burla_provider.task.resumption import keep_retries
         from burla_provider.task.run_identity import pass_label
 
         self._executing = True
         report = Report(masked(self._title()) + pass_label(context), self.unit)
         try:
             # The report has every ending, also that of a parameter that cannot be used.
-            with Reporter(context, self.log, report) as reporter:
+            with Reporter(context, self.log, report) as reporter, keep_retries(context, has_ledger=self._has_ledger()):
                 result = self._execute(self.make_config(), context, reporter)
                 if self._killed:
                     raise TaskKilledError("The task was killed.")
@@ -172,6 +173,10 @@ class BurlaBaseOperator(BaseOperator):
             # Airflow stores the result after execute. If it cannot, a retry needs everything that was stored.
             self.on_success_callback = [forget_job, *self.on_success_callback]
             return self.execute_job(config, JobRunner(config, context, self.hook, self.log, reporter, client))
+
+    def _has_ledger(self) -> bool:
+        """Return whether a retry continues behind the rows that the run has written."""
+        return False
 
     @abstractmethod
     def _title(self) -> str:

@@ -252,6 +252,9 @@ class BurlaTableOperator(BurlaBaseOperator):
     def _title(self) -> str:
         return str(self.table)
 
+    def _has_ledger(self) -> bool:
+        return bool(self.ledger)
+
     @property
     def sql(self) -> RenderedText | None:
         """All ranges together as one query, for Airflow's UI."""

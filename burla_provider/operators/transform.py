@@ -186,3 +186,7 @@ class BurlaPostgresTransformOperator(BurlaTableOperator):
             job = OverwriteJob(config, runner, session, lineage, self.outlets, target, pause, target.exchange)
             self.on_success_callback = [job.forget, *self.on_success_callback]
             yield job
+
+    def _has_ledger(self) -> bool:
+        # Before its last step, an overwrite has not written to the target.
+        return super()._has_ledger() and self.write_mode != "overwrite"

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.database.wording import quantity
-from burla_provider.exceptions import PermanentError, TaskKilledError
+from burla_provider.exceptions import (
+    BurlaNotInstalledError,
+    ClusterUnauthorizedError,
+    InvalidParameterError,
+    PermanentError,
+    TaskKilledError,
+    UnfinishedRunError,
+)
+from burla_provider.task.masking import masked
+from burla_provider.task.run_identity import is_continued
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
 
     from burla_provider.task.resume import Resume
+
+
+_CORRECTABLE = (InvalidParameterError, BurlaNotInstalledError, ClusterUnauthorizedError)
+"""Permanent errors whose cause is outside of the run, so that somebody can remove it between two tries."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,26 @@ def checkpoint_resumption(has_store: bool, resume: Resume, *, is_comparable: boo
     if is_comparable and resume == "auto":
         unless = ". If it cannot prove that the table is unchanged, it processes all ranges"
     return Resumption(keeps=True, reason=f"Airflow's task state store has the others{unless}")
+
+
+@contextmanager
+def keep_retries(context: Context, *, has_ledger: bool) -> Iterator[None]:
+    """Replace a permanent error of a run that has begun before by one after which the task keeps its retries.
+
+    :param has_ledger: whether a retry continues behind the rows that the run has written.
+    :raises UnfinishedRunError: in place of the error.
+    """
+    try:
+        yield
+    except _CORRECTABLE as error:
+        if not (has_ledger and is_continued(context)):
+            raise
+        # The value may be a rendered secret.
+        text = masked(str(error))
+        raise UnfinishedRunError(
+            f"{text}\nAn earlier try of this run may have written rows: correct this before the next retry, which"
+            " continues behind them. Clearing the task starts a new run, which writes them again."
+        ) from (error if text == str(error) else None)
 
 
 def retry_of(context: Context, error: BaseException, resumption: Resumption, missing: int, total: int) -> Any:

@@ -59,6 +59,13 @@ def is_cleared(context: Context) -> bool:
     return (context["ti"].max_tries or 0) > (context["task"].retries or 0)
 
 
+def is_continued(context: Context) -> bool:
+    """Return whether the run has begun before: this try is a retry, or the task has rescheduled itself."""
+    ti = context["ti"]
+    first_try = (ti.max_tries or 0) - (context["task"].retries or 0) + 1
+    return (ti.try_number or 1) > first_try or bool(context.get("task_reschedule_count"))
+
+
 def run_started(context: Context) -> datetime.datetime | None:
     """Return when the DAG run started."""
     return getattr(context.get("dag_run"), "start_date", None)

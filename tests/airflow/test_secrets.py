@@ -324,3 +324,14 @@ def test_a_secret_that_a_parameter_cannot_use_is_in_no_error(airflow: Airflow, o
     result = airflow.run(BurlaMapOperator(task_id="t", python_callable=abs, inputs=[1], **options))
     assert "got '***'" in str(result.error)
     assert SECRET not in result.log + json.dumps(result.xcoms)
+
+
+def test_nor_if_the_task_keeps_its_retries_because_of_it(airflow: Airflow, orders: Orders) -> None:
+    airflow.add_connection("shop", "http", password=SECRET)
+    operator = BurlaPostgresOperator(
+        task_id="t", table="orders", process_range=divmod, ledger="runs", ranges="{{ conn.shop.password }}", retries=2
+    )
+    result = airflow.run(operator, try_number=2, max_tries=2)
+    assert result.state == "up_for_retry", result.log
+    assert "got '***'" in str(result.error)
+    assert SECRET not in result.log + json.dumps(result.xcoms)

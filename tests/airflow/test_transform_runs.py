@@ -222,6 +222,54 @@ def test_a_change_of_the_parameters_can_be_undone_before_the_next_retry(airflow:
     assert_copied(copies)
 
 
+def fail_late(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    if row[0] > 60_000:
+        raise ValueError("not yet")
+    return row
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"postgres_conn_id": "no_login"}, "the login with the connection 'no_login' was rejected"),
+        ({"where": "nothing > 0"}, "where: "),
+        ({"max_parallelism": "{{ 'two' }}"}, "max_parallelism: must be an integer >= 1, got 'two'"),
+        ({"burla_python": "/nowhere/python"}, "/nowhere/python"),
+        ({"target_table": "gone"}, 'target_table: "gone" not found'),
+    ],
+)
+def test_what_somebody_can_correct_does_not_end_the_retries_of_a_run_that_has_written(
+    airflow: Airflow, copies: Any, options: dict[str, Any], message: str
+) -> None:
+    there = airflow.connections["orders_db"]
+    airflow.add_connection(
+        "no_login", "postgres", host=there.host, port=there.port, schema=there.schema, login="nobody_at_all"
+    )
+    assert airflow.run(operator(map_row=fail_late, retries=2), max_tries=2).state == "up_for_retry"
+    second = airflow.run(operator(retries=2, **options), try_number=2, max_tries=2)
+    assert second.state == "up_for_retry", second.log
+    assert message in str(second.error)
+    assert "correct this before the next retry, which continues behind them" in str(second.error)
+    third = airflow.run(operator(retries=2), try_number=3, max_tries=2)
+    assert third.value["rows_inserted"] == 20_000
+    assert_copied(copies)
+
+
+@pytest.mark.parametrize(
+    ("options", "try_number", "max_tries"),
+    [({}, 1, 2), ({}, 2, 3), ({"write_mode": "overwrite", "overwrite_where": "TRUE", "ledger": "runs"}, 2, 2)],
+    ids=["first try", "first try after clearing", "an overwrite writes at its end"],
+)
+def test_a_run_that_has_not_written_fails_at_once_with_a_wrong_parameter(
+    airflow: Airflow, copies: Any, options: dict[str, Any], try_number: int, max_tries: int
+) -> None:
+    result = airflow.run(
+        operator(where="nothing > 0", retries=2, **options), try_number=try_number, max_tries=max_tries
+    )
+    assert result.state == "failed", result.log
+    assert "where: " in str(result.error)
+
+
 class Broken:
     def __init__(self) -> None:
         raise TypeError("a mistake in the class")
