@@ -101,8 +101,8 @@ def test_a_task_that_waits_for_a_retry_says_when_and_what(open_tab: OpenPage, ai
 
 def test_a_range_that_hangs_is_named_in_tab_and_log(open_tab: OpenPage, airflow: AirflowServer, gate: Path) -> None:
     (gate / "open").touch()
-    wait_for_state(airflow, "hung_orders", "running")
     (gate / "hang").touch()
+    wait_for_state(airflow, "hung_orders", "running")
     airflow.wait_for("the other ranges to end", lambda: len(list(gate.glob("ended-*"))) == 47, 300)
     alone = max(file.stat().st_mtime for file in gate.glob("ended-*"))
     named = airflow.wait_for("the report to name the range", lambda: time_of_report(airflow), 120)
