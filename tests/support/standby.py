@@ -29,11 +29,14 @@ def running_standby(
         start, stop = ("backup_start", "backup_stop") if is_renamed else ("start_backup", "stop_backup")
         # As "fast" and, before PostgreSQL 15, not "exclusive".
         connection.execute(f"SELECT pg_{start}('standby', true{'' if is_renamed else ', false'})")
-        shutil.copytree(primary.data, home / "data", ignore=shutil.ignore_patterns("postmaster.*", "pg_replslot"))
+        # The server renames files in archive_status meanwhile.
+        ignored = shutil.ignore_patterns("postmaster.*", "pg_replslot", "archive_status")
+        shutil.copytree(primary.data, home / "data", ignore=ignored)
         owner = primary.data.stat()
         [(label,)] = connection.execute(f"SELECT labelfile FROM pg_{stop}(false)").fetchall()
         (home / "data" / "backup_label").write_text(label)
         (home / "data" / "pg_replslot").mkdir()
+        (home / "data" / "pg_wal" / "archive_status").mkdir()
         (home / "data" / "standby.signal").touch()
         for path in (home / "data", *(home / "data").rglob("*")):
             shutil.chown(path, owner.st_uid, owner.st_gid)

@@ -73,8 +73,8 @@ def test_a_connection_is_filled_in_saved_and_tested(open_page: OpenPage, airflow
     assert '"engine": "local"' in saved["extra"]
 
     press_test(page, "laptop")
-    told = page.get_by_role("status", name="Test Connection Successful")
-    expect(told).to_contain_text("The local engine runs worker processes on the machine of the task")
+    told = outcome(page, "Test Connection Successful")
+    assert "The local engine runs worker processes on the machine of the task" in told
     shoot(page, "connection-tested", full=False)
 
 
@@ -102,8 +102,8 @@ def test_the_connection_of_the_demo_can_be_tested(open_page: OpenPage, airflow: 
     airflow.call("POST", "/connections", fields)
     page = open_page("/connections")
     press_test(page, "of_the_demo")
-    told = page.get_by_role("status", name="Test Connection Successful")
-    expect(told).to_contain_text("The local engine runs worker processes on the machine of the task")
+    told = outcome(page, "Test Connection Successful")
+    assert "The local engine runs worker processes on the machine of the task" in told
     page.get_by_role("row", name="of_the_demo").get_by_role("button", name="Edit Connection").click()
     expect(page.get_by_role("dialog").get_by_placeholder("443")).to_have_value("443")
     shoot(page, "connection-form-demo", full=False)
@@ -127,9 +127,9 @@ def test_the_error_names_the_field_that_is_wrong(
     airflow.call("POST", "/connections", {"connection_id": name, "conn_type": "burla", "port": 443, **fields})
     page = open_page("/connections")
     press_test(page, name)
-    failed = page.get_by_role("status", name="Test Connection Failed")
-    expect(failed).to_contain_text(sentence)
-    expect(failed).not_to_contain_text("connection '")
+    failed = outcome(page, "Test Connection Failed")
+    assert sentence in failed
+    assert "connection '" not in failed
     shoot(page, f"connection-tested-{name}", full=False)
 
 
@@ -152,7 +152,7 @@ def test_a_connection_that_cannot_work_has_an_error_of_one_sentence(
     )
     page = open_page("/connections")
     press_test(page, f"wrong_{port}")
-    expect(page.get_by_role("status", name="Test Connection Failed")).to_contain_text(re.compile(sentence))
+    assert re.search(sentence, outcome(page, "Test Connection Failed"))
     expect(page.locator("body")).not_to_contain_text("a-long-token")
 
 
@@ -172,8 +172,7 @@ def test_a_real_cluster_is_described_in_one_sentence(open_page: OpenPage, airflo
     airflow.call("POST", "/connections", fields | {"password": login.token})
     page = open_page("/connections")
     press_test(page, "good")
-    told = page.get_by_role("status", name="Test Connection Successful")
-    expect(told).to_contain_text(re.compile(r"Burla \d+\.\d+\.\d+, \d+ nodes? "))
+    assert re.search(r"Burla \d+\.\d+\.\d+, \d+ nodes? ", outcome(page, "Test Connection Successful"))
     shoot(page, "connection-tested-good", full=False)
 
 
@@ -185,8 +184,8 @@ def test_a_wrong_token_has_an_error_of_one_sentence(
     airflow.call("POST", "/connections", fields | {"password": "not-the-token", "port": port})
     page = open_page("/connections")
     press_test(page, "stranger")
-    told = page.get_by_role("status", name="Test Connection Failed")
-    expect(told).to_contain_text(re.compile("refused the login. Check login .e-mail. and password .token."))
+    told = outcome(page, "Test Connection Failed")
+    assert re.search("refused the login. Check login .e-mail. and password .token.", told)
     expect(page.locator("body")).not_to_contain_text("not-the-token")
     shoot(page, "connection-tested-wrong-token", full=False)
 
@@ -208,5 +207,22 @@ def strict_head() -> Iterator[str]:
         server.shutdown()
 
 
+RECORD_TOASTS = """
+() => {
+  window.toasts = [];
+  const note = () => toasts.push(...[...document.querySelectorAll("[role=status]")].map((toast) => toast.innerText));
+  new MutationObserver(note).observe(document.body, { childList: true, subtree: true, characterData: true });
+}
+"""
+"""Airflow shows an outcome for two to five seconds. A busy machine may look later."""
+
+
 def press_test(page: Page, conn_id: str) -> None:
+    page.evaluate(RECORD_TOASTS)
     page.get_by_role("row", name=conn_id).get_by_role("button", name="Test Connection").click()
+
+
+def outcome(page: Page, title: str) -> str:
+    """Wait until Airflow shows an outcome with the title, and return its text."""
+    shown = page.wait_for_function("title => toasts.find((text) => text.startsWith(title + '\\n'))", arg=title)
+    return str(shown.json_value())

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 
 from tests.support.airflow_server import AirflowServer
@@ -17,8 +18,15 @@ DAG = "ui_endings"
 
 def sleepers(gate: Path) -> set[int]:
     """The job's worker processes that still run."""
-    pids = {int(file.name.partition("-")[2]) for file in gate.glob("asleep-*")}
-    return {pid for pid in pids if Path(f"/proc/{pid}").exists()}
+    return {int(file.name.partition("-")[2]) for file in gate.glob("asleep-*") if is_running(file)}
+
+
+def is_running(file: Path) -> bool:
+    """Return whether the process that made the file still runs, and not a later one with its id."""
+    try:
+        return psutil.Process(int(file.name.partition("-")[2])).create_time() <= file.stat().st_mtime + 1
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture

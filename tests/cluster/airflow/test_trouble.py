@@ -70,10 +70,12 @@ class BackgroundTask:
 def test_after_a_killed_client_only_missing_ranges_run_again(on_burla: Airflow, slow: SlowOrders) -> None:
     with meanwhile(lambda: slow.marks.count() >= BREAK_AFTER, lambda: client_of().kill()) as breaking:
         result = on_burla.run(slow.task())
-    assert result.value == slow.totals(), result.log
-    assert "missing items again" in result.log
-    assert slow.marks.count() <= MAX_MARKS
     breaking.result()
+    assert result.value == slow.totals(), result.log
+    [missing] = re.findall(r"running (\d+) missing items again", result.log)
+    assert int(missing) < RANGES
+    # The lost job may go on until it is canceled, but each range is started once by each of the two jobs.
+    assert slow.marks.count() <= RANGES + int(missing)
 
 
 @pytest.mark.skipif(not shutil.which("docker"), reason="Nodes can only be killed where they are containers.")
@@ -149,7 +151,7 @@ def test_a_cluster_that_stays_busy_fails_the_task_for_a_retry(
     first = BackgroundTask(
         on_burla, BurlaMapOperator(task_id="t", python_callable=hold, inputs=[1], requirements=requirements)
     )
-    wait_for(lambda: slow.marks.count() > 0, 60)
+    wait_for(lambda: slow.marks.count() > 0, 180)
     second = on_burla.run(BurlaMapOperator(task_id="u", python_callable=abs, inputs=[-1], queue_timeout=1), max_tries=1)
     assert second.state == "up_for_retry"
     assert "All nodes are busy" in str(second.error)

@@ -35,8 +35,8 @@ def test_many_items_take_few_calls_and_their_lines_begin_with_them(cluster):
     events = run_batches(cluster, work)
     assert results(events) == expected()
     assert sorted(lines(events)) == sorted(f"[{index}] item {index}" for index in range(20))
-    (job_id,) = jobs(events)
-    assert cluster.job(job_id)["input_count"] < COUNT // 3
+    # A second job if a worker stalled for longer than a batch may take.
+    assert sum(cluster.job(job_id)["input_count"] for job_id in jobs(events)) < COUNT // 3
 
 
 def test_an_item_that_fails_in_a_batch_fails_alone(cluster):

@@ -68,7 +68,7 @@ def test_closing_the_job_cancels_it_and_frees_the_node(cluster):
     assert process_group(leader) == []
     assert not config.exists()
     assert cluster.job(job_id)["status"] == "canceled"
-    cluster.wait_until_free(10)
+    cluster.wait_until_free()
 
 
 TASK = """
@@ -97,8 +97,8 @@ def test_the_job_is_cancelled_if_the_task_is_killed(cluster, number):
         members = process_group(int(leader))
         config = private_config(int(leader))
         task.send_signal(number)
-        cluster.wait_until_free(10)
-        _, alive = psutil.wait_procs(members, timeout=5)
+        cluster.wait_until_free()
+        _, alive = psutil.wait_procs(members, timeout=60)
     assert alive == []
     assert not config.exists()
     assert cluster.job(job_id)["status"] == "canceled"
@@ -110,9 +110,9 @@ def test_a_task_and_its_client_killed_together_leave_no_heartbeat(cluster):
         members = process_group(int(leader))
         task.kill()
         os.kill(int(leader), signal.SIGKILL)
-        _, alive = psutil.wait_procs(members, timeout=10)
+        _, alive = psutil.wait_procs(members, timeout=60)
         assert alive == []
-        cluster.wait_until_free(30)
+        cluster.wait_until_free()
 
 
 def test_a_container_that_is_killed_frees_the_node(cluster):
@@ -152,7 +152,7 @@ def test_a_job_that_is_cancelled_on_the_cluster_raises_its_own_error(cluster):
         list(events)
     assert process_group(leader) == []
     assert not cluster.cancel(job_id)
-    cluster.wait_until_free(10)
+    cluster.wait_until_free()
 
 
 def test_a_job_waits_for_a_busy_cluster(cluster):
@@ -230,7 +230,7 @@ def test_a_wrong_token_raises_an_error_that_does_not_show_it(cluster):
     with pytest.raises(ClusterUnauthorizedError) as raised:
         run(sleep_long, [1], replace(cluster.engine, token="wrong-t0ken"))
     assert "wrong-t0ken" not in str(raised.value)
-    cluster.wait_until_free(30)
+    cluster.wait_until_free()
 
 
 def test_the_error_names_a_cluster_that_does_not_answer():
@@ -252,7 +252,7 @@ def test_the_error_names_a_requirement_that_no_index_has(cluster):
     with pytest.raises(InvalidParameterError, match="zz-no-such-package was not found") as raised:
         list(run_job(make_job(sleep_long, [1], requirements=pins), cluster.engine))
     assert raised.value.parameter == "requirements"
-    cluster.wait_until_free(30)
+    cluster.wait_until_free()
 
 
 def test_no_secret_is_in_any_command_line_or_environment(cluster):
@@ -279,13 +279,13 @@ def test_no_secret_is_in_any_command_line_or_environment(cluster):
 
 
 def test_a_client_without_a_job_starts_none_on_the_cluster(cluster):
-    jobs = cluster.get("/v1/management/jobs")
+    jobs = cluster.get("/v1/management/jobs")["total_count"]
     client = start_client(cluster.engine)
     time.sleep(2)
     check_client(client)
     client.end()
     assert process_group(client.pid) == []
-    assert cluster.get("/v1/management/jobs") == jobs
+    assert cluster.get("/v1/management/jobs")["total_count"] == jobs  # the last one may get the time of its end
 
 
 def test_a_job_runs_in_the_client_that_was_started_before(cluster):

@@ -181,7 +181,7 @@ def test_an_item_that_hangs_is_announced_within_seconds(cluster, hang, batched_f
 
     events = run_job(make_job(work, range(400), batched_for=batched_for), cluster.engine)
     started(events)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60  # the item never ends, so without an announcement there is none
     for event in events:
         if isinstance(event, ItemBegan) and event.index == 210:
             break

@@ -8,6 +8,14 @@ from burla_provider.database.connection_limit import (
     take_slot,
 )
 from burla_provider.exceptions import BurlaProviderError, InvalidParameterError
+from tests.support.waiting import wait_for
+
+
+@pytest.fixture(autouse=True)
+def alone(connection):
+    """Wait until the sessions that have just been closed have ended: the server counts them until then."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname IS NOT NULL AND pid <> pg_backend_pid()"
+    wait_for(lambda: connection.execute(query).fetchone() == (0,))
 
 
 @pytest.fixture

@@ -162,8 +162,9 @@ def test_the_server_ends_the_transaction_of_an_idle_worker(worker, orders, held,
     monkeypatch.setattr(Snapshot, "idle_timeout", "50ms")
     one = worker(ProcessRange(count_carefully), snapshot=held.snapshot)
     assert one(FIRST).ok
-    wait_for(lambda: sessions(orders) == 1)  # the holder
-    assert [one(key_range).attempts for key_range in REST] == [1] * 4
+    for key_range in REST:  # a range that begins when the timeout ends would lose its session
+        wait_for(lambda: sessions(orders) == 1)  # the holder
+        assert one(key_range).attempts == 1
 
 
 def test_the_idle_timeout_between_ranges_does_not_apply_within_a_range(worker, orders, held):

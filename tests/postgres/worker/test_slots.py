@@ -9,6 +9,7 @@ from burla_provider.exceptions import ConnectionLimitError
 from burla_provider.worker import connection
 from burla_provider.worker.processors import SqlTotals
 from tests.postgres.worker.conftest import ranges
+from tests.support.waiting import LIMITS
 
 (WHOLE,) = ranges(1)
 
@@ -20,13 +21,18 @@ def test_a_worker_holds_its_slot_while_connected(worker, orders):
 
 
 def test_waiting_for_a_slot_does_not_count_for_range_timeout(worker, orders, database):
-    with psycopg.connect(database, autocommit=True) as other:
-        assert take_slot(other, 1)
-        timer = threading.Timer(1, other.close)
-        timer.start()
-        outcome = worker(SqlTotals(()), slots=1, range_timeout=0.5)(WHOLE)
-        timer.join()
-    assert outcome.failure is None
+    for limit in LIMITS:
+        one = worker(SqlTotals(()), slots=1, range_timeout=limit)
+        with psycopg.connect(database, autocommit=True) as other:
+            assert take_slot(other, 1)
+            timer = threading.Timer(limit + 0.5, other.close)
+            timer.start()
+            outcome = one(WHOLE)
+            timer.join()
+        if outcome.failure is None:
+            return
+        one.close()
+    pytest.fail(outcome.failure.text)
 
 
 def test_a_worker_without_a_slot_closes_its_connection(orders, monkeypatch):

@@ -6,6 +6,7 @@ import os
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -26,6 +27,7 @@ from burla_provider.worker.target_writer import TargetWriter
 from burla_provider.worker.update_functions import EachRow, UpdateRows
 from tests.postgres.worker.conftest import KEY, ROWS, ranges
 from tests.support.marks import conninfo_of
+from tests.support.waiting import wait_for
 
 SEEDS = range(int(os.environ.get("BURLA_TEST_SEEDS", "3")))
 LEDGER = Ledger("public", "ledger", "dag/task/run")
@@ -88,7 +90,7 @@ class Writers:
 @pytest.mark.parametrize("ledger", [LEDGER, None], ids=["ledger", "none"])
 @pytest.mark.parametrize("moves", [False, True], ids=["plain", "rows move to other partitions"])
 def test_no_update_is_lost_and_every_row_is_computed(
-    orders: psycopg.Connection[Any], worker: Any, moves: bool, ledger: Ledger | None, seed: int
+    orders: psycopg.Connection[Any], worker: Any, tmp_path: Path, moves: bool, ledger: Ledger | None, seed: int
 ) -> None:
     change = "version = version + 1, others = 1"
     unique, fixed = KEY, None
@@ -99,10 +101,17 @@ def test_no_update_is_lost_and_every_row_is_computed(
     orders.execute(CHECKS)
     prepare_ledger(orders, LEDGER)
 
+    gate = str(tmp_path / "gate")
+
     def compute(row: tuple[Any, ...]) -> tuple[Any, ...]:
         import time
+        from pathlib import Path
 
         time.sleep(0.0005)
+        # In the middle, until the writers have done enough: the machine may let them begin later than the job.
+        end = time.monotonic() + 60
+        while row[0] > ROWS // 2 and not Path(gate).exists() and time.monotonic() < end:
+            time.sleep(0.01)
         return (row[1],)
 
     sink = UpdateInPlace(Target("public", "orders", ("computed",)), unique.names, fixed)
@@ -119,7 +128,10 @@ def test_no_update_is_lost_and_every_row_is_computed(
     with ThreadPoolExecutor(4) as threads:
         others = [threads.submit(writers, number) for number in range(WRITERS)]
         try:
-            outcomes = [outcome for several in threads.map(run, range(2)) for outcome in several]
+            results = threads.map(run, range(2))
+            wait_for(lambda: len(writers.changed) > 50 and writers.deleted)
+            Path(gate).touch()
+            outcomes = [outcome for several in results for outcome in several]
         finally:
             writers.stop.set()
         for one in others:

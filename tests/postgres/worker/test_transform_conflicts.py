@@ -84,7 +84,7 @@ def test_the_maximum_version_of_all_jobs_wins(results, seed):
 
 def test_a_deadlock_repeats_the_write_and_not_the_function(results):
     results.execute("INSERT INTO results SELECT g, 0, 0 FROM generate_series(1, 1000) AS g")
-    results.execute(f"ALTER DATABASE {results.info.dbname} SET deadlock_timeout = '2s'")
+    results.execute(f"ALTER DATABASE {results.info.dbname} SET deadlock_timeout = '50ms'")
     called = []
 
     def function(row):
@@ -92,12 +92,17 @@ def test_a_deadlock_repeats_the_write_and_not_the_function(results):
         return row[0], 1, 1
 
     sink = Update(TARGET, ("id",), ("job", "version"))
-    with psycopg.connect(conninfo_of(results)) as other, ThreadPoolExecutor(1) as thread:
+    conninfo = conninfo_of(results)
+    with ThreadPoolExecutor(2) as threads, psycopg.connect(conninfo) as other, psycopg.connect(conninfo) as gate:
         other.execute("SET deadlock_timeout = '1h'")  # so that the job finds the deadlock
         other.execute("UPDATE results SET job = 2 WHERE id = 5")
-        job = thread.submit(run, results, sink, MapRow(function, RowFormat(("id", "amount"), TARGET.columns)))
-        wait_for(lambda: is_waiting(results))
-        other.execute("UPDATE results SET job = 2 WHERE id = 2")  # waits for the job, until that has failed
+        gate.execute("UPDATE results SET job = 2 WHERE id = 4")
+        job = threads.submit(run, results, sink, MapRow(function, RowFormat(("id", "amount"), TARGET.columns)))
+        wait_for(lambda: count_waiting(results) == 1)
+        blocked = threads.submit(other.execute, "UPDATE results SET job = 2 WHERE id = 2")  # waits for the job
+        wait_for(lambda: count_waiting(results) == 2)
+        gate.rollback()  # A session looks for a deadlock once, a while after it began to wait: now for row 5.
+        blocked.result()
         other.commit()
         job.result()
     assert sorted(called) == list(range(1, ROWS + 1))
@@ -106,6 +111,6 @@ def test_a_deadlock_repeats_the_write_and_not_the_function(results):
     wait_for(lambda: results.execute(deadlocks).fetchone() == (1,))
 
 
-def is_waiting(connection: psycopg.Connection) -> bool:
+def count_waiting(connection: psycopg.Connection) -> int:
     query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    return connection.execute(query).fetchone() == (1,)
+    return connection.execute(query).fetchone()[0]
