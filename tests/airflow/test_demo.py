@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.waiting import wait_for
+
 ROWS = 30_000
 
 
@@ -85,7 +87,7 @@ def test_the_password_is_not_shown_nor_written_to_a_log(finished, directory):
 
 
 def test_no_process_is_left_running(finished, directory):
-    assert left_behind(directory) == []
+    wait_for(lambda: not left_behind(directory), 60)
 
 
 def start_and_wait_for(directory: Path, text: str) -> subprocess.Popen[str]:
@@ -111,9 +113,7 @@ def test_while_it_runs_no_process_shows_the_password(finished, directory):
 )
 def test_a_stopped_demo_leaves_no_process_running(finished, directory, text, stop_signal):
     demo = start_and_wait_for(directory, text)
-    running = left_behind(directory)
     demo.send_signal(stop_signal)
     demo.communicate()
-    # The kernel ends the children of a killed process after a short time.
-    psutil.wait_procs(running, timeout=20 if stop_signal == signal.SIGKILL else 0)
-    assert left_behind(directory) == []
+    # The kernel ends the children of a killed process after a short time, or a longer one on a busy machine.
+    wait_for(lambda: not left_behind(directory), 60)

@@ -60,26 +60,26 @@ def folder(tmp_path: Path) -> Path:
 def test_sigterm_ends_the_job_and_the_task_is_not_a_success(airflow: Airflow, folder: Path) -> None:
     kill_when_started(airflow, folder, signal.SIGTERM)
     assert airflow.states == ["up_for_retry"]
-    wait_for(lambda: not alive(folder), 10)
+    wait_for(lambda: not alive(folder), 60)
 
 
 def test_sigkill_of_the_task_leaves_no_process(airflow: Airflow, folder: Path) -> None:
     status = kill_when_started(airflow, folder, signal.SIGKILL)
     assert status == -signal.SIGKILL
-    wait_for(lambda: not alive(folder), 10)
+    wait_for(lambda: not alive(folder), 60)
 
 
 def test_execution_timeout_fails_the_task_as_a_timeout(airflow: Airflow, folder: Path) -> None:
     result = airflow.run(task(folder, execution_timeout=datetime.timedelta(seconds=6)), max_tries=1)
     assert result.state == "up_for_retry"
     assert type(result.error).__name__ == "AirflowTaskTimeout"
-    wait_for(lambda: not alive(folder), 10)
+    wait_for(lambda: not alive(folder), 60)
 
 
 def test_a_second_sigterm_changes_nothing(airflow: Airflow, folder: Path) -> None:
     kill_when_started(airflow, folder, signal.SIGTERM, times=2)
     assert airflow.states == ["up_for_retry"]
-    wait_for(lambda: not alive(folder), 10)
+    wait_for(lambda: not alive(folder), 60)
 
 
 def kill_when_started(airflow: Airflow, folder: Path, number: int, times: int = 1) -> int:
@@ -145,9 +145,9 @@ def test_a_task_that_is_killed_while_it_plans_leaves_no_process_and_no_session(
     with locked(orders):
         processes = kill_while_planning(airflow, orders, number)
     assert airflow.states == (["up_for_retry"] if number == signal.SIGTERM else [])
-    wait_for(lambda: not any(process.is_running() for process in processes), 10)
+    wait_for(lambda: not any(process.is_running() for process in processes), 60)
     # The session of a task that was killed waits until it gets the lock.
-    wait_for(lambda: not sessions(orders), 10)
+    wait_for(lambda: not sessions(orders), 60)
 
 
 def test_an_execution_timeout_while_the_task_plans_leaves_no_process_and_no_session(
@@ -156,15 +156,15 @@ def test_an_execution_timeout_while_the_task_plans_leaves_no_process_and_no_sess
     with locked(orders):
         result = airflow.run(totals(execution_timeout=datetime.timedelta(seconds=4)), max_tries=1)
     assert type(result.error).__name__ == "AirflowTaskTimeout"
-    assert client_processes() == []
-    wait_for(lambda: not sessions(orders), 10)
+    wait_for(lambda: not client_processes(), 60)  # on a busy machine, a killed process needs a while to end
+    wait_for(lambda: not sessions(orders), 60)
 
 
 def test_an_error_while_the_task_plans_leaves_no_process_and_no_session(airflow: Airflow, orders: Orders) -> None:
     result = airflow.run(totals(where="no_such_column = 1"))
     assert result.state == "failed"
-    assert client_processes() == []
-    wait_for(lambda: not sessions(orders), 10)
+    wait_for(lambda: not client_processes(), 60)
+    wait_for(lambda: not sessions(orders), 60)
 
 
 def test_a_task_that_only_plans_starts_no_client(airflow: Airflow, orders: Orders) -> None:

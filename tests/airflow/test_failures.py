@@ -71,7 +71,9 @@ def test_the_error_lists_the_kinds(airflow: Airflow) -> None:
 
 
 def test_the_report_has_all_kinds_with_tracebacks(airflow: Airflow) -> None:
+    started = time.time()
     result = run_map(airflow)
+    ended = time.time()
     failures = result.xcoms["burla_report"]["failures"]
     assert (failures["count"], failures["kinds"]) == (19, 4)
     assert [group["count"] for group in failures["groups"]] == [6, 6, 6, 1]
@@ -85,7 +87,7 @@ def test_the_report_has_all_kinds_with_tracebacks(airflow: Airflow) -> None:
         assert group["worker_count"] >= len(group["workers"]) > 0
     late = failures["groups"][-1]
     assert (late["type"], late["message"], late["ranges"][0]["index"]) == ("LookupError", "late", LATE)
-    assert late["first"] == late["last"] >= max(group["last"] for group in failures["groups"]) - 2
+    assert started + 1.4 < late["first"] == late["last"] < ended + 0.1
 
 
 def test_one_failure_is_singular_and_has_no_summary(airflow: Airflow) -> None:
@@ -156,19 +158,19 @@ def test_an_aborted_transaction_is_explained(airflow: Airflow, orders: Orders) -
     assert "connection.transaction()" in group["advice"]
 
 
-@pytest.mark.parametrize("limit", [0.3, None])
+@pytest.mark.parametrize("limit", [1.5, None])
 def test_a_statement_timeout_says_where_it_is_from(airflow: Airflow, orders: Orders, limit: float | None) -> None:
     def read(connection: Any, key_range: Any) -> Any:
         connection.execute("SELECT pg_sleep(20)")
 
-    orders.connection.execute("ALTER ROLE current_user SET statement_timeout = '400ms'")
+    orders.connection.execute("ALTER ROLE current_user SET statement_timeout = '3s'")
     try:
         result = airflow.run(operator(process_range=read, ranges=1, statement_timeout=limit, range_retries=0))
     finally:
         orders.connection.execute("ALTER ROLE current_user RESET statement_timeout")
     [group] = result.xcoms["burla_report"]["failures"]["groups"]
     assert group["sqlstate"] == "57014"
-    wanted = "Raise statement_timeout (0.3 seconds)" if limit else "The operator sets no statement_timeout"
+    wanted = "Raise statement_timeout (1.5 seconds)" if limit else "The operator sets no statement_timeout"
     assert group["advice"].startswith(wanted)
 
 

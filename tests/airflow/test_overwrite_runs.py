@@ -46,9 +46,9 @@ def reject_some_and_stop(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return reject_some(row)
 
 
-def slowly(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    if row[0] % 50 == 0:
-        time.sleep(0.015)
+def hang_late(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    if row[0] > 155_000:  # in the last range
+        time.sleep(300)
     return score(row)
 
 
@@ -212,7 +212,7 @@ def test_a_task_that_is_killed_after_the_exchange_changes_nothing_more(
 
     def hang(*arguments: Any) -> Any:  # a fault that cannot be caused in time otherwise
         exchange_rows(*arguments)
-        time.sleep(60)
+        time.sleep(300)
 
     with monkeypatch.context() as patch:
         patch.setattr(overwrite_job, "exchange_rows", hang)
@@ -233,7 +233,7 @@ def test_a_task_that_is_killed_after_the_exchange_changes_nothing_more(
 def test_a_task_that_is_killed_while_rows_are_staged(airflow: Airflow, scores: Any, number: int) -> None:
     before = contents(scores)
     options: dict[str, Any] = {"retries": 1, "ranges": 20}
-    run_and_kill(airflow, operator(map_row=slowly, **options), number, when=lambda: staged(scores) > 2_000)
+    run_and_kill(airflow, operator(map_row=hang_late, **options), number, when=lambda: staged(scores) > 2_000)
     assert contents(scores) == before
     result = airflow.run(operator(**options), max_tries=1, try_number=2)
     assert result.value["snapshots"] == 2
@@ -244,7 +244,7 @@ def test_a_task_that_is_killed_while_rows_are_staged(airflow: Airflow, scores: A
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_task_that_is_killed_during_the_exchange(airflow: Airflow, scores: Any, number: int) -> None:
     scores.execute("""
-        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(30); RETURN NULL; END $$;
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(300); RETURN NULL; END $$;
         CREATE TRIGGER wait AFTER DELETE ON scores FOR EACH STATEMENT EXECUTE FUNCTION wait();
     """)
     before = contents(scores)
@@ -252,7 +252,7 @@ def test_a_task_that_is_killed_during_the_exchange(airflow: Airflow, scores: Any
     run_and_kill(airflow, operator(retries=1), number, when=lambda: ask(scores, waits))
     assert contents(scores) == before
     # The server notices within seconds that the client is gone, and ends the transaction, which locks the table.
-    wait_for(lambda: not ask(scores, waits), 15)
+    wait_for(lambda: not ask(scores, waits), 60)
     scores.execute("DROP TRIGGER wait ON scores")
     result = airflow.run(operator(retries=1), max_tries=1, try_number=2)
     assert result.state == "success", result.log
@@ -265,7 +265,7 @@ def test_the_exchange_is_repeated_if_its_session_ends(airflow: Airflow, scores: 
     scores.execute("""
         CREATE SEQUENCE exchanges;
         CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            IF nextval('exchanges') = 1 THEN PERFORM pg_sleep(30); END IF; RETURN NULL;
+            IF nextval('exchanges') = 1 THEN PERFORM pg_sleep(300); END IF; RETURN NULL;
         END $$;
         CREATE TRIGGER wait AFTER DELETE ON scores FOR EACH STATEMENT EXECUTE FUNCTION wait();
     """)
@@ -367,8 +367,15 @@ def test_the_exchange_lets_other_writers_go_first(airflow: Airflow, scores: Any,
     monkeypatch.setattr(overwrite_job, "_WAIT_SECONDS", 0.5)
     with psycopg.connect(conninfo_of(scores)) as writer:
         writer.execute("INSERT INTO scores VALUES (-9, '2026-11-20', 'late')")
-        threading.Timer(8, writer.commit).start()
+
+        def commit() -> None:
+            wait_for(lambda: airflow.has_logged("could not be changed yet"), 120)
+            writer.commit()
+
+        thread = threading.Thread(target=commit)
+        thread.start()
         result = airflow.run(operator(lock_timeout=1))
+        thread.join()
     assert "public.scores could not be changed yet: canceling statement due to lock timeout" in result.log
     assert result.value["rows_deleted"] == 6
     assert_replaced(scores)
@@ -385,8 +392,8 @@ def test_other_overwrites_may_take_longer_than_writers(airflow: Airflow, scores:
             with connection.transaction():  # as another exchange does
                 connection.execute("SELECT pg_advisory_xact_lock(%s, %s::integer)", [exchange._EXCHANGE_LOCK, key])
                 connection.execute("LOCK TABLE scores IN SHARE ROW EXCLUSIVE MODE")
-                wait_for(lambda: staged(connection) == 20_000, 60)
-                time.sleep(4)
+                wait_for(lambda: airflow.has_logged("Waiting for another overwrite"), 120)
+                time.sleep(4)  # longer than LOCK_SECONDS
 
     thread = threading.Thread(target=exchange_slowly)
     thread.start()
@@ -443,11 +450,20 @@ def test_the_exchange_waits_for_the_end_of_a_pause(
     before = contents(scores)
     seen: list[bool] = []
     wait = pause.JobPause.wait
+    conninfo = conninfo_of(scores)
+
+    def end_pause() -> None:
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            wait_for(lambda: airflow.has_logged("Paused while this is true"), 60)
+            time.sleep(1)
+            connection.execute("UPDATE job_control SET paused = false")
 
     def wait_and_look(self: pause.JobPause) -> None:
         scores.execute("UPDATE job_control SET paused = true")
-        threading.Timer(2, lambda: scores.execute("UPDATE job_control SET paused = false")).start()
+        thread = threading.Thread(target=end_pause)
+        thread.start()
         wait(self)
+        thread.join()
         seen.append(contents(scores) == before)
 
     monkeypatch.setattr(pause.JobPause, "wait", wait_and_look)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -24,15 +25,44 @@ HELD = """
     SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid)
     WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted AND application_name LIKE '% pause'
 """
+HOLDER = HELD.replace("count(*)", "coalesce(max(pid), 0)")
+"""The process id of the session that has the lock; 0: none has it."""
 SESSIONS = (
     "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'test_dag.%' AND datname = current_database()"
 )
 
 
-def slowly(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    if row[0] % 50 == 0:
+def wait_behind(gate: str, number: int) -> None:
+    """In a worker: be slow, and do not finish the last range before the test has opened the gate, a file."""
+    import pathlib
+    import time
+
+    if number % 50 == 0:
         time.sleep(0.015)
-    return row[0], row[1].upper(), row[2] * 2
+    end = time.monotonic() + 240
+    while number > 155_000 and not pathlib.Path(gate).exists() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    return tmp_path / "gate"
+
+
+@pytest.fixture
+def pausing(gate: Path) -> Any:
+    """A function that returns the task."""
+    place = str(gate)
+
+    def slowly(row: tuple[Any, ...]) -> tuple[Any, ...]:
+        wait_behind(place, row[0])
+        return row[0], row[1].upper(), row[2] * 2
+
+    def make(**options: Any) -> Any:
+        usual = {"write_mode": "insert", "ledger": "runs", "map_row": slowly, "ranges": 20, "pause_while": PAUSED}
+        return operator(**{**usual, **options})
+
+    return make
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +78,6 @@ def control(orders: Orders) -> psycopg.Connection[Any]:
     return orders.connection
 
 
-def pausing(**options: Any) -> Any:
-    usual = {"write_mode": "insert", "ledger": "runs", "map_row": slowly, "ranges": 20, "pause_while": PAUSED}
-    return operator(**{**usual, **options})
-
-
 def ask(connection: psycopg.Connection[Any], query: str) -> int:
     [(value,)] = connection.execute(query).fetchall()
     return int(value)
@@ -61,8 +86,9 @@ def ask(connection: psycopg.Connection[Any], query: str) -> int:
 class Switch:
     """Pauses a running job as soon as it has written rows."""
 
-    def __init__(self, control: psycopg.Connection[Any], written: str) -> None:
+    def __init__(self, control: psycopg.Connection[Any], written: str, gate: Path) -> None:
         self.control = control
+        self.gate = gate
         self.written = written
         self.while_paused: list[int] = []
         self.reports: list[Any] = []
@@ -80,6 +106,7 @@ class Switch:
     def pause_and_continue(self, airflow: Airflow) -> None:
         self.pause()
         wait_for(lambda: ask(self.control, HELD))
+        self.gate.touch()
         self.while_paused.append(ask(self.control, self.written))
         # The report is stored every three seconds.
         since = time.time()
@@ -90,11 +117,11 @@ class Switch:
 
 
 @pytest.fixture
-def switch(control: psycopg.Connection[Any]) -> Iterator[Any]:
+def switch(control: psycopg.Connection[Any], gate: Path) -> Iterator[Any]:
     threads = []
 
     def start(written: str, method: str = "pause_and_continue", *arguments: Any) -> Switch:
-        switch = Switch(control, written)
+        switch = Switch(control, written, gate)
         thread = threading.Thread(target=getattr(switch, method), args=arguments)
         thread.start()
         threads.append(thread)
@@ -105,7 +132,12 @@ def switch(control: psycopg.Connection[Any]) -> Iterator[Any]:
         thread.join()
 
 
-def test_nothing_is_written_during_a_pause_and_every_row_after_it(airflow: Airflow, labels: Any, switch: Any) -> None:  # noqa: F811
+def test_nothing_is_written_during_a_pause_and_every_row_after_it(
+    airflow: Airflow,
+    labels: Any,  # noqa: F811
+    switch: Any,
+    pausing: Any,
+) -> None:
     control = switch("SELECT count(*) FROM labels", "pause_and_continue", airflow)
     result = airflow.run(pausing())
     assert result.state == "success", result.error
@@ -126,10 +158,11 @@ def test_nothing_is_written_during_a_pause_and_every_row_after_it(airflow: Airfl
     assert ask(labels, SESSIONS) == 0
 
 
-def test_an_update_in_place_is_paused(airflow: Airflow, control: Any, switch: Any) -> None:
+def test_an_update_in_place_is_paused(airflow: Airflow, control: Any, switch: Any, gate: Path) -> None:
+    place = str(gate)
+
     def label(row: tuple[Any, ...]) -> tuple[Any, ...]:
-        if row[0] % 50 == 0:
-            time.sleep(0.015)
+        wait_behind(place, row[0])
         return (f"new {row[0]}",)
 
     # A transaction that reads is idle during a pause.
@@ -151,6 +184,8 @@ def test_a_task_that_is_killed_in_a_pause_leaves_nothing(
     labels: Any,  # noqa: F811
     control: Any,
     switch: Any,
+    pausing: Any,
+    gate: Path,
     number: signal.Signals,
 ) -> None:
     switch("SELECT count(*) FROM labels", "pause")
@@ -158,6 +193,7 @@ def test_a_task_that_is_killed_in_a_pause_leaves_nothing(
     wait_for(lambda: ask(control, HELD) == 0)
     wait_for(lambda: ask(control, SESSIONS) == 0)
     assert 0 < ask(labels, "SELECT count(*) FROM labels") < 20_000
+    gate.touch()
     control.execute("UPDATE job_control SET paused = false")
     result = airflow.run(pausing(), try_number=2, max_tries=1)
     assert result.value["rows_inserted"] == 20_000
@@ -169,6 +205,8 @@ def test_after_a_long_pause_the_task_reschedules_itself(
     labels: Any,  # noqa: F811
     control: Any,
     switch: Any,
+    pausing: Any,
+    gate: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pause, "MAX_PAUSE_SECONDS", 0.5)
@@ -178,6 +216,7 @@ def test_after_a_long_pause_the_task_reschedules_itself(
     assert "the job ends, and the task continues later" in result.log
     assert result.xcoms["burla_report"]["status"]["state"] == "rescheduled"
     wait_for(lambda: ask(control, SESSIONS) == 0)
+    gate.touch()
     control.execute("UPDATE job_control SET paused = false")
     written = ask(labels, "SELECT count(*) FROM labels")
     assert 0 < written < 20_000
@@ -187,7 +226,13 @@ def test_after_a_long_pause_the_task_reschedules_itself(
     assert_written(labels)
 
 
-def test_a_job_does_not_start_in_a_pause(airflow: Airflow, labels: Any, control: Any, monkeypatch: Any) -> None:  # noqa: F811
+def test_a_job_does_not_start_in_a_pause(
+    airflow: Airflow,
+    labels: Any,  # noqa: F811
+    control: Any,
+    pausing: Any,
+    monkeypatch: Any,
+) -> None:
     monkeypatch.setattr(pause, "START_SECONDS", 0.3)
     control.execute("UPDATE job_control SET paused = true")
     result = airflow.run(pausing(retries=0))
@@ -216,6 +261,7 @@ def test_a_query_that_does_not_answer_is_refused_before_a_worker_starts(
     airflow: Airflow,
     labels: Any,  # noqa: F811
     control: Any,
+    pausing: Any,
     query: str,
     message: str,
 ) -> None:
@@ -228,6 +274,7 @@ def test_a_query_that_does_not_answer_is_refused_before_a_worker_starts(
 def test_a_query_that_is_too_slow_before_the_job_starts_is_tried_again(
     airflow: Airflow,
     labels: Any,  # noqa: F811
+    pausing: Any,
     monkeypatch: Any,
 ) -> None:
     monkeypatch.setitem(pause._ASK_SETTINGS, "statement_timeout", "100ms")
@@ -244,6 +291,8 @@ def test_a_query_that_fails_while_the_job_runs_leaves_a_retry(
     airflow: Airflow,
     labels: Any,  # noqa: F811
     control: Any,
+    pausing: Any,
+    gate: Path,
 ) -> None:
     def drop() -> None:
         wait_for(lambda: ask(control, "SELECT count(*) FROM labels"))
@@ -255,13 +304,20 @@ def test_a_query_that_fails_while_the_job_runs_leaves_a_retry(
     thread.join()
     assert result.state == "up_for_retry"
     assert str(result.error).startswith("pause_while: the query returned no row instead of true or false")
+    gate.touch()
     control.execute("INSERT INTO job_control VALUES (false)")
     result = airflow.run(pausing(retries=1), try_number=2, max_tries=1)
     assert result.value["rows_inserted"] == 20_000
     assert_written(labels)
 
 
-def test_a_session_that_is_lost_is_opened_again(airflow: Airflow, labels: Any, control: Any, switch: Any) -> None:  # noqa: F811
+def test_a_session_that_is_lost_is_opened_again(
+    airflow: Airflow,
+    labels: Any,  # noqa: F811
+    control: Any,
+    pausing: Any,
+    gate: Path,
+) -> None:
     end = (
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'test_dag.% pause%'"
     )
@@ -269,12 +325,13 @@ def test_a_session_that_is_lost_is_opened_again(airflow: Airflow, labels: Any, c
     def lose_both() -> None:
         switched.pause()
         wait_for(lambda: ask(control, HELD))
+        holder = ask(control, HOLDER)
         assert ask(control, end) == 2
-        wait_for(lambda: ask(control, HELD) == 0)
-        wait_for(lambda: ask(control, HELD))
+        wait_for(lambda: ask(control, HOLDER) not in (0, holder))
+        switched.gate.touch()
         control.execute("UPDATE job_control SET paused = false")
 
-    switched = Switch(control, "SELECT count(*) FROM labels")
+    switched = Switch(control, "SELECT count(*) FROM labels", gate)
     thread = threading.Thread(target=lose_both)
     thread.start()
     result = airflow.run(pausing())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,35 +29,46 @@ def _allowed(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("This user cannot create PID namespaces.")
 
 
-def operator() -> BurlaPostgresOperator:
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A file without which the second half of the ranges is not processed."""
+    tmp_path.chmod(0o755)
+    return tmp_path / "gate"
+
+
+def operator(gate: Path) -> BurlaPostgresOperator:
+    place = str(gate)
+
+    def total(rows: Any, key_range: Any) -> dict[str, Any]:
+        import pathlib
+        import time
+
+        end = time.monotonic() + 240
+        while key_range.index >= RANGES // 2 and not pathlib.Path(place).exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        return {"total": sum(amount for (amount,) in rows)}
+
     return BurlaPostgresOperator(
         task_id="t",
         table="orders",
         postgres_conn_id="orders_db",
         key="id",
         columns=["amount"],
-        process_rows=slow_total,
+        process_rows=total,
         ranges=RANGES,
         max_parallelism=2,
     )
-
-
-def slow_total(rows: Any) -> dict[str, Any]:
-    import time
-
-    time.sleep(0.3)
-    return {"total": sum(amount for (amount,) in rows)}
 
 
 def is_stored(airflow: Airflow) -> Callable[[], bool]:
     return lambda: "burla_checkpoint_outcomes_00000" in airflow.state_store
 
 
-def run_as_pid_1(airflow: Airflow, number: int = 0, **options: Any) -> None:
+def run_as_pid_1(airflow: Airflow, gate: Path, number: int = 0, **options: Any) -> None:
     """Run a try whose process is PID 1, and send it a signal when outcomes are stored."""
 
     def run() -> Airflow:
-        run_and_kill(airflow, operator(), number, when=is_stored(airflow), on_ready=pid_namespace.enter, **options)
+        run_and_kill(airflow, operator(gate), number, when=is_stored(airflow), on_ready=pid_namespace.enter, **options)
         return Airflow(state_store=airflow.state_store, states=airflow.states)
 
     ended = pid_namespace.outside(run)
@@ -67,13 +79,14 @@ def no_sessions(orders: Orders) -> bool:
     return orders.connection.execute(SESSIONS).fetchone() == (0,)
 
 
-def test_a_task_that_is_pid_1_succeeds(airflow: Airflow, orders: Orders) -> None:
+def test_a_task_that_is_pid_1_succeeds(airflow: Airflow, orders: Orders, gate: Path) -> None:
+    gate.touch()
     left: dict[str, Any] = {}
 
     def run() -> Any:
         def task() -> Any:
             pid_namespace.enter()
-            result = airflow.run(operator())
+            result = airflow.run(operator(gate))
             return result.state, result.value, result.log, pid_namespace.processes()
 
         return pid_namespace.in_another_process(task)
@@ -86,17 +99,22 @@ def test_a_task_that_is_pid_1_succeeds(airflow: Airflow, orders: Orders) -> None
 
 @needs_state_stores
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_retry_resumes_a_task_that_was_pid_1_and_was_killed(airflow: Airflow, orders: Orders, number: int) -> None:
-    run_as_pid_1(airflow, number)
+def test_a_retry_resumes_a_task_that_was_pid_1_and_was_killed(
+    airflow: Airflow, orders: Orders, gate: Path, number: int
+) -> None:
+    run_as_pid_1(airflow, gate, number)
     assert airflow.states == (["up_for_retry"] if number == signal.SIGTERM else [])
     wait_for(lambda: no_sessions(orders))
-    result = airflow.run(operator(), try_number=2, max_tries=1)
+    gate.touch()
+    result = airflow.run(operator(gate), try_number=2, max_tries=1)
     assert result.value == {"row_count": 20_000, "total": str(orders.ask("sum(amount)"))}, result.log
     assert 0 < result.xcoms["burla_report"]["resumed"] < RANGES
 
 
 @needs_state_stores
-def test_a_killed_task_leaves_no_live_process_if_orphans_are_not_reaped(airflow: Airflow, orders: Orders) -> None:
+def test_a_killed_task_leaves_no_live_process_if_orphans_are_not_reaped(
+    airflow: Airflow, orders: Orders, gate: Path
+) -> None:
     """As with Airflow's supervisor as PID 1: it waits for the task only."""
 
     stored = is_stored(airflow)
@@ -109,7 +127,7 @@ def test_a_killed_task_leaves_no_live_process_if_orphans_are_not_reaped(airflow:
 
     def supervisor() -> Any:
         pid_namespace.enter()
-        run_and_kill(airflow, operator(), signal.SIGKILL, when=is_seen)
+        run_and_kill(airflow, operator(gate), signal.SIGKILL, when=is_seen)
         wait_for(lambda: set(pid_namespace.processes().values()) <= {"R", "Z"})
         return before, pid_namespace.processes()
 

@@ -71,6 +71,7 @@ class Airflow:
     scope: tuple[Any, ...] | None = None
     other_state_stores: dict[tuple[Any, ...], dict[str, Any]] = field(default_factory=dict)
     dag_version_id: uuid.UUID = field(default_factory=uuid.uuid4)
+    log_lines: list[str] = field(default_factory=list)
 
     def add_connection(self, conn_id: str, conn_type: str, **fields: Any) -> None:
         extra = fields.pop("extra", None)
@@ -109,6 +110,7 @@ class Airflow:
         ti._ti_context_from_server.dag_run.conf = conf
         self._enter((ti.dag_id, ti.task_id, ti.run_id, ti.map_index))
         with captured_log() as lines, self._supervised():
+            self.log_lines = lines
             context = ti.get_template_context()
             if loop is not None:
                 context["loop"] = loop
@@ -118,6 +120,10 @@ class Airflow:
             state, _, error = task_runner.run(ti, context, log)
             task_runner.finalize(ti, state, context, log, error)
         return TaskResult(state.value, dict(self.xcoms), error, dict(self.rendered), "\n".join(lines))
+
+    def has_logged(self, text: str) -> bool:
+        """Return whether a line of the try that runs has the text. Any thread may call this."""
+        return any(text in line for line in tuple(self.log_lines))
 
     def _enter(self, scope: tuple[Any, ...]) -> None:
         if self.scope not in (None, scope):

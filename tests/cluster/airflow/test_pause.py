@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import Any
 
 import pytest
 
 from burla_provider.task import pause
-from tests.airflow.test_pause import HELD, SESSIONS, ask, control, pausing, short_waits, switch  # noqa: F401 (fixtures)
-from tests.airflow.test_transform import assert_written, labels  # noqa: F401 (a fixture)
+from tests.airflow.test_pause import HELD, PAUSED, SESSIONS, ask, control, gate, short_waits, switch  # noqa: F401 (fixtures)
+from tests.airflow.test_transform import assert_written, labels, operator  # noqa: F401 (a fixture)
 from tests.cluster.jobs.conftest import Cluster
 from tests.support.task_runner import Airflow, run_and_kill
 from tests.support.waiting import wait_for
 
 WRITTEN = "SELECT count(*) FROM labels"
+
+
+def slowly(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    if row[0] % 50 == 0:  # the gate of the local tests is a file, which a node does not see
+        time.sleep(0.015)
+    return row[0], row[1].upper(), row[2] * 2
+
+
+def pausing() -> Any:
+    return operator(write_mode="insert", ledger="runs", map_row=slowly, ranges=20, pause_while=PAUSED)
 
 
 def test_nothing_is_written_during_a_pause_and_every_row_after_it(on_burla: Airflow, labels: Any, switch: Any) -> None:  # noqa: F811

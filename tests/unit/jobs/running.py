@@ -14,6 +14,7 @@ import psutil
 from burla_provider.jobs.code.pickler import pickle_for_workers
 from burla_provider.jobs.job import Engine, ItemCrashed, ItemSucceeded, Job, JobEvent, OutputLine
 from burla_provider.jobs.runner import run_job
+from tests.support.waiting import wait_for
 
 Function = Callable[[int, Any], bytes]
 LOCAL = Engine("local")
@@ -61,6 +62,11 @@ def process_group(leader: int) -> list[psutil.Process]:
         except (ProcessLookupError, psutil.NoSuchProcess):
             pass
     return members
+
+
+def assert_group_ends(leader: int) -> None:
+    """Wait until no process of a group runs. On a busy machine, a killed process needs a while to end."""
+    wait_for(lambda: not process_group(leader), 60)
 
 
 def start_task(script: str, *arguments: str, as_pid_1: bool = False, **environment: str) -> subprocess.Popen[str]:

@@ -10,12 +10,11 @@ import weakref
 
 import pytest
 
-from burla_provider.jobs.client import call as call_module
 from burla_provider.jobs.client.call import BATCH_SECONDS, Call, make_list_call
 from burla_provider.jobs.code.pickler import pickle_for_workers
 from burla_provider.jobs.job import ItemSucceeded, JobOptions, JobStarted, OutputLine
 from burla_provider.jobs.runner import run_job
-from tests.unit.jobs.running import KILLED, LOCAL, client_of, crashed, lines, make_job, process_group, results
+from tests.unit.jobs.running import KILLED, LOCAL, assert_group_ends, client_of, crashed, lines, make_job, results
 
 COUNT = 1_000
 """With two workers, the first calls process 20 items each."""
@@ -48,6 +47,43 @@ class CountedCalls:
         return [[int(index) for index in line.split()] for text in texts for line in text.splitlines()]
 
 
+class Clock:
+    """Replaces ``time`` in call.py: however busy the machine is, the calls take only the time that a test adds."""
+
+    def __init__(self):
+        self.now = 1_000.0
+
+    def monotonic(self):
+        return self.now
+
+
+class ClockedCalls(CountedCalls):
+    """Calls on a clock of their worker.
+
+    :param seconds: what items take on this clock; others take nothing.
+    """
+
+    def __init__(self, directory, seconds=()):
+        super().__init__(directory)
+        self.seconds = dict(seconds)
+
+    def load(self):
+        self.clock = sys._getframe(1).f_globals["time"] = Clock()
+
+    def process(self, index, item):
+        self.clock.now += self.seconds.get(index, 0)
+        return super().process(index, item)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of calls in this process."""
+    clock = Clock()
+    # Not the module's attribute: a test that has unpickled the class in this process gave its methods other globals.
+    monkeypatch.setitem(Call.__call__.__globals__, "time", clock)
+    return clock
+
+
 def events_of(function, count=COUNT, workers=2, **options):
     job = make_job(function, range(count), options=JobOptions(max_parallelism=workers), batched_for=workers)
     return run_job(job, LOCAL, **options)
@@ -58,7 +94,7 @@ def expected(count=COUNT, without=()):
 
 
 def test_many_items_take_few_calls(tmp_path):
-    calls = CountedCalls(tmp_path)
+    calls = ClockedCalls(tmp_path)
     assert results(events_of(calls)) == expected()
     sizes = sorted(map(len, calls.batches))
     assert sum(sizes) == COUNT
@@ -127,11 +163,7 @@ def test_each_result_of_a_batch_arrives_at_once(tmp_path):
 
 
 def test_items_behind_one_that_takes_long_have_a_call_each(tmp_path):
-    def be_slow_once(index):
-        if index == 2:
-            time.sleep(call_module.BATCH_SECONDS)
-
-    calls = CountedCalls(tmp_path, be_slow_once)
+    calls = ClockedCalls(tmp_path, {2: BATCH_SECONDS})
     assert results(events_of(calls)) == expected()
     (cut,) = [batch for batch in calls.batches if 2 in batch]
     assert cut == [0, 1, 2]
@@ -150,7 +182,11 @@ def test_the_lines_of_a_batch_begin_with_their_item(tmp_path):
 
 
 def test_after_a_killed_client_only_missing_items_of_batches_run_again(tmp_path):
-    calls = CountedCalls(tmp_path, lambda index: time.sleep(0.002))
+    def wait_for_kill(index):
+        while index >= 200 and not (tmp_path / "killed").exists():
+            time.sleep(0.01)  # otherwise the job may end before the test has read the first results
+
+    calls = CountedCalls(tmp_path, wait_for_kill)
     seen, killed = [], []
     for event in events_of(calls):
         if isinstance(event, ItemSucceeded):
@@ -158,11 +194,12 @@ def test_after_a_killed_client_only_missing_items_of_batches_run_again(tmp_path)
             if len(seen) == 50:
                 killed.append(client_of())
                 killed[0].kill()
+                (tmp_path / "killed").touch()
         elif isinstance(event, JobStarted):
             seen.append(None)
     assert seen.count(None) == 2
     assert sorted(index for index in seen if index is not None) == list(range(COUNT))
-    assert process_group(killed[0].pid) == []
+    assert_group_ends(killed[0].pid)
 
 
 def test_closing_the_job_ends_the_batches(tmp_path):
@@ -174,17 +211,17 @@ def test_closing_the_job_ends_the_batches(tmp_path):
     next(event for event in events if isinstance(event, ItemSucceeded))
     leader = client_of().pid
     events.close()
-    assert process_group(leader) == []
+    assert_group_ends(leader)
 
 
 @pytest.mark.parametrize("make", [Call, make_list_call])
-def test_a_call_ends_before_its_results_become_large(make):
+def test_a_call_ends_before_its_results_become_large(make, clock):
     pickled = pickle_for_workers(lambda index, item: b"x" * 300_000)
     call = make(pickled)
     assert [index for index, *_ in call([(index, b"N.") for index in range(10)])] == [0, 1, 2, 3]
 
 
-def test_pause_is_called_before_the_last_result_is_sent(tmp_path):
+def test_pause_is_called_before_the_last_result_is_sent(tmp_path, clock):
     calls = CountedCalls(tmp_path)
     call = Call(pickle_for_workers(calls))
     texts = [next(tmp_path.iterdir()).read_text() for _ in call([(index, b"N.") for index in range(3)])]
@@ -193,7 +230,7 @@ def test_pause_is_called_before_the_last_result_is_sent(tmp_path):
 
 class Loader:
     def load(self):
-        time.sleep(1.5 * BATCH_SECONDS)
+        sys._getframe(1).f_globals["time"].now += 1.5 * BATCH_SECONDS
 
     def close(self):
         raise SystemExit("cannot be closed")
@@ -202,14 +239,14 @@ class Loader:
         return b"done"
 
 
-def test_what_is_loaded_first_uses_up_no_time_of_the_batch(capsys):
+def test_what_is_loaded_first_uses_up_no_time_of_the_batch(clock, capsys):
     call = Call(pickle_for_workers(Loader()))
     assert [index for index, *_ in call([(index, b"N.") for index in range(3)])] == [0, 1, 2]
     call.close()
     assert "SystemExit: cannot be closed" in capsys.readouterr().out
 
 
-def test_a_worker_frees_a_job_whose_call_was_dropped():
+def test_a_worker_frees_a_job_whose_call_was_dropped(clock):
     call = make_list_call(pickle_for_workers(Loader()))
     assert len(call([(0, b"N.")])) == 1
     loaded = weakref.ref(call.__closure__[0].cell_contents._loaded[0])

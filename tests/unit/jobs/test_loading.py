@@ -10,22 +10,23 @@ from typing import Any
 import pytest
 
 from burla_provider.exceptions import WorkerSetupError
-from burla_provider.jobs.job import ItemCrashed
+from burla_provider.jobs.job import ItemCrashed, JobOptions
 from burla_provider.jobs.runner import run_job
 from tests.unit.jobs.running import LOCAL, crashed, lines, make_job, results, run
 
 
 class DiesLoading:
-    """Kills its process the first ``deaths`` times, and leaves a line in a file for each load."""
+    """Kills its process in the first ``deaths`` loads, and leaves a line in a file for each load."""
 
     def __init__(self, path: Path, deaths: int) -> None:
         self.path = path
         self.deaths = deaths
 
     def load(self) -> None:
-        with self.path.open("a") as file:
-            file.write("load\n")
-        if len(self.path.read_text().split()) <= self.deaths:
+        with self.path.open("ab", buffering=0) as file:
+            file.write(b"load\n")
+            number = file.tell() // len(b"load\n")  # of this load: others may have begun meanwhile
+        if number <= self.deaths:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def __call__(self, index: int, item: int) -> bytes:
@@ -36,7 +37,8 @@ class DiesLoading:
 
 @pytest.mark.parametrize("batched_for", [None, 2])
 def test_a_job_whose_workers_all_die_while_they_load_ends(tmp_path: Path, batched_for: int | None) -> None:
-    job = make_job(DiesLoading(tmp_path / "loads", 1_000_000), range(10_000), batched_for=batched_for)
+    options = JobOptions(max_parallelism=2)
+    job = make_job(DiesLoading(tmp_path / "loads", 1_000_000), range(10_000), batched_for=batched_for, options=options)
     with pytest.raises(WorkerSetupError) as raised:
         list(run_job(job, LOCAL))
     assert str(raised.value) == (

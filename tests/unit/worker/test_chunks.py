@@ -84,14 +84,16 @@ def test_a_slow_function_commits_now_and_then(is_per_row: bool) -> None:
 
 
 def test_a_slow_function_of_rows_is_called_for_few_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("burla_provider.worker.chunks.CALL_SECONDS", 0.05)
+    now = 1_000.0
+    monkeypatch.setattr("burla_provider.worker.chunks.monotonic", lambda: now)
     calls: list[int] = []
 
     @dataclass(frozen=True)
     class Recorded(MapRow):
         def __call__(self, rows: Any, keys: Any = ()) -> Any:
+            nonlocal now
             calls.append(len(rows))
-            time.sleep(0.01 * sum(250 <= row[0] < 320 for row in rows))
+            now += 0.2 * sum(250 <= row[0] < 320 for row in rows)
             return super().__call__(rows, keys)
 
     assert sum(sizes(blocks(3_000), Recorded(lambda row: row, FORMAT))) == 3_000

@@ -31,7 +31,7 @@ def test_an_incomplete_response_is_no_response(response):
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=respond, daemon=True).start()
         with pytest.raises(OSError):  # noqa: PT011 (urllib has various subclasses)
-            request_json("GET", f"http://127.0.0.1:{server.getsockname()[1]}/", {}, 5)
+            request_json("GET", f"http://127.0.0.1:{server.getsockname()[1]}/", {}, 60)
 
 
 @pytest.mark.parametrize(("host", "login"), [("127.0.0.1", "Bearer t0ken"), ("localhost", None)])
@@ -52,7 +52,7 @@ def test_a_redirect_to_another_host_gets_no_login(host, login):
     with ThreadingHTTPServer(("127.0.0.1", 0), Head) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/old"
-        assert request_json("GET", url, {"Authorization": "Bearer t0ken"}, 5) == (200, {})
+        assert request_json("GET", url, {"Authorization": "Bearer t0ken"}, 60) == (200, {})
         server.shutdown()
     assert seen == ["Bearer t0ken", login]
 
