@@ -411,7 +411,6 @@ def test_a_worker_that_cannot_reach_the_database(doctor: Doctor, monkeypatch: py
         return run(self, *args, **options)
 
     monkeypatch.setattr(BurlaHook, "run", run_in_the_dark)
-    monkeypatch.setenv("PGCONNECT_TIMEOUT", "2")
     result = doctor.run()
     network.close()
     assert (result.failed, result.skipped) == (["Database from a worker"], [])

@@ -201,7 +201,7 @@ def test_a_slow_constructor_holds_no_transaction_and_no_range_timeout(
             return rows
 
     conninfo = psycopg.conninfo.make_conninfo(labels.info.dsn, password=labels.info.password)
-    options = {"op_kwargs": {"folder": str(tmp_path), "conninfo": conninfo}, "range_timeout": 3, "max_parallelism": 1}
+    options = {"op_kwargs": {"folder": str(tmp_path), "conninfo": conninfo}, "range_timeout": 4.5, "max_parallelism": 1}
     operator = totals(process_rows=SlowTotal, **options) if kind == "rows" else doubled(map_batch=SlowBatch, **options)
     started = time.monotonic()
     result = airflow.run(operator)

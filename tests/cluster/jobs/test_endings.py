@@ -133,7 +133,7 @@ def has_heartbeat(task):
 
 def test_after_a_killed_client_only_missing_items_run_again(cluster):
     def work(index, item):
-        time.sleep(0.2)
+        time.sleep(0.5)
         return b"done"
 
     events = []
