@@ -45,6 +45,8 @@ class Resumption:
 
 NOTHING_STORED = Resumption(keeps=False, reason="nothing was processed yet")
 """A try that has not begun its job."""
+_CONTINUED = "The next try continues where the earlier tries ended, as far as that is stored."
+"""What is said of a try that has not begun its job, but maybe earlier ones have."""
 
 
 DISCARDED = Resumption(keeps=False, reason="because partitions or children changed while ranges were read")
@@ -116,7 +118,8 @@ def advise(
     """
     advice = []
     if _retries(context, error):
-        retry = _describe_retry(resumption, missing, total, unit)
+        is_unknown = resumption is NOTHING_STORED and is_continued(context)
+        retry = _CONTINUED if is_unknown else _describe_retry(resumption, missing, total, unit)
         # Airflow does not try a task again that was marked failed, and this is not known here.
         is_stopped = isinstance(error, TaskKilledError)
         advice.append(f"If Airflow tries the task again: {retry[0].lower()}{retry[1:]}" if is_stopped else retry)

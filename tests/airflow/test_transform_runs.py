@@ -250,6 +250,9 @@ def test_what_somebody_can_correct_does_not_end_the_retries_of_a_run_that_has_wr
     assert second.state == "up_for_retry", second.log
     assert message in str(second.error)
     assert "correct this before the next retry, which continues behind them" in str(second.error)
+    assert second.xcoms["burla_report"]["advice"] == [
+        "The next try continues where the earlier tries ended, as far as that is stored."
+    ]
     third = airflow.run(operator(retries=2), try_number=3, max_tries=2)
     assert third.value["rows_inserted"] == 20_000
     assert_copied(copies)
