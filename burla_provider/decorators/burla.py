@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import task_decorator_factory
 
 from burla_provider.decorators.map_operator import BurlaDecoratedOperator
-from burla_provider.task.validation import check_single_output
+from burla_provider.task.validation import check_decorated, check_single_output
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskDecorator
@@ -25,9 +25,11 @@ def burla_task(
     The task returns the list of results, in the order of the items. The other arguments of the function are the same
     for all calls. ``kwargs`` are the parameters of :class:`~burla_provider.operators.map.BurlaMapOperator`.
 
-    :raises InvalidParameterError: if ``multiple_outputs`` is true: the result is a list, which has no keys.
+    :raises InvalidParameterError: if ``multiple_outputs`` is true: the result is a list, which has no keys. If
+        ``kwargs`` has the arguments of the call.
     """
     check_single_output(multiple_outputs)
+    check_decorated(kwargs)
     return task_decorator_factory(
         python_callable=python_callable,
         multiple_outputs=False,  # otherwise Airflow infers it from ``-> dict``, the return type of a single call

@@ -14,7 +14,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.operators.transform import BurlaPostgresTransformOperator
 from burla_provider.task.function_arguments import KEY_RANGE, is_callable_class
-from burla_provider.task.validation import check_dict
+from burla_provider.task.validation import check_decorated, check_dict
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskDecorator
@@ -94,9 +94,7 @@ def decorate(
     :param function: None: the decorator was called with parameters.
     :raises InvalidParameterError: if the parameters have the arguments of the call.
     """
-    if "op_kwargs" in parameters:
-        problem = "are the arguments of the call."
-        raise InvalidParameterError("op_kwargs", problem, "Call the decorated function with them.")
+    check_decorated(parameters)
     init = parameters.get("init") or {}
 
     def decorate_function(function: Callable[..., Any]) -> TaskDecorator:

@@ -247,6 +247,17 @@ def check_single_output(multiple_outputs: bool | None) -> None:
         raise InvalidParameterError("multiple_outputs", "the result is a list, got True.", "Leave it out.")
 
 
+def check_decorated(parameters: Mapping[str, Any]) -> None:
+    """Check that the parameters of a decorator do not have the arguments of the call.
+
+    :raises InvalidParameterError: if they have.
+    """
+    for name in ("op_args", "op_kwargs"):
+        if name in parameters:
+            problem = "are the arguments of the call."
+            raise InvalidParameterError(name, problem, "Call the decorated function with them.")
+
+
 def _is_xcom(value: Any) -> bool:
     return hasattr(value, "resolve")
 

@@ -103,6 +103,14 @@ def test_multiple_outputs_of_a_list_are_refused_at_parse() -> None:
             make()
 
 
+@pytest.mark.parametrize("parameter", ["op_args", "op_kwargs"])
+@pytest.mark.parametrize("decorator", ["burla", "burla_postgres", "burla_transform"])
+def test_the_arguments_of_a_call_are_not_parameters_of_a_decorator(decorator: str, parameter: str) -> None:
+    message = f"^{parameter}: are the arguments of the call. Call the decorated function with them.$"
+    with pytest.raises(InvalidParameterError, match=message):
+        getattr(task, decorator)(**{parameter: ()})
+
+
 @needs_state_stores
 @pytest.mark.parametrize("make", [map_task, table_task])
 def test_a_retry_calls_nothing_again_after_a_result_that_airflow_did_not_store(
