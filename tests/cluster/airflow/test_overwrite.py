@@ -8,7 +8,7 @@ import signal
 from typing import Any
 
 from tests.airflow.test_overwrite import LEFT, ask, assert_replaced, operator, scores  # noqa: F401 (a fixture)
-from tests.airflow.test_overwrite_runs import contents, slowly, staged
+from tests.airflow.test_overwrite_runs import contents, hang_late, staged
 from tests.cluster.jobs.conftest import Cluster
 from tests.support.task_runner import Airflow, run_and_kill
 from tests.support.waiting import wait_for
@@ -18,7 +18,7 @@ def test_a_retry_replaces_the_rows_of_a_day(on_burla: Airflow, cluster: Cluster,
     before = contents(scores)
     options: dict[str, Any] = {"retries": 1, "ranges": 20}
     is_begun = lambda: staged(scores) > 2_000  # noqa: E731
-    run_and_kill(on_burla, operator(map_row=slowly, **options), signal.SIGKILL, when=is_begun)
+    run_and_kill(on_burla, operator(map_row=hang_late, **options), signal.SIGKILL, when=is_begun)
     assert contents(scores) == before
     wait_for(cluster.is_free, 60)
     result = on_burla.run(operator(**options), max_tries=1, try_number=2)
