@@ -17,7 +17,6 @@ from burla_provider.exceptions import (
     UnfinishedRunError,
 )
 from burla_provider.task.masking import masked
-from burla_provider.task.run_identity import is_continued
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -75,16 +74,16 @@ def checkpoint_resumption(has_store: bool, resume: Resume, *, is_comparable: boo
 
 
 @contextmanager
-def keep_retries(context: Context, *, has_ledger: bool) -> Iterator[None]:
-    """Replace a permanent error of a run that has begun before by one after which the task keeps its retries.
+def keep_retries(*, is_needed: bool) -> Iterator[None]:
+    """Replace a permanent error that somebody can correct by one after which the task keeps its retries.
 
-    :param has_ledger: whether a retry continues behind the rows that the run has written.
+    :param is_needed: whether the run has begun before, and a retry continues behind the rows that it has written.
     :raises UnfinishedRunError: in place of the error.
     """
     try:
         yield
     except _CORRECTABLE as error:
-        if not (has_ledger and is_continued(context)):
+        if not is_needed:
             raise
         # The value may be a rendered secret.
         text = masked(str(error))
@@ -110,15 +109,23 @@ def retry_of(context: Context, error: BaseException, resumption: Resumption, mis
 
 
 def advise(
-    context: Context, error: BaseException, resumption: Resumption, missing: int, total: int, unit: str
+    context: Context,
+    error: BaseException,
+    resumption: Resumption,
+    missing: int,
+    total: int,
+    unit: str,
+    *,
+    is_continued: bool = False,
 ) -> list[str]:
     """Return what to do about a try that has failed, as sentences.
 
     :param unit: "range" or "input".
+    :param is_continued: whether the run has begun before this try.
     """
     advice = []
     if _retries(context, error):
-        is_unknown = resumption is NOTHING_STORED and is_continued(context)
+        is_unknown = resumption is NOTHING_STORED and is_continued
         retry = _CONTINUED if is_unknown else _describe_retry(resumption, missing, total, unit)
         # Airflow does not try a task again that was marked failed, and this is not known here.
         is_stopped = isinstance(error, TaskKilledError)

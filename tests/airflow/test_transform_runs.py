@@ -258,6 +258,33 @@ def test_what_somebody_can_correct_does_not_end_the_retries_of_a_run_that_has_wr
     assert_copied(copies)
 
 
+@needs_state_stores
+@pytest.mark.parametrize("retries", [1, 2, 5])
+def test_retries_are_kept_if_their_number_has_changed_since_the_run_began(
+    airflow: Airflow, copies: Any, retries: int
+) -> None:
+    """Airflow keeps the number of tries of a task instance. The DAG file has the new number of retries."""
+    assert airflow.run(operator(map_row=fail_late, retries=3), max_tries=3).state == "up_for_retry"
+    wrong = {"where": "nothing > 0", "retries": retries}
+    for try_number in (2, 3):
+        assert airflow.run(operator(**wrong), try_number=try_number, max_tries=3).state == "up_for_retry"
+    assert airflow.run(operator(retries=retries), try_number=4, max_tries=3).value["rows_inserted"] == 20_000
+    assert_copied(copies)
+
+
+@needs_state_stores
+@pytest.mark.parametrize("retries", [1, 2, 5])
+def test_the_first_try_fails_at_once_if_the_number_of_retries_has_changed_since_the_dag_run_began(
+    airflow: Airflow, copies: Any, retries: int
+) -> None:
+    wrong = {"where": "nothing > 0", "retries": retries}
+    first = airflow.run(operator(**wrong), max_tries=2)
+    assert first.state == "failed", first.log
+    assert "An earlier try" not in str(first.error)
+    # Cleared, with the number of retries of the DAG run's version of the DAG.
+    assert airflow.run(operator(**wrong), try_number=2, max_tries=3).state == "failed"
+
+
 @pytest.mark.parametrize(
     ("options", "try_number", "max_tries"),
     [({}, 1, 2), ({}, 2, 3), ({"write_mode": "overwrite", "overwrite_where": "TRUE", "ledger": "runs"}, 2, 2)],
