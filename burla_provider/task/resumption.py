@@ -74,7 +74,7 @@ def checkpoint_resumption(has_store: bool, resume: Resume, *, is_comparable: boo
 
 
 @contextmanager
-def keep_retries(*, is_needed: bool) -> Iterator[None]:
+def keep_retries(context: Context, *, is_needed: bool) -> Iterator[None]:
     """Replace a permanent error that somebody can correct by one after which the task keeps its retries.
 
     :param is_needed: whether the run has begun before, and a retry continues behind the rows that it has written.
@@ -87,9 +87,12 @@ def keep_retries(*, is_needed: bool) -> Iterator[None]:
             raise
         # The value may be a rendered secret.
         text = masked(str(error))
+        remedy = ": correct this before the next retry, which continues behind them."
+        if not _has_retry(context):
+            remedy = ", and no retry is left."
         raise UnfinishedRunError(
-            f"{text}\nAn earlier try of this run may have written rows: correct this before the next retry, which"
-            " continues behind them. Clearing the task starts a new run, which writes them again."
+            f"{text}\nAn earlier try of this run may have written rows{remedy} Clearing the task starts a new run,"
+            " which writes them again."
         ) from (error if text == str(error) else None)
 
 
@@ -154,6 +157,10 @@ def _describe_retry(resumption: Resumption, missing: int, total: int, unit: str)
 
 def _retries(context: Context, error: BaseException) -> bool:
     """Return whether Airflow tries the task again. A retry policy may decide otherwise."""
-    ti: Any = context["ti"]
     is_permanent = isinstance(error, PermanentError) or type(error).__name__ == "AirflowFailException"
-    return not is_permanent and getattr(ti, "try_number", 1) <= (getattr(ti, "max_tries", None) or 0)
+    return not is_permanent and _has_retry(context)
+
+
+def _has_retry(context: Context) -> bool:
+    ti: Any = context["ti"]
+    return getattr(ti, "try_number", 1) <= (getattr(ti, "max_tries", None) or 0)

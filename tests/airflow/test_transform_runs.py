@@ -258,6 +258,14 @@ def test_what_somebody_can_correct_does_not_end_the_retries_of_a_run_that_has_wr
     assert_copied(copies)
 
 
+def test_the_last_try_does_not_promise_another_one(airflow: Airflow, copies: Any) -> None:
+    assert airflow.run(operator(map_row=fail_late, retries=1), max_tries=1).state == "up_for_retry"
+    last = airflow.run(operator(where="nothing > 0", retries=1), try_number=2, max_tries=1)
+    assert last.state == "failed"
+    assert "An earlier try of this run may have written rows, and no retry is left. Clearing" in str(last.error)
+    assert last.xcoms["burla_report"]["advice"] == ["No retry is left."]
+
+
 @needs_state_stores
 @pytest.mark.parametrize("retries", [1, 2, 5])
 def test_retries_are_kept_if_their_number_has_changed_since_the_run_began(
