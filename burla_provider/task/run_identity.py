@@ -55,8 +55,13 @@ def old_run_key(context: Context) -> str:
 
 
 def is_cleared(context: Context) -> bool:
-    """Return whether the task was cleared in this DAG run: its ``max_tries`` is then greater than its retries."""
-    return (context["ti"].max_tries or 0) > (context["task"].retries or 0)
+    """Return whether the task was cleared in this DAG run: its ``max_tries`` is then greater than its retries.
+
+    The first try is never one of a cleared task. A later one is wrongly taken for it if somebody has lowered the
+    retries of the DAG file since the run began, and the other way round if somebody has raised them.
+    """
+    ti = context["ti"]
+    return (ti.try_number or 1) > 1 and (ti.max_tries or 0) > (context["task"].retries or 0)
 
 
 def is_continued(context: Context, tries: Iterable[Mapping[str, Any]] = ()) -> bool:

@@ -13,6 +13,7 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.run_identity import (
     check_loop,
     dag_run_pass,
+    is_cleared,
     is_continued,
     job_name,
     old_run_key,
@@ -97,6 +98,12 @@ def test_in_a_loop_with_an_unknown_pass_nothing_is_restored() -> None:
 def test_in_a_loop_with_a_known_pass_nothing_is_refused() -> None:
     check_loop(context(task=made_up_task_in_a_loop(), loop=made_up_loop()), ["ledger", "incremental"])
     check_loop(context(), ["ledger", "incremental"])
+
+
+@pytest.mark.parametrize(("try_number", "max_tries", "expected"), [(1, 3, False), (2, 1, False), (2, 2, True)])
+def test_the_first_try_is_not_one_of_a_cleared_task(try_number: int, max_tries: int, expected: bool) -> None:
+    tried = context(try_number=try_number, max_tries=max_tries, task=SimpleNamespace(retries=1))
+    assert is_cleared(tried) is expected
 
 
 @pytest.mark.parametrize(
