@@ -91,6 +91,12 @@ class Reporter:
         """Whether the run has begun before this try."""
         return is_continued(self._context, self.report.tries)
 
+    def find_writer(self) -> str:
+        """Return which try of a run that writes may have written rows, a part of a sentence; "" if none has."""
+        if self.is_continued:
+            return "An earlier try of this run"
+        return "This try" if self.report.jobs else ""
+
     @property
     def phase(self) -> PhaseName:
         """The phase that the try is in, or goes back to after a pause."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -74,16 +74,17 @@ def checkpoint_resumption(has_store: bool, resume: Resume, *, is_comparable: boo
 
 
 @contextmanager
-def keep_retries(context: Context, *, is_needed: bool) -> Iterator[None]:
+def keep_retries(context: Context, find_writer: Callable[[], str]) -> Iterator[None]:
     """Replace a permanent error that somebody can correct by one after which the task keeps its retries.
 
-    :param is_needed: whether the run has begun before, and a retry continues behind the rows that it has written.
+    :param find_writer: returns which try may have written rows that a retry continues behind; "" if none has.
     :raises UnfinishedRunError: in place of the error.
     """
     try:
         yield
     except _CORRECTABLE as error:
-        if not is_needed:
+        writer = find_writer()
+        if not writer:
             raise
         # The value may be a rendered secret.
         text = masked(str(error))
@@ -91,7 +92,7 @@ def keep_retries(context: Context, *, is_needed: bool) -> Iterator[None]:
         if not _has_retry(context):
             remedy = ", and no retry is left."
         raise UnfinishedRunError(
-            f"{text}\nAn earlier try of this run may have written rows{remedy} Clearing the task starts a new run,"
+            f"{text}\n{writer} may have written rows{remedy} Clearing the task starts a new run,"
             " which writes them again."
         ) from (error if text == str(error) else None)
 

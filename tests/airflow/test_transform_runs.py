@@ -8,6 +8,8 @@ import psycopg
 import pytest
 from airflow.sdk import Asset
 
+from burla_provider.exceptions import ClusterUnauthorizedError
+from burla_provider.hooks.burla import BurlaHook
 from burla_provider.operators.transform import BurlaPostgresTransformOperator
 from tests.airflow.conftest import Orders, add_database, needs_state_stores
 from tests.support.marks import conninfo_of
@@ -255,6 +257,28 @@ def test_what_somebody_can_correct_does_not_end_the_retries_of_a_run_that_has_wr
     ]
     third = airflow.run(operator(retries=2), try_number=3, max_tries=2)
     assert third.value["rows_inserted"] == 20_000
+    assert_copied(copies)
+
+
+def test_credentials_that_are_refused_after_the_trial_has_written_do_not_end_the_retries(
+    airflow: Airflow, copies: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = BurlaHook.run
+
+    def refuse_second_job(hook: BurlaHook, job: Any, **options: Any) -> Any:
+        if len(job.items) > 1:
+            raise ClusterUnauthorizedError("The cluster refused the credentials.")
+        return start(hook, job, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BurlaHook, "run", refuse_second_job)
+        without_trial = airflow.run(operator(retries=1), run_id="without trial", max_tries=1)
+        first = airflow.run(operator(retries=1, trial_ranges=1), max_tries=1)
+    assert without_trial.state == "failed"
+    assert first.state == "up_for_retry", first.log
+    assert "This try may have written rows: correct this before the next retry" in str(first.error)
+    assert "The next try processes only the 3 missing ranges" in first.xcoms["burla_report"]["advice"][0]
+    assert airflow.run(operator(retries=1), try_number=2, max_tries=1).value["rows_inserted"] == 20_000
     assert_copied(copies)
 
 
