@@ -145,7 +145,7 @@ class BurlaBaseOperator(BaseOperator):
         try:
             # The report has every ending, also that of a parameter that cannot be used.
             with Reporter(context, self.log, report) as reporter:
-                with keep_retries(context, lambda: reporter.find_writer() if self._has_ledger() else ""):
+                with keep_retries(context, lambda: reporter.describe_writes() if self._has_ledger() else ""):
                     result = self._execute(self.make_config(), context, reporter)
                 if self._killed:
                     raise TaskKilledError("The task was killed.")

@@ -91,11 +91,11 @@ class Reporter:
         """Whether the run has begun before this try."""
         return is_continued(self._context, self.report.tries)
 
-    def find_writer(self) -> str:
-        """Return which try of a run that writes may have written rows, a part of a sentence; "" if none has."""
+    def describe_writes(self) -> str:
+        """Return which try of a run that writes may have written rows, a sentence without its end; "" if none has."""
         if self.is_continued:
-            return "An earlier try of this run"
-        return "This try" if self.report.jobs else ""
+            return "An earlier try of this run may have written rows"
+        return "This try may have written rows" if self.report.jobs else ""
 
     @property
     def phase(self) -> PhaseName:

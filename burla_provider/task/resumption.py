@@ -74,17 +74,18 @@ def checkpoint_resumption(has_store: bool, resume: Resume, *, is_comparable: boo
 
 
 @contextmanager
-def keep_retries(context: Context, find_writer: Callable[[], str]) -> Iterator[None]:
+def keep_retries(context: Context, describe_writes: Callable[[], str]) -> Iterator[None]:
     """Replace a permanent error that somebody can correct by one after which the task keeps its retries.
 
-    :param find_writer: returns which try may have written rows that a retry continues behind; "" if none has.
+    :param describe_writes: returns which try may have written rows, which a retry continues behind: a sentence without
+        its end; "" if none has.
     :raises UnfinishedRunError: in place of the error.
     """
     try:
         yield
     except _CORRECTABLE as error:
-        writer = find_writer()
-        if not writer:
+        writes = describe_writes()
+        if not writes:
             raise
         # The value may be a rendered secret.
         text = masked(str(error))
@@ -92,8 +93,7 @@ def keep_retries(context: Context, find_writer: Callable[[], str]) -> Iterator[N
         if not _has_retry(context):
             remedy = ", and no retry is left."
         raise UnfinishedRunError(
-            f"{text}\n{writer} may have written rows{remedy} Clearing the task starts a new run,"
-            " which writes them again."
+            f"{text}\n{writes}{remedy} Clearing the task starts a new run, which writes them again."
         ) from (error if text == str(error) else None)
 
 
