@@ -144,8 +144,9 @@ class BurlaBaseOperator(BaseOperator):
         report = Report(masked(self._title()) + pass_label(context), self.unit)
         try:
             # The report has every ending, also that of a parameter that cannot be used.
-            with Reporter(context, self.log, report) as reporter, keep_retries(context, has_ledger=self._has_ledger()):
-                result = self._execute(self.make_config(), context, reporter)
+            with Reporter(context, self.log, report) as reporter:
+                with keep_retries(context, lambda: reporter.describe_writes() if self._has_ledger() else ""):
+                    result = self._execute(self.make_config(), context, reporter)
                 if self._killed:
                     raise TaskKilledError("The task was killed.")
                 return result

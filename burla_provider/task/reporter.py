@@ -18,6 +18,7 @@ from burla_provider.task.masking import masked, masked_json
 from burla_provider.task.metrics import PhaseName, Phases
 from burla_provider.task.report import Report, State
 from burla_provider.task.resumption import NOTHING_STORED, Resumption, advise, retry_of
+from burla_provider.task.run_identity import is_continued
 from burla_provider.task.short_text import SEE_LOG, shorten
 from burla_provider.task.tries import load_tries, save_try
 from burla_provider.worker.errors import cut
@@ -84,6 +85,17 @@ class Reporter:
         ti: Any = context["ti"]
         number = getattr(ti, "try_number", None) or 1
         report.attempt = (number, max(number, (getattr(ti, "max_tries", None) or 0) + 1))
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether the run has begun before this try."""
+        return is_continued(self._context, self.report.tries)
+
+    def describe_writes(self) -> str:
+        """Return which try of a run that writes may have written rows, a sentence without its end; "" if none has."""
+        if self.is_continued:
+            return "An earlier try of this run may have written rows"
+        return "This try may have written rows" if self.report.jobs else ""
 
     @property
     def phase(self) -> PhaseName:
@@ -193,7 +205,7 @@ class Reporter:
         report = self.report
         state = self._context, error, self.resumption, report.missing, report.total
         report.retry = retry_of(*state)
-        report.advice = advise(*state, report.unit)
+        report.advice = advise(*state, report.unit, is_continued=self.is_continued)
 
     def _finish(self, state: State, detail: str) -> None:
         self.report.set_status(state, detail)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,6 @@ from burla_provider.exceptions import (
     UnfinishedRunError,
 )
 from burla_provider.task.masking import masked
-from burla_provider.task.run_identity import is_continued
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import Context
@@ -75,22 +74,26 @@ def checkpoint_resumption(has_store: bool, resume: Resume, *, is_comparable: boo
 
 
 @contextmanager
-def keep_retries(context: Context, *, has_ledger: bool) -> Iterator[None]:
-    """Replace a permanent error of a run that has begun before by one after which the task keeps its retries.
+def keep_retries(context: Context, describe_writes: Callable[[], str]) -> Iterator[None]:
+    """Replace a permanent error that somebody can correct by one after which the task keeps its retries.
 
-    :param has_ledger: whether a retry continues behind the rows that the run has written.
+    :param describe_writes: returns which try may have written rows, which a retry continues behind: a sentence without
+        its end; "" if none has.
     :raises UnfinishedRunError: in place of the error.
     """
     try:
         yield
     except _CORRECTABLE as error:
-        if not (has_ledger and is_continued(context)):
+        writes = describe_writes()
+        if not writes:
             raise
         # The value may be a rendered secret.
         text = masked(str(error))
+        remedy = ": correct this before the next retry, which continues behind them."
+        if not _has_retry(context):
+            remedy = ", and no retry is left."
         raise UnfinishedRunError(
-            f"{text}\nAn earlier try of this run may have written rows: correct this before the next retry, which"
-            " continues behind them. Clearing the task starts a new run, which writes them again."
+            f"{text}\n{writes}{remedy} Clearing the task starts a new run, which writes them again."
         ) from (error if text == str(error) else None)
 
 
@@ -110,15 +113,23 @@ def retry_of(context: Context, error: BaseException, resumption: Resumption, mis
 
 
 def advise(
-    context: Context, error: BaseException, resumption: Resumption, missing: int, total: int, unit: str
+    context: Context,
+    error: BaseException,
+    resumption: Resumption,
+    missing: int,
+    total: int,
+    unit: str,
+    *,
+    is_continued: bool = False,
 ) -> list[str]:
     """Return what to do about a try that has failed, as sentences.
 
     :param unit: "range" or "input".
+    :param is_continued: whether the run has begun before this try.
     """
     advice = []
     if _retries(context, error):
-        is_unknown = resumption is NOTHING_STORED and is_continued(context)
+        is_unknown = resumption is NOTHING_STORED and is_continued
         retry = _CONTINUED if is_unknown else _describe_retry(resumption, missing, total, unit)
         # Airflow does not try a task again that was marked failed, and this is not known here.
         is_stopped = isinstance(error, TaskKilledError)
@@ -147,6 +158,10 @@ def _describe_retry(resumption: Resumption, missing: int, total: int, unit: str)
 
 def _retries(context: Context, error: BaseException) -> bool:
     """Return whether Airflow tries the task again. A retry policy may decide otherwise."""
-    ti: Any = context["ti"]
     is_permanent = isinstance(error, PermanentError) or type(error).__name__ == "AirflowFailException"
-    return not is_permanent and getattr(ti, "try_number", 1) <= (getattr(ti, "max_tries", None) or 0)
+    return not is_permanent and _has_retry(context)
+
+
+def _has_retry(context: Context) -> bool:
+    ti: Any = context["ti"]
+    return getattr(ti, "try_number", 1) <= (getattr(ti, "max_tries", None) or 0)

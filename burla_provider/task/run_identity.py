@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from burla_provider.exceptions import InvalidParameterError
@@ -55,15 +55,30 @@ def old_run_key(context: Context) -> str:
 
 
 def is_cleared(context: Context) -> bool:
-    """Return whether the task was cleared in this DAG run: its ``max_tries`` is then greater than its retries."""
-    return (context["ti"].max_tries or 0) > (context["task"].retries or 0)
+    """Return whether the task was cleared in this DAG run: its ``max_tries`` is then greater than its retries.
 
-
-def is_continued(context: Context) -> bool:
-    """Return whether the run has begun before: this try is a retry, or the task has rescheduled itself."""
+    The first try is never one of a cleared task. A later one is wrongly taken for it if somebody has lowered the
+    retries of the DAG file since the run began, and the other way round if somebody has raised them.
+    """
     ti = context["ti"]
-    first_try = (ti.max_tries or 0) - (context["task"].retries or 0) + 1
-    return (ti.try_number or 1) > first_try or bool(context.get("task_reschedule_count"))
+    return (ti.try_number or 1) > 1 and (ti.max_tries or 0) > (context["task"].retries or 0)
+
+
+def is_continued(context: Context, tries: Iterable[Mapping[str, Any]] = ()) -> bool:
+    """Return whether the run has begun before: this try is a retry, or the task has rescheduled itself.
+
+    :param tries: the records of earlier tries. Without them, the number of the first try is computed from ``retries``,
+        which is wrong if the DAG file has got other ``retries`` since Airflow created or cleared the task instance.
+    """
+    ti = context["ti"]
+    number, max_tries = ti.try_number or 1, ti.max_tries or 0
+    if number == 1 or context.get("task_reschedule_count"):
+        return bool(context.get("task_reschedule_count"))
+    counts = {record["number"]: record["count"] for record in tries if "count" in record and record["number"] < number}
+    # Only clearing changes max_tries.
+    if any(count == max(earlier, max_tries + 1) for earlier, count in counts.items()):
+        return True
+    return number - 1 not in counts and number != max_tries - (context["task"].retries or 0) + 1
 
 
 def run_started(context: Context) -> datetime.datetime | None:

@@ -48,6 +48,7 @@ def _try_record(report: dict[str, Any]) -> dict[str, Any]:
     detail = _first_sentence(status["detail"])
     return {
         "number": report["try"]["number"],
+        "count": report["try"]["count"],
         "state": status["state"],
         "detail": cut(detail, _MAX_DETAIL_CHARS, SEE_LOG),
         "began": report["began"],

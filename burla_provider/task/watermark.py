@@ -69,6 +69,7 @@ class AssetWatermark:
         self._run["tries"] = ti.max_tries or 0
         self._task_run = task_run(context)
         self._is_cleared = is_cleared(context)
+        self._is_later_try = (ti.try_number or 1) > 1
         self._stored = self._store.get(self.store_key)
         self._watermark: dict[str, Any] = self._stored or {}
         for window in (self._watermark, self._watermark.get("unfinished") or {}):
@@ -95,18 +96,23 @@ class AssetWatermark:
     def finished_window(self) -> dict[str, Any] | None:
         """The window that this run has already finished; None: it has not, or this is unknown."""
         stored = self._task_store.get(WINDOW) if self._task_store is not None else None
-        finished = (window for window in (self._watermark, stored) if window and "end" in window)
-        return next((window for window in finished if self._is_of_this_run(window)), None)
+        finished = [window for window in (self._watermark, stored) if window and "end" in window]
+        return next((window for window in finished if self._is_of_this_run(window, is_own=window is stored)), None)
 
     def is_of_this_try(self, window: dict[str, Any]) -> bool:
         """Return whether this run processed the window and has not been cleared since."""
         return bool(window.get("run_key", self._run["run_key"]) == self._run["run_key"])
 
-    def was_cleared_since(self, window: dict[str, Any]) -> bool:
-        """Return whether this run processed the window and has been cleared since."""
+    def was_cleared_since(self, window: dict[str, Any], *, is_own: bool = False) -> bool:
+        """Return whether this run processed the window and has been cleared since.
+
+        :param is_own: whether it is from the store of the task instance, which Airflow deletes with the DAG run.
+        """
         # A DAG run that was deleted and made again with the same id is another run: only clearing raises the tries.
         is_of_this_task = str(window.get("run_key", "")).startswith(f"{self._task_run}/")
-        return self._is_cleared and is_of_this_task and window.get("tries", 0) < self._run["tries"]
+        # is_cleared() is wrong if somebody has raised the retries of the DAG file since.
+        may_be_cleared = self._is_cleared or (is_own and self._is_later_try)
+        return may_be_cleared and is_of_this_task and window.get("tries", 0) < self._run["tries"]
 
     def save_start(self, start: str) -> None:
         """Store where the first run starts. If it fails, the next run can start there too.
@@ -144,11 +150,11 @@ class AssetWatermark:
             window = {"begin": begin, "end": end, "key": key, "mark": self.store_key, **self._run}
             self._task_store.set(WINDOW, window, retention=NEVER_EXPIRE)
 
-    def _is_of_this_run(self, window: dict[str, Any]) -> bool:
+    def _is_of_this_run(self, window: dict[str, Any], *, is_own: bool) -> bool:
         if window.get("mark", self.store_key) != self.store_key:
             return False
         if "run_key" in window:
-            return self.is_of_this_try(window) or self.was_cleared_since(window)
+            return self.is_of_this_try(window) or self.was_cleared_since(window, is_own=is_own)
         return bool(window["run"] == self._run["run"])  # stored by an earlier version of the provider
 
     def _replace(self, watermark: dict[str, Any]) -> None:

@@ -246,6 +246,24 @@ def test_a_run_that_is_cleared_repeats_its_own_window(stream: Stream, kind: dict
         assert stream.written() == (200 + 200 + 40 + 7, 207)
 
 
+@pytest.mark.parametrize("retries", [0, 1, 5])
+def test_a_cleared_run_repeats_its_window_if_its_retries_are_changed_between_two_tries(
+    stream: Stream, retries: int
+) -> None:
+    def run(try_number: int, max_tries: int, retries: int, fail_from: int = 2**63) -> TaskResult:
+        stream.stop_file.write_text(str(fail_from))
+        operator = stream.operator(retries=retries)
+        return stream.airflow.run(operator, run_id="r1", try_number=try_number, max_tries=max_tries)
+
+    stream.add(90)
+    assert run(1, 1, retries=1).value == {"row_count": 90}
+    stream.add(7)
+    assert run(2, 2, retries=1, fail_from=50).state == "up_for_retry"  # cleared
+    assert run(3, 2, retries).value == {"row_count": 90}
+    assert stream.written() == (180, 90)
+    assert stream.run("r2").value == {"row_count": 7}
+
+
 def test_a_cleared_run_without_a_stored_window_logs_it(stream: Stream) -> None:
     for run_id in "ab":
         stream.add(50)

@@ -8,6 +8,8 @@ import psycopg
 import pytest
 from airflow.sdk import Asset
 
+from burla_provider.exceptions import ClusterUnauthorizedError
+from burla_provider.hooks.burla import BurlaHook
 from burla_provider.operators.transform import BurlaPostgresTransformOperator
 from tests.airflow.conftest import Orders, add_database, needs_state_stores
 from tests.support.marks import conninfo_of
@@ -256,6 +258,63 @@ def test_what_somebody_can_correct_does_not_end_the_retries_of_a_run_that_has_wr
     third = airflow.run(operator(retries=2), try_number=3, max_tries=2)
     assert third.value["rows_inserted"] == 20_000
     assert_copied(copies)
+
+
+def test_credentials_that_are_refused_after_the_trial_has_written_do_not_end_the_retries(
+    airflow: Airflow, copies: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = BurlaHook.run
+
+    def refuse_second_job(hook: BurlaHook, job: Any, **options: Any) -> Any:
+        if len(job.items) > 1:
+            raise ClusterUnauthorizedError("The cluster refused the credentials.")
+        return start(hook, job, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BurlaHook, "run", refuse_second_job)
+        without_trial = airflow.run(operator(retries=1), run_id="without trial", max_tries=1)
+        first = airflow.run(operator(retries=1, trial_ranges=1), max_tries=1)
+    assert without_trial.state == "failed"
+    assert first.state == "up_for_retry", first.log
+    assert "This try may have written rows: correct this before the next retry" in str(first.error)
+    assert "The next try processes only the 3 missing ranges" in first.xcoms["burla_report"]["advice"][0]
+    assert airflow.run(operator(retries=1), try_number=2, max_tries=1).value["rows_inserted"] == 20_000
+    assert_copied(copies)
+
+
+def test_the_last_try_does_not_promise_another_one(airflow: Airflow, copies: Any) -> None:
+    assert airflow.run(operator(map_row=fail_late, retries=1), max_tries=1).state == "up_for_retry"
+    last = airflow.run(operator(where="nothing > 0", retries=1), try_number=2, max_tries=1)
+    assert last.state == "failed"
+    assert "An earlier try of this run may have written rows, and no retry is left. Clearing" in str(last.error)
+    assert last.xcoms["burla_report"]["advice"] == ["No retry is left."]
+
+
+@needs_state_stores
+@pytest.mark.parametrize("retries", [1, 2, 5])
+def test_retries_are_kept_if_their_number_has_changed_since_the_run_began(
+    airflow: Airflow, copies: Any, retries: int
+) -> None:
+    """Airflow keeps the number of tries of a task instance. The DAG file has the new number of retries."""
+    assert airflow.run(operator(map_row=fail_late, retries=3), max_tries=3).state == "up_for_retry"
+    wrong = {"where": "nothing > 0", "retries": retries}
+    for try_number in (2, 3):
+        assert airflow.run(operator(**wrong), try_number=try_number, max_tries=3).state == "up_for_retry"
+    assert airflow.run(operator(retries=retries), try_number=4, max_tries=3).value["rows_inserted"] == 20_000
+    assert_copied(copies)
+
+
+@needs_state_stores
+@pytest.mark.parametrize("retries", [1, 2, 5])
+def test_the_first_try_fails_at_once_if_the_number_of_retries_has_changed_since_the_dag_run_began(
+    airflow: Airflow, copies: Any, retries: int
+) -> None:
+    wrong = {"where": "nothing > 0", "retries": retries}
+    first = airflow.run(operator(**wrong), max_tries=2)
+    assert first.state == "failed", first.log
+    assert "An earlier try" not in str(first.error)
+    # Cleared, with the number of retries of the DAG run's version of the DAG.
+    assert airflow.run(operator(**wrong), try_number=2, max_tries=3).state == "failed"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import pytest
 from burla_provider.task.resumption import NOTHING_STORED, Resumption, advise, checkpoint_resumption
 
 
-def context(max_tries: int = 1, try_number: int = 1) -> Any:
-    ti = SimpleNamespace(try_number=try_number, max_tries=max_tries)
+def context(max_tries: int = 1) -> Any:
+    ti = SimpleNamespace(try_number=1, max_tries=max_tries)
     return {"ti": ti, "task": SimpleNamespace(retries=max_tries)}
 
 
@@ -32,18 +32,14 @@ def test_the_next_try_is_described(keeps: bool, missing: int, total: int, text: 
 
 
 @pytest.mark.parametrize(
-    ("try_number", "rescheduled", "text"),
+    ("is_continued", "text"),
     [
-        (1, 0, "The next try starts from the beginning: nothing was processed yet."),
-        (2, 0, "The next try continues where the earlier tries ended, as far as that is stored."),
-        (1, 1, "The next try continues where the earlier tries ended, as far as that is stored."),
+        (False, "The next try starts from the beginning: nothing was processed yet."),
+        (True, "The next try continues where the earlier tries ended, as far as that is stored."),
     ],
 )
-def test_a_try_that_has_not_begun_its_job_does_not_hide_the_earlier_ones(
-    try_number: int, rescheduled: int, text: str
-) -> None:
-    tried = context(2, try_number) | {"task_reschedule_count": rescheduled}
-    assert advise(tried, ValueError("no"), NOTHING_STORED, 0, 0, "range") == [text]
+def test_a_try_that_has_not_begun_its_job_does_not_hide_the_earlier_ones(is_continued: bool, text: str) -> None:
+    assert advise(context(), ValueError("no"), NOTHING_STORED, 0, 0, "range", is_continued=is_continued) == [text]
 
 
 def test_a_last_try_has_no_next_one() -> None:

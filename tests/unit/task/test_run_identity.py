@@ -13,6 +13,8 @@ from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.run_identity import (
     check_loop,
     dag_run_pass,
+    is_cleared,
+    is_continued,
     job_name,
     old_run_key,
     pass_label,
@@ -96,3 +98,43 @@ def test_in_a_loop_with_an_unknown_pass_nothing_is_restored() -> None:
 def test_in_a_loop_with_a_known_pass_nothing_is_refused() -> None:
     check_loop(context(task=made_up_task_in_a_loop(), loop=made_up_loop()), ["ledger", "incremental"])
     check_loop(context(), ["ledger", "incremental"])
+
+
+@pytest.mark.parametrize(("try_number", "max_tries", "expected"), [(1, 3, False), (2, 1, False), (2, 2, True)])
+def test_the_first_try_is_not_one_of_a_cleared_task(try_number: int, max_tries: int, expected: bool) -> None:
+    tried = context(try_number=try_number, max_tries=max_tries, task=SimpleNamespace(retries=1))
+    assert is_cleared(tried) is expected
+
+
+@pytest.mark.parametrize(
+    ("try_number", "max_tries", "retries", "tries", "expected"),
+    [
+        (1, 2, 2, [], False),
+        (2, 2, 2, [(1, 3)], True),
+        (3, 4, 2, [(1, 3), (2, 3)], False),  # cleared after two tries
+        (4, 4, 2, [(1, 3), (2, 3), (3, 5)], True),
+        (2, 0, 0, [(1, 1)], True),  # cleared while it ran, and Airflow has not raised max_tries
+        # The file has got other retries since the run began.
+        (1, 1, 3, [], False),
+        (2, 3, 2, [(1, 4)], True),
+        (2, 3, 1, [(1, 4)], True),
+        (2, 2, 5, [(1, 2)], False),  # and the task was cleared
+        (3, 2, 5, [(1, 2), (2, 3)], True),
+        # No try has a record: before Airflow 3.3, or of an earlier version of the provider.
+        (2, 2, 2, [], True),
+        (3, 4, 2, [], False),
+        (2, 3, 1, [], True),
+        (2, 2, 2, [(1, None)], True),
+        # The process of the last try was killed before it had a record.
+        (3, 3, 2, [(1, 4)], True),
+        (3, 4, 3, [(1, 3)], True),
+    ],
+)
+def test_a_retry_continues_its_run(
+    try_number: int, max_tries: int, retries: int, tries: list[tuple[int, int | None]], expected: bool
+) -> None:
+    task = SimpleNamespace(retries=retries)
+    records = [{"number": number} | ({} if count is None else {"count": count}) for number, count in tries]
+    tried = context(try_number=try_number, max_tries=max_tries, task=task)
+    assert is_continued(tried, records) is expected
+    assert is_continued({**tried, "task_reschedule_count": 1}, records)
