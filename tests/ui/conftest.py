@@ -69,7 +69,9 @@ def airflow(
             server.wait_for("the DAG", lambda: server.find(f"/dags/{DAG}"), 300)
             server.call("POST", f"/dags/{DAG}/dagRuns", {"dag_run_id": RUN, "logical_date": None})
             yield server
-            (gate / "open").touch()
+            # A task that waits for its file would outlive Airflow.
+            for name in ("hung", "hang", "open"):
+                (gate / name).touch()
 
 
 @pytest.fixture(scope="session")
