@@ -94,6 +94,7 @@ class BurlaTableOperator(BurlaBaseOperator):
     :param results_table: table ("schema.table", created if it does not exist) that gets one row per range at the end.
     :param incremental: process only keys that are new since the last success. The watermark is stored in Airflow's
         asset state store, for the one asset in ``outlets`` (Airflow 3.3). A run with a window does not advance it.
+        ``max_active_tis_per_dag`` is then 1 by default, so that runs wait for each other, also those of a backfill.
     :param start: first key of the first incremental run, inclusive, and of the next ones if it fails. None: the first
         key of the table.
     :param lag: distance from the newest key to the end of an incremental run, because rows may become visible late: a
@@ -205,6 +206,9 @@ class BurlaTableOperator(BurlaBaseOperator):
         self.ledger_retention = ledger_retention
         self.results_table = results_table
         self.incremental = incremental
+        if incremental and self.max_active_tis_per_dag is None:
+            # Two runs at the same time cannot both succeed. A backfill ignores max_active_runs of the DAG.
+            self.max_active_tis_per_dag = 1
         self.start = start
         self.lag = lag
         self.lineage: TableLineage | None = None

@@ -25,7 +25,8 @@ _LOCK_SETTINGS = {"lock_timeout": "60s", "idle_in_transaction_session_timeout": 
 
 _CONCURRENT = (
     "incremental: another run of this task processed the same rows at the same time. The result of this run is"
-    " discarded; a retry processes what is new. Set max_active_runs=1 on the DAG."
+    " discarded; a retry processes what is new. Set max_active_tis_per_dag=1 on the task. If it is mapped, set"
+    " max_active_runs=1 on the DAG, and create backfills with --max-active-runs 1."
 )
 
 

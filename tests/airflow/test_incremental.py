@@ -15,7 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from airflow.sdk import Asset
+from airflow.sdk import DAG, Asset
 
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.ranges.catalog import read_facts
@@ -394,3 +394,28 @@ def write_events(conninfo: str, is_over: Callable[[], bool]) -> None:
         while not is_over():
             connection.execute("INSERT INTO events DEFAULT VALUES")
             time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("options", "default_args", "limit"),
+    [
+        ({"incremental": True}, {}, 1),
+        ({}, {}, None),
+        ({"incremental": True, "max_active_tis_per_dag": 3}, {}, 3),
+        ({"incremental": True}, {"max_active_tis_per_dag": 3}, 3),
+        ({}, {"incremental": True}, 1),
+    ],
+)
+def test_runs_of_an_incremental_task_wait_for_each_other(
+    options: dict[str, Any], default_args: dict[str, Any], limit: int | None
+) -> None:
+    with DAG("d", schedule=None, default_args=default_args):
+        task = BurlaPostgresOperator(task_id="t", table="orders", key="id", totals={"n": "count(*)"}, **options)
+    assert task.max_active_tis_per_dag == limit
+
+
+def test_instances_of_a_mapped_incremental_task_run_in_parallel() -> None:
+    with DAG("d", schedule=None):
+        partial = BurlaPostgresOperator.partial(task_id="t", key="id", totals={"n": "count(*)"}, incremental=True)
+        task = partial.expand(table=["orders", "invoices"])
+    assert task.max_active_tis_per_dag is None

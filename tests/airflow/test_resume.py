@@ -1002,7 +1002,7 @@ def test_one_of_two_runs_at_the_same_time_succeeds(airflow: Airflow, orders: Ord
     result = airflow.run(slow, run_id="r0", max_tries=1)
     assert result.state == "up_for_retry"
     assert result.value is None
-    assert "max_active_runs=1" in str(result.error)
+    assert "Set max_active_tis_per_dag=1 on the task." in str(result.error)
     assert airflow.asset_store == others
     assert airflow.run(fast, run_id="r0", try_number=2, max_tries=1).value == {"row_count": 0}
 
