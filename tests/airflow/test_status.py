@@ -20,11 +20,12 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time import comms
 
 from burla_provider.hooks.burla import BurlaHook
-from burla_provider.jobs.job import Job, JobEvent, JobWaiting, Tick
+from burla_provider.jobs.job import ItemBegan, Job, JobEvent, JobWaiting, Tick
 from burla_provider.operators.map import BurlaMapOperator
 from burla_provider.operators.postgres import BurlaPostgresOperator
 from burla_provider.operators.transform import BurlaPostgresTransformOperator
 from burla_provider.task import monitor
+from burla_provider.task.in_flight import InFlight
 from burla_provider.task.reporter import REPORT_SECONDS
 from tests.airflow.conftest import Orders, add_database, needs_state_stores
 from tests.airflow.time_out import time_out_when_alone
@@ -294,17 +295,25 @@ def test_a_range_that_hangs_until_the_timeout_has_its_name_and_advice(
 
 
 @needs_state_stores
-def test_a_killed_task_leaves_its_reason_for_the_next_try(airflow: Airflow, tmp_path: Path) -> None:
-    started, stop = tmp_path / "started", tmp_path / "stop"
+def test_a_killed_task_leaves_its_reason_for_the_next_try(
+    airflow: Airflow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, stop = tmp_path / "begun", tmp_path / "stop"
+    begin = InFlight.begin
+
+    def note_begin(self: InFlight, event: ItemBegan) -> None:
+        begin(self, event)
+        begun.touch()
+
+    monkeypatch.setattr(InFlight, "begin", note_begin)
 
     def sleep_once(number: int) -> int:
-        started.touch()
         while not stop.exists():
             time.sleep(0.1)
         return number
 
     task = BurlaMapOperator(task_id="t", python_callable=sleep_once, inputs=[1])
-    run_and_kill(airflow, task, signal.SIGTERM, when=started.exists)
+    run_and_kill(airflow, task, signal.SIGTERM, when=begun.exists)
     [first] = airflow.state_store["burla_tries"]
     assert (first["number"], first["state"], first["done"]) == (1, "failed", 0)
     stopped = "The task was stopped: marked failed, cleared, or out of time. Not finished: input 0 (1) on "

@@ -6,6 +6,7 @@ PID 1 adopts orphans. Unless it is an init, it never reaps them, and the kernel 
 from __future__ import annotations
 
 import ctypes
+import errno
 import multiprocessing
 import os
 import traceback
@@ -26,7 +27,13 @@ def outside(function: Callable[[], Any]) -> Any:
     """
 
     def call() -> Any:
-        _check(_LIBC.unshare(_NEW_PIDS | (0 if os.geteuid() == 0 else _NEW_USER)))
+        try:
+            _check(_LIBC.unshare(_NEW_PIDS | (0 if os.geteuid() == 0 else _NEW_USER)))
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                # A hook of a library has started a thread after the fork: the process cannot have a new user namespace.
+                raise PermissionError(*error.args) from None
+            raise
         return function()
 
     return in_another_process(call)
