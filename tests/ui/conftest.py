@@ -39,7 +39,10 @@ ANALYZE;
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests that need Airflow in one process: two would start it twice."""
+    """Keep the tests that need Airflow in one process: two would start it twice.
+
+    With pytest 9.2, pytest-xdist 3.8 ignores this (pytest-dev/pytest-xdist#1386). The tests then only need longer.
+    """
     for item in items:
         if "airflow" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("airflow"))
