@@ -21,7 +21,8 @@ _PLAIN_TYPES = {NoneType, bool, int, float, complex, str, EllipsisType, NotImple
 """Types whose ``repr`` identifies a value."""
 _GENERATED = {
     *("__module__", "__dict__", "__weakref__", "__firstlineno__", "__static_attributes__"),
-    *("_abc_impl", "_value2member_map_"),  # caches
+    *("_abc_impl", "_value2member_map_", "__annotations_cache__"),  # caches
+    "__annotate_func__",  # of Python 3.14. It has all attributes in its closure. What it returns is compared.
     # Generated from the fields, which are compared; they contain object ids.
     *("__pydantic_core_schema__", "__pydantic_validator__", "__pydantic_serializer__"),
 }
@@ -138,6 +139,8 @@ class _Reader:
 
     def _class(self, value: type) -> Iterator[str]:
         members = {name: member for name, member in vars(value).items() if name not in _GENERATED}
+        if sys.version_info >= (3, 14) and "__annotate_func__" in vars(value):
+            members["__annotations__"] = _annotations(value)
         yield from self.texts((type(value), value.__bases__, members))
 
     def _code(self, code: CodeType) -> Iterator[str]:
@@ -164,6 +167,17 @@ class _Reader:
             return
         items = [None if iterator is None else list(iterator) for iterator in state[3:5]]
         yield from self.texts((*state[:3], *items))
+
+
+if sys.version_info >= (3, 14):
+    import annotationlib
+
+    def _annotations(value: type) -> dict[str, Any]:
+        # They are evaluated when they are read. A name may be defined for type checkers only.
+        try:
+            return annotationlib.get_annotations(value)
+        except Exception:
+            return annotationlib.get_annotations(value, format=annotationlib.Format.STRING)
 
 
 def _data(values: dict[str, Any]) -> dict[str, Any]:

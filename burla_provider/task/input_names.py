@@ -74,6 +74,12 @@ class InputNames:
             return ""
 
 
-_short = reprlib.Repr()
+class _Repr(reprlib.Repr):
+    def repr_int(self, value: int, level: int) -> str:
+        str(value)  # later releases of Python show the id of an integer of too many digits, instead of this error
+        return super().repr_int(value, level)
+
+
+_short = _Repr()
 _short.maxstring = _short.maxother = _short.maxlong = _MAX_VALUE
 _short.maxlevel = 3

@@ -180,6 +180,8 @@ def _reduce_by_value(value: Any) -> Any:
     if type(value) is functools.cached_property:
         # A function, because later releases of Python 3.13 read its __module__. The state replaces it.
         return functools.cached_property, (len,), {name: part for name, part in vars(value).items() if name != "lock"}
+    if type(value) is functools.partialmethod:  # Python 3.14 cannot make one without a function
+        return functools.partialmethod, (value.func, *value.args), {"keywords": value.keywords}
     is_dispatcher = isinstance(value, types.FunctionType) and value.__code__ is _DISPATCHER
     is_named = is_dispatcher or isinstance(value, (functools._lru_cache_wrapper, typing.NewType, *_TYPE_PARAMETERS))
     if not is_named or _is_importable(value):

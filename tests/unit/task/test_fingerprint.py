@@ -256,6 +256,21 @@ def test_a_model_of_pydantic_is_the_same_again(print_of):
     assert print_of(dag) != print_of(dag.replace("= 1", "= 2"))
 
 
+@pytest.mark.parametrize(
+    "annotation",
+    ["int", "Part", pytest.param("Unknown", marks=pytest.mark.skipif(sys.version_info < (3, 14), reason="an error"))],
+)
+def test_the_annotations_of_a_class_count_whether_or_not_they_were_read(print_of, annotation):
+    dag = "import abc\nclass Part: SIZE = 1\nclass Row(abc.ABC):\n    id: INT\ndef work(rows): return Row\n"
+    first = print_of(dag.replace("INT", annotation))
+    assert print_of(dag.replace("INT", annotation)) == first
+    assert print_of(dag.replace("INT", "str")) != first
+    if annotation == "Part":
+        read = dag.replace("INT", "Part").replace("def work", "getattr(Row, '__annotations__')\ndef work")
+        assert print_of(read) == first
+        assert print_of(read.replace("SIZE = 1", "SIZE = 2")) != first
+
+
 def test_it_is_the_same_in_another_process():
     script = "from tests.unit.task.test_fingerprint import *; print(*[fingerprint(one) for one, _ in VALUES.values()])"
     seen = []

@@ -452,6 +452,10 @@ CACHED = {
         "class A:\n    def f(self, a, x): return a * x\n    g = functools.partialmethod(f, 4)",
         "A().g(item)",
     ),
+    "partialmethod with keywords": (
+        "class A:\n    def f(self, a, x, y): return a * x * y\n    g = functools.partialmethod(f, 2, y=2)",
+        "A().g(item)",
+    ),
     "wraps": (
         "def twice(f):\n    @functools.wraps(f)\n    def call(x): return f(x) * 2\n    return call\n"
         "@twice\ndef g(x): return x * 2",
