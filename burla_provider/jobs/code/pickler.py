@@ -32,6 +32,7 @@ from burla_provider.jobs.code.shipped_modules import (
 )
 
 _DISPATCHER = functools.singledispatch(lambda value: value).__code__  # type: ignore[attr-defined]
+_DISPATCHER_ATTRIBUTES = set(functools.WRAPPER_ASSIGNMENTS) - {"__annotations__", "__annotate__"}
 _TYPE_PARAMETERS = (typing.ParamSpec, typing.TypeVarTuple)
 _OF_AIRFLOW = {"DAG", "DAGNode", "ResolveMixin", "RuntimeTaskInstance"}
 """Base classes of Airflow's DAGs, operators and task groups, results of tasks, and task instances."""
@@ -108,6 +109,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if callable(value) and hasattr(type(value), "expand_kwargs"):  # a decorated task: workers call its function
             return copy.copy, (value.function,)
         if isinstance(value, types.FunctionType):
+            _make_readable(value)
             self.local.add_function(value.__code__, value.__globals__.get("__package__") or "")
         if (by_value := _reduce_by_value(value)) is not None:
             return by_value
@@ -187,7 +189,7 @@ def _reduce_by_value(value: Any) -> Any:
     if not is_named or _is_importable(value):
         return None
     if is_dispatcher:
-        attributes = {name: getattr(value, name) for name in functools.WRAPPER_ASSIGNMENTS if name != "__annotations__"}
+        attributes = {name: getattr(value, name) for name in _DISPATCHER_ATTRIBUTES}
         state = (dict(value.registry), attributes)
         return _rebuild_dispatcher, (id(value), value.registry[object]), state, None, None, _set_dispatcher_state
     if isinstance(value, functools._lru_cache_wrapper):
@@ -213,6 +215,18 @@ def _has_its_name(value: Any) -> bool:
     for name in getattr(value, "__qualname__", value.__name__).split("."):
         found = getattr(found, name, None)
     return found is value
+
+
+def _make_readable(function: types.FunctionType) -> None:
+    # Python 3.14 evaluates annotations when they are read. If a name is defined for type checkers only, this fails.
+    if sys.version_info >= (3, 14):
+        import annotationlib
+
+        try:
+            annotationlib.get_annotations(function)
+        except Exception:
+            texts = annotationlib.get_annotations(function, format=annotationlib.Format.STRING)
+            function.__annotations__ = texts
 
 
 def _rebuild_cached(identity: int, function: Callable[..., Any], parameters: dict[str, Any]) -> Any:

@@ -485,6 +485,29 @@ def test_objects_that_python_pickles_by_name_are_pickled_by_value(dags, load_dag
     assert run_in_worker(pickle_for_workers(load_dag().work)) == EXPECTED.get(kind, "80")
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="before Python 3.14, annotations are evaluated at once")
+@pytest.mark.parametrize(
+    ("definition", "call"),
+    [
+        ("def f(x: Row) -> list[Row]: return x * 4", "f(item)"),
+        ("@functools.cache\ndef f(x: Row): return x * 4", "f(item)"),
+        ("@functools.singledispatch\ndef f(x: Row): return x * 4", "f(item)"),
+        (
+            "def twice(f):\n    @functools.wraps(f)\n    def call(x): return f(x) * 2\n    return call\n"
+            "@twice\ndef f(x: Row): return x * 2",
+            "f(item)",
+        ),
+        ("class A:\n    size: Row = 4\n    def f(self, x: Row): return x * self.size", "A().f(item)"),
+        ("@dataclasses.dataclass\nclass A:\n    x: Row\n    size: Row = 4", "A(item).x * A(item).size"),
+    ],
+    ids=["function", "cache", "singledispatch", "wraps", "class", "dataclass"],
+)
+def test_annotations_may_have_names_for_type_checkers(dags, load_dag, definition, call):
+    imports = "import dataclasses, functools, typing\nif typing.TYPE_CHECKING:\n    from rows import Row\n"
+    dags("dag.py", f"{imports}{definition}\ndef work(index: Row, item: Row): return {call}\n")
+    assert run_in_worker(pickle_for_workers(load_dag().work)) == "80"
+
+
 def test_a_cache_is_one_object_and_keeps_its_entries_between_calls(dags, load_dag):
     source = """
         import functools
