@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import Parameter, Signature
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from burla_provider.exceptions import InvalidParameterError
 from burla_provider.task.validation import UNRENDERED, check_dict, check_function
+
+if sys.version_info >= (3, 14):
+    import annotationlib
 
 if TYPE_CHECKING:
     from burla_provider.worker.user_function import UserFunction
@@ -165,8 +169,11 @@ def _names(function: _Function) -> set[str]:
 
 
 def _signature(function: _Function, *, follow_wrapped: bool = False) -> Signature | None:
+    options: dict[str, Any] = {}
+    if sys.version_info >= (3, 14):  # it evaluates annotations, whose names may be defined for type checkers only
+        options["annotation_format"] = annotationlib.Format.FORWARDREF
     try:
-        return inspect.signature(function, follow_wrapped=follow_wrapped)
+        return inspect.signature(function, follow_wrapped=follow_wrapped, **options)
     except (TypeError, ValueError):  # functions in C may have none
         return None
 

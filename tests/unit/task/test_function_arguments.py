@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -104,6 +105,15 @@ def test_arguments_that_do_not_fit_are_refused_at_parse(name: str, function: Any
 def test_the_error_names_what_the_function_gets(name: str, given: str) -> None:
     with pytest.raises(InvalidParameterError, match=rf"^{name}: .*<lambda>\(\) cannot be called with \({given}\): "):
         make(name, lambda: 1)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="before Python 3.14, annotations are evaluated at once")
+def test_annotations_may_have_names_for_type_checkers() -> None:
+    names: dict[str, Any] = {}
+    exec(compile("def total(rows: Row, rate: Rate = 1) -> Row: return {}", "dag.py", "exec", dont_inherit=True), names)
+    make("process_rows", names["total"], op_kwargs={"rate": 2})
+    with pytest.raises(InvalidParameterError, match="speed"):
+        make("process_rows", names["total"], op_kwargs={"speed": 2})
 
 
 def test_the_function_of_a_range_gets_a_connection_and_the_range() -> None:
