@@ -236,19 +236,19 @@ def test_a_function_may_call_itself_and_other_functions_that_are_tasks(airflow: 
 
     @task.burla(task_id="t")
     def factorial(number: int) -> int:
-        if number == 3 and not (tmp_path / "tried").exists():
+        if number == 5 and not (tmp_path / "tried").exists():
             (tmp_path / "tried").touch()
             raise LookupError("not yet")
         return 1 if number < 2 else double(number) * factorial(number - 1) // add_up([1, 1])
 
     @dag(schedule=None, start_date=START)
     def numbers() -> None:
-        factorial([1, 3, 4])
+        factorial([1, 5, 4])
 
     made = numbers().get_task("t")
     assert airflow.run(made, max_tries=1).state == "up_for_retry"
     second = airflow.run(made, try_number=2, max_tries=1)
-    assert second.value == [1, 6, 24], second.log
+    assert second.value == [1, 120, 24], second.log
     assert "An earlier try has finished 2 items" in second.log
 
 

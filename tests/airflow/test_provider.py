@@ -45,7 +45,7 @@ def test_the_provider_info_fits_airflows_own_schema() -> None:
 def test_airflow_discovers_the_provider() -> None:
     command = [sys.executable, "-m", "airflow", "providers", "get", "airflow-provider-burla", "--output", "json"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = json.loads(answer.stdout[answer.stdout.index("[") :])[0]
+    found = json.loads(answer.stdout[answer.stdout.index("[{") :])[0]
     assert found["Provider"] == "airflow-provider-burla"
     assert found["Version"] == __version__
 
