@@ -32,7 +32,7 @@ from burla_provider.jobs.code.shipped_modules import (
 )
 
 _DISPATCHER = functools.singledispatch(lambda value: value).__code__  # type: ignore[attr-defined]
-_DISPATCHER_ATTRIBUTES = set(functools.WRAPPER_ASSIGNMENTS) - {"__annotations__", "__annotate__"}
+_DISPATCHER_ATTRIBUTES = sorted({*functools.WRAPPER_ASSIGNMENTS} - {"__annotations__", "__annotate__"})
 _TYPE_PARAMETERS = (typing.ParamSpec, typing.TypeVarTuple)
 _OF_AIRFLOW = {"DAG", "DAGNode", "ResolveMixin", "RuntimeTaskInstance"}
 """Base classes of Airflow's DAGs, operators and task groups, results of tasks, and task instances."""
