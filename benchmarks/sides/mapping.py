@@ -33,7 +33,7 @@ def ready(task: Task) -> Iterator[Run]:
 
         def run(task: Task) -> Result:
             conf = {"job": task.job, "table": task.table, "columns": task.columns, "ranges": plan(task)}
-            started = airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None, "conf": conf})
+            started = airflow.start_run(DAG, conf=conf)
             path = f"/dags/{DAG}/dagRuns/{started['dag_run_id']}"
             while (state := airflow.call("GET", path)["state"]) in ("queued", "running"):
                 time.sleep(0.2)

@@ -139,7 +139,7 @@ class SoakAirflow:
 
     def trigger(self, dag: str) -> None:
         """Start a run."""
-        self.server.call("POST", f"/dags/{dag}/dagRuns", {"logical_date": None})
+        self.server.start_run(dag)
 
     def unpause(self, count: int) -> None:
         """Wait until Airflow knows this number of DAGs, and start them."""

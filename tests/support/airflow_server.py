@@ -34,6 +34,10 @@ SETTINGS = {
     "API__HOST": "127.0.0.1",
     "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
     "DAG_PROCESSOR__REFRESH_INTERVAL": "10",
+    # On a busy machine a DAG file may take long to parse, and a DAG whose file was not parsed in time has no runs.
+    "CORE__DAGBAG_IMPORT_TIMEOUT": "120",
+    "DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "180",
+    "DAG_PROCESSOR__STALE_DAG_THRESHOLD": "600",
 }
 
 
@@ -69,14 +73,24 @@ class AirflowServer:
         headers = {"Authorization": f"Bearer {self.token}"}
         return attempts(_request, method, f"{self.url}/api/v2{path}", body, headers)
 
-    def find(self, path: str) -> Any:
-        """As ``call("GET", path)``, but None where there is nothing."""
+    def find(self, path: str, method: str = "GET", body: Any = None) -> Any:
+        """As ``call(method, path, body)``, but None where there is nothing."""
         try:
-            return self.call("GET", path)
+            return self.call(method, path, body)
         except ApiError as answered:
             if answered.status == 404:
                 return None
             raise
+
+    def start_run(self, dag: str, **options: Any) -> Any:
+        """Start a run of a DAG as soon as Airflow has parsed its file, and return the run.
+
+        It tries until Airflow starts one: a DAG that can be found can still be stale, and then has no runs.
+
+        :param options: of the run, besides its logical date, which is None.
+        """
+        path, body = f"/dags/{dag}/dagRuns", {"logical_date": None, **options}
+        return self.wait_for(f"a run of {dag}", lambda: self.find(path, "POST", body), 300)
 
     def wait_for(self, what: str, ready: Any, seconds: float) -> Any:
         """What ``ready()`` answers once that is true; asked twice a second."""

@@ -69,8 +69,7 @@ def airflow(
         home = tmp_path_factory.mktemp("airflow")
         dags = Path(__file__).parent / "dags"
         with running_airflow(home, dags, connections, {"BURLA_UI_GATE": str(gate)}) as server:
-            server.wait_for("the DAG", lambda: server.find(f"/dags/{DAG}"), 300)
-            server.call("POST", f"/dags/{DAG}/dagRuns", {"dag_run_id": RUN, "logical_date": None})
+            server.start_run(DAG, dag_run_id=RUN)
             yield server
             # A task that waits for its file would outlive Airflow.
             for name in ("hung", "hang", "open"):

@@ -32,8 +32,7 @@ def is_running(file: Path) -> bool:
 @pytest.fixture
 def run(airflow: AirflowServer, gate: Path) -> str:
     """The id of a run whose task is running."""
-    airflow.wait_for("the DAG", lambda: airflow.find(f"/dags/{DAG}"), 300)
-    started = airflow.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None})
+    started = airflow.start_run(DAG)
     airflow.wait_for("two workers", lambda: len(sleepers(gate)) == 2, 300)
     return started["dag_run_id"]
 

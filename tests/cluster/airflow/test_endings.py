@@ -116,14 +116,13 @@ def standalone(
     environment = {"BURLA_TEST_STAMPS": standing_stamps.conninfo}
     dags = Path(__file__).parent / "dags"
     with running_airflow(tmp_path_factory.mktemp("airflow"), dags, connections, environment) as server:
-        server.wait_for("the DAG", lambda: server.find(f"/dags/{DAG}"), 300)
         yield server
 
 
 def start(standalone: AirflowServer, stamps: Stamps) -> str:
     """Start a run, and return the path of its task when it inserts rows."""
     before = stamps.count()
-    begun = standalone.call("POST", f"/dags/{DAG}/dagRuns", {"logical_date": None})
+    begun = standalone.start_run(DAG)
     standalone.wait_for("stamps", lambda: stamps.count() > before + 5, 300)
     return f"/dags/{DAG}/dagRuns/{quote(begun['dag_run_id'])}/taskInstances/stamp"
 
