@@ -350,9 +350,10 @@ class TableConfig(JobConfig):
 
     def _check_increments(self) -> None:
         if not self.incremental:
-            if self.start is not None or self.lag is not None:
-                advice = "Use lower or start_id for a window."
-                raise InvalidParameterError("start, lag", "are for incremental=True.", advice)
+            for name in ("start", "lag"):
+                if (value := getattr(self, name)) is not None:
+                    problem = f"is for incremental=True, got {value!r}."
+                    raise InvalidParameterError(name, problem, "Leave it out, or use lower or start_id for a window.")
             return
         check_lag("lag", self.lag)
         if self.key is not UNRENDERED and not isinstance(self.key, str):
@@ -360,5 +361,7 @@ class TableConfig(JobConfig):
                 "incremental", f"key must be one column, got {self.key!r}.", "Name a column whose values only increase."
             )
         if allowance(self.tolerated_failures, 1):
-            problem = "must be 0 with incremental=True: no later run would process the rows of a failed range."
-            raise InvalidParameterError("tolerated_failures", problem, "Leave it out.")
+            problem = "no later run would process the rows of a failed range, so it must be 0 with incremental=True"
+            raise InvalidParameterError(
+                "tolerated_failures", f"{problem}, got {self.tolerated_failures!r}.", "Leave it out."
+            )

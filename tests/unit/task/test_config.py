@@ -96,6 +96,12 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
         ),
         ({"incremental": True, "key": "id", "lag": True}, "lag: must be a number of ids or a timedelta, got True."),
         ({"incremental": True, "key": "id", "lag": -1}, "lag: must not be negative, got -1."),
+        ({"lag": 5}, "lag: is for incremental=True, got 5."),
+        ({"start": "2026-01-01"}, "start: is for incremental=True, got '2026-01-01'."),
+        (
+            {"incremental": True, "key": "id", "tolerated_failures": "5%"},
+            "so it must be 0 with incremental=True, got '5%'.",
+        ),
     ],
 )
 def test_what_a_table_cannot_use_is_refused_at_parse(options: dict[str, Any], message: str) -> None:
