@@ -361,7 +361,6 @@ class TableConfig(JobConfig):
                 "incremental", f"key must be one column, got {self.key!r}.", "Name a column whose values only increase."
             )
         if allowance(self.tolerated_failures, 1):
-            problem = "no later run would process the rows of a failed range, so it must be 0 with incremental=True"
-            raise InvalidParameterError(
-                "tolerated_failures", f"{problem}, got {self.tolerated_failures!r}.", "Leave it out."
-            )
+            problem = f"must be 0 with incremental=True, got {self.tolerated_failures!r}"
+            reason = "no later run would process the rows of a failed range."
+            raise InvalidParameterError("tolerated_failures", f"{problem}: {reason}", "Leave it out.")

@@ -157,8 +157,9 @@ class TransformJobConfig(TableConfig):
         advice = 'Write it as text: "TRUE" replaces all rows.'
         check_text("overwrite_where", self.overwrite_where, "a condition in SQL", advice)
         if allowance(self.tolerated_failures, 1):
-            problem = f"must be 0 with {mode}: the rows of a failed range would be deleted."
-            raise InvalidParameterError("tolerated_failures", problem, "Leave it out.")
+            problem = f"must be 0 with {mode}, got {self.tolerated_failures!r}"
+            reason = "the rows of a failed range would be deleted."
+            raise InvalidParameterError("tolerated_failures", f"{problem}: {reason}", "Leave it out.")
         if self.incremental:
             problem = f"cannot be used with {mode}: rows of earlier runs that overwrite_where names would be deleted."
             raise InvalidParameterError("incremental", problem, 'Give each run a window, or use write_mode="upsert".')

@@ -201,7 +201,7 @@ def test_nothing_produced_deletes_all_rows(airflow: Airflow, scores: Any) -> Non
         ({"write_mode": "upsert"}, 'overwrite_where: is for write_mode="overwrite".'),
         ({"update_columns": ["label"]}, 'update_columns: is not used with write_mode="overwrite"'),
         ({"version_column": "label"}, 'version_column: is for write_mode="upsert".'),
-        ({"tolerated_failures": "5%"}, 'tolerated_failures: must be 0 with write_mode="overwrite"'),
+        ({"tolerated_failures": "5%"}, 'tolerated_failures: must be 0 with write_mode="overwrite", got'),
         ({"incremental": True, "key": "id"}, 'incremental: cannot be used with write_mode="overwrite"'),
         ({"target_table": None}, 'target_table: is required with write_mode="overwrite"'),
     ],

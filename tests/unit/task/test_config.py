@@ -100,7 +100,7 @@ def test_what_cannot_be_used_is_refused_at_parse(options: dict[str, Any], messag
         ({"start": "2026-01-01"}, "start: is for incremental=True, got '2026-01-01'."),
         (
             {"incremental": True, "key": "id", "tolerated_failures": "5%"},
-            "so it must be 0 with incremental=True, got '5%'.",
+            "tolerated_failures: must be 0 with incremental=True, got '5%': no later run",
         ),
     ],
 )
