@@ -50,7 +50,7 @@ class BurlaBaseOperator(BaseOperator):
     :param job_retries: how often the missing items of a lost node are run again within a try of the task.
     :param max_result_bytes: maximum size of the result as JSON. A larger result fails the task before it is pushed to
         XCom, because it would slow down other tasks and Airflow's API. None: no limit, for an XCom backend that stores
-        large values. With ``do_xcom_push=False`` there is none either.
+        large values. ``do_xcom_push=False`` has no limit.
     :param resume: whether a retry of the task skips the items that an earlier try has finished: "auto" if that cannot
         change the result, True always, False never. Needs Airflow 3.3. With a ledger, a retry always continues, on
         every version of Airflow. Only an overwrite starts from the beginning with False.
